@@ -1,0 +1,58 @@
+"""The errors a caller tells apart; everything else is a programming error and keeps its traceback.
+
+TloptError
+├── SpecError        the study file is wrong: the user edits it
+├── DataError        the images are not usable as they are: the user mends the folder
+├── WeightsError     pretrained weights cannot be had: the user gives a file or another name
+├── StorageError     the study's database cannot be opened or is of another kind
+├── StudyChanged     the name is taken by a study that means something else
+├── NotReady         the step before this one has not been done: the message names it
+├── MissingExtra     an optional package is needed: the message names the extra
+└── TrialError       a trial ended without a value; the worker goes on
+    ├── Diverged     a loss stopped being finite
+    └── OutOfMemory  the point does not fit the device
+"""
+
+
+class TloptError(Exception):
+    """Base of all errors that tlopt raises on purpose; its message is written for the user."""
+
+
+class SpecError(TloptError):
+    """The study file is wrong: file, key, what is wrong, what is allowed."""
+
+
+class DataError(TloptError):
+    """The images cannot be used as they are; the message names the file or folder."""
+
+
+class WeightsError(TloptError):
+    """Pretrained weights could not be fetched, read or fitted to the network."""
+
+
+class StorageError(TloptError):
+    """The study's database cannot be opened; the message never holds a password."""
+
+
+class StudyChanged(TloptError):
+    """A study of this name exists and means something else."""
+
+
+class NotReady(TloptError):
+    """An earlier step of the road is missing; the message names the command."""
+
+
+class MissingExtra(TloptError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+
+class TrialError(TloptError):
+    """A trial ended without a value: recorded as knowledge, the worker goes on."""
+
+
+class Diverged(TrialError):
+    """A loss stopped being finite."""
+
+
+class OutOfMemory(TrialError):
+    """The point does not fit the device's memory."""

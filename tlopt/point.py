@@ -1,0 +1,72 @@
+"""`Point`: everything that decides one training run, with effective values only."""
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["cosine", "linear", "constant"]
+ClassWeights = Literal["none", "balanced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a search, decoded: depths in blocks with freeze <= transfer, "off" as 0."""
+
+    backbone: str
+    resolution: int  # pixels a side of what the network sees
+    transfer_depth: int  # blocks, in [0, B]
+    freeze_depth: int  # blocks, in [0, transfer_depth]
+    anchor_depth: int  # blocks, in [0, transfer_depth]
+    lr: float  # peak, of head and fresh blocks
+    lr_ratio: float
+    lr_decay: float
+    l2_sp: float
+    l2: float
+    l2_anchored: float
+    optimizer: Optimizer
+    momentum: float
+    batch_size: int
+    epochs: int
+    warmup_fraction: float  # of all optimiser steps, in [0, 0.9]
+    schedule: Schedule
+    label_smoothing: float
+    class_weights: ClassWeights
+    grad_clip: float  # 0 is off
+    augmentation: float  # strength in [0, 1]
+    mixup: float  # Beta's alpha; 0 is off
+    head_layers: int
+    head_width: int
+    head_dropout: float
+    head_first_epochs: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.freeze_depth <= self.transfer_depth:
+            raise ValueError(f"{self.freeze_depth=} is not in [0, {self.transfer_depth=}]")
+        if not 0 <= self.anchor_depth <= self.transfer_depth:
+            raise ValueError(f"{self.anchor_depth=} is not in [0, {self.transfer_depth=}]")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by name, for JSON and TOML."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The point that `as_dict` wrote.
+
+        Raises:
+            ValueError: a key is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(
+                f"a point has exactly the keys {sorted(names)};"
+                f" missing {sorted(names - set(values))}, unknown {sorted(set(values) - names)}"
+            )
+        return cls(**values)
+
+
+def seed_for(*parts: int | str) -> int:
+    """A seed in [0, 2**63) that depends on every part and on nothing else, the same on every machine."""
+    text = "/".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1

@@ -1,0 +1,205 @@
+"""The keys of `[search]`: one row each says what a value may be, what it is by default and what it means.
+
+This table is the only place with those facts: the study file is checked against it, the README's table is
+printed from it, and `search/space.py` reads defaults from it.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "linear", "constant")
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Whole numbers count blocks from the input; real numbers in [0, 1] are fractions of all blocks."""
+
+    default: int | float | None
+    meaning: str
+    per_optimizer: bool = False
+
+    @property
+    def allowed(self) -> str:
+        return "a whole number of blocks from 0, or a fraction from 0.0 to 1.0"
+
+    def refuse(self, value: Scalar) -> bool:
+        if isinstance(value, bool) or isinstance(value, str):
+            return True
+        return value < 0 or (isinstance(value, float) and value > 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A number of a type within bounds, both included."""
+
+    whole: bool
+    low: float
+    high: float
+    default: int | float | None
+    meaning: str
+    per_optimizer: bool = False
+
+    @property
+    def allowed(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.low:g}" + (f" to {self.high:g}" if self.high < float("inf") else "")
+
+    def refuse(self, value: Scalar) -> bool:
+        if isinstance(value, (bool, str)) or (self.whole and not isinstance(value, int)):
+            return True
+        return not self.low <= value <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """One of a closed set of names."""
+
+    words: tuple[str, ...]
+    default: str
+    meaning: str
+    per_optimizer: bool = False
+
+    @property
+    def allowed(self) -> str:
+        return "one of " + ", ".join(f'"{word}"' for word in self.words)
+
+    def refuse(self, value: Scalar) -> bool:
+        return value not in self.words
+
+
+Rule = Depth | Number | Word
+
+_INF = float("inf")
+
+RULES: dict[str, Rule] = {
+    "transfer_depth": Depth(
+        default=1.0, meaning="blocks that start from pretrained weights; the others are fresh"
+    ),
+    "freeze_depth": Depth(default=0, meaning="blocks that never change (at most transfer_depth of them)"),
+    "anchor_depth": Depth(
+        default=None,
+        meaning="transferred blocks up to here are held at their pretrained weights, the others at zero;"
+        " default: all transferred blocks",
+    ),
+    "lr": Number(
+        whole=False,
+        low=1e-8,
+        high=100,
+        default=None,
+        per_optimizer=True,
+        meaning="peak learning rate of the head and of fresh blocks; default 0.01 (sgd), 0.001 (adamw)",
+    ),
+    "lr_ratio": Number(
+        whole=False, low=0, high=10, default=1.0, meaning="rate of the last transferred block, over lr"
+    ),
+    "lr_decay": Number(
+        whole=False, low=0, high=1, default=1.0, meaning="factor of the rate per block toward the input"
+    ),
+    "l2_sp": Number(
+        whole=False,
+        low=0,
+        high=1e4,
+        default=0.0,
+        per_optimizer=True,
+        meaning="strength of the pull of anchored weights toward their pretrained values",
+    ),
+    "l2": Number(
+        whole=False,
+        low=0,
+        high=1e4,
+        default=None,
+        per_optimizer=True,
+        meaning="strength of the pull of the other weights toward zero; default 0.0005 (sgd), 0.02 (adamw)",
+    ),
+    "l2_anchored": Number(
+        whole=False,
+        low=0,
+        high=1e4,
+        default=0.0,
+        per_optimizer=True,
+        meaning="strength of an additional pull of anchored weights toward zero",
+    ),
+    "optimizer": Word(words=OPTIMIZERS, default="adamw", meaning="sgd is with Nesterov momentum"),
+    "momentum": Number(
+        whole=False, low=0, high=0.999, default=0.9, meaning="momentum of sgd, beta1 of adamw"
+    ),
+    "batch_size": Number(whole=True, low=2, high=65536, default=32, meaning="images a step"),
+    "epochs": Number(
+        whole=True, low=1, high=100000, default=None, meaning="epochs of a trial; default: budget.epochs"
+    ),
+    "warmup_fraction": Number(
+        whole=False, low=0, high=0.9, default=0.1, meaning="share of all steps in which the rate rises from 0"
+    ),
+    "schedule": Word(words=SCHEDULES, default="cosine", meaning="how the rate goes on after the warm-up"),
+    "label_smoothing": Number(
+        whole=False, low=0, high=0.9, default=0.0, meaning="share of a label spread over all classes"
+    ),
+    "class_weights": Word(
+        words=CLASS_WEIGHTS, default="none", meaning="balanced: the loss weighs each class the same"
+    ),
+    "grad_clip": Number(
+        whole=False, low=0, high=1e6, default=0.0, meaning="largest norm of the whole gradient; 0 is off"
+    ),
+    "augmentation": Number(
+        whole=False,
+        low=0,
+        high=1,
+        default=0.5,
+        meaning="strength of random crops and colour changes; 0 is none",
+    ),
+    "mixup": Number(
+        whole=False, low=0, high=10, default=0.0, meaning="alpha of mixup's Beta distribution; 0 is off"
+    ),
+    "head_layers": Number(whole=True, low=0, high=4, default=0, meaning="hidden layers in the head"),
+    "head_width": Number(whole=True, low=2, high=65536, default=256, meaning="units of a hidden layer"),
+    "head_dropout": Number(
+        whole=False, low=0, high=0.95, default=0.0, meaning="dropout before each layer of the head"
+    ),
+    "head_first_epochs": Number(
+        whole=True,
+        low=0,
+        high=100000,
+        default=0,
+        meaning="first epochs in which the head alone is trained (LP-FT); part of epochs",
+    ),
+    "resolution": Number(
+        whole=True, low=8, high=2048, default=None, meaning="pixels a side; default: what the weights expect"
+    ),
+}
+
+DEFAULT_LR = {"sgd": 0.01, "adamw": 0.001}
+DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
+
+
+def check(name: str, dimension: Dimension) -> None:
+    """Check that every value of `dimension` is allowed for the key `name`.
+
+    Raises:
+        ValueError: which value is not, and what is allowed.
+    """
+    rule = RULES[name]
+    for value in bounds(dimension):
+        if rule.refuse(value):
+            raise ValueError(f"{value!r} is not allowed: {rule.allowed}")
+    match rule:
+        case Depth():
+            kinds = {isinstance(value, float) for value in bounds(dimension)}
+            if len(kinds) > 1:
+                raise ValueError("mixes whole numbers (blocks) and fractions; use one kind")
+            if isinstance(dimension, Log):
+                raise ValueError("a depth is searched with int, uniform or choice, not log")
+        case Number(whole=True):
+            if isinstance(dimension, (Uniform, Log)):
+                raise ValueError("a whole number is searched with int or choice")
+        case Number():
+            if isinstance(dimension, Int):
+                raise ValueError("a real number is searched with uniform, log or choice")
+        case Word():
+            if not isinstance(dimension, (Fixed, Choice)):
+                raise ValueError("a name is fixed or searched with choice")
+        case _:
+            assert_never(rule)

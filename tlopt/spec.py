@@ -1,0 +1,377 @@
+"""The study file: TOML in, one frozen `Study` out, or a `SpecError` that names file, key and what is allowed."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tlopt import dimensions, search_keys
+from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
+from tlopt.errors import SpecError
+
+SEMANTICS_VERSION = 1  # raised when the same study file comes to mean another trial
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PerOptimizer(Record):
+    """A dimension with one range for each optimiser, used where the optimiser itself is searched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    sgd: Fixed | Uniform | Log
+    adamw: Fixed | Uniform | Log
+
+
+class DataSpec(Record):
+    """`[data]`: where the images come from and how they are split."""
+
+    source: str = Field(
+        min_length=1, description='a folder, "torchvision:NAME" (say, torchvision:Flowers102) or "digits"'
+    )
+    val_fraction: float = Field(
+        default=0.2, gt=0, lt=0.9, description="share for validation, where the source has no val split"
+    )
+    test_fraction: float = Field(
+        default=0.2,
+        ge=0,
+        lt=0.9,
+        description="share locked away for the test, where the source has no test split",
+    )
+    repeats: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="train/val splits whose mean is a trial's value; 0: 3 under 500 images, otherwise 1",
+    )
+    images_max: int = Field(
+        default=0, ge=0, description="use at most so many images, drawn evenly from the classes; 0: all"
+    )
+    unreadable: Literal["error", "skip"] = Field(
+        default="error", description="what to do with a file that cannot be decoded; skips are counted"
+    )
+    resize: Literal["crop", "squash"] = Field(
+        default="crop",
+        description="crop: shorter side to 8/7 of the resolution, then the middle; squash: both sides",
+    )
+    flip: bool = Field(default=True, description="mirror half of the training images left to right")
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 0.95:
+            raise ValueError("val_fraction and test_fraction leave less than 5 % of the images to train on")
+        return self
+
+
+class ModelSpec(Record):
+    """`[model]`: the pretrained network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    backbone: Fixed | Choice = Field(
+        description='torchvision\'s name, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
+    )
+    weights: str = Field(
+        default="default",
+        min_length=1,
+        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file, or "none"',
+    )
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _parse_backbone(cls, raw: object) -> Dimension:
+        dimension = dimensions.parse(raw)
+        if not all(isinstance(name, str) and name for name in dimensions.bounds(dimension)):
+            raise ValueError('a backbone is a name such as "resnet50", or { choice = ["a", "b"] }')
+        return dimension
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Every backbone the study may build."""
+        return tuple(str(name) for name in dimensions.bounds(self.backbone))
+
+
+class BudgetSpec(Record):
+    """`[budget]`: when the search ends."""
+
+    trials: int = Field(ge=1, description="so many trials, complete or pruned, over all workers")
+    epochs: int = Field(ge=1, description="the most epochs a trial may train")
+    hours: float = Field(
+        default=0.0, ge=0, description="no trial starts later than this after the study began; 0: no limit"
+    )
+
+
+class TpeSampler(Record):
+    """`[sampler] kind = "tpe"`: optuna.samplers.TPESampler, multivariate."""
+
+    kind: Literal["tpe"] = "tpe"
+    n_startup_trials: int = Field(default=8, ge=0)
+    n_ei_candidates: int = Field(default=24, ge=1)
+
+
+class RandomSampler(Record):
+    """`[sampler] kind = "random"`: optuna.samplers.RandomSampler."""
+
+    kind: Literal["random"]
+
+
+class GpSampler(Record):
+    """`[sampler] kind = "gp"`: optuna.samplers.GPSampler."""
+
+    kind: Literal["gp"]
+    n_startup_trials: int = Field(default=10, ge=0)
+
+
+class QmcSampler(Record):
+    """`[sampler] kind = "qmc"`: optuna.samplers.QMCSampler, scrambled Sobol points."""
+
+    kind: Literal["qmc"]
+
+
+class NoPruner(Record):
+    """`[pruner] kind = "none"`."""
+
+    kind: Literal["none"]
+
+
+class MedianPruner(Record):
+    """`[pruner] kind = "median"`: optuna.pruners.MedianPruner."""
+
+    kind: Literal["median"] = "median"
+    n_startup_trials: int = Field(default=5, ge=0)
+    min_epochs: int = Field(default=2, ge=1)
+
+
+class PercentilePruner(Record):
+    """`[pruner] kind = "percentile"`: optuna.pruners.PercentilePruner; keeps the best `percentile`."""
+
+    kind: Literal["percentile"]
+    percentile: float = Field(default=25.0, gt=0, lt=100)
+    n_startup_trials: int = Field(default=5, ge=0)
+    min_epochs: int = Field(default=2, ge=1)
+
+
+class HalvingPruner(Record):
+    """`[pruner] kind = "successive_halving"`: optuna.pruners.SuccessiveHalvingPruner."""
+
+    kind: Literal["successive_halving"]
+    min_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+class HyperbandPruner(Record):
+    """`[pruner] kind = "hyperband"`: optuna.pruners.HyperbandPruner."""
+
+    kind: Literal["hyperband"]
+    min_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | QmcSampler, Field(discriminator="kind")]
+Pruner = Annotated[
+    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
+]
+
+
+class ConfirmSpec(Record):
+    """`[confirm]`: how the best points are judged again."""
+
+    points: int = Field(default=3, ge=1, le=50, description="best points that are run again")
+    seeds: int = Field(default=3, ge=3, le=50, description="times each is run, with different seeds")
+
+
+class Study(Record):
+    """A whole study file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ -; names the study")
+    seed: int = Field(default=0, ge=0, description="of everything random")
+    objective: Objective = Field(
+        default="accuracy",
+        description="what is optimised on validation: accuracy, balanced_accuracy, macro_f1 or log_loss",
+    )
+    data: DataSpec
+    model: ModelSpec
+    budget: BudgetSpec
+    search: dict[str, Dimension | PerOptimizer] = Field(default_factory=dict)
+    sampler: Sampler = Field(default_factory=TpeSampler)
+    pruner: Pruner = Field(default_factory=MedianPruner)
+    confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name.endswith(".confirm"):
+            raise ValueError("names that end in .confirm belong to confirmations")
+        return name
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _parse_search(cls, raw: object) -> dict[str, Dimension | PerOptimizer]:
+        if not isinstance(raw, dict):
+            raise ValueError("[search] is a table")
+        return {str(name): _parse_key(str(name), value) for name, value in raw.items()}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        epochs = self.search.get("epochs")
+        if epochs is not None and max(dimensions.bounds(epochs)) > self.budget.epochs:  # type: ignore[arg-type, type-var]
+            raise ValueError(f"search.epochs exceeds budget.epochs = {self.budget.epochs}")
+        self._check_optimizer_ranges()
+        self._check_backbone_depths()
+        return self
+
+    def _check_optimizer_ranges(self) -> None:
+        searched = isinstance(self.search.get("optimizer"), Choice)
+        for name, dimension in self.search.items():
+            if searched and isinstance(dimension, (Log, Uniform, Choice)) and _per_optimizer(name):
+                raise ValueError(
+                    f"search.{name}: with a searched optimizer it needs a range for each:"
+                    f" {name} = {{ sgd = {{ ... }}, adamw = {{ ... }} }}"
+                )
+            if not searched and isinstance(dimension, PerOptimizer):
+                raise ValueError(
+                    f"search.{name}: ranges for each optimizer need optimizer ="
+                    ' { choice = ["sgd", "adamw"] }'
+                )
+
+    def _check_backbone_depths(self) -> None:
+        if isinstance(self.model.backbone, Fixed):
+            return
+        for name, dimension in self.search.items():
+            if not isinstance(search_keys.RULES[name], search_keys.Depth):
+                continue
+            whole = [v for v in _values(dimension) if isinstance(v, int) and v != 0]
+            if whole:
+                raise ValueError(
+                    f"search.{name}: with a searched backbone a depth is a fraction of its blocks,"
+                    f" 0.0 to 1.0, not {whole[0]}"
+                )
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Optuna's direction of the objective."""
+        return "minimize" if self.objective == "log_loss" else "maximize"
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of everything that changes what a trial means.
+
+        Left out: name, budget.trials and hours, confirm, where the images and a weights file lie (their contents
+        have fingerprints of their own).
+        """
+        meaning = self.model_dump(mode="json", exclude={"name": True, "confirm": True, "search": True})
+        meaning["search"] = {name: repr(value) for name, value in sorted(self.search.items())}
+        meaning["model"]["backbone"] = repr(self.model.backbone)
+        if self.weights_file is not None:
+            del meaning["model"]["weights"]
+        del meaning["data"]["source"], meaning["budget"]["trials"], meaning["budget"]["hours"]
+        canonical = json.dumps(meaning, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights' file, where `model.weights` is a path and not a name."""
+        weights = self.model.weights
+        is_path = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
+        return Path(weights).expanduser() if is_path else None
+
+
+def loads(text: str, where: str) -> Study:
+    """The study written in `text`; `where` names it in errors.
+
+    Raises:
+        SpecError: one line for each mistake.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{where}: not valid TOML: {error}") from error
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors(include_url=False)]
+        raise SpecError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def load(path: str | Path) -> Study:
+    """The study in the file `path`.
+
+    Raises:
+        SpecError: the file cannot be read, or a key is wrong.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as a study file: {error}") from error
+    return loads(text, str(path))
+
+
+def _parse_key(name: str, raw: object) -> Dimension | PerOptimizer:
+    if name not in search_keys.RULES:
+        raise ValueError(f"search.{name}: unknown key; the keys here are {', '.join(search_keys.RULES)}")
+    try:
+        if _per_optimizer(name) and isinstance(raw, dict) and set(raw) & set(search_keys.OPTIMIZERS):
+            return _parse_per_optimizer(name, raw)
+        dimension = dimensions.parse(raw)
+        search_keys.check(name, dimension)
+    except ValueError as error:
+        raise ValueError(f"search.{name}: {error}") from None
+    return dimension
+
+
+def _parse_per_optimizer(name: str, raw: dict[str, object]) -> PerOptimizer:
+    if set(raw) != set(search_keys.OPTIMIZERS):
+        raise ValueError(f"needs a value for each of {', '.join(search_keys.OPTIMIZERS)}, has {sorted(raw)}")
+    ranges: dict[str, Any] = {key: dimensions.parse(value) for key, value in raw.items()}
+    for dimension in ranges.values():
+        search_keys.check(name, dimension)
+        if isinstance(dimension, Choice):
+            raise ValueError("a range for each optimizer is a value, uniform or log")
+    return PerOptimizer(**ranges)
+
+
+def _per_optimizer(name: str) -> bool:
+    return search_keys.RULES[name].per_optimizer
+
+
+def _values(dimension: Dimension | PerOptimizer) -> tuple[dimensions.Scalar, ...]:
+    if isinstance(dimension, PerOptimizer):
+        return (*dimensions.bounds(dimension.sgd), *dimensions.bounds(dimension.adamw))
+    return dimensions.bounds(dimension)
+
+
+def _explain(item: Any) -> str:
+    """One line for one of pydantic's errors: key, what is wrong, what is allowed."""
+    path = [str(part) for part in item["loc"]]
+    kinds = {"tpe", "random", "gp", "qmc", "none", "median", "percentile", "successive_halving", "hyperband"}
+    key = ".".join(part for i, part in enumerate(path) if not (i == 1 and part in kinds))
+    if item["type"] == "extra_forbidden":
+        table = _TABLES.get(path[0] if len(path) > 1 else "", Study)
+        known = ", ".join(table.model_fields) if len(path) < 3 else "those of its kind"
+        return f"{key}: unknown key; the keys here are {known}"
+    if item["type"] == "value_error":
+        message = str(item["ctx"]["error"])
+        return message if message.startswith("search.") else f"{key}: {message}".removeprefix(": ")
+    if item["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {item['msg']}, not {item['input']!r}"
+
+
+_TABLES: dict[str, type[Record]] = {
+    "data": DataSpec,
+    "model": ModelSpec,
+    "budget": BudgetSpec,
+    "confirm": ConfirmSpec,
+}
