@@ -14,7 +14,7 @@ lengthened downwards by `OFF_SHARE` of the new length, and every draw below `low
 
 import math
 from dataclasses import dataclass
-from typing import assert_never
+from typing import assert_never, cast
 
 OFF_SHARE = 0.2  # prior probability of "off" where zero = true
 
@@ -57,7 +57,7 @@ class Log:
         """The lower end of what is drawn: `low`, or with `zero` the end of the part that means "off"."""
         if not self.zero:
             return self.low
-        return self.low * (self.low / self.high) ** (OFF_SHARE / (1 - OFF_SHARE))
+        return float(self.low * (self.low / self.high) ** (OFF_SHARE / (1 - OFF_SHARE)))
 
     def decode(self, drawn: float) -> float:
         """The value that a draw means: itself, or 0 below `low`."""
@@ -193,7 +193,7 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
     if not ok:
         what = "whole numbers" if kind == "int" else "finite numbers"
         raise ValueError(f"{kind} is a list of two {what}, [low, high], not {ends!r}")
-    low, high = ends  # type: ignore[misc]
+    low, high = cast(list[int | float], ends)
     if low >= high:
         advice = "a single value is written plainly" if low == high else f"write [{high}, {low}]"
         raise ValueError(f"the range {kind} = [{low}, {high}] is empty: low must be below high; {advice}")

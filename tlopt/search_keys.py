@@ -27,7 +27,7 @@ class Depth:
         return "a whole number of blocks from 0, or a fraction from 0.0 to 1.0"
 
     def refuse(self, value: Scalar) -> bool:
-        if isinstance(value, bool) or isinstance(value, str):
+        if isinstance(value, (bool, str)):
             return True
         return value < 0 or (isinstance(value, float) and value > 1)
 

@@ -1,14 +1,15 @@
-"""The study file: TOML in, one frozen `Study` out, or a `SpecError` that names file, key and what is allowed."""
+"""The study file: TOML in, one frozen `Study` out, or an error that says what is wrong and what is right."""
 
 import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tlopt import dimensions, search_keys
+from tlopt.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
 from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
 
@@ -16,12 +17,6 @@ SEMANTICS_VERSION = 1  # raised when the same study file comes to mean another t
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
-
-
-class Record(BaseModel):
-    """A frozen record that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class PerOptimizer(Record):
@@ -111,78 +106,6 @@ class BudgetSpec(Record):
     )
 
 
-class TpeSampler(Record):
-    """`[sampler] kind = "tpe"`: optuna.samplers.TPESampler, multivariate."""
-
-    kind: Literal["tpe"] = "tpe"
-    n_startup_trials: int = Field(default=8, ge=0)
-    n_ei_candidates: int = Field(default=24, ge=1)
-
-
-class RandomSampler(Record):
-    """`[sampler] kind = "random"`: optuna.samplers.RandomSampler."""
-
-    kind: Literal["random"]
-
-
-class GpSampler(Record):
-    """`[sampler] kind = "gp"`: optuna.samplers.GPSampler."""
-
-    kind: Literal["gp"]
-    n_startup_trials: int = Field(default=10, ge=0)
-
-
-class QmcSampler(Record):
-    """`[sampler] kind = "qmc"`: optuna.samplers.QMCSampler, scrambled Sobol points."""
-
-    kind: Literal["qmc"]
-
-
-class NoPruner(Record):
-    """`[pruner] kind = "none"`."""
-
-    kind: Literal["none"]
-
-
-class MedianPruner(Record):
-    """`[pruner] kind = "median"`: optuna.pruners.MedianPruner."""
-
-    kind: Literal["median"] = "median"
-    n_startup_trials: int = Field(default=5, ge=0)
-    min_epochs: int = Field(default=2, ge=1)
-
-
-class PercentilePruner(Record):
-    """`[pruner] kind = "percentile"`: optuna.pruners.PercentilePruner; keeps the best `percentile`."""
-
-    kind: Literal["percentile"]
-    percentile: float = Field(default=25.0, gt=0, lt=100)
-    n_startup_trials: int = Field(default=5, ge=0)
-    min_epochs: int = Field(default=2, ge=1)
-
-
-class HalvingPruner(Record):
-    """`[pruner] kind = "successive_halving"`: optuna.pruners.SuccessiveHalvingPruner."""
-
-    kind: Literal["successive_halving"]
-    min_epochs: int = Field(default=2, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
-
-
-class HyperbandPruner(Record):
-    """`[pruner] kind = "hyperband"`: optuna.pruners.HyperbandPruner."""
-
-    kind: Literal["hyperband"]
-    min_epochs: int = Field(default=2, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
-
-
-Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | QmcSampler, Field(discriminator="kind")]
-Pruner = Annotated[
-    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
-]
-
-
 class ConfirmSpec(Record):
     """`[confirm]`: how the best points are judged again."""
 
@@ -226,7 +149,7 @@ class Study(Record):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         epochs = self.search.get("epochs")
-        if epochs is not None and max(dimensions.bounds(epochs)) > self.budget.epochs:  # type: ignore[arg-type, type-var]
+        if epochs is not None and any(value > self.budget.epochs for value in _values(epochs)):  # type: ignore[operator]
             raise ValueError(f"search.epochs exceeds budget.epochs = {self.budget.epochs}")
         self._check_optimizer_ranges()
         self._check_backbone_depths()
@@ -268,8 +191,8 @@ class Study(Record):
     def digest(self) -> str:
         """Sixteen hex digits of everything that changes what a trial means.
 
-        Left out: name, budget.trials and hours, confirm, where the images and a weights file lie (their contents
-        have fingerprints of their own).
+        Left out: name, budget.trials and hours, confirm, and where the images and a weights file lie (their
+        contents have fingerprints of their own).
         """
         meaning = self.model_dump(mode="json", exclude={"name": True, "confirm": True, "search": True})
         meaning["search"] = {name: repr(value) for name, value in sorted(self.search.items())}

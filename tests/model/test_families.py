@@ -1,0 +1,233 @@
+"""One small member of every family: cut, partitioned and transferred as promised, at every depth."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tlopt.model.build import build, outline, transfer
+from tlopt.model.network import Network
+from tlopt.model.partition import blocks_of, partition, pulled
+from tlopt.model.weights import Weights, load_weights
+from tlopt.point import Point
+
+# Name, pixels a side, blocks counted by hand in the architecture's table.
+TORCHVISION = [
+    ("resnet18", 32, 1 + 8),
+    ("resnext50_32x4d", 32, 1 + 16),
+    ("densenet121", 32, 1 + 58 + 3),
+    ("vgg11_bn", 32, 8),
+    ("mobilenet_v2", 32, 1 + 17),
+    ("mobilenet_v3_small", 32, 1 + 11),
+    ("efficientnet_b0", 32, 1 + 16),
+    ("efficientnet_v2_s", 32, 1 + 40),
+    ("convnext_tiny", 32, 1 + 18),
+    ("regnet_x_400mf", 32, 1 + 22),
+    ("regnet_y_400mf", 32, 1 + 16),
+    ("vit_b_16", 32, 1 + 12),
+    ("swin_t", 32, 1 + 12),
+    ("swin_v2_t", 32, 1 + 12),
+    ("inception_v3", 75, 5 + 11),
+]
+TIMM = [
+    ("efficientnet_lite0", 32, 1 + 16),
+    ("timm:resnet26d", 32, 1 + 8),
+    ("timm:tf_efficientnetv2_b0", 32, 1 + 21),
+    ("timm:mobilenetv2_035", 32, 1 + 17),
+    ("timm:mobilenetv3_small_050", 32, 1 + 11),
+    ("timm:convnext_atto", 32, 1 + 12),
+    ("timm:convnext_atto_ols", 32, 1 + 12),
+    ("timm:vit_tiny_patch16_224", 32, 1 + 12),
+    ("timm:deit3_small_patch16_224", 32, 1 + 12),
+    ("timm:test_vit4", 160, 1 + 9),
+]
+N_CLASSES = 5
+
+
+@pytest.fixture(scope="module", params=[*TORCHVISION, *TIMM], ids=lambda row: row[0])
+def case(request: pytest.FixtureRequest, point: Callable[..., Point]) -> tuple[str, Network, Tensor]:
+    """A backbone's name, its fresh network, and two images for it."""
+    backbone, resolution, _ = request.param
+    if backbone not in {row[0] for row in TORCHVISION}:
+        pytest.importorskip("timm")
+    # Networks with position embeddings are built for the resolution of their weights.
+    weights = replace(load_weights(backbone, "none"), resolution=resolution)
+    network = build(point(backbone, resolution=resolution), n_classes=N_CLASSES, weights=weights, seed=3)
+    images = torch.rand(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(5))
+    return backbone, network, images
+
+
+@pytest.mark.parametrize(("backbone", "n_blocks"), [(row[0], row[2]) for row in TORCHVISION])
+def test_torchvision_backbones_have_the_blocks_of_their_tables(backbone: str, n_blocks: int) -> None:
+    assert [row.index for row in outline(backbone)] == list(range(1, n_blocks + 1))
+
+
+@pytest.mark.parametrize(("backbone", "n_blocks"), [(row[0], row[2]) for row in TIMM])
+def test_timm_backbones_have_the_blocks_of_their_tables(backbone: str, n_blocks: int) -> None:
+    pytest.importorskip("timm")
+
+    assert [row.index for row in outline(backbone)] == list(range(1, n_blocks + 1))
+
+
+def test_every_tensor_is_in_exactly_one_group_at_every_depth(case: tuple[str, Network, Tensor]) -> None:
+    _, network, _ = case
+    names = sorted(network.net.state_dict())
+
+    for depth in range(len(network.blocks) + 1):
+        parts = partition(network, transfer_depth=depth, freeze_depth=depth // 2)
+
+        assert sorted([*parts.frozen, *parts.transferred, *parts.fresh, *parts.head]) == names
+        assert {parts.block_of[name] for name in parts.frozen} == set(range(1, depth // 2 + 1))
+        assert {parts.block_of[name] for name in parts.transferred} == set(range(depth // 2 + 1, depth + 1))
+        assert {parts.block_of[name] for name in parts.head} == {len(network.blocks) + 1}
+
+
+def test_every_module_that_computes_is_in_exactly_one_block(case: tuple[str, Network, Tensor]) -> None:
+    _, network, _ = case
+    rows = [network.members_of(index) for index in range(1, len(network.blocks) + 2)]
+    homes: dict[nn.Module, list[int]] = {}
+    for index, row in enumerate(rows, 1):
+        for module in {m for member in row if isinstance(member, nn.Module) for m in member.modules()}:
+            homes.setdefault(module, []).append(index)
+
+    leaves = {name: module for name, module in network.net.named_modules() if not [*module.children()]}
+
+    assert [name for name, module in leaves.items() if len(homes.get(module, [])) != 1] == []
+
+
+def test_blocks_give_the_library_s_logits_and_leave_their_inputs_alone(
+    case: tuple[str, Network, Tensor],
+) -> None:
+    _, network, images = case
+    network.eval()
+    with torch.no_grad():
+        expected = network.net(images)
+
+        x = images
+        for part in network.blocks:
+            before = x.clone()
+            y = part.forward(x)
+            assert torch.equal(x, before), part.name
+            x = y
+
+        assert x.shape == (2, network.feature_width)
+        assert torch.equal(network.head(x), expected)
+        assert torch.equal(network(images), expected)
+
+
+def test_prefix_then_suffix_is_the_whole(case: tuple[str, Network, Tensor]) -> None:
+    _, network, images = case
+    network.eval()
+    n_blocks = len(network.blocks)
+    with torch.no_grad():
+        expected = network(images)
+
+        for depth in (0, 1, n_blocks // 2, n_blocks):
+            assert torch.equal(network.suffix(network.prefix(images, depth), depth), expected)
+
+
+def test_in_train_mode_blocks_draw_as_the_library_does(case: tuple[str, Network, Tensor]) -> None:
+    _, network, images = case
+    network.train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(9)
+        expected = network.net(images)
+        torch.manual_seed(9)
+        assert torch.equal(network(images), expected)
+
+
+def test_blocks_run_in_the_order_of_their_hooks(case: tuple[str, Network, Tensor]) -> None:
+    _, network, images = case
+    fired: list[int] = []
+    handles = []
+    for index in range(1, len(network.blocks) + 2):
+        first = next(m for m in network.members_of(index) if isinstance(m, nn.Module))
+        handles.append(first.register_forward_hook(lambda *_, index=index: fired.append(index)))
+    with torch.no_grad():
+        network.eval().net(images)
+    for handle in handles:
+        handle.remove()
+
+    assert fired == list(range(1, len(network.blocks) + 2))
+
+
+def test_with_all_blocks_frozen_train_mode_is_eval_mode(case: tuple[str, Network, Tensor]) -> None:
+    _, network, images = case
+    with torch.no_grad():
+        expected = network.eval()(images)
+        network.set_mode(len(network.blocks))
+
+        assert network.head.training
+        assert torch.equal(network(images), expected)
+
+
+def test_a_half_frozen_network_learns_in_every_other_parameter_and_nowhere_else(
+    case: tuple[str, Network, Tensor],
+) -> None:
+    _, network, images = case
+    depth = len(network.blocks) // 2
+    parts = partition(network, transfer_depth=depth, freeze_depth=depth)
+    state = network.net.state_dict()
+    frozen = {name: state[name].clone() for name in parts.frozen}
+    network.set_mode(depth)
+
+    with torch.no_grad():
+        features = network.prefix(images, depth)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        network.suffix(features, depth).square().sum().backward()
+
+    learns = {name for name, parameter in network.net.named_parameters() if parameter.grad is not None}
+    assert learns == {name for name, _ in network.net.named_parameters()} - set(parts.frozen)
+    assert all(torch.equal(state[name], tensor) for name, tensor in frozen.items())
+    network.zero_grad()
+
+
+def test_pulled_are_the_matrices_of_convolutions_linears_and_attention(
+    case: tuple[str, Network, Tensor],
+) -> None:
+    _, network, _ = case
+    parameters = dict(network.net.named_parameters())
+    never = ("bias", "norm", "token", "pos_embed", "layer_scale", "relative_position", "logit_scale", "gamma")
+
+    found = pulled(network)
+
+    assert found <= set(parameters)
+    assert all(parameters[name].dim() >= 2 for name in found)
+    left = [name for name, tensor in parameters.items() if tensor.dim() >= 2 and name not in found]
+    # ConvNeXt v1 of torchvision and the cosine bias network of Swin v2 have small tables of other kinds.
+    assert [name for name in left if not any(word in name for word in never)] == []
+
+
+def test_kept_tensors_are_the_pretrained_ones_and_fresh_ones_are_not(
+    case: tuple[str, Network, Tensor], planted_weights: Callable[[str, Network], Weights]
+) -> None:
+    backbone, network, _ = case
+    network = copy.deepcopy(network)
+    weights = planted_weights(backbone, network)
+    homes = blocks_of(network)
+    state = network.net.state_dict()
+
+    for depth in range(len(network.blocks) + 1):
+        transfer(network, weights, depth=depth)
+
+        kept = {name for name in weights.state if torch.equal(state[name], weights.state[name])}
+        assert kept == {name for name in weights.state if homes[name] <= depth}
+
+
+def test_a_deep_copy_computes_with_its_own_tensors(case: tuple[str, Network, Tensor]) -> None:
+    _, network, images = case
+    network.eval()
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.fill_(float("nan"))
+
+        x = images
+        for own, copied in zip(network.blocks, other.blocks, strict=True):
+            assert copied.forward(x).isnan().any(), own.name
+            x = own.forward(x)
+            assert x.isfinite().all(), own.name

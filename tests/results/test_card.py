@@ -1,0 +1,216 @@
+"""The card tells the truth, and its code works when copied."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from finished import make_findings, make_point, make_row, make_verdict, planted
+from PIL import Image
+
+from tlopt.data.augment import eval_views
+from tlopt.data.image import decode
+from tlopt.point import Point
+from tlopt.results.card import gain_sentence, model_card
+from tlopt.results.exported import Export, load_network, plain_torch_code
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL
+
+Exporter = Callable[[Point, str], Export]
+DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)
+
+
+def _smooth(mode: str, size: tuple[int, int]) -> Image.Image:
+    channels = len(mode)
+    coarse = np.random.default_rng(1).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    return Image.fromarray(coarse.squeeze(), mode=None).resize(size, Image.Resampling.BICUBIC)
+
+
+def _save_turned_jpeg(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    _smooth("RGB", (401, 310)).save(path, "JPEG", exif=exif)
+
+
+def _save_transparent(path: Path) -> None:
+    _smooth("RGBA", (61, 90)).save(path, "PNG")
+
+
+def _save_grey(path: Path) -> None:
+    _smooth("L", (50, 44)).save(path, "PNG")
+
+
+def _logits_of_card(export: Export, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """What the block computes for image.jpg in the export's folder."""
+    card = (export.folder / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    monkeypatch.chdir(export.folder)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    logits: torch.Tensor = names["logits"]
+    return logits
+
+
+def _logits_of_tlopt(export: Export) -> torch.Tensor:
+    pixels = decode(export.folder / "image.jpg", size=export.store_size, resize=export.resize)
+    views = eval_views(
+        torch.from_numpy(pixels[None].copy()), resolution=export.resolution, mean=export.mean, std=export.std
+    )
+    with torch.inference_mode():
+        logits: torch.Tensor = load_network(export, torch.device("cpu"))(views)[0]
+    return logits
+
+
+@pytest.mark.parametrize("save", [_save_turned_jpeg, _save_transparent, _save_grey])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_the_code_block_sees_images_as_tlopt_does(
+    save: Callable[[Path], None], resize: str, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = exporter(make_point(), resize)
+    save(export.folder / "image.jpg")
+    torch.testing.assert_close(
+        _logits_of_card(export, monkeypatch), _logits_of_tlopt(export), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_layers": 2, "head_width": 5, "head_dropout": 0.25},
+        {"backbone": "mobilenet_v3_small"},
+        {"backbone": "efficientnet_lite0"},
+        {"backbone": "timm:vit_tiny_patch16_224", "resolution": 224},
+        {"backbone": "timm:convnext_atto"},
+    ],
+    ids=lambda changes: changes.get("backbone", "searched head"),
+)
+def test_the_code_block_builds_the_network_that_tlopt_builds(
+    changes: dict[str, Any], exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if changes.get("backbone", "").startswith(("timm:", "efficientnet_lite")):
+        pytest.importorskip("timm")
+    export = exporter(make_point(**changes), "crop")
+    _save_grey(export.folder / "image.jpg")
+    torch.testing.assert_close(
+        _logits_of_card(export, monkeypatch), _logits_of_tlopt(export), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "call", "head"),
+    [
+        (
+            "vit_b_16",
+            "torchvision.models.vit_b_16(image_size=224)",
+            "net.heads.head = nn.Linear(in_features=768",
+        ),
+        (
+            "inception_v3",
+            "torchvision.models.inception_v3(init_weights=False, aux_logits=False, transform_input=True)",
+            "net.fc = nn.Linear(in_features=2048",
+        ),
+        ("vgg16", "torchvision.models.vgg16()", "net.classifier[6] = nn.Linear(in_features=4096"),
+    ],
+)
+def test_the_code_block_gives_each_family_what_it_needs(
+    backbone: str, call: str, head: str, export: Export
+) -> None:
+    code = plain_torch_code(
+        replace(export, point=make_point(backbone=backbone), resolution=224, store_size=256)
+    )
+    assert call in code
+    assert head in code
+
+
+def test_numbers_are_in_per_cent_with_one_decimal(export: Export) -> None:
+    card = model_card(make_findings(planted()), export)
+    assert "| → trial 12 | 3 | 92.0 ± 1.0 % | 91.0 ± 1.0 % |" in card
+    assert "| linear probe | 3 | 82.0 ± 2.0 % | 81.0 ± 2.0 % |" in card
+
+
+def test_log_loss_is_a_number(export: Export) -> None:
+    verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], objective="log_loss", test_readings=0)
+    assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in model_card(make_findings(verdict), export)
+
+
+def test_a_gain_above_its_spread_is_told_with_it() -> None:
+    sentence = gain_sentence(planted(), PLAIN_LABEL)
+    assert sentence == (
+        "Gain over plain fine-tuning in accuracy on test: +2.0 ± 1.0 points (seed by seed, 3 seeds), larger"
+        " than its spread."
+    )
+
+
+def test_a_gain_within_its_spread_is_called_that() -> None:
+    verdict = make_verdict([make_row("trial 12", (0.95, 0.90, 0.91), (0.95, 0.86, 0.90)), *DEFAULTS])
+    assert "not larger than its spread, so chance alone could explain it" in gain_sentence(
+        verdict, PLAIN_LABEL
+    )
+
+
+def test_a_loss_on_test_is_called_a_loss() -> None:
+    verdict = make_verdict([make_row("trial 12", (0.95, 0.95, 0.95), (0.81, 0.83, 0.85)), *DEFAULTS])
+    assert "-6.0 ± 0.0 points (seed by seed, 3 seeds), a loss" in gain_sentence(verdict, PLAIN_LABEL)
+
+
+def test_a_lower_log_loss_is_a_gain() -> None:
+    rows = [make_row("trial 12", (0.91, 0.92, 0.93)), make_row(PROBE_LABEL, (0.80, 0.82, 0.84), number=-2)]
+    verdict = make_verdict(rows, objective="log_loss")
+    assert "on validation, on which it was chosen: +0.1000 ± 0.0100 (" in gain_sentence(verdict, PROBE_LABEL)
+
+
+def test_one_pair_of_runs_claims_no_spread() -> None:
+    rows = [make_row("trial 12", (0.9,), (0.9,)), make_row(PLAIN_LABEL, (0.8,), (0.8,), number=-1)]
+    assert "+10.0 points (seed by seed, 1 seed), one pair of runs" in gain_sentence(
+        make_verdict(rows), PLAIN_LABEL
+    )
+
+
+def test_a_default_that_was_chosen_is_said_to_be_one(export: Export) -> None:
+    card = model_card(make_findings(make_verdict(DEFAULTS)), export)
+    assert "The chosen point is plain fine-tuning itself" in card
+    assert "Against linear probe there is no measured gain." in card
+
+
+@pytest.mark.parametrize(
+    ("readings", "sentence"),
+    [
+        (0, "The test images were not read."),
+        (1, "Test read 1 time, after the choice."),
+        (3, "Test read 3 times, after the choice."),
+    ],
+)
+def test_the_card_says_how_often_the_test_was_read(readings: int, sentence: str, export: Export) -> None:
+    verdict = replace(planted(), test_readings=readings)
+    assert sentence in model_card(make_findings(verdict), export)
+
+
+def test_without_test_images_the_headline_warns_of_its_number(export: Export) -> None:
+    verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], test_readings=0)
+    assert "Validation accuracy **92.0 ± 1.0 %**; the point was chosen for this number" in model_card(
+        make_findings(verdict), export
+    )
+
+
+def test_a_network_that_was_trained_once_more_is_not_said_to_be_measured(export: Export) -> None:
+    findings = make_findings(planted())
+    again = replace(findings.trained, seed=99, images="training and validation images")
+    card = model_card(replace(findings, trained=again), export)
+    assert "trained once more, on the training and validation images" in card
+
+
+def test_class_names_do_not_break_the_markdown(export: Export) -> None:
+    assert r"rose, tulip \| \*wild\*, dandelion" in model_card(make_findings(planted()), export)
+
+
+def test_depths_are_told_with_the_number_of_blocks(export: Export) -> None:
+    assert "| `transfer_depth` | 0 of 9 |" in model_card(make_findings(planted()), export)
+
+
+def test_the_card_in_the_folder_is_this_card(export: Export) -> None:
+    assert (export.folder / "README.md").read_text(encoding="utf-8") == model_card(
+        make_findings(planted()), export
+    )

@@ -1,0 +1,96 @@
+"""A point survives the way through a study file exactly."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlopt import search_keys, spec
+from tlopt.errors import SpecError
+from tlopt.point import Point
+from tlopt.results.config import fixed_study, point_of
+from tlopt.search.limits import Limits
+
+BLOCKS = 17
+LIMITS = Limits(
+    n_blocks={"resnet50": BLOCKS, "timm:vit": BLOCKS},
+    transferable=True,
+    resolution={"resnet50": 224, "timm:vit": 224},
+    plain_lr={name: {"sgd": 0.01, "adamw": 0.001} for name in ("resnet50", "timm:vit")},
+)
+SEARCHED = """
+name = "flowers"
+seed = 7
+objective = "macro_f1"
+[data]
+source = "data/flowers"
+resize = "squash"
+flip = false
+[model]
+backbone = { choice = ["resnet50", "timm:vit"] }
+weights = "default"
+[budget]
+trials = 60
+epochs = 30
+hours = 2.5
+[search]
+transfer_depth = { uniform = [0.0, 1.0] }
+lr = { log = [1e-4, 1.0] }
+l2 = 0
+[confirm]
+seeds = 5
+"""
+STUDY = spec.loads(SEARCHED, "flowers.toml")
+
+
+def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
+    match rule:
+        case search_keys.Depth():
+            return st.integers(0, BLOCKS)
+        case search_keys.Number(whole=True):
+            return st.integers(int(rule.low), int(rule.high))
+        case search_keys.Number():
+            return st.floats(rule.low, rule.high)
+        case search_keys.Word():
+            return st.sampled_from(rule.words)
+
+
+@st.composite
+def points(draw: st.DrawFn) -> Point:
+    values = {name: draw(_values(rule)) for name, rule in search_keys.RULES.items()}
+    transfer = values["transfer_depth"]
+    depths = {name: min(values[name], transfer) for name in ("freeze_depth", "anchor_depth")}  # type: ignore[type-var]
+    backbone = draw(st.sampled_from(STUDY.model.backbones))
+    return Point.from_dict({**values, **depths, "backbone": backbone})
+
+
+@given(points())
+def test_a_point_written_as_a_study_file_reads_back_equal(point: Point) -> None:
+    written = spec.loads(fixed_study(STUDY, point, name="best"), "config.toml")
+    assert point_of(written, LIMITS) == point
+
+
+@given(points())
+def test_a_fixed_study_keeps_images_seed_objective_and_confirmation(point: Point) -> None:
+    written = spec.loads(fixed_study(STUDY, point, name="best"), "config.toml")
+    kept = ("seed", "objective", "data", "confirm")
+    assert [getattr(written, key) for key in kept] == [getattr(STUDY, key) for key in kept]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_source_survives_the_file(source: str) -> None:
+    data = STUDY.data.model_copy(update={"source": source})
+    study = STUDY.model_copy(update={"data": data})
+    assert spec.loads(fixed_study(study, _point(), name="best"), "x").data.source == source
+
+
+def test_searched_keys_are_named_where_one_point_is_wanted() -> None:
+    with pytest.raises(SpecError, match=r"model\.backbone, search\.transfer_depth, search\.lr are searched"):
+        point_of(STUDY, LIMITS)
+
+
+def _point() -> Point:
+    values = {name: rule.default for name, rule in search_keys.RULES.items()}
+    depths = {"transfer_depth": 3, "freeze_depth": 1, "anchor_depth": 2}
+    return Point.from_dict(
+        {**values, **depths, "lr": 0.1, "l2": 0.0, "epochs": 3, "resolution": 64, "backbone": "resnet50"}
+    )

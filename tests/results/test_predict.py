@@ -1,0 +1,118 @@
+"""Predictions follow the export's rule, file by file, and no file stops them."""
+
+import csv
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from finished import CLASS_NAMES
+
+from tlopt.data.augment import eval_views
+from tlopt.data.image import decode
+from tlopt.errors import DataError
+from tlopt.results.exported import Export, load_network
+from tlopt.results.predict import Prediction, find_images, predict, write_csv
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, image_folder: Path) -> Path:
+    """Five images in two folders, one of them damaged, and files that are no images."""
+    root = tmp_path / "new"
+    for name in ("red/00.png", "red/01.png", "blue/deep/00.png", "blue/deep/01.PNG"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image_folder / "red" / Path(name).name.lower(), root / name)
+    (root / "broken.jpg").write_bytes(b"no image")
+    (root / "notes.txt").write_text("no image")
+    (root / ".hidden.png").write_bytes(b"")
+    return root
+
+
+def test_folders_are_searched_for_images_to_the_bottom(folder: Path) -> None:
+    found = [str(path.relative_to(folder)) for path in find_images([folder])]
+    assert found == ["blue/deep/00.png", "blue/deep/01.PNG", "broken.jpg", "red/00.png", "red/01.png"]
+
+
+def test_a_named_file_is_taken_whatever_its_name_and_once(folder: Path) -> None:
+    named = [folder / "notes.txt", folder / "red", folder / "red" / "00.png"]
+    assert find_images(named) == (folder / "notes.txt", folder / "red/00.png", folder / "red/01.png")
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path, export: Export) -> None:
+    with pytest.raises(DataError, match="no images in"):
+        predict(export, [tmp_path], CPU)
+
+
+def test_a_path_that_does_not_exist_is_an_error_before_any_work(tmp_path: Path, export: Export) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        predict(export, [tmp_path / "absent"], CPU)
+
+
+def test_probabilities_are_the_softmax_of_the_network_on_the_exports_view(
+    folder: Path, export: Export
+) -> None:
+    (row,) = predict(export, [folder / "red/00.png"], CPU)
+    pixels = decode(row.path, size=export.store_size, resize=export.resize)
+    views = eval_views(
+        torch.from_numpy(pixels[None].copy()), resolution=export.resolution, mean=export.mean, std=export.std
+    )
+    with torch.inference_mode():
+        expected = load_network(export, CPU)(views).softmax(1)[0]
+    torch.testing.assert_close(torch.tensor(row.probabilities), expected, rtol=0, atol=1e-6)
+    assert row.label == CLASS_NAMES[int(expected.argmax())]
+    assert row.probability == max(row.probabilities)
+
+
+def test_the_batch_size_changes_no_label_and_no_order(folder: Path, export: Export) -> None:
+    by_batch = [list(predict(export, [folder], CPU, batch_size=size)) for size in (1, 2, 64)]
+    labels = [[(row.path, row.label) for row in rows] for rows in by_batch]
+    assert labels[0] == labels[1] == labels[2]
+
+
+def test_a_damaged_file_gets_a_reason_and_stops_nothing(folder: Path, export: Export) -> None:
+    rows = list(predict(export, [folder], CPU, batch_size=2))
+    assert [row.path.name for row in rows if row.error] == ["broken.jpg"]
+    assert [row.label in CLASS_NAMES for row in rows] == [True, True, False, True, True]
+
+
+def test_a_batch_of_damaged_files_only_is_no_error(folder: Path, export: Export) -> None:
+    (row,) = predict(export, [folder / "broken.jpg"], CPU)
+    assert (row.label, row.probability, row.probabilities) == ("", 0.0, ())
+    assert "broken.jpg cannot be decoded" in row.error
+
+
+def _written(rows: list[Prediction]) -> tuple[int, list[list[str]]]:
+    file = io.StringIO(newline="")
+    n_unreadable = write_csv(rows, file, ("a", "b, c"))
+    return n_unreadable, list(csv.reader(io.StringIO(file.getvalue(), newline="")))
+
+
+def test_the_table_has_a_column_for_each_class() -> None:
+    row = Prediction(path=Path("x.png"), label="b, c", probability=0.75, probabilities=(0.25, 0.75))
+    assert _written([row]) == (
+        0,
+        [
+            ["path", "label", "probability", "p:a", "p:b, c", "error"],
+            ["x.png", "b, c", "0.75", "0.25", "0.75", ""],
+        ],
+    )
+
+
+def test_an_unreadable_file_has_an_empty_label_and_its_error_in_the_table() -> None:
+    row = Prediction(path=Path("x.png"), label="", probability=0.0, probabilities=(), error="too dark")
+    n_unreadable, (_, written) = _written([row])
+    assert (n_unreadable, written) == (1, ["x.png", "", "", "", "", "too dark"])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are always valid Unicode there")
+def test_a_file_name_that_is_no_unicode_can_be_written() -> None:
+    row = Prediction(
+        path=Path(os.fsdecode(b"\xff.png")), label="a", probability=1.0, probabilities=(1.0, 0.0)
+    )
+    _, (_, written) = _written([row])
+    assert written[0] == "\\xff.png"

@@ -1,0 +1,73 @@
+"""A trial read back as one record."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from tlopt.search import records
+from tlopt.search.records import TrialRecord
+
+RESULT = {
+    "outcome": "complete",
+    "best_epoch": 1,
+    "best_value": 0.75,
+    "metrics": {"accuracy": 0.5, "log_loss": 0.7},
+    "train_loss": 0.25,
+    "seconds": 12.5,
+    "cause": "",
+}
+
+
+def frozen(state: TrialState, user_attrs: dict[str, Any], value: float | None = None) -> FrozenTrial:
+    steps = {0: 0.25, 2: 0.5, 1: 0.75} if state != TrialState.WAITING else {}
+    return optuna.create_trial(state=state, value=value, user_attrs=user_attrs, intermediate_values=steps)
+
+
+def test_a_finished_trial_is_read_whole() -> None:
+    attributes = {
+        records.RESULT: RESULT,
+        records.POINT: {"lr": 0.1},
+        records.LABEL: "linear probe",
+        records.WORKER: {"worker": "node-1", "device": "cpu"},
+    }
+
+    record = TrialRecord.from_frozen(frozen(TrialState.COMPLETE, attributes, value=0.5))
+
+    assert (record.value, record.best_epoch, record.best_value) == (0.5, 1, 0.75)
+    assert (record.metrics["log_loss"], record.train_loss, record.seconds) == (0.7, 0.25, 12.5)
+    assert (record.point, record.label) == ({"lr": 0.1}, "linear probe")
+    assert (record.worker, record.device, record.last_epoch) == ("node-1", "cpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "outcome"),
+    [
+        (TrialState.WAITING, None, "waiting"),
+        (TrialState.RUNNING, None, "running"),
+        (TrialState.COMPLETE, 0.5, "complete"),
+        (TrialState.PRUNED, 0.5, "pruned"),
+        (TrialState.FAIL, None, "failed"),
+    ],
+)
+def test_a_trial_of_plain_optuna_is_called_by_its_state(
+    state: TrialState, value: float | None, outcome: str
+) -> None:
+    record = TrialRecord.from_frozen(frozen(state, {}, value))
+
+    assert (record.outcome, record.value, record.point, record.label) == (outcome, value, None, "")
+
+
+def test_a_pruned_trial_is_called_by_what_ended_it() -> None:
+    result = {"outcome": "out_of_memory", "cause": "batch_size 512 at 224 px"}
+
+    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {records.RESULT: result}))
+
+    assert (record.outcome, record.cause) == ("out_of_memory", "batch_size 512 at 224 px")
+
+
+def test_a_trial_under_way_has_no_outcome_yet() -> None:
+    record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {records.RESULT: RESULT}))
+
+    assert record.outcome == "running"

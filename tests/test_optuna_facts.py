@@ -1,0 +1,147 @@
+"""What the design takes for granted of Optuna: a version that breaks one of these needs another design."""
+
+import inspect
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import Trial, TrialState
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
+
+
+def test_an_enqueued_value_outside_its_range_is_stored_with_a_warning_only(study: optuna.Study) -> None:
+    study.enqueue_trial({"lr": 7.0})
+    trial = study.ask()
+
+    with pytest.warns(UserWarning, match="is out of range"):
+        assert trial.suggest_float("lr", 0.0, 1.0) == 7.0
+
+    assert trial.params == {"lr": 7.0}
+
+
+def test_a_step_that_is_reported_again_keeps_its_first_value(study: optuna.Study) -> None:
+    trial = study.ask()
+    trial.report(0.25, 0)
+
+    with pytest.warns(UserWarning, match="already reported"):
+        trial.report(0.75, 0)
+
+    assert study.trials[0].intermediate_values == {0: 0.25}
+
+
+def test_the_value_of_a_pruned_trial_is_its_last_report(study: optuna.Study) -> None:
+    trial = study.ask()
+    trial.report(0.75, 0)
+    trial.report(0.25, 1)
+
+    study.tell(trial, state=TrialState.PRUNED)
+
+    assert study.trials[0].value == 0.25
+
+
+def test_a_trial_without_any_report_may_be_pruned(study: optuna.Study) -> None:
+    study.tell(study.ask(), state=TrialState.PRUNED)
+
+    assert (study.trials[0].state, study.trials[0].value) == (TrialState.PRUNED, None)
+
+
+def test_a_running_trial_is_taken_up_again_with_its_number_parameters_and_reports(
+    study: optuna.Study,
+) -> None:
+    first = study.ask()
+    drawn = first.suggest_float("lr", 0.0, 1.0)
+    first.report(0.25, 0)
+
+    second = Trial(study, first._trial_id)
+    assert second.suggest_float("lr", 0.0, 1.0) == drawn
+    second.report(0.5, 1)
+    study.tell(second, 0.5)
+
+    assert (second.number, study.trials[0].intermediate_values) == (0, {0: 0.25, 1: 0.5})
+
+
+def test_a_finished_trial_cannot_be_told_again(study: optuna.Study) -> None:
+    trial = study.ask()
+    study.tell(trial, 0.5)
+
+    with pytest.raises(ValueError, match="Cannot tell a COMPLETE trial"):
+        study.tell(trial, 0.75)
+
+
+def test_tpe_draws_all_parameters_jointly_by_default() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(n_startup_trials=1, seed=7))
+    for value in (0.25, 0.5):
+        trial = study.ask()
+        trial.suggest_float("lr", 0.0, 1.0)
+        trial.suggest_int("depth", 0, 4)
+        study.tell(trial, value)
+
+    assert set(study.ask().relative_params) == {"lr", "depth"}
+
+
+def test_tpe_counts_running_trials_by_default() -> None:
+    assert inspect.signature(optuna.samplers.TPESampler).parameters["constant_liar"].default is True
+
+
+def test_a_constraint_is_set_once(study: optuna.Study) -> None:
+    trial = study.ask()
+    trial.set_constraint("fits", 1.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trial.set_constraint("fits", 0.0)
+
+    assert trial.constraints == {"fits": 1.0}
+
+
+def test_the_cached_storage_still_names_the_storage_below_it(tmp_path: Path) -> None:
+    below = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/x.db")
+
+    assert optuna.storages.get_storage(below)._backend is below  # type: ignore[attr-defined]
+    below.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "create_study",
+        "load_study",
+        "get_all_study_names",
+        "copy_study",
+        "storages.RDBStorage",
+        "storages.BaseStorage",
+        "storages.get_storage",
+        "exceptions.StorageInternalError",
+        "exceptions.ExperimentalWarning",
+        "exceptions.UpdateFinishedTrialError",
+        "Study.add_trial",
+        "Study.ask",
+        "Study.enqueue_trial",
+        "Study.get_trials",
+        "Study.metric_names",
+        "Study.set_metric_names",
+        "Study.set_user_attr",
+        "Study.tell",
+        "trial.Trial",
+        "trial.FrozenTrial",
+        "trial.TrialState",
+        "samplers.TPESampler",
+        "samplers.RandomSampler",
+        "samplers.GPSampler",
+        "samplers.QMCSampler",
+        "pruners.NopPruner",
+        "pruners.MedianPruner",
+        "pruners.PercentilePruner",
+        "pruners.SuccessiveHalvingPruner",
+        "pruners.HyperbandPruner",
+    ],
+)
+def test_a_name_that_tlopt_uses_is_there(name: str) -> None:
+    found: object = optuna
+    for part in name.split("."):
+        found = getattr(found, part)

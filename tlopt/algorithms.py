@@ -1,0 +1,83 @@
+"""Optuna's samplers and pruners as records of the study file: their names, their arguments, our defaults."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen record that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TpeSampler(Record):
+    """`[sampler] kind = "tpe"`: optuna.samplers.TPESampler, multivariate."""
+
+    kind: Literal["tpe"] = "tpe"
+    n_startup_trials: int = Field(default=8, ge=0)
+    n_ei_candidates: int = Field(default=24, ge=1)
+
+
+class RandomSampler(Record):
+    """`[sampler] kind = "random"`: optuna.samplers.RandomSampler."""
+
+    kind: Literal["random"]
+
+
+class GpSampler(Record):
+    """`[sampler] kind = "gp"`: optuna.samplers.GPSampler."""
+
+    kind: Literal["gp"]
+    n_startup_trials: int = Field(default=10, ge=0)
+
+
+class QmcSampler(Record):
+    """`[sampler] kind = "qmc"`: optuna.samplers.QMCSampler, scrambled Sobol points."""
+
+    kind: Literal["qmc"]
+
+
+class NoPruner(Record):
+    """`[pruner] kind = "none"`."""
+
+    kind: Literal["none"]
+
+
+class MedianPruner(Record):
+    """`[pruner] kind = "median"`: optuna.pruners.MedianPruner."""
+
+    kind: Literal["median"] = "median"
+    n_startup_trials: int = Field(default=5, ge=0)
+    min_epochs: int = Field(default=2, ge=1)
+
+
+class PercentilePruner(Record):
+    """`[pruner] kind = "percentile"`: optuna.pruners.PercentilePruner; keeps the best `percentile`."""
+
+    kind: Literal["percentile"]
+    percentile: float = Field(default=25.0, gt=0, lt=100)
+    n_startup_trials: int = Field(default=5, ge=0)
+    min_epochs: int = Field(default=2, ge=1)
+
+
+class HalvingPruner(Record):
+    """`[pruner] kind = "successive_halving"`: optuna.pruners.SuccessiveHalvingPruner."""
+
+    kind: Literal["successive_halving"]
+    min_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+class HyperbandPruner(Record):
+    """`[pruner] kind = "hyperband"`: optuna.pruners.HyperbandPruner."""
+
+    kind: Literal["hyperband"]
+    min_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | QmcSampler, Field(discriminator="kind")]
+Pruner = Annotated[
+    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
+]

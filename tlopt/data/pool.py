@@ -1,0 +1,48 @@
+"""Many images at once: threads, because Pillow decodes and resamples outside Python's lock."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_THREADS_MAX = 16
+
+
+def each(
+    function: Callable[[Item], Result], items: Sequence[Item], *, label: str, progress: bool
+) -> Iterator[Result]:
+    """`function` of every item, in order; with `progress`, a bar named `label` on stderr.
+
+    Only a few results wait at a time, however slow the caller is.
+    """
+    results = _in_order(function, items)
+    if not progress:
+        return results
+    return iter(track(results, description=label, total=len(items), console=Console(stderr=True)))
+
+
+def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    pool = ThreadPoolExecutor(_threads())
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 4 * _THREADS_MAX:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _threads() -> int:
+    # A scheduler may have given this process fewer cores than the machine has.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_THREADS_MAX, allowed)

@@ -1,0 +1,97 @@
+"""What is known of the images: plain frozen records, without pixels and without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["trainval", "train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class File:
+    """An image that is a file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image that a library's data set holds under a number."""
+
+    source: str  # "torchvision:NAME" or "digits"
+    part: str  # the library's word for the split, "" where it has none
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.part}[{self.index}]".replace("/[", "[")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One readable image.
+
+    `split` is the source's own word: "trainval" where validation still has to be drawn from it, "train"
+    beside a validation split of the source's own.
+    """
+
+    origin: File | Sample
+    label: int  # index into the class names
+    digest: str  # sha256 in 64 hex digits: of a file's bytes, of a sample's pixels
+    split: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """An image that cannot be decoded, and why."""
+
+    origin: File | Sample
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Everything a source holds, test images included."""
+
+    class_names: tuple[str, ...]
+    images: tuple[Image, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """One division into training and validation images: disjoint, sorted indices into `Data.images`."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """The images a search may see: training and validation only, ordered by class and content."""
+
+    class_names: tuple[str, ...]
+    images: tuple[Image, ...]
+    labels: NDArray[np.int64]  # (N,), indices into class_names
+    splits: tuple[Split, ...]  # one for each repeat
+    fingerprint: str  # 16 hex digits, see `load.fingerprint`
+    skipped: tuple[str, ...]  # files left out because unreadable = "skip"
+    notices: tuple[str, ...]  # sentences for a person
+    n_test: int  # images locked away
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TestSplit:
+    """The held-out images, ordered by class and content. Only `load.test_split` makes it."""
+
+    __test__ = False  # its name is no test case
+
+    class_names: tuple[str, ...]
+    images: tuple[Image, ...]
+    labels: NDArray[np.int64]  # (N,), indices into class_names

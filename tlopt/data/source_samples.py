@@ -1,0 +1,165 @@
+"""Images that a library's data set holds: scikit-learn's digits and torchvision's classification sets.
+
+A data set is walked once: labels and digests are kept in the cache folder, and the library is imported again
+only when pixels are needed.
+"""
+
+import functools
+import hashlib
+import operator
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from tlopt.data.cache import cache_root, locked, read_json, write_json
+from tlopt.data.image import RULE_VERSION, quiet, rgb
+from tlopt.data.pool import each
+from tlopt.data.records import Image, Listing, Role, Sample, Unreadable
+from tlopt.errors import DataError, MissingExtra
+
+# One at a time: not every data set's __getitem__ may be called from two threads.
+_ACCESS = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split of a data set as its library has it; `samples[i]` is (PIL image, label)."""
+
+    samples: Sequence[tuple[Any, Any]]
+    class_names: tuple[str, ...] | None
+
+
+def list_samples(source: str, *, progress: bool) -> Listing:
+    """Everything in "digits" or "torchvision:NAME", fetched first if it is not there.
+
+    Raises:
+        DataError: there is no such data set, it cannot be had, or it is not one for classification.
+        MissingExtra: "digits" without scikit-learn.
+    """
+    if not source.removeprefix("torchvision:").isidentifier():
+        raise DataError(
+            f"{source}: after torchvision: stands the name of a data set, say torchvision:Flowers102"
+        )
+    path = cache_root() / "listings" / f"{source.replace(':', '-')}.json"
+    stored = _stored(path)
+    if stored is None:
+        with locked(path), quiet():
+            stored = _stored(path)
+            if stored is None:
+                stored = {"version": RULE_VERSION, **_walk(source, progress=progress)}
+                write_json(path, stored)
+    return _listing(source, stored)
+
+
+def open_sample(sample: Sample) -> PIL.Image.Image:
+    """The sample's image in RGB.
+
+    Raises:
+        DataError: the library cannot read it, or it is no image.
+    """
+    return _fetch(sample)[0]
+
+
+def pixel_digest(image: PIL.Image.Image) -> str:
+    """sha256 of an RGB image's size and pixels, 64 hex digits."""
+    header = f"{image.width}x{image.height}:".encode()
+    return hashlib.sha256(header + image.tobytes()).hexdigest()
+
+
+def _stored(path: Path) -> dict[str, Any] | None:
+    stored = read_json(path)
+    return stored if isinstance(stored, dict) and stored.get("version") == RULE_VERSION else None
+
+
+def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
+    with _ACCESS:
+        samples = _part(sample.source, sample.part, cache_root()).samples
+        try:
+            image, label = samples[sample.index]
+        # As with files, readers raise nearly anything on damaged content.
+        except Exception as error:
+            raise DataError(f"{sample} cannot be read: {error}") from error
+        if not isinstance(image, PIL.Image.Image):
+            raise DataError(f"{sample} is no image but {type(image).__name__}")
+        return rgb(image), label
+
+
+def _walk(source: str, *, progress: bool) -> dict[str, Any]:
+    """Class names; for each role the library's word and a row (digest, label, problem) for each sample."""
+    parts = _parts(source)
+    rows: dict[str, list[tuple[str, int, str]]] = {}
+    names: tuple[str, ...] | None = None
+    for role, part in parts.items():
+        opened = _part(source, part, cache_root())
+        names = names or opened.class_names
+        samples = [Sample(source, part, index) for index in range(len(opened.samples))]
+        rows[role] = list(each(_row, samples, label=f"reading {source} {part}", progress=progress))
+    n_classes = 1 + max((label for part_rows in rows.values() for _, label, _ in part_rows), default=-1)
+    if names is None or len(names) < n_classes:
+        names = tuple(str(label) for label in range(n_classes))
+    return {"class_names": names, "parts": parts, "rows": rows}
+
+
+def _row(sample: Sample) -> tuple[str, int, str]:
+    try:
+        image, label = _fetch(sample)
+    except DataError as error:
+        return "", 0, str(error)
+    try:
+        return pixel_digest(image), operator.index(label), ""
+    except TypeError as error:
+        raise DataError(
+            f"{sample.source} is not for classification: sample {sample.index} has the label {label!r}"
+        ) from error
+
+
+def _listing(source: str, stored: dict[str, Any]) -> Listing:
+    images, unreadable = [], []
+    for role, rows in stored["rows"].items():
+        for index, (digest, label, problem) in enumerate(rows):
+            origin = Sample(source, stored["parts"][role], index)
+            if problem:
+                unreadable.append(Unreadable(origin=origin, problem=problem))
+            else:
+                images.append(Image(origin=origin, label=label, digest=digest, split=role))
+    return Listing(
+        class_names=tuple(stored["class_names"]), images=tuple(images), unreadable=tuple(unreadable)
+    )
+
+
+def _parts(source: str) -> dict[Role, str]:
+    """The library's word for each split that the data set has."""
+    if source == "digits":
+        return {"trainval": ""}
+    from tlopt.data import source_torchvision
+
+    return source_torchvision.parts(source, cache_root())
+
+
+@functools.lru_cache(maxsize=8)
+def _part(source: str, part: str, cache: Path) -> Part:
+    if source == "digits":
+        return _digits()
+    from tlopt.data import source_torchvision
+
+    dataset = source_torchvision.open_part(source, part, cache)
+    classes = getattr(dataset, "classes", None)
+    names = tuple(str(name) for name in classes) if isinstance(classes, (list, tuple)) else None
+    return Part(samples=dataset, class_names=names)
+
+
+def _digits() -> Part:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtra('the source "digits" needs scikit-learn: pip install "tlopt[digits]"') from error
+    bunch = load_digits()
+    grey = (bunch.images * 255 / 16).round().astype("uint8")  # (1797, 8, 8), 16 is white
+    samples = [
+        (PIL.Image.fromarray(pixels), int(label)) for pixels, label in zip(grey, bunch.target, strict=True)
+    ]
+    return Part(samples=samples, class_names=tuple("0123456789"))

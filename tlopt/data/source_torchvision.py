@@ -1,0 +1,110 @@
+"""torchvision's data sets: opened by class name, fetched when missing, with the splits they come with."""
+
+import difflib
+import http.client
+import inspect
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torchvision.datasets
+
+from tlopt.data.cache import locked
+from tlopt.data.records import Role
+from tlopt.errors import DataError, MissingExtra
+
+# Words of torchvision's data sets for a split, tried in this order.
+_WORDS: dict[Role, tuple[str, ...]] = {
+    "train": ("train", "trainval"),
+    "val": ("val", "valid"),
+    "test": ("test",),
+}
+_NOT_HAD = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile)
+
+
+def parts(source: str, cache: Path) -> dict[Role, str]:
+    """torchvision's word for each split that the data set has; {"trainval": ""} where it has none.
+
+    Raises:
+        DataError: there is no such data set, it cannot be had, or it has no training split.
+    """
+    parameters = _parameters(_dataset_class(source))
+    if "split" in parameters:
+        words = {role: _first_known(source, role, cache) for role in _WORDS}
+    elif "train" in parameters:
+        words = {"train": "train", "test": "test"}
+    else:
+        return {"trainval": ""}
+    found: dict[Role, str] = {role: word for role, word in words.items() if word}
+    if "train" not in found:
+        raise DataError(f"{source} has no split called train or trainval: it is not supported")
+    if "val" not in found:
+        found["trainval"] = found.pop("train")
+    return found
+
+
+def open_part(source: str, part: str, cache: Path) -> Any:
+    """One split of the data set, fetched if it is not under `cache`/torchvision.
+
+    Raises:
+        DataError: it cannot be had.
+        MissingExtra: torchvision needs another package for it.
+        ValueError: the data set has no split called `part`.
+    """
+    root = cache / "torchvision"
+    dataset_class = _dataset_class(source)
+    with locked(root / source.replace(":", "-")):
+        try:
+            return _open(dataset_class, root, part, download=False)
+        except _NOT_HAD as error:
+            if "download" not in _parameters(dataset_class):
+                raise DataError(_cannot_be_had(source, root, error)) from error
+        try:
+            return _open(dataset_class, root, part, download=True)
+        except _NOT_HAD as error:
+            raise DataError(_cannot_be_had(source, root, error)) from error
+
+
+def _first_known(source: str, role: Role, cache: Path) -> str:
+    for word in _WORDS[role]:
+        try:
+            open_part(source, word, cache)
+        except ValueError:  # torchvision's answer to a split that the data set does not have
+            continue
+        return word
+    return ""
+
+
+def _open(dataset_class: Any, root: Path, part: str, *, download: bool) -> Any:
+    arguments = {"root": str(root), "download": download, "split": part, "train": part == "train"}
+    known = _parameters(dataset_class)
+    try:
+        return dataset_class(**{name: value for name, value in arguments.items() if name in known})
+    except ImportError as error:
+        name = f"torchvision's {dataset_class.__name__}"
+        raise MissingExtra(f"{name} needs the package {error.name}: pip install {error.name}") from error
+    except TypeError as error:
+        name = f"torchvision:{dataset_class.__name__}"
+        raise DataError(f"{name} wants more than a name ({error}): it is not supported") from error
+
+
+def _dataset_class(source: str) -> Any:
+    name = source.removeprefix("torchvision:")
+    found = getattr(torchvision.datasets, name, None)
+    if inspect.isclass(found) and issubclass(found, torchvision.datasets.VisionDataset):
+        return found
+    close = difflib.get_close_matches(name, torchvision.datasets.__all__, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise DataError(f"torchvision has no data set called {name}{hint}")
+
+
+def _parameters(dataset_class: Any) -> set[str]:
+    return set(inspect.signature(dataset_class).parameters)
+
+
+def _cannot_be_had(source: str, root: Path, error: Exception) -> str:
+    return (
+        f"{source} could not be fetched ({error}): try again with a network, put its files under {root},"
+        " or name a folder of images"
+    )

@@ -1,0 +1,153 @@
+"""Who trains, who validates, who is locked away: decided by content alone.
+
+Within a class, images are ordered by sha256(digest + salt), so that the division is the same on every machine
+and whatever files are called. The salt is the seed with the word "test" or the number of the repeat. Of the n
+images of a class outside the source's own val and test, rounded half up, at least 1 and leaving 1 to train::
+
+    test_fraction * n   are locked away   where the source has no test split
+    val_fraction * n    validate          where the source has no val split; drawn after the test images
+
+Copies of one image travel together: a group that does not fit into what is left of the number is passed over,
+so that it can fall short by a few; where none fits, the smallest group is taken.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlopt.data.records import Image, Role, Split
+from tlopt.errors import DataError
+from tlopt.spec import DataSpec
+
+FEW = 500  # images under which one split's validation is mostly noise
+
+
+def subset(images: Sequence[Image], images_max: int) -> list[Image]:
+    """At most `images_max` images, of each class and split in proportion; all of them where it is 0.
+
+    Each class keeps 3 images of a split that is still to be divided and 2 of any other, so that no role
+    is left empty; the rest is shared out in proportion, by largest remainder. Taken are the first by
+    sha256(digest), whatever the seed.
+
+    Raises:
+        DataError: `images_max` is too small for the classes.
+    """
+    if not 0 < images_max < len(images):
+        return list(images)
+    cells: dict[tuple[int, Role], list[Image]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: (image.label, _rank(image.digest, "subset"))):
+        cells[image.label, image.split].append(image)
+    least = {key: min(len(cell), 3 if key[1] == "trainval" else 2) for key, cell in cells.items()}
+    spare = images_max - sum(least.values())
+    if spare < 0:
+        raise DataError(f"images_max = {images_max} is too few: these classes need {sum(least.values())}")
+    more = sum(len(cell) - least[key] for key, cell in cells.items())
+    exact = {key: spare * (len(cell) - least[key]) / more for key, cell in cells.items()}
+    counts = {key: least[key] + int(share) for key, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda key: (int(exact[key]) - exact[key], key))
+    for key in by_remainder[: images_max - sum(counts.values())]:
+        counts[key] += 1
+    return [image for key, cell in cells.items() for image in cell[: counts[key]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """Every image in one place: locked away, or in `seen`, which the splits index."""
+
+    seen: tuple[Image, ...]
+    test: tuple[Image, ...]
+    splits: tuple[Split, ...]
+
+
+def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: Sequence[str]) -> Division:
+    """Divide the images, both sides ordered by class and digest; see the top of this module.
+
+    Where the source has a validation split there is one division, the source's own. `spec.repeats` = 0 stands
+    for 3 where training and validation have under 500 images, otherwise 1.
+
+    Raises:
+        DataError: a class has too few different images.
+    """
+    ordered = sorted(images, key=lambda image: (image.label, image.digest))
+    own_test = any(image.split == "test" for image in ordered)
+    own_val = any(image.split == "val" for image in ordered)
+    pool = [image for image in ordered if image.split in ("train", "trainval")]
+    classes = _by_class(pool)
+    draws_test = not own_test and spec.test_fraction > 0
+    _check_sizes(classes, class_names, needed=1 + (not own_val) + draws_test)
+
+    test = {image.digest for image in ordered if image.split == "test"}
+    if draws_test:
+        for members in classes.values():
+            count = _share(spec.test_fraction, len(members))
+            test |= _draw(members, count, salt=f"{seed}/test", leave=1 + (not own_val))
+    seen = tuple(image for image in ordered if image.digest not in test)
+    return Division(
+        seen=seen,
+        test=tuple(image for image in ordered if image.digest in test),
+        splits=_own_split(seen) if own_val else _drawn_splits(seen, classes, spec, seed),
+    )
+
+
+def _own_split(seen: Sequence[Image]) -> tuple[Split, ...]:
+    return (_split([image.split == "val" for image in seen]),)
+
+
+def _drawn_splits(
+    seen: Sequence[Image], classes: dict[int, list[Image]], spec: DataSpec, seed: int
+) -> tuple[Split, ...]:
+    splits = []
+    for repeat in range(spec.repeats or (3 if len(seen) < FEW else 1)):
+        val: set[str] = set()
+        for label, members in _by_class(seen).items():
+            count = _share(spec.val_fraction, len(classes[label]))
+            val |= _draw(members, count, salt=f"{seed}/{repeat}", leave=1)
+        splits.append(_split([image.digest in val for image in seen]))
+    return tuple(splits)
+
+
+def _split(is_val: list[bool]) -> Split:
+    mask = np.array(is_val, dtype=bool)
+    return Split(train=np.flatnonzero(~mask).astype(np.int64), val=np.flatnonzero(mask).astype(np.int64))
+
+
+def _draw(members: list[Image], count: int, *, salt: str, leave: int) -> set[str]:
+    """Digests of about `count` of the images, first by rank; at least `leave` different ones are left."""
+    copies = Counter(image.digest for image in members)
+    taken: set[str] = set()
+    room = count
+    for digest in sorted(copies, key=lambda digest: _rank(digest, salt)):
+        if copies[digest] <= room and len(taken) < len(copies) - leave:
+            taken.add(digest)
+            room -= copies[digest]
+    smallest = min(copies, key=lambda digest: (copies[digest], _rank(digest, salt)))
+    return taken or {smallest}
+
+
+def _share(fraction: float, n: int) -> int:
+    return max(1, int(fraction * n + 0.5))
+
+
+def _rank(digest: str, salt: str) -> str:
+    return hashlib.sha256(f"{digest}/{salt}".encode()).hexdigest()
+
+
+def _by_class(images: Sequence[Image]) -> dict[int, list[Image]]:
+    classes: dict[int, list[Image]] = defaultdict(list)
+    for image in images:
+        classes[image.label].append(image)
+    return dict(classes)
+
+
+def _check_sizes(classes: dict[int, list[Image]], class_names: Sequence[str], *, needed: int) -> None:
+    for label, name in enumerate(class_names):
+        different = len({image.digest for image in classes.get(label, [])})
+        if different < needed:
+            raise DataError(
+                f'the class "{name}" has too few images: {different} different in train of {needed} needed,'
+                " one for each of train, val and test that is drawn from them: add images or remove the class"
+                + (", or set test_fraction = 0" if different == needed - 1 > 0 else "")
+            )

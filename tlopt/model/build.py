@@ -1,0 +1,113 @@
+"""From a point to a network: fresh under a seed, then pretrained up to `transfer_depth`."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from tlopt.errors import SpecError
+from tlopt.model import families
+from tlopt.model.head import make_head
+from tlopt.model.network import Network
+from tlopt.model.partition import blocks_of
+from tlopt.model.weights import Weights
+from tlopt.point import Point
+
+supported = families.supported
+
+
+@dataclass(frozen=True)
+class BlockOutline:
+    """One row of `tlopt blocks`."""
+
+    index: int  # from 1
+    name: str
+    n_parameters: int
+
+
+def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Network:
+    """A network in train mode on the CPU: the same bits for the same arguments; torch's generators stay put.
+
+    Blocks are as the library makes them without weights, the head as torch does, under `seed`; blocks
+    1..transfer_depth then get the tensors of `weights` (with weights "none" they stay fresh).
+
+    Raises:
+        SpecError: the resolution does not fit the network, or a depth is beyond its blocks.
+    """
+    check_resolution(weights, point.resolution)
+    if weights.backbone != point.backbone:
+        raise ValueError(f"weights of {weights.backbone} for {point.backbone}")
+    image_size = weights.resolution if weights.resolution_fixed else None
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also move the generators of the accelerators.
+        torch.default_generator.manual_seed(seed)
+        network = families.cut(families.library_module(point.backbone, image_size), point.backbone)
+        head = make_head(
+            network.feature_width,
+            n_classes,
+            layers=point.head_layers,
+            hidden_width=point.head_width,
+            dropout=point.head_dropout,
+        )
+    network.net.set_submodule(network.head_name, head)
+    if point.transfer_depth > len(network.blocks):
+        raise SpecError(
+            f"transfer_depth = {point.transfer_depth}: {point.backbone} has {len(network.blocks)} blocks"
+        )
+    transfer(network, weights, depth=point.transfer_depth)
+    return network.train()
+
+
+def transfer(network: Network, weights: Weights, *, depth: int) -> None:
+    """Copy the tensors of `weights` into blocks 1..depth in place; nothing for weights "none"."""
+    if not weights.state:
+        return
+    own = network.net.state_dict()
+    for name, index in blocks_of(network).items():
+        if index <= depth:
+            own[name].copy_(weights.state[name])
+
+
+def check_resolution(weights: Weights, resolution: int) -> None:
+    """Check that the network of `weights` takes images of `resolution` pixels a side.
+
+    Raises:
+        SpecError: it does not; says what it takes.
+    """
+    if weights.resolution_fixed and resolution != weights.resolution:
+        raise SpecError(
+            f"resolution = {resolution}: {weights.backbone} with weights {weights.label!r} has position"
+            f" embeddings and takes {weights.resolution} pixels only"
+        )
+    if resolution < weights.resolution_min:
+        raise SpecError(
+            f"resolution = {resolution}: {weights.backbone} takes {weights.resolution_min} pixels or more"
+        )
+
+
+@lru_cache
+def n_blocks(backbone: str) -> int:
+    """B, the number of blocks of a backbone.
+
+    Raises:
+        SpecError: the backbone is not supported.
+        MissingExtra: it needs an optional package.
+    """
+    return len(families.skeleton(backbone).blocks)
+
+
+def outline(backbone: str) -> list[BlockOutline]:
+    """The blocks of a backbone in order from the input; needs no weights.
+
+    Raises:
+        SpecError, MissingExtra: as `n_blocks`.
+    """
+    network = families.skeleton(backbone)
+    counts = [0] * (len(network.blocks) + 1)
+    homes = blocks_of(network)
+    for name, parameter in network.net.named_parameters():
+        counts[homes[name] - 1] += parameter.numel()
+    return [
+        BlockOutline(index, part.name, count)
+        for index, (part, count) in enumerate(zip(network.blocks, counts, strict=False), 1)
+    ]

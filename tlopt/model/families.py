@@ -1,0 +1,296 @@
+"""The family table: which library class is cut how, and the library's module for a backbone's name."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from tlopt.errors import MissingExtra, SpecError
+from tlopt.model import families_timm, families_torchvision
+from tlopt.model.network import Block, Network
+
+LITE0 = "efficientnet_lite0"
+LITE0_IN_TIMM = "tf_efficientnet_lite0"
+TIMM = "timm:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the networks of one class of a library are cut."""
+
+    title: str
+    library_class: str
+    blocks: Callable[[Any], tuple[Block, ...]]
+    head_name: str
+    resolution_min: int = 8  # pixels a side; below it a feature map is empty
+    positions: tuple[str, str] | None = None  # position embedding and patches' weight: one resolution only
+    auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, left out
+    modern_name: Callable[[str], str] = str  # of a tensor in the library's own older files
+
+
+_tv, _timm = families_torchvision, families_timm
+
+FAMILIES = (
+    Family(
+        title="ResNet, ResNeXt, Wide ResNet",
+        library_class="torchvision.models.resnet.ResNet",
+        blocks=_tv.resnet,
+        head_name="fc",
+    ),
+    Family(
+        title="DenseNet",
+        library_class="torchvision.models.densenet.DenseNet",
+        blocks=_tv.densenet,
+        head_name="classifier",
+        resolution_min=29,
+        modern_name=_tv.modern_densenet_name,
+    ),
+    Family(
+        title="VGG",
+        library_class="torchvision.models.vgg.VGG",
+        blocks=_tv.vgg,
+        head_name="classifier.6",
+        resolution_min=32,
+    ),
+    Family(
+        title="MobileNetV2",
+        library_class="torchvision.models.mobilenetv2.MobileNetV2",
+        blocks=_tv.mobilenet_v2,
+        head_name="classifier.1",
+    ),
+    Family(
+        title="MobileNetV3",
+        library_class="torchvision.models.mobilenetv3.MobileNetV3",
+        blocks=_tv.mobilenet_v3,
+        head_name="classifier.3",
+    ),
+    Family(
+        title="EfficientNet, EfficientNetV2",
+        library_class="torchvision.models.efficientnet.EfficientNet",
+        blocks=_tv.efficientnet,
+        head_name="classifier.1",
+    ),
+    Family(
+        title="ConvNeXt",
+        library_class="torchvision.models.convnext.ConvNeXt",
+        blocks=_tv.convnext,
+        head_name="classifier.2",
+        resolution_min=32,
+    ),
+    Family(
+        title="RegNet X, RegNet Y",
+        library_class="torchvision.models.regnet.RegNet",
+        blocks=_tv.regnet,
+        head_name="fc",
+    ),
+    Family(
+        title="Vision Transformer",
+        library_class="torchvision.models.vision_transformer.VisionTransformer",
+        blocks=_tv.vision_transformer,
+        head_name="heads.head",
+        positions=("encoder.pos_embedding", "conv_proj.weight"),
+    ),
+    Family(
+        title="Swin, Swin v2",
+        library_class="torchvision.models.swin_transformer.SwinTransformer",
+        blocks=_tv.swin,
+        head_name="head",
+    ),
+    Family(
+        title="Inception v3",
+        library_class="torchvision.models.inception.Inception3",
+        blocks=_tv.inception_v3,
+        head_name="fc",
+        resolution_min=75,
+        auxiliary=("AuxLogits",),
+    ),
+    Family(
+        title="ResNet, ResNeXt, Wide ResNet",
+        library_class="timm.models.resnet.ResNet",
+        blocks=_timm.resnet,
+        head_name="fc",
+    ),
+    Family(
+        title="EfficientNet, EfficientNetV2, EfficientNet-Lite, MobileNetV2",
+        library_class="timm.models.efficientnet.EfficientNet",
+        blocks=_timm.efficientnet,
+        head_name="classifier",
+    ),
+    Family(
+        title="MobileNetV3",
+        library_class="timm.models.mobilenetv3.MobileNetV3",
+        blocks=_timm.mobilenet_v3,
+        head_name="classifier",
+    ),
+    Family(
+        title="ConvNeXt",
+        library_class="timm.models.convnext.ConvNeXt",
+        blocks=_timm.convnext,
+        head_name="head.fc",
+        resolution_min=32,
+    ),
+    Family(
+        title="Vision Transformer, DeiT",
+        library_class="timm.models.vision_transformer.VisionTransformer",
+        blocks=_timm.vision_transformer,
+        head_name="head",
+        positions=("pos_embed", "patch_embed.proj.weight"),
+    ),
+)
+
+
+def import_timm(backbone: str) -> ModuleType:
+    """timm itself.
+
+    Raises:
+        MissingExtra: it is not installed; names the extra that `backbone` needs.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        extra = "lite" if backbone == LITE0 else "timm"
+        raise MissingExtra(f'{backbone} needs timm: pip install "tlopt[{extra}]"') from error
+    module: ModuleType = timm
+    return module
+
+
+@lru_cache
+def torchvision_names() -> dict[str, Family]:
+    """The supported names of torchvision with their families."""
+    by_class = {family.library_class: family for family in FAMILIES}
+    found = {}
+    for name in torchvision.models.list_models(module=torchvision.models):
+        built = torchvision.models.get_model_builder(name).__annotations__["return"]
+        family = by_class.get(_path(built))
+        if family is not None:
+            found[name] = family
+    return found
+
+
+def supported() -> dict[str, tuple[str, ...]]:
+    """Names of backbones by family, torchvision's first; for timm, whose names are many, what to write."""
+    names: dict[str, tuple[str, ...]] = {}
+    for name, family in torchvision_names().items():
+        names[family.title] = (*names.get(family.title, ()), name)
+    names["EfficientNet-Lite (extra: lite)"] = (LITE0,)
+    titles = [family.title for family in FAMILIES if family.library_class.startswith("timm.")]
+    names["timm (extra: timm): " + "; ".join(titles)] = (f"{TIMM}NAME",)
+    return names
+
+
+def check_name(backbone: str) -> None:
+    """Check that `backbone` is a name that can be built, without building it.
+
+    Raises:
+        SpecError: it is not; names what is close, or the families.
+        MissingExtra: it needs timm, which is not installed.
+    """
+    if backbone.startswith(TIMM):
+        name = backbone.removeprefix(TIMM)
+        timm = import_timm(backbone)
+        architecture, _, tag = name.partition(".")
+        if tag and timm.is_model(architecture):
+            raise SpecError(f'model.backbone: write "{TIMM}{architecture}" and weights = "{tag}"')
+        if not timm.is_model(name):
+            known = [TIMM + known for known in timm.list_models()]
+            raise SpecError(f"model.backbone: timm has no {name!r}; {_close(backbone, known)}")
+    elif backbone not in torchvision_names() and backbone != LITE0:
+        known = [*torchvision_names(), LITE0]
+        raise SpecError(f"model.backbone: {backbone!r} is not known; {_close(backbone, known)}")
+
+
+def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
+    """The library's own untrained module, from torch's global generator.
+
+    Args:
+        backbone: a supported name.
+        image_size: pixels a side, for networks with position embeddings; None is the library's default.
+
+    Raises:
+        SpecError, MissingExtra: as `check_name`.
+    """
+    check_name(backbone)
+    net: nn.Module
+    if backbone == LITE0 or backbone.startswith(TIMM):
+        timm = import_timm(backbone)
+        name = LITE0_IN_TIMM if backbone == LITE0 else backbone.removeprefix(TIMM)
+        size = {} if image_size is None else {"img_size": image_size}
+        net = timm.create_model(name, pretrained=False, num_classes=1000, **size)
+        return net
+    options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
+    if torchvision_names()[backbone].auxiliary:
+        # Rescales its input, as with torchvision's weights: what is built does not depend on them.
+        options = {"init_weights": True, "aux_logits": False, "transform_input": True}
+    net = torchvision.models.get_model(backbone, weights=None, **options)
+    return net
+
+
+def family_of(net: nn.Module, backbone: str) -> Family:
+    """The family of a library's module.
+
+    Raises:
+        SpecError: a timm model of another class; lists the classes.
+    """
+    for family in FAMILIES:
+        if family.library_class == _path(type(net)):
+            return family
+    titles = "; ".join(family.title for family in FAMILIES if family.library_class.startswith("timm."))
+    raise SpecError(
+        f"model.backbone: {backbone} is a {type(net).__name__}; of timm's models, these families can be cut"
+        f" into blocks: {titles}"
+    )
+
+
+def cut(net: nn.Module, backbone: str) -> Network:
+    """`net` as a `Network` that has the library's classifier still.
+
+    Raises:
+        SpecError: as `family_of`.
+    """
+    family = family_of(net, backbone)
+    classifier = net.get_submodule(family.head_name)
+    assert isinstance(classifier, nn.Linear), f"{backbone}: {family.head_name} is no Linear"
+    return Network(net, family.blocks(net), family.head_name, classifier.in_features)
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Tensors that `torch.empty` makes have no storage; everything else is as usual.
+
+    The device context of torch would also move small tables that constructors read back (RegNet's widths).
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
+            return func(*args, **{**(kwargs or {}), "device": "meta"})
+        return func(*args, **(kwargs or {}))
+
+
+def skeleton(backbone: str, image_size: int | None = None) -> Network:
+    """The network of `backbone` for its names, shapes and order: quickly, most tensors without storage."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with _EmptyOnMeta():
+                net = library_module(backbone, image_size)
+        except RuntimeError:
+            # Some constructors run a part of the network (timm's hybrids measure their stem's output).
+            net = library_module(backbone, image_size)
+    return cut(net, backbone)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _close(name: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
+    if matches:
+        return "close are " + ", ".join(matches)
+    titles = dict.fromkeys(family.title for family in FAMILIES)
+    return f'supported are {"; ".join(titles)} of torchvision, {LITE0}, and "{TIMM}NAME"'

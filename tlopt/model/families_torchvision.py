@@ -1,0 +1,166 @@
+"""torchvision's families as ordered blocks: the only place, with `families_timm`, that knows layer names."""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tlopt.model.network import Block, Step, block
+
+flatten = partial(torch.flatten, start_dim=1)
+
+
+def children(net: nn.Module, *paths: str) -> list[str]:
+    """Qualified names of the direct children of the modules at `paths`, in order."""
+    return [f"{path}.{name}" for path in paths for name, _ in net.get_submodule(path).named_children()]
+
+
+def rows(
+    net: nn.Module, stem: tuple[str | Step, ...], units: Iterable[str | tuple[str, ...]], *tail: str | Step
+) -> tuple[Block, ...]:
+    """A stem block, one block for each of `units`, and `tail` at the end of the last one.
+
+    A unit is a module, or several that run one after the other; the block has the name of the last of them.
+    """
+    *body, last = [(unit,) if isinstance(unit, str) else unit for unit in units]
+    return (
+        block(net, "stem", *stem),
+        *(block(net, unit[-1], *unit) for unit in body),
+        block(net, last[-1], *last, *tail),
+    )
+
+
+def resnet(net: Any) -> tuple[Block, ...]:
+    """ResNet, ResNeXt, Wide ResNet: stem, then each residual block."""
+    units = children(net, "layer1", "layer2", "layer3", "layer4")
+    return rows(net, ("conv1", "bn1", "relu", "maxpool"), units, "avgpool", flatten)
+
+
+def densenet(net: Any) -> tuple[Block, ...]:
+    """DenseNet: stem, then each dense layer and each transition; the final norm belongs to the last layer."""
+    stem = tuple(f"features.{name}" for name in ("conv0", "norm0", "relu0", "pool0"))
+    blocks = [block(net, "stem", *stem)]
+    for name in children(net, "features"):
+        if "denseblock" in name:
+            blocks += [_dense_layer(net, layer) for layer in children(net, name)]
+        elif "transition" in name:
+            blocks.append(block(net, name, name))
+    relu = partial(functional.relu, inplace=True)
+    pool = partial(functional.adaptive_avg_pool2d, output_size=(1, 1))
+    last = blocks[-1]
+    tail = block(net, last.name, last.forward, "features.norm5", relu, pool, flatten, owns=last.members)
+    return (*blocks[:-1], tail)
+
+
+def _dense_layer(net: nn.Module, name: str) -> Block:
+    return block(net, name, partial(_append_features, net.get_submodule(name)), owns=(name,))
+
+
+def _append_features(layer: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([x, layer(x)], 1)
+
+
+def vgg(net: Any) -> tuple[Block, ...]:
+    """VGG: each convolution with its norm, ReLU and pooling; the two hidden layers belong to the last one."""
+    groups: list[list[str | Step]] = []
+    for name in children(net, "features"):
+        if isinstance(net.get_submodule(name), nn.Conv2d):
+            groups.append([])
+        groups[-1].append(name)
+    groups[-1] += ["avgpool", flatten, *children(net, "classifier")[:-1]]
+    return tuple(block(net, str(group[0]), *group) for group in groups)
+
+
+def mobilenet_v2(net: Any) -> tuple[Block, ...]:
+    """MobileNetV2: stem, then each inverted residual; the last 1×1 convolution belongs to the last one."""
+    stem, *units, last = children(net, "features")
+    pool = partial(functional.adaptive_avg_pool2d, output_size=(1, 1))
+    return rows(net, (stem,), units, last, pool, flatten, "classifier.0")
+
+
+def mobilenet_v3(net: Any) -> tuple[Block, ...]:
+    """MobileNetV3: stem, then each inverted residual; last convolution and hidden layer are in the last."""
+    stem, *units, last = children(net, "features")
+    hidden = children(net, "classifier")[:-1]
+    return rows(net, (stem,), units, last, "avgpool", flatten, *hidden)
+
+
+def efficientnet(net: Any) -> tuple[Block, ...]:
+    """EfficientNet and V2: stem, then each MBConv; the last 1×1 convolution belongs to the last one."""
+    stem, *stages, last = children(net, "features")
+    return rows(net, (stem,), children(net, *stages), last, "avgpool", flatten, "classifier.0")
+
+
+def convnext(net: Any) -> tuple[Block, ...]:
+    """ConvNeXt: stem, then each block; the final norm belongs to the last one."""
+    stem, units = _staged(net)
+    return rows(net, (stem,), units, "avgpool", "classifier.0", "classifier.1")
+
+
+def swin(net: Any) -> tuple[Block, ...]:
+    """Swin v1 and v2: patch embedding, then each transformer block; the final norm is in the last."""
+    stem, units = _staged(net)
+    return rows(net, (stem,), units, "norm", "permute", "avgpool", "flatten")
+
+
+def _staged(net: nn.Module) -> tuple[str, list[tuple[str, ...]]]:
+    """The stem, and each block of every stage; a downsampling between two stages joins the block after it."""
+    stem, *rest = children(net, "features")
+    units: list[tuple[str, ...]] = []
+    between: tuple[str, ...] = ()
+    for stage, downsampling in zip(rest[::2], [*rest[1::2], ""], strict=True):
+        first, *others = children(net, stage)
+        units += [(*between, first), *((name,) for name in others)]
+        between = (downsampling,)
+    return stem, units
+
+
+def regnet(net: Any) -> tuple[Block, ...]:
+    """RegNet X and Y: stem, then each residual block."""
+    units = children(net, *children(net, "trunk_output"))
+    return rows(net, ("stem",), units, "avgpool", flatten)
+
+
+def vision_transformer(net: Any) -> tuple[Block, ...]:
+    """ViT: patches with class token and positions, then each encoder layer; the final norm is in the last."""
+    tokens = ("conv_proj", "class_token", "encoder.pos_embedding", "encoder.dropout")
+    *body, last = children(net, "encoder.layers")
+    return (
+        block(net, "stem", partial(_tokens, net), owns=tokens),
+        *(block(net, name, name) for name in body),
+        block(net, last, last, "encoder.ln", _class_token),
+    )
+
+
+def _tokens(net: Any, x: Tensor) -> Tensor:
+    x = net._process_input(x)
+    x = torch.cat([net.class_token.expand(x.shape[0], -1, -1), x], dim=1)
+    embedded: Tensor = net.encoder.dropout(x + net.encoder.pos_embedding)
+    return embedded
+
+
+def _class_token(x: Tensor) -> Tensor:
+    return x[:, 0]
+
+
+def inception_v3(net: Any) -> tuple[Block, ...]:
+    """Inception v3: each convolution of the stem with its pooling, then each mixed block."""
+    mixed = [name for name, _ in net.named_children() if name.startswith("Mixed_")]
+    return (
+        block(net, "Conv2d_1a_3x3", net._transform_input, "Conv2d_1a_3x3"),
+        block(net, "Conv2d_2a_3x3", "Conv2d_2a_3x3"),
+        block(net, "Conv2d_2b_3x3", "Conv2d_2b_3x3", "maxpool1"),
+        block(net, "Conv2d_3b_1x1", "Conv2d_3b_1x1"),
+        block(net, "Conv2d_4a_3x3", "Conv2d_4a_3x3", "maxpool2"),
+        *(block(net, name, name) for name in mixed[:-1]),
+        block(net, mixed[-1], mixed[-1], "avgpool", "dropout", flatten),
+    )
+
+
+def modern_densenet_name(name: str) -> str:
+    """The name of today's module for a name in torchvision's own DenseNet files (norm.1 is norm1 today)."""
+    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name)

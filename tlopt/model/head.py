@@ -1,0 +1,31 @@
+"""The classifier on top: always new."""
+
+import itertools
+
+from torch import nn
+
+
+def make_head(width: int, n_classes: int, *, layers: int, hidden_width: int, dropout: float) -> nn.Module:
+    """Logits (N, n_classes) from features (N, width).
+
+    Args:
+        width: of the features.
+        n_classes: at least 1.
+        layers: hidden layers with ReLU; 0 is a linear classifier.
+        hidden_width: units of each hidden layer.
+        dropout: probability in [0, 1) before each linear layer.
+
+    Returns:
+        A plain `nn.Linear` for no layers and no dropout, otherwise an `nn.Sequential` that ends in one.
+    """
+    if layers == 0 and dropout == 0:
+        return nn.Linear(width, n_classes)
+    widths = [width, *[hidden_width] * layers, n_classes]
+    modules: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        if index > 0:
+            modules.append(nn.ReLU())
+        if dropout > 0:
+            modules.append(nn.Dropout(dropout))
+        modules.append(nn.Linear(fan_in, fan_out))
+    return nn.Sequential(*modules)

@@ -1,0 +1,90 @@
+"""Which tensors are frozen, transferred, fresh or the head's: one rule, by depth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from tlopt.model.network import Network
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Every name of `network.net.state_dict()`, parameters and buffers, in exactly one of four groups."""
+
+    frozen: tuple[str, ...]  # blocks 1..freeze_depth: never change
+    transferred: tuple[str, ...]  # blocks up to transfer_depth: start from pretrained weights
+    fresh: tuple[str, ...]  # the blocks above
+    head: tuple[str, ...]
+    block_of: Mapping[str, int]  # 1..B, and B + 1 for the head
+
+
+def partition(network: Network, *, transfer_depth: int, freeze_depth: int) -> Partition:
+    """The groups for 0 <= freeze_depth <= transfer_depth <= B.
+
+    Raises:
+        ValueError: the depths are not so, or a tensor is in none or in two blocks.
+    """
+    n_blocks = len(network.blocks)
+    if not 0 <= freeze_depth <= transfer_depth <= n_blocks:
+        raise ValueError(f"not 0 <= {freeze_depth=} <= {transfer_depth=} <= {n_blocks=}")
+    block_of = blocks_of(network)
+
+    def between(low: int, high: int) -> tuple[str, ...]:
+        return tuple(name for name, index in block_of.items() if low < index <= high)
+
+    return Partition(
+        frozen=between(0, freeze_depth),
+        transferred=between(freeze_depth, transfer_depth),
+        fresh=between(transfer_depth, n_blocks),
+        head=between(n_blocks, n_blocks + 1),
+        block_of=block_of,
+    )
+
+
+def blocks_of(network: Network) -> dict[str, int]:
+    """The block, 1..B, or B + 1 for the head, of every name in `network.net.state_dict()`, in its order.
+
+    Raises:
+        ValueError: a tensor is in none or in two blocks.
+    """
+    owners: dict[str, list[int]] = {}
+    for index, row in enumerate([*(part.members for part in network.blocks), (network.head_name,)], 1):
+        for member in row:
+            owners.setdefault(member, []).append(index)
+    found = {}
+    for name in network.net.state_dict():
+        homes = [index for path in _with_ancestors(name) for index in owners.get(path, ())]
+        if len(homes) != 1:
+            raise ValueError(f"{type(network.net).__name__}: {name} is in blocks {homes}, not in exactly one")
+        found[name] = homes[0]
+    return found
+
+
+def pulled(network: Network) -> frozenset[str]:
+    """Names of the weight matrices of convolutions, linear and attention modules.
+
+    By module: never biases, norms, layer scales, tokens, position embeddings or tables of relative positions.
+    """
+    names = set()
+    for path, module in network.net.named_modules():
+        for leaf in _matrices(module):
+            names.add(f"{path}.{leaf}" if path else leaf)
+    return frozenset(names)
+
+
+def _matrices(module: nn.Module) -> tuple[str, ...]:
+    # timm's mixture of convolutions is no _ConvNd.
+    if isinstance(module, (_ConvNd, nn.Linear)) or type(module).__name__ == "CondConv2d":
+        return ("weight",)
+    if isinstance(module, nn.MultiheadAttention):
+        # Its output projection is a Linear; with unequal widths it has three input matrices and not one.
+        leaves = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return tuple(leaf for leaf in leaves if getattr(module, leaf) is not None)
+    return ()
+
+
+def _with_ancestors(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]

@@ -1,0 +1,127 @@
+"""Pretrained tensors of a backbone, checked against its shapes, with what they expect of images."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tlopt.errors import WeightsError
+from tlopt.model import sources
+from tlopt.model.families import Family, check_name, family_of, skeleton
+from tlopt.model.network import Network
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Pretrained tensors without a classifier, and the images they expect."""
+
+    backbone: str
+    label: str  # "IMAGENET1K_V2", "file.safetensors", "none"
+    state: dict[str, Tensor]  # on the CPU, by the library's names; empty for "none"
+    digest: str  # 16 hex digits of names, shapes, types and bytes; "none" for "none"
+    mean: tuple[float, float, float]  # of pixels in [0, 1]
+    std: tuple[float, float, float]
+    resolution: int  # pixels a side that the weights expect
+    resolution_fixed: bool  # position embeddings allow no other
+    resolution_min: int
+
+
+def load_weights(backbone: str, weights: str) -> Weights:
+    """The pretrained tensors that `weights` names, without the classifier's.
+
+    Pixel statistics and resolution are those of the named weights; a file and "none" have those of the
+    backbone's default weights, but a file's position embeddings decide the resolution.
+
+    Args:
+        backbone: a supported name.
+        weights: "default" (what the library prefers), one of the backbone's named weights, the path of a
+            .pth, .pt or .safetensors file, or "none".
+
+    Raises:
+        SpecError: the backbone is not supported.
+        WeightsError: there are no such weights, they cannot be fetched or read, or do not fit the backbone.
+        MissingExtra: an optional package is needed.
+    """
+    check_name(backbone)
+    is_file = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
+    label = Path(weights).name if is_file else weights
+    expected = sources.source(backbone, "default" if is_file or weights == "none" else weights)
+    resolution = expected.resolution
+    network = skeleton(backbone)
+    family = family_of(network.net, backbone)
+    state: dict[str, Tensor] = {}
+    if weights != "none":
+        if is_file:
+            where = weights
+            raw: Mapping[str, Tensor] = sources.read_file(Path(weights).expanduser())
+        else:
+            where = label = expected.label
+            raw = sources.fetch(backbone, label)
+        resolution = _image_size(family, raw, resolution) if is_file else resolution
+        if family.positions:
+            network = skeleton(backbone, resolution)
+        state = _fit(network, family, raw, f"{where} does not fit {backbone}")
+    return Weights(
+        backbone=backbone,
+        label=label,
+        state=state,
+        digest=digest(state),
+        mean=expected.mean,
+        std=expected.std,
+        resolution=resolution,
+        resolution_fixed=family.positions is not None,
+        resolution_min=family.resolution_min,
+    )
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Sixteen hex digits over names, shapes, types and bytes, sorted by name; "none" for no tensors."""
+    if not state:
+        return "none"
+    hashed = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()[:16]
+
+
+def _fit(network: Network, family: Family, raw: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
+    """The backbone's tensors of `raw` under today's names and in the network's types."""
+    dtypes = {name: tensor.dtype for name, tensor in network.net.state_dict().items()}
+    others = tuple(f"{name}." for name in (network.head_name, *family.auxiliary))
+    kept = {family.modern_name(name): tensor for name, tensor in raw.items() if not name.startswith(others)}
+    try:
+        # The modules rename what older versions of themselves have saved.
+        report = network.net.load_state_dict(kept, strict=False, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{complaint}: {_first(str(error).splitlines()[1:])}") from error
+    missing = [name for name in report.missing_keys if not name.startswith(others)]
+    if missing or report.unexpected_keys:
+        raise WeightsError(
+            f"{complaint}: missing are {_first(missing)}; unexpected are {_first(report.unexpected_keys)}"
+        )
+    return {
+        name: tensor.detach().to(dtypes[name])
+        for name, tensor in network.net.state_dict().items()
+        if not name.startswith(others)
+    }
+
+
+def _image_size(family: Family, raw: Mapping[str, Tensor], default: int) -> int:
+    """Pixels a side of the position embedding in `raw`; class and other tokens are fewer than a row."""
+    if family.positions is None:
+        return default
+    embedding, patches = (raw.get(name) for name in family.positions)
+    if embedding is None or patches is None or embedding.dim() != 3:
+        return default
+    return math.isqrt(embedding.shape[1]) * patches.shape[-1]
+
+
+def _first(names: list[str]) -> str:
+    shown = ", ".join(name.strip() for name in names[:3]) or "none"
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -1,0 +1,287 @@
+"""The model card of an export: what it is, how it was chosen, how sure that is, how to use it. Markdown."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlopt.model.build import n_blocks
+from tlopt.results.exported import Export, plain_torch_code, preprocessing_words
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Spread, Verdict
+from tlopt.search_keys import RULES, Depth
+from tlopt.spec import Study
+
+_CLASSES_SHOWN_MAX = 40
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log-loss",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images a study was about."""
+
+    class_names: tuple[str, ...]  # in the order of the logits
+    n_search: int  # training and validation
+    n_test: int
+    fingerprint: str  # 16 hex digits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """The weights that transferred blocks started from, and what they expect of images."""
+
+    label: str
+    digest: str
+    mean: tuple[float, float, float]  # of pixels in [0, 1]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """The run whose network is exported."""
+
+    seed: int
+    images: str  # what it was trained on, in words: "training images", "training and validation images"
+    train_loss: tuple[float, ...]  # one an epoch
+    val: Mapping[str, tuple[float, ...]]  # metrics by name, one value an epoch; may be empty
+    confusion: NDArray[np.int64]  # counts, true class in rows
+    confusion_split: Literal["validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spend:
+    """What the search cost."""
+
+    trials: Mapping[str, int]  # by outcome
+    epochs: int
+    seconds: float  # of work, over all workers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """Everything that a finished study has to say of its chosen point."""
+
+    study: Study
+    study_text: str
+    verdict: Verdict
+    images: Images
+    pretrained: Pretrained
+    trained: Trained
+    spend: Spend
+    versions: Mapping[str, str]  # of packages by name
+    created: datetime
+
+
+def model_card(findings: Findings, export: Export) -> str:
+    """The card's Markdown text."""
+    sections = {
+        "": _opening(findings, export),
+        "Data": _data(findings),
+        "How it was chosen": _choice(findings),
+        "The chosen point": _point(findings.verdict.chosen),
+        "Use": _use(export),
+        "Limits": _limits(findings),
+        "Reproduction": _reproduction(findings),
+    }
+    parts = []
+    for title, lines in sections.items():
+        parts += ([f"## {title}", ""] if title else []) + [*lines, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _opening(findings: Findings, export: Export) -> Iterator[str]:
+    verdict = findings.verdict
+    yield f"# {findings.study.name}: {len(export.class_names)} classes with {export.backbone}"
+    yield ""
+    start = "from scratch" if export.weights_label == "none" else f"from the weights {export.weights_label}"
+    yield (
+        f"An image classifier for {len(export.class_names)} classes: the network {export.backbone}, trained"
+        f" {start}, at {export.resolution} x {export.resolution} pixels. Written by tlopt."
+    )
+    yield ""
+    yield _headline(findings)
+    yield ""
+    if findings.trained.seed in verdict.chosen.seeds:
+        yield f"The network here is the one of seed {findings.trained.seed}."
+    else:
+        yield (
+            f"The network here was trained once more, on the {findings.trained.images}; the numbers are those"
+            " of the networks before it."
+        )
+    yield ""
+    yield f"![Confusion matrix on the {findings.trained.confusion_split} images](confusion.png)"
+    yield "![Learning curves](learning_curves.png)"
+
+
+def _headline(findings: Findings) -> str:
+    verdict = findings.verdict
+    title = _TITLES[verdict.objective]
+    test = verdict.chosen.spread(verdict.objective, split="test")
+    if test is not None:
+        return (
+            f"Held-out test images: {title} **{_spread(test, verdict.objective)}** (mean ± standard deviation"
+            f" over {_seeds(test.n)}, {findings.images.n_test} images)."
+        )
+    val = verdict.chosen.spread(verdict.objective)
+    return (
+        f"No test images were read. Validation {title} **{_spread(val, verdict.objective)}**; the point was"
+        " chosen for this number, which is therefore too good."
+    )
+
+
+def _data(findings: Findings) -> Iterator[str]:
+    images, source = findings.images, findings.study.data.source
+    shown = [_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
+    more = len(images.class_names) - len(shown)
+    yield f"- source: {_escaped(source)}"
+    yield f"- images: {images.n_search} to train and validate, {images.n_test} held out for the test"
+    yield f"- classes ({len(images.class_names)}): {', '.join(shown)}" + (
+        f" and {more} more in classes.txt" if more else ""
+    )
+    yield f"- fingerprint: `{images.fingerprint}`"
+
+
+def _choice(findings: Findings) -> Iterator[str]:
+    verdict, spend = findings.verdict, findings.spend
+    outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
+    seeds = _seeds(len(verdict.chosen.seeds))
+    yield (
+        f"The search ran {sum(spend.trials.values())} trials ({outcomes}): {spend.epochs} epochs,"
+        f" {_duration(spend.seconds)} of work. Its best points and the two points a practitioner would use"
+        f" without a search were then trained again with {seeds} each, none stopped early. The mean"
+        f" {_TITLES[verdict.objective]} on validation decided. {_test_readings(verdict.test_readings)}"
+    )
+    yield ""
+    yield from _candidates(verdict)
+    yield ""
+    yield "Mean ± standard deviation over n runs with different seeds; → is the chosen one."
+    yield ""
+    for label in (PLAIN_LABEL, PROBE_LABEL):
+        yield f"- {gain_sentence(verdict, label)}"
+
+
+def _candidates(verdict: Verdict) -> Iterator[str]:
+    title = _TITLES[verdict.objective]
+    yield f"| candidate | n | validation {title} | test {title} |"
+    yield "| --- | --: | --: | --: |"
+    for row in verdict.rows:
+        mark = "→ " if row is verdict.chosen else ""
+        val, test = (row.spread(verdict.objective, split=split) for split in ("val", "test"))
+        shown = " | ".join(_spread(spread, verdict.objective) for spread in (val, test))
+        yield f"| {mark}{row.label} | {len(row.val)} | {shown} |"
+
+
+def gain_sentence(verdict: Verdict, label: str) -> str:
+    """What the chosen point gains over `label`, on test or else on validation, and how sure that is."""
+    if verdict.chosen.label == label:
+        return f"The chosen point is {label} itself: the search found nothing better on validation."
+    split = "test" if verdict.chosen.test else "val"
+    gain = verdict.gain(label, split=split)
+    if gain is None:
+        return f"Against {label} there is no measured gain."
+    scale, unit = (1, "") if verdict.objective == "log_loss" else (100, " points")
+    digits = 4 if verdict.objective == "log_loss" else 1
+    where = "test" if split == "test" else "validation, on which it was chosen"
+    spread = "" if math.isnan(gain.std) else f" ± {scale * gain.std:.{digits}f}"
+    return (
+        f"Gain over {label} in {_TITLES[verdict.objective]} on {where}:"
+        f" {scale * gain.mean:+.{digits}f}{spread}{unit} (seed by seed, {_seeds(gain.n)}), {_judged(gain)}."
+    )
+
+
+def _judged(gain: Spread) -> str:
+    if math.isnan(gain.std):
+        return "one pair of runs says nothing about its spread"
+    if abs(gain.mean) <= gain.std:
+        return "not larger than its spread, so chance alone could explain it"
+    return "larger than its spread" if gain.mean > 0 else "a loss, larger than its spread"
+
+
+def _point(chosen: Confirmed) -> Iterator[str]:
+    values = chosen.point.as_dict()
+    n = n_blocks(chosen.point.backbone)
+    yield f"It is {chosen.label}; `config.toml` has the exact values."
+    yield ""
+    yield "| key | value | meaning |"
+    yield "| --- | --: | --- |"
+    for name, rule in RULES.items():
+        value = values[name]
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown += f" of {n}" if isinstance(rule, Depth) else ""
+        yield f"| `{name}` | {shown} | {rule.meaning} |"
+
+
+def _use(export: Export) -> Iterator[str]:
+    yield "With tlopt: `tlopt predict --help`. Without it, in this folder:"
+    yield ""
+    yield "```python"
+    yield plain_torch_code(export)
+    yield "```"
+    yield ""
+    yield "From a file to what the network sees:"
+    yield ""
+    for index, words in enumerate(preprocessing_words(export), 1):
+        yield f"{index}. {words}"
+    yield ""
+    yield f"Mean {list(export.mean)}, std {list(export.std)}, of pixels in [0, 1]."
+
+
+def _limits(findings: Findings) -> Iterator[str]:
+    n_seeds = len(findings.verdict.chosen.seeds)
+    yield "- It knows its classes only: an image of anything else gets one of them, however surely."
+    yield "- Probabilities are not calibrated."
+    yield "- The numbers hold for images like those of the source; other cameras or places were not measured."
+    yield f"- {_seeds(n_seeds)} give a rough spread; it does not cover the choice of test images."
+    yield "- The pretrained weights and the images have licences of their own."
+
+
+def _reproduction(findings: Findings) -> Iterator[str]:
+    study, trained = findings.study, findings.trained
+    yield "```console"
+    yield "tlopt train config.toml"
+    yield "```"
+    yield ""
+    yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
+    yield f"- study: {study.name}, digest `{study.digest}`, seed {study.seed}; its file is `study.toml`"
+    pretrained = findings.pretrained
+    yield f"- pretrained weights: {_escaped(pretrained.label)}, digest `{pretrained.digest}`"
+    yield f"- versions: {', '.join(f'{name} {version}' for name, version in findings.versions.items())}"
+    yield f"- written: {findings.created:%Y-%m-%d %H:%M %Z}".rstrip()
+
+
+def _spread(spread: Spread | None, objective: str) -> str:
+    if spread is None:
+        return "—"
+    scale, digits, unit = (1, 4, "") if objective == "log_loss" else (100, 1, " %")
+    deviation = "" if math.isnan(spread.std) else f" ± {scale * spread.std:.{digits}f}"
+    return f"{scale * spread.mean:.{digits}f}{deviation}{unit}"
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed" + ("s" if n != 1 else "")
+
+
+def _test_readings(n: int) -> str:
+    if n == 0:
+        return "The test images were not read."
+    return f"Test read {n} time{'s' if n != 1 else ''}, after the choice."
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text)

@@ -1,0 +1,71 @@
+"""One point as a study file of its own, in which nothing is left to search."""
+
+import json
+from collections.abc import Mapping
+
+from tlopt.dimensions import Fixed, Scalar
+from tlopt.errors import SpecError
+from tlopt.point import Point
+from tlopt.search.limits import Limits
+from tlopt.search_keys import RULES
+from tlopt.spec import Study
+
+
+def fixed_study(study: Study, point: Point, *, name: str) -> str:
+    """The text of a study file whose only point is `point`.
+
+    Images, weights, seed, objective and confirmation are those of `study`; numbers read back equal.
+
+    Args:
+        name: of the new study.
+    """
+    values = point.as_dict()
+    tables: list[tuple[str, Mapping[str, Scalar]]] = [
+        ("data", study.data.model_dump()),
+        ("model", {"backbone": point.backbone, "weights": study.model.weights}),
+        ("budget", {"trials": 1, "epochs": point.epochs}),
+        ("search", {key: values[key] for key in RULES}),
+        ("confirm", study.confirm.model_dump()),
+    ]
+    lines = [
+        f"# One point of the study {study.name} ({study.digest}), with every key at a plain value.",
+        "# It trains again with:  tlopt train config.toml",
+        "# Relative paths count from the folder in which the command runs, as in the study's own file.",
+        *_lines({"name": name, "seed": study.seed, "objective": study.objective}),
+    ]
+    for title, table in tables:
+        lines += ["", f"[{title}]", *_lines(table)]
+    return "\n".join(lines) + "\n"
+
+
+def point_of(study: Study, limits: Limits) -> Point:
+    """The only point of a study without searched keys; keys it lacks have their defaults.
+
+    Raises:
+        SpecError: keys are searched; names them.
+    """
+    # An export is written and read without Optuna, which comes with the search space.
+    from tlopt.search.space import resolve
+
+    dimensions = {"model.backbone": study.model.backbone} | {
+        f"search.{key}": dimension for key, dimension in study.search.items()
+    }
+    searched = [key for key, dimension in dimensions.items() if not isinstance(dimension, Fixed)]
+    if searched:
+        raise SpecError(
+            f"study {study.name}: {', '.join(searched)} {'is' if len(searched) == 1 else 'are'} searched; one"
+            " point needs a plain value for each (an export's config.toml has them)"
+        )
+    values = {key: dimension.value for key, dimension in study.search.items() if isinstance(dimension, Fixed)}
+    return resolve(values, study.model.backbones[0], study.budget.epochs, limits)
+
+
+def _lines(table: Mapping[str, Scalar]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in table.items()]
+
+
+def _toml(value: Scalar) -> str:
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but TOML wants U+007F escaped too and no surrogate pairs.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,149 @@
+"""Confirmation: the best points and the two defaults over the same seeds, as a plain study `NAME.confirm`.
+
+Optuna's half: which candidates, which runs, what they came to. The held-out images are read elsewhere, once,
+after the choice.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from tlopt.errors import NotReady
+from tlopt.point import Point
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.search import records, storage
+from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
+from tlopt.search.records import TrialRecord
+from tlopt.search.limits import Limits
+from tlopt.search.space import defaults
+from tlopt.spec import Study
+
+CANDIDATES = records.PREFIX + "candidates"
+TEST = records.PREFIX + "test"
+TEST_READINGS = records.PREFIX + "test_readings"
+
+
+def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) -> tuple[Candidate, ...]:
+    """The two defaults and the best distinct points of the search, `confirm.points` of them.
+
+    Complete trials are ranked by their value, then by validation log-loss.
+
+    Raises:
+        NotReady: no trial is complete yet.
+    """
+    trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = [TrialRecord.from_frozen(trial) for trial in trials]
+    if not complete:
+        raise NotReady(
+            f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
+        )
+    probe, plain = defaults(study, limits)
+    chosen = [Candidate(PROBE, PROBE_LABEL, probe.point), Candidate(PLAIN, PLAIN_LABEL, plain.point)]
+    for record in sorted(complete, key=lambda record: _rank(record, study)):
+        point = Point.from_dict(record.point or {})
+        if len(chosen) < 2 + study.confirm.points and all(point != other.point for other in chosen):
+            chosen.append(Candidate(record.number, f"trial {record.number}", point))
+    return tuple(chosen)
+
+
+def open_confirmation(
+    store: BaseStorage,
+    study: Study,
+    *,
+    file_text: str,
+    facts: Mapping[str, str | int],
+    candidates: Sequence[Candidate],
+) -> optuna.Study:
+    """The study `NAME.confirm`; new candidates join those it has already."""
+    named = study.model_copy(update={"name": study.name + CONFIRM_SUFFIX})
+    confirmation = storage.create_or_open(store, named, file_text=file_text, facts=dict(facts))
+    known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
+    numbers = {row["number"] for row in known}
+    new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
+    if new:
+        confirmation.set_user_attr(CANDIDATES, known + new)
+    return confirmation
+
+
+def stored_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
+    """What the confirmation consists of.
+
+    Raises:
+        NotReady: it has not been begun.
+    """
+    candidates = _read_candidates(confirmation)
+    if not candidates:
+        raise NotReady(f"{confirmation.study_name} has no candidates yet; first: tlopt confirm")
+    return candidates
+
+
+def read_verdict(study: Study, confirmation: optuna.Study) -> Verdict:
+    """What the confirmation has come to so far."""
+    candidates = stored_candidates(confirmation)
+    runs = {
+        (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
+        for trial in confirmation.get_trials(deepcopy=False)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "replicate" in trial.params
+    }
+    test = confirmation.user_attrs.get(TEST, {})
+    rows = [_confirmed(candidate, study, runs, test) for candidate in candidates]
+    return Verdict(
+        study=study.name,
+        objective=study.objective,
+        direction=study.direction,
+        rows=ranked(rows, study.objective, study.direction),
+        n_expected=len(candidates) * study.confirm.seeds,
+        n_finished=len(runs),
+        test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
+    )
+
+
+def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, float]]]) -> None:
+    """Keep what the held-out images said of each candidate, by number, and that they were read once more."""
+    kept = confirmation.user_attrs.get(TEST, {}) | {str(number): rows for number, rows in test.items()}
+    confirmation.set_user_attr(TEST, kept)
+    confirmation.set_user_attr(TEST_READINGS, confirmation.user_attrs.get(TEST_READINGS, 0) + 1)
+
+
+def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
+    """The chosen candidate and the defaults, as far as the held-out images were not read for them yet."""
+    wanted = [verdict.chosen, verdict.row(PROBE_LABEL), verdict.row(PLAIN_LABEL)]
+    rows = {row.number: row for row in wanted if row is not None and row.val and not row.test}
+    return tuple(rows.values())
+
+
+def _confirmed(
+    candidate: Candidate,
+    study: Study,
+    runs: Mapping[tuple[int, int], TrialRecord],
+    test: Mapping[str, list[dict[str, float]]],
+) -> Confirmed:
+    replicates = range(study.confirm.seeds)
+    ended = [runs[candidate.number, r] for r in replicates if (candidate.number, r) in runs]
+    valued = all(record.outcome == "complete" for record in ended)
+    return Confirmed(
+        number=candidate.number,
+        label=candidate.label,
+        point=candidate.point,
+        seeds=tuple(confirm_seed(study, r) for r in replicates),
+        val=tuple(record.metrics for record in ended) if valued else (),
+        test=tuple(test.get(str(candidate.number), ())),
+    )
+
+
+def _rank(record: TrialRecord, study: Study) -> tuple[float, float]:
+    assert record.value is not None, "a complete trial has a value"
+    sign = 1 if study.direction == "minimize" else -1
+    return (sign * record.value, record.metrics.get("log_loss", float("inf")))
+
+
+def _read_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
+    rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
+    return tuple(Candidate(row["number"], row["label"], Point.from_dict(row["point"])) for row in rows)
+
+
+def _to_json(candidate: Candidate) -> dict[str, Any]:
+    return {"number": candidate.number, "label": candidate.label, "point": candidate.point.as_dict()}

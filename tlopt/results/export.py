@@ -1,0 +1,179 @@
+"""A confirmed point written out: a folder that tlopt and plain torch can use, whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tlopt.data.store import store_size
+from tlopt.errors import DataError, NotReady
+from tlopt.insight.pictures import draw_confusion, draw_learning_curves
+from tlopt.results.card import Findings, model_card
+from tlopt.results.config import fixed_study
+from tlopt.results.exported import (
+    CLASSES,
+    CONFIG,
+    FORMAT,
+    PREPROCESSING,
+    RESULT,
+    WEIGHTS,
+    Export,
+    preprocessing_json,
+)
+from tlopt.results.onnx import ONNX
+from tlopt.results.verdict import as_dict
+from tlopt.spec import SEMANTICS_VERSION
+
+CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
+_OURS = frozenset((CONFIG, WEIGHTS, CLASSES, PREPROCESSING, RESULT, CARD, STUDY, CURVES, CONFUSION, ONNX))
+
+
+def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwrite: bool) -> Path:
+    """Write the chosen point's export to `folder`, at once when it is complete; returns the folder.
+
+    Args:
+        weights_file: the trained tensors, by the library's names.
+        overwrite: replace an export that is there; anything else is never replaced.
+
+    Raises:
+        NotReady: there is no `weights_file`.
+        DataError: `folder` exists and may not be replaced, or cannot be written; a class has a line break.
+    """
+    if not weights_file.is_file():
+        raise NotReady(f"{weights_file}: the trained weights are not there; first: tlopt confirm")
+    _check_classes(findings.images.class_names)
+    folder = folder.absolute()
+    check_target(folder, overwrite=overwrite)
+    with _replacing(folder) as unfinished:
+        _fill(unfinished, findings, weights_file)
+    return folder
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Check that an export may be written to `folder`.
+
+    Raises:
+        DataError: something is there that would be lost; says what to do.
+    """
+    if not folder.exists():
+        return
+    others = (
+        sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS) if folder.is_dir() else []
+    )
+    if not folder.is_dir() or others:
+        holds = f"it holds {', '.join(others[:3])}" if others else "it is a file"
+        raise DataError(f"{folder} exists and is no export ({holds}): name another folder, or move it away")
+    if any(folder.iterdir()) and not overwrite:
+        raise DataError(
+            f"{folder} holds an export already: name another folder, or ask for it to be overwritten"
+        )
+
+
+def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
+    export = _describe(folder, findings)
+    study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
+    name = f"{study.name[:80]}-{chosen.label.replace(' ', '-')}"
+    shutil.copyfile(weights_file, folder / WEIGHTS)
+    _write(folder / CONFIG, fixed_study(study, chosen.point, name=name))
+    _write(folder / STUDY, findings.study_text)
+    _write(folder / CLASSES, "\n".join(export.class_names) + "\n")
+    _write(folder / PREPROCESSING, _json(preprocessing_json(export)))
+    _write(folder / RESULT, _json(_result(findings)))
+    _write(folder / CARD, model_card(findings, export))
+    draw_learning_curves(
+        folder / CURVES,
+        train_loss=trained.train_loss,
+        val=dict(trained.val),
+        title=f"{study.name}, {chosen.label}",
+    )
+    draw_confusion(
+        folder / CONFUSION,
+        counts=trained.confusion,
+        class_names=export.class_names,
+        title=f"{study.name}, {chosen.label}, {trained.confusion_split} images",
+    )
+
+
+def _describe(folder: Path, findings: Findings) -> Export:
+    point = findings.verdict.chosen.point
+    return Export(
+        folder=folder,
+        point=point,
+        class_names=findings.images.class_names,
+        resize=findings.study.data.resize,
+        store_size=store_size(point.resolution),
+        resolution=point.resolution,
+        mean=findings.pretrained.mean,
+        std=findings.pretrained.std,
+        weights_label=findings.pretrained.label,
+        weights_digest=findings.pretrained.digest,
+        digest=findings.study.digest,
+    )
+
+
+def _result(findings: Findings) -> dict[str, Any]:
+    """result.json: what was exported, from what, and everything that was measured."""
+    study, images, spend = findings.study, findings.images, findings.spend
+    chosen = findings.verdict.chosen
+    return {
+        "format": FORMAT,
+        "created": findings.created.isoformat(),
+        "study": {
+            "name": study.name,
+            "digest": study.digest,
+            "semantics": SEMANTICS_VERSION,
+            "seed": study.seed,
+        },
+        "trial": chosen.number,
+        "label": chosen.label,
+        "point": chosen.point.as_dict(),
+        "network": {"seed": findings.trained.seed, "trained_on": findings.trained.images},
+        "confirm_seeds": list(chosen.seeds),
+        "weights": {"label": findings.pretrained.label, "digest": findings.pretrained.digest},
+        "data": {
+            "fingerprint": images.fingerprint,
+            "n_classes": len(images.class_names),
+            "n_search": images.n_search,
+            "n_test": images.n_test,
+        },
+        "verdict": as_dict(findings.verdict),
+        "spend": {"trials": dict(spend.trials), "epochs": spend.epochs, "seconds": spend.seconds},
+        "versions": dict(findings.versions),
+    }
+
+
+def _check_classes(class_names: tuple[str, ...]) -> None:
+    for name in class_names:
+        if "\n" in name or any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError(f"the class {name!r} has a line break or bytes that are no text: rename it")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes `folder`'s place when the block ends well, and else leaves no trace."""
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if folder.exists():
+            folder.rename(replaced)
+        unfinished.rename(folder)
+    except OSError as error:
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode())

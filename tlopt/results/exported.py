@@ -1,0 +1,232 @@
+"""An export read back: a folder that holds a trained network and everything its use needs."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from tlopt.data.image import Resize
+from tlopt.errors import DataError, NotReady, WeightsError
+from tlopt.model import families
+from tlopt.model.build import build
+from tlopt.model.head import make_head
+from tlopt.model.network import Network
+from tlopt.model.sources import read_file
+from tlopt.model.weights import load_weights
+from tlopt.point import Point
+
+FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export
+
+CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
+PREPROCESSING, RESULT = "preprocessing.json", "result.json"
+
+_PLAIN_TORCH = """\
+from pathlib import Path
+
+import {library}
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torch import nn
+from torchvision import transforms
+
+net = {net}
+net{head_at} = {head}
+net.load_state_dict(load_file("weights.safetensors"))
+net.eval()
+
+normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize({mean}, {std})])
+
+
+def pixels(path):
+    image = Image.open(path)
+    image.draft(image.mode, ({twice}, {twice}))
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+{box}
+    image = image.convert("RGB").resize(({size}, {size}), Image.Resampling.BICUBIC, box=box)
+    return normalise(image.crop(({start}, {start}, {end}, {end})))
+
+
+class_names = Path("classes.txt").read_text(encoding="utf-8").split("\\n")
+with torch.inference_mode():
+    logits = net(pixels("image.jpg").unsqueeze(0))[0]
+best = int(logits.argmax())
+print(class_names[best], float(logits.softmax(0)[best]))"""
+
+_CROP_BOX = """\
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)"""
+
+_SQUASH_BOX = "    box = (0, 0, *image.size)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What an export's folder says of its network, without the tensors."""
+
+    folder: Path
+    point: Point
+    class_names: tuple[str, ...]  # in the order of the logits
+    resize: Resize
+    store_size: int  # pixels a side of the resized image
+    resolution: int  # pixels a side of its middle, which the network sees
+    mean: tuple[float, float, float]  # of pixels in [0, 1]
+    std: tuple[float, float, float]
+    weights_label: str  # of the pretrained weights: "IMAGENET1K_V2", "file.safetensors", "none"
+    weights_digest: str  # of the pretrained tensors, 16 hex digits or "none"
+    digest: str  # of the study, 16 hex digits
+
+    @property
+    def backbone(self) -> str:
+        """The network's name."""
+        return self.point.backbone
+
+
+def read_export(folder: Path) -> Export:
+    """The export in `folder`.
+
+    Raises:
+        NotReady: a file of an export is missing; names it.
+        DataError: a file is damaged, or of a newer tlopt.
+    """
+    for name in (WEIGHTS, CLASSES, PREPROCESSING, RESULT):
+        if not (folder / name).is_file():
+            raise NotReady(f"{folder} is no export, it has no {name}; an export is written by: tlopt export")
+    result, preprocessing = _read_json(folder / RESULT), _read_json(folder / PREPROCESSING)
+    if result.get("format") != FORMAT:
+        raise DataError(f"{folder / RESULT}: format {result.get('format')!r}, this tlopt reads {FORMAT} only")
+    try:
+        return _export(folder, result, preprocessing)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder} is damaged, {type(error).__name__}: {error}; export it again") from error
+
+
+def preprocessing_json(export: Export) -> dict[str, Any]:
+    """What `read_export` reads from preprocessing.json, and the same in words."""
+    return {
+        "resize": export.resize,
+        "store_size": export.store_size,
+        "resolution": export.resolution,
+        "mean": list(export.mean),
+        "std": list(export.std),
+        "words": preprocessing_words(export),
+    }
+
+
+def preprocessing_words(export: Export) -> list[str]:
+    """The steps from an image file to what the network sees."""
+    size = export.store_size
+    part = {"crop": "the largest centred square", "squash": "the whole image"}[export.resize]
+    return [
+        "decode the first frame, upright as its EXIF orientation says, to RGB; what is transparent lies on"
+        " white; 16-bit grey times 255/65535",
+        f"halve a JPEG while decoding as often as its shorter side stays at {2 * size} pixels or more",
+        f"resample {part} to {size} x {size} pixels (Pillow, bicubic, antialiased)",
+        f"take the middle {export.resolution} x {export.resolution} pixels",
+        "divide by 255, subtract mean, divide by std (red, green, blue)",
+    ]
+
+
+def plain_torch_code(export: Export) -> str:
+    """Python for the export's folder: loads the network and classifies image.jpg without tlopt."""
+    network = families.skeleton(export.backbone)
+    with torch.device("meta"):
+        head = make_head(
+            network.feature_width,
+            len(export.class_names),
+            layers=export.point.head_layers,
+            hidden_width=export.point.head_width,
+            dropout=export.point.head_dropout,
+        )
+    library, net = _library_call(export, families.family_of(network.net, export.backbone))
+    margin = (export.store_size - export.resolution) // 2
+    return _PLAIN_TORCH.format(
+        library=library,
+        net=net,
+        head_at="".join(f"[{p}]" if p.isdigit() else f".{p}" for p in network.head_name.split(".")),
+        head=_expression(head),
+        mean=list(export.mean),
+        std=list(export.std),
+        twice=2 * export.store_size,
+        box={"crop": _CROP_BOX, "squash": _SQUASH_BOX}[export.resize],
+        size=export.store_size,
+        start=margin,
+        end=margin + export.resolution,
+    )
+
+
+def load_network(export: Export, device: torch.device) -> Network:
+    """The trained network in eval mode on `device`; no pretrained weights are needed or fetched.
+
+    Raises:
+        WeightsError: the tensors cannot be read or are not this network's.
+        MissingExtra: the network's library is not installed.
+    """
+    path = export.folder / WEIGHTS
+    blank = replace(load_weights(export.backbone, "none"), resolution=export.resolution)
+    network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
+    try:
+        network.net.load_state_dict(read_file(path))
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit {export.backbone}: {error}") from error
+    return network.to(device).eval()
+
+
+def _library_call(export: Export, family: families.Family) -> tuple[str, str]:
+    """The library that knows the network, and the call that makes it."""
+    backbone, size = export.backbone, export.resolution
+    if backbone == families.LITE0 or backbone.startswith(families.TIMM):
+        name = families.LITE0_IN_TIMM if backbone == families.LITE0 else backbone.removeprefix(families.TIMM)
+        image_size = f", img_size={size}" if family.positions else ""
+        return "timm", f'timm.create_model("{name}", num_classes=1000{image_size})'
+    options = f"image_size={size}" if family.positions else ""
+    if family.auxiliary:
+        options = "init_weights=False, aux_logits=False, transform_input=True"
+    return "torchvision", f"torchvision.models.{backbone}({options})"
+
+
+def _expression(head: nn.Module) -> str:
+    if isinstance(head, nn.Sequential):
+        return f"nn.Sequential({', '.join(_expression(layer) for layer in head)})"
+    return f"nn.{head!r}"
+
+
+def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any]) -> Export:
+    class_names = _read_classes(folder / CLASSES)
+    if len(class_names) != result["data"]["n_classes"]:
+        raise ValueError(f"{CLASSES} has {len(class_names)} lines for {result['data']['n_classes']} classes")
+    return Export(
+        folder=folder,
+        point=Point.from_dict(result["point"]),
+        class_names=class_names,
+        resize=preprocessing["resize"],
+        store_size=preprocessing["store_size"],
+        resolution=preprocessing["resolution"],
+        mean=cast(tuple[float, float, float], tuple(preprocessing["mean"])),
+        std=cast(tuple[float, float, float], tuple(preprocessing["std"])),
+        weights_label=result["weights"]["label"],
+        weights_digest=result["weights"]["digest"],
+        digest=result["study"]["digest"],
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}; export it again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: not an object; export it again")
+    return value
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    # Bytes, because a text file's reader would also end lines where a name has another line separator.
+    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))

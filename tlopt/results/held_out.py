@@ -1,0 +1,64 @@
+"""The only place that reads the test split: after the choice, for the chosen point and the two defaults."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from tlopt.data.load import test_split
+from tlopt.point import Point, seed_for
+from tlopt.results.verdict import Confirmed
+from tlopt.search.bench import Bench, images_for, save_weights, start_run, test_images
+from tlopt.training.fit import fit, predict_logits
+from tlopt.training.metrics import measure
+from tlopt.training.run import Run
+
+WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)
+
+
+def read_test(
+    bench: Bench, rows: Iterable[Confirmed], weights_file: WeightsFile
+) -> dict[int, list[dict[str, float]]]:
+    """Test metrics of each row's networks, seed by seed, by the row's number.
+
+    A network whose weights are not on this machine is trained again from its seed.
+    """
+    held_out = test_split(bench.study.data, seed=bench.study.seed)
+    indices = np.arange(len(held_out.labels))
+    test = {}
+    for row in rows:
+        images = test_images(bench, held_out, row.point)
+        test[row.number] = [
+            measure(
+                predict_logits(
+                    trained(bench, row.point, seed, replicate, weights_file(row.number, replicate)),
+                    images,
+                    indices,
+                ),
+                held_out.labels,
+            ).as_dict()
+            for replicate, seed in enumerate(row.seeds)
+        ]
+    return test
+
+
+def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
+    """The run that the confirmation's trial ended with: from its weights' file, else trained again."""
+    split = bench.data.splits[replicate % len(bench.data.splits)]
+    run = start_run(bench, point, seed=seed, train=split.train)
+    if weights_file.exists():
+        run.network.net.load_state_dict(load_file(weights_file))
+        return run
+    for _ in fit(run, images_for(bench, point), split.train, None):
+        pass
+    save_weights(run, weights_file)
+    return run
+
+
+def train_on_all(bench: Bench, point: Point, *, seed: int) -> tuple[Run, list[float]]:
+    """A run of `point` on training and validation images together, and its training losses by epoch."""
+    everything: NDArray[np.int64] = np.arange(len(bench.data.labels))
+    run = start_run(bench, point, seed=seed_for(seed, "train"), train=everything)
+    return run, [epoch.train_loss for epoch in fit(run, images_for(bench, point), everything, None)]

@@ -1,0 +1,171 @@
+"""Classify image files with an export, by the export's own rule."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlopt.data.augment import eval_views
+from tlopt.data.image import decode, quiet
+from tlopt.data.pool import each
+from tlopt.data.source_folder import EXTENSIONS
+from tlopt.errors import DataError
+from tlopt.model.network import Network
+from tlopt.results.exported import Export, load_network
+from tlopt.training.metrics import log_probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the network makes of one file; label "" and no probabilities where it cannot be decoded."""
+
+    path: Path
+    label: str
+    probability: float  # of the label, in [0, 1]; 0 without one
+    probabilities: tuple[float, ...]  # in the order of the export's classes
+    error: str = ""  # why there is no label
+
+
+_Decoded = tuple[Path, NDArray[np.uint8] | str]  # pixels (S, S, 3), or why there are none
+
+
+def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """`paths` with the image files inside the folders among them, sorted, in their place; each file once.
+
+    Files are taken whatever their names; of folders only files with an image's extension, no hidden ones.
+
+    Raises:
+        DataError: a path does not exist, or there is no image at all.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder")
+        found |= dict.fromkeys(_images_in(path) if path.is_dir() else [path])
+    if not found:
+        raise DataError(
+            f"no images in {', '.join(map(str, paths)) or 'an empty list'}; of folders, files count with"
+            f" {', '.join(sorted(EXTENSIONS))}"
+        )
+    return tuple(found)
+
+
+def predict(
+    export: Export,
+    images: Sequence[Path],
+    device: torch.device,
+    *,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Iterator[Prediction]:
+    """One prediction for every file of `find_images(images)`, in its order, as batches are done.
+
+    Args:
+        batch_size: files that are classified at once; changes last digits only.
+        progress: a bar on stderr.
+
+    Raises:
+        DataError: before the first prediction, as `find_images`. A file that cannot be decoded is no error.
+        WeightsError: before the first prediction, as `load_network`.
+    """
+    return _stream(export, load_network(export, device), find_images(images), device, batch_size, progress)
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]) -> int:
+    """Write one row a prediction to `file` as it comes; returns how many have no label.
+
+    Columns: path, label, probability, p:CLASS for every class, error.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *(f"p:{name}" for name in class_names), "error"])
+    n_unreadable = 0
+    for row in predictions:
+        numbers = [f"{p:.6g}" for p in (row.probability, *row.probabilities)]
+        if row.error:
+            n_unreadable += 1
+            numbers = [""] * (1 + len(class_names))
+        writer.writerow([_text(row.path), row.label, *numbers, row.error])
+    return n_unreadable
+
+
+def _stream(
+    export: Export,
+    network: Network,
+    files: Sequence[Path],
+    device: torch.device,
+    batch_size: int,
+    progress: bool,
+) -> Iterator[Prediction]:
+    decoded = each(partial(_decode, export), files, label="classifying", progress=progress)
+    while True:
+        with quiet():
+            rows = _classified(export, network, list(islice(decoded, batch_size)), device)
+        if not rows:
+            return
+        yield from rows
+
+
+def _decode(export: Export, path: Path) -> _Decoded:
+    try:
+        return path, decode(path, size=export.store_size, resize=export.resize)
+    except DataError as error:
+        return path, str(error)
+
+
+@torch.inference_mode()
+def _classified(
+    export: Export, network: Network, batch: Sequence[_Decoded], device: torch.device
+) -> list[Prediction]:
+    pixels = [image for _, image in batch if not isinstance(image, str)]
+    probabilities: Iterator[NDArray[np.float64]] = iter(())
+    if pixels:
+        views = eval_views(
+            torch.from_numpy(np.stack(pixels)).to(device),
+            resolution=export.resolution,
+            mean=export.mean,
+            std=export.std,
+        )
+        logits = network(views).float().cpu().numpy().astype(np.float64)
+        probabilities = iter(np.exp(log_probabilities(logits)))
+    return [
+        Prediction(path=path, label="", probability=0.0, probabilities=(), error=image)
+        if isinstance(image, str)
+        else _prediction(path, next(probabilities), export.class_names)
+        for path, image in batch
+    ]
+
+
+def _prediction(path: Path, probabilities: NDArray[np.float64], class_names: Sequence[str]) -> Prediction:
+    best = int(probabilities.argmax())
+    return Prediction(
+        path=path,
+        label=class_names[best],
+        probability=float(probabilities[best]),
+        probabilities=tuple(probabilities.tolist()),
+    )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        if (
+            path.suffix.lower() in EXTENSIONS
+            and path.is_file()
+            and not any(p.startswith(".") for p in inside)
+        ):
+            found.append(path)
+    return found
+
+
+def _text(path: Path) -> str:
+    # A file's name may be no valid UTF-8, a CSV file must be.
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,88 @@
+"""What tlopt writes into an Optuna study beside Optuna's own fields, and a trial read back as one record.
+
+User attributes only, all with the prefix `tlopt:`, so that the study stays a plain Optuna study.
+
+====================  ======  ==============================================================================
+attribute             of      holds
+====================  ======  ==============================================================================
+tlopt:file            study   the study file's text
+tlopt:digest          study   `Study.digest`: what a trial means
+tlopt:semantics       study   `spec.SEMANTICS_VERSION` at the study's creation
+tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
+tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
+tlopt:point           trial   `Point.as_dict()`, written before the first epoch
+tlopt:worker          trial   {"worker": name, "device": name} of whoever has or had the trial last
+tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
+                              "cause"}, written before the trial is told
+====================  ======  ==============================================================================
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial, TrialState
+
+PREFIX = "tlopt:"
+
+FILE = PREFIX + "file"
+DIGEST = PREFIX + "digest"
+SEMANTICS = PREFIX + "semantics"
+
+LABEL = PREFIX + "label"
+POINT = PREFIX + "point"
+WORKER = PREFIX + "worker"
+RESULT = PREFIX + "result"
+
+# What a trial is called where its worker wrote no outcome; a trial under way has none, whatever was written.
+_UNFINISHED = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
+_FINISHED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial as people and reports read it; what is not known yet is None, "" or empty."""
+
+    number: int
+    state: TrialState
+    value: float | None  # the objective after the last epoch; of a pruned trial its last report
+    point: dict[str, Any] | None  # `Point.as_dict()`
+    label: str
+    outcome: str  # waiting, running, complete, pruned, diverged, out_of_memory, ..., failed
+    cause: str
+    best_epoch: int | None  # from 0
+    best_value: float | None
+    metrics: dict[str, float]
+    train_loss: float | None
+    seconds: float | None  # of work, over all who had the trial
+    worker: str
+    device: str
+    last_epoch: int | None  # the last one reported, from 0
+    started: datetime | None  # local time, of the worker's clock
+    finished: datetime | None
+
+    @classmethod
+    def from_frozen(cls, trial: FrozenTrial) -> Self:
+        """The record of a trial of a study with one objective."""
+        attributes = trial.user_attrs
+        result = attributes.get(RESULT, {})
+        holder = attributes.get(WORKER, {})
+        return cls(
+            number=trial.number,
+            state=trial.state,
+            value=trial.value,
+            point=attributes.get(POINT),
+            label=attributes.get(LABEL, ""),
+            outcome=_UNFINISHED.get(trial.state) or result.get("outcome") or _FINISHED[trial.state],
+            cause=result.get("cause") or "",
+            best_epoch=result.get("best_epoch"),
+            best_value=result.get("best_value"),
+            metrics=result.get("metrics") or {},
+            train_loss=result.get("train_loss"),
+            seconds=result.get("seconds"),
+            worker=holder.get("worker", ""),
+            device=holder.get("device", ""),
+            last_epoch=max(trial.intermediate_values, default=None),
+            started=trial.datetime_start,
+            finished=trial.datetime_complete,
+        )

@@ -1,0 +1,205 @@
+"""From a trial's parameters to a `Point`, and the two points every practitioner would try first.
+
+Distributions are static: every searched key is always suggested, so that the sampler sees one joint space;
+what a draw comes to (a depth capped by another, "off") is decoded here and recorded as the trial's point.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from optuna import Trial
+from optuna.trial import FixedTrial
+
+from tlopt import dimensions
+from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
+from tlopt.errors import SpecError
+from tlopt.point import Point
+from tlopt.search.limits import Limits
+from tlopt.search_keys import DEFAULT_L2, RULES, Depth
+from tlopt.spec import PerOptimizer, Study
+
+PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network
+
+
+@dataclass(frozen=True)
+class Default:
+    """A point that a practitioner would use without a search; `params` is None where the space lacks it."""
+
+    label: str
+    point: Point
+    params: dict[str, Any] | None
+
+
+def suggest(trial: Trial | FixedTrial, study: Study, limits: Limits) -> Point:
+    """The point that `trial` stands for; asks it for every searched key."""
+    backbone = str(_draw(trial, "backbone", study.model.backbone))
+    values: dict[str, Scalar] = {}
+    for name in RULES:
+        dimension = study.search.get(name)
+        match dimension:
+            case None:
+                continue
+            case PerOptimizer():
+                position = trial.suggest_float(f"{name}_position", 0.0, 1.0)
+                optimizer = str(_draw(trial, "optimizer", study.search["optimizer"]))
+                values[name] = dimensions.at(getattr(dimension, optimizer), position)
+            case _:
+                values[name] = _draw(trial, name, dimension)
+    return resolve(values, backbone, study.budget.epochs, limits)
+
+
+def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
+    """The point with `values`, defaults for the keys they lack, depths as blocks and capped by each other."""
+    n_blocks = limits.n_blocks[backbone]
+    full: dict[str, Any] = {name: values.get(name, rule.default) for name, rule in RULES.items()}
+    optimizer = full["optimizer"]
+    if full["lr"] is None:
+        full["lr"] = limits.plain_lr[backbone][optimizer]
+    if full["l2"] is None:
+        full["l2"] = DEFAULT_L2[optimizer]
+    if full["epochs"] is None:
+        full["epochs"] = epochs_max
+    if full["resolution"] is None:
+        full["resolution"] = limits.resolution[backbone]
+    transfer = _blocks(full["transfer_depth"], n_blocks) if limits.transferable else 0
+    anchor = transfer if full["anchor_depth"] is None else _blocks(full["anchor_depth"], n_blocks)
+    full["transfer_depth"] = transfer
+    full["freeze_depth"] = min(_blocks(full["freeze_depth"], n_blocks), transfer)
+    full["anchor_depth"] = min(anchor, transfer)
+    return Point(backbone=backbone, **full)
+
+
+def defaults(study: Study, limits: Limits) -> tuple[Default, Default]:
+    """The linear probe and plain fine-tuning, in this order, at the study's fixed nuisance values."""
+    backbone = study.model.backbones[0]
+    optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
+    usual = {name: rule.default for name, rule in RULES.items()} | {"l2": DEFAULT_L2[optimizer]}
+    common = {
+        name: _nearest(usual[name], getattr(dimension, optimizer, dimension))
+        for name, dimension in study.search.items()
+        if name not in _TRANSFER_KEYS
+    }
+    if "anchor_depth" in study.search:
+        common["anchor_depth"] = 0.0
+    probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
+    plain = {**common, "optimizer": optimizer, "lr": limits.plain_lr[backbone][optimizer]}
+    return (
+        _default("linear probe", probe, backbone, study, limits),
+        _default("plain fine-tuning", plain, backbone, study, limits),
+    )
+
+
+def check_depths(study: Study, limits: Limits) -> None:
+    """Check the study's depths against its backbones.
+
+    Raises:
+        SpecError: a depth lies beyond the last block; names the key and the number of blocks.
+    """
+    for name, dimension in study.search.items():
+        if not isinstance(RULES[name], Depth) or isinstance(dimension, PerOptimizer):
+            continue
+        for value in dimensions.bounds(dimension):
+            for backbone in study.model.backbones:
+                if isinstance(value, int) and value > limits.n_blocks[backbone]:
+                    raise SpecError(
+                        f"search.{name}: {value} is beyond the last block of {backbone}, which has"
+                        f" {limits.n_blocks[backbone]} (see: tlopt blocks {backbone})"
+                    )
+
+
+_TRANSFER_KEYS = frozenset(
+    (
+        *("transfer_depth", "freeze_depth", "anchor_depth", "lr", "lr_ratio", "lr_decay", "l2_sp"),
+        *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout"),
+    )
+)
+
+
+def _draw(trial: Trial | FixedTrial, name: str, dimension: Dimension | PerOptimizer) -> Scalar:
+    match dimension:
+        case Fixed(value):
+            return value
+        case Int(low, high):
+            return trial.suggest_int(name, low, high)
+        case Uniform(low, high):
+            return trial.suggest_float(name, low, high)
+        case Log(_, high):
+            return dimension.decode(trial.suggest_float(name, dimension.drawn_low, high, log=True))
+        case Choice(options):
+            return trial.suggest_categorical(name, options)
+        case PerOptimizer():
+            raise TypeError(f"{name} depends on the optimizer and has a position, not a draw")
+        case _:
+            assert_never(dimension)
+
+
+def _blocks(depth: int | float, n_blocks: int) -> int:
+    """A depth in blocks: fractions are rounded, whole numbers capped."""
+    blocks = round(depth * n_blocks) if isinstance(depth, float) else depth
+    return min(blocks, n_blocks)
+
+
+def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
+    """`usual` where `dimension` allows it, else the nearest value it allows; None stands for the highest."""
+    match dimension:
+        case Fixed(value):
+            return value
+        case Choice(options):
+            return usual if usual in options and usual is not None else options[0]
+        case Int(low, high) | Uniform(low, high) | Log(low, high):
+            if usual is None or isinstance(usual, str):
+                return high
+            return usual if dimensions.contains(dimension, usual) else min(max(usual, low), high)
+        case PerOptimizer():
+            raise TypeError("ask for one optimizer's range")
+        case _:
+            assert_never(dimension)
+
+
+def _default(
+    label: str, values: Mapping[str, Scalar], backbone: str, study: Study, limits: Limits
+) -> Default:
+    point = resolve(values, backbone, study.budget.epochs, limits)
+    return Default(label, point, encode(point, study, limits))
+
+
+def encode(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
+    """The parameters with which `suggest` gives `point`, or None where the space cannot draw it.
+
+    Optuna silently stores a fixed value outside its range, so nothing is enqueued that did not pass here.
+    """
+    params: dict[str, Any] = {}
+    wanted = point.as_dict()
+    n_blocks = limits.n_blocks[point.backbone]
+    for name, dimension in (("backbone", study.model.backbone), *study.search.items()):
+        value = wanted[name]
+        if isinstance(dimension, PerOptimizer):
+            name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)
+        elif isinstance(RULES.get(name), Depth):
+            value = _depth_value(value, dimension, n_blocks)
+        if value is None or not (
+            isinstance(dimension, PerOptimizer) or dimensions.contains(dimension, value)
+        ):
+            return None
+        if not isinstance(dimension, Fixed):
+            params[name] = dimension.encode(value) if isinstance(dimension, Log) else value
+    return params if suggest(FixedTrial(params), study, limits) == point else None
+
+
+def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
+    return dimensions.position(dimension, value) if dimensions.contains(dimension, value) else None
+
+
+def _depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
+    """A value of `dimension` that comes to `blocks`, or None."""
+    fraction = blocks / n_blocks
+    candidates = [blocks, fraction]
+    if isinstance(dimension, (Choice, Fixed)):
+        candidates = [v for v in dimensions.bounds(dimension) if not isinstance(v, (str, bool))]
+    for value in candidates:
+        if dimensions.contains(dimension, value) and _blocks(value, n_blocks) == blocks:
+            if isinstance(dimension, Uniform):
+                return fraction
+            return value
+    return None

@@ -1,0 +1,93 @@
+"""The URL of a study's database: found, made unambiguous, and shown without its password."""
+
+import os
+import re
+from pathlib import Path
+
+import sqlalchemy
+
+from tlopt.errors import StorageError
+
+DEFAULT_URL = "sqlite:///tlopt.db"
+ALLOWED = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, sqlite:///FILE or the path of a .db or .sqlite file"
+
+_DRIVERS = {
+    "postgres": "postgresql+psycopg2",
+    "postgresql": "postgresql+psycopg2",  # bare, it means psycopg 3 to SQLAlchemy 2.1
+    "postgresql+psycopg2": "postgresql+psycopg2",
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+}
+
+
+def normalise(url: str) -> str:
+    """The URL with its driver named, special characters percent-encoded and an SQLite path made absolute.
+
+    Raises:
+        StorageError: the URL cannot be read, or names a kind of database that tlopt does not use.
+    """
+    text = url.strip()
+    if "://" not in text:
+        if not text.endswith((".db", ".sqlite", ".sqlite3")):
+            raise StorageError(f"{hide_password(text)!r} is no storage; allowed are {ALLOWED}")
+        parsed = sqlalchemy.URL.create("sqlite", database=text)
+    else:
+        parsed = _parse(text)
+    return _canonical(parsed).render_as_string(hide_password=False)
+
+
+def hide_password(url: str) -> str:
+    """`url`, well formed or not, with *** for every password in it."""
+    # Greedy to the last @, because a password that was not percent-encoded may hold one itself.
+    hidden = re.sub(r"://([^:/?@\[]*):.*@", r"://\1:***@", url, flags=re.DOTALL)
+    hidden = re.sub(r"://([^:/?@\[]*):(?!\d*([/?,]|$))[^@]*$", r"://\1:***", hidden)
+    return re.sub(r"(password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
+
+
+def find_url(given: str | None) -> str:
+    """The normalised URL: `given`, else TLOPT_STORAGE, else the content of the file TLOPT_STORAGE_FILE, else
+    `tlopt.db` in the working directory.
+
+    Raises:
+        StorageError: the file cannot be read, or the URL is none that `normalise` takes.
+    """
+    found = given or os.environ.get("TLOPT_STORAGE")
+    file = os.environ.get("TLOPT_STORAGE_FILE")
+    if not found and file:
+        try:
+            found = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"TLOPT_STORAGE_FILE: {file} cannot be read: {error}") from error
+        if not found:
+            raise StorageError(f"TLOPT_STORAGE_FILE: {file} is empty; it holds one line, the database's URL")
+    return normalise(found or DEFAULT_URL)
+
+
+def _parse(text: str) -> sqlalchemy.URL:
+    try:
+        parsed = sqlalchemy.make_url(text)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        parsed = None
+    # With a second @ it would be read as another host, and be shown there.
+    if parsed is None or (parsed.get_backend_name() != "sqlite" and text.count("@") > 1):
+        raise StorageError(
+            f"{hide_password(text)!r} cannot be read as a URL; in user and password special characters are"
+            f" percent-encoded (@ is %40, / is %2F, : is %3A); allowed are {ALLOWED}"
+        )
+    return parsed
+
+
+def _canonical(parsed: sqlalchemy.URL) -> sqlalchemy.URL:
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise StorageError(f"{parsed.drivername!r} is no storage that tlopt uses; allowed are {ALLOWED}")
+    if driver != "sqlite":
+        if not parsed.database:
+            raise StorageError(f"{hide_password(str(parsed))!r} names no database; allowed are {ALLOWED}")
+        return parsed.set(drivername=driver)
+    if parsed.host or not parsed.database or parsed.database == ":memory:":
+        raise StorageError(
+            f"{hide_password(str(parsed))!r} names no file, and a database in memory cannot be shared;"
+            " write sqlite:///FILE, with a fourth slash for an absolute path"
+        )
+    return parsed.set(drivername=driver, database=str(Path(parsed.database).expanduser().absolute()))

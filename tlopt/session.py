@@ -1,0 +1,82 @@
+"""One study opened for work: its file, its database, its folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+
+from tlopt import spec
+from tlopt.errors import SpecError
+from tlopt.search import storage
+from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.search.worker import Folders
+from tlopt.spec import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A study and everything that a command needs to reach it."""
+
+    study: Study
+    file_text: str
+    target: str  # what the user named: a file or a study in the database
+    url: str
+    store: BaseStorage
+    runs: Path
+
+    @property
+    def folders(self) -> Folders:
+        """Where the search's files go."""
+        return Folders(root=self.runs, study=self.study.name)
+
+    @property
+    def confirm_folders(self) -> Folders:
+        """Where the confirmation's files go."""
+        return Folders(root=self.runs, study=self.study.name + CONFIRM_SUFFIX)
+
+    def weights_file(self, number: int, replicate: int) -> Path:
+        """The trained tensors of a confirmation's run."""
+        folder = self.runs / (self.study.name + CONFIRM_SUFFIX) / "weights"
+        return folder / f"candidate{number}-seed{replicate}.safetensors"
+
+    def optuna_study(self) -> optuna.Study:
+        """The search, which must exist.
+
+        Raises:
+            NotReady: it does not.
+        """
+        return storage.open_existing(self.store, self.study.name)
+
+    def confirmation(self) -> optuna.Study:
+        """The confirmation, which must exist.
+
+        Raises:
+            NotReady: it does not.
+        """
+        return storage.open_existing(self.store, self.study.name + CONFIRM_SUFFIX)
+
+
+def open_session(target: str | Path, *, storage_url: str | None = None, runs: str | Path = "runs") -> Session:
+    """The session of the study file `target`, or of the study with that name in the database.
+
+    Raises:
+        SpecError: there is no such file, or it is wrong.
+        NotReady: no study of that name is in the database.
+        StorageError: the database cannot be opened.
+    """
+    url = storage.find_url(storage_url)
+    path = Path(target)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        study = spec.loads(text, str(path))
+        store = storage.open_storage(url)
+    elif path.suffix == ".toml" or "/" in str(target):
+        raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
+    else:
+        store = storage.open_storage(url)
+        stored = storage.open_existing(store, str(target))
+        study, text = storage.stored_spec(stored), str(stored.user_attrs[storage.records.FILE])
+    return Session(
+        study=study, file_text=text, target=str(target), url=url, store=store, runs=Path(runs).absolute()
+    )

@@ -1,0 +1,90 @@
+"""Which rate each parameter moves at, and how the rates go over a run."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from tlopt.model.partition import Partition
+from tlopt.point import Point, Schedule
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with one peak learning rate."""
+
+    names: tuple[str, ...]
+    lr: float
+
+
+def peak_lr(point: Point, block: int, n_blocks: int) -> float:
+    """The peak rate of `block`, counted from 1 at the input; `n_blocks` + 1 is the head.
+
+    A transferred block i of k has lr · lr_ratio · lr_decay**(k + 1 - i), a fresh one and the head have lr.
+    """
+    if block > min(point.transfer_depth, n_blocks):
+        return point.lr
+    return point.lr * point.lr_ratio * point.lr_decay ** (point.transfer_depth + 1 - block)
+
+
+def make_groups(parameters: Mapping[str, Tensor], partition: Partition, point: Point) -> tuple[Group, ...]:
+    """All parameters that are not frozen, grouped by their peak rate, highest first.
+
+    Raises:
+        ValueError: a parameter would be in no group or in two.
+    """
+    n_blocks = max(partition.block_of.values()) - 1
+    trainable = (*partition.transferred, *partition.fresh, *partition.head)
+    names_by_lr = defaultdict(list)
+    for name in trainable:
+        if name in parameters:
+            names_by_lr[peak_lr(point, partition.block_of[name], n_blocks)].append(name)
+    groups = tuple(Group(tuple(names_by_lr[lr]), lr) for lr in sorted(names_by_lr, reverse=True))
+    grouped = [name for group in groups for name in group.names]
+    frozen = [name for name in partition.frozen if name in parameters]
+    if sorted([*grouped, *frozen]) != sorted(parameters):
+        raise ValueError("the groups and the frozen parameters do not partition the network's parameters")
+    return groups
+
+
+def make_optimizer(
+    parameters: Mapping[str, Tensor], groups: tuple[Group, ...], point: Point
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW over `groups`, fused, without weight decay: pulls do that."""
+    rows = [{"params": [parameters[name] for name in group.names], "lr": group.lr} for group in groups]
+    match point.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                rows, lr=point.lr, momentum=point.momentum, nesterov=point.momentum > 0, fused=True
+            )
+        case "adamw":
+            return torch.optim.AdamW(
+                rows, lr=point.lr, betas=(point.momentum, 0.999), weight_decay=0.0, fused=True
+            )
+        case _:
+            assert_never(point.optimizer)
+
+
+def schedule_factor(step: int, *, n_steps: int, warmup_fraction: float, schedule: Schedule) -> float:
+    """What the peak rates are multiplied by in `step` (from 0 to n_steps - 1), in (0, 1].
+
+    A linear rise over the first `warmup_fraction` of the steps, then constant, or a cosine or straight line
+    that would reach 0 one step after the last.
+    """
+    n_warmup = round(warmup_fraction * n_steps)
+    if step < n_warmup:
+        return (step + 1) / (n_warmup + 1)
+    progress = (step - n_warmup) / (n_steps - n_warmup)
+    match schedule:
+        case "cosine":
+            return (1 + math.cos(math.pi * progress)) / 2
+        case "linear":
+            return 1 - progress
+        case "constant":
+            return 1.0
+        case _:
+            assert_never(schedule)

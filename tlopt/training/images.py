@@ -1,0 +1,60 @@
+"""Images as batches on the device: the decoded store, gathered by index."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+RESIDENT_SHARE = 0.4  # of the GPU's free memory; the rest is for weights and activations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Decoded images of one data set; `pixels` uint8 (N, S, S, 3), `labels` int64 (N,)."""
+
+    pixels: NDArray[np.uint8] | Tensor
+    labels: NDArray[np.int64]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    flip: bool
+
+    def gather(self, indices: NDArray[np.int64], device: torch.device) -> Tensor:
+        """uint8 (n, S, S, 3) on `device`."""
+        if isinstance(self.pixels, Tensor):
+            return self.pixels[torch.from_numpy(indices).to(self.pixels.device)]
+        # sorted reads run through the memory map once, front to back
+        order = np.argsort(indices, kind="stable")
+        batch = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.uint8)
+        batch[order] = self.pixels[indices[order]]
+        return torch.from_numpy(batch).to(device, non_blocking=True)
+
+
+def resident(pixels: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8] | Tensor:
+    """`pixels` as a tensor on a GPU where its free memory has room to spare for them, else unchanged."""
+    if device.type != "cuda":
+        return pixels
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    if pixels.nbytes > RESIDENT_SHARE * free_bytes:
+        return pixels
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+
+
+def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """`order` in pieces of `batch_size`; a last piece of one image joins the piece before it.
+
+    Batch-norm cannot be trained on one image.
+    """
+    starts = list(range(0, len(order), batch_size))
+    if len(starts) > 1 and len(order) - starts[-1] == 1:
+        starts.pop()
+    for i, start in enumerate(starts):
+        end = starts[i + 1] if i + 1 < len(starts) else len(order)
+        yield order[start:end]
+
+
+def n_batches(n_images: int, batch_size: int) -> int:
+    """How many pieces `batches` gives."""
+    return sum(1 for _ in batches(np.arange(n_images), batch_size))

@@ -1,0 +1,90 @@
+"""The state of one training run: network, optimiser and pulls, made from a point."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tlopt.model.network import Network
+from tlopt.model.partition import Partition, partition, pulled
+from tlopt.point import Point
+from tlopt.training.groups import Group, make_groups, make_optimizer
+from tlopt.training.penalty import Pull, make_pulls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that one training run changes, and what it is measured against."""
+
+    network: Network
+    partition: Partition
+    optimizer: torch.optim.Optimizer
+    pulls: tuple[Pull, ...]
+    groups: tuple[Group, ...]  # in the order of the optimiser's
+    n_classes: int
+    class_weights: Tensor | None
+    point: Point
+    seed: int
+    device: torch.device
+    memory_format: torch.memory_format  # of images and convolutions
+
+
+def prepare(
+    network: Network,
+    point: Point,
+    *,
+    pretrained: Mapping[str, Tensor],
+    labels: NDArray[np.int64],
+    seed: int,
+    device: torch.device,
+    n_classes: int,
+) -> Run:
+    """A run of `point` at its start; moves `network` to `device` and stops the gradients of frozen blocks.
+
+    Args:
+        network: as built for `point`.
+        pretrained: w⁰ by tensor name, as read from the weights' file.
+        labels: of the training images, for class weights.
+        seed: of batch order, augmentation, mixup and dropout.
+        n_classes: of the head.
+    """
+    layout = memory_format(network, device)
+    network.to(device)
+    network.to(memory_format=layout)
+    parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
+    parameters = dict(network.net.named_parameters())
+    for name in parts.frozen:
+        if name in parameters:
+            parameters[name].requires_grad_(False)
+    groups = make_groups(parameters, parts, point)
+    return Run(
+        network=network,
+        partition=parts,
+        optimizer=make_optimizer(parameters, groups, point),
+        pulls=make_pulls(parameters, parts, pulled(network), pretrained, point),
+        groups=groups,
+        n_classes=n_classes,
+        class_weights=_balanced(labels, n_classes, device) if point.class_weights == "balanced" else None,
+        point=point,
+        seed=seed,
+        device=device,
+        memory_format=layout,
+    )
+
+
+def memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last on GPUs and for networks with grouped convolutions, where it pays: 1.3 to 1.4 times the speed.
+
+    Networks of ordinary convolutions lose 3 to 9 % by it on a CPU.
+    """
+    grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
+    return torch.channels_last if grouped or device.type == "cuda" else torch.contiguous_format
+
+
+def _balanced(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:
+    """Weights (classes,) with which every class counts the same and the mean image counts 1."""
+    counts = np.bincount(labels, minlength=n_classes)
+    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device)
