@@ -3,11 +3,15 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 from postgres import Server, find_binaries, running
+
+if TYPE_CHECKING:
+    import tiny
 
 CLASSES = ("red", "green", "blue")
 IMAGES_A_CLASS = 16
@@ -53,7 +57,7 @@ def _striped(random: np.random.Generator, label: int) -> np.ndarray:
     return pixels
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study_text(image_folder: Path) -> Callable[..., str]:
     """Writes a study file on `image_folder`: `study_text(name="other", trials=8, search="lr = 0.1")`."""
 
@@ -94,6 +98,19 @@ def study_text(image_folder: Path) -> Callable[..., str]:
         )
 
     return write
+
+
+@pytest.fixture(scope="session")
+def workshop(
+    study_text: Callable[..., str], cache_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> "tiny.Workshop":
+    """One bench and one SQLite database for all tests that train in this process."""
+    import tiny
+
+    url = f"sqlite:///{tmp_path_factory.mktemp('workshop')}/tlopt.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLOPT_CACHE", str(cache_folder))
+        return tiny.workshop(tiny.lighter(study_text()), url)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,23 @@
-"""tlopt."""
+"""tlopt: hyperparameter optimisation for transfer learning of image classifiers.
+
+The functions are those of `tlopt.api`, loaded when first used: `import tlopt` needs neither torch nor Optuna.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tlopt.errors import TloptError
+
+if TYPE_CHECKING:
+    from tlopt.api import confirm, export, load, predict, run, train, trials
+
+__all__ = ["TloptError", "__version__", "confirm", "export", "load", "predict", "run", "train", "trials"]
+
+__version__ = version("tlopt")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("tlopt.api"), name)
+    raise AttributeError(f"module 'tlopt' has no attribute {name!r}")

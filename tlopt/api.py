@@ -1,240 +1,88 @@
-"""The road from a study file to an export, step by step; what the command line does, for programs and notebooks.
+"""tlopt for programs and notebooks: the commands as functions of paths, with typed results.
 
-Everything that trains runs in processes of its own, so a notebook may call `run` as it is.
+Training runs in worker processes of its own, so a notebook can call these as they are.
 """
 
-import os
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
-
-from tlopt.errors import NotReady, TloptError
-from tlopt.results import confirm as confirmation
+from tlopt import road, takeaway
 from tlopt.results.verdict import Verdict
-from tlopt.search import launcher, storage
-from tlopt.search.interrupt import Interrupt
-from tlopt.search.plan import Plan, confirm_plan, search_plan
 from tlopt.search.records import TrialRecord
-from tlopt.search.sampler import FirstThese, make_pruner
-from tlopt.search.space import check_depths
-from tlopt.search.worker import Folders, work
-from tlopt.session import Session, open_session
-from tlopt.spec import Study
+from tlopt.session import open_session
+from tlopt.spec import load
 
 if TYPE_CHECKING:
-    from tlopt.search.bench import Bench
+    from tlopt.results.predict import Prediction
+    from tlopt.training.fit import Epoch
 
-POLL_SECONDS = 0.5
-
-
-class WorkersFailed(TloptError):
-    """Local workers ended with an error before the budget was spent."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """A study at one moment."""
-
-    title: str
-    study: Study
-    trials: tuple[TrialRecord, ...]
-    n_planned: int  # trials the budget allows
-    n_workers: int  # local ones that are alive
-    seconds: float  # since the command began
-
-    @property
-    def n_finished(self) -> int:
-        """Complete and pruned trials."""
-        return sum(1 for trial in self.trials if trial.state.is_finished() and trial.outcome not in _NO_TRIAL)
-
-
-_NO_TRIAL = ("failed", "withdrawn")
-
-
-def prepare(session: Session, *, device: str = "cpu", progress: bool = False) -> "Bench":
-    """The study's images and weights, read and checked against its ranges.
-
-    Raises:
-        SpecError, DataError, WeightsError: what is wrong, and what to do.
-    """
-    from tlopt.search.bench import choose_device, open_bench
-
-    bench = open_bench(session.study, choose_device(device), progress=progress)
-    check_depths(session.study, bench.limits)
-    return bench
-
-
-def begin(session: Session, bench: "Bench") -> optuna.Study:
-    """The study in the database, created or opened; a worker or a dashboard can now join.
-
-    Raises:
-        StudyChanged: the name is taken by a study that means something else.
-    """
-    plan = search_plan(session.study, bench.limits, len(bench.data.splits))
-    return storage.create_or_open(
-        session.store,
-        session.study,
-        file_text=session.file_text,
-        facts=dict(bench.facts),
-        sampler=_sampler(session.study, plan, session.study.name),
-        pruner=make_pruner(session.study.pruner, epochs_max=session.study.budget.epochs),
-    )
-
-
-def begin_confirm(session: Session, bench: "Bench") -> optuna.Study:
-    """The confirmation in the database, with the search's best points and the defaults as candidates.
-
-    Raises:
-        NotReady: no trial of the search is complete.
-    """
-    limits = bench.limits
-    candidates = confirmation.find_candidates(session.study, session.optuna_study(), limits)
-    return confirmation.open_confirmation(
-        session.store, session.study, file_text=session.file_text, facts=bench.facts, candidates=candidates
-    )
-
-
-def work_here(session: Session, bench: "Bench", *, confirm: bool, interrupt: Interrupt) -> int:
-    """Be a worker until the budget is spent or a stop is asked for; returns the number of trials finished."""
-    study = session.study
-    if confirm:
-        opened = session.confirmation()
-        candidates = confirmation.stored_candidates(opened)
-        plan = confirm_plan(study, candidates, len(bench.data.splits), session.weights_file)
-        opened = begin_confirm_as_worker(session, bench, plan)
-        return work(opened, session.store, plan, bench, session.confirm_folders, interrupt)
-    opened = begin(session, bench)
-    plan = search_plan(study, bench.limits, len(bench.data.splits))
-    return work(opened, session.store, plan, bench, session.folders, interrupt)
-
-
-def begin_confirm_as_worker(session: Session, bench: "Bench", plan: Plan) -> optuna.Study:
-    """The confirmation that exists, checked against this machine's images and weights."""
-    opened = confirmation.open_confirmation(
-        session.store, session.study, file_text=session.file_text, facts=bench.facts, candidates=()
-    )
-    opened.sampler = _sampler(session.study, plan, opened.study_name)
-    opened.pruner = optuna.pruners.NopPruner()
-    return opened
-
-
-def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the search with local workers, yielding what it has come to twice a second.
-
-    Raises:
-        WorkersFailed: a worker ended with an error and the budget is not spent.
-    """
-    opened = begin(session, bench)
-    yield from _follow(
-        session, opened, session.folders, session.study.budget.trials, n_workers, title="search", extra=()
-    )
-
-
-def confirm(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the confirmation with local workers, yielding what it has come to twice a second."""
-    opened = begin_confirm(session, bench)
-    n_planned = len(confirmation.stored_candidates(opened)) * session.study.confirm.seeds
-    yield from _follow(
-        session, opened, session.confirm_folders, n_planned, n_workers, title="confirm", extra=("--confirm",)
-    )
-
-
-def judge(session: Session, bench: "Bench") -> Verdict:
-    """The verdict of a finished confirmation; reads the held-out images where that was not done yet.
-
-    Raises:
-        NotReady: the confirmation has runs to go.
-    """
-    from tlopt.results.held_out import read_test
-
-    opened = session.confirmation()
-    verdict = confirmation.read_verdict(session.study, opened)
-    if not verdict.finished:
-        raise NotReady(
-            f"{opened.study_name}: {verdict.n_finished} of {verdict.n_expected} runs have ended;"
-            f" go on with: tlopt confirm {session.target}"
-        )
-    wanted = confirmation.wants_test(verdict)
-    if wanted and bench.data.n_test:
-        confirmation.record_test(opened, read_test(bench, wanted, session.weights_file))
-        verdict = confirmation.read_verdict(session.study, opened)
-    return verdict
-
-
-def snapshot(
-    opened: optuna.Study, study: Study, *, title: str, n_planned: int, n_workers: int, seconds: float
-) -> Snapshot:
-    """What `opened` has come to."""
-    return Snapshot(
-        title=title,
-        study=study,
-        trials=tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)),
-        n_planned=n_planned,
-        n_workers=n_workers,
-        seconds=seconds,
-    )
-
-
-def _sampler(study: Study, plan: Plan, name: str) -> FirstThese:
-    return FirstThese(plan.first, study.sampler, seed=study.seed, study_name=name)
-
-
-def _follow(
-    session: Session,
-    opened: optuna.Study,
-    folders: Folders,
-    n_planned: int,
-    n_workers: int,
-    *,
-    title: str,
-    extra: Sequence[str],
-) -> Iterator[Snapshot]:
-    from tlopt.search.bench import devices
-
-    start = time.monotonic()
-    log = folders.root / folders.study / "workers.log"
-    at = launcher.slots(n_workers, devices(), os.cpu_count() or 1)
-    arguments = [session.target, "--runs", str(session.runs), *extra]
-
-    def now(n_alive: int) -> Snapshot:
-        return snapshot(
-            opened,
-            session.study,
-            title=title,
-            n_planned=n_planned,
-            n_workers=n_alive,
-            seconds=time.monotonic() - start,
-        )
-
-    if now(0).n_finished < n_planned:
-        with launcher.local_workers(arguments, at, session.url, log) as workers:
-            while workers.n_alive:
-                yield now(workers.n_alive)
-                time.sleep(POLL_SECONDS)
-            failures = workers.failures
-        if failures and now(0).n_finished < n_planned:
-            raise WorkersFailed(
-                f"{len(failures)} of {len(at)} workers ended with an error; the end of {log}:\n{_tail(log)}"
-            )
-    yield now(0)
-
-
-def _tail(log: Path, n_lines: int = 15) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-n_lines:])
+__all__ = ["confirm", "export", "load", "predict", "run", "train", "trials"]
 
 
 def run(
     path: str | Path, *, storage: str | None = None, n_workers: int = 0, runs: str | Path = "runs"
 ) -> Verdict:
-    """Search, confirm and judge the study file `path`; the verdict on its best point and the defaults."""
+    """Search, confirm and judge the study file `path`; the verdict on its best point and the defaults.
+
+    Goes on where it stopped; a finished study is read from its database.
+
+    Args:
+        storage: the database's URL; default as for the commands.
+        n_workers: local workers; 0 is one for each GPU, or for each core up to four.
+        runs: folder for logs, pictures and weights.
+    """
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = prepare(session)
-    for _ in search(session, bench, n_workers=n_workers):
+    bench = road.prepare(session)
+    for _ in road.search(session, bench, n_workers=n_workers):
         pass
-    for _ in confirm(session, bench, n_workers=n_workers):
+    for _ in road.confirm(session, bench, n_workers=n_workers):
         pass
-    return judge(session, bench)
+    return road.judge(session, bench)
+
+
+def confirm(
+    path: str | Path, *, storage: str | None = None, n_workers: int = 0, runs: str | Path = "runs"
+) -> Verdict:
+    """Run the best points of a search again over seeds; the verdict. Arguments as for `run`."""
+    session = open_session(path, storage_url=storage, runs=runs)
+    bench = road.prepare(session)
+    for _ in road.confirm(session, bench, n_workers=n_workers):
+        pass
+    return road.judge(session, bench)
+
+
+def export(
+    path: str | Path,
+    folder: str | Path,
+    *,
+    storage: str | None = None,
+    runs: str | Path = "runs",
+    overwrite: bool = False,
+    onnx: bool = False,
+) -> Path:
+    """Write a confirmed study's best point to `folder`; returns it."""
+    session = open_session(path, storage_url=storage, runs=runs)
+    bench = road.prepare(session)
+    verdict = road.judge(session, bench)
+    return takeaway.export(session, bench, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
+
+
+def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
+    """Every trial of a study, by number."""
+    opened = open_session(path, storage_url=storage).optuna_study()
+    return [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
+
+
+def train(
+    config: str | Path, folder: str | Path, *, device: str = "auto", overwrite: bool = False
+) -> list["Epoch"]:
+    """Train an exported config on training and validation images and export it to `folder`; its epochs."""
+    return list(takeaway.train(Path(config), Path(folder), device=device, overwrite=overwrite))
+
+
+def predict(
+    folder: str | Path, images: Sequence[str | Path], *, device: str = "auto"
+) -> Iterator["Prediction"]:
+    """What the export in `folder` makes of each image file, in order; folders are searched for images."""
+    return takeaway.predict(Path(folder), [Path(image) for image in images], device=device)

@@ -1,7 +1,10 @@
-"""The command line: thin commands over `tlopt.api`; errors are one line, statuses 0, 1 and 2."""
+"""The command line: thin commands, which import torch and Optuna only where they need them."""
 
+import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -13,68 +16,136 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Find how much of a pretrained network to keep, how fast to move it and how hard to hold it.",
-    epilog="Exit status: 0 done, 1 something is wrong and the message says what, 2 wrong usage.",
+    epilog="Exit status: 0 done; 1 something is wrong, and the message says what; 2 wrong usage; 130 Ctrl-C.",
 )
 out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Target = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, or a study's name in the database.")
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(help="Database URL; default: TLOPT_STORAGE, TLOPT_STORAGE_FILE or tlopt.db.", metavar="URL"),
+    typer.Option(metavar="URL", help="Database; default: TLOPT_STORAGE, TLOPT_STORAGE_FILE or ./tlopt.db."),
 ]
-Runs = Annotated[Path, typer.Option(help="Folder for logs, pictures and weights.")]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where logs, pictures and weights of runs go.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
+NWorkers = Annotated[
+    int,
+    typer.Option("--workers", min=0, help="Local workers; 0: one for each GPU, or for each core up to 4."),
+]
+RUNS = Path("runs")
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(help='Image folder, "torchvision:NAME" or "digits".')],
+    backbone: Annotated[str | None, typer.Option(help="See: tlopt blocks.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most, for each trial.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, help="Pixels a side.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=1, help="For search and confirmation.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the study and its file.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml.")] = None,
+) -> None:
+    """Look at the images and the machine, and write a commented study file."""
+    from tlopt import spec
+    from tlopt.errors import SpecError
+    from tlopt.insight.propose import Wishes, look_at_machine, propose
+
+    wishes = Wishes(
+        backbone=backbone, trials=trials, epochs=epochs, resolution=resolution, minutes=minutes, name=name
+    )
+    if output is not None and output.exists():
+        raise SpecError(f"{output} exists; remove it, or name another file with --output")
+    proposal = propose(folder, wishes, look_at_machine(), progress=True)
+    path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
+    if path.exists():
+        raise SpecError(f"{path} exists; remove it, or name another file with --output")
+    path.write_text(proposal.text, encoding="utf-8")
+    for note in proposal.notes:
+        out.print(f"- {note}", markup=False, soft_wrap=True)
+    out.print(f"wrote {path}; about {proposal.minutes:.0f} minutes on this machine. Next: tlopt run {path}")
 
 
 @app.command()
 def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and say what would happen. Trains nothing."""
-    from tlopt import api, session
+    from tlopt import display, road, session
 
     opened = session.open_session(target, storage_url=storage)
-    bench = api.prepare(opened, progress=True)
-    out.print(f"{opened.study.name}: {len(bench.data.labels)} images")
+    bench = road.prepare(opened, progress=True)
+    for line in display.check_lines(opened.study, bench):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def blocks(
+    backbone: Annotated[str | None, typer.Argument(help="A name; without one, all that there are.")] = None,
+) -> None:
+    """List a backbone's blocks, the unit in which depths count, or all backbones."""
+    from tlopt import display
+    from tlopt.model.build import outline, supported
+
+    if backbone is None:
+        out.print(display.backbones_table(supported()))
+    else:
+        out.print(display.blocks_table(backbone, outline(backbone)))
 
 
 @app.command()
 def run(
     target: Target,
-    workers: Annotated[int, typer.Option(min=0, help="Local workers; 0: one a GPU, or one on the CPU.")] = 0,
+    workers: NWorkers = 0,
     storage: Storage = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: exports/NAME.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
-    """Search, confirm and export with local workers."""
-    from tlopt import api, display, session
+    """Search with local workers, confirm the best points over seeds, and export the best one.
 
+    Goes on where it stopped; a finished study is shown, not run again.
+    """
+    from tlopt import display, live, road, session, takeaway
+
+    _stop_on_sigterm()
     opened = session.open_session(target, storage_url=storage, runs=runs)
-    bench = api.prepare(opened, progress=True)
-    last = display.follow(api.search(opened, bench, n_workers=workers), out)
-    study = opened.study
+    study, folder = opened.study, output or Path("exports") / opened.study.name
+    verdict = takeaway.known_verdict(opened, folder)
+    if verdict is not None and not onnx:
+        out.print(f"{study.name} is finished and exported to {folder}", markup=False)
+        display.show_verdict(verdict, out)
+        return
+    bench = road.prepare(opened, progress=True)
+    for line in display.check_lines(study, bench):
+        out.print(line, markup=False, soft_wrap=True)
+    last = live.follow(road.search(opened, bench, n_workers=workers), out)
     out.print(display.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
-    display.follow(api.confirm(opened, bench, n_workers=workers), out)
-    verdict = api.judge(opened, bench)
-    out.print(display.verdict_table(verdict))
-    for line in display.gain_lines(verdict):
-        out.print(line)
+    out.print(f"search: {display.outcomes_line(last.trials)}")
+    live.follow(road.confirm(opened, bench, n_workers=workers), out)
+    verdict = road.judge(opened, bench)
+    display.show_verdict(verdict, out)
+    takeaway.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
+    out.print(f"exported to {folder}; next: tlopt predict {folder} IMAGES", markup=False)
 
 
 @app.command()
 def worker(
     target: Target,
     storage: Storage = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
     confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
-    """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes."""
-    from tlopt import api, session
+    """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes.
+
+    SIGTERM or Ctrl-C hands the trial back and ends the worker; a second one ends it at once.
+    """
+    from tlopt import road, session
     from tlopt.search.interrupt import Interrupt
 
     interrupt = Interrupt(parent)
@@ -83,16 +154,130 @@ def worker(
     from tlopt.search.bench import set_threads
 
     set_threads(threads)
-    bench = api.prepare(opened, device=device)
-    n = api.work_here(opened, bench, confirm=confirm, interrupt=interrupt)
+    bench = road.prepare(opened, device=device)
+    n = road.work_here(opened, bench, confirm=confirm, interrupt=interrupt)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
 
 
+@app.command()
+def status(
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
+    storage: Storage = None,
+    top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
+) -> None:
+    """Show what a study has come to, or which studies there are."""
+    from tlopt import display, session
+
+    if target is None:
+        out.print(display.studies_table(session.list_studies(storage)))
+        return
+    display.show_status(session.open_session(target, storage_url=storage), out, top=top)
+
+
+@app.command()
+def confirm(
+    target: Target,
+    workers: NWorkers = 0,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Run the best points and the defaults over seeds, choose by validation, then read the test once."""
+    from tlopt import display, live, road, session
+
+    _stop_on_sigterm()
+    opened = session.open_session(target, storage_url=storage, runs=runs)
+    bench = road.prepare(opened, progress=True)
+    live.follow(road.confirm(opened, bench, n_workers=workers), out)
+    display.show_verdict(road.judge(opened, bench), out)
+
+
+@app.command()
+def export(
+    target: Target,
+    folder: Annotated[Path | None, typer.Argument(help="Default: exports/NAME.")] = None,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+    config: Annotated[bool, typer.Option("--config", help="Only print the config, without weights.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+) -> None:
+    """Write the confirmed best point: config, weights, preprocessing, class names, numbers, model card."""
+    from tlopt import road, session, takeaway
+
+    opened = session.open_session(target, storage_url=storage, runs=runs)
+    if config:
+        sys.stdout.write(takeaway.best_config(opened))
+        return
+    bench = road.prepare(opened, progress=True)
+    verdict = road.judge(opened, bench)
+    to = folder or Path("exports") / opened.study.name
+    takeaway.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
+    out.print(f"exported to {to}", markup=False)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An export's config.toml, or its folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where the trained export goes.")],
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+) -> None:
+    """Train an exported config on training and validation images together, to final weights."""
+    from tlopt import live, takeaway
+
+    epochs = takeaway.train(config, folder, device=device, overwrite=overwrite, onnx=onnx)
+    live.follow_training(epochs, out)
+    out.print(f"exported to {folder}", markup=False)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="An exported folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV; default: standard output.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Classify images with an export; writes CSV with the label and every class's probability."""
+    from tlopt import takeaway
+
+    n_unreadable = takeaway.predict_csv(folder, images, output, device=device)
+    if n_unreadable:
+        err.print(f"{n_unreadable} files could not be read: see the column error")
+
+
+@app.command()
+def dashboard(
+    storage: Storage = None,
+    runs: Runs = RUNS,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+) -> None:
+    """Open optuna-dashboard on the database's studies, on this machine only."""
+    from tlopt.results.dashboard import serve
+    from tlopt.search.storage import find_url
+
+    out.print(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)")
+    serve(find_url(storage), runs, port=port)
+
+
 def main() -> None:
-    """Run the command line; a `TloptError` becomes its message and status 1."""
+    """Run the command line; an error of ours becomes its message and status 1."""
+    # Optuna tells of every trial and study; the tables here say it once
+    logging.disable(logging.INFO)
     try:
-        app(standalone_mode=True)
+        app()
     except TloptError as error:
-        err.print(f"[red]error:[/red] {type(error).__name__}", end=" ")
+        err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
         err.print(str(error), markup=False)
         sys.exit(1)
+
+
+def _stop_on_sigterm() -> None:
+    """Let SIGTERM unwind the stack, so that local workers are stopped with their launcher."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)

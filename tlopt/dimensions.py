@@ -60,8 +60,8 @@ class Log:
         return float(self.low * (self.low / self.high) ** (OFF_SHARE / (1 - OFF_SHARE)))
 
     def decode(self, drawn: float) -> float:
-        """The value that a draw means: itself, or 0 below `low`."""
-        return 0.0 if drawn < self.low else drawn
+        """The value that a draw means: itself, or with `zero` 0 below `low`."""
+        return 0.0 if self.zero and drawn < self.low else drawn
 
     def encode(self, value: float) -> float:
         """A draw that means `value`; 0 is the geometric middle of the "off" part."""
@@ -111,16 +111,20 @@ def bounds(dimension: Dimension) -> tuple[Scalar, ...]:
 
 
 def at(dimension: Fixed | Uniform | Log, position: float) -> float:
-    """The value at `position` in [0, 1] of the range; with `zero`, 0 below `OFF_SHARE`."""
+    """The value at `position` in [0, 1] of the range; with `zero`, 0 below `OFF_SHARE`.
+
+    To twelve digits, so that a value of so many digits comes back from its `position` unchanged.
+    """
     match dimension:
         case Fixed(value):
             return float(value)
         case Uniform(low, high):
-            return low + position * (high - low)
-        case Log(low, high):
-            start = math.log(dimension.drawn_low)
-            drawn = math.exp(start + position * (math.log(high) - start))
-            return dimension.decode(min(drawn, high))
+            return _rounded(low + position * (high - low), dimension)
+        case Log(low, high, zero):
+            off = OFF_SHARE if zero else 0.0
+            if position < off - 1e-12:  # what `position` of `low` may fall short by
+                return 0.0
+            return _rounded(low * (high / low) ** ((position - off) / (1 - off)), dimension)
         case _:
             assert_never(dimension)
 
@@ -139,6 +143,10 @@ def position(dimension: Fixed | Uniform | Log, value: float) -> float:
             assert_never(dimension)
 
 
+def _rounded(value: float, dimension: Uniform | Log) -> float:
+    return min(max(float(f"{value:.12g}"), dimension.low), dimension.high)
+
+
 def parse(raw: object) -> Dimension:
     """The dimension that a TOML value stands for.
 
@@ -148,13 +156,13 @@ def parse(raw: object) -> Dimension:
     if isinstance(raw, (bool, int, float, str)):
         return Fixed(raw)
     if not isinstance(raw, dict):
-        raise ValueError(f"{raw!r} is neither a plain value (fixed) nor a table (searched)")
+        raise ValueError(f"{written(raw)} is neither a plain value (fixed) nor a table (searched)")
     kinds = [key for key in raw if key in ("int", "uniform", "log", "choice")]
     unknown = sorted(set(raw) - {"int", "uniform", "log", "choice", "zero"})
     if len(kinds) != 1 or unknown:
         raise ValueError(
             f"a searched key is a table with one of int, uniform, log, choice"
-            f" (and zero = true beside log), not {_toml(raw)}"
+            f" (and zero = true beside log), not {written(raw)}"
         )
     kind = kinds[0]
     if "zero" in raw and (kind != "log" or not isinstance(raw["zero"], bool)):
@@ -174,11 +182,11 @@ def parse(raw: object) -> Dimension:
 
 def _parse_choice(options: object) -> Choice:
     if not isinstance(options, list) or len(options) < 2:
-        raise ValueError(f"choice is a list of at least two values, not {options!r}")
+        raise ValueError(f"choice is a list of at least two values, not {written(options)}")
     if not all(isinstance(option, (bool, int, float, str)) for option in options):
-        raise ValueError(f"choice holds plain values only, not {options!r}")
+        raise ValueError(f"choice holds plain values only, not {written(options)}")
     if len(set(options)) != len(options):
-        raise ValueError(f"choice names a value twice: {options!r}")
+        raise ValueError(f"choice names a value twice: {written(options)}")
     return Choice(tuple(options))
 
 
@@ -192,7 +200,7 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
     )
     if not ok:
         what = "whole numbers" if kind == "int" else "finite numbers"
-        raise ValueError(f"{kind} is a list of two {what}, [low, high], not {ends!r}")
+        raise ValueError(f"{kind} is a list of two {what}, [low, high], not {written(ends)}")
     low, high = cast(list[int | float], ends)
     if low >= high:
         advice = "a single value is written plainly" if low == high else f"write [{high}, {low}]"
@@ -200,5 +208,16 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
     return low, high
 
 
-def _toml(raw: dict[str, object]) -> str:
-    return "{ " + ", ".join(f"{key} = {value!r}" for key, value in raw.items()) + " }"
+def written(value: object) -> str:
+    """`value` as a study file has it."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{key} = {written(item)}" for key, item in value.items()) + " }"
+        case list():
+            return "[" + ", ".join(written(item) for item in value) + "]"
+        case bool():
+            return str(value).lower()
+        case str():
+            return repr(value)
+        case _:
+            return str(value)

@@ -1,102 +1,100 @@
-"""What the commands show: tables and live progress, never wider than the terminal."""
+"""What the commands show: tables and lines that fit a terminal of eighty columns."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from tlopt.api import Snapshot
+from tlopt import dimensions
+from tlopt.dimensions import Dimension, Fixed
+from tlopt.errors import NotReady
 from tlopt.point import Point
+from tlopt.results import confirm as confirmation
 from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Spread, Verdict
-from tlopt.search.records import TrialRecord
+from tlopt.search.records import TrialRecord, best_first
+from tlopt.search.space import defaults
+from tlopt.session import Session, StudySummary
+from tlopt.spec import PerOptimizer, Study
 
-SECONDS_BETWEEN_LINES = 10.0  # of progress where there is no terminal
-
-
-def follow(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
-    """Show `snapshots` as they come; returns the last. A bar on a terminal, a line now and then elsewhere."""
-    if not console.is_terminal:
-        return _follow_lines(snapshots, console)
-    progress = Progress(
-        TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),
-        TextColumn("{task.fields[count]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console,
-    )  # fmt: skip
-    task = progress.add_task("", total=1.0, count="")
-    last = None
-    with Live(progress, console=console, refresh_per_second=4, transient=False) as live:
-        for last in snapshots:
-            progress.update(
-                task,
-                description=last.title,
-                completed=_share(last),
-                count=f"{last.n_finished}/{last.n_planned}",
-            )
-            live.update(Group(progress, *_status_lines(last)))
-    assert last is not None, "there is always a last snapshot"
-    return last
+if TYPE_CHECKING:
+    from tlopt.model.build import BlockOutline
+    from tlopt.search.bench import Bench
 
 
-def _follow_lines(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
-    shown, last = -SECONDS_BETWEEN_LINES, None
-    for last in snapshots:
-        if last.seconds - shown >= SECONDS_BETWEEN_LINES or last.n_finished >= last.n_planned:
-            shown = last.seconds
-            best = _best_line(last)
-            console.print(
-                f"{last.title}: {last.n_finished}/{last.n_planned} trials, {last.seconds:.0f} s"
-                + (f"; {best}" if best else ""),
-                highlight=False,
-            )
-    assert last is not None, "there is always a last snapshot"
-    return last
+def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
+    """What a study is about to do, in lines for a person."""
+    data, splits = bench.data, bench.data.splits
+    yield f"{study.name}  digest {study.digest}  objective: {study.objective.replace('_', ' ')} on validation"
+    repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
+    yield (
+        f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
+        f" {data.n_test} test (locked away), {len(data.class_names)} classes"
+    )
+    for notice in data.notices:
+        yield f"  note: {notice}"
+    if data.skipped:
+        yield f"  skipped {len(data.skipped)} unreadable files: {', '.join(data.skipped[:3])}"
+    for name, weights in bench.weights.items():
+        yield f"network: {name}, {bench.limits.n_blocks[name]} blocks, weights {weights.label}"
+    searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
+    yield f"searched: {len(searched)} of {len(study.search)} keys given"
+    for name, dimension in searched.items():
+        yield f"  {name}: {show_dimension(dimension)}"
+    yield f"budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs" + (
+        f", none starts after {study.budget.hours:g} hours" if study.budget.hours else ""
+    )
+    for default in defaults(study, bench.limits):
+        if default.params is None:
+            yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
+    yield from _pull_warnings(study)
 
 
-def _share(snapshot: Snapshot) -> float:
-    """How much of the budget is spent, epochs of running trials counted in part; in [0, 1]."""
-    epochs = snapshot.study.budget.epochs
-    running = [trial for trial in snapshot.trials if trial.outcome == "running"]
-    partial = sum(0 if trial.last_epoch is None else (trial.last_epoch + 1) / epochs for trial in running)
-    return min(1.0, (snapshot.n_finished + partial) / max(1, snapshot.n_planned))
+def _pull_warnings(study: Study) -> Iterator[str]:
+    """A line for each optimiser whose ranges reach pulls that diverge."""
+    from tlopt.training.penalty import stable_below
 
-
-def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
-    best = _best_line(snapshot)
-    if best:
-        yield Text("  " + best, overflow="ellipsis", no_wrap=True)
-    for trial in snapshot.trials:
-        if trial.outcome == "running":
-            epoch = "starting" if trial.last_epoch is None else f"epoch {trial.last_epoch + 1}"
-            what = trial.label or (describe(trial.point) if trial.point else "")
-            yield Text(
-                f"  trial {trial.number}: {epoch}  {what}", style="dim", overflow="ellipsis", no_wrap=True
+    optimizers = [str(value) for value in dimensions.bounds(_dimension(study, "optimizer", "adamw"))]
+    for optimizer in optimizers:
+        lr = _highest(study, "lr", optimizer)
+        pull = _highest(study, "l2_sp", optimizer) + _highest(study, "l2_anchored", optimizer)
+        bound = stable_below(optimizer, _highest(study, "momentum", optimizer) or 0.9)
+        if lr * pull >= bound:
+            yield (
+                f"  warning: with {optimizer} lr × l2_sp reaches {lr * pull:.2g}; at {bound:.2g} and above a"
+                " pull diverges. Such points end as diverged; lower one of the two ranges"
             )
 
 
-def _best_line(snapshot: Snapshot) -> str:
-    best = best_trial(snapshot.trials, snapshot.study.direction)
-    if best is None or best.value is None:
-        return ""
-    what = best.label or (describe(best.point) if best.point else "")
-    return f"best so far: {show_value(best.value, snapshot.study.objective)} (trial {best.number}: {what})"
+def _dimension(study: Study, name: str, usual: Any) -> Dimension:
+    dimension = study.search.get(name, Fixed(usual))
+    assert not isinstance(dimension, PerOptimizer), f"{name} has one range"
+    return dimension
 
 
-def best_trial(trials: Sequence[TrialRecord], direction: str) -> TrialRecord | None:
-    """The complete trial with the best value."""
-    complete = [trial for trial in trials if trial.outcome == "complete" and trial.value is not None]
-    sign = 1 if direction == "minimize" else -1
-    return min(complete, key=lambda trial: sign * (trial.value or 0.0), default=None)
+def _highest(study: Study, name: str, optimizer: str) -> float:
+    """The highest value of a key's range for `optimizer`; 0 where the key is not given."""
+    dimension = study.search.get(name, Fixed(0.0))
+    one = getattr(dimension, optimizer) if isinstance(dimension, PerOptimizer) else dimension
+    return max(float(value) for value in dimensions.bounds(one))
+
+
+def show_dimension(dimension: Dimension | PerOptimizer) -> str:
+    """A range as a person would write it."""
+    match dimension:
+        case PerOptimizer(sgd=sgd, adamw=adamw):
+            return f"sgd {show_dimension(sgd)}; adamw {show_dimension(adamw)}"
+        case Fixed(value):
+            return str(value)
+        case dimensions.Choice(options):
+            return "one of " + ", ".join(map(str, options))
+        case dimensions.Int(low, high):
+            return f"{low} to {high}"
+        case dimensions.Uniform(low, high):
+            return f"{low:g} to {high:g}"
+        case dimensions.Log(low, high, zero):
+            return f"{low:g} to {high:g}, logarithmic" + (", or off" if zero else "")
 
 
 def show_value(value: float, objective: str) -> str:
@@ -119,12 +117,10 @@ def describe(point: dict[str, object] | Point) -> str:
 
 def trials_table(trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int) -> Table:
     """The `n` best complete trials, best first."""
-    sign = 1 if direction == "minimize" else -1
-    complete = [trial for trial in trials if trial.outcome == "complete" and trial.value is not None]
     table = Table(title=f"best trials by validation {objective.replace('_', ' ')}", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "point")  # type: ignore[arg-type]
-    for trial in sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:n]:
+    for trial in best_first(trials, direction)[:n]:
         point = describe(trial.point) if trial.point else ""
         table.add_row(
             str(trial.number),
@@ -187,3 +183,62 @@ def gain_lines(verdict: Verdict) -> Iterator[str]:
             f"gain over {label} on {where}: {scale * gain.mean:+.2f} ± {scale * gain.std:.2f}{unit}"
             f" over {gain.n} seeds{clear}"
         )
+
+
+def show_verdict(verdict: Verdict, console: Console) -> None:
+    """The table of candidates and what the chosen one gains."""
+    console.print(verdict_table(verdict))
+    for line in gain_lines(verdict):
+        console.print(line, markup=False)
+
+
+def show_status(session: Session, console: Console, *, top: int) -> None:
+    """Outcomes, best trials and, where there is one, the confirmation."""
+    study = session.study
+    frozen = session.optuna_study().get_trials(deepcopy=False)
+    trials = [TrialRecord.from_frozen(trial) for trial in frozen]
+    n_done = sum(1 for trial in trials if trial.counts)
+    console.print(f"{study.name}: {n_done} of {study.budget.trials} trials; {outcomes_line(trials)}")
+    if any(trial.outcome == "complete" for trial in trials):
+        console.print(trials_table(trials, objective=study.objective, direction=study.direction, n=top))
+    for trial in trials:
+        if trial.cause and trial.outcome not in ("pruned", "withdrawn"):
+            console.print(f"trial {trial.number} {trial.outcome}: {trial.cause}", markup=False)
+    try:
+        verdict = confirmation.read_verdict(study, session.confirmation())
+    except NotReady:
+        return
+    console.print(f"confirmation: {verdict.n_finished} of {verdict.n_expected} runs")
+    show_verdict(verdict, console)
+
+
+def studies_table(studies: Sequence[StudySummary]) -> Table:
+    """The studies of a database."""
+    table = Table(title="studies", title_justify="left")
+    table.add_column("study", overflow="fold")
+    for name in ("trials", "planned"):
+        table.add_column(name, justify="right")
+    for row in studies:
+        table.add_row(row.name, str(row.n_finished), str(row.n_planned))
+    return table
+
+
+def backbones_table(families: Mapping[str, Sequence[str]]) -> Table:
+    """Every backbone, by family."""
+    table = Table(title="backbones", title_justify="left")
+    table.add_column("family", no_wrap=True)
+    table.add_column("names")
+    for family, names in families.items():
+        table.add_row(family, ", ".join(names))
+    return table
+
+
+def blocks_table(backbone: str, outline: Sequence["BlockOutline"]) -> Table:
+    """A backbone's blocks from the input on."""
+    table = Table(title=f"{backbone}: {len(outline)} blocks, then the head", title_justify="left")
+    table.add_column("depth", justify="right")
+    table.add_column("block", no_wrap=True)
+    table.add_column("parameters", justify="right")
+    for row in outline:
+        table.add_row(str(row.index), row.name, f"{row.n_parameters:,}")
+    return table

@@ -7,11 +7,13 @@ printed from it, and `search/space.py` reads defaults from it.
 from dataclasses import dataclass
 from typing import assert_never
 
-from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds
+from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds, written
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
 CLASS_WEIGHTS = ("none", "balanced")
+
+_INF = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Depth:
     def refuse(self, value: Scalar) -> bool:
         if isinstance(value, (bool, str)):
             return True
-        return value < 0 or (isinstance(value, float) and value > 1)
+        return not 0 <= value <= (1 if isinstance(value, float) else _INF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,6 @@ class Word:
 
 Rule = Depth | Number | Word
 
-_INF = float("inf")
-
 RULES: dict[str, Rule] = {
     "transfer_depth": Depth(
         default=1.0, meaning="blocks that start from pretrained weights; the others are fresh"
@@ -91,7 +91,8 @@ RULES: dict[str, Rule] = {
         high=100,
         default=None,
         per_optimizer=True,
-        meaning="peak learning rate of the head and of fresh blocks; default 0.01 (sgd), 0.001 (adamw)",
+        meaning="peak learning rate of the head and of fresh blocks; default 0.01 (sgd), 0.001 (adamw), and a"
+        " tenth of them for networks without batch-norm",
     ),
     "lr_ratio": Number(
         whole=False, low=0, high=10, default=1.0, meaning="rate of the last transferred block, over lr"
@@ -171,12 +172,11 @@ RULES: dict[str, Rule] = {
     ),
 }
 
-DEFAULT_LR = {"sgd": 0.01, "adamw": 0.001}
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
 
 
-def check(name: str, dimension: Dimension) -> None:
-    """Check that every value of `dimension` is allowed for the key `name`.
+def checked(name: str, dimension: Dimension) -> Dimension:
+    """`dimension` where the key `name` allows all its values; 1 is 1.0 for a key of real numbers.
 
     Raises:
         ValueError: which value is not, and what is allowed.
@@ -184,7 +184,7 @@ def check(name: str, dimension: Dimension) -> None:
     rule = RULES[name]
     for value in bounds(dimension):
         if rule.refuse(value):
-            raise ValueError(f"{value!r} is not allowed: {rule.allowed}")
+            raise ValueError(f"{written(value)} is not allowed: {rule.allowed}")
     match rule:
         case Depth():
             kinds = {isinstance(value, float) for value in bounds(dimension)}
@@ -198,8 +198,20 @@ def check(name: str, dimension: Dimension) -> None:
         case Number():
             if isinstance(dimension, Int):
                 raise ValueError("a real number is searched with uniform, log or choice")
+            return _real(dimension)
         case Word():
             if not isinstance(dimension, (Fixed, Choice)):
                 raise ValueError("a name is fixed or searched with choice")
         case _:
             assert_never(rule)
+    return dimension
+
+
+def _real(dimension: Dimension) -> Dimension:
+    match dimension:
+        case Fixed(value):
+            return Fixed(float(value))
+        case Choice(options):
+            return Choice(tuple(float(option) for option in options))
+        case _:
+            return dimension

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.errors import SpecError
-from tlopt.search import storage
+from tlopt.search import records, storage
 from tlopt.search.plan import CONFIRM_SUFFIX
 from tlopt.search.worker import Folders
 from tlopt.spec import Study
@@ -76,7 +77,28 @@ def open_session(target: str | Path, *, storage_url: str | None = None, runs: st
     else:
         store = storage.open_storage(url)
         stored = storage.open_existing(store, str(target))
-        study, text = storage.stored_spec(stored), str(stored.user_attrs[storage.records.FILE])
+        study, text = storage.stored_spec(stored), str(stored.user_attrs[records.FILE])
     return Session(
         study=study, file_text=text, target=str(target), url=url, store=store, runs=Path(runs).absolute()
     )
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One row of a database's list of studies."""
+
+    name: str
+    n_finished: int  # complete or pruned
+    n_planned: int
+
+
+def list_studies(storage_url: str | None = None) -> list[StudySummary]:
+    """The studies of ours in a database, by name, without their confirmations."""
+    store = storage.open_storage(storage.find_url(storage_url))
+    rows = []
+    for name in sorted(optuna.get_all_study_names(store)):
+        opened = optuna.load_study(study_name=name, storage=store)
+        if records.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX):
+            trials = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            rows.append(StudySummary(name, len(trials), storage.stored_spec(opened).budget.trials))
+    return rows

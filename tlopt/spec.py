@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tlopt import dimensions, search_keys
+from tlopt import dimensions, explain, search_keys
 from tlopt.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
 from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
@@ -118,7 +118,7 @@ class Study(Record):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and . _ -; names the study")
+    name: str = Field(pattern=NAME_PATTERN, description="up to 100 letters, digits and . _ - (not the first)")
     seed: int = Field(default=0, ge=0, description="of everything random")
     objective: Objective = Field(
         default="accuracy",
@@ -143,8 +143,16 @@ class Study(Record):
     @classmethod
     def _parse_search(cls, raw: object) -> dict[str, Dimension | PerOptimizer]:
         if not isinstance(raw, dict):
-            raise ValueError("[search] is a table")
-        return {str(name): _parse_key(str(name), value) for name, value in raw.items()}
+            raise ValueError(f"a table, [search], and not {dimensions.written(raw)}")
+        parsed, mistakes = {}, []
+        for name, value in raw.items():
+            try:
+                parsed[name] = _parse_key(name, value)
+            except ValueError as error:
+                mistakes.append(f"search.{name}: {error}")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return parsed
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -224,8 +232,7 @@ def loads(text: str, where: str) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors(include_url=False)]
-        raise SpecError("\n".join(f"{where}: {line}" for line in lines)) from error
+        raise SpecError("\n".join(f"{where}: {line}" for line in explain.lines(error, Study))) from error
 
 
 def load(path: str | Path) -> Study:
@@ -243,25 +250,21 @@ def load(path: str | Path) -> Study:
 
 def _parse_key(name: str, raw: object) -> Dimension | PerOptimizer:
     if name not in search_keys.RULES:
-        raise ValueError(f"search.{name}: unknown key; the keys here are {', '.join(search_keys.RULES)}")
-    try:
-        if _per_optimizer(name) and isinstance(raw, dict) and set(raw) & set(search_keys.OPTIMIZERS):
-            return _parse_per_optimizer(name, raw)
-        dimension = dimensions.parse(raw)
-        search_keys.check(name, dimension)
-    except ValueError as error:
-        raise ValueError(f"search.{name}: {error}") from None
-    return dimension
+        raise ValueError(f"unknown key; the keys here are {', '.join(search_keys.RULES)}")
+    if _per_optimizer(name) and isinstance(raw, dict) and set(raw) & set(search_keys.OPTIMIZERS):
+        return _parse_per_optimizer(name, raw)
+    return search_keys.checked(name, dimensions.parse(raw))
 
 
 def _parse_per_optimizer(name: str, raw: dict[str, object]) -> PerOptimizer:
     if set(raw) != set(search_keys.OPTIMIZERS):
-        raise ValueError(f"needs a value for each of {', '.join(search_keys.OPTIMIZERS)}, has {sorted(raw)}")
-    ranges: dict[str, Any] = {key: dimensions.parse(value) for key, value in raw.items()}
-    for dimension in ranges.values():
-        search_keys.check(name, dimension)
-        if isinstance(dimension, Choice):
-            raise ValueError("a range for each optimizer is a value, uniform or log")
+        wanted, found = ", ".join(search_keys.OPTIMIZERS), ", ".join(raw)
+        raise ValueError(f"needs a value for each of {wanted} and nothing else, has {found}")
+    ranges: dict[str, Any] = {
+        key: search_keys.checked(name, dimensions.parse(value)) for key, value in raw.items()
+    }
+    if any(isinstance(dimension, Choice) for dimension in ranges.values()):
+        raise ValueError("a range for each optimizer is a value, uniform or log")
     return PerOptimizer(**ranges)
 
 
@@ -273,28 +276,3 @@ def _values(dimension: Dimension | PerOptimizer) -> tuple[dimensions.Scalar, ...
     if isinstance(dimension, PerOptimizer):
         return (*dimensions.bounds(dimension.sgd), *dimensions.bounds(dimension.adamw))
     return dimensions.bounds(dimension)
-
-
-def _explain(item: Any) -> str:
-    """One line for one of pydantic's errors: key, what is wrong, what is allowed."""
-    path = [str(part) for part in item["loc"]]
-    kinds = {"tpe", "random", "gp", "qmc", "none", "median", "percentile", "successive_halving", "hyperband"}
-    key = ".".join(part for i, part in enumerate(path) if not (i == 1 and part in kinds))
-    if item["type"] == "extra_forbidden":
-        table = _TABLES.get(path[0] if len(path) > 1 else "", Study)
-        known = ", ".join(table.model_fields) if len(path) < 3 else "those of its kind"
-        return f"{key}: unknown key; the keys here are {known}"
-    if item["type"] == "value_error":
-        message = str(item["ctx"]["error"])
-        return message if message.startswith("search.") else f"{key}: {message}".removeprefix(": ")
-    if item["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key}: {item['msg']}, not {item['input']!r}"
-
-
-_TABLES: dict[str, type[Record]] = {
-    "data": DataSpec,
-    "model": ModelSpec,
-    "budget": BudgetSpec,
-    "confirm": ConfirmSpec,
-}

@@ -98,7 +98,6 @@ def make_findings(
             train_loss=(1.0, 0.5),
             val={"accuracy": (0.6, 0.9), "log_loss": (0.9, 0.4)},
             confusion=np.diag(np.arange(1, 1 + len(class_names))),
-            confusion_split="test",
         ),
         spend=Spend(trials={"complete": 50, "pruned": 10}, epochs=90, seconds=9000.0),
         versions={"tlopt": "0.1.0", "torch": "2.14.1"},

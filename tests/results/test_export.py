@@ -150,7 +150,7 @@ def test_tensors_of_another_network_are_refused(folder: Path) -> None:
 
 
 def test_an_export_is_replaced_only_when_asked(folder: Path, weights_file: Path) -> None:
-    with pytest.raises(DataError, match="overwritten"):
+    with pytest.raises(DataError, match="--overwrite"):
         write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=False)
     verdict = make_verdict([make_row("trial 3", (0.5, 0.5, 0.5), number=3)])
     write_export(folder, make_findings(verdict), weights_file=weights_file, overwrite=True)

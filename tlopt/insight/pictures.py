@@ -1,5 +1,6 @@
 """Learning curves and confusion matrices as PNG files."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def draw_learning_curves(
     for axes in (losses, fractions):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     figure.suptitle(title, fontsize=11)
     return _save(figure, path)
 
@@ -68,7 +70,10 @@ def draw_confusion(path: Path, *, counts: NDArray[np.int64], class_names: Sequen
 
 def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        # a class name in a script that the font lacks is drawn as boxes; that is no reason to speak or fail
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=110)
     return path
 
 
@@ -77,4 +82,5 @@ def _words(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LABEL_CHARACTERS_MAX else name[: _LABEL_CHARACTERS_MAX - 1] + "…"
+    short = name if len(name) <= _LABEL_CHARACTERS_MAX else name[: _LABEL_CHARACTERS_MAX - 1] + "…"
+    return short.replace("$", r"\$")  # a pair of them would be read as mathematics

@@ -53,8 +53,7 @@ class Trained:
     images: str  # what it was trained on, in words: "training images", "training and validation images"
     train_loss: tuple[float, ...]  # one an epoch
     val: Mapping[str, tuple[float, ...]]  # metrics by name, one value an epoch; may be empty
-    confusion: NDArray[np.int64]  # counts, true class in rows
-    confusion_split: Literal["validation", "test"]
+    confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows; None without validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +117,8 @@ def _opening(findings: Findings, export: Export) -> Iterator[str]:
             " of the networks before it."
         )
     yield ""
-    yield f"![Confusion matrix on the {findings.trained.confusion_split} images](confusion.png)"
+    if findings.trained.confusion is not None:
+        yield "![Confusion matrix on the validation images](confusion.png)"
     yield "![Learning curves](learning_curves.png)"
 
 

@@ -15,9 +15,9 @@ from tlopt.errors import NotReady
 from tlopt.point import Point
 from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
 from tlopt.search import records, storage
-from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
-from tlopt.search.records import TrialRecord
 from tlopt.search.limits import Limits
+from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
+from tlopt.search.records import TrialRecord, best_first
 from tlopt.search.space import defaults
 from tlopt.spec import Study
 
@@ -35,14 +35,14 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
         NotReady: no trial is complete yet.
     """
     trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete = [TrialRecord.from_frozen(trial) for trial in trials]
+    complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
     if not complete:
         raise NotReady(
             f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
         )
     probe, plain = defaults(study, limits)
     chosen = [Candidate(PROBE, PROBE_LABEL, probe.point), Candidate(PLAIN, PLAIN_LABEL, plain.point)]
-    for record in sorted(complete, key=lambda record: _rank(record, study)):
+    for record in complete:
         point = Point.from_dict(record.point or {})
         if len(chosen) < 2 + study.confirm.points and all(point != other.point for other in chosen):
             chosen.append(Candidate(record.number, f"trial {record.number}", point))
@@ -132,12 +132,6 @@ def _confirmed(
         val=tuple(record.metrics for record in ended) if valued else (),
         test=tuple(test.get(str(candidate.number), ())),
     )
-
-
-def _rank(record: TrialRecord, study: Study) -> tuple[float, float]:
-    assert record.value is not None, "a complete trial has a value"
-    sign = 1 if study.direction == "minimize" else -1
-    return (sign * record.value, record.metrics.get("log_loss", float("inf")))
 
 
 def _read_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:

@@ -68,7 +68,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         raise DataError(f"{folder} exists and is no export ({holds}): name another folder, or move it away")
     if any(folder.iterdir()) and not overwrite:
         raise DataError(
-            f"{folder} holds an export already: name another folder, or ask for it to be overwritten"
+            f"{folder} holds an export already: name another folder, or replace it with --overwrite"
         )
 
 
@@ -89,12 +89,13 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
         val=dict(trained.val),
         title=f"{study.name}, {chosen.label}",
     )
-    draw_confusion(
-        folder / CONFUSION,
-        counts=trained.confusion,
-        class_names=export.class_names,
-        title=f"{study.name}, {chosen.label}, {trained.confusion_split} images",
-    )
+    if trained.confusion is not None:
+        draw_confusion(
+            folder / CONFUSION,
+            counts=trained.confusion,
+            class_names=export.class_names,
+            title=f"{study.name}, {chosen.label}, validation images",
+        )
 
 
 def _describe(folder: Path, findings: Findings) -> Export:

@@ -1,6 +1,6 @@
 """The only place that reads the test split: after the choice, for the chosen point and the two defaults."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from tlopt.data.load import test_split
 from tlopt.point import Point, seed_for
 from tlopt.results.verdict import Confirmed
 from tlopt.search.bench import Bench, images_for, save_weights, start_run, test_images
-from tlopt.training.fit import fit, predict_logits
+from tlopt.training.fit import Epoch, fit, predict_logits
+from tlopt.training.history import History, history_file
 from tlopt.training.metrics import measure
 from tlopt.training.run import Run
 
@@ -48,17 +49,17 @@ def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file:
     """The run that the confirmation's trial ended with: from its weights' file, else trained again."""
     split = bench.data.splits[replicate % len(bench.data.splits)]
     run = start_run(bench, point, seed=seed, train=split.train)
-    if weights_file.exists():
+    if weights_file.exists() and history_file(weights_file).exists():
         run.network.net.load_state_dict(load_file(weights_file))
         return run
-    for _ in fit(run, images_for(bench, point), split.train, None):
-        pass
+    epochs = list(fit(run, images_for(bench, point), split.train, split.val))
     save_weights(run, weights_file)
+    History.of(epochs).write(history_file(weights_file))
     return run
 
 
-def train_on_all(bench: Bench, point: Point, *, seed: int) -> tuple[Run, list[float]]:
-    """A run of `point` on training and validation images together, and its training losses by epoch."""
+def train_on_all(bench: Bench, point: Point) -> tuple[Run, Generator[Epoch]]:
+    """A run of `point` on training and validation images together, and the epochs that train it."""
     everything: NDArray[np.int64] = np.arange(len(bench.data.labels))
-    run = start_run(bench, point, seed=seed_for(seed, "train"), train=everything)
-    return run, [epoch.train_loss for epoch in fit(run, images_for(bench, point), everything, None)]
+    run = start_run(bench, point, seed=seed_for(bench.study.seed, "train"), train=everything)
+    return run, fit(run, images_for(bench, point), everything, None)

@@ -125,6 +125,31 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def from_dict(values: dict[str, Any]) -> Verdict:
+    """The verdict that `as_dict` wrote."""
+    rows = tuple(
+        Confirmed(
+            number=row["trial"],
+            label=row["label"],
+            point=Point.from_dict(row["point"]),
+            seeds=tuple(row["seeds"]),
+            val=tuple(row["val"]),
+            test=tuple(row["test"]),
+        )
+        for row in values["candidates"]
+    )
+    n_runs = sum(len(row.seeds) for row in rows)
+    return Verdict(
+        study=values["study"],
+        objective=values["objective"],
+        direction=values["direction"],
+        rows=rows,
+        n_expected=n_runs,
+        n_finished=n_runs,
+        test_readings=values["test_readings"],
+    )
+
+
 def _spread(spread: Spread | None) -> dict[str, float | None] | None:
     if spread is None:
         return None

@@ -16,8 +16,8 @@ class Interrupted(BaseException):
 class Interrupt:
     """Remembers that a stop was asked for, and raises `Interrupted` only where that is safe.
 
-    A second signal ends the process at once, with the exit status a shell shows for that signal. A worker whose
-    launcher is gone is asked to stop, too.
+    A second signal ends the process at once, with the exit status a shell shows for that signal. A worker
+    whose launcher is gone is asked to stop, too.
 
     Args:
         parent_pid: the launcher's process; 0 where there is none to outlive.

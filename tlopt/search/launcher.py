@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+CPU_WORKERS_MAX = 4  # each holds weights and images of its own
 STOP_SECONDS = 15.0  # a worker asked to stop hands its trial back within ten
 
 
@@ -22,13 +23,13 @@ class Slot:
 
 
 def slots(n_workers: int, devices: Sequence[str], n_cores: int) -> tuple[Slot, ...]:
-    """Slots for `n_workers`, spread over `devices`; 0 workers means one for each GPU, or one on the CPU.
+    """Slots for `n_workers` spread over `devices`; 0 means one for each GPU, or one for each core of the CPU.
 
-    The cores are shared out: two torch threads in each of several processes on two cores run many times slower
-    than one each.
+    The cores are shared out: two torch threads in each of several processes on two cores run many times
+    slower than one each.
     """
     gpus = [device for device in devices if device != "cpu"]
-    n = n_workers or max(1, len(gpus))
+    n = n_workers or len(gpus) or min(n_cores, CPU_WORKERS_MAX)
     on = gpus or ["cpu"]
     return tuple(Slot(device=on[i % len(on)], n_threads=max(1, n_cores // n)) for i in range(n))
 
@@ -67,7 +68,7 @@ class Workers:
 def local_workers(arguments: Sequence[str], at: Sequence[Slot], url: str, log: Path) -> Iterator[Workers]:
     """Workers started with `tlopt worker` and `arguments`, one for each slot; stopped when the block ends.
 
-    The database's URL travels in the environment, never in a process list. What the workers print goes to `log`.
+    The database's URL travels in the environment, never in a process list. What workers print goes to `log`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

@@ -7,8 +7,8 @@ from pathlib import Path
 import optuna
 
 from tlopt.point import Point, seed_for
-from tlopt.search.sampler import Params
 from tlopt.search.limits import Limits
+from tlopt.search.sampler import Params
 from tlopt.search.space import defaults, suggest
 from tlopt.search.task import Task
 from tlopt.spec import Study

@@ -17,6 +17,7 @@ tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics",
 ====================  ======  ==============================================================================
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -61,6 +62,11 @@ class TrialRecord:
     started: datetime | None  # local time, of the worker's clock
     finished: datetime | None
 
+    @property
+    def counts(self) -> bool:
+        """Whether the trial has used up its part of the budget: complete, or pruned for whatever cause."""
+        return self.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
     @classmethod
     def from_frozen(cls, trial: FrozenTrial) -> Self:
         """The record of a trial of a study with one objective."""
@@ -86,3 +92,14 @@ class TrialRecord:
             started=trial.datetime_start,
             finished=trial.datetime_complete,
         )
+
+
+def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
+    """The complete trials among `trials`, best value first; validation log-loss breaks ties."""
+    sign = 1 if direction == "minimize" else -1
+
+    def key(trial: TrialRecord) -> tuple[float, float]:
+        assert trial.value is not None, "a complete trial has a value"
+        return (sign * trial.value, trial.metrics.get("log_loss", float("inf")))
+
+    return sorted((trial for trial in trials if trial.outcome == "complete"), key=key)

@@ -1,6 +1,7 @@
 """Samplers and pruners from the study file, seeded so that a search can be repeated."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import optuna
@@ -23,89 +24,105 @@ class FirstThese(BaseSampler):
     give the same search, and no two workers draw the same point because they share a seed.
     """
 
-    def __init__(
-        self, first: Sequence[Params], behind: algorithms.Sampler, *, seed: int, study_name: str
-    ) -> None:
+    def __init__(self, first: Sequence[Params], behind: algorithms.Sampler, *, seed: int) -> None:
         self._first = list(first)
         self._behind = behind
         self._seed = seed
-        self._study_name = study_name
-        self._of_trial: dict[int, BaseSampler] = {}
+        self._number = -1  # of the trial that is being drawn; a worker draws one after the other
+        self._given: Params | None = None
+        self._sampler: BaseSampler = make_sampler(behind, seed=seed, number=0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._prepare(study, trial)
+        self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        self._of_trial = {trial.number: self._make(study, trial)}
-        return self._of_trial[trial.number].infer_relative_search_space(study, trial)
+        self._prepare(study, trial)
+        return {} if self._given is not None else self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> Params:
-        return self._of_trial[trial.number].sample_relative(study, trial, search_space)
+        return self._sampler.sample_relative(study, trial, search_space) if search_space else {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        sampler = self._of_trial[trial.number]
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of_trial = {trial.number: self._make(study, trial)}
-        self._of_trial[trial.number].before_trial(study, trial)
+        if self._given is not None:
+            return self._given[param_name]
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        sampler = self._of_trial.pop(trial.number, None)
-        if sampler is not None:
-            sampler.after_trial(study, trial, state, values)
+        self._sampler.after_trial(study, trial, state, values)
 
-    def _make(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
-        made = self._of_trial.get(trial.number)
-        if made is not None:
-            return made
-        behind = make_sampler(self._behind, seed_for(self._seed, self._study_name, trial.number) % 2**32)
-        params = next_of_first(self._first, study.get_trials(deepcopy=False), trial.number)
-        if params is None:
-            return behind
-        return optuna.samplers.PartialFixedSampler(params, behind)
+    def _prepare(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.number == self._number:
+            return
+        self._number = trial.number
+        self._sampler = make_sampler(self._behind, seed=self._seed, number=trial.number)
+        # Not `study.get_trials`: with Hyperband Optuna hands over a study of the trial's own bracket only.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        self._given = next_of_first(self._first, trials, trial.number)
 
 
 def next_of_first(first: Sequence[Params], trials: Sequence[FrozenTrial], number: int) -> Params | None:
     """The parameter set that trial `number` is to run, or None when all are taken.
 
-    Sets that a living or finished trial holds are taken; a lower-numbered trial that has drawn nothing yet
-    will take the first free one before us.
+    Sets that a living or finished trial holds are taken; a lower-numbered trial that is still drawing takes
+    the first free one that agrees with what it has drawn. Trials that a person enqueued take none.
     """
-    alive = [t for t in trials if t.state != TrialState.FAIL and t.number != number]
-    free = [params for params in first if not any(_holds(t, params) for t in alive)]
-    ahead = sum(1 for t in alive if t.number < number and not t.params and not t.state.is_finished())
-    return free[ahead] if ahead < len(free) else None
+    alive = [t for t in trials if t.state != TrialState.FAIL and "fixed_params" not in t.system_attrs]
+    own = next((t for t in alive if t.number == number), None)
+    if own is None:
+        return None
+    free = [params for params in first if not any(_agrees(t, params) and _drawn(t, params) for t in alive)]
+    for trial in alive:
+        if trial.number < number and not trial.state.is_finished():
+            taken = next((p for p in free if _agrees(trial, p) and not _drawn(trial, p)), None)
+            free = [params for params in free if params is not taken]
+    return next((params for params in free if _agrees(own, params)), None)
 
 
-def _holds(trial: FrozenTrial, params: Mapping[str, Any]) -> bool:
-    return bool(trial.params) and all(
-        trial.params.get(name, value) == value for name, value in params.items()
-    )
+def _agrees(trial: FrozenTrial, params: Params) -> bool:
+    return all(trial.params.get(name, value) == value for name, value in params.items())
 
 
-def make_sampler(spec: algorithms.Sampler, seed: int) -> BaseSampler:
-    """Optuna's sampler for `spec`."""
+def _drawn(trial: FrozenTrial, params: Params) -> bool:
+    return params.keys() <= trial.params.keys()
+
+
+class _Sobol(optuna.samplers.QMCSampler):
+    """Trial n draws point n of one sequence: Optuna's own count may give two workers the same point."""
+
+    def __init__(self, number: int, *, seed: int, independent: BaseSampler) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            super().__init__(scramble=True, seed=seed, independent_sampler=independent)
+        self._number = number
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._number
+
+
+def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:
+    """Optuna's sampler for `spec` and trial `number`, seeded by both."""
+    own_seed = seed_for(seed, number) % 2**32
     match spec:
         case algorithms.TpeSampler():
             return optuna.samplers.TPESampler(
-                n_startup_trials=spec.n_startup_trials, n_ei_candidates=spec.n_ei_candidates, seed=seed
+                n_startup_trials=spec.n_startup_trials, n_ei_candidates=spec.n_ei_candidates, seed=own_seed
             )
         case algorithms.RandomSampler():
-            return optuna.samplers.RandomSampler(seed=seed)
+            return optuna.samplers.RandomSampler(seed=own_seed)
         case algorithms.GpSampler():
-            return optuna.samplers.GPSampler(n_startup_trials=spec.n_startup_trials, seed=seed)
+            return optuna.samplers.GPSampler(n_startup_trials=spec.n_startup_trials, seed=own_seed)
         case algorithms.QmcSampler():
-            return optuna.samplers.QMCSampler(scramble=True, seed=seed)
+            independent = optuna.samplers.RandomSampler(seed=own_seed)
+            return _Sobol(number, seed=seed % 2**32, independent=independent)
         case _:
             assert_never(spec)
 

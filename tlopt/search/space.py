@@ -6,7 +6,7 @@ what a draw comes to (a depth capped by another, "off") is decoded here and reco
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from optuna import Trial
 from optuna.trial import FixedTrial
@@ -127,7 +127,7 @@ def _draw(trial: Trial | FixedTrial, name: str, dimension: Dimension | PerOptimi
         case Log(_, high):
             return dimension.decode(trial.suggest_float(name, dimension.drawn_low, high, log=True))
         case Choice(options):
-            return trial.suggest_categorical(name, options)
+            return cast(Scalar, trial.suggest_categorical(name, options))
         case PerOptimizer():
             raise TypeError(f"{name} depends on the optimizer and has a position, not a draw")
         case _:
@@ -146,7 +146,7 @@ def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scala
         case Fixed(value):
             return value
         case Choice(options):
-            return usual if usual in options and usual is not None else options[0]
+            return usual if usual is not None and usual in options else options[0]
         case Int(low, high) | Uniform(low, high) | Log(low, high):
             if usual is None or isinstance(usual, str):
                 return high

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from tlopt.search.log import TrialLog
 from tlopt.search.task import Task
 from tlopt.training import metrics
 from tlopt.training.fit import Epoch, fit
+from tlopt.training.history import History, history_file
 from tlopt.training.images import Images
 from tlopt.training.run import Run
 
@@ -68,6 +69,7 @@ def run_trial(
         pruned = _train(trial, task, bench, runs, images, epochs, log, interrupt)
         if not pruned and task.weights_file is not None:
             save_weights(runs[0], task.weights_file)
+            History.of(epochs).write(history_file(task.weights_file))
     except TrialError as error:
         return _result(bench, epochs, _outcome(error), start, cause=str(error))
     cause = f"pruned after epoch {epochs[-1].index}" if pruned else ""
@@ -104,7 +106,7 @@ def _train(
     return False
 
 
-def _in_step(fits: list[Any]) -> Iterator[Epoch]:
+def _in_step(fits: list[Generator[Epoch]]) -> Iterator[Epoch]:
     """Mean epochs of several runs that train side by side."""
     for rows in zip(*fits, strict=True):
         yield Epoch(

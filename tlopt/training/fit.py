@@ -5,7 +5,7 @@ never interrupted.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlopt.data.augment import epoch_draws, eval_views, training_views
-from tlopt.errors import Diverged, OutOfMemory
-from tlopt.model.network import Network
+from tlopt.errors import Diverged
 from tlopt.point import seed_for
 from tlopt.training import penalty
 from tlopt.training.groups import schedule_factor
 from tlopt.training.images import Images, batches, n_batches
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
-from tlopt.training.run import Run
+from tlopt.training.run import Run, memory_errors
 
 EVAL_BATCH_SIZE = 64  # one size everywhere: a last bit may depend on it
 
@@ -40,7 +39,9 @@ class Epoch:
     seconds: float
 
 
-def fit(run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None) -> Iterator[Epoch]:
+def fit(
+    run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None
+) -> Generator[Epoch]:
     """Train `run.network` in place, one `Epoch` at a time, `point.epochs` of them.
 
     Args:
@@ -54,7 +55,7 @@ def fit(run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int6
     """
     for index in range(run.point.epochs):
         start = time.perf_counter()
-        with _memory_errors():
+        with memory_errors():
             train_loss, train_accuracy = _train_epoch(run, images, train, index)
             metrics, confusion = (None, None) if val is None else _measure(run, images, val)
         if not np.isfinite(train_loss):
@@ -186,18 +187,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """CUDA's and the CPU allocator's refusals as `OutOfMemory`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(str(error).split("\n")[0]) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(str(error).split("\n")[0]) from error
-    except MemoryError as error:
-        raise OutOfMemory("the machine's memory is full") from error

@@ -32,18 +32,21 @@ def peak_lr(point: Point, block: int, n_blocks: int) -> float:
 
 
 def make_groups(parameters: Mapping[str, Tensor], partition: Partition, point: Point) -> tuple[Group, ...]:
-    """All parameters that are not frozen, grouped by their peak rate, highest first.
+    """All parameters that are not frozen, grouped by their peak rate: the head, then the highest first.
+
+    The head is apart because it may go first: in a group of torch's fused SGD, all have momentum or none has.
 
     Raises:
         ValueError: a parameter would be in no group or in two.
     """
     n_blocks = max(partition.block_of.values()) - 1
     trainable = (*partition.transferred, *partition.fresh, *partition.head)
-    names_by_lr = defaultdict(list)
+    names_by_rate = defaultdict(list)
     for name in trainable:
         if name in parameters:
-            names_by_lr[peak_lr(point, partition.block_of[name], n_blocks)].append(name)
-    groups = tuple(Group(tuple(names_by_lr[lr]), lr) for lr in sorted(names_by_lr, reverse=True))
+            block = partition.block_of[name]
+            names_by_rate[block > n_blocks, peak_lr(point, block, n_blocks)].append(name)
+    groups = tuple(Group(tuple(names), lr) for (_, lr), names in sorted(names_by_rate.items(), reverse=True))
     grouped = [name for group in groups for name in group.names]
     frozen = [name for name in partition.frozen if name in parameters]
     if sorted([*grouped, *frozen]) != sorted(parameters):

@@ -25,14 +25,16 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Counts (n_classes, n_classes): row the true class, column the predicted one."""
     pairs = labels * n_classes + predicted
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    counts: NDArray[np.int64] = np.bincount(pairs, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes)
 
 
 def log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of the softmax of each row of `logits` (N, classes)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - normaliser
+    logarithms: NDArray[np.float64] = shifted - normaliser
+    return logarithms
 
 
 def measure(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Metrics:

@@ -55,8 +55,11 @@ def make_pulls(
         if strength == 0:
             continue
         weight = parameters[name].detach()
-        start = pretrained[name].to(weight) if alpha else torch.zeros_like(weight)
-        pulls.append(Pull(name, parameters[name], start * (alpha / strength), strength))
+        # made like the weight, memory format included: foreach stays on its fast path
+        target = torch.zeros_like(weight)
+        if alpha:
+            target.copy_(pretrained[name]).mul_(alpha / strength)
+        pulls.append(Pull(name, parameters[name], target, strength))
     return tuple(pulls)
 
 

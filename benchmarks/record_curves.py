@@ -1,0 +1,169 @@
+"""Train random points of one study space to the end and record how each came there, one JSON file a data set.
+
+    python benchmarks/record_curves.py path/to/flowers5 path/to/rsscn7 --points 40 --epochs 8
+
+Points 0 and 1 are the study's two defaults, the others are drawn at random, the same for every data set. The
+source's validation images are divided: `val` is what a search would see after each epoch, `judge` is looked
+at once, after the last. The test images are never read. A file is written after each point, and a second
+start goes on where the first ended.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from tlopt import spec
+from tlopt.errors import Diverged
+from tlopt.point import Point, seed_for
+from tlopt.search.bench import Bench, images_for, open_bench, set_threads, start_run
+from tlopt.search.space import defaults, suggest
+from tlopt.training.fit import fit, predict_logits
+from tlopt.training.metrics import measure
+
+SEARCH = """
+[model]
+backbone = "efficientnet_lite0"
+[search]
+resolution = 64
+batch_size = 16
+transfer_depth = { int = [8, 17] }
+freeze_depth = { int = [0, 17] }
+lr = { log = [1e-4, 2e-2] }
+lr_ratio = { log = [0.03, 1.0] }
+l2_sp = { log = [1e-4, 1.0], zero = true }
+augmentation = { uniform = [0.0, 1.0] }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One data set: its images, who trains and who measures, and the points to run on it."""
+
+    bench: Bench
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]  # seen by a search after every epoch
+    judge: NDArray[np.int64]  # other validation images, measured after the last epoch
+    points: list[tuple[dict[str, Any], Point]]
+    file: Path
+
+
+def study_text(source: Path, epochs: int, n_points: int) -> str:
+    """The study file of the recording on one data set."""
+    data = f'name = "curves"\nseed = 7\n[data]\nsource = "{source}"\n'
+    return f"{data}[budget]\ntrials = {n_points}\nepochs = {epochs}\n{SEARCH}"
+
+
+def draw_points(bench: Bench, n_points: int) -> list[tuple[dict[str, Any], Point]]:
+    """Parameters and points: the two defaults, then `n_points - 2` at random, the same in every call."""
+    known = [(d.params or {}, d.point) for d in defaults(bench.study, bench.limits)]
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=bench.study.seed))
+    trials = [study.ask() for _ in range(n_points - len(known))]
+    points = [suggest(trial, bench.study, bench.limits) for trial in trials]
+    return [*known, *((trial.params, point) for trial, point in zip(trials, points, strict=True))]
+
+
+def prepare(source: Path, folder: Path, *, n_points: int, epochs: int, n_train: int, n_val: int) -> Task:
+    """The data set's task, with `n_train` and `n_val` images chosen in proportion to the classes."""
+    study = spec.loads(study_text(source, epochs, n_points), source.name)
+    bench = open_bench(study, torch.device("cpu"))
+    split, labels = bench.data.splits[0], bench.data.labels
+    train, _ = train_test_split(split.train, train_size=n_train, stratify=labels[split.train], random_state=0)
+    val, judge = train_test_split(split.val, train_size=n_val, stratify=labels[split.val], random_state=0)
+    file = folder / f"{source.name}.json"
+    points = draw_points(bench, n_points)
+    return Task(bench=bench, train=train, val=val, judge=judge, points=points, file=file)
+
+
+def read_or_begin(task: Task) -> dict[str, Any]:
+    """The recording so far, or its head."""
+    if task.file.exists():
+        recorded: dict[str, Any] = json.loads(task.file.read_text())
+        return recorded
+    return {
+        "data": task.file.stem,
+        "classes": task.bench.n_classes,
+        "images": {"train": len(task.train), "val": len(task.val), "judge": len(task.judge)},
+        "epochs": task.bench.study.budget.epochs,
+        "search": SEARCH.strip().splitlines(),
+        "versions": {name: version(name) for name in ("torch", "optuna", "scikit-learn")},
+        "points": [],
+    }
+
+
+def record_point(task: Task, number: int) -> dict[str, Any]:
+    """Train point `number` with one run; its curves end early where it diverged, and `judge` is then None."""
+    params, point = task.points[number]
+    images = images_for(task.bench, point)
+    run = start_run(task.bench, point, seed=seed_for("curves", number), train=task.train)
+    row: dict[str, Any] = {"number": number, "params": params, "freeze_depth": point.freeze_depth}
+    row |= {"accuracy": [], "log_loss": [], "seconds": [], "judge": None}
+    try:
+        for epoch in fit(run, images, task.train, task.val):
+            assert epoch.val is not None, "there are validation images"
+            row["accuracy"].append(round(epoch.val.accuracy, 4))
+            row["log_loss"].append(round(epoch.val.log_loss, 4))
+            row["seconds"].append(round(epoch.seconds, 2))
+    except Diverged:
+        return row
+    judged = measure(predict_logits(run, images, task.judge), images.labels[task.judge])
+    row["judge"] = round(judged.accuracy, 4)
+    return row
+
+
+def record_next(task: Task, number: int) -> None:
+    """Record point `number` unless the file has it."""
+    recorded = read_or_begin(task)
+    if any(row["number"] == number for row in recorded["points"]):
+        return
+    row = record_point(task, number)
+    recorded["points"].append(row)
+    lines = ",\n".join(json.dumps(row) for row in recorded["points"])
+    head = json.dumps({**recorded, "points": "ROWS"}, indent=1)
+    task.file.write_text(head.replace('"ROWS"', f"[\n{lines}\n]") + "\n")
+    final = row["accuracy"][-1] if row["accuracy"] else None
+    print(
+        time.strftime("%H:%M:%S"),
+        task.file.stem,
+        number,
+        final,
+        row["judge"],
+        sum(row["seconds"]),
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
+    parser.add_argument("--points", type=int, default=40, help="points, the two defaults included")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--train", type=int, default=110, help="images to train on")
+    parser.add_argument("--val", type=int, default=60, help="images a search would see")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves")
+    args = parser.parse_args()
+    set_threads(1)
+    args.out.mkdir(exist_ok=True)
+    tasks = [
+        prepare(
+            source, args.out, n_points=args.points, epochs=args.epochs, n_train=args.train, n_val=args.val
+        )
+        for source in args.data
+    ]
+    for number in range(args.points):
+        for task in tasks:
+            record_next(task, number)
+
+
+if __name__ == "__main__":
+    main()

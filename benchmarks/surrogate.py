@@ -1,0 +1,94 @@
+"""A made-up data set fitted to a recording, and what a sampler would have found on it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from replay import Floats, Recording
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.model_selection import cross_val_predict
+
+from tlopt.algorithms import Sampler
+from tlopt.search.sampler import FirstThese
+
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "transfer_depth": IntDistribution(8, 17),
+    "freeze_depth": IntDistribution(0, 17),
+    "lr": FloatDistribution(1e-4, 2e-2, log=True),
+    "lr_ratio": FloatDistribution(0.03, 1.0, log=True),
+    "l2_sp": FloatDistribution(1e-5, 1.0, log=True),
+    "augmentation": FloatDistribution(0.0, 1.0),
+}
+
+
+def features(params: Mapping[str, Any]) -> list[float]:
+    """A point as the surrogate sees it: logarithms of rates and strengths, freezing as it takes effect."""
+    return [
+        params["transfer_depth"],
+        min(params["freeze_depth"], params["transfer_depth"]),
+        float(np.log(params["lr"])),
+        float(np.log(params["lr_ratio"])),
+        float(np.log(max(params["l2_sp"], 5e-5))),  # all of "off" is one place
+        params["augmentation"],
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrogate:
+    """A made-up data set: a value is `mean` of `features` (points, 6), in [0, 1], plus normal noise."""
+
+    mean: Callable[[Floats], Floats]
+    best: float  # of 20,000 random points
+    noise: float  # standard deviation
+    r2: float  # share of variance that the fit predicts for points it has not seen
+    first: list[dict[str, Any]]  # the defaults
+
+
+def fit_surrogate(recording: Recording) -> Surrogate:
+    """Extra-trees on the recorded points; the noise is that of counting right answers on `n_val` images."""
+    x = np.array([features(p) for p in recording.params])
+    y = recording.pooled
+    trees = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=0)
+    seen_elsewhere = cross_val_predict(trees, x, y, cv=len(y))
+    trees.fit(x, y)
+    rng = np.random.default_rng(0)
+    random_points = [draw_params(rng) for _ in range(20_000)]
+    best = float(trees.predict(np.array([features(p) for p in random_points])).max())
+    return Surrogate(
+        mean=cast(Callable[[Floats], Floats], trees.predict),
+        best=best,
+        noise=float(np.sqrt(np.mean(y * (1 - y)) / recording.n_val)),
+        r2=1 - float(np.mean((seen_elsewhere - y) ** 2) / np.var(y)),
+        first=recording.params[:2],
+    )
+
+
+def draw_params(rng: np.random.Generator) -> dict[str, Any]:
+    """A uniform draw of the space of `DISTRIBUTIONS`."""
+    drawn: dict[str, Any] = {}
+    for name, range_ in DISTRIBUTIONS.items():
+        match range_:
+            case IntDistribution():
+                drawn[name] = int(rng.integers(range_.low, range_.high + 1))
+            case FloatDistribution(log=True):
+                drawn[name] = float(np.exp(rng.uniform(np.log(range_.low), np.log(range_.high))))
+            case FloatDistribution():
+                drawn[name] = float(rng.uniform(range_.low, range_.high))
+    return drawn
+
+
+def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> tuple[Floats, Floats]:
+    """(means, noisy values) of the trials of one search, in order."""
+    rng = np.random.default_rng(seed)
+    study = optuna.create_study(direction="maximize", sampler=FirstThese(surrogate.first, sampler, seed=seed))
+    means, values = [], []
+    for _ in range(n_trials):
+        trial = study.ask(DISTRIBUTIONS)
+        mean = float(surrogate.mean(np.array([features(trial.params)]))[0])
+        values.append(mean + surrogate.noise * rng.standard_normal())
+        means.append(mean)
+        study.tell(trial, values[-1])
+    return np.array(means), np.array(values)

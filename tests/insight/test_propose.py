@@ -1,0 +1,429 @@
+"""What is proposed to somebody with images and no study file. No test here measures time."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tlopt import spec
+from tlopt.dimensions import Choice, Fixed, Int, Log, contains
+from tlopt.errors import DataError, SpecError, WeightsError
+from tlopt.insight import propose as module
+from tlopt.insight import study_text
+from tlopt.insight.machine import Cost, Machine, look_at_machine, measure_costs
+from tlopt.insight.propose import Proposal, Wishes, propose, study_name
+from tlopt.insight.sizing import Counts, Size, Terms, choose_size, minutes
+from tlopt.model.build import n_blocks
+from tlopt.model.rates import usual_lr
+from tlopt.model.weights import Weights, load_weights
+from tlopt.search.limits import Limits
+from tlopt.search.space import check_depths, defaults
+from tlopt.spec import Study
+
+CPU = Machine(device="cpu", device_name="planted", n_devices=1, n_cores=2, memory_bytes=8 * 2**30)
+GPU = dataclasses.replace(CPU, device="cuda:0", device_name="planted GPU", memory_bytes=80 * 2**30)
+EVERYTHING = Wishes(backbone="resnet18", trials=12, epochs=5, resolution=96, name="mine")
+
+
+def cost(ms: float, *, build: float = 0.0) -> Cost:
+    """`ms` milliseconds an image in full, half of it half frozen, a fifth all frozen."""
+    return Cost(full=ms / 1000, half=ms / 2000, frozen=ms / 5000, build=build)
+
+
+@pytest.fixture(autouse=True)
+def _planted_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond an image at 32 pixels, in proportion to the number of pixels."""
+
+    def measured(weights: Weights, resolutions: Sequence[int], **_: object) -> dict[int, Cost]:
+        return {r: cost((r / 32) ** 2, build=0.2) for r in resolutions}
+
+    monkeypatch.setattr(module, "measure_costs", measured)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named weights of torchvision stand in untrained, so that nothing is fetched."""
+
+    def stand_in(backbone: str, weights: str) -> Weights:
+        return with_state(load_weights(backbone, "none"))
+
+    monkeypatch.setattr(module, "load_weights", stand_in)
+
+
+def with_state(weights: Weights) -> Weights:
+    return dataclasses.replace(weights, label="PLANTED", state={"x": torch.zeros(1)})
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets only `at_hand` have weights."""
+
+    def cut(*at_hand: str) -> None:
+        def load(backbone: str, weights: str) -> Weights:
+            if weights != "none" and backbone not in at_hand:
+                raise WeightsError(f"{backbone}: planted complaint")
+            untrained = load_weights(backbone, "none")
+            return untrained if weights == "none" else with_state(untrained)
+
+        monkeypatch.setattr(module, "load_weights", load)
+
+    return cut
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of noise: `images({"a": 9, "b": 12}, side=28, grey=True)`."""
+
+    def make(classes: dict[str, int], *, side: int = 40, grey: bool = False, name: str = "my set") -> Path:
+        random = np.random.default_rng(3)
+        shape = (side, side) if grey else (side, side, 3)
+        for class_name, count in classes.items():
+            (tmp_path / name / class_name).mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / class_name / f"{index}.png")
+        return tmp_path / name
+
+    return make
+
+
+FOLDERS: dict[str, dict[str, Any]] = {
+    "few": {"classes": {"cat": 12, "dog": 14}},
+    "unequal": {"classes": {"cat": 60, "dog": 15, "eel": 20}},
+    "grey and small": {"classes": {"3": 30, "8": 30}, "side": 28, "grey": True},
+    "forty classes": {"classes": {f"class {i}": 6 for i in range(40)}, "side": 24},
+}
+
+
+@pytest.fixture(params=FOLDERS)
+def folder(request: pytest.FixtureRequest, images: Callable[..., Path]) -> Path:
+    return images(**FOLDERS[request.param])
+
+
+def study_of(proposal: Proposal) -> Study:
+    return spec.loads(proposal.text, "proposed")
+
+
+def limits_of(study: Study) -> Limits:
+    name = study.model.backbones[0]
+    expected = load_weights(name, "none").resolution
+    return Limits(
+        n_blocks={name: n_blocks(name)},
+        transferable=True,
+        resolution={name: expected},
+        plain_lr={name: usual_lr(name)},
+    )
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b_16"])
+def test_a_proposal_holds_both_defaults_and_no_depth_beyond_the_backbone(folder, machine, backbone):
+    study = study_of(propose(str(folder), Wishes(backbone=backbone), machine))
+
+    check_depths(study, limits_of(study))
+    assert all(default.params is not None for default in defaults(study, limits_of(study)))
+
+
+def test_wishes_stay_as_they_are(folder):
+    study = study_of(propose(str(folder), EVERYTHING, CPU))
+
+    assert study.name == "mine"
+    assert study.model.backbones == ("resnet18",)
+    assert (study.budget.trials, study.budget.epochs) == (12, 5)
+    assert study.search["resolution"] == Fixed(96)
+
+
+def test_few_dimensions_are_searched(folder):
+    study = study_of(propose(str(folder), Wishes(), CPU))
+
+    assert 5 <= sum(not isinstance(dimension, Fixed) for dimension in study.search.values()) <= 7
+
+
+@pytest.mark.parametrize("wished", [3.0, 8.0, 30.0])
+def test_the_expected_minutes_are_within_the_wish(folder, wished):
+    proposal = propose(str(folder), Wishes(minutes=wished), CPU)
+
+    assert 0 < proposal.minutes <= wished
+
+
+def test_a_cpu_has_half_an_hour_unless_asked_for_more(folder):
+    assert propose(str(folder), Wishes(), CPU).minutes <= 30
+
+
+def test_without_a_limit_of_time_a_gpu_study_is_long(images):
+    study = study_of(propose(str(images({"cat": 20, "dog": 20}, side=300)), Wishes(), GPU))
+
+    assert (study.budget.trials, study.budget.epochs, study.budget.hours) == (60, 24, 0)
+    assert study.model.backbones == ("resnet50",)
+    assert study.search["resolution"] == Fixed(224)
+
+
+def test_unequal_classes_are_judged_by_balanced_accuracy(images):
+    proposal = propose(str(images(**FOLDERS["unequal"])), Wishes(), CPU)
+    study = study_of(proposal)
+
+    assert study.objective == "balanced_accuracy"
+    assert study.search["class_weights"] == Choice(("none", "balanced"))
+    assert any("balanced accuracy" in note for note in proposal.notes)
+
+
+def test_equal_classes_are_judged_by_accuracy(images):
+    study = study_of(propose(str(images(**FOLDERS["few"])), Wishes(), CPU))
+
+    assert study.objective == "accuracy"
+    assert "class_weights" not in study.search
+
+
+def test_small_images_are_not_blown_up_to_what_the_weights_expect(images):
+    proposal = propose(str(images(**FOLDERS["grey and small"])), Wishes(backbone="resnet18"), GPU)
+
+    assert study_of(proposal).search["resolution"] == Fixed(96)
+    assert any("grey" in note for note in proposal.notes)
+
+
+@pytest.mark.parametrize(("names", "flip"), [(("3", "8"), False), (("b", "d"), False), (("b", "dog"), True)])
+def test_digits_and_letters_are_not_mirrored(images, names, flip):
+    study = study_of(propose(str(images(dict.fromkeys(names, 8))), Wishes(), CPU))
+
+    assert study.data.flip is flip
+
+
+def test_few_images_are_trained_on_three_splits_in_small_batches(images):
+    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), CPU)
+    study = study_of(proposal)
+
+    assert study.data.repeats == 3
+    assert study.search["batch_size"] == Fixed(16)
+    assert any("3 splits" in note for note in proposal.notes)
+
+
+def test_repeated_splits_are_given_up_where_they_do_not_fit(images):
+    proposal = propose(
+        str(images({"cat": 200, "dog": 200}, side=24)), Wishes(resolution=224, minutes=12), CPU
+    )
+
+    assert study_of(proposal).data.repeats == 1
+    assert any("repeats = 1" in note for note in proposal.notes)
+
+
+def test_a_study_that_cannot_fit_says_so(images):
+    proposal = propose(str(images(**FOLDERS["few"])), Wishes(trials=500, epochs=500, minutes=1), CPU)
+
+    assert proposal.minutes > 1
+    assert any("does not fit" in note for note in proposal.notes)
+
+
+def test_the_sources_own_validation_split_leaves_nothing_to_repeat(images):
+    root = images({"train/cat": 12, "train/dog": 12, "val/cat": 5, "val/dog": 5})
+
+    assert "repeats" not in propose(str(root), Wishes(), CPU).text
+
+
+def test_digits_of_scikit_learn_are_a_source():
+    pytest.importorskip("sklearn")
+
+    study = study_of(propose("digits", Wishes(), CPU))
+
+    assert study.data.source == "digits"
+    assert study.data.flip is False
+    assert study.search["resolution"] == Fixed(64)
+
+
+def test_a_wished_backbone_without_weights_is_kept_and_explained(images, offline):
+    offline("efficientnet_lite0")
+
+    proposal = propose(str(images(**FOLDERS["few"])), Wishes(backbone="resnet50"), CPU)
+    study = study_of(proposal)
+
+    assert (study.model.backbones, study.model.weights) == (("resnet50",), "default")
+    assert any("planted complaint" in note for note in proposal.notes)
+    assert any("--backbone efficientnet_lite0" in note for note in proposal.notes)
+    assert "NOT AT HAND" in proposal.text
+
+
+@pytest.mark.parametrize(("machine", "at_hand"), [(GPU, "efficientnet_lite0"), (CPU, "mobilenet_v3_large")])
+def test_the_second_choice_is_proposed_where_the_first_has_no_weights(images, offline, machine, at_hand):
+    offline(at_hand)
+
+    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), machine)
+
+    assert study_of(proposal).model.backbones == (at_hand,)
+    assert any("planted complaint" in note for note in proposal.notes)
+
+
+def test_a_file_is_written_even_where_no_weights_are_at_hand(images, offline):
+    offline()
+
+    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), GPU)
+
+    assert study_of(proposal).model.backbones == ("resnet50",)
+    assert "NOT AT HAND" in proposal.text
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(backbone="resnet51"),
+        Wishes(trials=0),
+        Wishes(name="a b"),
+        Wishes(backbone="vit_b_16", resolution=96),
+    ],
+    ids=["backbone", "trials", "name", "resolution"],
+)
+def test_an_impossible_wish_is_an_error(images, wishes):
+    with pytest.raises(SpecError):
+        propose(str(images(**FOLDERS["few"])), wishes, CPU)
+
+
+def test_a_folder_without_images_is_an_error_of_the_data(tmp_path):
+    with pytest.raises(DataError):
+        propose(str(tmp_path), Wishes(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("source", "backbone", "name"),
+    [
+        ("data/My flowers (2024)/", "resnet50", "My-flowers-2024-resnet50"),
+        ("torchvision:Flowers102", "timm:resnet50d", "Flowers102-resnet50d"),
+        ("/data/Blüten", "resnet18", "Bluten-resnet18"),
+        ("/data/花", "resnet18", "images-resnet18"),
+        ("/data/..hidden.confirm", "resnet18", "hidden.confirm-resnet18"),
+    ],
+)
+def test_a_name_is_made_of_folder_and_backbone(source, backbone, name):
+    assert study_name(source, backbone) == name
+
+
+def test_every_path_can_be_a_source(images):
+    root = images({"cat": 8, "dog": 8}, name='a "quoted" \\ 😀 set')
+
+    assert study_of(propose(str(root), Wishes(), CPU)).data.source == str(root)
+
+
+@pytest.mark.parametrize(("plain", "low"), [(1e-3, 1e-4), (1e-4, 1e-5)])
+def test_the_rates_hold_plain_fine_tuning_and_the_probe(plain, low):
+    lowest, highest = study_text.lr_range(plain)
+
+    assert lowest == low
+    assert all(contains(Log(lowest, highest), rate) for rate in (plain, 0.01))
+
+
+def test_no_step_of_the_proposed_pulls_passes_its_anchor(folder):
+    study = study_of(propose(str(folder), Wishes(), CPU))
+    lr, l2_sp = study.search["lr"], study.search["l2_sp"]
+
+    assert isinstance(lr, Log)
+    assert isinstance(l2_sp, Log)
+    assert l2_sp.zero
+    assert lr.high * l2_sp.high <= 1
+
+
+@pytest.mark.parametrize(("n_train", "low"), [(100, 8), (100_000, 0)])
+def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_train, low):
+    seen = module.look(str(images(**FOLDERS["few"])), seed=0, progress=False)
+    choices = study_text.Choices(
+        name="x",
+        source="y",
+        backbone="efficientnet_lite0",
+        weights_at_hand=True,
+        resolution_expected=224,
+        n_blocks=17,
+        plain_lr=1e-3,
+        look=seen,
+        size=Size(resolution=96, repeats=1, trials=20, epochs=8, points=3),
+        n_train=n_train,
+        batch_size=32,
+        estimate="soon",
+    )
+
+    assert spec.loads(study_text.write_study(choices), "x").search["transfer_depth"] == Int(low, 17)
+
+
+def terms(minutes_max: float, *, n: int = 1000, ms: float = 10.0) -> Terms:
+    costs = {r: cost(ms * (r / 64) ** 2) for r in (64, 96, 128, 160, 224)}
+    counts = Counts(train=n, val=n // 4, test=n // 4)
+    return Terms(costs=costs, counts=counts, n_workers=2, n_classes=5, minutes_max=minutes_max)
+
+
+def test_the_minutes_are_those_computed_by_hand():
+    size = Size(resolution=64, repeats=1, trials=10, epochs=10, points=2)
+    known = terms(1e9, n=100, ms=60)  # 60, 30 and 12 ms; searched: (60 + 4 * 30 + 12) / 6 = 32 ms
+
+    # seconds of a trial, with 25 validation images: frozen 15, full 63, searched 35, confirmed 49
+    search = 15 + 63 + (3 + 0.6 * 5) * 35
+    confirmed = 3 * (15 + 63 + 2 * 49)
+    test = 3 * 3 * 25 * 0.012
+    assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
+
+
+def chosen(known: Terms, *, repeats: int = 1, trials: int | None = None, epochs: int | None = None) -> Size:
+    return choose_size((64, 96, 128, 160, 224), repeats, known, trials=trials, epochs=epochs)
+
+
+def test_time_is_given_up_in_order_resolution_epochs_trials_points_images():
+    sizes = [chosen(terms(minutes_max)) for minutes_max in (1000, 60, 25, 15, 12, 10, 6, 3)]
+
+    assert [size.resolution for size in sizes] == sorted((s.resolution for s in sizes), reverse=True)
+    for size in sizes:
+        thin = size.trials < 16 or size.epochs < 6
+        assert not thin or size.resolution == 64
+        assert size.trials == 16 or size.epochs == 4 or not thin
+        assert size.points == 3 or (size.trials, size.epochs) == (10, 4)
+        assert not size.images_max or size.points == 2
+    assert sizes[0] == Size(resolution=224, repeats=1, trials=60, epochs=24, points=3)
+    assert sizes[-1].images_max > 0
+
+
+@pytest.mark.parametrize("minutes_max", [1000, 60, 25, 15, 12, 10, 6, 3])
+def test_the_chosen_size_fits(minutes_max):
+    known = terms(minutes_max)
+
+    assert minutes(chosen(known), known) <= minutes_max
+
+
+def test_repeated_splits_outlast_resolutions_above_128_only():
+    sizes = [chosen(terms(minutes_max, n=300), repeats=3) for minutes_max in (1000, 60, 40, 20, 10)]
+
+    assert sizes[0].repeats == 3
+    assert sizes[-1].repeats == 1
+    assert all(size.resolution >= 128 for size in sizes if size.repeats == 3)
+
+
+@pytest.mark.parametrize(("device", "cores", "workers"), [("cpu", 2, 2), ("cpu", 64, 4), ("cuda:0", 64, 8)])
+def test_there_is_a_worker_for_each_gpu_or_for_up_to_four_cores(device, cores, workers):
+    machine = dataclasses.replace(CPU, device=device, n_cores=cores, n_devices=8)
+
+    assert machine.n_workers == workers
+
+
+def test_this_machine_has_cores_and_memory():
+    machine = look_at_machine()
+
+    assert machine.n_cores >= 1
+    assert machine.n_devices >= 1
+    assert machine.memory_bytes > 2**28
+    assert machine.device_name
+
+
+def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatch):
+    weights = load_weights("resnet18", "none")
+    planted = {64: cost(10.0), 128: cost(34.0)}
+    monkeypatch.setattr("tlopt.insight.machine._measure", lambda weights, r, **_: planted[r])
+
+    costs = measure_costs(weights, [64, 96, 128, 160], n_classes=2, batch_size=4, device="cpu")
+
+    assert [c.full * 1000 for c in costs.values()] == pytest.approx([10, 20, 34, 52])
+
+
+def test_a_real_measurement_gives_positive_seconds_and_leaves_torchs_threads():
+    n_threads = torch.get_num_threads()
+
+    costs = measure_costs(load_weights("resnet18", "none"), [32], n_classes=2, batch_size=2, device="cpu")
+
+    assert min(dataclasses.astuple(costs[32])) > 0
+    assert torch.get_num_threads() == n_threads

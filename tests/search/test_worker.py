@@ -1,0 +1,479 @@
+"""A worker spends the budget exactly, ends each trial with a record, and hands back what it cannot end."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from tlopt.errors import DataError, Diverged, OutOfMemory
+from tlopt.point import Point
+from tlopt.search import records, worker
+from tlopt.search import trial as trial_module
+from tlopt.search.interrupt import Interrupt
+from tlopt.search.records import TrialRecord
+from tlopt.search.storage import open_storage
+from tlopt.search.worker import claim, hand_back
+from tlopt.training.fit import Epoch
+
+Curve = Callable[[Point], Sequence[float]]
+PROBE_LR, PLAIN_LR = 0.01, 0.001
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop, request: pytest.FixtureRequest
+) -> Callable[..., tiny.Place]:
+    """A place for a worker; keywords as for `study_text`, and `head` for lines at the file's top."""
+    own_name = request.node.name.translate(str.maketrans("[]", "--"))
+
+    def make(*, head: str = "", name: str = own_name, **changes: Any) -> tiny.Place:
+        return tiny.place(
+            tiny.lighter(study_text(name=name, **changes), head=head), workshop, tmp_path / "runs"
+        )
+
+    return make
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Curve], None]:
+    """Trials train nothing from here on: their validation values are those of a curve."""
+
+    def plant(curve: Curve) -> None:
+        tiny.plant(monkeypatch, curve)
+
+    return plant
+
+
+def flat(value: float) -> Curve:
+    return lambda point: [value] * point.epochs
+
+
+def states(of: tiny.Place) -> list[TrialState]:
+    return [trial.state for trial in of.trials]
+
+
+def record(trial: FrozenTrial) -> TrialRecord:
+    return TrialRecord.from_frozen(trial)
+
+
+# The budget
+
+
+def test_a_worker_trains_exactly_the_budget(place: Callable[..., tiny.Place]) -> None:
+    here = place(trials=2, epochs=1)
+
+    assert here.work() == 2
+    assert states(here) == [TrialState.COMPLETE] * 2
+    assert here.work() == 0
+
+
+def test_pruned_and_untrainable_trials_count(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    def curve(point: Point) -> Sequence[float]:
+        if point.lr in (PROBE_LR, PLAIN_LR):
+            return [0.9, 0.9]
+        raise Diverged("epoch 0: the mean training loss is nan")
+
+    here = place(trials=7)
+    planted(curve)
+
+    assert here.work() == 7
+    assert states(here) == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 5
+
+
+def test_a_raised_budget_is_gone_on_with(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    place(trials=3).work()
+
+    more = place(trials=5)
+
+    assert more.work() == 2
+    assert states(more) == [TrialState.COMPLETE] * 5
+
+
+def test_hours_end_the_search(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=50, budget="hours = 2")
+
+    class Later(worker.datetime):  # type: ignore[name-defined,misc]
+        @classmethod
+        def now(cls) -> Any:
+            return super().now() + worker.timedelta(hours=len(here.trials))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(worker, "datetime", Later)
+
+    assert here.work() == 2
+
+
+def test_a_trial_that_was_handed_back_is_finished_after_hours(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=50, budget="hours = 1e-9")
+    trial = claim(here.opened, here.plan)
+    assert trial is not None
+    hand_back(here.store, here.opened.study_name, trial.number)
+
+    assert here.work() == 1
+    assert states(here) == [TrialState.COMPLETE]
+
+
+def test_trials_asked_for_at_once_past_the_budget_are_withdrawn(
+    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, late = place(trials=2), place(trials=2)
+    real_ask = late.opened.ask
+
+    def ask_last() -> optuna.Trial:
+        claimed.extend([claim(here.opened, here.plan), claim(here.opened, here.plan)])
+        return real_ask()
+
+    claimed: list[optuna.Trial | None] = []
+    monkeypatch.setattr(late.opened, "ask", ask_last)
+
+    assert claim(late.opened, late.plan) is None
+    assert [trial.number for trial in claimed if trial is not None] == [0, 1]
+    assert states(here) == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
+    assert record(here.trials[2]).outcome == "withdrawn"
+
+
+def test_a_withdrawn_trial_costs_no_budget(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=2)
+    running = here.opened.ask()
+    here.opened.tell(here.opened.ask(), state=TrialState.FAIL)
+    here.opened.tell(running, state=TrialState.FAIL)
+
+    assert here.work() == 2
+
+
+# The defaults
+
+
+def test_the_defaults_come_first_with_their_labels(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=3)
+
+    here.work()
+
+    assert [record(trial).label for trial in here.trials] == ["linear probe", "plain fine-tuning", ""]
+    assert [trial.params["lr"] for trial in here.trials[:2]] == [PROBE_LR, PLAIN_LR]
+
+
+def test_hopeless_defaults_are_not_pruned_and_others_are(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    def hopeless_but_the_probe(point: Point) -> Sequence[float]:
+        return [0.9 if point.lr == PROBE_LR else 0.1] * point.epochs
+
+    planted(hopeless_but_the_probe)
+    here = place(trials=4, epochs=3, tables='[pruner]\nkind = "median"\nn_startup_trials = 1\nmin_epochs = 1')
+
+    here.work()
+
+    assert states(here) == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2
+    assert [len(trial.intermediate_values) for trial in here.trials] == [3, 3, 1, 1]
+
+
+# How a trial ends
+
+
+def test_the_value_is_the_last_epochs_and_the_best_is_kept_beside_it(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [0.25, 0.75, 0.5])
+    here = place(trials=1, epochs=3)
+
+    here.work()
+
+    trial = record(here.trials[0])
+    assert (trial.value, trial.best_epoch, trial.best_value) == (0.5, 1, 0.75)
+    assert trial.metrics == tiny.metrics(0.5).as_dict()
+
+
+def test_the_best_epoch_of_a_log_loss_is_the_lowest(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [0.25, 0.75, 0.5])
+    here = place(trials=1, epochs=3, head='objective = "log_loss"')
+
+    here.work()
+
+    trial = record(here.trials[0])
+    assert (trial.value, trial.best_epoch, trial.best_value) == (0.5, 1, 0.25)
+
+
+def test_a_trial_carries_its_point_and_its_worker(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=1)
+
+    here.work()
+
+    trial = record(here.trials[0])
+    assert trial.point is not None
+    assert (trial.point["lr"], trial.point["backbone"]) == (PROBE_LR, "mobilenet_v3_small")
+    assert (trial.worker, trial.device) == (worker.worker_name(), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(Diverged("epoch 1: loss is nan"), "diverged"), (OutOfMemory("2 GiB wanted"), "out_of_memory")],
+)
+def test_a_point_that_cannot_be_trained_is_pruned_with_its_cause_and_breaks_a_constraint(
+    error: Exception, outcome: str, place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    def breaks_off(point: Point) -> Iterator[float]:
+        yield 0.5
+        raise error
+
+    planted(breaks_off)  # type: ignore[arg-type]
+    here = place(trials=1)
+
+    assert here.work() == 1
+
+    (trial,) = here.trials
+    assert trial.state == TrialState.PRUNED
+    assert (record(trial).outcome, record(trial).cause) == (outcome, str(error))
+    assert trial.constraints["outcome"] > 0
+
+
+def test_a_point_that_was_trained_breaks_no_constraint(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=1)
+
+    here.work()
+
+    assert here.trials[0].constraints["outcome"] <= 0
+
+
+def test_a_rate_that_blows_the_network_up_diverges(place: Callable[..., tiny.Place]) -> None:
+    here = place(trials=1, epochs=3, search='lr = 100\noptimizer = "sgd"\nl2 = 1.0\nwarmup_fraction = 0.0')
+
+    here.work()
+
+    assert record(here.trials[0]).outcome == "diverged"
+    assert record(here.trials[0]).cause.startswith("epoch ")
+
+
+def test_a_programming_error_fails_its_trial_with_the_cause_and_is_raised(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [1 // 0])
+    here = place(trials=2)
+
+    with pytest.raises(ZeroDivisionError):
+        here.work()
+
+    assert states(here) == [TrialState.FAIL]
+    assert record(here.trials[0]).cause == "ZeroDivisionError: integer division or modulo by zero"
+
+
+def test_a_failed_trial_costs_no_budget_and_its_default_comes_again(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    here = place(trials=2)
+    planted(lambda point: [1 // 0])
+    with pytest.raises(ZeroDivisionError):
+        here.work()
+
+    planted(flat(0.5))
+
+    assert here.work() == 2
+    assert [record(trial).label for trial in here.trials[1:]] == ["linear probe", "plain fine-tuning"]
+
+
+def test_what_the_user_has_to_mend_hands_the_trial_back(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    def unreadable(point: Point) -> Sequence[float]:
+        raise DataError("a.png is gone")
+
+    planted(unreadable)
+    here = place(trials=2)
+
+    with pytest.raises(DataError):
+        here.work()
+
+    assert states(here) == [TrialState.WAITING]
+
+
+# Handing back
+
+
+def test_a_trial_that_was_handed_back_is_the_next_one_with_the_same_parameters(
+    storage_url: str, study_text: Callable[..., str], workshop: tiny.Workshop, tmp_path: Path
+) -> None:
+    there = replace(workshop, store=open_storage(storage_url))
+    here = tiny.place(tiny.lighter(study_text(trials=4)), there, tmp_path)
+    asked = [here.opened.ask() for _ in range(3)]
+    tasks = [here.plan.task_of(trial) for trial in asked]
+
+    hand_back(here.store, here.opened.study_name, 1)
+    again = claim(here.opened, here.plan)
+
+    assert again is not None
+    assert again.number == 1
+    assert here.plan.task_of(again) == tasks[1]
+
+
+def test_a_stop_ends_the_worker_and_its_trial_waits(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    interrupt = Interrupt()
+
+    def stops_at_the_second_trial(point: Point) -> Iterator[float]:
+        yield 0.5
+        if point.lr == PLAIN_LR:
+            interrupt._on_signal(signal.SIGTERM, None)
+        yield 0.5
+
+    planted(stops_at_the_second_trial)  # type: ignore[arg-type]
+    here = place(trials=4)
+
+    assert here.work(interrupt) == 1
+    assert states(here) == [TrialState.COMPLETE, TrialState.WAITING]
+
+
+def test_a_stop_before_the_first_trial_takes_none(place: Callable[..., tiny.Place]) -> None:
+    interrupt = Interrupt()
+    interrupt._on_signal(signal.SIGTERM, None)
+    here = place(trials=4)
+
+    assert here.work(interrupt) == 0
+    assert states(here) == []
+
+
+def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
+    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    undisturbed = place(name="undisturbed", trials=1, epochs=3, head='objective = "log_loss"')
+    undisturbed.work()
+    stopped = place(name="stopped", trials=1, epochs=3, head='objective = "log_loss"')
+    interrupt, real_fit = Interrupt(), trial_module.fit
+
+    def stopped_fit(*arguments: Any) -> Iterator[Epoch]:
+        for epoch in real_fit(*arguments):
+            if epoch.index == 2:
+                interrupt._on_signal(signal.SIGTERM, None)
+            yield epoch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_module, "fit", stopped_fit)
+        stopped.work(interrupt)
+    assert list(stopped.trials[0].intermediate_values) == [0, 1]
+
+    assert stopped.work() == 1
+    assert stopped.trials[0].intermediate_values == undisturbed.trials[0].intermediate_values
+    assert stopped.trials[0].value == undisturbed.trials[0].value
+
+
+# What it leaves behind
+
+
+def test_the_log_of_a_trial_says_what_was_tried_each_epoch_and_how_it_ended(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [0.25, 0.5])
+    here = place(trials=2)
+
+    here.work()
+
+    lines = [json.loads(line) for line in (here.folders.logs / "0001.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "epoch", "epoch", "end"]
+    assert (lines[0]["trial"], lines[0]["label"], lines[0]["point"]["lr"]) == (1, "plain fine-tuning", 0.001)
+    assert [line["val"]["accuracy"] for line in lines[1:3]] == [0.25, 0.5]
+    assert (lines[3]["outcome"], lines[3]["value"], lines[3]["best_epoch"]) == ("complete", 0.5, 1)
+
+
+def test_the_log_of_a_failed_trial_has_the_cause(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [1 // 0])
+    here = place(trials=1)
+    with pytest.raises(ZeroDivisionError):
+        here.work()
+
+    last = json.loads((here.folders.logs / "0000.jsonl").read_text().splitlines()[-1])
+
+    assert (last["outcome"], last["cause"].split(":")[0]) == ("failed", "ZeroDivisionError")
+
+
+def test_labelled_and_leading_trials_have_pictures_in_the_dashboards_store(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    rising = iter([0.5, 0.25, 0.75, 0.625, 0.875])
+    planted(lambda point: [next(rising)])
+    here = place(trials=5, epochs=1)
+
+    here.work()
+
+    pictures = {
+        trial.number: sorted(
+            artifact.filename
+            for artifact in optuna.artifacts.get_all_artifact_meta(
+                here.opened._storage.get_trial(trial._trial_id), storage=here.store
+            )
+        )
+        for trial in here.trials
+    }
+    both = ["confusion.png", "learning_curves.png"]
+    assert pictures == {0: both, 1: both, 2: both, 3: [], 4: both}
+    assert len(list(here.folders.artifacts.iterdir())) == 8
+
+
+def test_an_untrainable_default_has_no_pictures(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    def diverges(point: Point) -> Sequence[float]:
+        raise Diverged("epoch 0: nan")
+
+    planted(diverges)
+    here = place(trials=1)
+
+    here.work()
+
+    assert not here.folders.artifacts.exists()
+
+
+def test_the_result_is_written_before_the_trial_is_told(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies in between leaves a running trial, never a finished one without a record."""
+    planted(flat(0.5))
+    here = place(trials=1)
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(here.opened, "tell", dies)
+    with pytest.raises(KeyboardInterrupt):
+        here.work()
+
+    assert states(here) == [TrialState.RUNNING]
+    assert here.trials[0].user_attrs[records.RESULT]["outcome"] == "complete"

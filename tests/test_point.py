@@ -1,0 +1,93 @@
+"""Points and seeds: checked depths, an exact round trip, seeds that depend on every part."""
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlopt.point import Point, seed_for
+
+VALUES: dict[str, Any] = {
+    "backbone": "resnet18",
+    "resolution": 224,
+    "transfer_depth": 5,
+    "freeze_depth": 2,
+    "anchor_depth": 4,
+    "lr": 0.1 + 0.2,
+    "lr_ratio": 0.1,
+    "lr_decay": 0.9,
+    "l2_sp": 1e-7,
+    "l2": 0.0,
+    "l2_anchored": 0.0,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "batch_size": 32,
+    "epochs": 3,
+    "warmup_fraction": 0.1,
+    "schedule": "cosine",
+    "label_smoothing": 0.1,
+    "class_weights": "none",
+    "grad_clip": 0.0,
+    "augmentation": 0.5,
+    "mixup": 0.0,
+    "head_layers": 0,
+    "head_width": 256,
+    "head_dropout": 0.0,
+    "head_first_epochs": 0,
+}
+
+
+def test_a_point_comes_back_from_json_to_the_bit() -> None:
+    point = Point.from_dict(VALUES)
+
+    assert Point.from_dict(json.loads(json.dumps(point.as_dict()))) == point
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_missing_key_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"missing \['{name}'\], unknown \[\]"):
+        Point.from_dict({key: value for key, value in VALUES.items() if key != name})
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(ValueError, match=r"missing \[\], unknown \['depht'\]"):
+        Point.from_dict({**VALUES, "depht": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze_depth": 6}, "freeze_depth=6 is not in"),
+        ({"freeze_depth": -1}, "freeze_depth=-1 is not in"),
+        ({"anchor_depth": 6}, "anchor_depth=6 is not in"),
+        ({"anchor_depth": -1}, "anchor_depth=-1 is not in"),
+        ({"transfer_depth": 1}, "transfer_depth=1"),
+    ],
+)
+def test_a_depth_beyond_the_transferred_blocks_is_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Point.from_dict(VALUES | changes)
+
+
+def test_a_point_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Point.from_dict(VALUES).lr = 1.0  # type: ignore[misc]
+
+
+# sha256(b"7/order/0")[:8], big-endian, without its lowest bit
+def test_a_seed_is_the_same_on_every_machine() -> None:
+    assert seed_for(7, "order", 0) == 1966837976469494399
+
+
+@given(st.lists(st.integers(0, 10**9) | st.text("abc", min_size=1), min_size=1, max_size=4))
+def test_a_seed_is_a_63_bit_number(parts: list[int | str]) -> None:
+    assert 0 <= seed_for(*parts) < 2**63
+
+
+def test_a_seed_depends_on_every_part_and_their_order() -> None:
+    seeds = {seed_for(*parts) for parts in [(1, 2), (2, 1), (12,), (1, 2, 0), ("order", 1), ("views", 1)]}
+
+    assert len(seeds) == 6

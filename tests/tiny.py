@@ -1,0 +1,147 @@
+"""Small studies: planted limits for what needs no images, and a bench that trains on some in a second."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.storages import BaseStorage
+
+from tlopt import spec
+from tlopt.point import Point, seed_for
+from tlopt.search import storage, worker
+from tlopt.search import trial as trial_module
+from tlopt.search.bench import Bench, open_bench
+from tlopt.search.interrupt import Interrupt
+from tlopt.search.limits import Limits
+from tlopt.search.plan import Plan, search_plan
+from tlopt.search.sampler import FirstThese, make_pruner
+from tlopt.search.worker import Folders
+from tlopt.spec import Study
+from tlopt.training.fit import Epoch
+from tlopt.training.metrics import Metrics
+
+BLOCKS = {"small": 9, "large": 17}
+RESOLUTION = {"small": 96, "large": 224}
+PLAIN_LR = {"sgd": 0.0125, "adamw": 0.00125}
+
+
+def limits(*, transferable: bool = True) -> Limits:
+    """Two backbones of 9 and 17 blocks."""
+    return Limits(
+        n_blocks=BLOCKS,
+        transferable=transferable,
+        resolution=RESOLUTION,
+        plain_lr=dict.fromkeys(BLOCKS, PLAIN_LR),
+    )
+
+
+def study(search: str, *, backbone: str = '"large"', trials: int = 60, more: str = "") -> Study:
+    """A study on a backbone of `limits` with these lines of [search] and further tables."""
+    return spec.loads(
+        f'name = "planted"\nseed = 7\n[data]\nsource = "images"\n[model]\nbackbone = {backbone}\n'
+        f"[budget]\ntrials = {trials}\nepochs = 30\n[search]\n{search}\n{more}",
+        "planted.toml",
+    )
+
+
+def lighter(text: str, *, head: str = "") -> str:
+    """The study file with a quick network, one split instead of three, and the lines `head` at its top."""
+    quick = text.replace('"resnet18"', '"mobilenet_v3_small"').replace("batch_size = 8", "batch_size = 16")
+    return head + "\n" + quick.replace("[model]", "repeats = 1\n[model]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What studies on the same images and network can share: a bench and a database."""
+
+    bench: Bench
+    limits: Limits
+    store: BaseStorage
+
+
+def workshop(text: str, url: str) -> Workshop:
+    """A workshop on the CPU for the study file `text`."""
+    bench = open_bench(spec.loads(text, "tiny.toml"), torch.device("cpu"))
+    return Workshop(bench=bench, limits=bench.limits, store=storage.open_storage(url))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A study with its bench, its database and its folders, for a worker in this process."""
+
+    study: Study
+    bench: Bench
+    store: BaseStorage
+    opened: optuna.Study
+    plan: Plan
+    folders: Folders
+
+    def work(self, interrupt: Interrupt | None = None) -> int:
+        """Trials that a worker finishes here until it ends."""
+        return worker.work(
+            self.opened, self.store, self.plan, self.bench, self.folders, interrupt or Interrupt()
+        )
+
+    @property
+    def trials(self) -> Sequence[optuna.trial.FrozenTrial]:
+        """The study's trials by number."""
+        return self.opened.get_trials(deepcopy=False)
+
+
+def place(text: str, shop: Workshop, runs: Path) -> Place:
+    """A place for the study file `text` in a workshop for the same images and network."""
+    decoded = spec.loads(text, "tiny.toml")
+    plan = search_plan(decoded, shop.limits, len(shop.bench.data.splits))
+    opened = storage.create_or_open(
+        shop.store,
+        decoded,
+        file_text=text,
+        facts=dict(shop.bench.facts),
+        sampler=FirstThese(plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name)),
+        pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
+    )
+    return Place(
+        study=decoded,
+        bench=replace(shop.bench, study=decoded),
+        store=shop.store,
+        opened=opened,
+        plan=plan,
+        folders=Folders(root=runs, study=decoded.name),
+    )
+
+
+def metrics(value: float) -> Metrics:
+    """Every fraction is `value`, the log-loss 1 - `value`."""
+    return Metrics(accuracy=value, balanced_accuracy=value, macro_f1=value, log_loss=1 - value)
+
+
+def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) -> None:
+    """From here on trials build and train nothing: epochs have the values of `curve`, pictures are empty."""
+
+    def start_run(bench: Bench, point: Point, *, seed: int, train: object) -> Point:
+        return point
+
+    def fit(point: Point, images: object, train: object, val: object) -> Iterator[Epoch]:
+        for index, value in enumerate(curve(point)):
+            yield Epoch(
+                index=index,
+                train_loss=0.5,
+                train_accuracy=0.75,
+                val=metrics(value),
+                confusion=np.eye(3, dtype=np.int64),
+                seconds=0.25,
+            )
+
+    def draw(path: Path, **_: object) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    patch.setattr(trial_module, "start_run", start_run)
+    patch.setattr(trial_module, "fit", fit)
+    patch.setattr(worker, "draw_learning_curves", draw)
+    patch.setattr(worker, "draw_confusion", draw)

@@ -1,0 +1,69 @@
+"""Batches: every image once, never one alone, pixels in the order asked for."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlopt.training.images import Images, batches, n_batches, resident
+
+CPU = torch.device("cpu")
+
+
+def numbered(pixels: np.ndarray | torch.Tensor) -> Images:
+    return Images(pixels=pixels, labels=np.arange(10), mean=(0.5,) * 3, std=(0.5,) * 3, flip=False)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Ten images, each filled with its index."""
+    return np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 4, 4, 3)).copy()
+
+
+@given(st.integers(2, 300), st.integers(2, 70))
+def test_every_image_is_in_exactly_one_batch_and_in_order(n_images: int, batch_size: int) -> None:
+    order = np.random.default_rng(0).permutation(n_images)
+
+    assert np.concatenate(list(batches(order, batch_size))).tolist() == order.tolist()
+
+
+@given(st.integers(2, 300), st.integers(2, 70))
+def test_no_batch_is_of_one_image_and_only_the_last_may_be_longer(n_images: int, batch_size: int) -> None:
+    sizes = [len(batch) for batch in batches(np.arange(n_images), batch_size)]
+
+    assert min(sizes) >= 2
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sizes[-1] <= batch_size + 1
+
+
+@given(st.integers(2, 300), st.integers(2, 70))
+def test_the_number_of_batches_is_known_before(n_images: int, batch_size: int) -> None:
+    assert n_batches(n_images, batch_size) == len(list(batches(np.arange(n_images), batch_size)))
+
+
+def test_a_last_image_joins_the_batch_before() -> None:
+    assert [len(batch) for batch in batches(np.arange(17), 8)] == [8, 9]
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_images_come_in_the_order_asked_for(pixels: np.ndarray, as_tensor: bool) -> None:
+    images = numbered(torch.from_numpy(pixels) if as_tensor else pixels)
+
+    found = images.gather(np.array([7, 0, 9, 0]), CPU)
+
+    assert found.dtype == torch.uint8
+    assert found.shape == (4, 4, 4, 3)
+    assert found[:, 0, 0, 0].tolist() == [7, 0, 9, 0]
+
+
+def test_a_batch_is_a_copy_of_the_store(pixels: np.ndarray) -> None:
+    pixels.flags.writeable = False  # as a memory map is
+
+    numbered(pixels).gather(np.array([3, 4]), CPU).zero_()
+
+    assert pixels[3, 0, 0, 0] == 3
+
+
+def test_without_a_gpu_the_store_stays_where_it_is(pixels: np.ndarray) -> None:
+    assert resident(pixels, CPU) is pixels

@@ -1,0 +1,84 @@
+"""What pydantic found wrong in a study file, in the file's own words: key, what is wrong, what is allowed."""
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tlopt.dimensions import written
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
+
+
+def lines(error: ValidationError, record: type[BaseModel]) -> list[str]:
+    """One line for each mistake in what should have become a `record`."""
+    return [line for item in error.errors(include_url=False) for line in _explain(item, record)]
+
+
+def _explain(item: Any, record: type[BaseModel]) -> list[str]:
+    path = [str(part) for part in item["loc"]]
+    if len(path) == 3:
+        del path[1]  # the kind by which pydantic chose one record of a union
+    key, given, context = ".".join(path), item["input"], item.get("ctx", {})
+    if item["type"] == "value_error":
+        message = str(context["error"])
+        own = not path or message.startswith(f"{key}.")  # names its keys itself
+        return message.split("\n") if own else [f"{key}: {message}"]
+    if item["type"].startswith("union_tag"):
+        problem = "missing" if "tag" not in context else f"{written(given['kind'])} is not allowed"
+        return [f"{key}.kind: {problem}: one of {_quoted(_by_kind(record, key))}"]
+    return [f"{key}: {_problem(item['type'], given, context, record, item['loc'])}"]
+
+
+def _problem(kind: str, given: Any, context: Any, record: type[BaseModel], path: tuple[str, ...]) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key; the keys here are {', '.join(_record_at(record, path[:-1]).model_fields)}"
+    field = _record_at(record, path[:-1]).model_fields[path[-1]]
+    if kind == "missing":
+        return f"missing: {field.description or f'a table, [{path[-1]}]'}"
+    refused = f"{written(given)} is not allowed"
+    if kind in _KINDS:
+        return f"{refused}: {_KINDS[kind]}"
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return f"{refused}: {words} {context[name]:g}"
+    if kind == "literal_error":
+        return f"{refused}: one of {_quoted(get_args(field.annotation))}"
+    return f"{refused}: {field.description}"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _record_at(record: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
+    """The record that `path` leads to; a union's is followed by its kind."""
+    if not path:
+        return record
+    if len(path) == 2:
+        return _by_kind(record, path[0])[path[1]]
+    found = record.model_fields[path[0]].annotation
+    assert isinstance(found, type)
+    assert issubclass(found, BaseModel)
+    return found
+
+
+def _by_kind(record: type[BaseModel], field: str) -> dict[str, type[BaseModel]]:
+    """The records of a union, by the name that `kind` has in each."""
+    options = get_args(record.model_fields[field].annotation)
+    return {get_args(option.model_fields["kind"].annotation)[0]: option for option in options}

@@ -1,0 +1,178 @@
+"""What this machine has to train on, and what training costs on it, by measurement."""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tlopt.model.build import build, n_blocks
+from tlopt.model.weights import Weights
+from tlopt.point import Point
+from tlopt.search_keys import RULES
+from tlopt.training.fit import fit
+from tlopt.training.images import Images
+from tlopt.training.run import prepare
+
+CPU_WORKERS_MAX = 4  # each holds a network and its activations in the same memory
+_STEPS = {"cpu": 1, "mps": 4, "cuda": 8}  # of one timed epoch
+_TIMED_EPOCHS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a study can be run on here."""
+
+    device: str  # "cuda:0", "mps" or "cpu": the fastest
+    device_name: str
+    n_devices: int
+    n_cores: int  # that this process may use
+    memory_bytes: int  # of one GPU, or of the whole machine
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether there is nothing faster than the CPU."""
+        return self.device == "cpu"
+
+    @property
+    def n_workers(self) -> int:
+        """The default plan: a worker for each GPU; on a CPU one for each core, with one thread, up to 4."""
+        return min(CPU_WORKERS_MAX, self.n_cores) if self.on_cpu else self.n_devices
+
+
+def look_at_machine() -> Machine:
+    """The fastest kind of device here: CUDA GPUs, Apple's GPU, the CPU."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        return Machine(
+            device="cuda:0",
+            device_name=gpu.name,
+            n_devices=torch.cuda.device_count(),
+            n_cores=n_cores,
+            memory_bytes=gpu.total_memory,
+        )
+    on_mps = torch.backends.mps.is_available()
+    return Machine(
+        device="mps" if on_mps else "cpu",
+        device_name=_processor(),
+        n_devices=1,
+        n_cores=n_cores,
+        memory_bytes=ram_bytes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Seconds of one worker; a CPU's worker has one thread."""
+
+    full: float  # an image of a training step with nothing frozen
+    half: float  # the same with half of the blocks frozen
+    frozen: float  # the same with all of them frozen: about what validation costs
+    build: float  # of making a network ready to train
+
+    @property
+    def searched(self) -> float:
+        """The mean over freeze depths from 0 to B, by Simpson's rule."""
+        return (self.full + 4 * self.half + self.frozen) / 6
+
+    def toward(self, other: "Cost", share: float) -> "Cost":
+        """The cost at `share` of the way to `other`; beyond 1 the line goes on, never below half of self."""
+
+        def mix(here: float, there: float) -> float:
+            return max(here + share * (there - here), here / 2)
+
+        return Cost(
+            full=mix(self.full, other.full),
+            half=mix(self.half, other.half),
+            frozen=mix(self.frozen, other.frozen),
+            build=mix(self.build, other.build),
+        )
+
+
+def measure_costs(
+    weights: Weights, resolutions: Sequence[int], *, n_classes: int, batch_size: int, device: str
+) -> dict[int, Cost]:
+    """The cost at each of `resolutions`, pixels a side, ascending; it takes seconds.
+
+    Measured at the lowest and, of the others, at the highest up to 128 pixels; in between and beyond it is a
+    line in the number of pixels, from which EfficientNet-Lite0 departs by a tenth up to 224 pixels.
+    """
+    low = resolutions[0]
+    high = max((r for r in resolutions[1:] if r <= 128), default=resolutions[-1])
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        measured = {
+            r: _measure(weights, r, n_classes=n_classes, batch_size=batch_size, device=device)
+            for r in {low, high}
+        }
+    finally:
+        torch.set_num_threads(n_threads)
+    span = max(high**2 - low**2, 1)
+    return {r: measured[low].toward(measured[high], (r**2 - low**2) / span) for r in resolutions}
+
+
+def _measure(weights: Weights, resolution: int, *, n_classes: int, batch_size: int, device: str) -> Cost:
+    n = n_blocks(weights.backbone)
+    point = _point(weights.backbone, resolution, n, batch_size)
+    depths = (0, n // 2, n)
+    rows = [_time(replace(point, freeze_depth=f), weights, n_classes, torch.device(device)) for f in depths]
+    full, half, frozen = (seconds for seconds, _ in rows)
+    return Cost(full=full, half=half, frozen=frozen, build=min(build_seconds for _, build_seconds in rows))
+
+
+def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) -> tuple[float, float]:
+    """Seconds an image of the training loop itself, and seconds until it can start."""
+    n_images = point.batch_size * _STEPS[device.type]
+    size = round(point.resolution * 8 / 7)
+    images = Images(
+        pixels=np.random.default_rng(0).integers(0, 256, (n_images, size, size, 3), dtype=np.uint8),
+        labels=np.arange(n_images, dtype=np.int64) % n_classes,
+        mean=weights.mean,
+        std=weights.std,
+        flip=True,
+    )
+    start = time.perf_counter()
+    run = prepare(
+        build(point, n_classes=n_classes, weights=weights, seed=0),
+        point,
+        pretrained=weights.state,
+        labels=images.labels,
+        seed=0,
+        device=device,
+        n_classes=n_classes,
+    )
+    build_seconds = time.perf_counter() - start
+    epochs = list(fit(run, images, np.arange(n_images), None))
+    # the first one also warms up
+    return min(epoch.seconds for epoch in epochs[1:]) / n_images, build_seconds
+
+
+def _point(backbone: str, resolution: int, n: int, batch_size: int) -> Point:
+    values = {name: rule.default for name, rule in RULES.items()} | {
+        "resolution": resolution,
+        "transfer_depth": n,
+        "anchor_depth": n,
+        "lr": 1e-5,
+        "l2": 0.02,
+        "l2_anchored": 0.02,  # as dear as a searched l2_sp, and without pretrained weights
+        "epochs": 1 + _TIMED_EPOCHS,
+        "batch_size": batch_size,
+    }
+    return Point.from_dict({"backbone": backbone, **values})
+
+
+def _processor() -> str:
+    """The processor's name as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return " ".join((names[0] if names else platform.processor() or platform.machine()).split())

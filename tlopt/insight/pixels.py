@@ -1,0 +1,91 @@
+"""What a person would see on opening the folder: how many images of what, how large, grey or not."""
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+
+from tlopt.data.image import open_rgb, quiet
+from tlopt.data.load import load
+from tlopt.data.records import Data, File, Image
+from tlopt.data.source_samples import open_sample
+from tlopt.insight.sizing import Counts
+from tlopt.spec import DataSpec
+
+_SAMPLE = 48  # images that are opened
+_GREY_SPREAD = 3.0  # mean difference of channels, of 255, that JPEG gives to grey images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is seen of the images of a source."""
+
+    class_names: tuple[str, ...]
+    counts: Counts
+    largest_class: int  # images of it that are not held out
+    smallest_class: int
+    repeats: int  # splits that a study has by default
+    own_val: bool  # the source has a validation split
+    side: int  # pixels, median of the shorter sides
+    grey: bool
+    notices: tuple[str, ...]
+
+    @property
+    def n_seen(self) -> int:
+        """Images that a search may see."""
+        return self.counts.train + self.counts.val
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether plain accuracy would favour the large classes."""
+        return self.largest_class > 3 * self.smallest_class
+
+    @property
+    def are_signs(self) -> bool:
+        """Whether the classes are single digits or letters, which a mirror turns into something else."""
+        return all(len(name) == 1 and name.isalnum() for name in self.class_names)
+
+
+def look(source: str, *, seed: int, progress: bool) -> Look:
+    """What there is in `source`, split as a study with `seed` splits it.
+
+    Raises:
+        DataError, MissingExtra: the images cannot be used as they are; the message says what to do.
+    """
+    data = load(DataSpec(source=source), seed=seed, progress=progress)
+    sizes = Counter(data.labels.tolist())
+    split = data.splits[0]
+    side, grey = _open_some(data)
+    return Look(
+        class_names=data.class_names,
+        counts=Counts(train=len(split.train), val=len(split.val), test=data.n_test),
+        largest_class=max(sizes.values()),
+        smallest_class=min(sizes.values()),
+        repeats=len(data.splits),
+        own_val=any(image.split == "val" for image in data.images),
+        side=side,
+        grey=grey,
+        notices=data.notices,
+    )
+
+
+def _open_some(data: Data) -> tuple[int, bool]:
+    """The median of the shorter sides, and whether all are grey, of images spread over all classes."""
+    spread = np.linspace(0, len(data.images) - 1, min(_SAMPLE, len(data.images))).astype(int)
+    with quiet():
+        rows = [_open(data.images[i]) for i in spread]
+    return int(np.median([side for side, _ in rows])), all(grey for _, grey in rows)
+
+
+def _open(image: Image) -> tuple[int, bool]:
+    if isinstance(image.origin, File):
+        content = image.origin.path.read_bytes()
+        side = min(PIL.Image.open(io.BytesIO(content)).size)
+        opened = open_rgb(content, 32)
+    else:
+        opened = open_sample(image.origin)
+        side = min(opened.size)
+    channels = np.asarray(opened, dtype=np.float64)
+    return side, float(np.ptp(channels, axis=2).mean()) < _GREY_SPREAD

@@ -1,0 +1,242 @@
+"""A first study file for somebody's images: what fits them, this machine and the time there is."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tlopt import spec
+from tlopt.errors import MissingExtra, WeightsError
+from tlopt.insight import sizing, study_text
+from tlopt.insight.machine import Cost, Machine, measure_costs
+from tlopt.insight.pixels import Look, look
+from tlopt.insight.sizing import Size, Terms, choose_size
+from tlopt.insight.study_text import Choices, write_study
+from tlopt.model.build import check_resolution, n_blocks
+from tlopt.model.families import LITE0
+from tlopt.model.rates import usual_lr
+from tlopt.model.weights import Weights, load_weights
+
+CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
+RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
+_ENLARGED = (
+    3  # times an image's own side up to which larger inputs still helped (28-pixel clothing: 96, not 128)
+)
+_FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
+_PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weights are at hand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the person asked for; None leaves it to the proposal."""
+
+    backbone: str | None = None
+    trials: int | None = None
+    epochs: int | None = None
+    resolution: int | None = None
+    minutes: float | None = None  # of the whole study
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A study file, and what to say about it."""
+
+    text: str
+    notes: tuple[str, ...]  # sentences for the person
+    minutes: float  # expected, on this machine with its default workers
+
+
+def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = False) -> Proposal:
+    """A study file for the images in `source` that fits the wishes, the machine and the time.
+
+    Reads every image, loads weights and measures a few training steps: seconds to a minute.
+
+    Args:
+        source: as `[data] source` has it.
+        progress: a bar on stderr while files are read.
+
+    Raises:
+        DataError: the images cannot be used as they are.
+        SpecError: a wish is not possible; says what is.
+        MissingExtra: the source or the wished backbone needs an optional package.
+    """
+    seen = look(source, seed=0, progress=progress)
+    weights, backbone_notes = _choose_weights(wishes.backbone, machine)
+    batch_size = study_text.batch_size(seen)
+    resolutions = _resolutions(weights, seen, wishes, machine)
+    terms = Terms(
+        costs=measure_costs(
+            weights,
+            resolutions,
+            n_classes=len(seen.class_names),
+            batch_size=batch_size,
+            device=machine.device,
+        ),
+        counts=seen.counts,
+        n_workers=machine.n_workers,
+        n_classes=len(seen.class_names),
+        minutes_max=_minutes_max(wishes, machine),
+    )
+    size = choose_size(resolutions, seen.repeats, terms, trials=wishes.trials, epochs=wishes.epochs)
+    minutes = sizing.minutes(size, terms)
+    estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
+    text = write_study(
+        Choices(
+            name=study_name(source, weights.backbone) if wishes.name is None else wishes.name,
+            source=source,
+            backbone=weights.backbone,
+            weights_at_hand=bool(weights.state),
+            resolution_expected=weights.resolution,
+            n_blocks=n_blocks(weights.backbone),
+            plain_lr=usual_lr(weights.backbone)["adamw"],
+            look=seen,
+            size=size,
+            n_train=terms.used(size).train,
+            batch_size=batch_size,
+            estimate=estimate,
+        )
+    )
+    spec.loads(text, "the proposed study")
+    notes = (
+        *_image_notes(seen),
+        *backbone_notes,
+        *_size_notes(size, terms, seen, wishes, resolutions),
+        f"Expected: {estimate}.",
+    )
+    return Proposal(text=text, notes=notes, minutes=minutes)
+
+
+def study_name(source: str, backbone: str) -> str:
+    """A name from folder and backbone, in the characters that a study's name may have."""
+    folder = source.removeprefix("torchvision:")
+    if folder == source:
+        folder = os.path.basename(os.path.abspath(os.path.expanduser(source)))
+    words = [_plain(folder)[:60] or "images", _plain(backbone.removeprefix("timm:"))[:38]]
+    return "-".join(words)
+
+
+def _plain(text: str) -> str:
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_text).strip("._-")
+
+
+def _minutes_max(wishes: Wishes, machine: Machine) -> float:
+    if wishes.minutes is not None:
+        return wishes.minutes
+    return CPU_MINUTES if machine.on_cpu else float("inf")
+
+
+def _choose_weights(wished: str | None, machine: Machine) -> tuple[Weights, list[str]]:
+    """Weights of the wished backbone or of the first that has them here, else an untrained one; sentences."""
+    names = (wished,) if wished else _FIRST_CHOICE[machine.on_cpu]
+    notes = []
+    for name in names:
+        try:
+            weights = load_weights(name, "default")
+        except (WeightsError, MissingExtra) as error:
+            notes.append(f"No weights for {name} here. {error}")
+        else:
+            why = "as asked for" if wished else _reason(name, machine)
+            return weights, [*notes, f"Backbone: {weights.backbone} with {weights.label}, {why}."]
+    name = wished or _PLAIN_BUILD[machine.on_cpu]
+    notes.append(
+        f'Backbone: {name}; the file says weights = "default", and no trial can start before they can be had.'
+    )
+    if wished and wished != LITE0 and _at_hand(LITE0):
+        notes.append(f"At hand is {LITE0}: ask for it with --backbone {LITE0}.")
+    return load_weights(name, "none"), notes
+
+
+def _reason(name: str, machine: Machine) -> str:
+    if not machine.on_cpu:
+        return "a usual choice on a GPU" if name != LITE0 else "which needs no download"
+    return "which trains fast on a CPU"
+
+
+def _at_hand(backbone: str) -> bool:
+    try:
+        load_weights(backbone, "default")
+    except (WeightsError, MissingExtra):
+        return False
+    return True
+
+
+def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine) -> list[int]:
+    """Pixels a side to choose from, ascending; without a limit of time only the best."""
+    if wishes.resolution is not None:
+        check_resolution(weights, wishes.resolution)
+        return [wishes.resolution]
+    if weights.resolution_fixed:
+        return [weights.resolution]
+    known = RESOLUTIONS if machine.on_cpu else tuple(sorted({*RESOLUTIONS, weights.resolution}))
+    allowed = [r for r in known if weights.resolution_min <= r <= weights.resolution] or [weights.resolution]
+    best = next((r for r in allowed if r >= _ENLARGED * seen.side), allowed[-1])
+    if machine.on_cpu or wishes.minutes is not None:
+        return [r for r in allowed if r <= best]
+    return [best]
+
+
+def _estimate(minutes: float, machine: Machine, cost: Cost, size: Size) -> str:
+    gpus = f"{machine.n_devices} x {machine.device_name}"
+    here = _some(machine.n_cores, "core") if machine.on_cpu else gpus
+    rate = f"{cost.full * 1000:.2g} ms an image at {size.resolution} pixels"
+    return (
+        f"{_duration(minutes)} on this machine: {here}, {_some(machine.n_workers, 'worker')}, measured {rate}"
+    )
+
+
+def _some(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _duration(minutes: float) -> str:
+    if minutes >= 120:
+        return f"about {minutes / 60:.0f} hours"
+    return f"about {minutes:.0f} minutes" if minutes >= 2 else "a minute or two"
+
+
+def _image_notes(seen: Look) -> Iterator[str]:
+    kind = "grey images" if seen.grey else "images"
+    counts = seen.counts
+    yield (
+        f"{counts.all} {kind} of {len(seen.class_names)} classes: {counts.train} to train,"
+        f" {counts.val} to validate, {counts.test} locked away; the shorter side has {seen.side} pixels."
+    )
+    yield from (notice[0].upper() + notice[1:] + "." for notice in seen.notices)
+    if seen.imbalanced:
+        yield (
+            f"The largest class has {seen.largest_class} images and the smallest {seen.smallest_class}:"
+            " the objective is balanced accuracy, and class_weights is searched."
+        )
+    if seen.are_signs:
+        yield "The classes are digits or letters: images are not mirrored."
+
+
+def _size_notes(
+    size: Size, terms: Terms, seen: Look, wishes: Wishes, resolutions: list[int]
+) -> Iterator[str]:
+    """Why the study is as large as it is: what was given up for time."""
+    limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""
+    if size.resolution < resolutions[-1]:
+        yield (
+            f"Resolution {size.resolution} pixels and not {resolutions[-1]}, to fit into {limit}"
+            f" (--resolution {resolutions[-1]} insists)."
+        )
+    elif wishes.resolution is None and size.resolution < RESOLUTIONS[-1] and seen.side < size.resolution:
+        yield f"Resolution {size.resolution} pixels: the images are small, and more would only cost time."
+    if size.repeats > 1:
+        yield (
+            f"With {seen.n_seen} images one split is noise: every trial trains on {size.repeats} splits and"
+            f" costs {size.repeats} trainings."
+        )
+    elif seen.repeats > 1:
+        yield (
+            f"With {seen.n_seen} images one split is noise, but {seen.repeats} splits do not fit into"
+            f" {limit}: repeats = 1; trust the confirmation, not single trials."
+        )
+    if size.images_max:
+        yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."
+    if sizing.minutes(size, terms) > terms.minutes_max:
+        yield f"This does not fit into {limit}, and nothing is left to be made smaller: give more --minutes."

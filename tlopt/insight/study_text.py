@@ -1,0 +1,177 @@
+"""The text of a proposed study file: every line with a word on what it does."""
+
+import json
+import math
+from dataclasses import dataclass
+
+from tlopt.insight.pixels import Look
+from tlopt.insight.sizing import SEEDS, Size
+
+MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
+_PROBE_LR = 0.01  # of adamw: a head alone stands ten times the rate of a network
+_FEW_IMAGES = 300
+_COMMENT_COLUMN = 44
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """All that a file is written from."""
+
+    name: str
+    source: str
+    backbone: str
+    weights_at_hand: bool
+    resolution_expected: int  # pixels a side, by the weights
+    n_blocks: int
+    plain_lr: float  # of adamw, for plain fine-tuning
+    look: Look
+    size: Size
+    n_train: int  # images a trial trains on
+    batch_size: int
+    estimate: str  # a sentence without a full stop
+
+
+def batch_size(look: Look) -> int:
+    """Images a step: fewer where there would be too few steps an epoch."""
+    return 16 if look.n_seen < _FEW_IMAGES else 32
+
+
+def lr_range(plain_lr: float) -> tuple[float, float]:
+    """Rates around the usual one of plain fine-tuning that also hold the linear probe's."""
+    return _round(plain_lr / 10), _round(max(plain_lr * 20, 2 * _PROBE_LR))
+
+
+def l2_sp_range(choices: Choices) -> tuple[float, float]:
+    """Strengths from hardly felt to nearly fixed; at the highest rate a step never passes the anchor.
+
+    A decoupled pull λ shrinks a displacement by exp(-Σ lr·λ) over a trial, and the rates of a warmed-up
+    cosine sum up to half of peak · steps: the upper end is 5 in the exponent at the usual rate, or lr·λ = 1.
+    """
+    n_steps = choices.size.epochs * math.ceil(choices.n_train / choices.batch_size)
+    felt = 5 / (choices.plain_lr * n_steps / 2)
+    high = min(felt, 1 / lr_range(choices.plain_lr)[1])
+    return _round(high / 100), _round(high)
+
+
+def write_study(choices: Choices) -> str:
+    """The whole file."""
+    parts = (_head(choices), _data(choices), _model(choices), _budget(choices), _search(choices))
+    return "\n\n".join("\n".join(part) for part in (*parts, _end(choices))) + "\n"
+
+
+def _head(c: Choices) -> list[str]:
+    if c.look.imbalanced:
+        objective = _line("objective", "balanced_accuracy", "mean over classes: they are of unequal size")
+    else:
+        objective = _line("objective", "accuracy", "or balanced_accuracy, macro_f1, log_loss; on validation")
+    return [
+        "# Next: tlopt check FILE, then tlopt run FILE.",
+        f"# Expected: {c.estimate}.",
+        "",
+        _line("name", c.name, "of the study, in the database too"),
+        _line("seed", 0, "of everything random"),
+        objective,
+    ]
+
+
+def _data(c: Choices) -> list[str]:
+    lines = [
+        "[data]",
+        _line("source", c.source),
+        _line("val_fraction", 0.2, "for validation, where the source has no val of its own"),
+        _line("test_fraction", 0.2, "locked away, where the source has no test of its own"),
+    ]
+    if not c.look.own_val:
+        lines.append(_line("repeats", c.size.repeats, "splits a trial trains on; each costs a training"))
+    if c.size.images_max:
+        lines.append(_line("images_max", c.size.images_max, "of all; 0 takes every image and more time"))
+    mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
+    return [*lines, _line("flip", not c.look.are_signs, f"mirror half of the images; {mirror}")]
+
+
+def _model(c: Choices) -> list[str]:
+    said = "or a .pth or .safetensors file" if c.weights_at_hand else "NOT AT HAND: a file's path goes here"
+    return [
+        "[model]",
+        _line("backbone", c.backbone, f"{c.n_blocks} blocks; tlopt blocks {c.backbone} lists them"),
+        _line("weights", "default", said),
+    ]
+
+
+def _budget(c: Choices) -> list[str]:
+    return [
+        "[budget]",
+        _line("trials", c.size.trials, "complete or pruned, over all workers"),
+        _line("epochs", c.size.epochs, "at most, each trial"),
+        _note("hours = 1.0", "no trial starts later than this after the study began"),
+    ]
+
+
+def _search(c: Choices) -> list[str]:
+    n = c.n_blocks
+    many = c.n_train > MANY_IMAGES
+    lowest = 0 if many else n // 2
+    why = "0: from scratch" if many else "the others are fresh"
+    lines = [
+        _commented("[search]", "a plain value is fixed, a table is searched"),
+        _line("resolution", c.size.resolution, f"pixels a side; the weights expect {c.resolution_expected}"),
+        _range("transfer_depth", "int", lowest, n, f"blocks that start pretrained; {why}"),
+        _range("freeze_depth", "int", 0, n, f"blocks that never change; {n}: a linear probe"),
+        _range("lr", "log", *lr_range(c.plain_lr), "peak rate of the head and of fresh blocks"),
+        _range("lr_ratio", "log", 0.03, 1.0, "rate of pretrained blocks, over lr"),
+        _range("l2_sp", "log", *l2_sp_range(c), "pull toward the pretrained weights, or none", zero=True),
+        _range("augmentation", "uniform", 0.0, 1.0, "strength of random crops and colours"),
+    ]
+    if c.look.imbalanced:
+        lines.append(
+            _choice("class_weights", ["none", "balanced"], "each image or each class counts the same")
+        )
+    return [
+        *lines,
+        _line("optimizer", "adamw", "or sgd, with ten times the lr and ranges of its own"),
+        _line("batch_size", c.batch_size, "images a step"),
+        _note("l2 = 0.02", "pull of the head and of fresh blocks toward zero"),
+        _note("label_smoothing = 0.0", "share of a label spread over all classes"),
+        _note("mixup = 0.0", "alpha of mixup; 0 is off"),
+        _note("lr_decay = 1.0", "factor of the rate per block toward the input"),
+        _note('schedule = "cosine"', "or linear, constant; after a warm-up"),
+    ]
+
+
+def _end(c: Choices) -> list[str]:
+    return [
+        "[pruner]",
+        _line("kind", "median", "stops what is worse than the median of finished trials"),
+        _line("min_epochs", max(2, c.size.epochs // 4), "before which no trial is stopped"),
+        "",
+        "[confirm]",
+        _line("points", c.size.points, "best points that are trained again, beside the two defaults"),
+        _line("seeds", SEEDS, "trainings of each; the spread tells luck from gain"),
+    ]
+
+
+def _line(key: str, value: str | float | bool, comment: str = "") -> str:
+    return _commented(f"{key} = {json.dumps(value, ensure_ascii=False)}", comment)
+
+
+def _range(key: str, kind: str, low: float, high: float, comment: str, *, zero: bool = False) -> str:
+    off = ", zero = true" if zero else ""
+    return _commented(f"{key} = {{ {kind} = [{low!r}, {high!r}]{off} }}", comment)
+
+
+def _choice(key: str, options: list[str], comment: str) -> str:
+    return _commented(f"{key} = {{ choice = {json.dumps(options)} }}", comment)
+
+
+def _note(text: str, comment: str) -> str:
+    """A key that is not set, as it would be written with its default."""
+    return _commented(f"# {text}", comment)
+
+
+def _commented(text: str, comment: str) -> str:
+    return f"{text:<{_COMMENT_COLUMN}}# {comment}" if comment else text
+
+
+def _round(value: float) -> float:
+    """One significant digit."""
+    return float(f"{value:.1g}")

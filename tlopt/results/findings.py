@@ -1,0 +1,87 @@
+"""Everything an export says, gathered from a study, its bench and its verdict."""
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from tlopt.errors import NotReady
+from tlopt.results.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.results.held_out import WeightsFile, trained
+from tlopt.results.verdict import Verdict
+from tlopt.search.bench import Bench
+from tlopt.search.records import TrialRecord
+from tlopt.training.history import History, history_file
+
+_PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The network that goes into an export."""
+
+    weights_file: Path
+    trained: Trained
+
+
+def choose_network(bench: Bench, verdict: Verdict, weights_file: WeightsFile) -> Chosen:
+    """Of the chosen point's runs the one with the best validation objective; trained again where it is lost.
+
+    Raises:
+        NotReady: no candidate ended with a value.
+    """
+    chosen = verdict.chosen
+    if not chosen.val:
+        raise NotReady(f"{verdict.study}: no candidate of the confirmation ended with a value")
+    sign = 1 if verdict.direction == "minimize" else -1
+    replicate = min(
+        range(len(chosen.val)),
+        key=lambda r: (sign * chosen.val[r][verdict.objective], chosen.val[r]["log_loss"]),
+    )
+    file = weights_file(chosen.number, replicate)
+    trained(bench, chosen.point, chosen.seeds[replicate], replicate, file)
+    history = History.read(history_file(file))
+    return Chosen(file, describe(history, chosen.seeds[replicate], "training images"))
+
+
+def describe(history: History, seed: int, images: str) -> Trained:
+    """A run's history as the card shows it."""
+    return Trained(
+        seed=seed,
+        images=images,
+        train_loss=history.train_loss,
+        val={name: tuple(values) for name, values in history.curves().items()},
+        confusion=history.confusion if history.confusion.size else None,
+    )
+
+
+def gather(
+    bench: Bench, study_text: str, verdict: Verdict, trials: Sequence[TrialRecord], chosen: Trained
+) -> Findings:
+    """The findings of a finished study."""
+    weights = bench.weights[verdict.chosen.point.backbone]
+    return Findings(
+        study=bench.study,
+        study_text=study_text,
+        verdict=verdict,
+        images=Images(
+            class_names=bench.data.class_names,
+            n_search=len(bench.data.labels),
+            n_test=bench.data.n_test,
+            fingerprint=bench.data.fingerprint,
+        ),
+        pretrained=Pretrained(label=weights.label, digest=weights.digest, mean=weights.mean, std=weights.std),
+        trained=chosen,
+        spend=Spend(
+            trials=Counter(trial.outcome for trial in trials if trial.outcome != "withdrawn"),
+            epochs=sum(trial.last_epoch + 1 for trial in trials if trial.last_epoch is not None),
+            seconds=float(np.sum([trial.seconds or 0.0 for trial in trials])),
+        ),
+        versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        created=datetime.now(UTC),
+    )

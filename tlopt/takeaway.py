@@ -1,0 +1,185 @@
+"""What people take home: the best config as text, an export, an export trained on all images, predictions."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+
+from tlopt import spec
+from tlopt.errors import NotReady
+from tlopt.point import Point
+from tlopt.results import confirm as confirmation
+from tlopt.results.config import fixed_study, point_of
+from tlopt.results.verdict import Confirmed, Verdict, from_dict
+from tlopt.search.records import TrialRecord, best_first
+from tlopt.session import Session
+
+if TYPE_CHECKING:
+    from tlopt.results.predict import Prediction
+    from tlopt.search.bench import Bench
+    from tlopt.training.fit import Epoch
+
+CONFIG, RESULT = "config.toml", "result.json"
+
+
+def best_config(session: Session) -> str:
+    """The best point's study file: the confirmed one, or before that the search's best complete trial.
+
+    Raises:
+        NotReady: no trial is complete.
+    """
+    study = session.study
+    try:
+        verdict = confirmation.read_verdict(study, session.confirmation())
+    except NotReady:
+        verdict = None
+    if verdict is not None and verdict.finished:
+        label, point = verdict.chosen.label, verdict.chosen.point
+    else:
+        trials = session.optuna_study().get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
+        if not complete:
+            raise NotReady(f"study {study.name} has no complete trial yet")
+        label, point = f"trial {complete[0].number}", Point.from_dict(complete[0].point or {})
+    return fixed_study(study, point, name=f"{study.name[:80]}-{label.replace(' ', '-')}")
+
+
+def known_verdict(session: Session, folder: Path) -> Verdict | None:
+    """The verdict of a study with nothing left to do, whose export is in `folder`; None otherwise.
+
+    Read from the database alone, so that a finished study answers at once.
+    """
+    result = folder / RESULT
+    if not result.is_file():
+        return None
+    try:
+        opened, verdict = (
+            session.optuna_study(),
+            confirmation.read_verdict(session.study, session.confirmation()),
+        )
+    except NotReady:
+        return None
+    trials = map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False))
+    spent = sum(trial.counts for trial in trials) >= session.study.budget.trials
+    same = json.loads(result.read_text(encoding="utf-8"))["study"]["digest"] == session.study.digest
+    read = not confirmation.wants_test(verdict) or verdict.test_readings > 0
+    return verdict if spent and same and verdict.finished and read else None
+
+
+def export(
+    session: Session, bench: "Bench", verdict: Verdict, folder: Path, *, overwrite: bool, onnx: bool
+) -> Path:
+    """Write the chosen point's export to `folder`; returns the folder.
+
+    Raises:
+        DataError: something is there that may not be replaced.
+        MissingExtra: ONNX is asked for and not installed.
+    """
+    from tlopt.results.export import check_target, write_export
+    from tlopt.results.exported import read_export
+    from tlopt.results.findings import choose_network, gather
+    from tlopt.results.onnx import write_onnx
+
+    check_target(folder, overwrite=overwrite)
+    opened = session.optuna_study()
+    trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
+    chosen = choose_network(bench, verdict, session.weights_file)
+    findings = gather(bench, session.file_text, verdict, trials, chosen.trained)
+    write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
+    if onnx:
+        write_onnx(read_export(folder), folder)
+    return folder
+
+
+def train(
+    config: Path, folder: Path, *, device: str = "auto", overwrite: bool = False, onnx: bool = False
+) -> Iterator["Epoch"]:
+    """Train an exported config on training and validation images and export it; yields each epoch.
+
+    Args:
+        config: an export's config.toml or its folder, or a study file without searched keys.
+        folder: where the export goes once the last epoch is done.
+
+    Raises:
+        SpecError: a key is searched.
+        DataError: something is at `folder` that may not be replaced.
+    """
+    from tlopt.results.export import check_target, write_export
+    from tlopt.results.exported import read_export
+    from tlopt.results.findings import describe, gather
+    from tlopt.results.held_out import train_on_all
+    from tlopt.results.onnx import write_onnx
+    from tlopt.search.bench import choose_device, open_bench, save_weights
+    from tlopt.training.history import History
+
+    file = config / CONFIG if config.is_dir() else config
+    check_target(folder, overwrite=overwrite)
+    study = spec.load(file)
+    bench = open_bench(study, choose_device(device), progress=True)
+    point = point_of(study, bench.limits)
+    run, training = train_on_all(bench, point)
+    epochs = []
+    for epoch in training:
+        epochs.append(epoch)
+        yield epoch
+    weights_file = folder.absolute().with_name(f".{folder.name}.safetensors")
+    save_weights(run, weights_file)
+    history = History.of(epochs)
+    trained = describe(history, run.seed, "training and validation images")
+    verdict = _verdict_beside(file, point, study)
+    findings = gather(bench, file.read_text(encoding="utf-8"), verdict, (), trained)
+    write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
+    weights_file.unlink()
+    if onnx:
+        write_onnx(read_export(folder), folder)
+
+
+def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, device: str = "auto") -> int:
+    """Write a CSV row for every image file to `output` or standard output; returns how many were unreadable.
+
+    Raises:
+        NotReady: `folder` is no export.
+        DataError: there is no image.
+    """
+    from tlopt.results.exported import read_export
+    from tlopt.results.predict import write_csv
+
+    class_names = read_export(folder).class_names
+    predictions = predict(folder, images, device=device, progress=True)
+    if output is None:
+        return write_csv(predictions, sys.stdout, class_names)
+    with output.open("w", encoding="utf-8", newline="") as file:
+        return write_csv(predictions, file, class_names)
+
+
+def predict(
+    folder: Path, images: Sequence[Path], *, device: str = "auto", progress: bool = False
+) -> Iterator["Prediction"]:
+    """What the export in `folder` makes of each image file, in order."""
+    from tlopt.results import predict as predictions
+    from tlopt.results.exported import read_export
+    from tlopt.search.bench import choose_device
+
+    return predictions.predict(read_export(folder), images, choose_device(device), progress=progress)
+
+
+def _verdict_beside(config: Path, point: Point, study: spec.Study) -> Verdict:
+    """The verdict in the export that `config` belongs to, or an empty one about its point."""
+    result = config.with_name(RESULT)
+    if result.is_file():
+        verdict = from_dict(json.loads(result.read_text(encoding="utf-8"))["verdict"])
+        if verdict.chosen.point == point:
+            return verdict
+    row = Confirmed(number=0, label="config", point=point, seeds=(), val=(), test=())
+    return Verdict(
+        study=study.name,
+        objective=study.objective,
+        direction=study.direction,
+        rows=(row,),
+        n_expected=0,
+        n_finished=0,
+        test_readings=0,
+    )

@@ -1,0 +1,58 @@
+"""What a finished run left behind beside its weights: its epochs and its last confusion matrix, as JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlopt.training.fit import Epoch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """Lists have one entry an epoch; `val` and `confusion` are empty where there was no validation."""
+
+    train_loss: tuple[float, ...]
+    val: tuple[dict[str, float], ...]
+    confusion: NDArray[np.int64]  # counts, true class in rows
+
+    @classmethod
+    def of(cls, epochs: Sequence[Epoch]) -> Self:
+        """The history of a run's epochs, at least one."""
+        last = epochs[-1].confusion
+        return cls(
+            train_loss=tuple(epoch.train_loss for epoch in epochs),
+            val=tuple(epoch.val.as_dict() for epoch in epochs if epoch.val is not None),
+            confusion=np.zeros((0, 0), dtype=np.int64) if last is None else last,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What `write` wrote to `path`."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            train_loss=tuple(values["train_loss"]),
+            val=tuple(values["val"]),
+            confusion=np.array(values["confusion"], dtype=np.int64),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, whole or not at all."""
+        values = {"train_loss": self.train_loss, "val": self.val, "confusion": self.confusion.tolist()}
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_text(json.dumps(values), encoding="utf-8")
+        unfinished.replace(path)
+
+    def curves(self) -> dict[str, list[float]]:
+        """Each validation metric's values by epoch."""
+        return {name: [row[name] for row in self.val] for name in (self.val[0] if self.val else ())}
+
+
+def history_file(weights_file: Path) -> Path:
+    """Where the history of the run in `weights_file` lies."""
+    return weights_file.with_suffix(".json")
