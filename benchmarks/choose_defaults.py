@@ -9,12 +9,13 @@ Prints Markdown tables. Pruners and samplers come from `tlopt.search.sampler`, s
 
 import argparse
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import optuna
-from replay import Recording, at_epochs, at_trials, good_pruned, read, replays
+from replay import Recording, Replay, at_epochs, at_trials, good_pruned, read, replays
 from surrogate import fit_surrogate, search
 
 from tlopt.algorithms import (
@@ -67,12 +68,11 @@ SAMPLERS: dict[str, Sampler] = {
     **{f"tpe, startup 8, candidates {c}": TpeSampler(n_ei_candidates=c) for c in (12, 96)},
     **{f"gp, startup {n}": GpSampler(kind="gp", n_startup_trials=n) for n in (4, 10)},
 }
-BUDGETS_PRUNER = (10, 20, 30)  # trials
+BUDGETS_TRIALS = (10, 20, 30)
+BUDGETS_EPOCHS = (10, 15)  # in full trials
 BUDGETS_SAMPLER = (16, 30, 60)
 
-
-def mean_of(rows: Sequence[Mapping[str, float]], key: str) -> float:
-    return float(np.mean([row[key] for row in rows]))
+Done = Mapping[str, Sequence[tuple[Recording, Replay]]]
 
 
 def spread(per_set: Sequence[float], digits: int = 1) -> str:
@@ -81,79 +81,82 @@ def spread(per_set: Sequence[float], digits: int = 1) -> str:
 
 
 def pruner_tables(recordings: Sequence[Recording], n_orders: int, plot: Path | None) -> None:
-    """Print both tables; each number is a mean over orders, then mean (least to greatest) over data sets."""
-    done = {
-        label: [replays(recording, pruner, n_orders) for recording in recordings]
+    """Print all tables; a number is a mean over orders, then over data sets (least to greatest of them)."""
+    done: Done = {
+        label: [(r, run) for r in recordings for run in replays(r, pruner, n_orders)]
         for label, pruner in PRUNERS.items()
     }
-    summary: dict[str, tuple[float, float]] = {}
-    for n_trials in BUDGETS_PRUNER:
-        print(f"\n{n_trials} trials\n\n| pruner | epochs, % of full | regret | best lost, % | judge |")
+    for n in BUDGETS_TRIALS:
+        print(f"\n{n} trials\n\n| pruner | epochs, % of full | regret | best lost, % | judge |")
         print("| --- | --- | --- | --- | --- |")
-        for label, by_set in done.items():
-            rows = [
-                [at_trials(r, x, n_trials) for x in runs] for r, runs in zip(recordings, by_set, strict=True)
-            ]
-            share = [100 * mean_of(x, "share") for x in rows]
-            regret = [mean_of(x, "regret") for x in rows]
-            lost = [100 * mean_of(x, "lost") for x in rows]
-            judge = [mean_of(x, "judge") for x in rows]
-            summary[label] = float(np.mean(share)), float(np.mean(regret))
-            print(
-                f"| {label} | {spread(share, 0)} | {spread(regret)} | {spread(lost, 0)} | {spread(judge)} |"
-            )
-    print(
-        "\n| pruner | gap at the epochs of 10 full trials | of 15 | trials for 10"
-        " | good slow starters pruned, % | other good points pruned, % |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
-    for label, by_set in done.items():
-        cells = []
-        for n_full in (10, 15):
-            rows = [
-                [at_epochs(r, x, n_full) for x in runs] for r, runs in zip(recordings, by_set, strict=True)
-            ]
-            cells.append(spread([mean_of(x, "gap") for x in rows]))
-            if n_full == 10:
-                trials = spread([mean_of(x, "trials") for x in rows], 0)
-        shares = [good_pruned(r, runs) for r, runs in zip(recordings, by_set, strict=True)]
-        slow, others = (spread([100 * x[i] for x in shares], 0) for i in (0, 1))
-        print(f"| {label} | {cells[0]} | {cells[1]} | {trials} | {slow} | {others} |")
+        for label, runs in done.items():
+            rows = by_set((r, at_trials(r, run, n)) for r, run in runs)
+            cells = [spread(rows["share"], 0), spread(rows["regret"]), spread(rows["lost"], 0)]
+            print(f"| {label} | " + " | ".join([*cells, spread(rows["judge"])]) + " |")
+    for n in BUDGETS_EPOCHS:
+        print(f"\nthe epochs of {n} full trials\n\n| pruner | trials | gain on val | gain on judge |")
+        print("| --- | --- | --- | --- |")
+        for label, runs in done.items():
+            rows = by_set((r, at_epochs(r, run, n)) for r, run in runs)
+            cells = [spread(rows["trials"], 0), spread(rows["val"]), spread(rows["judge"])]
+            print(f"| {label} | " + " | ".join(cells) + " |")
+    print("\n| pruner | good slow starters pruned, % | other good points pruned, % |\n| --- | --- | --- |")
+    for label, runs in done.items():
+        rows = by_set((r, good_pruned(r, run)) for r, run in runs)
+        print(f"| {label} | {spread(rows['slow'], 0)} | {spread(rows['other'], 0)} |")
     if plot is not None:
-        draw(summary, plot, f"{BUDGETS_PRUNER[-1]} trials, mean of {len(recordings)} data sets")
+        draw(done, plot)
 
 
-def draw(summary: Mapping[str, tuple[float, float]], file: Path, title: str) -> None:
-    """Write a PNG of epochs spent against regret, one dot a pruner."""
+def by_set(rows: Iterable[tuple[Recording, Mapping[str, float]]]) -> dict[str, list[float]]:
+    """For each measure its mean on each data set; nan stands for nothing to measure."""
+    sets: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    for recording, row in rows:
+        sets[recording.name].append(row)
+    names = next(iter(sets.values()))[0]
+    return {
+        name: [float(np.nanmean([row[name] for row in each])) for each in sets.values()] for name in names
+    }
+
+
+def draw(done: Done, file: Path) -> None:
+    """Write a PNG of epochs spent against regret at the largest budget, one dot a pruner."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    n = BUDGETS_TRIALS[-1]
+    dots: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for label, runs in done.items():
+        rows = by_set((r, at_trials(r, run, n)) for r, run in runs)
+        dots[label.split()[0].strip(",")].append(
+            (float(np.mean(rows["share"])), float(np.mean(rows["regret"])))
+        )
     figure, axes = plt.subplots(figsize=(7, 4.2), dpi=80, layout="constrained")
-    for kind in ("none", "median", "percentile", "successive_halving", "hyperband"):
-        dots = [xy for label, xy in summary.items() if label.split(",")[0].split(" ")[0] == kind]
-        axes.scatter(*zip(*dots, strict=True), label=kind)
-    axes.set(xlabel="epochs spent, % of full", ylabel="regret, points of accuracy", title=title)
+    for kind, points in dots.items():
+        axes.scatter(*zip(*points, strict=True), label=kind)
+    axes.set(xlabel="epochs spent, % of full", ylabel="regret, points of accuracy", title=f"{n} trials")
     axes.legend()
     figure.savefig(file)
 
 
-def sampler_tables(recordings: Sequence[Recording], n_seeds: int, only: str) -> None:
+def sampler_tables(recordings: Sequence[Recording], n_seeds: int, n_trials: int, only: str) -> None:
     """Print, for each budget, regret of the best mean found and of the trial with the best value."""
     surrogates = [fit_surrogate(recording) for recording in recordings]
     for recording, s in zip(recordings, surrogates, strict=True):
         print(f"{recording.name}: r2 {s.r2:.2f}, noise {100 * s.noise:.1f}, best {100 * s.best:.1f} points")
     labels = [label for label in SAMPLERS if label.startswith(only)]
-    print("\n| sampler | measure | " + " | ".join(f"{n} trials" for n in BUDGETS_SAMPLER) + " |")
-    print("| --- | --- |" + " --- |" * len(BUDGETS_SAMPLER))
+    budgets = [n for n in BUDGETS_SAMPLER if n <= n_trials]
+    print("\n| sampler | measure | " + " | ".join(f"{n} trials" for n in budgets) + " |")
+    print("| --- | --- |" + " --- |" * len(budgets))
     for label in labels:
         found, picked = [], []
         for s in surrogates:
             for seed in range(n_seeds):
-                means, values = search(s, SAMPLERS[label], seed, BUDGETS_SAMPLER[-1])
-                found.append([100 * (s.best - means[:n].max()) for n in BUDGETS_SAMPLER])
-                picked.append([100 * (s.best - means[values[:n].argmax()]) for n in BUDGETS_SAMPLER])
+                means, values = search(s, SAMPLERS[label], seed, budgets[-1])
+                found.append([100 * (s.best - means[:n].max()) for n in budgets])
+                picked.append([100 * (s.best - means[values[:n].argmax()]) for n in budgets])
         for name, rows in (("best found", found), ("best value", picked)):
             low, middle, high = np.quantile(np.array(rows), (0.25, 0.5, 0.75), axis=0)
             cells = [f"{m:.1f} ({a:.1f} to {b:.1f})" for a, m, b in zip(low, middle, high, strict=True)]
@@ -166,6 +169,7 @@ def main() -> None:
     parser.add_argument("curves", nargs="+", type=Path, help="files that record_curves.py wrote")
     parser.add_argument("--orders", type=int, default=60, help="shuffled orders for each pruner and data set")
     parser.add_argument("--seeds", type=int, default=30, help="searches for each sampler and data set")
+    parser.add_argument("--trials", type=int, default=60, help="largest budget of the samplers")
     parser.add_argument("--only", default="", help="samplers whose label begins so")
     parser.add_argument("--plot", type=Path, help="PNG of the pruners at the largest budget")
     args = parser.parse_args()
@@ -175,7 +179,7 @@ def main() -> None:
     if args.what == "pruners":
         pruner_tables(recordings, args.orders, args.plot)
     else:
-        sampler_tables(recordings, args.seeds, args.only)
+        sampler_tables(recordings, args.seeds, args.trials, args.only)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -123,24 +124,18 @@ def record_point(task: Task, number: int) -> dict[str, Any]:
 
 def record_next(task: Task, number: int) -> None:
     """Record point `number` unless the file has it."""
-    recorded = read_or_begin(task)
-    if any(row["number"] == number for row in recorded["points"]):
-        return
+    lock = FileLock(f"{task.file}.lock")
+    with lock:
+        if any(row["number"] == number for row in read_or_begin(task)["points"]):
+            return
     row = record_point(task, number)
-    recorded["points"].append(row)
-    lines = ",\n".join(json.dumps(row) for row in recorded["points"])
-    head = json.dumps({**recorded, "points": "ROWS"}, indent=1)
-    task.file.write_text(head.replace('"ROWS"', f"[\n{lines}\n]") + "\n")
-    final = row["accuracy"][-1] if row["accuracy"] else None
-    print(
-        time.strftime("%H:%M:%S"),
-        task.file.stem,
-        number,
-        final,
-        row["judge"],
-        sum(row["seconds"]),
-        flush=True,
-    )
+    with lock:
+        recorded = read_or_begin(task)
+        rows = sorted([*recorded["points"], row], key=lambda row: row["number"])
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        head = json.dumps({**recorded, "points": "ROWS"}, indent=1)
+        task.file.write_text(head.replace('"ROWS"', f"[\n{lines}\n]") + "\n")
+    print(time.strftime("%H:%M:%S"), task.file.stem, number, row["accuracy"], row["judge"], flush=True)
 
 
 def main() -> None:
@@ -148,8 +143,10 @@ def main() -> None:
     parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
     parser.add_argument("--points", type=int, default=40, help="points, the two defaults included")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--train", type=int, default=110, help="images to train on")
-    parser.add_argument("--val", type=int, default=60, help="images a search would see")
+    parser.add_argument("--train", type=int, default=72, help="images to train on")
+    parser.add_argument("--val", type=int, default=48, help="images a search would see")
+    parser.add_argument("--processes", type=int, default=1, help="that record side by side")
+    parser.add_argument("--share", type=int, default=0, help="which of them this is, from 0")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves")
     args = parser.parse_args()
     set_threads(1)
@@ -160,7 +157,7 @@ def main() -> None:
         )
         for source in args.data
     ]
-    for number in range(args.points):
+    for number in range(args.share, args.points, args.processes):
         for task in tasks:
             record_next(task, number)
 

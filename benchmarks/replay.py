@@ -1,7 +1,6 @@
 """Recorded curves, and what a pruner would have done with them."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,35 +93,37 @@ def replays(recording: Recording, pruner: Pruner, n_orders: int) -> list[Replay]
 
 
 def at_trials(recording: Recording, run: Replay, n_trials: int) -> dict[str, float]:
-    """Share of epochs spent and what the best completed of the first `n_trials` lacks to the best of them."""
+    """Epochs spent in % and what the best completed of the first `n_trials` lacks to the best of them."""
     final = recording.curves[run.order, -1][:n_trials]
     kept = np.flatnonzero(run.complete[:n_trials])
     picked, best = kept[final[kept].argmax()], final.argmax()
     judge = recording.judge[run.order]
     return {
-        "share": float(run.epochs[:n_trials].sum() / (n_trials * recording.curves.shape[1])),
+        "share": 100 * float(run.epochs[:n_trials].sum() / (n_trials * recording.curves.shape[1])),
         "regret": 100 * float(final[best] - final[picked]),
-        "lost": float(final[picked] < final[best]),
+        "lost": 100 * float(final[picked] < final[best]),
         "judge": 100 * float(judge[best] - judge[picked]),
     }
 
 
 def at_epochs(recording: Recording, run: Replay, n_full: int) -> dict[str, float]:
-    """Trials that the epochs of `n_full` full ones pay for; what their best lacks to the best of all."""
+    """Trials that the epochs of `n_full` full ones pay for; what their best gains over the full ones'."""
     affordable = run.epochs.cumsum() <= n_full * recording.curves.shape[1]
-    final = recording.curves[run.order, -1]
-    kept = affordable & run.complete
-    return {"trials": float(affordable.sum()), "gap": 100 * float(final.max() - final[kept].max())}
+    kept = np.flatnonzero(affordable & run.complete)
+    final, judge = recording.curves[run.order, -1], recording.judge[run.order]
+    picked, unpruned = kept[final[kept].argmax()], final[:n_full].argmax()
+    return {
+        "trials": float(affordable.sum()),
+        "val": 100 * float(final[picked] - final[unpruned]),
+        "judge": 100 * float(judge[picked] - judge[unpruned]),
+    }
 
 
-def good_pruned(recording: Recording, runs: Sequence[Replay]) -> tuple[float, float]:
-    """Shares of good points (best quarter on all validation images) pruned: slow starters, others."""
-    pruned_of = np.zeros(len(recording.curves))
-    for run in runs:
-        pruned_of[run.order] += ~run.complete
+def good_pruned(recording: Recording, run: Replay) -> dict[str, float]:
+    """Shares in % of good points (best quarter on all validation images) pruned; nan where there are none."""
+    pruned = np.zeros(len(run.order), dtype=bool)
+    pruned[run.order] = ~run.complete
     good = recording.pooled >= np.quantile(recording.pooled, 0.75)
-    good[:2] = False  # never pruned
-    return tuple(
-        float(pruned_of[good & group].sum() / (len(runs) * max(1, (good & group).sum())))
-        for group in (recording.slow, ~recording.slow)
-    )  # type: ignore[return-value]
+    good[:2] = False  # the defaults are never pruned
+    groups = {"slow": good & recording.slow, "other": good & ~recording.slow}
+    return {name: 100 * float(pruned[g].mean()) if g.any() else np.nan for name, g in groups.items()}

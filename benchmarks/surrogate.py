@@ -51,7 +51,7 @@ def fit_surrogate(recording: Recording) -> Surrogate:
     """Extra-trees on the recorded points; the noise is that of counting right answers on `n_val` images."""
     x = np.array([features(p) for p in recording.params])
     y = recording.pooled
-    trees = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=2, random_state=0)
+    trees = ExtraTreesRegressor(n_estimators=40, min_samples_leaf=2, random_state=0)
     seen_elsewhere = cross_val_predict(trees, x, y, cv=len(y))
     trees.fit(x, y)
     rng = np.random.default_rng(0)

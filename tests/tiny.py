@@ -11,6 +11,7 @@ import torch
 from optuna.storages import BaseStorage
 
 from tlopt import spec
+from tlopt.insight import pictures
 from tlopt.point import Point, seed_for
 from tlopt.search import storage, worker
 from tlopt.search import trial as trial_module
@@ -39,18 +40,24 @@ def limits(*, transferable: bool = True) -> Limits:
     )
 
 
-def study(search: str, *, backbone: str = '"large"', trials: int = 60, more: str = "") -> Study:
-    """A study on a backbone of `limits` with these lines of [search] and further tables."""
-    return spec.loads(
+def text(search: str, *, backbone: str = '"large"', trials: int = 60, more: str = "") -> str:
+    """A study file on a backbone of `limits` with these lines of [search] and further tables."""
+    return (
         f'name = "planted"\nseed = 7\n[data]\nsource = "images"\n[model]\nbackbone = {backbone}\n'
-        f"[budget]\ntrials = {trials}\nepochs = 30\n[search]\n{search}\n{more}",
-        "planted.toml",
+        f"[budget]\ntrials = {trials}\nepochs = 30\n[search]\n{search}\n{more}"
     )
 
 
-def lighter(text: str, *, head: str = "") -> str:
+def study(search: str, *, backbone: str = '"large"', trials: int = 60, more: str = "") -> Study:
+    """`text`, decoded."""
+    return spec.loads(text(search, backbone=backbone, trials=trials, more=more), "planted.toml")
+
+
+def lighter(file_text: str, *, head: str = "") -> str:
     """The study file with a quick network, one split instead of three, and the lines `head` at its top."""
-    quick = text.replace('"resnet18"', '"mobilenet_v3_small"').replace("batch_size = 8", "batch_size = 16")
+    quick = file_text.replace('"resnet18"', '"mobilenet_v3_small"').replace(
+        "batch_size = 8", "batch_size = 16"
+    )
     return head + "\n" + quick.replace("[model]", "repeats = 1\n[model]")
 
 
@@ -63,9 +70,9 @@ class Workshop:
     store: BaseStorage
 
 
-def workshop(text: str, url: str) -> Workshop:
-    """A workshop on the CPU for the study file `text`."""
-    bench = open_bench(spec.loads(text, "tiny.toml"), torch.device("cpu"))
+def workshop(file_text: str, url: str) -> Workshop:
+    """A workshop on the CPU for the study file `file_text`."""
+    bench = open_bench(spec.loads(file_text, "tiny.toml"), torch.device("cpu"))
     return Workshop(bench=bench, limits=bench.limits, store=storage.open_storage(url))
 
 
@@ -92,14 +99,14 @@ class Place:
         return self.opened.get_trials(deepcopy=False)
 
 
-def place(text: str, shop: Workshop, runs: Path) -> Place:
-    """A place for the study file `text` in a workshop for the same images and network."""
-    decoded = spec.loads(text, "tiny.toml")
+def place(file_text: str, shop: Workshop, runs: Path) -> Place:
+    """A place for the study file `file_text` in a workshop for the same images and network."""
+    decoded = spec.loads(file_text, "tiny.toml")
     plan = search_plan(decoded, shop.limits, len(shop.bench.data.splits))
     opened = storage.create_or_open(
         shop.store,
         decoded,
-        file_text=text,
+        file_text=file_text,
         facts=dict(shop.bench.facts),
         sampler=FirstThese(plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name)),
         pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
@@ -120,28 +127,39 @@ def metrics(value: float) -> Metrics:
 
 
 def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) -> None:
-    """From here on trials build and train nothing: epochs have the values of `curve`, pictures are empty."""
+    """From here on trials train nothing: their epochs have the values of `curve`; pictures are empty."""
 
     def start_run(bench: Bench, point: Point, *, seed: int, train: object) -> Point:
         return point
 
     def fit(point: Point, images: object, train: object, val: object) -> Iterator[Epoch]:
         for index, value in enumerate(curve(point)):
-            yield Epoch(
-                index=index,
-                train_loss=0.5,
-                train_accuracy=0.75,
-                val=metrics(value),
-                confusion=np.eye(3, dtype=np.int64),
-                seconds=0.25,
-            )
+            yield epoch(index, value)
+
+    patch.setattr(trial_module, "start_run", start_run)
+    patch.setattr(trial_module, "fit", fit)
+    draw_nothing(patch)
+
+
+def epoch(index: int, value: float) -> Epoch:
+    """An epoch with a planted validation value."""
+    return Epoch(
+        index=index,
+        train_loss=0.5,
+        train_accuracy=0.75,
+        val=metrics(value),
+        confusion=np.eye(3, dtype=np.int64),
+        seconds=0.25,
+    )
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Pictures of trials are empty files from here on."""
 
     def draw(path: Path, **_: object) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         return path
 
-    patch.setattr(trial_module, "start_run", start_run)
-    patch.setattr(trial_module, "fit", fit)
-    patch.setattr(worker, "draw_learning_curves", draw)
-    patch.setattr(worker, "draw_confusion", draw)
+    patch.setattr(pictures, "draw_learning_curves", draw)
+    patch.setattr(pictures, "draw_confusion", draw)

@@ -48,15 +48,25 @@ def init(
     resolution: Annotated[int | None, typer.Option(min=8, help="Pixels a side.")] = None,
     minutes: Annotated[float | None, typer.Option(min=1, help="For search and confirmation.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the study and its file.")] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml.")] = None,
 ) -> None:
     """Look at the images and the machine, and write a commented study file."""
     from tlopt import spec
     from tlopt.errors import SpecError
-    from tlopt.insight.propose import Wishes, look_at_machine, propose
+    from tlopt.insight.machine import look_at_machine
+    from tlopt.insight.propose import Wishes, propose
 
     wishes = Wishes(
-        backbone=backbone, trials=trials, epochs=epochs, resolution=resolution, minutes=minutes, name=name
+        backbone=backbone,
+        trials=trials,
+        epochs=epochs,
+        resolution=resolution,
+        minutes=minutes,
+        name=name,
+        skip_unreadable=skip_unreadable,
     )
     if output is not None and output.exists():
         raise SpecError(f"{output} exists; remove it, or name another file with --output")
@@ -67,7 +77,7 @@ def init(
     path.write_text(proposal.text, encoding="utf-8")
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
-    out.print(f"wrote {path}; about {proposal.minutes:.0f} minutes on this machine. Next: tlopt run {path}")
+    out.print(f"wrote {path}; next: tlopt run {path}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.errors import SpecError
+from tlopt.errors import NotReady, SpecError
 from tlopt.search import records, storage
 from tlopt.search.plan import CONFIRM_SUFFIX
 from tlopt.search.worker import Folders
@@ -75,7 +76,7 @@ def open_session(target: str | Path, *, storage_url: str | None = None, runs: st
     elif path.suffix == ".toml" or "/" in str(target):
         raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
     else:
-        store = storage.open_storage(url)
+        store = _open_present(url)
         stored = storage.open_existing(store, str(target))
         study, text = storage.stored_spec(stored), str(stored.user_attrs[records.FILE])
     return Session(
@@ -94,7 +95,7 @@ class StudySummary:
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     """The studies of ours in a database, by name, without their confirmations."""
-    store = storage.open_storage(storage.find_url(storage_url))
+    store = _open_present(storage.find_url(storage_url))
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
@@ -102,3 +103,14 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
             trials = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             rows.append(StudySummary(name, len(trials), storage.stored_spec(opened).budget.trials))
     return rows
+
+
+def _open_present(url: str) -> BaseStorage:
+    """The database at `url`, which to be read has to be there: an SQLite file is not made by looking for it."""
+    parsed = sqlalchemy.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise NotReady(
+            f"there is no database {parsed.database}; tlopt run FILE makes it, --storage or TLOPT_STORAGE names"
+            " another"
+        )
+    return storage.open_storage(url)

@@ -420,6 +420,18 @@ def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatc
     assert [c.full * 1000 for c in costs.values()] == pytest.approx([10, 20, 34, 52])
 
 
+def test_a_busy_machine_is_mentioned_and_does_not_shrink_the_study(images, monkeypatch):
+    root = str(images(**FOLDERS["few"]))
+    idle = propose(root, Wishes(), CPU)
+    planted = {r: dataclasses.replace(cost((r / 32) ** 2, build=0.2), busy=4.0) for r in module.RESOLUTIONS}
+    monkeypatch.setattr(module, "measure_costs", lambda *_, **__: planted)
+
+    busy = propose(root, Wishes(), CPU)
+
+    assert busy.text == idle.text
+    assert any("4.0 times" in note for note in busy.notes)
+
+
 def test_a_real_measurement_gives_positive_seconds_and_leaves_torchs_threads():
     n_threads = torch.get_num_threads()
 

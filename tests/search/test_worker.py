@@ -34,12 +34,11 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def place(
-    tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop, request: pytest.FixtureRequest
+    tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop
 ) -> Callable[..., tiny.Place]:
     """A place for a worker; keywords as for `study_text`, and `head` for lines at the file's top."""
-    own_name = request.node.name.translate(str.maketrans("[]", "--"))
 
-    def make(*, head: str = "", name: str = own_name, **changes: Any) -> tiny.Place:
+    def make(*, head: str = "", name: str = tmp_path.name, **changes: Any) -> tiny.Place:
         return tiny.place(
             tiny.lighter(study_text(name=name, **changes), head=head), workshop, tmp_path / "runs"
         )
@@ -372,23 +371,25 @@ def test_a_stop_before_the_first_trial_takes_none(place: Callable[..., tiny.Plac
 def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
     place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    undisturbed = place(name="undisturbed", trials=1, epochs=3, head='objective = "log_loss"')
-    undisturbed.work()
-    stopped = place(name="stopped", trials=1, epochs=3, head='objective = "log_loss"')
+    tiny.draw_nothing(monkeypatch)
+    undisturbed, stopped = (
+        place(name=tmp_path.name + kind, trials=1, epochs=2, head='objective = "log_loss"')
+        for kind in ("undisturbed", "stopped")
+    )
     interrupt, real_fit = Interrupt(), trial_module.fit
 
     def stopped_fit(*arguments: Any) -> Iterator[Epoch]:
         for epoch in real_fit(*arguments):
-            if epoch.index == 2:
+            if epoch.index == 1:
                 interrupt._on_signal(signal.SIGTERM, None)
             yield epoch
 
     with monkeypatch.context() as patch:
         patch.setattr(trial_module, "fit", stopped_fit)
-        stopped.work(interrupt)
-    assert list(stopped.trials[0].intermediate_values) == [0, 1]
+        assert stopped.work(interrupt) == 0
+    assert list(stopped.trials[0].intermediate_values) == [0]
 
-    assert stopped.work() == 1
+    assert (undisturbed.work(), stopped.work()) == (1, 1)
     assert stopped.trials[0].intermediate_values == undisturbed.trials[0].intermediate_values
     assert stopped.trials[0].value == undisturbed.trials[0].value
 

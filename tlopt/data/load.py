@@ -128,7 +128,8 @@ def _refuse_or_skip(unreadable: Sequence[Unreadable], spec: DataSpec) -> tuple[s
         lines += [f"... and {more} more"] if more else []
         raise DataError(
             "\n".join([f"{len(unreadable)} images of {spec.source} cannot be decoded:", *lines])
-            + '\nrepair or remove them, or write unreadable = "skip" under [data] to leave them out'
+            + '\nrepair or remove them, or leave them out: unreadable = "skip" under [data] of a study file,'
+            + " --skip-unreadable for tlopt init"
         )
     return tuple(sorted(str(bad.origin) for bad in unreadable))
 

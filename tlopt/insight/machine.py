@@ -1,5 +1,6 @@
 """What this machine has to train on, and what training costs on it, by measurement."""
 
+import itertools
 import os
 import platform
 import time
@@ -69,12 +70,13 @@ def look_at_machine() -> Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Seconds of one worker; a CPU's worker has one thread."""
+    """Seconds of one worker; a CPU's worker has one thread, and a core of its own."""
 
     full: float  # an image of a training step with nothing frozen
     half: float  # the same with half of the blocks frozen
     frozen: float  # the same with all of them frozen: about what validation costs
     build: float  # of making a network ready to train
+    busy: float = 1.0  # wall clock over the seconds above while they were measured: what other programs took
 
     @property
     def searched(self) -> float:
@@ -92,6 +94,7 @@ class Cost:
             half=mix(self.half, other.half),
             frozen=mix(self.frozen, other.frozen),
             build=mix(self.build, other.build),
+            busy=max(self.busy, other.busy),
         )
 
 
@@ -123,12 +126,28 @@ def _measure(weights: Weights, resolution: int, *, n_classes: int, batch_size: i
     point = _point(weights.backbone, resolution, n, batch_size)
     depths = (0, n // 2, n)
     rows = [_time(replace(point, freeze_depth=f), weights, n_classes, torch.device(device)) for f in depths]
-    full, half, frozen = (seconds for seconds, _ in rows)
-    return Cost(full=full, half=half, frozen=frozen, build=min(build_seconds for _, build_seconds in rows))
+    return Cost(
+        full=rows[0].step,
+        half=rows[1].step,
+        frozen=rows[2].step,
+        build=min(row.build for row in rows),
+        busy=sum(row.wall for row in rows) / sum(row.worked for row in rows),
+    )
 
 
-def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) -> tuple[float, float]:
-    """Seconds an image of the training loop itself, and seconds until it can start."""
+@dataclass(frozen=True, kw_only=True)
+class _Timed:
+    """Seconds: an image of the fastest epoch, of the start; and of all timed epochs by both clocks."""
+
+    step: float
+    build: float
+    wall: float
+    worked: float
+
+
+def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) -> _Timed:
+    """The training loop itself, timed on a CPU by the work it does: another program's load passes."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     n_images = point.batch_size * _STEPS[device.type]
     size = round(point.resolution * 8 / 7)
     images = Images(
@@ -138,7 +157,7 @@ def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) 
         std=weights.std,
         flip=True,
     )
-    start = time.perf_counter()
+    start = clock()
     run = prepare(
         build(point, n_classes=n_classes, weights=weights, seed=0),
         point,
@@ -148,10 +167,16 @@ def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) 
         device=device,
         n_classes=n_classes,
     )
-    build_seconds = time.perf_counter() - start
-    epochs = list(fit(run, images, np.arange(n_images), None))
-    # the first one also warms up
-    return min(epoch.seconds for epoch in epochs[1:]) / n_images, build_seconds
+    ready = clock()
+    ends = [(clock(), time.perf_counter()) for _ in fit(run, images, np.arange(n_images), None)]
+    # the first epoch also warms up
+    worked = [after - before for (before, _), (after, _) in itertools.pairwise(ends)]
+    return _Timed(
+        step=min(worked) / n_images,
+        build=ready - start,
+        wall=ends[-1][1] - ends[0][1],
+        worked=sum(worked),
+    )
 
 
 def _point(backbone: str, resolution: int, n: int, batch_size: int) -> Point:

@@ -30,6 +30,7 @@ class Look:
     own_val: bool  # the source has a validation split
     side: int  # pixels, median of the shorter sides
     grey: bool
+    skipped: tuple[str, ...]  # files left out because they cannot be decoded
     notices: tuple[str, ...]
 
     @property
@@ -48,13 +49,14 @@ class Look:
         return all(len(name) == 1 and name.isalnum() for name in self.class_names)
 
 
-def look(source: str, *, seed: int, progress: bool) -> Look:
+def look(source: str, *, seed: int, skip_unreadable: bool, progress: bool) -> Look:
     """What there is in `source`, split as a study with `seed` splits it.
 
     Raises:
         DataError, MissingExtra: the images cannot be used as they are; the message says what to do.
     """
-    data = load(DataSpec(source=source), seed=seed, progress=progress)
+    spec = DataSpec(source=source, unreadable="skip" if skip_unreadable else "error")
+    data = load(spec, seed=seed, progress=progress)
     sizes = Counter(data.labels.tolist())
     split = data.splits[0]
     side, grey = _open_some(data)
@@ -67,6 +69,7 @@ def look(source: str, *, seed: int, progress: bool) -> Look:
         own_val=any(image.split == "val" for image in data.images),
         side=side,
         grey=grey,
+        skipped=data.skipped,
         notices=data.notices,
     )
 

@@ -23,6 +23,7 @@ RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
 _ENLARGED = (
     3  # times an image's own side up to which larger inputs still helped (28-pixel clothing: 96, not 128)
 )
+_BUSY = 1.5  # wall clock over work from which a person is told
 _FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
 _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weights are at hand
 
@@ -37,6 +38,7 @@ class Wishes:
     resolution: int | None = None
     minutes: float | None = None  # of the whole study
     name: str | None = None
+    skip_unreadable: bool = False  # leave out images that cannot be decoded, instead of refusing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +64,10 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
         SpecError: a wish is not possible; says what is.
         MissingExtra: the source or the wished backbone needs an optional package.
     """
-    seen = look(source, seed=0, progress=progress)
+    seen = look(source, seed=0, skip_unreadable=wishes.skip_unreadable, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
-    batch_size = study_text.batch_size(seen)
     resolutions = _resolutions(weights, seen, wishes, machine)
-    terms = Terms(
-        costs=measure_costs(
-            weights,
-            resolutions,
-            n_classes=len(seen.class_names),
-            batch_size=batch_size,
-            device=machine.device,
-        ),
-        counts=seen.counts,
-        n_workers=machine.n_workers,
-        n_classes=len(seen.class_names),
-        minutes_max=_minutes_max(wishes, machine),
-    )
+    terms = _terms(weights, resolutions, seen, wishes, machine)
     size = choose_size(resolutions, seen.repeats, terms, trials=wishes.trials, epochs=wishes.epochs)
     minutes = sizing.minutes(size, terms)
     estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
@@ -94,7 +83,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             look=seen,
             size=size,
             n_train=terms.used(size).train,
-            batch_size=batch_size,
+            batch_size=study_text.batch_size(seen),
             estimate=estimate,
         )
     )
@@ -120,6 +109,23 @@ def study_name(source: str, backbone: str) -> str:
 def _plain(text: str) -> str:
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_text).strip("._-")
+
+
+def _terms(weights: Weights, resolutions: list[int], seen: Look, wishes: Wishes, machine: Machine) -> Terms:
+    costs = measure_costs(
+        weights,
+        resolutions,
+        n_classes=len(seen.class_names),
+        batch_size=study_text.batch_size(seen),
+        device=machine.device,
+    )
+    return Terms(
+        costs=costs,
+        counts=seen.counts,
+        n_workers=machine.n_workers,
+        n_classes=len(seen.class_names),
+        minutes_max=_minutes_max(wishes, machine),
+    )
 
 
 def _minutes_max(wishes: Wishes, machine: Machine) -> float:
@@ -181,10 +187,11 @@ def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine)
 def _estimate(minutes: float, machine: Machine, cost: Cost, size: Size) -> str:
     gpus = f"{machine.n_devices} x {machine.device_name}"
     here = _some(machine.n_cores, "core") if machine.on_cpu else gpus
-    rate = f"{cost.full * 1000:.2g} ms an image at {size.resolution} pixels"
-    return (
-        f"{_duration(minutes)} on this machine: {here}, {_some(machine.n_workers, 'worker')}, measured {rate}"
-    )
+    ms = float(f"{cost.full * 1000:.2g}")
+    rate = f"{ms:g} ms an image at {size.resolution} pixels"
+    workers = _some(machine.n_workers, "worker")
+    free = "this machine if nothing else runs"
+    return f"{_duration(minutes)} on {free}: {here}, {workers}, measured {rate}"
 
 
 def _some(n: int, thing: str) -> str:
@@ -235,6 +242,12 @@ def _size_notes(
         yield (
             f"With {seen.n_seen} images one split is noise, but {seen.repeats} splits do not fit into"
             f" {limit}: repeats = 1; trust the confirmation, not single trials."
+        )
+    busy = terms.costs[size.resolution].busy
+    if busy > _BUSY:
+        yield (
+            f"The machine is busy with other programs: training took {busy:.1f} times as long as it needs by"
+            f" itself, and so would the study, {_duration(busy * sizing.minutes(size, terms))}."
         )
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."

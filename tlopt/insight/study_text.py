@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from dataclasses import dataclass
 
 from tlopt.insight.pixels import Look
@@ -66,7 +67,7 @@ def _head(c: Choices) -> list[str]:
         objective = _line("objective", "accuracy", "or balanced_accuracy, macro_f1, log_loss; on validation")
     return [
         "# Next: tlopt check FILE, then tlopt run FILE.",
-        f"# Expected: {c.estimate}.",
+        *textwrap.wrap(f"Expected: {c.estimate}.", 100, initial_indent="# ", subsequent_indent="# "),
         "",
         _line("name", c.name, "of the study, in the database too"),
         _line("seed", 0, "of everything random"),
@@ -85,6 +86,8 @@ def _data(c: Choices) -> list[str]:
         lines.append(_line("repeats", c.size.repeats, "splits a trial trains on; each costs a training"))
     if c.size.images_max:
         lines.append(_line("images_max", c.size.images_max, "of all; 0 takes every image and more time"))
+    if c.look.skipped:
+        lines.append(_line("unreadable", "skip", f"leaves out {len(c.look.skipped)} files; or error"))
     mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
     return [*lines, _line("flip", not c.look.are_signs, f"mirror half of the images; {mirror}")]
 

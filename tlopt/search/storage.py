@@ -136,7 +136,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
     except KeyError:
         names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none yet"
         raise NotReady(
-            f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt work FILE"
+            f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
         ) from None
     if records.DIGEST not in opened.user_attrs:
         raise _not_ours(name)

@@ -13,7 +13,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import TloptError
-from tlopt.insight.pictures import draw_confusion, draw_learning_curves
 from tlopt.search import records
 from tlopt.search.interrupt import Interrupt, Interrupted
 from tlopt.search.log import TrialLog
@@ -174,6 +173,9 @@ def _show(
     """Pictures for the dashboard: of trials that were asked for by name and of those that lead."""
     if result.outcome != "complete" or not (task.label or _leads(result, optuna_study)):
         return
+    # matplotlib takes its time to load, which commands that draw nothing need not wait for
+    from tlopt.insight.pictures import draw_confusion, draw_learning_curves
+
     folder = folders.pictures / f"{trial.number:04d}"
     title = f"{optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
     rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]

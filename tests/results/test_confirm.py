@@ -1,0 +1,360 @@
+"""Which points are confirmed, what their runs add up to, and that the test is read for few and counted."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+from optuna.trial import TrialState
+
+from tlopt.errors import NotReady, StudyChanged
+from tlopt.point import Point
+from tlopt.results.confirm import (
+    find_candidates,
+    open_confirmation,
+    read_verdict,
+    record_test,
+    stored_candidates,
+    wants_test,
+)
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL
+from tlopt.search import records
+from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_plan, confirm_seed
+from tlopt.search.sampler import FirstThese
+from tlopt.search.space import defaults
+from tlopt.search.storage import create_or_open, open_storage
+from tlopt.spec import Study
+
+SEARCH = "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }"
+CONFIRM = "[confirm]\npoints = 2\nseeds = 3"
+STUDY = tiny.study(SEARCH, more=CONFIRM)
+TEXT = tiny.text(SEARCH, more=CONFIRM)
+LIMITS = tiny.limits()
+FACTS: dict[str, str | int] = {"data": "0a1b"}
+PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, LIMITS))
+
+
+def at(lr: float) -> Point:
+    return replace(PLAIN_POINT, lr=lr)
+
+
+def add_trial(
+    to: optuna.Study,
+    value: float | None,
+    point: Point,
+    *,
+    state: TrialState = TrialState.COMPLETE,
+    log_loss: float = 0.5,
+    params: dict[str, int] | None = None,
+    outcome: str = "",
+    metrics: dict[str, float] | None = None,
+) -> None:
+    """A finished trial as a worker leaves it."""
+    whole = optuna.distributions.IntDistribution(-2, 10_000_000)
+    result = {
+        "outcome": outcome or state.name.lower(),
+        "metrics": metrics or {"accuracy": value, "log_loss": log_loss},
+    }
+    to.add_trial(
+        optuna.create_trial(
+            state=state,
+            value=value,
+            params=params or {},
+            distributions=dict.fromkeys(params or {}, whole),
+            user_attrs={records.POINT: point.as_dict(), records.RESULT: result},
+        )
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> optuna.storages.BaseStorage:
+    return open_storage(f"sqlite:///{tmp_path}/tlopt.db")
+
+
+@pytest.fixture
+def searched(store: optuna.storages.BaseStorage) -> optuna.Study:
+    return create_or_open(store, STUDY, file_text=TEXT, facts=FACTS)
+
+
+def found(searched: optuna.Study, study: Study = STUDY) -> list[tuple[int, str]]:
+    return [(c.number, c.label) for c in find_candidates(study, searched, LIMITS)]
+
+
+# Candidates
+
+
+def test_the_defaults_and_the_best_points_are_confirmed(searched: optuna.Study) -> None:
+    for value, lr in ((0.25, 0.2), (0.75, 0.3), (0.5, 0.4)):
+        add_trial(searched, value, at(lr))
+
+    candidates = find_candidates(STUDY, searched, LIMITS)
+
+    assert [(c.number, c.label) for c in candidates] == [
+        (PROBE, PROBE_LABEL),
+        (PLAIN, PLAIN_LABEL),
+        (1, "trial 1"),
+        (2, "trial 2"),
+    ]
+    assert [c.point for c in candidates] == [PROBE_POINT, PLAIN_POINT, at(0.3), at(0.4)]
+
+
+def test_the_lowest_log_loss_is_the_best() -> None:
+    minimising = STUDY.model_copy(update={"objective": "log_loss"})
+    searched = optuna.create_study(direction="minimize")
+    for value, lr in ((0.25, 0.2), (0.75, 0.3), (0.5, 0.4)):
+        add_trial(searched, value, at(lr))
+
+    assert [number for number, _ in found(searched, minimising)[2:]] == [0, 2]
+
+
+def test_among_equal_values_the_lower_log_loss_comes_first(searched: optuna.Study) -> None:
+    for log_loss, lr in ((0.5, 0.2), (0.125, 0.3), (0.25, 0.4)):
+        add_trial(searched, 0.75, at(lr), log_loss=log_loss)
+
+    assert [number for number, _ in found(searched)[2:]] == [1, 2]
+
+
+def test_a_point_is_confirmed_once(searched: optuna.Study) -> None:
+    for point in (PLAIN_POINT, at(0.3), at(0.3), PROBE_POINT, at(0.4)):
+        add_trial(searched, 0.75, point)
+
+    assert [number for number, _ in found(searched)] == [PROBE, PLAIN, 1, 4]
+
+
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
+def test_only_complete_trials_are_confirmed(searched: optuna.Study, state: TrialState) -> None:
+    add_trial(searched, 0.25, at(0.3))
+    add_trial(searched, 0.75 if state == TrialState.PRUNED else None, at(0.4), state=state)
+
+    assert [number for number, _ in found(searched)] == [PROBE, PLAIN, 0]
+
+
+def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.Study) -> None:
+    add_trial(searched, 0.75, at(0.4), state=TrialState.PRUNED)
+
+    with pytest.raises(NotReady, match=r"planted has no complete trial .* tlopt run"):
+        find_candidates(STUDY, searched, LIMITS)
+
+
+# The study of the confirmation
+
+
+def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes: Any) -> optuna.Study:
+    study = STUDY.model_copy(update=changes)
+    return open_confirmation(store, study, file_text=TEXT, facts=FACTS, candidates=candidates)
+
+
+BEST = Candidate(12, "trial 12", at(0.3))
+SECOND = Candidate(5, "trial 5", at(0.4))
+PROBED = Candidate(PROBE, PROBE_LABEL, PROBE_POINT)
+PLAINED = Candidate(PLAIN, PLAIN_LABEL, PLAIN_POINT)
+
+
+def test_a_confirmation_is_a_plain_study_beside_the_search(store: optuna.storages.BaseStorage) -> None:
+    confirmation = opened(store, PROBED, PLAINED, BEST)
+
+    assert confirmation.study_name == "planted.confirm"
+    assert stored_candidates(confirmation) == (PROBED, PLAINED, BEST)
+
+
+def test_new_candidates_join_those_that_are_there(store: optuna.storages.BaseStorage) -> None:
+    opened(store, PROBED, BEST)
+
+    again = opened(store, PROBED, SECOND)
+
+    assert stored_candidates(again) == (PROBED, BEST, SECOND)
+
+
+def test_a_worker_that_joins_changes_no_candidates(store: optuna.storages.BaseStorage) -> None:
+    opened(store, PROBED, BEST)
+
+    assert stored_candidates(opened(store)) == (PROBED, BEST)
+
+
+def test_a_confirmation_without_candidates_was_not_begun(store: optuna.storages.BaseStorage) -> None:
+    with pytest.raises(NotReady, match="tlopt confirm"):
+        stored_candidates(opened(store))
+
+
+def test_a_confirmation_of_another_meaning_is_refused(store: optuna.storages.BaseStorage) -> None:
+    opened(store, BEST)
+
+    with pytest.raises(StudyChanged, match="objective"):
+        opened(store, BEST, objective="macro_f1")
+
+
+def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
+    store: optuna.storages.BaseStorage,
+) -> None:
+    def drawn(*candidates: Candidate) -> list[tuple[int, int]]:
+        plan = confirm_plan(STUDY, candidates, 1, lambda number, replicate: Path("none"))
+        confirmation = opened(store, *candidates)
+        confirmation.sampler = FirstThese(plan.first, STUDY.sampler, seed=1)
+        while len(confirmation.trials) < plan.trials:
+            trial = confirmation.ask()
+            plan.task_of(trial)
+            confirmation.tell(trial, 0.5)
+        return [(t.params["candidate"], t.params["replicate"]) for t in confirmation.trials]
+
+    first = drawn(PROBED, BEST)
+    after = drawn(PROBED, BEST, SECOND)
+
+    assert first == [(n, r) for r in range(3) for n in (PROBE, 12)]
+    assert after == [*first, (5, 0), (5, 1), (5, 2)]
+
+
+# Its verdict
+
+
+@pytest.fixture
+def confirmation(store: optuna.storages.BaseStorage) -> optuna.Study:
+    return opened(store, PROBED, PLAINED, BEST, SECOND)
+
+
+@pytest.fixture
+def ran(confirmation: optuna.Study) -> Callable[..., None]:
+    """Adds runs of a candidate, one for each value."""
+
+    def add(of: Candidate, *values: float, first: int = 0, **changes: Any) -> None:
+        for replicate, value in enumerate(values, first):
+            params = {"candidate": of.number, "replicate": replicate}
+            add_trial(confirmation, value, of.point, params=params, log_loss=1 - value, **changes)
+
+    return add
+
+
+def test_a_verdict_has_every_run_of_every_candidate(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    ran(PLAINED, 0.5, 0.5, 0.5)
+    ran(BEST, 0.5, 0.75, 1.0)
+    ran(SECOND, 0.75, 0.75, 0.875)
+    ran(PROBED, 0.25, 0.25, 0.25)
+
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert verdict.finished
+    assert (verdict.n_finished, verdict.n_expected) == (12, 12)
+    assert [row.label for row in verdict.rows] == ["trial 5", "trial 12", PLAIN_LABEL, PROBE_LABEL]
+    assert [row["accuracy"] for row in verdict.rows[1].val] == [0.5, 0.75, 1.0]
+    assert verdict.rows[1].point == BEST.point
+    assert verdict.rows[1].seeds == tuple(confirm_seed(STUDY, r) for r in range(3))
+
+
+def test_runs_stand_in_the_order_of_their_seeds(confirmation: optuna.Study, ran: Callable[..., None]) -> None:
+    for replicate in (2, 0, 1):
+        ran(BEST, replicate / 4, first=replicate)
+
+    best = read_verdict(STUDY, confirmation).row("trial 12")
+
+    assert best is not None
+    assert [row["accuracy"] for row in best.val] == [0.0, 0.25, 0.5]
+
+
+def test_a_confirmation_with_runs_to_go_is_not_finished(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    ran(BEST, 0.5, 0.75)
+    add_trial(confirmation, None, at(0.4), state=TrialState.FAIL, params={"candidate": 5, "replicate": 0})
+
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert not verdict.finished
+    assert (verdict.n_finished, verdict.n_expected) == (2, 12)
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "out_of_memory"])
+def test_a_candidate_with_one_run_without_a_value_is_never_chosen(
+    outcome: str, confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    ran(PROBED, 0.25, 0.25, 0.25)
+    ran(BEST, 1.0, 1.0)
+    ran(BEST, 0.0, first=2, state=TrialState.PRUNED, outcome=outcome)
+
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert verdict.chosen.label == PROBE_LABEL
+    best = verdict.row("trial 12")
+    assert best is not None
+    assert best.val == ()
+
+
+def test_more_seeds_than_before_leave_a_confirmation_unfinished(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    for candidate in (PROBED, PLAINED, BEST, SECOND):
+        ran(candidate, 0.5, 0.5, 0.5)
+    more = tiny.study(SEARCH, more="[confirm]\npoints = 2\nseeds = 5")
+
+    verdict = read_verdict(more, confirmation)
+
+    assert (verdict.finished, verdict.n_expected) == (False, 20)
+
+
+# The test
+
+
+def test_the_test_is_wanted_for_the_chosen_one_and_the_defaults(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.5), (SECOND, 0.75), (BEST, 1.0)):
+        ran(candidate, value, value, value)
+
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert [row.label for row in wants_test(verdict)] == ["trial 12", PROBE_LABEL, PLAIN_LABEL]
+
+
+def test_a_chosen_default_is_wanted_once(confirmation: optuna.Study, ran: Callable[..., None]) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 1.0), (SECOND, 0.75), (BEST, 0.5)):
+        ran(candidate, value, value, value)
+
+    assert [row.number for row in wants_test(read_verdict(STUDY, confirmation))] == [PLAIN, PROBE]
+
+
+def test_nothing_is_wanted_for_a_default_without_a_value(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    ran(BEST, 0.5, 0.5, 0.5)
+    ran(PROBED, 0.5, 0.5, 0.5, state=TrialState.PRUNED, outcome="diverged")
+
+    assert [row.label for row in wants_test(read_verdict(STUDY, confirmation))] == ["trial 12"]
+
+
+def test_what_the_test_said_is_kept_and_counted(confirmation: optuna.Study, ran: Callable[..., None]) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.5), (BEST, 1.0), (SECOND, 0.75)):
+        ran(candidate, value, value, value)
+    said = [{"accuracy": 0.5, "log_loss": 0.25}] * 3
+
+    record_test(confirmation, {12: said, PROBE: said, PLAIN: said})
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert verdict.chosen.test == tuple(said)
+    assert verdict.test_readings == 1
+    assert wants_test(verdict) == ()
+
+
+def test_another_choice_later_reads_the_test_again_and_says_so(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.5), (BEST, 0.75)):
+        ran(candidate, value, value, value)
+    said = [{"accuracy": 0.5, "log_loss": 0.25}] * 3
+    record_test(confirmation, {12: said, PROBE: said, PLAIN: said})
+
+    ran(SECOND, 1.0, 1.0, 1.0)
+    (wanted,) = wants_test(read_verdict(STUDY, confirmation))
+    record_test(confirmation, {wanted.number: said})
+
+    verdict = read_verdict(STUDY, confirmation)
+    assert (wanted.label, verdict.test_readings) == ("trial 5", 2)
+    assert all(row.test == tuple(said) for row in verdict.rows)
+
+
+def test_trials_that_have_drawn_nothing_yet_are_no_runs(confirmation: optuna.Study) -> None:
+    confirmation.ask()
+
+    assert read_verdict(STUDY, confirmation).n_finished == 0

@@ -1,0 +1,124 @@
+"""The test split is read with the confirmation's own networks, trained again to the last bit where lost."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from finished import make_row
+
+from tlopt.data.load import test_split as held_out_images
+from tlopt.results.held_out import read_test, train_on_all, trained
+from tlopt.search.bench import images_for
+from tlopt.search.interrupt import Interrupt
+from tlopt.search.log import TrialLog
+from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
+from tlopt.search.space import defaults
+from tlopt.search.trial import run_trial
+from tlopt.training.fit import predict_logits
+from tlopt.training.history import history_file
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Callable[[int, int], Path]:
+    return lambda number, replicate: tmp_path / f"{number}-{replicate}.safetensors"
+
+
+@pytest.fixture
+def candidate(workshop: tiny.Workshop) -> Candidate:
+    point = defaults(workshop.bench.study, workshop.limits)[1].point
+    return Candidate(12, "trial 12", replace(point, epochs=1, mixup=0.2, head_layers=1, head_dropout=0.5))
+
+
+@pytest.fixture
+def confirmed(
+    workshop: tiny.Workshop, candidate: Candidate, weights_file: Callable[[int, int], Path], tmp_path: Path
+) -> None:
+    """One run of the confirmation, of replicate 1, with its weights on this machine."""
+    import optuna
+
+    plan = confirm_plan(workshop.bench.study, [candidate], 1, weights_file)
+    study = optuna.create_study()
+    study.enqueue_trial({"candidate": 12, "replicate": 1})
+    trial = study.ask()
+    log = TrialLog(tmp_path / "log.jsonl")
+    run_trial(trial, plan.task_of(trial), workshop.bench, log=log, interrupt=Interrupt())
+
+
+def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:
+    study, bench = workshop.bench.study, workshop.bench
+    run = trained(bench, candidate.point, confirm_seed(study, 1), 1, file)
+    return predict_logits(run, images_for(bench, candidate.point), np.arange(len(bench.data.labels)))
+
+
+@pytest.mark.usefixtures("confirmed")
+def test_a_network_whose_weights_are_lost_is_trained_again_to_the_same_bits(
+    workshop: tiny.Workshop, candidate: Candidate, weights_file: Callable[[int, int], Path]
+) -> None:
+    kept, lost = weights_file(12, 1), weights_file(99, 1)
+
+    from_file, again = logits(workshop, candidate, kept), logits(workshop, candidate, lost)
+
+    assert np.array_equal(from_file, again)
+    assert lost.exists()
+    assert history_file(lost).read_text() == history_file(kept).read_text()
+
+
+@pytest.mark.usefixtures("confirmed")
+def test_a_network_whose_weights_are_here_is_not_trained_again(
+    workshop: tiny.Workshop,
+    candidate: Candidate,
+    weights_file: Callable[[int, int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tlopt.results.held_out.fit", None)
+
+    assert logits(workshop, candidate, weights_file(12, 1)).shape[1] == 3
+
+
+def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
+    workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, held_out = [], held_out_images(workshop.bench.study.data, seed=workshop.bench.study.seed)
+
+    def all_wrong(run: object, images: object, indices: np.ndarray) -> np.ndarray:
+        right = np.eye(3, dtype=np.float32)[held_out.labels]
+        return right if run == ("seed 0", Path("12/0")) else -right
+
+    def remember(bench: object, point: object, seed: int, replicate: int, file: Path) -> object:
+        asked.append((point == candidate.point, seed, replicate))
+        return (f"seed {replicate}", file)
+
+    monkeypatch.setattr("tlopt.results.held_out.trained", remember)
+    monkeypatch.setattr("tlopt.results.held_out.predict_logits", all_wrong)
+    row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
+
+    said = read_test(workshop.bench, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
+
+    assert asked == [(True, row.seeds[0], 0), (True, row.seeds[1], 1)]
+    assert [metrics["accuracy"] for metrics in said[12]] == [1.0, 0.0]
+
+
+def test_no_image_of_the_search_is_held_out(workshop: tiny.Workshop) -> None:
+    held_out = held_out_images(workshop.bench.study.data, seed=workshop.bench.study.seed)
+
+    seen = {image.digest for image in workshop.bench.data.images}
+    assert len(held_out.images) == workshop.bench.data.n_test > 0
+    assert seen.isdisjoint(image.digest for image in held_out.images)
+
+
+def test_the_final_training_sees_training_and_validation_images(
+    workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr("tlopt.results.held_out.fit", lambda *arguments: given.append(arguments[2:]))
+
+    run, _ = train_on_all(workshop.bench, candidate.point)
+
+    ((train, val),) = given
+    assert train.tolist() == list(range(len(workshop.bench.data.labels)))
+    assert val is None
+    assert isinstance(run.network, torch.nn.Module)

@@ -1,0 +1,149 @@
+"""What the trials of a search and of a confirmation are to do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import tiny
+from optuna.trial import FixedTrial
+
+from tlopt.search.plan import PLAIN, PROBE, Candidate, Plan, confirm_plan, confirm_seed, search_plan
+from tlopt.search.space import defaults
+from tlopt.search.task import Task
+
+STUDY = tiny.study(
+    "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"
+)
+LIMITS = tiny.limits()
+PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, LIMITS))
+CANDIDATES = (
+    Candidate(PROBE, "linear probe", PROBE_POINT),
+    Candidate(PLAIN, "plain fine-tuning", PLAIN_POINT),
+    Candidate(12, "trial 12", replace(PLAIN_POINT, lr=0.5)),
+)
+
+
+def weights_file(number: int, replicate: int) -> Path:
+    return Path(f"{number}/{replicate}")
+
+
+def tasks(plan: Plan, params: list[dict[str, object]]) -> list[Task]:
+    """One task for each set of parameters, numbered from 0."""
+    of = optuna.create_study()
+    for row in params:
+        of.enqueue_trial(row)
+    return [plan.task_of(of.ask()) for _ in params]
+
+
+def search_tasks(lrs: list[float], n_splits: int = 1) -> list[Task]:
+    return tasks(search_plan(STUDY, LIMITS, n_splits), [{"freeze_depth": 3, "lr": lr} for lr in lrs])
+
+
+# The search
+
+
+def test_the_search_has_the_budget_of_its_file() -> None:
+    plan = search_plan(tiny.study("", trials=9), LIMITS, 1)
+
+    assert (plan.trials, plan.hours) == (9, 0.0)
+
+
+def test_the_search_begins_with_the_defaults_that_its_space_has() -> None:
+    both = search_plan(STUDY, LIMITS, 1).first
+    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).first
+
+    assert list(both) == [{"freeze_depth": 17, "lr": 0.01}, {"freeze_depth": 0, "lr": 0.00125}]
+    assert list(plain_only) == [{"lr": 0.00125}]
+
+
+@pytest.mark.parametrize(
+    ("params", "label"),
+    [
+        ({"freeze_depth": 17, "lr": 0.01}, "linear probe"),
+        ({"freeze_depth": 0, "lr": 0.00125}, "plain fine-tuning"),
+        ({"freeze_depth": 0, "lr": 0.01}, ""),
+    ],
+)
+def test_a_default_is_known_by_its_parameters_and_not_prunable(params: dict[str, object], label: str) -> None:
+    (task,) = tasks(search_plan(STUDY, LIMITS, 1), [params])
+
+    assert (task.label, task.prunable) == (label, not label)
+
+
+def test_a_trial_trains_once_on_every_split_with_seeds_of_its_own() -> None:
+    (task,) = search_tasks([0.5], n_splits=3)
+
+    assert task.splits == (0, 1, 2)
+    assert len(set(task.seeds)) == 3
+
+
+def test_trials_have_different_seeds_and_the_same_ones_in_every_worker() -> None:
+    once, again = search_tasks([0.5, 0.5]), search_tasks([0.5, 0.5])
+
+    assert once[0].seeds != once[1].seeds
+    assert [task.seeds for task in once] == [task.seeds for task in again]
+
+
+def test_no_trial_of_a_search_keeps_its_weights() -> None:
+    assert search_tasks([0.5])[0].weights_file is None
+
+
+# The confirmation
+
+
+def confirmation(n_splits: int = 1) -> Plan:
+    return confirm_plan(STUDY, CANDIDATES, n_splits, weights_file)
+
+
+def test_every_candidate_is_run_once_with_every_seed() -> None:
+    plan = confirmation()
+
+    assert plan.trials == len(plan.first) == 3 * 4
+    assert {(row["candidate"], row["replicate"]) for row in plan.first} == {
+        (number, replicate) for number in (PROBE, PLAIN, 12) for replicate in range(4)
+    }
+
+
+def test_a_run_of_a_confirmation_trains_its_candidates_point_and_is_never_pruned() -> None:
+    (task,) = tasks(confirmation(), [{"candidate": 12, "replicate": 2}])
+
+    assert task == Task(
+        point=CANDIDATES[2].point,
+        seeds=(confirm_seed(STUDY, 2),),
+        splits=(0,),
+        label="trial 12",
+        prunable=False,
+        weights_file=Path("12/2"),
+    )
+
+
+def test_candidates_share_their_seeds() -> None:
+    first = [dict(row) for row in confirmation().first]
+    of = {
+        (row["candidate"], row["replicate"]): t.seeds
+        for row, t in zip(first, tasks(confirmation(), first), strict=True)
+    }
+
+    assert all(of[PROBE, r] == of[PLAIN, r] == of[12, r] for r in range(4))
+    assert len({of[PROBE, r] for r in range(4)}) == 4
+
+
+def test_replicates_go_round_the_splits() -> None:
+    ran = tasks(confirmation(n_splits=3), [{"candidate": 12, "replicate": r} for r in range(4)])
+
+    assert [task.splits for task in ran] == [(0,), (1,), (2,), (0,)]
+
+
+def test_no_seed_of_the_search_is_one_of_the_confirmation() -> None:
+    searched = {seed for task in search_tasks([0.5] * 8, n_splits=3) for seed in task.seeds}
+
+    assert searched.isdisjoint(confirm_seed(STUDY, replicate) for replicate in range(50))
+
+
+def test_a_fixed_trial_is_a_task_too() -> None:
+    plan = search_plan(STUDY, LIMITS, 1)
+
+    task = plan.task_of(FixedTrial({"freeze_depth": 3, "lr": 0.5}, number=5))  # type: ignore[arg-type]
+
+    assert task.point.freeze_depth == 3

@@ -1,0 +1,249 @@
+"""The bridge: each epoch is reported once, the pruner is asked, several splits count as one trial."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from tlopt.errors import Diverged, TrialError
+from tlopt.point import Point
+from tlopt.search import trial as trial_module
+from tlopt.search.bench import start_run
+from tlopt.search.interrupt import Interrupt
+from tlopt.search.log import TrialLog
+from tlopt.search.space import defaults
+from tlopt.search.task import Task
+from tlopt.search.trial import Result, run_trial
+from tlopt.training.fit import Epoch
+from tlopt.training.history import History, history_file
+
+
+class Always(optuna.pruners.BasePruner):
+    """Prunes whenever it is asked, and counts that."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        self.asked += 1
+        return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def task(workshop: tiny.Workshop) -> Task:
+    """Plain fine-tuning for two epochs on the only split, prunable."""
+    point = defaults(workshop.bench.study, workshop.limits)[1].point
+    return Task(point=point, seeds=(3,), splits=(0,), label="", prunable=True)
+
+
+@pytest.fixture
+def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
+    def run_task(task: Task, trial: optuna.Trial | None = None, objective: str = "accuracy") -> Result:
+        study = workshop.bench.study.model_copy(update={"objective": objective})
+        bench = replace(workshop.bench, study=study)
+        asked = trial or optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
+        return run_trial(asked, task, bench, log=TrialLog(tmp_path / "log.jsonl"), interrupt=Interrupt())
+
+    return run_task
+
+
+def test_each_epoch_is_reported_from_step_zero(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
+    study = optuna.create_study()
+
+    run(task, study.ask())
+
+    assert study.trials[0].intermediate_values == {0: 0.25, 1: 0.75}
+
+
+@pytest.mark.parametrize(("objective", "value"), [("accuracy", 0.75), ("macro_f1", 0.75), ("log_loss", 0.25)])
+def test_the_objective_is_what_is_reported(
+    objective: str,
+    value: float,
+    task: Task,
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
+    study = optuna.create_study()
+
+    result = run(task, study.ask(), objective)
+
+    assert (result.value, study.trials[0].intermediate_values[1]) == (value, value)
+
+
+def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
+    study = optuna.create_study(pruner=Always())
+
+    result = run(task, study.ask())
+
+    assert (result.outcome, result.value, result.cause) == ("pruned", None, "pruned after epoch 0")
+    assert (result.best_value, len(result.epochs)) == (0.25, 1)
+
+
+def test_a_trial_is_not_pruned_after_its_last_epoch(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.25])
+    pruner = Always()
+
+    result = run(replace(task, point=replace(task.point, epochs=1)), optuna.create_study(pruner=pruner).ask())
+
+    assert (result.outcome, pruner.asked) == ("complete", 0)
+
+
+def test_the_pruner_is_not_asked_about_a_trial_that_is_not_prunable(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
+    pruner = Always()
+
+    result = run(replace(task, prunable=False), optuna.create_study(pruner=pruner).ask())
+
+    assert (result.outcome, pruner.asked) == ("complete", 0)
+
+
+def test_epochs_that_were_reported_before_are_trained_and_not_reported_again(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna warns at a second report, and warnings are errors here."""
+    tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.report(0.25, 0)
+
+    result = run(task, trial)
+
+    assert len(result.epochs) == 2
+    assert study.trials[0].intermediate_values == {0: 0.25, 1: 0.75}
+
+
+# Several splits
+
+
+def test_a_trial_on_several_splits_has_the_mean_of_its_runs(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = iter([[0.25, 0.5], [0.75, 1.0]])
+    tiny.plant(monkeypatch, lambda point: next(curves))
+
+    result = run(replace(task, seeds=(3, 4), splits=(0, 0)))
+
+    assert [epoch.val for epoch in result.epochs] == [tiny.metrics(0.5), tiny.metrics(0.75)]
+    assert result.epochs[0].seconds == 0.5
+    assert result.epochs[0].confusion is not None
+    assert result.epochs[0].confusion.tolist() == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
+
+
+def test_each_run_trains_with_its_seed_on_its_split(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
+) -> None:
+    seen = []
+    split = workshop.bench.data.splits[0]
+
+    def fit(seed: int, images: object, train: object, val: object) -> Iterator[Epoch]:
+        seen.append((seed, train is split.train, val is split.val))
+        yield tiny.epoch(0, 0.5)
+
+    def start(bench: object, point: Point, *, seed: int, train: object) -> int:
+        return seed
+
+    monkeypatch.setattr(trial_module, "fit", fit)
+    monkeypatch.setattr(trial_module, "start_run", start)
+
+    run(replace(task, seeds=(3, 4), splits=(0, 0)))
+
+    assert seen == [(3, True, True), (4, True, True)]
+
+
+# How it ends
+
+
+def test_what_was_measured_before_a_trial_diverged_is_kept(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(point: Point) -> Iterator[float]:
+        yield 0.5
+        raise Diverged("epoch 1: the mean training loss is inf")
+
+    tiny.plant(monkeypatch, breaks_off)
+
+    result = run(task)
+
+    assert (result.outcome, result.cause) == ("diverged", "epoch 1: the mean training loss is inf")
+    assert (result.value, result.best_value, result.best_epoch) == (None, 0.5, 0)
+
+
+def test_an_outcome_nobody_knows_is_a_programming_error(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(point: Point) -> Sequence[float]:
+        raise TrialError("something new")
+
+    tiny.plant(monkeypatch, breaks_off)
+
+    with pytest.raises(TrialError, match="something new"):
+        run(task)
+
+
+def test_the_generators_are_closed_when_a_trial_is_pruned(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def watched(point: Point) -> Iterator[float]:
+        try:
+            yield 0.5
+            yield 0.5
+        finally:
+            closed.append(True)
+
+    tiny.plant(monkeypatch, watched)
+
+    run(task, optuna.create_study(pruner=Always()).ask())
+
+    assert closed == [True]
+
+
+def test_the_record_of_a_result_is_json(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
+
+    result = run(task)
+
+    values: dict[str, Any] = json.loads(json.dumps(result.as_dict()))
+    assert values == result.as_dict()
+
+
+# On real images
+
+
+def test_a_complete_trial_leaves_its_weights_and_its_history(
+    task: Task, run: Callable[..., Result], workshop: tiny.Workshop, tmp_path: Path
+) -> None:
+    file = tmp_path / "folder" / "weights.safetensors"
+
+    result = run(replace(task, weights_file=file, prunable=False))
+
+    fresh = start_run(workshop.bench, task.point, seed=3, train=workshop.bench.data.splits[0].train)
+    assert load_file(file).keys() == fresh.network.net.state_dict().keys()
+    assert History.read(history_file(file)).train_loss == tuple(e.train_loss for e in result.epochs)
+    assert len(list(file.parent.iterdir())) == 2  # no unfinished file stays

@@ -1,0 +1,192 @@
+"""The road from a study file to a verdict: in this process step by step, and in one call with workers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from optuna.trial import TrialState
+
+import tlopt
+from tlopt import road
+from tlopt.errors import NotReady, SpecError, StudyChanged
+from tlopt.results import held_out
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.search.bench import Bench
+from tlopt.search.interrupt import Interrupt
+from tlopt.session import Session, open_session
+
+CONFIRM = "[confirm]\npoints = 1\nseeds = 3"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A small study that was searched, confirmed and judged in this process."""
+
+    file: Path
+    url: str
+    session: Session
+    bench: Bench
+    verdict: Verdict
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.draw_nothing(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    study_text: Callable[..., str],
+    workshop: tiny.Workshop,
+    cache_folder: Path,
+) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    file = folder / "stripes.toml"
+    file.write_text(tiny.lighter(study_text(trials=3, epochs=1, tables=CONFIRM)))
+    url = f"sqlite:///{folder}/tlopt.db"
+    session = open_session(file, storage_url=url, runs=folder / "runs")
+    bench = replace(workshop.bench, study=session.study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLOPT_CACHE", str(cache_folder))
+        road.begin(session, bench)
+        road.work_here(session, bench, confirm=False, interrupt=Interrupt())
+        road.begin_confirm(session, bench)
+        road.work_here(session, bench, confirm=True, interrupt=Interrupt())
+        verdict = road.judge(session, bench)
+    return Finished(file=file, url=url, session=session, bench=bench, verdict=verdict)
+
+
+def test_the_verdict_has_the_best_point_and_the_defaults_over_the_same_seeds(finished: Finished) -> None:
+    rows = finished.verdict.rows
+
+    assert {row.label for row in rows} >= {PROBE_LABEL, PLAIN_LABEL}
+    assert all(len(row.val) == 3 for row in rows)
+    assert len({row.seeds for row in rows}) == 1
+
+
+def test_the_test_is_read_once_for_the_chosen_point_and_the_defaults(finished: Finished) -> None:
+    verdict = finished.verdict
+
+    assert verdict.test_readings == 1
+    assert all(
+        len(row.test) == 3
+        for row in verdict.rows
+        if row is verdict.chosen or row.label in (PROBE_LABEL, PLAIN_LABEL)
+    )
+
+
+def test_a_judged_study_is_judged_again_without_reading_the_test(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_out, "test_split", None)
+
+    assert road.judge(finished.session, finished.bench) == finished.verdict
+
+
+def test_a_finished_study_begins_no_worker(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlopt.search.launcher.subprocess.Popen", None)
+
+    (searched,) = road.search(finished.session, finished.bench)
+    (confirmed,) = road.confirm(finished.session, finished.bench)
+
+    assert (searched.n_finished, searched.n_planned) == (3, 3)
+    assert confirmed.n_finished == confirmed.n_planned == 3 * len(finished.verdict.rows)
+
+
+def test_the_trials_of_a_study_are_listed_by_number(finished: Finished) -> None:
+    listed = tlopt.trials(finished.file, storage=finished.url)
+
+    assert [trial.number for trial in listed] == [0, 1, 2]
+    assert [trial.label for trial in listed[:2]] == [PROBE_LABEL, PLAIN_LABEL]
+
+
+def test_a_study_is_found_by_its_name_in_the_database(finished: Finished) -> None:
+    session = open_session("stripes", storage_url=finished.url)
+
+    assert session.study == finished.session.study
+
+
+def test_the_weights_of_every_run_of_the_confirmation_are_kept(finished: Finished) -> None:
+    session = finished.session
+
+    assert all(
+        session.weights_file(row.number, replicate).exists()
+        for row in finished.verdict.rows
+        for replicate in range(3)
+    )
+
+
+def test_an_unfinished_confirmation_is_not_judged(
+    study_text: Callable[..., str], workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "early.toml"
+    file.write_text(tiny.lighter(study_text(name="early", trials=1, epochs=1)))
+    session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db", runs=tmp_path)
+    bench = replace(workshop.bench, study=session.study)
+    tiny.plant(monkeypatch, lambda point: [0.5])
+    road.begin(session, bench)
+    road.work_here(session, bench, confirm=False, interrupt=Interrupt())
+    road.begin_confirm(session, bench)
+
+    with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):
+        road.judge(session, bench)
+
+
+def test_a_search_that_was_not_begun_cannot_be_confirmed(
+    study_text: Callable[..., str], workshop: tiny.Workshop, tmp_path: Path
+) -> None:
+    file = tmp_path / "none.toml"
+    file.write_text(tiny.lighter(study_text(name="none-yet")))
+    session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db")
+
+    with pytest.raises(NotReady, match="there is no study 'none-yet'"):
+        road.begin_confirm(session, workshop.bench)
+
+
+def test_a_study_that_means_something_else_is_refused(finished: Finished) -> None:
+    changed = replace(
+        finished.session, study=finished.session.study.model_copy(update={"objective": "macro_f1"})
+    )
+
+    with pytest.raises(StudyChanged, match="objective: study has accuracy, here is macro_f1"):
+        road.begin(changed, finished.bench)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"x\.toml: there is no such study file; tlopt init"):
+        open_session(tmp_path / "x.toml", storage_url=f"sqlite:///{tmp_path}/tlopt.db")
+
+
+def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = finished.session.study.budget.model_copy(update={"trials": 4})
+    study = finished.session.study.model_copy(update={"budget": more})
+    session = replace(finished.session, study=study, target="no-such-study", runs=tmp_path)
+
+    with pytest.raises(road.WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
+        list(road.search(session, finished.bench, n_workers=1))
+
+
+@pytest.mark.slow
+def test_one_call_searches_confirms_and_judges_with_workers(
+    study_text: Callable[..., str], tmp_path: Path
+) -> None:
+    file = tmp_path / "whole.toml"
+    file.write_text(tiny.lighter(study_text(name="whole", trials=3, epochs=1, tables=CONFIRM)))
+    url = f"sqlite:///{tmp_path}/tlopt.db"
+
+    verdict = tlopt.run(file, storage=url, n_workers=2, runs=tmp_path / "runs")
+
+    searched = open_session(file, storage_url=url).optuna_study()
+    states = [trial.state for trial in searched.trials if trial.state != TrialState.FAIL]
+    assert states == [TrialState.COMPLETE] * 3
+    assert verdict.finished
+    assert verdict.test_readings == 1
