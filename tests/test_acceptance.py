@@ -143,7 +143,7 @@ def test_run_searches_confirms_and_exports_and_then_shows(service: Callable[...,
     confirmed = [trial for trial in here.trials(".confirm") if trial.state in FINISHED]
     assert len(confirmed) in (6, 9)  # the best point may be a default
     assert f"exported to exports/{here.name}" in out
-    assert (here.folder / "exports" / here.name / "model.safetensors").exists()
+    assert (here.folder / "exports" / here.name / "weights.safetensors").exists()
 
     status, out, errors = end(here.start("run"))
 

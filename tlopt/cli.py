@@ -100,7 +100,8 @@ def blocks(
     from tlopt.model.build import outline, supported
 
     if backbone is None:
-        out.print(display.backbones_table(supported()))
+        for line in display.backbone_lines(supported()):
+            out.print(line, markup=False)
     else:
         out.print(display.blocks_table(backbone, outline(backbone)))
 

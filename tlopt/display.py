@@ -1,5 +1,6 @@
 """What the commands show: tables and lines that fit a terminal of eighty columns."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -223,14 +224,11 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
     return table
 
 
-def backbones_table(families: Mapping[str, Sequence[str]]) -> Table:
+def backbone_lines(families: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Every backbone, by family."""
-    table = Table(title="backbones", title_justify="left")
-    table.add_column("family", no_wrap=True)
-    table.add_column("names")
     for family, names in families.items():
-        table.add_row(family, ", ".join(names))
-    return table
+        yield f"{family}:"
+        yield from textwrap.wrap(", ".join(names), 78, initial_indent="  ", subsequent_indent="  ")
 
 
 def blocks_table(backbone: str, outline: Sequence["BlockOutline"]) -> Table:

@@ -106,11 +106,11 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
 
 
 def _open_present(url: str) -> BaseStorage:
-    """The database at `url`, which to be read has to be there: an SQLite file is not made by looking for it."""
+    """The database at `url`, which has to be there: an SQLite file is not made by looking for it."""
     parsed = sqlalchemy.make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise NotReady(
-            f"there is no database {parsed.database}; tlopt run FILE makes it, --storage or TLOPT_STORAGE names"
-            " another"
+            f"there is no database {parsed.database}; tlopt run FILE makes it,"
+            " --storage or TLOPT_STORAGE names another"
         )
     return storage.open_storage(url)

@@ -56,7 +56,7 @@ def describe(history: History, seed: int, images: str) -> Trained:
         images=images,
         train_loss=history.train_loss,
         val={name: tuple(values) for name, values in history.curves().items()},
-        confusion=history.confusion if history.confusion.size else None,
+        confusion=history.confusion,
     )
 
 

@@ -15,35 +15,36 @@ from tlopt.training.fit import Epoch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class History:
-    """Lists have one entry an epoch; `val` and `confusion` are empty where there was no validation."""
+    """Lists have one entry an epoch; without validation `val` is empty and `confusion` None."""
 
     train_loss: tuple[float, ...]
     val: tuple[dict[str, float], ...]
-    confusion: NDArray[np.int64]  # counts, true class in rows
+    confusion: NDArray[np.int64] | None  # counts, true class in rows
 
     @classmethod
     def of(cls, epochs: Sequence[Epoch]) -> Self:
         """The history of a run's epochs, at least one."""
-        last = epochs[-1].confusion
         return cls(
             train_loss=tuple(epoch.train_loss for epoch in epochs),
             val=tuple(epoch.val.as_dict() for epoch in epochs if epoch.val is not None),
-            confusion=np.zeros((0, 0), dtype=np.int64) if last is None else last,
+            confusion=epochs[-1].confusion,
         )
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """What `write` wrote to `path`."""
         values = json.loads(path.read_text(encoding="utf-8"))
+        counts = values["confusion"]
         return cls(
             train_loss=tuple(values["train_loss"]),
             val=tuple(values["val"]),
-            confusion=np.array(values["confusion"], dtype=np.int64),
+            confusion=counts if counts is None else np.array(counts, dtype=np.int64),
         )
 
     def write(self, path: Path) -> None:
         """Write to `path`, whole or not at all."""
-        values = {"train_loss": self.train_loss, "val": self.val, "confusion": self.confusion.tolist()}
+        counts = None if self.confusion is None else self.confusion.tolist()
+        values = {"train_loss": self.train_loss, "val": self.val, "confusion": counts}
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         unfinished.write_text(json.dumps(values), encoding="utf-8")
         unfinished.replace(path)

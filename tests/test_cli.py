@@ -1,0 +1,98 @@
+"""The command line's manners: one-line errors with their status, no torch where none is needed."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tlopt import cli, spec
+from tlopt.errors import SpecError
+from tlopt.insight import propose as propose_module
+from tlopt.insight.propose import Proposal, Wishes
+
+
+def tlopt(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tlopt", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["check", "absent.toml"], 1, "SpecError: absent.toml: there is no such study file"),
+        (["status", "absent"], 1, "NotReady: there is no database"),
+        (["predict", ".", "x.png"], 1, "NotReady:"),
+        (["run"], 2, "Missing argument"),
+        (["trane"], 2, "No such command"),
+    ],
+)
+def test_an_error_is_a_line_and_a_status(
+    arguments: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    ended = tlopt(*arguments, folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_looking_for_a_study_makes_no_database(tmp_path: Path) -> None:
+    tlopt("status", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["status"], ["export", "s", "--config"]]
+)
+def test_answers_that_need_no_network_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom tlopt import cli\n"
+        f"sys.argv = {['tlopt', *arguments]!r}\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=120)
+    assert ended.returncode == 0
+
+
+def test_init_writes_the_proposal_and_never_over_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study_text: Callable[..., str]
+) -> None:
+    asked: list[Wishes] = []
+
+    def propose(source: str, wishes: Wishes, machine: object, *, progress: bool) -> Proposal:
+        asked.append(wishes)
+        return Proposal(text=study_text(name="mine"), notes=("said [so]",), minutes=3.0)
+
+    monkeypatch.setattr(propose_module, "propose", propose)
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(cli.app, ["init", "photos", "--trials", "9", "--skip-unreadable"])
+    assert shown.exit_code == 0, shown.exception
+    assert "said [so]" in shown.output
+    assert asked[0] == Wishes(trials=9, skip_unreadable=True)
+    assert spec.load("mine.toml").name == "mine"
+    again = CliRunner().invoke(cli.app, ["init", "photos"])
+    assert isinstance(again.exception, SpecError)
+    assert "mine.toml exists" in str(again.exception)
+
+
+def test_blocks_lists_a_backbone_from_the_input_on() -> None:
+    shown = CliRunner().invoke(cli.app, ["blocks", "resnet18"])
+    assert shown.exit_code == 0
+    assert "9 blocks" in shown.output
+    assert shown.output.index("layer1.0") < shown.output.index("layer4.1")
+
+
+def test_blocks_without_a_name_lists_all_backbones() -> None:
+    shown = CliRunner().invoke(cli.app, ["blocks"])
+    assert "resnet50" in shown.output
+    assert "vit_b_16" in shown.output
+
+
+def test_nothing_shown_is_wider_than_eighty_columns() -> None:
+    for arguments in (["blocks", "efficientnet_b0"], ["blocks"], ["--help"], ["run", "--help"]):
+        shown = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
+        assert max(map(len, shown.output.splitlines())) <= 80, arguments
