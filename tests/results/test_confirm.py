@@ -50,13 +50,12 @@ def add_trial(
     log_loss: float = 0.5,
     params: dict[str, int] | None = None,
     outcome: str = "",
-    metrics: dict[str, float] | None = None,
 ) -> None:
     """A finished trial as a worker leaves it."""
     whole = optuna.distributions.IntDistribution(-2, 10_000_000)
     result = {
         "outcome": outcome or state.name.lower(),
-        "metrics": metrics or {"accuracy": value, "log_loss": log_loss},
+        "metrics": {"accuracy": value, "log_loss": log_loss},
     }
     to.add_trial(
         optuna.create_trial(

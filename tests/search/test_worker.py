@@ -21,7 +21,7 @@ from tlopt.search.interrupt import Interrupt
 from tlopt.search.records import TrialRecord
 from tlopt.search.storage import open_storage
 from tlopt.search.worker import claim, hand_back
-from tlopt.training.fit import Epoch
+from tlopt.training.fit import Epoch, fit
 
 Curve = Callable[[Point], Sequence[float]]
 PROBE_LR, PLAIN_LR = 0.01, 0.001
@@ -376,7 +376,7 @@ def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
         place(name=tmp_path.name + kind, trials=1, epochs=2, head='objective = "log_loss"')
         for kind in ("undisturbed", "stopped")
     )
-    interrupt, real_fit = Interrupt(), trial_module.fit
+    interrupt, real_fit = Interrupt(), fit
 
     def stopped_fit(*arguments: Any) -> Iterator[Epoch]:
         for epoch in real_fit(*arguments):

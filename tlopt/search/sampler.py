@@ -1,5 +1,6 @@
 """Samplers and pruners from the study file, seeded so that a search can be repeated."""
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from typing import Any, assert_never
@@ -11,6 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt import algorithms
+from tlopt.errors import MissingExtra
 from tlopt.point import seed_for
 
 Params = dict[str, Any]
@@ -109,7 +111,13 @@ class _Sobol(optuna.samplers.QMCSampler):
 
 
 def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:
-    """Optuna's sampler for `spec` and trial `number`, seeded by both."""
+    """Optuna's sampler for `spec` and trial `number`, seeded by both.
+
+    Raises:
+        MissingExtra: it needs SciPy, which is not installed.
+    """
+    if spec.kind in ("gp", "qmc") and importlib.util.find_spec("scipy") is None:
+        raise MissingExtra(f'sampler.kind = "{spec.kind}" needs SciPy: pip install "tlopt[gp]"')
     own_seed = seed_for(seed, number) % 2**32
     match spec:
         case algorithms.TpeSampler():
