@@ -26,7 +26,6 @@ from tlopt.algorithms import (
     NoPruner,
     PercentilePruner,
     Pruner,
-    QmcSampler,
     RandomSampler,
     Sampler,
     TpeSampler,
@@ -63,10 +62,12 @@ PRUNERS: dict[str, Pruner] = {
 }
 SAMPLERS: dict[str, Sampler] = {
     "random": RandomSampler(kind="random"),
-    "qmc": QmcSampler(kind="qmc"),
-    **{f"tpe, startup {n}, candidates 24": TpeSampler(n_startup_trials=n) for n in (4, 8, 16)},
-    **{f"tpe, startup 8, candidates {c}": TpeSampler(n_ei_candidates=c) for c in (12, 96)},
-    **{f"gp, startup {n}": GpSampler(kind="gp", n_startup_trials=n) for n in (4, 10)},
+    **{
+        f"tpe, startup {n}, candidates 24": TpeSampler(n_startup_trials=n, n_ei_candidates=24)
+        for n in (4, 8, 16)
+    },
+    "tpe, startup 8, candidates 96": TpeSampler(n_startup_trials=8, n_ei_candidates=96),
+    "gp, startup 10": GpSampler(kind="gp", n_startup_trials=10),
 }
 BUDGETS_TRIALS = (10, 20, 30)
 BUDGETS_EPOCHS = (10, 15)  # in full trials

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import optuna
@@ -58,12 +58,19 @@ def fit_surrogate(recording: Recording) -> Surrogate:
     random_points = [draw_params(rng) for _ in range(20_000)]
     best = float(trees.predict(np.array([features(p) for p in random_points])).max())
     return Surrogate(
-        mean=cast(Callable[[Floats], Floats], trees.predict),
+        mean=lambda points: mean_of_trees(trees, points),
         best=best,
         noise=float(np.sqrt(np.mean(y * (1 - y)) / recording.n_val)),
         r2=1 - float(np.mean((seen_elsewhere - y) ** 2) / np.var(y)),
         first=recording.params[:2],
     )
+
+
+def mean_of_trees(trees: ExtraTreesRegressor, points: Floats) -> Floats:
+    """What `trees.predict` gives for `points` (n, 6), without its overhead for a single row."""
+    rows = points.astype(np.float32)
+    mean: Floats = np.mean([tree.tree_.predict(rows)[:, 0] for tree in trees.estimators_], axis=0)
+    return mean
 
 
 def draw_params(rng: np.random.Generator) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CLASSES = ("red", "green", "blue")
 IMAGES_A_CLASS = 16
 IMAGE_SIDE = 40  # pixels
+WITH_WEIGHTS = ("resnet18", "mobilenet_v3_small")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,21 @@ def _striped(random: np.random.Generator, label: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def study_text(image_folder: Path) -> Callable[..., str]:
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with NAME.pth for the backbones that tests train: random weights stand in."""
+    import torch
+    import torchvision
+
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        for name in WITH_WEIGHTS:
+            torch.save(torchvision.models.get_model(name).state_dict(), folder / f"{name}.pth")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study_text(image_folder: Path, weights_folder: Path) -> Callable[..., str]:
     """Writes a study file on `image_folder`: `study_text(name="other", trials=8, search="lr = 0.1")`."""
 
     def write(
@@ -69,7 +84,7 @@ def study_text(image_folder: Path) -> Callable[..., str]:
         seed: int = 7,
         source: str | Path = image_folder,
         backbone: str = "resnet18",
-        weights: str = "none",
+        weights: str = "",
         budget: str = "",
         search: str = "",
         tables: str = "",
@@ -77,11 +92,18 @@ def study_text(image_folder: Path) -> Callable[..., str]:
         """The TOML text.
 
         Args:
+            weights: "" stands for the file in `weights_folder`.
             budget: further lines of [budget].
-            search: lines of [search], one key each; they take the place of resolution, batch_size and lr.
+            search: lines of [search], one key each; they take the place of those here.
             tables: whole tables, put at the end.
         """
-        keys = {"resolution": "32", "batch_size": "8", "lr": "{ log = [1e-4, 1e-1] }"}
+        file = weights_folder / f"{backbone}.pth"
+        keys = {
+            "resolution": "32",
+            "batch_size": "8",
+            "lr": "{ log = [1e-4, 1e-1] }",
+            "freeze_depth": "{ uniform = [0.0, 1.0] }",
+        }
         keys |= dict(line.split("=", 1) for line in search.strip().splitlines())
         searched = {key.strip(): value.strip() for key, value in keys.items()}
         return "\n".join(
@@ -89,7 +111,7 @@ def study_text(image_folder: Path) -> Callable[..., str]:
                 f'name = "{name}"',
                 f"seed = {seed}",
                 f'[data]\nsource = "{source}"',
-                f'[model]\nbackbone = "{backbone}"\nweights = "{weights}"',
+                f'[model]\nbackbone = "{backbone}"\nweights = "{weights or file}"',
                 f"[budget]\ntrials = {trials}\nepochs = {epochs}\n{budget}",
                 "[search]",
                 *(f"{key} = {value}" for key, value in searched.items()),

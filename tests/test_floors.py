@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # lowest first; modules on one floor do not import each other, modules of one package may
 FLOORS = (
-    ("errors", "dimensions"),
+    ("errors", "cores", "dimensions"),
     ("explain", "search_keys", "algorithms", "point"),
     ("spec",),
     ("data", "model"),
@@ -23,8 +23,10 @@ FLOORS = (
     ("results",),
     ("session",),
     ("road", "takeaway"),
-    ("api", "display"),
+    ("display",),
     ("live",),
+    ("api",),
+    ("options",),
     ("cli",),
     ("__main__",),
 )

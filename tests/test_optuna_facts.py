@@ -133,7 +133,6 @@ def test_the_cached_storage_still_names_the_storage_below_it(tmp_path: Path) -> 
         "samplers.TPESampler",
         "samplers.RandomSampler",
         "samplers.GPSampler",
-        "samplers.QMCSampler",
         "pruners.NopPruner",
         "pruners.MedianPruner",
         "pruners.PercentilePruner",

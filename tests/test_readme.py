@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tlopt import spec
 from tlopt.cli import app
+from tlopt.data.source_folder import EXTENSIONS
 from tlopt.search_keys import RULES
 from tlopt.spec import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, Study
 
@@ -45,6 +46,12 @@ def keys_table() -> str:
 
 def test_the_readme_has_the_table_of_keys_that_the_code_has() -> None:
     assert keys_table() in README
+
+
+def test_the_suffixes_in_the_readme_are_those_that_are_read() -> None:
+    (listed,) = re.findall(r"Formats, by suffix: (.*?);", README, flags=re.DOTALL)
+
+    assert listed.split() == list(EXTENSIONS)
 
 
 def test_every_study_file_in_the_readme_decodes() -> None:

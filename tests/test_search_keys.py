@@ -7,7 +7,7 @@ import pytest
 
 from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
 from tlopt.point import Point
-from tlopt.search_keys import DEFAULT_L2, OPTIMIZERS, RULES, Depth, Number, Word, checked
+from tlopt.search_keys import DEFAULT_L2, OPTIMIZERS, PROBE_LR, RULES, Depth, Number, Word, checked
 
 DEPTHS = [name for name, rule in RULES.items() if isinstance(rule, Depth)]
 WHOLE = [name for name, rule in RULES.items() if isinstance(rule, Number) and rule.whole]
@@ -26,8 +26,9 @@ def test_a_default_is_allowed_and_of_the_keys_own_type(name: str) -> None:
     assert repr(checked(name, default)) == repr(default)
 
 
-def test_the_default_pull_names_every_optimiser() -> None:
-    assert tuple(DEFAULT_L2) == OPTIMIZERS
+@pytest.mark.parametrize("table", [DEFAULT_L2, PROBE_LR])
+def test_a_value_for_each_optimiser_names_them_all(table: dict[str, float]) -> None:
+    assert tuple(table) == OPTIMIZERS
 
 
 @pytest.mark.parametrize("name", [*WHOLE, *REAL])

@@ -55,9 +55,7 @@ def study(search: str, *, backbone: str = '"large"', trials: int = 60, more: str
 
 def lighter(file_text: str, *, head: str = "") -> str:
     """The study file with a quick network, one split instead of three, and the lines `head` at its top."""
-    quick = file_text.replace('"resnet18"', '"mobilenet_v3_small"').replace(
-        "batch_size = 8", "batch_size = 16"
-    )
+    quick = file_text.replace("resnet18", "mobilenet_v3_small").replace("batch_size = 8", "batch_size = 16")
     return head + "\n" + quick.replace("[model]", "repeats = 1\n[model]")
 
 

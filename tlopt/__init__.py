@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING, Any
 from tlopt.errors import TloptError
 
 if TYPE_CHECKING:
-    from tlopt.api import confirm, export, load, predict, run, train, trials
+    from tlopt.api import check, confirm, export, init, load, predict, run, train, trials
 
-__all__ = ["TloptError", "__version__", "confirm", "export", "load", "predict", "run", "train", "trials"]
+__all__ = [
+    "TloptError",
+    "__version__",
+    "check",
+    "confirm",
+    "export",
+    "init",
+    "load",
+    "predict",
+    "run",
+    "train",
+    "trials",
+]
 
 __version__ = version("tlopt")
 

@@ -32,12 +32,6 @@ class GpSampler(Record):
     n_startup_trials: int = Field(default=10, ge=0)
 
 
-class QmcSampler(Record):
-    """`[sampler] kind = "qmc"`: optuna.samplers.QMCSampler, scrambled Sobol points."""
-
-    kind: Literal["qmc"]
-
-
 class NoPruner(Record):
     """`[pruner] kind = "none"`."""
 
@@ -77,7 +71,7 @@ class HyperbandPruner(Record):
     reduction_factor: int = Field(default=3, ge=2)
 
 
-Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | QmcSampler, Field(discriminator="kind")]
+Sampler = Annotated[TpeSampler | RandomSampler | GpSampler, Field(discriminator="kind")]
 Pruner = Annotated[
     NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
 ]

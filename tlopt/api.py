@@ -3,25 +3,76 @@
 Training runs in worker processes of its own, so a notebook can call these as they are.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlopt import road, takeaway
+from rich.console import Console
+
+from tlopt import display, live, road, takeaway
 from tlopt.results.verdict import Verdict
+from tlopt.road import Snapshot
 from tlopt.search.records import TrialRecord
 from tlopt.session import open_session
 from tlopt.spec import load
 
 if TYPE_CHECKING:
+    from tlopt.insight.propose import Proposal
     from tlopt.results.predict import Prediction
     from tlopt.training.fit import Epoch
 
-__all__ = ["confirm", "export", "load", "predict", "run", "train", "trials"]
+__all__ = ["check", "confirm", "export", "init", "load", "predict", "run", "train", "trials"]
+
+
+def init(
+    source: str | Path,
+    *,
+    backbone: str | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    resolution: int | None = None,
+    minutes: float | None = None,
+    name: str | None = None,
+    skip_unreadable: bool = False,
+) -> "Proposal":
+    """A study file for the images in `source` that fits them, this machine and the time; writes nothing.
+
+    Its `text` is what goes into a file for `run`; reading images and measuring takes seconds to a minute.
+
+    Args:
+        source: a folder, "torchvision:NAME" or "digits".
+        minutes: of the whole study; half an hour on a CPU by default.
+        skip_unreadable: leave out images that cannot be decoded, instead of refusing.
+    """
+    from tlopt.insight.machine import look_at_machine
+    from tlopt.insight.propose import Wishes, propose
+
+    wishes = Wishes(
+        backbone=backbone,
+        trials=trials,
+        epochs=epochs,
+        resolution=resolution,
+        minutes=minutes,
+        name=name,
+        skip_unreadable=skip_unreadable,
+    )
+    return propose(str(source), wishes, look_at_machine())
+
+
+def check(path: str | Path, *, storage: str | None = None) -> list[str]:
+    """What the study file `path` would do, in lines; reads its images and weights and trains nothing."""
+    session = open_session(path, storage_url=storage)
+    return list(display.check_lines(session.study, road.prepare(session)))
 
 
 def run(
-    path: str | Path, *, storage: str | None = None, n_workers: int = 0, runs: str | Path = "runs"
+    path: str | Path,
+    *,
+    storage: str | None = None,
+    n_workers: int = 0,
+    runs: str | Path = "runs",
+    progress: bool = False,
 ) -> Verdict:
     """Search, confirm and judge the study file `path`; the verdict on its best point and the defaults.
 
@@ -31,24 +82,27 @@ def run(
         storage: the database's URL; default as for the commands.
         n_workers: local workers; 0 is one for each GPU, or for each core up to four.
         runs: folder for logs, pictures and weights.
+        progress: show how far it is: a bar on a terminal, a line now and then in a notebook.
     """
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = road.prepare(session)
-    for _ in road.search(session, bench, n_workers=n_workers):
-        pass
-    for _ in road.confirm(session, bench, n_workers=n_workers):
-        pass
+    bench = road.prepare(session, progress=progress)
+    _go_through(road.search(session, bench, n_workers=n_workers), progress)
+    _go_through(road.confirm(session, bench, n_workers=n_workers), progress)
     return road.judge(session, bench)
 
 
 def confirm(
-    path: str | Path, *, storage: str | None = None, n_workers: int = 0, runs: str | Path = "runs"
+    path: str | Path,
+    *,
+    storage: str | None = None,
+    n_workers: int = 0,
+    runs: str | Path = "runs",
+    progress: bool = False,
 ) -> Verdict:
     """Run the best points of a search again over seeds; the verdict. Arguments as for `run`."""
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = road.prepare(session)
-    for _ in road.confirm(session, bench, n_workers=n_workers):
-        pass
+    bench = road.prepare(session, progress=progress)
+    _go_through(road.confirm(session, bench, n_workers=n_workers), progress)
     return road.judge(session, bench)
 
 
@@ -86,3 +140,10 @@ def predict(
 ) -> Iterator["Prediction"]:
     """What the export in `folder` makes of each image file, in order; folders are searched for images."""
     return takeaway.predict(Path(folder), [Path(image) for image in images], device=device)
+
+
+def _go_through(snapshots: Iterator[Snapshot], progress: bool) -> None:
+    if progress:
+        live.follow(snapshots, Console(highlight=False))
+    else:
+        deque(snapshots, maxlen=0)

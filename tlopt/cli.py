@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -10,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tlopt.errors import TloptError
+from tlopt.errors import SpecError, TloptError
+from tlopt.options import RUNS, Device, NWorkers, Runs, Storage, Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,21 +24,6 @@ app = typer.Typer(
 )
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Target = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, or a study's name in the database.")
-]
-Storage = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Database; default: TLOPT_STORAGE, TLOPT_STORAGE_FILE or ./tlopt.db."),
-]
-Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where logs, pictures and weights of runs go.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
-NWorkers = Annotated[
-    int,
-    typer.Option("--workers", min=0, help="Local workers; 0: one for each GPU, or for each core up to 4."),
-]
-RUNS = Path("runs")
 
 
 @app.command()
@@ -55,7 +42,6 @@ def init(
 ) -> None:
     """Look at the images and the machine, and write a commented study file."""
     from tlopt import spec
-    from tlopt.errors import SpecError
     from tlopt.insight.machine import look_at_machine
     from tlopt.insight.propose import Wishes, propose
 
@@ -68,12 +54,11 @@ def init(
         name=name,
         skip_unreadable=skip_unreadable,
     )
-    if output is not None and output.exists():
-        raise SpecError(f"{output} exists; remove it, or name another file with --output")
+    if output is not None:
+        _check_absent(output)
     proposal = propose(folder, wishes, look_at_machine(), progress=True)
     path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
-    if path.exists():
-        raise SpecError(f"{path} exists; remove it, or name another file with --output")
+    _check_absent(path)
     path.write_text(proposal.text, encoding="utf-8")
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
@@ -157,16 +142,19 @@ def worker(
     SIGTERM or Ctrl-C hands the trial back and ends the worker; a second one ends it at once.
     """
     from tlopt import road, session
-    from tlopt.search.interrupt import Interrupt
+    from tlopt.search.interrupt import Interrupt, Interrupted
 
     interrupt = Interrupt(parent)
     interrupt.install()
     opened = session.open_session(target, storage_url=storage, runs=runs)
-    from tlopt.search.bench import set_threads
+    n = 0
+    with suppress(Interrupted):
+        with interrupt.armed():
+            from tlopt.search.bench import set_threads
 
-    set_threads(threads)
-    bench = road.prepare(opened, device=device)
-    n = road.work_here(opened, bench, confirm=confirm, interrupt=interrupt)
+            set_threads(threads)
+            bench = road.prepare(opened, device=device)
+        n = road.work_here(opened, bench, confirm=confirm, interrupt=interrupt)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
 
 
@@ -283,6 +271,11 @@ def main() -> None:
         err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
         err.print(str(error), markup=False)
         sys.exit(1)
+
+
+def _check_absent(path: Path) -> None:
+    if path.exists():
+        raise SpecError(f"{path} exists; remove it, or name another file with --output")
 
 
 def _stop_on_sigterm() -> None:

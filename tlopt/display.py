@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +13,11 @@ from tlopt.dimensions import Dimension, Fixed
 from tlopt.errors import NotReady
 from tlopt.point import Point
 from tlopt.results import confirm as confirmation
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Spread, Verdict
+from tlopt.results.verdict import Verdict
+from tlopt.results.words import TITLES, gain_sentences, seeds_words, spread_words, value_words
 from tlopt.search.records import TrialRecord, best_first
 from tlopt.search.space import defaults
+from tlopt.search.stability import pull_warnings
 from tlopt.session import Session, StudySummary
 from tlopt.spec import PerOptimizer, Study
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     """What a study is about to do, in lines for a person."""
     data, splits = bench.data, bench.data.splits
-    yield f"{study.name}  digest {study.digest}  objective: {study.objective.replace('_', ' ')} on validation"
+    yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
     repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
     yield (
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
@@ -35,8 +37,6 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     )
     for notice in data.notices:
         yield f"  note: {notice}"
-    if data.skipped:
-        yield f"  skipped {len(data.skipped)} unreadable files: {', '.join(data.skipped[:3])}"
     for name, weights in bench.weights.items():
         yield f"network: {name}, {bench.limits.n_blocks[name]} blocks, weights {weights.label}"
     searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
@@ -49,36 +49,7 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     for default in defaults(study, bench.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    yield from _pull_warnings(study)
-
-
-def _pull_warnings(study: Study) -> Iterator[str]:
-    """A line for each optimiser whose ranges reach pulls that diverge."""
-    from tlopt.training.penalty import stable_below
-
-    optimizers = [str(value) for value in dimensions.bounds(_dimension(study, "optimizer", "adamw"))]
-    for optimizer in optimizers:
-        lr = _highest(study, "lr", optimizer)
-        pull = _highest(study, "l2_sp", optimizer) + _highest(study, "l2_anchored", optimizer)
-        bound = stable_below(optimizer, _highest(study, "momentum", optimizer) or 0.9)
-        if lr * pull >= bound:
-            yield (
-                f"  warning: with {optimizer} lr × l2_sp reaches {lr * pull:.2g}; at {bound:.2g} and above a"
-                " pull diverges. Such points end as diverged; lower one of the two ranges"
-            )
-
-
-def _dimension(study: Study, name: str, usual: Any) -> Dimension:
-    dimension = study.search.get(name, Fixed(usual))
-    assert not isinstance(dimension, PerOptimizer), f"{name} has one range"
-    return dimension
-
-
-def _highest(study: Study, name: str, optimizer: str) -> float:
-    """The highest value of a key's range for `optimizer`; 0 where the key is not given."""
-    dimension = study.search.get(name, Fixed(0.0))
-    one = getattr(dimension, optimizer) if isinstance(dimension, PerOptimizer) else dimension
-    return max(float(value) for value in dimensions.bounds(one))
+    yield from (f"  warning: {sentence}" for sentence in pull_warnings(study, bench.limits))
 
 
 def show_dimension(dimension: Dimension | PerOptimizer) -> str:
@@ -98,11 +69,6 @@ def show_dimension(dimension: Dimension | PerOptimizer) -> str:
             return f"{low:g} to {high:g}, logarithmic" + (", or off" if zero else "")
 
 
-def show_value(value: float, objective: str) -> str:
-    """Fractions as per cent, log-loss as it is."""
-    return f"{value:.4f}" if objective == "log_loss" else f"{100 * value:.1f} %"
-
-
 def describe(point: dict[str, object] | Point) -> str:
     """A point in one short line: depths, rates, pulls."""
     values = point.as_dict() if isinstance(point, Point) else point
@@ -118,14 +84,14 @@ def describe(point: dict[str, object] | Point) -> str:
 
 def trials_table(trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int) -> Table:
     """The `n` best complete trials, best first."""
-    table = Table(title=f"best trials by validation {objective.replace('_', ' ')}", title_justify="left")
+    table = Table(title=f"best trials by validation {TITLES[objective]}", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "point")  # type: ignore[arg-type]
     for trial in best_first(trials, direction)[:n]:
         point = describe(trial.point) if trial.point else ""
         table.add_row(
             str(trial.number),
-            show_value(trial.value or 0.0, objective),
+            value_words(trial.value or 0.0, objective),
             str((trial.last_epoch or 0) + 1),
             f"{trial.label}: {point}" if trial.label else point,
         )
@@ -140,7 +106,7 @@ def outcomes_line(trials: Sequence[TrialRecord]) -> str:
 
 def verdict_table(verdict: Verdict) -> Table:
     """Every candidate of a confirmation: validation and, where it was read, test."""
-    table = Table(title=f"confirmed over {len(verdict.chosen.seeds)} seeds", title_justify="left")
+    table = Table(title=f"confirmed over {seeds_words(len(verdict.chosen.seeds))}", title_justify="left")
     table.add_column("candidate", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
@@ -149,48 +115,19 @@ def verdict_table(verdict: Verdict) -> Table:
         chosen = row is verdict.chosen
         table.add_row(
             row.label + (" ←" if chosen else ""),
-            show_spread(row.spread(verdict.objective), verdict.objective),
-            show_spread(row.spread(verdict.objective, split="test"), verdict.objective),
+            spread_words(row.spread(verdict.objective), verdict.objective),
+            spread_words(row.spread(verdict.objective, split="test"), verdict.objective),
             describe(row.point),
             style="bold" if chosen else "",
         )
     return table
 
 
-def show_spread(spread: Spread | None, objective: str) -> str:
-    """Mean ± standard deviation; an em dash where nothing was measured."""
-    if spread is None:
-        return "—"
-    if objective == "log_loss":
-        return f"{spread.mean:.4f} ± {spread.std:.4f}"
-    return f"{100 * spread.mean:.1f} ± {100 * spread.std:.1f} %"
-
-
-def gain_lines(verdict: Verdict) -> Iterator[str]:
-    """What the chosen point gains over each default on test, or on validation where there is no test."""
-    for label in (PLAIN_LABEL, PROBE_LABEL):
-        if verdict.chosen.label == label:
-            yield f"the best point is {label} itself: no gain over it"
-            continue
-        split = "test" if verdict.chosen.test else "val"
-        gain = verdict.gain(label, split=split)
-        if gain is None:
-            continue
-        unit = "" if verdict.objective == "log_loss" else " points"
-        scale = 1 if verdict.objective == "log_loss" else 100
-        clear = "" if gain.std < abs(gain.mean) else "; within the spread of the seeds"
-        where = "test" if split == "test" else "validation (there is no test split)"
-        yield (
-            f"gain over {label} on {where}: {scale * gain.mean:+.2f} ± {scale * gain.std:.2f}{unit}"
-            f" over {gain.n} seeds{clear}"
-        )
-
-
 def show_verdict(verdict: Verdict, console: Console) -> None:
     """The table of candidates and what the chosen one gains."""
     console.print(verdict_table(verdict))
-    for line in gain_lines(verdict):
-        console.print(line, markup=False)
+    for sentence in gain_sentences(verdict):
+        console.print(sentence, markup=False)
 
 
 def show_status(session: Session, console: Console, *, top: int) -> None:

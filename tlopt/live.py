@@ -15,7 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tlopt.display import describe, show_value
+from tlopt.display import describe
+from tlopt.results.words import value_words
 from tlopt.road import Snapshot
 from tlopt.search.records import best_first
 
@@ -88,7 +89,7 @@ def _best_line(snapshot: Snapshot) -> str:
     if best is None or best.value is None:
         return ""
     what = best.label or (describe(best.point) if best.point else "")
-    return f"best so far: {show_value(best.value, snapshot.study.objective)} (trial {best.number}: {what})"
+    return f"best so far: {value_words(best.value, snapshot.study.objective)} (trial {best.number}: {what})"
 
 
 def follow_training(epochs: Iterable["Epoch"], console: Console) -> None:

@@ -1,6 +1,5 @@
 """The road from a study file to a verdict, step by step; each long step yields what it has come to so far."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from tlopt.cores import n_cores
 from tlopt.errors import NotReady, TloptError
 from tlopt.point import seed_for
 from tlopt.results import confirm as confirmation
 from tlopt.results.verdict import Verdict
 from tlopt.search import launcher, storage
 from tlopt.search.interrupt import Interrupt
-from tlopt.search.plan import Plan, confirm_plan, search_plan
+from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
 from tlopt.search.records import TrialRecord
 from tlopt.search.sampler import FirstThese, make_pruner
 from tlopt.search.space import check_depths
-from tlopt.search.worker import Folders, work
+from tlopt.search.worker import Folders, hand_back_orphans, has_work, work
 from tlopt.session import Session
 from tlopt.spec import Study
 
@@ -56,86 +56,85 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     Raises:
         SpecError, DataError, WeightsError: what is wrong, and what to do.
     """
-    from tlopt.search.bench import choose_device, open_bench
+    from tlopt.search.bench import check_resolutions, choose_device, open_bench
 
     bench = open_bench(session.study, choose_device(device), progress=progress)
     check_depths(session.study, bench.limits)
+    check_resolutions(bench)
     return bench
 
 
-def begin(session: Session, bench: "Bench") -> optuna.Study:
-    """The study in the database, created or opened; a worker or a dashboard can now join.
+def begin(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+    """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
 
     Raises:
         StudyChanged: the name is taken by a study that means something else.
     """
-    plan = search_plan(session.study, bench.limits, len(bench.data.splits))
-    return storage.create_or_open(
+    study = session.study
+    plan = search_plan(study, bench.limits, len(bench.data.splits))
+    opened = storage.create_or_open(
         session.store,
-        session.study,
+        study,
         file_text=session.file_text,
         facts=dict(bench.facts),
-        sampler=_sampler(session.study, plan, session.study.name),
-        pruner=make_pruner(session.study.pruner, epochs_max=session.study.budget.epochs),
+        pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
     )
+    opened.sampler = _sampler(study, plan, opened)
+    return opened, plan
 
 
-def begin_confirm(session: Session, bench: "Bench") -> optuna.Study:
-    """The confirmation in the database, with the search's best points and the defaults as candidates.
+def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+    """The confirmation in the database and its plan, with the search's best points and the defaults.
 
     Raises:
         NotReady: no trial of the search is complete.
     """
-    limits = bench.limits
-    candidates = confirmation.find_candidates(session.study, session.optuna_study(), limits)
-    return confirmation.open_confirmation(
+    candidates = confirmation.find_candidates(session.study, session.optuna_study(), bench.limits)
+    return _open_confirm(session, bench, candidates)
+
+
+def _open_confirm(
+    session: Session, bench: "Bench", candidates: Sequence[Candidate]
+) -> tuple[optuna.Study, Plan]:
+    """The confirmation with `candidates` added to those it has, and its plan."""
+    opened = confirmation.open_confirmation(
         session.store, session.study, file_text=session.file_text, facts=bench.facts, candidates=candidates
     )
+    known = confirmation.stored_candidates(opened)
+    plan = confirm_plan(session.study, known, len(bench.data.splits), session.weights_file)
+    opened.sampler = _sampler(session.study, plan, opened)
+    opened.pruner = optuna.pruners.NopPruner()
+    return opened, plan
 
 
 def work_here(session: Session, bench: "Bench", *, confirm: bool, interrupt: Interrupt) -> int:
-    """Be a worker until the budget is spent or a stop is asked for; returns the number of trials finished."""
-    study = session.study
+    """Be a worker until the budget is spent or a stop is asked for; returns the number of trials finished.
+
+    Raises:
+        NotReady: `confirm`, and the confirmation was not begun.
+    """
     if confirm:
-        opened = session.confirmation()
-        candidates = confirmation.stored_candidates(opened)
-        plan = confirm_plan(study, candidates, len(bench.data.splits), session.weights_file)
-        opened = begin_confirm_as_worker(session, bench, plan)
+        session.confirmation()
+        opened, plan = _open_confirm(session, bench, ())
         return work(opened, session.store, plan, bench, session.confirm_folders, interrupt)
-    opened = begin(session, bench)
-    plan = search_plan(study, bench.limits, len(bench.data.splits))
+    opened, plan = begin(session, bench)
     return work(opened, session.store, plan, bench, session.folders, interrupt)
 
 
-def begin_confirm_as_worker(session: Session, bench: "Bench", plan: Plan) -> optuna.Study:
-    """The confirmation that exists, checked against this machine's images and weights."""
-    opened = confirmation.open_confirmation(
-        session.store, session.study, file_text=session.file_text, facts=bench.facts, candidates=()
-    )
-    opened.sampler = _sampler(session.study, plan, opened.study_name)
-    opened.pruner = optuna.pruners.NopPruner()
-    return opened
-
-
 def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the search with local workers, yielding what it has come to twice a second.
+    """Run the search with local workers, yielding what it has come to twice a second, to its end.
 
     Raises:
         WorkersFailed: a worker ended with an error and the budget is not spent.
     """
-    opened = begin(session, bench)
-    yield from _follow(
-        session, opened, session.folders, session.study.budget.trials, n_workers, title="search", extra=()
-    )
+    opened, plan = begin(session, bench)
+    yield from _follow(session, opened, plan, session.folders, n_workers, title="search")
 
 
 def confirm(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the confirmation with local workers, yielding what it has come to twice a second."""
-    opened = begin_confirm(session, bench)
-    n_planned = len(confirmation.stored_candidates(opened)) * session.study.confirm.seeds
-    yield from _follow(
-        session, opened, session.confirm_folders, n_planned, n_workers, title="confirm", extra=("--confirm",)
-    )
+    """Run the confirmation with local workers, yielding what it has come to twice a second, to its end."""
+    opened, plan = begin_confirm(session, bench)
+    yield from _follow(session, opened, plan, session.confirm_folders, n_workers, title="confirm")
 
 
 def judge(session: Session, bench: "Bench") -> Verdict:
@@ -145,6 +144,7 @@ def judge(session: Session, bench: "Bench") -> Verdict:
         NotReady: the confirmation has runs to go.
     """
     from tlopt.results.held_out import read_test
+    from tlopt.search.bench import choose_device
 
     opened = session.confirmation()
     verdict = confirmation.read_verdict(session.study, opened)
@@ -155,66 +155,55 @@ def judge(session: Session, bench: "Bench") -> Verdict:
         )
     wanted = confirmation.wants_test(verdict)
     if wanted and bench.data.n_test:
-        confirmation.record_test(opened, read_test(bench, wanted, session.weights_file))
+        confirmation.record_test(opened, read_test(bench.on(choose_device()), wanted, session.weights_file))
         verdict = confirmation.read_verdict(session.study, opened)
     return verdict
 
 
-def snapshot(
-    opened: optuna.Study, study: Study, *, title: str, n_planned: int, n_workers: int, seconds: float
-) -> Snapshot:
-    """What `opened` has come to."""
-    return Snapshot(
-        title=title,
-        study=study,
-        trials=tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)),
-        n_planned=n_planned,
-        n_workers=n_workers,
-        seconds=seconds,
-    )
-
-
-def _sampler(study: Study, plan: Plan, name: str) -> FirstThese:
-    return FirstThese(plan.first, study.sampler, seed=seed_for(study.seed, name))
+def _sampler(study: Study, plan: Plan, opened: optuna.Study) -> FirstThese:
+    seed = seed_for(study.seed, opened.study_name)
+    return FirstThese(plan.first, study.sampler, seed=seed, whole=opened)
 
 
 def _follow(
-    session: Session,
-    opened: optuna.Study,
-    folders: Folders,
-    n_planned: int,
-    n_workers: int,
-    *,
-    title: str,
-    extra: Sequence[str],
+    session: Session, opened: optuna.Study, plan: Plan, folders: Folders, n_workers: int, *, title: str
 ) -> Iterator[Snapshot]:
+    """Keep local workers on `plan` until nothing of it waits or runs, here or on another machine."""
     from tlopt.search.bench import devices
 
     start = time.monotonic()
     log = folders.root / folders.study / "workers.log"
-    at = launcher.slots(n_workers, devices(), os.cpu_count() or 1)
-    arguments = [session.target, "--runs", str(session.runs), *extra]
+    at = launcher.slots(n_workers, devices(), n_cores())
+    arguments = [session.target, "--runs", str(session.runs), *(["--confirm"] if title == "confirm" else [])]
 
     def now(n_alive: int) -> Snapshot:
-        return snapshot(
-            opened,
-            session.study,
+        frozen = opened.get_trials(deepcopy=False)
+        return Snapshot(
             title=title,
-            n_planned=n_planned,
+            study=session.study,
+            trials=tuple(TrialRecord.from_frozen(trial) for trial in frozen),
+            n_planned=plan.trials,
             n_workers=n_alive,
             seconds=time.monotonic() - start,
         )
 
-    if now(0).n_finished < n_planned:
-        with launcher.local_workers(arguments, at, session.url, log) as workers:
-            while workers.n_alive:
-                yield now(workers.n_alive)
-                time.sleep(POLL_SECONDS)
-            failures = workers.failures
-        if failures and now(0).n_finished < n_planned:
-            raise WorkersFailed(
-                f"{len(failures)} of {len(at)} workers ended with an error; the end of {log}:\n{_tail(log)}"
-            )
+    while True:
+        hand_back_orphans(session.store, opened)
+        if has_work(opened.get_trials(deepcopy=False), plan):
+            with launcher.local_workers(arguments, at, session.url, log) as workers:
+                while workers.n_alive:
+                    yield now(workers.n_alive)
+                    time.sleep(POLL_SECONDS)
+                failures = workers.failures
+            if failures and now(0).n_finished < plan.trials:
+                raise WorkersFailed(
+                    f"{len(failures)} of {len(at)} workers ended with an error;"
+                    f" the end of {log}:\n{_tail(log)}"
+                )
+        if not any(trial.outcome in ("running", "waiting") for trial in now(0).trials):
+            break
+        yield now(0)
+        time.sleep(POLL_SECONDS)
     yield now(0)
 
 

@@ -173,6 +173,7 @@ RULES: dict[str, Rule] = {
 }
 
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
+PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network
 
 
 def checked(name: str, dimension: Dimension) -> Dimension:

@@ -15,6 +15,9 @@ from tlopt.errors import SpecError
 
 SEMANTICS_VERSION = 1  # raised when the same study file comes to mean another trial
 
+# Keys that change no trial; the images and a weights file have fingerprints of their own.
+_MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 
@@ -50,7 +53,9 @@ class DataSpec(Record):
         description="train/val splits whose mean is a trial's value; 0: 3 under 500 images, otherwise 1",
     )
     images_max: int = Field(
-        default=0, ge=0, description="use at most so many images, drawn evenly from the classes; 0: all"
+        default=0,
+        ge=0,
+        description="use at most so many images, each class in proportion to its size; 0: all",
     )
     unreadable: Literal["error", "skip"] = Field(
         default="error", description="what to do with a file that cannot be decoded; skips are counted"
@@ -197,18 +202,8 @@ class Study(Record):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of everything that changes what a trial means.
-
-        Left out: name, budget.trials and hours, confirm, and where the images and a weights file lie (their
-        contents have fingerprints of their own).
-        """
-        meaning = self.model_dump(mode="json", exclude={"name": True, "confirm": True, "search": True})
-        meaning["search"] = {name: repr(value) for name, value in sorted(self.search.items())}
-        meaning["model"]["backbone"] = repr(self.model.backbone)
-        if self.weights_file is not None:
-            del meaning["model"]["weights"]
-        del meaning["data"]["source"], meaning["budget"]["trials"], meaning["budget"]["hours"]
-        canonical = json.dumps(meaning, sort_keys=True)
+        """Sixteen hex digits of what a trial means, see `meaning`."""
+        canonical = json.dumps(meaning(self), sort_keys=True, default=repr)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -217,6 +212,22 @@ class Study(Record):
         weights = self.model.weights
         is_path = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
         return Path(weights).expanduser() if is_path else None
+
+
+def meaning(study: Study) -> dict[str, object]:
+    """The keys of the study file that decide what a trial means, as table.key, with their values.
+
+    Left out: name, budget.trials and hours, confirm, and where the images and a weights file lie.
+    """
+    keys: dict[str, object] = {}
+    for name, value in study:
+        if isinstance(value, (dict, Record)):
+            keys |= {f"{name}.{key}": item for key, item in dict(value).items()}
+        else:
+            keys[name] = value
+    if study.weights_file is not None:
+        keys["model.weights"] = "a file"
+    return {key: value for key, value in keys.items() if key not in _MEANINGLESS}
 
 
 def loads(text: str, where: str) -> Study:

@@ -62,10 +62,14 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
         )
     except NotReady:
         return None
-    trials = map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False))
-    spent = sum(trial.counts for trial in trials) >= session.study.budget.trials
-    same = json.loads(result.read_text(encoding="utf-8"))["study"]["digest"] == session.study.digest
-    read = not confirmation.wants_test(verdict) or verdict.test_readings > 0
+    stored = json.loads(result.read_text(encoding="utf-8"))
+    same = (
+        stored["study"]["digest"] == session.study.digest
+        and stored["point"] == verdict.chosen.point.as_dict()
+    )
+    read = stored["data"]["n_test"] == 0 or not confirmation.wants_test(verdict)
+    trials = opened.get_trials(deepcopy=False)
+    spent = sum(trial.state.is_finished() for trial in trials) >= session.study.budget.trials
     return verdict if spent and same and verdict.finished and read else None
 
 
@@ -82,8 +86,10 @@ def export(
     from tlopt.results.exported import read_export
     from tlopt.results.findings import choose_network, gather
     from tlopt.results.onnx import write_onnx
+    from tlopt.search.bench import choose_device
 
     check_target(folder, overwrite=overwrite)
+    bench = bench.on(choose_device())
     opened = session.optuna_study()
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
     chosen = choose_network(bench, verdict, session.weights_file)
@@ -126,10 +132,10 @@ def train(
         epochs.append(epoch)
         yield epoch
     weights_file = folder.absolute().with_name(f".{folder.name}.safetensors")
-    save_weights(run, weights_file)
+    save_weights(bench, run, weights_file)
     history = History.of(epochs)
     trained = describe(history, run.seed, "training and validation images")
-    verdict = _verdict_beside(file, point, study)
+    verdict = _verdict_beside(file, point, study, bench.data.fingerprint)
     findings = gather(bench, file.read_text(encoding="utf-8"), verdict, (), trained)
     write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
     weights_file.unlink()
@@ -166,12 +172,13 @@ def predict(
     return predictions.predict(read_export(folder), images, choose_device(device), progress=progress)
 
 
-def _verdict_beside(config: Path, point: Point, study: spec.Study) -> Verdict:
-    """The verdict in the export that `config` belongs to, or an empty one about its point."""
+def _verdict_beside(config: Path, point: Point, study: spec.Study, fingerprint: str) -> Verdict:
+    """The verdict in the export that `config` belongs to, on the same images, or an empty one."""
     result = config.with_name(RESULT)
     if result.is_file():
-        verdict = from_dict(json.loads(result.read_text(encoding="utf-8"))["verdict"])
-        if verdict.chosen.point == point:
+        stored = json.loads(result.read_text(encoding="utf-8"))
+        verdict = from_dict(stored["verdict"])
+        if verdict.chosen.point == point and stored["data"]["fingerprint"] == fingerprint:
             return verdict
     row = Confirmed(number=0, label="config", point=point, seeds=(), val=(), test=())
     return Verdict(

@@ -173,6 +173,11 @@ def test_few_and_unequal_classes_are_told(folder):
     assert told(data, 'unequal classes: "a" has 36')
 
 
+@pytest.mark.parametrize(("largest", "is_told"), [(30, True), (28, False)])
+def test_classes_are_unequal_from_three_to_one_on(folder, largest, is_told):
+    assert told(loaded(folder(largest, 10), test_fraction=0.0), "unequal classes") is is_told
+
+
 def test_a_small_val_folder_is_told(folder):
     assert told(loaded(folder(train=(5, 5), val=(2, 2)), test_fraction=0.0), "val has 4 images")
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from pictures import save
 
-from tlopt.data.source_folder import list_folder
+from tlopt.data.source_folder import EXTENSIONS, list_folder
 from tlopt.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_nested_folders_belong_to_their_class(folder):
 
 def test_every_extension_in_any_case_is_an_image(folder):
     root = folder(1, 1)
-    names = {f"x.{e}" for e in ["JPG", "jpeg", "Png", "bmp", "webp", "GIF", "tif", "tiff", "ppm", "pgm"]}
+    names = {f"lower{e}" for e in EXTENSIONS} | {f"upper{e.upper()}" for e in EXTENSIONS} | {"x.Png"}
     for name in names:
         (root / "a" / name).touch()
     assert {entry.path.name for entry in list_folder(root).entries} >= names

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from PIL import features
 
 from tlopt.data import image as rule
+from tlopt.data.source_folder import EXTENSIONS
 from tlopt.errors import DataError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -23,6 +25,14 @@ def one_colour(picture: PIL.Image.Image, path: Path, **options: object) -> tuple
 
 def test_rgb_pixels_are_kept(tmp_path):
     assert one_colour(PIL.Image.new("RGB", (8, 8), (10, 20, 30)), tmp_path / "x.png") == (10, 20, 30)
+
+
+@pytest.mark.parametrize("suffix", EXTENSIONS)
+def test_files_of_every_suffix_that_counts_as_an_image_are_decoded(tmp_path, suffix):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    colour = one_colour(PIL.Image.new("RGB", (8, 8), WHITE), tmp_path / f"x{suffix}")
+    assert min(colour) > 250
 
 
 def test_grey_is_repeated(tmp_path):

@@ -144,7 +144,7 @@ def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "the content is no known image format"
+        return "the content is no known image format, or one that this Pillow was built without (avif, jp2)"
     if isinstance(error, (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)):
         return "it has more pixels than Pillow's limit against decompression bombs allows: make it smaller"
     return str(error) or type(error).__name__

@@ -17,8 +17,8 @@ from tlopt.data.split import FEW, Division, divide, subset
 from tlopt.errors import DataError
 from tlopt.spec import DataSpec
 
+IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
 _NAMED_AT_MOST = 5
-_IMBALANCE = 5  # largest over smallest class from which plain accuracy misleads
 _FEW_PER_CLASS = 10
 _PROTECTION = {"trainval": 0, "train": 0, "val": 1, "test": 2}
 
@@ -183,7 +183,7 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
     own_val = any(image.split == "val" for image in seen)
     if counts[least] < _FEW_PER_CLASS:
         yield f'few images: "{class_names[least]}" has {counts[least]} to train with'
-    if counts[most] >= _IMBALANCE * counts[least]:
+    if counts[most] >= IMBALANCE * counts[least]:
         yield (
             f'unequal classes: "{class_names[most]}" has {counts[most]} images to train with,'
             f' "{class_names[least]}" {counts[least]}; consider objective = "balanced_accuracy"'

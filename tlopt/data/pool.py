@@ -1,6 +1,5 @@
 """Many images at once: threads, because Pillow decodes and resamples outside Python's lock."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +7,8 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
+
+from tlopt.cores import n_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ def each(
 
 
 def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    pool = ThreadPoolExecutor(_threads())
+    pool = ThreadPoolExecutor(min(_THREADS_MAX, n_cores()))
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -40,9 +41,3 @@ def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iter
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _threads() -> int:
-    # A scheduler may have given this process fewer cores than the machine has.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_THREADS_MAX, allowed)

@@ -10,7 +10,10 @@ from pathlib import Path
 from tlopt.data.records import Role
 from tlopt.errors import DataError
 
-EXTENSIONS = frozenset([".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"])
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".tga", ".ppm", ".pgm", ".pbm"),
+)
 
 EXPECTED = (
     "expected is one folder for each class with its images inside, either directly (flowers/rose/1.jpg)"

@@ -1,7 +1,6 @@
 """What this machine has to train on, and what training costs on it, by measurement."""
 
 import itertools
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tlopt.cores import CPU_WORKERS_MAX, n_cores
 from tlopt.model.build import build, n_blocks
 from tlopt.model.weights import Weights
 from tlopt.point import Point
@@ -19,8 +19,7 @@ from tlopt.training.fit import fit
 from tlopt.training.images import Images
 from tlopt.training.run import prepare
 
-CPU_WORKERS_MAX = 4  # each holds a network and its activations in the same memory
-_STEPS = {"cpu": 1, "mps": 4, "cuda": 8}  # of one timed epoch
+_STEPS = {"cpu": 1, "cuda": 8}  # of one timed epoch
 _TIMED_EPOCHS = 2
 
 
@@ -28,11 +27,10 @@ _TIMED_EPOCHS = 2
 class Machine:
     """What a study can be run on here."""
 
-    device: str  # "cuda:0", "mps" or "cpu": the fastest
+    device: str  # "cuda:0" or "cpu": the fastest
     device_name: str
     n_devices: int
     n_cores: int  # that this process may use
-    memory_bytes: int  # of one GPU, or of the whole machine
 
     @property
     def on_cpu(self) -> bool:
@@ -46,25 +44,13 @@ class Machine:
 
 
 def look_at_machine() -> Machine:
-    """The fastest kind of device here: CUDA GPUs, Apple's GPU, the CPU."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if torch.cuda.is_available():
-        gpu = torch.cuda.get_device_properties(0)
-        return Machine(
-            device="cuda:0",
-            device_name=gpu.name,
-            n_devices=torch.cuda.device_count(),
-            n_cores=n_cores,
-            memory_bytes=gpu.total_memory,
-        )
-    on_mps = torch.backends.mps.is_available()
+    """The fastest kind of device here: CUDA GPUs or the CPU; Apple's GPU is used only where asked for."""
+    on_gpu = torch.cuda.is_available()
     return Machine(
-        device="mps" if on_mps else "cpu",
-        device_name=_processor(),
-        n_devices=1,
-        n_cores=n_cores,
-        memory_bytes=ram_bytes,
+        device="cuda:0" if on_gpu else "cpu",
+        device_name=torch.cuda.get_device_name(0) if on_gpu else _processor(),
+        n_devices=torch.cuda.device_count() if on_gpu else 1,
+        n_cores=n_cores(),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 
 from tlopt.data.image import open_rgb, quiet
-from tlopt.data.load import load
+from tlopt.data.load import IMBALANCE, load
 from tlopt.data.records import Data, File, Image
 from tlopt.data.source_samples import open_sample
 from tlopt.insight.sizing import Counts
@@ -41,7 +41,7 @@ class Look:
     @property
     def imbalanced(self) -> bool:
         """Whether plain accuracy would favour the large classes."""
-        return self.largest_class > 3 * self.smallest_class
+        return self.largest_class >= IMBALANCE * self.smallest_class
 
     @property
     def are_signs(self) -> bool:

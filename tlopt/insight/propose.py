@@ -23,6 +23,7 @@ RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
 _ENLARGED = (
     3  # times an image's own side up to which larger inputs still helped (28-pixel clothing: 96, not 128)
 )
+_NAME_CHARACTERS_MAX = 60
 _BUSY = 1.5  # wall clock over work from which a person is told
 _FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
 _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weights are at hand
@@ -73,7 +74,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
     text = write_study(
         Choices(
-            name=study_name(source, weights.backbone) if wishes.name is None else wishes.name,
+            name=study_name(source) if wishes.name is None else wishes.name,
             source=source,
             backbone=weights.backbone,
             weights_at_hand=bool(weights.state),
@@ -97,13 +98,13 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     return Proposal(text=text, notes=notes, minutes=minutes)
 
 
-def study_name(source: str, backbone: str) -> str:
-    """A name from folder and backbone, in the characters that a study's name may have."""
+def study_name(source: str) -> str:
+    """The folder's or data set's name, in the characters that a study's name may have."""
     folder = source.removeprefix("torchvision:")
     if folder == source:
         folder = os.path.basename(os.path.abspath(os.path.expanduser(source)))
-    words = [_plain(folder)[:60] or "images", _plain(backbone.removeprefix("timm:"))[:38]]
-    return "-".join(words)
+    # names that end in .confirm belong to confirmations
+    return re.sub(r"(\.confirm)+$", "", _plain(folder)[:_NAME_CHARACTERS_MAX]) or "images"
 
 
 def _plain(text: str) -> str:
@@ -214,7 +215,7 @@ def _image_notes(seen: Look) -> Iterator[str]:
     yield from (notice[0].upper() + notice[1:] + "." for notice in seen.notices)
     if seen.imbalanced:
         yield (
-            f"The largest class has {seen.largest_class} images and the smallest {seen.smallest_class}:"
+            f"With {seen.largest_class} images in the largest class and {seen.smallest_class} in the smallest"
             " the objective is balanced accuracy, and class_weights is searched."
         )
     if seen.are_signs:

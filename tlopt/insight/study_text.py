@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from tlopt.insight.pixels import Look
 from tlopt.insight.sizing import SEEDS, Size
+from tlopt.search_keys import DEFAULT_L2, PROBE_LR
 
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
-_PROBE_LR = 0.01  # of adamw: a head alone stands ten times the rate of a network
 _FEW_IMAGES = 300
 _COMMENT_COLUMN = 44
 
@@ -39,7 +39,7 @@ def batch_size(look: Look) -> int:
 
 def lr_range(plain_lr: float) -> tuple[float, float]:
     """Rates around the usual one of plain fine-tuning that also hold the linear probe's."""
-    return _round(plain_lr / 10), _round(max(plain_lr * 20, 2 * _PROBE_LR))
+    return _round(plain_lr / 10), _round(max(plain_lr * 20, 2 * PROBE_LR["adamw"]))
 
 
 def l2_sp_range(choices: Choices) -> tuple[float, float]:
@@ -133,7 +133,7 @@ def _search(c: Choices) -> list[str]:
         *lines,
         _line("optimizer", "adamw", "or sgd, with ten times the lr and ranges of its own"),
         _line("batch_size", c.batch_size, "images a step"),
-        _note("l2 = 0.02", "pull of the head and of fresh blocks toward zero"),
+        _note(f"l2 = {DEFAULT_L2['adamw']}", "pull of the head and of fresh blocks toward zero"),
         _note("label_smoothing = 0.0", "share of a label spread over all classes"),
         _note("mixup = 0.0", "alpha of mixup; 0 is off"),
         _note("lr_decay = 1.0", "factor of the rate per block toward the input"),

@@ -1,5 +1,7 @@
 """The rates at which people usually fine-tune a whole pretrained network."""
 
+from functools import lru_cache
+
 from torch import nn
 
 from tlopt.model import families
@@ -13,6 +15,9 @@ def usual_lr(backbone: str) -> dict[str, float]:
     Networks with batch-norm bear ten times the rate of those without (transformers, ConvNeXt, plain VGG), as
     the recipes of torchvision's references and timm have it.
     """
-    net = families.skeleton(backbone).net
-    normalised = any(isinstance(module, _BATCH_NORMS) for module in net.modules())
-    return {"sgd": 0.01, "adamw": 0.001} if normalised else {"sgd": 0.001, "adamw": 0.0001}
+    return {"sgd": 0.01, "adamw": 0.001} if _has_batch_norm(backbone) else {"sgd": 0.001, "adamw": 0.0001}
+
+
+@lru_cache  # a skeleton takes tenths of a second to build, and a worker asks again and again
+def _has_batch_norm(backbone: str) -> bool:
+    return any(isinstance(module, _BATCH_NORMS) for module in families.skeleton(backbone).net.modules())

@@ -1,6 +1,5 @@
 """The model card of an export: what it is, how it was chosen, how sure that is, how to use it. Markdown."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,17 +10,12 @@ from numpy.typing import NDArray
 
 from tlopt.model.build import n_blocks
 from tlopt.results.exported import Export, plain_torch_code, preprocessing_words
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Spread, Verdict
+from tlopt.results.verdict import Confirmed, Verdict
+from tlopt.results.words import TITLES, gain_sentences, seeds_words, spread_words
 from tlopt.search_keys import RULES, Depth
 from tlopt.spec import Study
 
 _CLASSES_SHOWN_MAX = 40
-_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log-loss",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +117,17 @@ def _opening(findings: Findings, export: Export) -> Iterator[str]:
 
 def _headline(findings: Findings) -> str:
     verdict = findings.verdict
-    title = _TITLES[verdict.objective]
+    title = TITLES[verdict.objective]
     test = verdict.chosen.spread(verdict.objective, split="test")
     if test is not None:
         return (
-            f"Held-out test images: {title} **{_spread(test, verdict.objective)}** (mean ± standard deviation"
-            f" over {_seeds(test.n)}, {findings.images.n_test} images)."
+            f"Held-out test images: {title} **{spread_words(test, verdict.objective)}** (mean ± standard"
+            f" deviation over {seeds_words(test.n)}, {findings.images.n_test} images)."
         )
     val = verdict.chosen.spread(verdict.objective)
     return (
-        f"No test images were read. Validation {title} **{_spread(val, verdict.objective)}**; the point was"
-        " chosen for this number, which is therefore too good."
+        f"No test images were read. Validation {title} **{spread_words(val, verdict.objective)}**; the point"
+        " was chosen for this number, which is therefore too good."
     )
 
 
@@ -152,57 +146,30 @@ def _data(findings: Findings) -> Iterator[str]:
 def _choice(findings: Findings) -> Iterator[str]:
     verdict, spend = findings.verdict, findings.spend
     outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
-    seeds = _seeds(len(verdict.chosen.seeds))
+    seeds = seeds_words(len(verdict.chosen.seeds))
     yield (
         f"The search ran {sum(spend.trials.values())} trials ({outcomes}): {spend.epochs} epochs,"
         f" {_duration(spend.seconds)} of work. Its best points and the two points a practitioner would use"
         f" without a search were then trained again with {seeds} each, none stopped early. The mean"
-        f" {_TITLES[verdict.objective]} on validation decided. {_test_readings(verdict.test_readings)}"
+        f" {TITLES[verdict.objective]} on validation decided. {_test_readings(verdict.test_readings)}"
     )
     yield ""
     yield from _candidates(verdict)
     yield ""
     yield "Mean ± standard deviation over n runs with different seeds; → is the chosen one."
     yield ""
-    for label in (PLAIN_LABEL, PROBE_LABEL):
-        yield f"- {gain_sentence(verdict, label)}"
+    yield from (f"- {sentence}" for sentence in gain_sentences(verdict))
 
 
 def _candidates(verdict: Verdict) -> Iterator[str]:
-    title = _TITLES[verdict.objective]
+    title = TITLES[verdict.objective]
     yield f"| candidate | n | validation {title} | test {title} |"
     yield "| --- | --: | --: | --: |"
     for row in verdict.rows:
         mark = "→ " if row is verdict.chosen else ""
         val, test = (row.spread(verdict.objective, split=split) for split in ("val", "test"))
-        shown = " | ".join(_spread(spread, verdict.objective) for spread in (val, test))
+        shown = " | ".join(spread_words(spread, verdict.objective) for spread in (val, test))
         yield f"| {mark}{row.label} | {len(row.val)} | {shown} |"
-
-
-def gain_sentence(verdict: Verdict, label: str) -> str:
-    """What the chosen point gains over `label`, on test or else on validation, and how sure that is."""
-    if verdict.chosen.label == label:
-        return f"The chosen point is {label} itself: the search found nothing better on validation."
-    split = "test" if verdict.chosen.test else "val"
-    gain = verdict.gain(label, split=split)
-    if gain is None:
-        return f"Against {label} there is no measured gain."
-    scale, unit = (1, "") if verdict.objective == "log_loss" else (100, " points")
-    digits = 4 if verdict.objective == "log_loss" else 1
-    where = "test" if split == "test" else "validation, on which it was chosen"
-    spread = "" if math.isnan(gain.std) else f" ± {scale * gain.std:.{digits}f}"
-    return (
-        f"Gain over {label} in {_TITLES[verdict.objective]} on {where}:"
-        f" {scale * gain.mean:+.{digits}f}{spread}{unit} (seed by seed, {_seeds(gain.n)}), {_judged(gain)}."
-    )
-
-
-def _judged(gain: Spread) -> str:
-    if math.isnan(gain.std):
-        return "one pair of runs says nothing about its spread"
-    if abs(gain.mean) <= gain.std:
-        return "not larger than its spread, so chance alone could explain it"
-    return "larger than its spread" if gain.mean > 0 else "a loss, larger than its spread"
 
 
 def _point(chosen: Confirmed) -> Iterator[str]:
@@ -239,7 +206,7 @@ def _limits(findings: Findings) -> Iterator[str]:
     yield "- It knows its classes only: an image of anything else gets one of them, however surely."
     yield "- Probabilities are not calibrated."
     yield "- The numbers hold for images like those of the source; other cameras or places were not measured."
-    yield f"- {_seeds(n_seeds)} give a rough spread; it does not cover the choice of test images."
+    yield f"- {seeds_words(n_seeds)} give a rough spread; it does not cover the choice of test images."
     yield "- The pretrained weights and the images have licences of their own."
 
 
@@ -255,18 +222,6 @@ def _reproduction(findings: Findings) -> Iterator[str]:
     yield f"- pretrained weights: {_escaped(pretrained.label)}, digest `{pretrained.digest}`"
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in findings.versions.items())}"
     yield f"- written: {findings.created:%Y-%m-%d %H:%M %Z}".rstrip()
-
-
-def _spread(spread: Spread | None, objective: str) -> str:
-    if spread is None:
-        return "—"
-    scale, digits, unit = (1, 4, "") if objective == "log_loss" else (100, 1, " %")
-    deviation = "" if math.isnan(spread.std) else f" ± {scale * spread.std:.{digits}f}"
-    return f"{scale * spread.mean:.{digits}f}{deviation}{unit}"
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed" + ("s" if n != 1 else "")
 
 
 def _test_readings(n: int) -> str:

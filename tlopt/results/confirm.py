@@ -4,6 +4,7 @@ Optuna's half: which candidates, which runs, what they came to. The held-out ima
 after the choice.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from optuna.trial import TrialState
 
 from tlopt.errors import NotReady
 from tlopt.point import Point
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.results.verdict import Confirmed, Verdict, ranked
 from tlopt.search import records, storage
+from tlopt.search.labels import PROBE_LABEL
 from tlopt.search.limits import Limits
 from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
 from tlopt.search.records import TrialRecord, best_first
@@ -37,14 +39,14 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
     trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
     if not complete:
-        raise NotReady(
-            f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
-        )
-    probe, plain = defaults(study, limits)
-    chosen = [Candidate(PROBE, PROBE_LABEL, probe.point), Candidate(PLAIN, PLAIN_LABEL, plain.point)]
+        raise NotReady(_why_none(study, optuna_study))
+    known = defaults(study, limits)
+    # the default that is no probe is plain fine-tuning, or training from scratch
+    chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
     for record in complete:
         point = Point.from_dict(record.point or {})
-        if len(chosen) < 2 + study.confirm.points and all(point != other.point for other in chosen):
+        is_new = all(point != other.point for other in chosen)
+        if is_new and len(chosen) < len(known) + study.confirm.points:
             chosen.append(Candidate(record.number, f"trial {record.number}", point))
     return tuple(chosen)
 
@@ -96,7 +98,7 @@ def read_verdict(study: Study, confirmation: optuna.Study) -> Verdict:
         direction=study.direction,
         rows=ranked(rows, study.objective, study.direction),
         n_expected=len(candidates) * study.confirm.seeds,
-        n_finished=len(runs),
+        n_finished=sum(1 for _, replicate in runs if replicate < study.confirm.seeds),
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
     )
 
@@ -110,9 +112,26 @@ def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, fl
 
 def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
     """The chosen candidate and the defaults, as far as the held-out images were not read for them yet."""
-    wanted = [verdict.chosen, verdict.row(PROBE_LABEL), verdict.row(PLAIN_LABEL)]
-    rows = {row.number: row for row in wanted if row is not None and row.val and not row.test}
+    named = sorted((row for row in verdict.rows if row.number < 0), key=lambda row: row.number)
+    wanted = [verdict.chosen, *named]
+    rows = {row.number: row for row in wanted if len(row.test) < len(row.val)}
     return tuple(rows.values())
+
+
+def _why_none(study: Study, optuna_study: optuna.Study) -> str:
+    """Why there is nothing to confirm, and what to do."""
+    trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+    ended = [trial for trial in trials if trial.counts]
+    if not ended:
+        return f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
+    outcomes = Counter(trial.outcome for trial in ended)
+    said = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in outcomes.most_common())
+    causes = [trial.cause for trial in ended if trial.outcome != "pruned"]
+    return (
+        f"study {study.name} has no complete trial to confirm: {said}"
+        + (f"; the first cause: {causes[0]}\n" if causes else "\n")
+        + "raise budget.trials to go on, or start a study under another name with lower lr or batch_size"
+    )
 
 
 def _confirmed(
@@ -130,7 +149,7 @@ def _confirmed(
         point=candidate.point,
         seeds=tuple(confirm_seed(study, r) for r in replicates),
         val=tuple(record.metrics for record in ended) if valued else (),
-        test=tuple(test.get(str(candidate.number), ())),
+        test=tuple(test.get(str(candidate.number), ()))[: study.confirm.seeds],
     )
 
 

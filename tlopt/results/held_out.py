@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from tlopt.data.load import test_split
 from tlopt.point import Point, seed_for
 from tlopt.results.verdict import Confirmed
-from tlopt.search.bench import Bench, images_for, save_weights, start_run, test_images
+from tlopt.search.bench import Bench, images_for, load_trained, save_weights, start_run, test_images
 from tlopt.training.fit import Epoch, fit, predict_logits
 from tlopt.training.history import History, history_file
 from tlopt.training.metrics import measure
@@ -49,11 +48,10 @@ def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file:
     """The run that the confirmation's trial ended with: from its weights' file, else trained again."""
     split = bench.data.splits[replicate % len(bench.data.splits)]
     run = start_run(bench, point, seed=seed, train=split.train)
-    if weights_file.exists() and history_file(weights_file).exists():
-        run.network.net.load_state_dict(load_file(weights_file))
+    if history_file(weights_file).is_file() and load_trained(bench, run, weights_file):
         return run
     epochs = list(fit(run, images_for(bench, point), split.train, split.val))
-    save_weights(run, weights_file)
+    save_weights(bench, run, weights_file)
     History.of(epochs).write(history_file(weights_file))
     return run
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlopt.point import Point
-
-PROBE_LABEL = "linear probe"
-PLAIN_LABEL = "plain fine-tuning"
+from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,46 @@
 """What a warm worker keeps from trial to trial: images, weights, device. Torch, and no word of Optuna."""
 
+import gc
+import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlopt.cores import n_cores
 from tlopt.data import load as data_load
 from tlopt.data import store
 from tlopt.data.records import Data, TestSplit
+from tlopt.dimensions import bounds
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.point import Point, seed_for
 from tlopt.search.limits import Limits
-from tlopt.spec import Study
+from tlopt.spec import PerOptimizer, Study
 from tlopt.training.images import Images, resident
 from tlopt.training.run import Run, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A study made ready on one device; `views` holds each resolution's images once they were wanted."""
+    """A study made ready on one device; `views` holds the pixels of the resolution that was last wanted."""
 
     study: Study
     data: Data
     weights: Mapping[str, Weights]  # by backbone
     device: torch.device
     progress: bool
-    views: dict[tuple[str, int], Images] = field(default_factory=dict)
+    views: dict[int, NDArray[np.uint8] | Tensor] = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:
@@ -46,6 +52,10 @@ class Bench:
         """What every worker of the study has to share, by name."""
         digests = [self.weights[name].digest for name in sorted(self.weights)]
         return {"data": self.data.fingerprint, "weights": "+".join(digests)}
+
+    def on(self, device: torch.device) -> "Bench":
+        """The same study made ready on another device."""
+        return replace(self, device=device, views={})
 
     @property
     def limits(self) -> Limits:
@@ -59,9 +69,12 @@ class Bench:
 
 
 def devices() -> list[str]:
-    """Names of the devices here, fastest kind first: CUDA GPUs, Apple's GPU, the CPU."""
+    """Names of the devices here, in the order of preference: CUDA GPUs, the CPU, Apple's GPU.
+
+    Apple's GPU comes last, to be asked for by name, for as long as nobody has measured it.
+    """
     mps = torch.backends.mps.is_available()
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["mps"] * mps + ["cpu"]
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"] + ["mps"] * mps
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -78,7 +91,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 def set_threads(n_threads: int) -> None:
     """Let torch use so many threads of this process; 0 leaves all cores to it."""
-    torch.set_num_threads(n_threads or os.cpu_count() or 1)
+    torch.set_num_threads(n_threads or n_cores())
 
 
 def open_bench(study: Study, device: torch.device, *, progress: bool = False) -> Bench:
@@ -92,18 +105,35 @@ def open_bench(study: Study, device: torch.device, *, progress: bool = False) ->
     return Bench(study=study, data=data, weights=weights, device=device, progress=progress)
 
 
+def check_resolutions(bench: Bench) -> None:
+    """Check every resolution that the study may draw against every backbone's weights.
+
+    Raises:
+        SpecError: a network does not take one; says what it takes.
+    """
+    wanted = bench.study.search.get("resolution")
+    if wanted is None or isinstance(wanted, PerOptimizer):
+        return
+    for resolution in bounds(wanted):
+        for weights in bench.weights.values():
+            check_resolution(weights, int(resolution))
+
+
 def images_for(bench: Bench, point: Point) -> Images:
-    """The study's training and validation images as `point` sees them, decoded at most once."""
+    """The study's training and validation images as `point` sees them, decoded at most once.
+
+    The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
+    """
     check_resolution(bench.weights[point.backbone], point.resolution)
-    key = (point.backbone, point.resolution)
-    if key not in bench.views:
-        bench.views[key] = _images(bench, bench.data, point)
-    return bench.views[key]
+    if point.resolution not in bench.views:
+        bench.views.clear()
+        bench.views[point.resolution] = _pixels(bench, bench.data, point.resolution)
+    return _images(bench, bench.data, bench.views[point.resolution], point)
 
 
 def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
     """The held-out images as `point` sees them."""
-    return _images(bench, test, point)
+    return _images(bench, test, _pixels(bench, test, point.resolution), point)
 
 
 def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]) -> Run:
@@ -126,26 +156,58 @@ def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]
     )
 
 
-def save_weights(run: Run, path: Path) -> None:
+def save_weights(bench: Bench, run: Run, path: Path) -> None:
     """Write the network's tensors under the library's own names; whole or not at all."""
     state: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in run.network.net.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(state, unfinished)
+    save_file(state, unfinished, metadata={_MADE_BY: _identity(bench, run)})
     unfinished.replace(path)
 
 
-def _images(bench: Bench, source: Data | TestSplit, point: Point) -> Images:
-    spec = bench.study.data
-    size = store.store_size(point.resolution)
-    pixels = store.pixels(source, size=size, resize=spec.resize, progress=bench.progress)
+def load_trained(bench: Bench, run: Run, path: Path) -> bool:
+    """Give `run` the tensors in `path` if they are this very run's, trained; returns whether they are."""
+    if not path.is_file():
+        return False
+    with safe_open(path, framework="pt") as file:
+        if (file.metadata() or {}).get(_MADE_BY) != _identity(bench, run):
+            return False
+    run.network.net.load_state_dict(load_file(path))
+    return True
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what a trial that ended early has left on the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+_MADE_BY = "tlopt:run"
+
+
+def _identity(bench: Bench, run: Run) -> str:
+    """What decides a run's result: its point and seed, the images and the pretrained weights."""
+    what = {"point": run.point.as_dict(), "seed": run.seed, **bench.facts}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _pixels(bench: Bench, source: Data | TestSplit, resolution: int) -> NDArray[np.uint8] | Tensor:
+    size = store.store_size(resolution)
+    pixels = store.pixels(source, size=size, resize=bench.study.data.resize, progress=bench.progress)
+    return resident(pixels, bench.device)
+
+
+def _images(
+    bench: Bench, source: Data | TestSplit, pixels: NDArray[np.uint8] | Tensor, point: Point
+) -> Images:
     weights = bench.weights[point.backbone]
     return Images(
-        pixels=resident(pixels, bench.device),
+        pixels=pixels,
         labels=source.labels,
         mean=weights.mean,
         std=weights.std,
-        flip=spec.flip,
+        flip=bench.study.data.flip,
     )

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -38,18 +39,25 @@ class Interrupt:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """A block in which a signal raises `Interrupted` at once; so does one that came before."""
+        if self.requested:
+            raise Interrupted
+        self._armed = True
+        try:
+            yield
+        finally:
+            self._armed = False
+
     def guard(self, items: Iterator[T]) -> Iterator[T]:
         """`items`; while the next one is being made, and only then, a signal raises `Interrupted`."""
         while True:
-            if self.requested:
-                raise Interrupted
-            self._armed = True
             try:
-                item = next(items)
+                with self.armed():
+                    item = next(items)
             except StopIteration:
                 return
-            finally:
-                self._armed = False
             yield item
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

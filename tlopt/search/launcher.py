@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-CPU_WORKERS_MAX = 4  # each holds weights and images of its own
+from tlopt.cores import CPU_WORKERS_MAX
+
 STOP_SECONDS = 15.0  # a worker asked to stop hands its trial back within ten
 
 
@@ -28,7 +29,7 @@ def slots(n_workers: int, devices: Sequence[str], n_cores: int) -> tuple[Slot, .
     The cores are shared out: two torch threads in each of several processes on two cores run many times
     slower than one each.
     """
-    gpus = [device for device in devices if device != "cpu"]
+    gpus = [device for device in devices if device.startswith("cuda")]
     n = n_workers or len(gpus) or min(n_cores, CPU_WORKERS_MAX)
     on = gpus or ["cpu"]
     return tuple(Slot(device=on[i % len(on)], n_threads=max(1, n_cores // n)) for i in range(n))

@@ -44,6 +44,10 @@ class TrialLog:
             }
         )
 
+    def note(self, text: str) -> None:
+        """A line for a person who looks for a reason."""
+        self._write({"event": "note", "text": text})
+
     def end(self, **facts: Any) -> None:
         """The last line: how it ended."""
         self._write({"event": "end", **facts})

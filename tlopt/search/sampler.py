@@ -1,7 +1,6 @@
 """Samplers and pruners from the study file, seeded so that a search can be repeated."""
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -24,10 +23,22 @@ class FirstThese(BaseSampler):
     No trial is enqueued, so workers that start together cannot double one, and a set whose trial failed comes
     again. The sampler behind is made anew for each trial from (seed, trial number): the same study and seed
     give the same search, and no two workers draw the same point because they share a seed.
+
+    Args:
+        first: parameter sets, whole or for some of the parameters.
+        whole: the study that is sampled; with Hyperband Optuna hands over its trials of one bracket only.
     """
 
-    def __init__(self, first: Sequence[Params], behind: algorithms.Sampler, *, seed: int) -> None:
+    def __init__(
+        self,
+        first: Sequence[Params],
+        behind: algorithms.Sampler,
+        *,
+        seed: int,
+        whole: optuna.Study | None = None,
+    ) -> None:
         self._first = list(first)
+        self._whole = whole
         self._behind = behind
         self._seed = seed
         self._number = -1  # of the trial that is being drawn; a worker draws one after the other
@@ -66,8 +77,7 @@ class FirstThese(BaseSampler):
             return
         self._number = trial.number
         self._sampler = make_sampler(self._behind, seed=self._seed, number=trial.number)
-        # Not `study.get_trials`: with Hyperband Optuna hands over a study of the trial's own bracket only.
-        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        trials = (self._whole or study).get_trials(deepcopy=False)
         self._given = next_of_first(self._first, trials, trial.number)
 
 
@@ -97,26 +107,13 @@ def _drawn(trial: FrozenTrial, params: Params) -> bool:
     return params.keys() <= trial.params.keys()
 
 
-class _Sobol(optuna.samplers.QMCSampler):
-    """Trial n draws point n of one sequence: Optuna's own count may give two workers the same point."""
-
-    def __init__(self, number: int, *, seed: int, independent: BaseSampler) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            super().__init__(scramble=True, seed=seed, independent_sampler=independent)
-        self._number = number
-
-    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._number
-
-
 def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:
     """Optuna's sampler for `spec` and trial `number`, seeded by both.
 
     Raises:
         MissingExtra: it needs SciPy, which is not installed.
     """
-    if spec.kind in ("gp", "qmc") and importlib.util.find_spec("scipy") is None:
+    if spec.kind == "gp" and importlib.util.find_spec("scipy") is None:
         raise MissingExtra(f'sampler.kind = "{spec.kind}" needs SciPy: pip install "tlopt[gp]"')
     own_seed = seed_for(seed, number) % 2**32
     match spec:
@@ -128,9 +125,6 @@ def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSam
             return optuna.samplers.RandomSampler(seed=own_seed)
         case algorithms.GpSampler():
             return optuna.samplers.GPSampler(n_startup_trials=spec.n_startup_trials, seed=own_seed)
-        case algorithms.QmcSampler():
-            independent = optuna.samplers.RandomSampler(seed=own_seed)
-            return _Sobol(number, seed=seed % 2**32, independent=independent)
         case _:
             assert_never(spec)
 

@@ -15,11 +15,10 @@ from tlopt import dimensions
 from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.errors import SpecError
 from tlopt.point import Point
+from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.search.limits import Limits
-from tlopt.search_keys import DEFAULT_L2, RULES, Depth
+from tlopt.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth
 from tlopt.spec import PerOptimizer, Study
-
-PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,31 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits
     return Point(backbone=backbone, **full)
 
 
-def defaults(study: Study, limits: Limits) -> tuple[Default, Default]:
-    """The linear probe and plain fine-tuning, in this order, at the study's fixed nuisance values."""
+def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
+    """The linear probe and plain fine-tuning, in this order, at the study's fixed nuisance values.
+
+    Neither pulls a pretrained weight: `l2` is on the head alone. Without weights to start from there is no
+    probe, and plain fine-tuning is training from scratch.
+    """
     backbone = study.model.backbones[0]
     optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
-    usual = {name: rule.default for name, rule in RULES.items()} | {"l2": DEFAULT_L2[optimizer]}
+    usual = {name: rule.default for name, rule in RULES.items()} | {
+        "l2": DEFAULT_L2[optimizer],
+        "epochs": study.budget.epochs,
+        "resolution": limits.resolution[backbone],
+    }
     common = {
         name: _nearest(usual[name], getattr(dimension, optimizer, dimension))
         for name, dimension in study.search.items()
         if name not in _TRANSFER_KEYS
     }
-    if "anchor_depth" in study.search:
-        common["anchor_depth"] = 0.0
-    probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
     plain = {**common, "optimizer": optimizer, "lr": limits.plain_lr[backbone][optimizer]}
+    if not limits.transferable:
+        return (_default(SCRATCH_LABEL, plain, backbone, study, limits),)
+    probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
     return (
-        _default("linear probe", probe, backbone, study, limits),
-        _default("plain fine-tuning", plain, backbone, study, limits),
+        _default(PROBE_LABEL, probe, backbone, study, limits),
+        _default(PLAIN_LABEL, plain, backbone, study, limits),
     )
 
 
@@ -141,15 +148,17 @@ def _blocks(depth: int | float, n_blocks: int) -> int:
 
 
 def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
-    """`usual` where `dimension` allows it, else the nearest value it allows; None stands for the highest."""
+    """`usual` where `dimension` allows it, else the nearest value it allows; of words the first."""
     match dimension:
         case Fixed(value):
             return value
         case Choice(options):
+            numbers = [option for option in options if not isinstance(option, str)]
+            if isinstance(usual, (int, float)) and numbers:
+                return min(numbers, key=lambda option: abs(option - usual))
             return usual if usual is not None and usual in options else options[0]
         case Int(low, high) | Uniform(low, high) | Log(low, high):
-            if usual is None or isinstance(usual, str):
-                return high
+            assert isinstance(usual, (int, float)), "a number has a usual value"
             return usual if dimensions.contains(dimension, usual) else min(max(usual, low), high)
         case PerOptimizer():
             raise TypeError("ask for one optimizer's range")

@@ -21,7 +21,7 @@ from sqlalchemy import event
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search import records
-from tlopt.search.changes import differences, meaning
+from tlopt.search.changes import differences
 from tlopt.search.urls import find_url, hide_password, normalise
 
 __all__ = [
@@ -91,12 +91,12 @@ def create_or_open(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """The Optuna study of `study`, made if there is none; the stored file follows a raised `budget.trials`.
+    """The Optuna study of `study`, made if there is none; the stored file follows the newest.
 
     Args:
         storage: as `open_storage` returned it.
         study: decoded from `file_text`.
-        file_text: the study file, stored with the study.
+        file_text: the study file, stored with the study; one with fewer trials than are stored is not.
         facts: what every worker has to share (say, the images' fingerprint), by name without prefix.
         sampler: handed to Optuna, which does not store it.
         pruner: handed to Optuna, which does not store it.
@@ -119,7 +119,7 @@ def create_or_open(
             _fill(opened, study, file_text, facts)
         else:
             _refuse_changes(opened, study, facts)
-            if study.budget.trials > stored_spec(opened).budget.trials:
+            if study.budget.trials >= stored_spec(opened).budget.trials:
                 opened.set_user_attr(records.FILE, file_text)
     return opened
 
@@ -280,4 +280,4 @@ def _differing_keys(opened: optuna.Study, study: spec.Study) -> list[str]:
         stored = stored_spec(opened)
     except SpecError:  # written by another version of tlopt
         return []
-    return differences(meaning(stored), meaning(study))
+    return differences(spec.meaning(stored), spec.meaning(study))

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,13 @@ import numpy as np
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TrialError
-from tlopt.search.bench import Bench, images_for, save_weights, start_run
+from tlopt.search.bench import Bench, images_for, release_memory, save_weights, start_run
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.task import Task
 from tlopt.training import metrics
 from tlopt.training.fit import Epoch, fit
 from tlopt.training.history import History, history_file
-from tlopt.training.images import Images
-from tlopt.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,43 +57,25 @@ def run_trial(
         interrupt: may end an epoch with `Interrupted`.
     """
     start = time.perf_counter()
-    images = images_for(bench, task.point)
     epochs: list[Epoch] = []
     try:
-        runs = [
-            start_run(bench, task.point, seed=seed, train=bench.data.splits[split].train)
-            for seed, split in zip(task.seeds, task.splits, strict=True)
-        ]
-        pruned = _train(trial, task, bench, runs, images, epochs, log, interrupt)
-        if not pruned and task.weights_file is not None:
-            save_weights(runs[0], task.weights_file)
-            History.of(epochs).write(history_file(task.weights_file))
+        pruned = _train(trial, task, bench, epochs, log, interrupt)
     except TrialError as error:
-        return _result(bench, epochs, _outcome(error), start, cause=str(error))
+        outcome, cause = _outcome(error), str(error)
+        del error  # its traceback holds the networks
+        release_memory(bench.device)
+        return _result(bench, epochs, outcome, start, cause=cause)
     cause = f"pruned after epoch {epochs[-1].index}" if pruned else ""
     return _result(bench, epochs, "pruned" if pruned else "complete", start, cause=cause)
 
 
 def _train(
-    trial: optuna.Trial,
-    task: Task,
-    bench: Bench,
-    runs: list[Run],
-    images: Images,
-    epochs: list[Epoch],
-    log: TrialLog,
-    interrupt: Interrupt,
+    trial: optuna.Trial, task: Task, bench: Bench, epochs: list[Epoch], log: TrialLog, interrupt: Interrupt
 ) -> bool:
-    """Fill `epochs` with the runs' mean epochs, reporting each; True if the pruner stopped it."""
+    """Fill `epochs` with the task's epochs, reporting each; True if the pruner stopped it."""
     reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-    with contextlib.ExitStack() as stack:
-        fits = [
-            stack.enter_context(
-                closing(fit(run, images, bench.data.splits[s].train, bench.data.splits[s].val))
-            )
-            for run, s in zip(runs, task.splits, strict=True)
-        ]
-        for epoch in interrupt.guard(_in_step(fits)):
+    with closing(_run(task, bench)) as training:
+        for epoch in interrupt.guard(training):
             epochs.append(epoch)
             log.epoch(epoch)
             if epoch.index in reported:
@@ -106,17 +86,41 @@ def _train(
     return False
 
 
-def _in_step(fits: list[Generator[Epoch]]) -> Iterator[Epoch]:
-    """Mean epochs of several runs that train side by side."""
-    for rows in zip(*fits, strict=True):
-        yield Epoch(
-            index=rows[0].index,
-            train_loss=float(np.mean([row.train_loss for row in rows])),
-            train_accuracy=float(np.mean([row.train_accuracy for row in rows])),
-            val=metrics.mean([row.val for row in rows]),
-            confusion=np.sum([row.confusion for row in rows], axis=0),
-            seconds=sum(row.seconds for row in rows),
-        )
+def _run(task: Task, bench: Bench) -> Generator[Epoch]:
+    """The task's networks trained side by side, one mean epoch at a time; in the end the weights are written.
+
+    Everything that takes time is in here, decoding and building included, so that a stop can end it.
+    """
+    images = images_for(bench, task.point)
+    splits = [bench.data.splits[index] for index in task.splits]
+    runs = [
+        start_run(bench, task.point, seed=seed, train=split.train)
+        for seed, split in zip(task.seeds, splits, strict=True)
+    ]
+    epochs = []
+    with contextlib.ExitStack() as stack:
+        fits = [
+            stack.enter_context(closing(fit(run, images, split.train, split.val)))
+            for run, split in zip(runs, splits, strict=True)
+        ]
+        for rows in zip(*fits, strict=True):
+            epochs.append(_mean(rows))
+            yield epochs[-1]
+    if task.weights_file is not None:
+        save_weights(bench, runs[0], task.weights_file)
+        History.of(epochs).write(history_file(task.weights_file))
+
+
+def _mean(rows: Sequence[Epoch]) -> Epoch:
+    """One epoch for several runs: means, the sum of their confusions and seconds."""
+    return Epoch(
+        index=rows[0].index,
+        train_loss=float(np.mean([row.train_loss for row in rows])),
+        train_accuracy=float(np.mean([row.train_accuracy for row in rows])),
+        val=metrics.mean([row.val for row in rows if row.val is not None]),
+        confusion=np.sum([row.confusion for row in rows if row.confusion is not None], axis=0),
+        seconds=sum(row.seconds for row in rows),
+    )
 
 
 def _value(bench: Bench, epoch: Epoch) -> float:

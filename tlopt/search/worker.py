@@ -3,6 +3,7 @@
 import os
 import socket
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -65,12 +66,15 @@ def work(
 ) -> int:
     """Run trials one after the other; returns how many this worker finished.
 
+    Trials that processes of this host left behind are taken up first.
+
     Ends when the budget is spent or when `interrupt` was asked for; then the trial under way is handed back.
 
     Raises:
         Exception: a programming error in a trial; its trial is FAIL, with the cause in its record.
     """
     n_finished = 0
+    hand_back_orphans(storage, optuna_study)
     while not interrupt.requested:
         trial = claim(optuna_study, plan)
         if trial is None:
@@ -90,9 +94,7 @@ def claim(optuna_study: optuna.Study, plan: Plan) -> optuna.Trial | None:
     Trials are counted before one is asked for and again after: of workers that asked at once, those whose
     trials lie past the budget withdraw them as FAIL, so that complete and pruned ones come to the budget.
     """
-    counted = optuna_study.get_trials(deepcopy=False, states=_COUNTED)
-    waiting = any(trial.state == TrialState.WAITING for trial in counted)
-    if not waiting and (len(counted) >= plan.trials or _too_late(counted, plan.hours)):
+    if not has_work(optuna_study.get_trials(deepcopy=False), plan):
         return None
     trial = optuna_study.ask()
     counted = optuna_study.get_trials(deepcopy=False, states=_COUNTED)
@@ -100,7 +102,41 @@ def claim(optuna_study: optuna.Study, plan: Plan) -> optuna.Trial | None:
         trial.set_user_attr(records.RESULT, {"outcome": "withdrawn", "cause": "the budget was spent"})
         optuna_study.tell(trial, state=TrialState.FAIL)
         return None
+    trial.set_user_attr(records.WORKER, {"worker": worker_name()})
     return trial
+
+
+def has_work(trials: Sequence[FrozenTrial], plan: Plan) -> bool:
+    """Whether a worker would find a trial to run: one that waits, or a place in the budget."""
+    counted = [trial for trial in trials if trial.state in _COUNTED]
+    if any(trial.state == TrialState.WAITING for trial in counted):
+        return True
+    return len(counted) < plan.trials and not _too_late(counted, plan.hours)
+
+
+def hand_back_orphans(storage: BaseStorage, optuna_study: optuna.Study) -> list[int]:
+    """Make running trials wait whose worker was a process of this host that is gone; their numbers.
+
+    Only this host's processes can be looked at, and a process with our own number is a former one.
+    """
+    host = socket.gethostname()
+    numbers = []
+    for trial in optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker_host, _, pid = trial.user_attrs.get(records.WORKER, {}).get("worker", "").rpartition(":")
+        if worker_host == host and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            hand_back(storage, optuna_study.study_name, trial.number)
+            numbers.append(trial.number)
+    return numbers
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def hand_back(storage: BaseStorage, study_name: str, number: int) -> None:
@@ -144,7 +180,10 @@ def _run_one(
         log.end(outcome="failed", cause=cause)
         optuna_study.tell(trial, state=TrialState.FAIL)
         raise
-    _show(trial, task, result, optuna_study, bench, folders)
+    try:
+        _show(trial, task, result, optuna_study, bench, folders)
+    except OSError as error:  # a full disk takes a picture, not the trial
+        log.note(f"no pictures: {error}")
     _tell(trial, result, optuna_study)
     log.end(**result.as_dict(), value=result.value)
 

@@ -102,7 +102,7 @@ def _train_epoch(run: Run, images: Images, train: NDArray[np.int64], epoch: int)
     draws = epoch_draws(seed_for(run.seed, "views"), epoch, len(images.labels))
     steps_done = epoch * n_batches(len(train), point.batch_size)
     n_steps = point.epochs * n_batches(len(train), point.batch_size)
-    total = torch.zeros(2, device=run.device, dtype=torch.float64)
+    sums = []
     with _seeded(seed_for(run.seed, "dropout", epoch), run.device):
         for i, indices in enumerate(batches(order, point.batch_size)):
             _set_rates(run, steps_done + i, n_steps)
@@ -116,8 +116,8 @@ def _train_epoch(run: Run, images: Images, train: NDArray[np.int64], epoch: int)
                 draws=draws[torch.from_numpy(indices)].to(run.device),
             ).contiguous(memory_format=run.memory_format)
             labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
-            total += _step(run, views, labels, freeze_depth, rng)
-    loss, hits = (total / len(order)).tolist()
+            sums.append(_step(run, views, labels, freeze_depth, rng))
+    loss, hits = (torch.stack(sums).cpu().double().sum(dim=0) / len(order)).tolist()
     return loss, hits
 
 
@@ -138,7 +138,7 @@ def _step(run: Run, views: Tensor, labels: Tensor, freeze_depth: int, rng: np.ra
     _pull(run)
     run.optimizer.step()
     hits = (logits.detach().argmax(dim=1) == labels).sum()
-    return torch.stack([loss.detach().double() * len(labels), hits.double()])
+    return torch.stack([loss.detach() * len(labels), hits.to(loss.dtype)])
 
 
 def _pull(run: Run) -> None:

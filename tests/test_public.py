@@ -1,0 +1,83 @@
+"""What `import tlopt` offers, and what its functions show."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import tlopt
+from tlopt import api, road, spec
+from tlopt.insight import machine, propose
+from tlopt.insight.propose import Proposal, Wishes
+from tlopt.road import Snapshot
+
+
+def test_all_is_exact_sorted_and_exists() -> None:
+    assert tlopt.__all__ == sorted(["TloptError", "__version__", *api.__all__])
+    assert api.__all__ == sorted(api.__all__)
+    assert [name for name in tlopt.__all__ if not hasattr(tlopt, name)] == []
+
+
+def test_init_proposes_what_was_wished_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, Wishes]] = []
+
+    def proposed(source: str, wishes: Wishes, here: object) -> Proposal:
+        asked.append((source, wishes))
+        return Proposal(text="text", notes=(), minutes=1.0)
+
+    monkeypatch.setattr(propose, "propose", proposed)
+    monkeypatch.setattr(machine, "look_at_machine", lambda: None)
+
+    assert tlopt.init(tmp_path, trials=9, minutes=5, skip_unreadable=True).text == "text"
+    assert asked == [(str(tmp_path), Wishes(trials=9, minutes=5, skip_unreadable=True))]
+
+
+def test_check_tells_what_a_study_would_do(study_text: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(study_text(name="looked-at"))
+
+    lines = tlopt.check(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db")
+
+    assert lines[0].startswith("looked-at  digest ")
+    assert any("resnet18, 9 blocks" in line for line in lines)
+
+
+def test_check_tells_of_skipped_files_once(study_text: Callable[..., str], tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for side in range(8, 18):
+            Image.new("RGB", (side, 8), colour).save(tmp_path / "images" / name / f"{side}.png")
+    (tmp_path / "images" / "a" / "broken.png").write_bytes(b"no image")
+    text = study_text(source=tmp_path / "images").replace("[data]", '[data]\nunreadable = "skip"')
+    (tmp_path / "x.toml").write_text(text)
+
+    lines = tlopt.check(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db")
+
+    assert sum("broken.png" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("step", [tlopt.run, tlopt.confirm])
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_where_it_is_asked_for(
+    step: Callable[..., object],
+    progress: bool,
+    study_text: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "x.toml").write_text(study_text())
+    study = spec.load(tmp_path / "x.toml")
+
+    def planted(title: str) -> Callable[..., Iterator[Snapshot]]:
+        return lambda session, bench, *, n_workers: iter(
+            [Snapshot(title=title, study=study, trials=(), n_planned=4, n_workers=2, seconds=1.0)]
+        )
+
+    monkeypatch.setattr(road, "prepare", lambda session, *, progress: None)
+    monkeypatch.setattr(road, "search", planted("search"))
+    monkeypatch.setattr(road, "confirm", planted("confirm"))
+    monkeypatch.setattr(road, "judge", lambda session, bench: None)
+    step(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db", progress=progress)
+
+    assert ("confirm: 0/4 trials" in capsys.readouterr().out) is progress

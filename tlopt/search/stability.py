@@ -1,0 +1,48 @@
+"""Whether a study's ranges reach pulls that diverge by themselves."""
+
+from collections.abc import Iterator
+
+from tlopt import dimensions
+from tlopt.dimensions import Fixed
+from tlopt.search.limits import Limits
+from tlopt.search_keys import DEFAULT_L2, RULES
+from tlopt.spec import PerOptimizer, Study
+
+
+def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
+    """A sentence for each optimiser and kind of weight whose highest lr·λ does not contract.
+
+    Anchored weights move at lr·lr_ratio under l2_sp + l2_anchored, the others at up to lr·max(1, lr_ratio)
+    under l2; lr_decay only lowers the rate.
+    """
+    from tlopt.training.penalty import stable_below
+
+    optimizers = study.search.get("optimizer", Fixed(RULES["optimizer"].default or "adamw"))
+    assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
+    for optimizer in map(str, dimensions.bounds(optimizers)):
+        high = {name: _highest(study, limits, name, optimizer) for name in _KEYS}
+        bound = stable_below(optimizer, high["momentum"])
+        pulls = {
+            "l2_sp": high["lr"] * high["lr_ratio"] * (high["l2_sp"] + high["l2_anchored"]),
+            "l2": high["lr"] * max(1.0, high["lr_ratio"]) * high["l2"],
+        }
+        for name, reached in pulls.items():
+            if reached >= bound:
+                yield (
+                    f"with {optimizer}, rate times {name} reaches {reached:.2g}, and from {bound:.2g} on"
+                    " a pull diverges; such points end as diverged: lower one of the ranges"
+                )
+
+
+_KEYS = ("lr", "lr_ratio", "l2_sp", "l2_anchored", "l2", "momentum")
+
+
+def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
+    """The highest value of a key's range for `optimizer`, its default where it is not given."""
+    usual = {
+        "lr": max(rates[optimizer] for rates in limits.plain_lr.values()),
+        "l2": DEFAULT_L2[optimizer],
+    }
+    dimension = study.search.get(name, Fixed(usual.get(name, RULES[name].default or 0.0)))
+    one = getattr(dimension, optimizer) if isinstance(dimension, PerOptimizer) else dimension
+    return max(float(value) for value in dimensions.bounds(one))
