@@ -8,7 +8,6 @@ Prints Markdown tables. Pruners and samplers come from `tlopt.search.sampler`, s
 """
 
 import argparse
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -170,12 +169,13 @@ def main() -> None:
     parser.add_argument("curves", nargs="+", type=Path, help="files that record_curves.py wrote")
     parser.add_argument("--orders", type=int, default=60, help="shuffled orders for each pruner and data set")
     parser.add_argument("--seeds", type=int, default=30, help="searches for each sampler and data set")
-    parser.add_argument("--trials", type=int, default=60, help="largest budget of the samplers")
+    parser.add_argument(
+        "--trials", type=int, choices=BUDGETS_SAMPLER, default=60, help="largest budget of the samplers"
+    )
     parser.add_argument("--only", default="", help="samplers whose label begins so")
     parser.add_argument("--plot", type=Path, help="PNG of the pruners at the largest budget")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     recordings = [read(file) for file in args.curves]
     if args.what == "pruners":
         pruner_tables(recordings, args.orders, args.plot)

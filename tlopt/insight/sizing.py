@@ -16,7 +16,7 @@ LADDER = (
 )
 COMFORTABLE = (16, 6)  # below it the resolution is lowered first
 _STARTUP_TRIALS = 5  # of the median pruner; the two defaults are among them
-_UNPRUNED_SHARE = 0.6  # of its epochs that a trial behind them trains, on average
+_UNPRUNED_SHARE = 0.7  # of its epochs that a trial behind them trains: benchmarks/README.md
 _WORKER_START_SECONDS = 8.0  # importing the libraries, reading weights and images
 
 
@@ -72,7 +72,7 @@ class Terms:
 def minutes(size: Size, terms: Terms) -> float:
     """The expected duration of search, confirmation and the reading of test.
 
-    Trials cost the mean over freeze depths; behind the first five they stop after 0.6 of their epochs on
+    Trials cost the mean over freeze depths; behind the first five they stop after 0.7 of their epochs on
     average. A confirmed point costs the middle between that mean and full fine-tuning.
     """
     cost = terms.costs[size.resolution]

@@ -145,7 +145,7 @@ def _end(c: Choices) -> list[str]:
     return [
         "[pruner]",
         _line("kind", "median", "stops what is worse than the median of finished trials"),
-        _line("min_epochs", max(2, c.size.epochs // 4), "before which no trial is stopped"),
+        _line("min_epochs", max(2, c.size.epochs // 2), "before which no trial is stopped"),
         "",
         "[confirm]",
         _line("points", c.size.points, "best points that are trained again, beside the two defaults"),
