@@ -156,8 +156,8 @@ class FullDisk:
 def test_a_full_disk_says_how_much_is_needed_and_where(data, own_cache, monkeypatch):
     opened = Path.open
 
-    def limited(path, mode="r"):
-        file = opened(path, mode)
+    def limited(path, mode="r", **how):
+        file = opened(path, mode, **how)
         return FullDisk(file, 500) if mode == "wb" else file
 
     monkeypatch.setattr(Path, "open", limited)

@@ -30,7 +30,7 @@ print(*(os.environ[name] for name in ("TLOPT_STORAGE", "OMP_NUM_THREADS")), sep=
         (0, ["cuda:0", "cuda:1", "cpu"], 8, [("cuda:0", 4), ("cuda:1", 4)]),
         (3, ["cuda:0", "cuda:1", "cpu"], 6, [("cuda:0", 2), ("cuda:1", 2), ("cuda:0", 2)]),
         (1, ["cuda:0", "cuda:1", "cpu"], 6, [("cuda:0", 6)]),
-        (0, ["mps", "cpu"], 8, [("mps", 8)]),
+        (1, ["cpu", "mps"], 8, [("cpu", 8)]),
     ],
 )
 def test_slots_spread_workers_over_devices_and_share_out_the_cores(
