@@ -369,7 +369,7 @@ def test_the_minutes_are_those_computed_by_hand():
     known = terms(1e9, n=100, ms=60)  # 60, 30 and 12 ms; searched: (60 + 4 * 30 + 12) / 6 = 32 ms
 
     # seconds of a trial, with 25 validation images: frozen 15, full 63, searched 35, confirmed 49
-    search = 15 + 63 + (3 + 0.6 * 5) * 35
+    search = 15 + 63 + (3 + 0.7 * 5) * 35
     confirmed = 3 * (15 + 63 + 2 * 49)
     test = 3 * 3 * 25 * 0.012
     assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
