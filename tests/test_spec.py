@@ -333,7 +333,7 @@ SAME = [
     {"model": 'backbone = "resnet50"\nweights = "default"'},
     {"confirm": "points = 5\nseeds = 9"},
     {"sampler": 'kind = "tpe"'},
-    {"pruner": 'kind = "median"\nmin_epochs = 2'},
+    {"pruner": 'kind = "median"\nmin_epochs = 4'},
     {"search": "transfer_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }"},
     {"search": "lr = { log = [0.0001, 1] } # a comment\ntransfer_depth.int = [0, 17]"},
     {"search": "lr = { log = [1e-4, 1.0], zero = false }\ntransfer_depth = { int = [0, 17] }"},
