@@ -35,4 +35,4 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) runs exports tlopt.db tlopt.db-shm tlopt.db-wal tlopt.db.lock
+	rm -rf $(VENV) runs exports tlopt.db tlopt.db-* tlopt.db.lock
