@@ -141,11 +141,13 @@ def worker(
 
     SIGTERM or Ctrl-C hands the trial back and ends the worker; a second one ends it at once.
     """
-    from tlopt import road, session
     from tlopt.search.interrupt import Interrupt, Interrupted
 
+    # before the imports that take seconds: as process 1 of a container a worker would not hear SIGTERM at all
     interrupt = Interrupt(parent)
     interrupt.install()
+    from tlopt import road, session
+
     opened = session.open_session(target, storage_url=storage, runs=runs)
     n = 0
     with suppress(Interrupted):
