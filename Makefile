@@ -1,4 +1,4 @@
-# make demo: the main job on real images and real weights.  make test: the tests.  Nothing else is needed first.
+# make demo: the main job on real images and real weights.  make test: the tests.  Neither needs anything first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
