@@ -56,9 +56,9 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(cache_folder))
         road.begin(session, bench)
-        road.work_here(session, bench, confirm=False, interrupt=Interrupt())
+        road.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
         road.begin_confirm(session, bench)
-        road.work_here(session, bench, confirm=True, interrupt=Interrupt())
+        road.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
         verdict = road.judge(session, bench)
     return Finished(file=file, url=url, session=session, bench=bench, verdict=verdict)
 
@@ -132,7 +132,7 @@ def test_an_unfinished_confirmation_is_not_judged(
     bench = replace(workshop.bench, study=session.study)
     tiny.plant(monkeypatch, lambda point: [0.5])
     road.begin(session, bench)
-    road.work_here(session, bench, confirm=False, interrupt=Interrupt())
+    road.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
     road.begin_confirm(session, bench)
 
     with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):

@@ -13,8 +13,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # lowest first; modules on one floor do not import each other, modules of one package may
 FLOORS = (
-    ("errors", "cores", "dimensions"),
+    ("errors", "cores", "dimensions", "filesystems"),
     ("explain", "search_keys", "algorithms", "point"),
+    ("service_keys",),
     ("spec",),
     ("data", "model"),
     ("training",),
@@ -22,11 +23,12 @@ FLOORS = (
     ("search",),
     ("results",),
     ("session",),
-    ("road", "takeaway"),
+    ("road", "takeaway", "operate", "doctor"),
     ("display",),
     ("live",),
     ("api",),
     ("options",),
+    ("cli_service",),
     ("cli",),
     ("__main__",),
 )

@@ -12,6 +12,7 @@ from tlopt import spec
 from tlopt.cli import app
 from tlopt.data.source_folder import EXTENSIONS
 from tlopt.search_keys import RULES
+from tlopt.service_keys import ServiceSpec
 from tlopt.spec import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, Study
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,7 @@ def keys_table() -> str:
         ("model.", ModelSpec),
         ("budget.", BudgetSpec),
         ("confirm.", ConfirmSpec),
+        ("service.", ServiceSpec),
     ):
         for name, field in table.model_fields.items():
             if field.description:

@@ -9,19 +9,21 @@ import optuna
 import pytest
 import torch
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.insight import pictures
 from tlopt.point import Point, seed_for
-from tlopt.search import storage, worker
-from tlopt.search import trial as trial_module
+from tlopt.search import storage, task_run, worker
 from tlopt.search.bench import Bench, open_bench
 from tlopt.search.interrupt import Interrupt
+from tlopt.search.job import Folders, Job, claim
 from tlopt.search.limits import Limits
 from tlopt.search.plan import Plan, search_plan
 from tlopt.search.sampler import FirstThese, make_pruner
-from tlopt.search.worker import Folders
+from tlopt.search.trial import Conditions
 from tlopt.spec import Study
+from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.fit import Epoch
 from tlopt.training.metrics import Metrics
 
@@ -85,11 +87,31 @@ class Place:
     plan: Plan
     folders: Folders
 
-    def work(self, interrupt: Interrupt | None = None) -> int:
-        """Trials that a worker finishes here until it ends."""
-        return worker.work(
-            self.opened, self.store, self.plan, self.bench, self.folders, interrupt or Interrupt()
+    def job(self, checkpoints: CheckpointStore | None = None) -> Job:
+        """The study as a worker serves it."""
+        return Job(
+            optuna_study=self.opened,
+            plan=self.plan,
+            bench=self.bench,
+            folders=self.folders,
+            service=self.study.service,
+            checkpoints=checkpoints,
         )
+
+    def work(self, interrupt: Interrupt | None = None, checkpoints: CheckpointStore | None = None) -> int:
+        """Trials that a worker finishes here until it ends."""
+        service = storage.service_of(self.store)
+        return worker.work([self.job(checkpoints)], service, interrupt or Interrupt())
+
+    def claim(self) -> optuna.Trial | None:
+        """A trial that another worker of this process holds from now on, and never goes on with."""
+        service = storage.service_of(self.store)
+        found = claim(self.opened, self.plan, service, "another", waits=True)
+        return None if found is None else found[0]
+
+    def hand_back(self, trial: optuna.Trial) -> None:
+        """Make a claimed trial wait."""
+        storage.service_of(self.store).set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     @property
     def trials(self) -> Sequence[optuna.trial.FrozenTrial]:
@@ -119,6 +141,25 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     )
 
 
+class Free:
+    """A holder without any other duties."""
+
+    def goes_on(self, event: object) -> None:
+        """Nothing."""
+
+
+def conditions(*, notes: list[str] | None = None, trial_seconds_max: float = 0.0) -> Conditions:
+    """A trial without checkpoints or limits, whose study's pruner is asked after every epoch."""
+    return Conditions(
+        interrupt=Interrupt(),
+        holder=Free(),
+        keeper=None,
+        prunes=lambda trial: trial.should_prune(),
+        trial_seconds_max=trial_seconds_max,
+        notes=[] if notes is None else notes,
+    )
+
+
 def metrics(value: float) -> Metrics:
     """Every fraction is `value`, the log-loss 1 - `value`."""
     return Metrics(accuracy=value, balanced_accuracy=value, macro_f1=value, log_loss=1 - value)
@@ -127,15 +168,15 @@ def metrics(value: float) -> Metrics:
 def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) -> None:
     """From here on trials train nothing: their epochs have the values of `curve`; pictures are empty."""
 
-    def start_run(bench: Bench, point: Point, *, seed: int, train: object) -> Point:
+    def start_run(bench: Bench, point: Point, *, seed: int, train: object, n_micro: int = 1) -> Point:
         return point
 
-    def fit(point: Point, images: object, train: object, val: object) -> Iterator[Epoch]:
-        for index, value in enumerate(curve(point)):
-            yield epoch(index, value)
+    def steps(point: Point, images: object, train: object, val: object) -> Iterator[Epoch]:
+        yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
-    patch.setattr(trial_module, "start_run", start_run)
-    patch.setattr(trial_module, "fit", fit)
+    patch.setattr(task_run, "start_run", start_run)
+    patch.setattr(task_run, "steps", steps)
+    patch.setattr(task_run.Saving, "save", lambda saving, at: "")
     draw_nothing(patch)
 
 

@@ -3,7 +3,6 @@
 import logging
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -11,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tlopt.cli_service import app as service_app
 from tlopt.errors import SpecError, TloptError
-from tlopt.options import RUNS, Device, NWorkers, Runs, Storage, Target
+from tlopt.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Find how much of a pretrained network to keep, how fast to move it and how hard to hold it.",
     epilog="Exit status: 0 done; 1 something is wrong, and the message says what; 2 wrong usage; 130 Ctrl-C.",
 )
+app.add_typer(service_app)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -97,6 +98,7 @@ def run(
     workers: NWorkers = 0,
     storage: Storage = None,
     runs: Runs = RUNS,
+    checkpoints: Checkpoints = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: exports/NAME.")] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
@@ -107,7 +109,7 @@ def run(
     from tlopt import display, live, road, session, takeaway
 
     _stop_on_sigterm()
-    opened = session.open_session(target, storage_url=storage, runs=runs)
+    opened = session.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     study, folder = opened.study, output or Path("exports") / opened.study.name
     verdict = takeaway.known_verdict(opened, folder)
     if verdict is not None and not onnx:
@@ -128,65 +130,18 @@ def run(
 
 
 @app.command()
-def worker(
-    target: Target,
-    storage: Storage = None,
-    runs: Runs = RUNS,
-    device: Device = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
-    parent: Annotated[int, typer.Option(hidden=True)] = 0,
-) -> None:
-    """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes.
-
-    SIGTERM or Ctrl-C hands the trial back and ends the worker; a second one ends it at once.
-    """
-    from tlopt.search.interrupt import Interrupt, Interrupted
-
-    # before the imports that take seconds: as process 1 of a container a worker would not hear SIGTERM at all
-    interrupt = Interrupt(parent)
-    interrupt.install()
-    from tlopt import road, session
-
-    opened = session.open_session(target, storage_url=storage, runs=runs)
-    n = 0
-    with suppress(Interrupted):
-        with interrupt.armed():
-            from tlopt.search.bench import set_threads
-
-            set_threads(threads)
-            bench = road.prepare(opened, device=device)
-        n = road.work_here(opened, bench, confirm=confirm, interrupt=interrupt)
-    out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
-
-
-@app.command()
-def status(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
-    storage: Storage = None,
-    top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
-) -> None:
-    """Show what a study has come to, or which studies there are."""
-    from tlopt import display, session
-
-    if target is None:
-        out.print(display.studies_table(session.list_studies(storage)))
-        return
-    display.show_status(session.open_session(target, storage_url=storage), out, top=top)
-
-
-@app.command()
 def confirm(
     target: Target,
     workers: NWorkers = 0,
     storage: Storage = None,
     runs: Runs = RUNS,
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Run the best points and the defaults over seeds, choose by validation, then read the test once."""
     from tlopt import display, live, road, session
 
     _stop_on_sigterm()
-    opened = session.open_session(target, storage_url=storage, runs=runs)
+    opened = session.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     bench = road.prepare(opened, progress=True)
     live.follow(road.confirm(opened, bench, n_workers=workers), out)
     display.show_verdict(road.judge(opened, bench), out)

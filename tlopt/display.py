@@ -5,14 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from tlopt import dimensions
 from tlopt.dimensions import Dimension, Fixed
 from tlopt.errors import NotReady
 from tlopt.point import Point
 from tlopt.results import confirm as confirmation
+from tlopt.results.overview import SILENT_SECONDS, Overview, WorkerRow, look
 from tlopt.results.verdict import Verdict
 from tlopt.results.words import TITLES, gain_sentences, seeds_words, spread_words, value_words
 from tlopt.search.records import TrialRecord, best_first
@@ -131,23 +133,79 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def show_status(session: Session, console: Console, *, top: int) -> None:
-    """Outcomes, best trials and, where there is one, the confirmation."""
-    study = session.study
-    frozen = session.optuna_study().get_trials(deepcopy=False)
-    trials = [TrialRecord.from_frozen(trial) for trial in frozen]
-    n_done = sum(1 for trial in trials if trial.counts)
-    console.print(f"{study.name}: {n_done} of {study.budget.trials} trials; {outcomes_line(trials)}")
-    if any(trial.outcome == "complete" for trial in trials):
-        console.print(trials_table(trials, objective=study.objective, direction=study.direction, n=top))
-    for trial in trials:
-        if trial.cause and trial.outcome not in ("pruned", "withdrawn"):
-            console.print(f"trial {trial.number} {trial.outcome}: {trial.cause}", markup=False)
+    """Outcomes, workers, best trials and, where there is one, the confirmation."""
+    console.print(status_group(session, top=top))
     try:
-        verdict = confirmation.read_verdict(study, session.confirmation())
+        verdict = confirmation.read_verdict(session.study, session.confirmation())
     except NotReady:
         return
     console.print(f"confirmation: {verdict.n_finished} of {verdict.n_expected} runs")
     show_verdict(verdict, console)
+
+
+def status_group(session: Session, *, top: int) -> Group:
+    """A search at one moment: trials, workers, best, pace, spend, and what went wrong."""
+    seen = look(session.study, session.store)
+    study = session.study
+    parts: list[RenderableType] = [Text(line) for line in _progress_lines(seen)]
+    if seen.workers:
+        parts.append(workers_table(seen.workers))
+    if any(trial.outcome == "complete" for trial in seen.trials):
+        parts.append(trials_table(seen.trials, objective=study.objective, direction=study.direction, n=top))
+    parts += [Text(line) for line in _cause_lines(seen.trials)]
+    return Group(*parts)
+
+
+def _progress_lines(seen: Overview) -> Iterator[str]:
+    study = seen.study
+    yield f"{study.name}: {seen.n_finished} of {study.budget.trials} trials; {outcomes_line(seen.trials)}"
+    if not seen.order.works:
+        yield f"{seen.order.state}" + (f": {seen.order.reason}" if seen.order.reason else "")
+    left = seen.left_seconds
+    pace = f"; about {duration_words(left)} left at this pace" if left else ""
+    yield f"spent: {duration_words(3600 * seen.spent_hours)} of work{pace}"
+
+
+def duration_words(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def workers_table(workers: Sequence[WorkerRow]) -> Table:
+    """Who is there, and at what."""
+    table = Table(title="workers", title_justify="left")
+    table.add_column("worker", overflow="fold")
+    table.add_column("device", no_wrap=True)
+    for name in ("trial", "epoch", "beat"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in workers:
+        silent = f"{row.silent_seconds:.0f} s ago"
+        table.add_row(
+            row.name,
+            row.device,
+            "idle" if row.trial is None else str(row.trial),
+            "" if row.trial is None else f"{row.epoch + 1} of {row.epochs}",
+            silent,
+            style="yellow" if row.silent_seconds > SILENT_SECONDS else "",
+        )
+    return table
+
+
+def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
+    """The causes of trials that ended badly, the most frequent ones, each once."""
+    bad = [t for t in trials if t.cause and t.outcome not in ("pruned", "withdrawn")]
+    by_cause: dict[tuple[str, str], list[int]] = {}
+    for trial in bad:
+        by_cause.setdefault((trial.outcome, trial.cause), []).append(trial.number)
+    rows = sorted(by_cause.items(), key=lambda item: -len(item[1]))
+    for (outcome, cause), numbers in rows[:n]:
+        which = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        yield f"{outcome.replace('_', ' ')} (trial {which}): {cause}"
+    if len(rows) > n:
+        yield f"and {len(rows) - n} other causes: tlopt status --json has all"
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:

@@ -8,9 +8,11 @@ TloptError
 ├── StudyChanged     the name is taken by a study that means something else
 ├── NotReady         the step before this one has not been done: the message names it
 ├── MissingExtra     an optional package is needed: the message names the extra
+├── CheckpointUnreadable  a checkpoint is damaged or another run's: the one before it is tried
 └── TrialError       a trial ended without a value; the worker goes on
     ├── Diverged     a loss stopped being finite
-    └── OutOfMemory  the point does not fit the device
+    ├── OutOfMemory  the point does not fit the device
+    └── TimedOut     it worked for longer than the study allows
 """
 
 
@@ -46,6 +48,10 @@ class MissingExtra(TloptError):
     """An optional dependency is not installed; the message names the extra to install."""
 
 
+class CheckpointUnreadable(TloptError):
+    """A checkpoint is damaged, of another version or of another run; the message says which."""
+
+
 class TrialError(TloptError):
     """A trial ended without a value: recorded as knowledge, the worker goes on."""
 
@@ -56,3 +62,7 @@ class Diverged(TrialError):
 
 class OutOfMemory(TrialError):
     """The point does not fit the device's memory."""
+
+
+class TimedOut(TrialError):
+    """The trial worked for longer than the study allows."""

@@ -33,6 +33,14 @@ Storage = Annotated[
     ),
 ]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where logs, pictures and weights of runs go.")]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Folder or s3://bucket/prefix for checkpoints, the same for all nodes;"
+        " default: TLOPT_CHECKPOINTS or RUNS/checkpoints.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
 NWorkers = Annotated[
     int,

@@ -13,13 +13,14 @@ from tlopt.errors import NotReady, TloptError
 from tlopt.point import seed_for
 from tlopt.results import confirm as confirmation
 from tlopt.results.verdict import Verdict
-from tlopt.search import launcher, storage
+from tlopt.search import control, launcher, records, storage
 from tlopt.search.interrupt import Interrupt
+from tlopt.search.job import Folders, Job, standing
 from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
 from tlopt.search.records import TrialRecord
 from tlopt.search.sampler import FirstThese, make_pruner
 from tlopt.search.space import check_depths
-from tlopt.search.worker import Folders, hand_back_orphans, has_work, work
+from tlopt.search.worker import work
 from tlopt.session import Session
 from tlopt.spec import Study
 
@@ -64,8 +65,11 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     return bench
 
 
-def begin(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optuna.Study, Plan]:
     """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
+
+    Args:
+        n_threads: of a worker on a CPU, for all that will come, if the study is new; 0: all cores.
 
     Raises:
         StudyChanged: the name is taken by a study that means something else.
@@ -77,6 +81,7 @@ def begin(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
         study,
         file_text=session.file_text,
         facts=dict(bench.facts),
+        choices={"threads": n_threads or n_cores()},
         pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
     )
     opened.sampler = _sampler(study, plan, opened)
@@ -107,27 +112,91 @@ def _open_confirm(
     return opened, plan
 
 
-def work_here(session: Session, bench: "Bench", *, confirm: bool, interrupt: Interrupt) -> int:
-    """Be a worker until the budget is spent or a stop is asked for; returns the number of trials finished.
+def work_here(
+    opened: Sequence[tuple[Session, "Bench"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
+) -> int:
+    """Be a worker until every study is over or a stop is asked for; returns the number of trials finished.
+
+    Args:
+        opened: studies, those first that come first.
+        confirm: work on their confirmations.
+        n_threads: CPU threads; 0: as many as the study has chosen.
 
     Raises:
-        NotReady: `confirm`, and the confirmation was not begun.
+        NotReady: `confirm`, and a confirmation was not begun.
+        WorkersFailed: too many trials in a row crashed or failed; says why.
     """
+    from tlopt.search.bench import set_threads
+
+    jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
+    chosen = [job.optuna_study.user_attrs.get(records.THREADS, 0) for job in jobs]
+    set_threads(n_threads or next(filter(None, chosen), 0))
+    n_finished = work(jobs, storage.service_of(opened[0][0].store), interrupt)
+    for job in jobs:
+        refuse_stopped(job.optuna_study)
+    return n_finished
+
+
+def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> Job:
+    from tlopt.training.checkpoint_store import CheckpointStore
+
     if confirm:
         session.confirmation()
         opened, plan = _open_confirm(session, bench, ())
-        return work(opened, session.store, plan, bench, session.confirm_folders, interrupt)
-    opened, plan = begin(session, bench)
-    return work(opened, session.store, plan, bench, session.folders, interrupt)
+    else:
+        opened, plan = begin(session, bench, n_threads=n_threads)
+    service = session.study.service
+    return Job(
+        optuna_study=opened,
+        plan=plan,
+        bench=bench,
+        folders=session.confirm_folders if confirm else session.folders,
+        service=service,
+        checkpoints=CheckpointStore(
+            f"{session.checkpoints}/{opened.study_name}", bytes_max=int(service.checkpoint_gb_max * 1e9)
+        ),
+    )
+
+
+def is_over(session: Session) -> bool:
+    """Whether the search in the database is this one and has ended; asked before anything heavy is loaded.
+
+    Raises:
+        WorkersFailed: too many trials in a row crashed or failed; says why.
+    """
+    try:
+        opened = session.optuna_study()
+    except NotReady:
+        return False
+    if opened.user_attrs[records.DIGEST] != session.study.digest:
+        return False
+    refuse_stopped(opened)
+    budget, service = session.study.budget, storage.service_of(session.store)
+    return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
+
+
+def refuse_stopped(opened: optuna.Study) -> None:
+    """Check that the study's workers did not have to stop.
+
+    Raises:
+        WorkersFailed: too many trials in a row crashed or failed; says why.
+    """
+    order = control.order_of(opened)
+    if order.state == "stopped":
+        raise WorkersFailed(f"{opened.study_name} was stopped: {order.reason} {opened.study_name}")
 
 
 def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
     """Run the search with local workers, yielding what it has come to twice a second, to its end.
 
     Raises:
-        WorkersFailed: a worker ended with an error and the budget is not spent.
+        WorkersFailed: workers ended with an error and the budget is not spent.
+        NotReady: the study was paused, cancelled or archived.
     """
-    opened, plan = begin(session, bench)
+    from tlopt.search.bench import devices
+
+    at = launcher.slots(n_workers, devices(), n_cores())
+    opened, plan = begin(session, bench, n_threads=at[0].n_threads)
     yield from _follow(session, opened, plan, session.folders, n_workers, title="search")
 
 
@@ -171,10 +240,13 @@ def _follow(
     """Keep local workers on `plan` until nothing of it waits or runs, here or on another machine."""
     from tlopt.search.bench import devices
 
+    _refuse_told(opened)
     start = time.monotonic()
     log = folders.root / folders.study / "workers.log"
-    at = launcher.slots(n_workers, devices(), n_cores())
-    arguments = [session.target, "--runs", str(session.runs), *(["--confirm"] if title == "confirm" else [])]
+    at = launcher.slots(n_workers, devices(), n_cores(), n_threads=opened.user_attrs.get(records.THREADS, 0))
+    confirm = ["--confirm"] if title == "confirm" else []
+    places = ["--runs", str(session.runs), "--checkpoints", session.checkpoints]
+    service = storage.service_of(session.store)
 
     def now(n_alive: int) -> Snapshot:
         frozen = opened.get_trials(deepcopy=False)
@@ -187,24 +259,30 @@ def _follow(
             seconds=time.monotonic() - start,
         )
 
-    while True:
-        hand_back_orphans(session.store, opened)
-        if has_work(opened.get_trials(deepcopy=False), plan):
-            with launcher.local_workers(arguments, at, session.url, log) as workers:
-                while workers.n_alive:
-                    yield now(workers.n_alive)
-                    time.sleep(POLL_SECONDS)
-                failures = workers.failures
-            if failures and now(0).n_finished < plan.trials:
-                raise WorkersFailed(
-                    f"{len(failures)} of {len(at)} workers ended with an error;"
-                    f" the end of {log}:\n{_tail(log)}"
-                )
-        if not any(trial.outcome in ("running", "waiting") for trial in now(0).trials):
-            break
-        yield now(0)
-        time.sleep(POLL_SECONDS)
+    def is_over() -> bool:
+        return standing(opened, trials=plan.trials, hours=plan.hours, storage=service)[0] == "over"
+
+    if not is_over():
+        with launcher.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:
+            while workers.n_alive:
+                yield now(workers.n_alive)
+                time.sleep(POLL_SECONDS)
+                workers.replace_killed()
+            n_failed = len(workers.failures)
+        _refuse_told(opened)
+        if n_failed and not is_over():
+            raise WorkersFailed(
+                f"{n_failed} of {len(at)} workers ended with an error; the end of {log}:\n{_tail(log)}"
+            )
     yield now(0)
+
+
+def _refuse_told(opened: optuna.Study) -> None:
+    """Check that nobody has told the study's workers not to work."""
+    refuse_stopped(opened)
+    order = control.order_of(opened)
+    if not order.works:
+        raise NotReady(f"{opened.study_name} is {order.state}; go on with: tlopt resume {opened.study_name}")
 
 
 def _tail(log: Path, n_lines: int = 15) -> str:

@@ -1,5 +1,6 @@
 """One study opened for work: its file, its database, its folders."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError
-from tlopt.search import records, storage
+from tlopt.search import control, records, storage
+from tlopt.search.job import Folders
 from tlopt.search.plan import CONFIRM_SUFFIX
-from tlopt.search.worker import Folders
 from tlopt.spec import Study
 
 
@@ -26,6 +27,7 @@ class Session:
     url: str
     store: BaseStorage
     runs: Path
+    checkpoints: str  # folder or URL of all studies' checkpoints
 
     @property
     def folders(self) -> Folders:
@@ -59,8 +61,21 @@ class Session:
         return storage.open_existing(self.store, self.study.name + CONFIRM_SUFFIX)
 
 
-def open_session(target: str | Path, *, storage_url: str | None = None, runs: str | Path = "runs") -> Session:
+def open_session(
+    target: str | Path,
+    *,
+    storage_url: str | None = None,
+    runs: str | Path = "runs",
+    checkpoints: str | None = None,
+    wait_seconds: float = 0.0,
+    store: BaseStorage | None = None,
+) -> Session:
     """The session of the study file `target`, or of the study with that name in the database.
+
+    Args:
+        checkpoints: folder or URL; default: TLOPT_CHECKPOINTS, else the folder `checkpoints` in `runs`.
+        wait_seconds: how long a database is waited for that does not answer.
+        store: the database, where it is open already.
 
     Raises:
         SpecError: there is no such file, or it is wrong.
@@ -72,16 +87,29 @@ def open_session(target: str | Path, *, storage_url: str | None = None, runs: st
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         study = spec.loads(text, str(path))
-        store = storage.open_storage(url)
+        outage = study.service.outage_seconds_max
+        store = store or storage.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
     elif path.suffix == ".toml" or "/" in str(target):
         raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
     else:
-        store = _open_present(url)
+        store = store or _open_present(url, wait_seconds)
         stored = storage.open_existing(store, str(target))
         study, text = storage.stored_spec(stored), str(stored.user_attrs[records.FILE])
+        storage.service_of(store).patience.seconds_max = study.service.outage_seconds_max
     return Session(
-        study=study, file_text=text, target=str(target), url=url, store=store, runs=Path(runs).absolute()
+        study=study,
+        file_text=text,
+        target=str(target),
+        url=url,
+        store=store,
+        runs=Path(runs).absolute(),
+        checkpoints=_checkpoints(checkpoints, Path(runs)),
     )
+
+
+def _checkpoints(given: str | None, runs: Path) -> str:
+    found = given or os.environ.get("TLOPT_CHECKPOINTS") or str(runs / "checkpoints")
+    return found.rstrip("/") if "://" in found else str(Path(found).expanduser().absolute())
 
 
 @dataclass(frozen=True)
@@ -99,13 +127,14 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
-        if records.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX):
+        archived = control.order_of(opened).state == "archived"
+        if records.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
             trials = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             rows.append(StudySummary(name, len(trials), storage.stored_spec(opened).budget.trials))
     return rows
 
 
-def _open_present(url: str) -> BaseStorage:
+def _open_present(url: str, wait_seconds: float = 0.0) -> BaseStorage:
     """The database at `url`, which has to be there: an SQLite file is not made by looking for it."""
     parsed = sqlalchemy.make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
@@ -113,4 +142,4 @@ def _open_present(url: str) -> BaseStorage:
             f"there is no database {parsed.database}; tlopt run FILE makes it,"
             " --storage or TLOPT_STORAGE names another"
         )
-    return storage.open_storage(url)
+    return storage.open_storage(url, wait_seconds=wait_seconds)

@@ -12,8 +12,9 @@ from tlopt import dimensions, explain, search_keys
 from tlopt.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
 from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
+from tlopt.service_keys import ServiceSpec
 
-SEMANTICS_VERSION = 1  # raised when the same study file comes to mean another trial
+SEMANTICS_VERSION = 2  # raised when the same study file comes to mean another trial
 
 # Keys that change no trial; the images and a weights file have fingerprints of their own.
 _MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
@@ -136,6 +137,7 @@ class Study(Record):
     sampler: Sampler = Field(default_factory=TpeSampler)
     pruner: Pruner = Field(default_factory=MedianPruner)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
+    service: ServiceSpec = Field(default_factory=ServiceSpec)
 
     @field_validator("name")
     @classmethod
@@ -217,10 +219,12 @@ class Study(Record):
 def meaning(study: Study) -> dict[str, object]:
     """The keys of the study file that decide what a trial means, as table.key, with their values.
 
-    Left out: name, budget.trials and hours, confirm, and where the images and a weights file lie.
+    Left out: name, budget.trials and hours, confirm, service, and where the images and a weights file lie.
     """
     keys: dict[str, object] = {}
     for name, value in study:
+        if name == "service":
+            continue
         if isinstance(value, (dict, Record)):
             keys |= {f"{name}.{key}": item for key, item in dict(value).items()}
         else:

@@ -13,7 +13,6 @@ from finished import make_row
 from tlopt.data.load import test_split as held_out_images
 from tlopt.results.held_out import read_test, train_on_all, trained
 from tlopt.search.bench import images_for
-from tlopt.search.interrupt import Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
 from tlopt.search.space import defaults
@@ -45,7 +44,7 @@ def confirmed(
     study.enqueue_trial({"candidate": 12, "replicate": 1})
     trial = study.ask()
     log = TrialLog(tmp_path / "log.jsonl")
-    run_trial(trial, plan.task_of(trial), workshop.bench, log=log, interrupt=Interrupt())
+    run_trial(trial, plan.task_of(trial), workshop.bench, log=log, conditions=tiny.conditions())
 
 
 def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:

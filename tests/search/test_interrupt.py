@@ -1,9 +1,10 @@
-"""Signals are requests: raised only while an epoch is being made, remembered otherwise."""
+"""Signals are requests: a step may end, then a stop is raised where that is safe; none is ever forgotten."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,66 +13,90 @@ from tlopt.search.interrupt import Interrupt, Interrupted
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGINT])
-def asked(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield request.param
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def asked(request: pytest.FixtureRequest) -> signal.Signals:
+    number: signal.Signals = request.param
+    return number
 
 
-def installed() -> Interrupt:
-    interrupt = Interrupt()
-    interrupt.install()
-    return interrupt
+@pytest.fixture
+def interrupt() -> Iterator[Interrupt]:
+    made = Interrupt()
+    made.install()
+    yield made
+    made.release()
 
 
 def test_nothing_is_asked_for_at_first() -> None:
     assert not Interrupt().requested
 
 
-def test_a_signal_between_items_is_remembered_and_stops_before_the_next(asked: signal.Signals) -> None:
-    interrupt = installed()
-    guarded = interrupt.guard(iter([1, 2]))
-
-    assert next(guarded) == 1
+def test_a_signal_outside_an_armed_block_is_remembered_and_stops_the_next(
+    asked: signal.Signals, interrupt: Interrupt
+) -> None:
+    with interrupt.armed():
+        pass
     signal.raise_signal(asked)  # raises nothing
+
     assert interrupt.requested
-    with pytest.raises(Interrupted):
-        next(guarded)
+    with pytest.raises(Interrupted), interrupt.armed():
+        raise AssertionError("nothing is begun")
 
 
-def test_a_signal_while_an_item_is_made_stops_at_once(asked: signal.Signals) -> None:
-    interrupt = installed()
+def test_a_signal_in_a_block_without_patience_stops_it_at_once(
+    asked: signal.Signals, interrupt: Interrupt
+) -> None:
     lines = []
 
-    def items() -> Iterator[int]:
+    with pytest.raises(Interrupted), interrupt.armed():
         lines.append("before")
         signal.raise_signal(asked)
         lines.append("after")
-        yield 1
-
-    with pytest.raises(Interrupted):
-        next(interrupt.guard(items()))
 
     assert lines == ["before"]
 
 
-def test_a_stop_that_was_asked_for_begins_nothing(asked: signal.Signals) -> None:
-    interrupt = installed()
+def test_a_block_with_patience_may_end_after_a_signal(asked: signal.Signals, interrupt: Interrupt) -> None:
+    lines = []
+
+    with interrupt.armed(60.0):
+        signal.raise_signal(asked)
+        lines.append("after")
+
+    assert lines == ["after"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)  # no alarm is left
+
+
+def test_a_block_whose_patience_ends_is_stopped(asked: signal.Signals, interrupt: Interrupt) -> None:
+    with pytest.raises(Interrupted), interrupt.armed(0.05):
+        signal.raise_signal(asked)
+        time.sleep(60)
+
+
+def test_patience_counts_from_the_signal_not_from_the_block(
+    asked: signal.Signals, interrupt: Interrupt
+) -> None:
     signal.raise_signal(asked)
+    time.sleep(0.02)
 
-    with pytest.raises(Interrupted):
-        next(interrupt.guard(iter([1])))
-
-
-def test_undisturbed_items_pass_whole() -> None:
-    assert list(Interrupt().guard(iter([1, 2, 3]))) == [1, 2, 3]
+    with pytest.raises(Interrupted), interrupt.armed(0.01):
+        raise AssertionError("nothing is begun")
 
 
-def test_an_error_of_the_items_comes_through_and_disarms(asked: signal.Signals) -> None:
-    interrupt = installed()
-    with pytest.raises(ZeroDivisionError):
-        next(interrupt.guard(1 // 0 for _ in range(1)))
+def test_whoever_wants_to_know_is_told_of_a_stop_before_or_after(
+    asked: signal.Signals, interrupt: Interrupt
+) -> None:
+    told = []
+    interrupt.tell(lambda: told.append("first"))
+
+    signal.raise_signal(asked)
+    interrupt.tell(lambda: told.append("second"))
+
+    assert told == ["first", "second"]
+
+
+def test_an_error_in_a_block_comes_through_and_disarms(asked: signal.Signals, interrupt: Interrupt) -> None:
+    with pytest.raises(ZeroDivisionError), interrupt.armed():
+        raise ZeroDivisionError
 
     signal.raise_signal(asked)  # raises nothing
 
@@ -93,6 +118,42 @@ def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> Non
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "once\n", "")
+
+
+# As in `tlopt worker`, with the last second brought forward.
+WORKER = """
+import sys, time
+from tlopt.search import interrupt
+interrupt.LAST_SECONDS = 0.5
+i = interrupt.Interrupt(int(sys.argv[1]))
+i.install()
+print("ready", flush=True)
+"""
+# A call into the system that Python's signal handlers cannot interrupt.
+HUNG = "import ctypes; libc = ctypes.CDLL(None); [libc.sleep(60) for _ in range(9)]"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_hangs_in_the_system_ends_all_the_same(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKER + HUNG, "0"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        process.send_signal(number)
+
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_process_whose_launcher_dies_is_asked_to_stop() -> None:
+    stops = "while not i.requested: time.sleep(0.05)\nprint('stops', flush=True)"
+    launcher = (
+        "import os, subprocess, sys;"
+        f"subprocess.Popen([sys.executable, '-c', {WORKER + stops!r}, str(os.getpid())])"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", launcher], capture_output=True, text=True, timeout=60)
+
+    assert ended.stdout.split()[-1] == "stops"  # the pipe closes when the orphan has ended
 
 
 def test_a_worker_whose_launcher_lives_goes_on() -> None:

@@ -52,6 +52,9 @@ def test_without_a_gpu_the_cores_are_used_up_to_a_few_workers() -> None:
 Starter = Callable[[str], subprocess.Popen[bytes]]
 
 
+SLOT = Slot(device="cpu", n_threads=1)
+
+
 @pytest.fixture
 def start() -> Iterator[Starter]:
     """Starts a process that runs the given Python code after it has said so."""
@@ -71,8 +74,45 @@ def start() -> Iterator[Starter]:
         process.communicate()
 
 
+def made(*processes: subprocess.Popen[bytes]) -> Workers:
+    """Workers that are these processes, started one after the other."""
+    successors = iter(processes)
+    return Workers(lambda slot: next(successors), [SLOT] * len(processes))
+
+
+def test_a_worker_that_was_killed_is_replaced_and_one_that_failed_is_not(start: Starter) -> None:
+    killed, failed, successor = start("pass"), start("pass"), start("pass")
+    queue = iter([killed, failed, successor])
+    workers = Workers(lambda slot: next(queue), [SLOT] * 2)
+    killed.kill()
+    failed.returncode = 1
+    killed.wait()
+
+    workers.replace_killed()
+
+    assert workers.processes == (successor, failed)
+
+
+def test_a_worker_that_dies_again_and_again_at_once_stays_down() -> None:
+    n_started = 0
+
+    def dead(slot: Slot) -> subprocess.Popen[bytes]:
+        nonlocal n_started
+        n_started += 1
+        process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+        process.wait()
+        return process
+
+    workers = Workers(dead, [SLOT])
+    for _ in range(10):
+        workers.replace_killed()
+
+    assert n_started == 1 + launcher.QUICK_DEATHS_MAX
+    assert workers.failures == (-signal.SIGKILL,)
+
+
 def test_workers_that_are_asked_to_stop_have_ended(start: Starter) -> None:
-    workers = Workers((start("pass"), start("pass")))
+    workers = made(start("pass"), start("pass"))
     assert workers.n_alive == 2
 
     workers.stop()
@@ -83,7 +123,7 @@ def test_workers_that_are_asked_to_stop_have_ended(start: Starter) -> None:
 
 def test_a_worker_that_does_not_stop_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "STOP_SECONDS", 0.3)
-    workers = Workers((start("signal.signal(signal.SIGTERM, signal.SIG_IGN)"), start("pass")))
+    workers = made(start("signal.signal(signal.SIGTERM, signal.SIG_IGN)"), start("pass"))
     began = time.monotonic()
 
     workers.stop()
@@ -97,7 +137,7 @@ def test_failures_are_the_statuses_of_those_that_ended_badly() -> None:
     for process in processes:
         process.wait()
 
-    assert Workers(processes).failures == (3,)
+    assert made(*processes).failures == (3,)
 
 
 def test_a_worker_is_started_with_its_slot_and_the_url_in_its_environment_only(

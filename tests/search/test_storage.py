@@ -476,7 +476,7 @@ def test_a_connection_has_utc_and_ends_idle_transactions(postgres_url: str) -> N
         names = ("TimeZone", "idle_in_transaction_session_timeout")
         shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
 
-    assert shown == ["UTC", "1min"]
+    assert shown == ["UTC", "20s"]
 
 
 def test_sqlite_has_a_write_ahead_log_and_one_writer(tmp_path: Path) -> None:

@@ -12,15 +12,14 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from tlopt.errors import Diverged, TrialError
+from tlopt.errors import Diverged, OutOfMemory, TrialError
 from tlopt.point import Point
-from tlopt.search import trial as trial_module
+from tlopt.search import task_run
 from tlopt.search.bench import start_run
-from tlopt.search.interrupt import Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.space import defaults
 from tlopt.search.task import Task
-from tlopt.search.trial import Result, run_trial
+from tlopt.search.trial import Conditions, Result, run_trial
 from tlopt.training.fit import Epoch
 from tlopt.training.history import History, history_file
 
@@ -50,11 +49,17 @@ def task(workshop: tiny.Workshop) -> Task:
 
 @pytest.fixture
 def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
-    def run_task(task: Task, trial: optuna.Trial | None = None, objective: str = "accuracy") -> Result:
+    def run_task(
+        task: Task,
+        trial: optuna.Trial | None = None,
+        objective: str = "accuracy",
+        conditions: Conditions | None = None,
+    ) -> Result:
         study = workshop.bench.study.model_copy(update={"objective": objective})
         bench = replace(workshop.bench, study=study)
         asked = trial or optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
-        return run_trial(asked, task, bench, log=TrialLog(tmp_path / "log.jsonl"), interrupt=Interrupt())
+        log = TrialLog(tmp_path / "log.jsonl")
+        return run_trial(asked, task, bench, log=log, conditions=conditions or tiny.conditions())
 
     return run_task
 
@@ -162,11 +167,11 @@ def test_each_run_trains_with_its_seed_on_its_split(
         seen.append((seed, train is split.train, val is split.val))
         yield tiny.epoch(0, 0.5)
 
-    def start(bench: object, point: Point, *, seed: int, train: object) -> int:
+    def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
         return seed
 
-    monkeypatch.setattr(trial_module, "fit", fit)
-    monkeypatch.setattr(trial_module, "start_run", start)
+    monkeypatch.setattr(task_run, "steps", fit)
+    monkeypatch.setattr(task_run, "start_run", start)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -189,6 +194,63 @@ def test_what_was_measured_before_a_trial_diverged_is_kept(
 
     assert (result.outcome, result.cause) == ("diverged", "epoch 1: the mean training loss is inf")
     assert (result.value, result.best_value, result.best_epoch) == (None, 0.5, 0)
+
+
+def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given_up(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fits_from_four_pieces_on(n_micro: int, *_: object) -> Iterator[Epoch]:
+        tried.append(n_micro)
+        yield tiny.epoch(0, 0.5)
+        if n_micro < 4:
+            raise OutOfMemory("2 GiB wanted")
+        yield tiny.epoch(1, 0.75)
+
+    def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
+        return n_micro
+
+    monkeypatch.setattr(task_run, "steps", fits_from_four_pieces_on)
+    monkeypatch.setattr(task_run, "start_run", start)
+    notes: list[str] = []
+    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
+
+    result = run(task, study.ask(), conditions=tiny.conditions(notes=notes))
+
+    assert (tried, result.outcome, result.n_micro, result.value) == ([1, 2, 4], "complete", 4, 0.75)
+    assert [note.split(": ")[1] for note in notes] == [
+        f"batches go through in {n} pieces from now on (2 GiB wanted)" for n in (2, 4)
+    ]
+
+
+def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def never(n_micro: int, *_: object) -> Iterator[Epoch]:
+        tried.append(n_micro)
+        raise OutOfMemory("2 GiB wanted")
+        yield
+
+    monkeypatch.setattr(task_run, "steps", never)
+    monkeypatch.setattr(task_run, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
+
+    result = run(replace(task, point=replace(task.point, batch_size=8)))
+
+    assert (result.outcome, result.cause, tried) == ("out_of_memory", "2 GiB wanted", [1, 2, 4])
+
+
+def test_a_trial_that_works_for_too_long_is_timed_out(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
+
+    result = run(task, conditions=tiny.conditions(trial_seconds_max=1e-9))
+
+    assert (result.outcome, result.value, len(result.epochs)) == ("timed_out", None, 1)
+    assert result.cause == "epoch 1: more than 1e-09 s of work"
 
 
 def test_an_outcome_nobody_knows_is_a_programming_error(

@@ -15,13 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import DataError, Diverged, OutOfMemory
 from tlopt.point import Point
-from tlopt.search import records, worker
-from tlopt.search import trial as trial_module
+from tlopt.search import job, presence, records, task_run
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.records import TrialRecord
 from tlopt.search.storage import open_storage
-from tlopt.search.worker import claim, hand_back
-from tlopt.training.fit import Epoch, fit
+from tlopt.training.checkpoint_store import CheckpointStore
+from tlopt.training.fit import Epoch, Step, steps
 
 Curve = Callable[[Point], Sequence[float]]
 PROBE_LR, PLAIN_LR = 0.01, 0.001
@@ -111,13 +110,9 @@ def test_hours_end_the_search(
 ) -> None:
     planted(flat(0.5))
     here = place(trials=50, budget="hours = 2")
-
-    class Later(worker.datetime):  # type: ignore[name-defined,misc]
-        @classmethod
-        def now(cls) -> Any:
-            return super().now() + worker.timedelta(hours=len(here.trials))  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(worker, "datetime", Later)
+    began = here.opened.user_attrs[records.BEGAN]
+    clock = iter([began + 3600 * hours + 1 for hours in range(4)])
+    monkeypatch.setattr(job, "epoch_seconds", lambda *_: next(clock))
 
     assert here.work() == 2
 
@@ -127,31 +122,34 @@ def test_a_trial_that_was_handed_back_is_finished_after_hours(
 ) -> None:
     planted(flat(0.5))
     here = place(trials=50, budget="hours = 1e-9")
-    trial = claim(here.opened, here.plan)
+    trial = here.claim()
     assert trial is not None
-    hand_back(here.store, here.opened.study_name, trial.number)
+    here.hand_back(trial)
 
     assert here.work() == 1
     assert states(here) == [TrialState.COMPLETE]
 
 
-def test_trials_asked_for_at_once_past_the_budget_are_withdrawn(
-    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch
+def test_no_trial_is_claimed_past_the_budget(place: Callable[..., tiny.Place]) -> None:
+    here = place(trials=2)
+
+    claimed = [here.claim() for _ in range(3)]
+
+    assert [None if trial is None else trial.number for trial in claimed] == [0, 1, None]
+    assert states(here) == [TrialState.RUNNING] * 2
+
+
+def test_enqueued_trials_are_taken_up_to_the_budget(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
 ) -> None:
-    here, late = place(trials=2), place(trials=2)
-    real_ask = late.opened.ask
+    planted(flat(0.5))
+    here = place(trials=2)
+    for lr in (0.001, 0.002, 0.003):
+        here.opened.enqueue_trial({"lr": lr})
 
-    def ask_last() -> optuna.Trial:
-        claimed.extend([claim(here.opened, here.plan), claim(here.opened, here.plan)])
-        return real_ask()
-
-    claimed: list[optuna.Trial | None] = []
-    monkeypatch.setattr(late.opened, "ask", ask_last)
-
-    assert claim(late.opened, late.plan) is None
-    assert [trial.number for trial in claimed if trial is not None] == [0, 1]
-    assert states(here) == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
-    assert record(here.trials[2]).outcome == "withdrawn"
+    assert here.work() == 2
+    assert states(here) == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.WAITING]
+    assert [trial.params["lr"] for trial in here.trials[:2]] == [0.001, 0.002]
 
 
 def test_a_withdrawn_trial_costs_no_budget(
@@ -235,7 +233,7 @@ def test_a_trial_carries_its_point_and_its_worker(
     trial = record(here.trials[0])
     assert trial.point is not None
     assert (trial.point["lr"], trial.point["backbone"]) == (PROBE_LR, "mobilenet_v3_small")
-    assert (trial.worker, trial.device) == (worker.worker_name(), "cpu")
+    assert (trial.worker, trial.device) == (presence.here().name, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -330,15 +328,16 @@ def test_a_trial_that_was_handed_back_is_the_next_one_with_the_same_parameters(
 ) -> None:
     there = replace(workshop, store=open_storage(storage_url))
     here = tiny.place(tiny.lighter(study_text(trials=4)), there, tmp_path)
-    asked = [here.opened.ask() for _ in range(3)]
-    tasks = [here.plan.task_of(trial) for trial in asked]
+    asked = [here.claim() for _ in range(3)]
+    assert asked[1] is not None
+    task = here.plan.task_of(asked[1])
 
-    hand_back(here.store, here.opened.study_name, 1)
-    again = claim(here.opened, here.plan)
+    here.hand_back(asked[1])
+    again = here.claim()
 
     assert again is not None
     assert again.number == 1
-    assert here.plan.task_of(again) == tasks[1]
+    assert here.plan.task_of(again) == task
 
 
 def test_a_stop_ends_the_worker_and_its_trial_waits(
@@ -368,30 +367,34 @@ def test_a_stop_before_the_first_trial_takes_none(place: Callable[..., tiny.Plac
     assert states(here) == []
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "no checkpoint"])
 def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
-    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kept: bool, place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tiny.draw_nothing(monkeypatch)
     undisturbed, stopped = (
         place(name=tmp_path.name + kind, trials=1, epochs=2, head='objective = "log_loss"')
         for kind in ("undisturbed", "stopped")
     )
-    interrupt, real_fit = Interrupt(), fit
+    interrupt, real_steps = Interrupt(), steps
 
-    def stopped_fit(*arguments: Any) -> Iterator[Epoch]:
-        for epoch in real_fit(*arguments):
-            if epoch.index == 1:
+    def stopped_steps(*arguments: Any) -> Iterator[Step | Epoch]:
+        for event in real_steps(*arguments):
+            if isinstance(event, Step) and event.epoch == 1:
                 interrupt._on_signal(signal.SIGTERM, None)
-            yield epoch
+            yield event
 
+    checkpoints = CheckpointStore(str(tmp_path / "checkpoints")) if kept else None
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module, "fit", stopped_fit)
-        assert stopped.work(interrupt) == 0
+        patch.setattr(task_run, "steps", stopped_steps)
+        assert stopped.work(interrupt, checkpoints) == 0
     assert list(stopped.trials[0].intermediate_values) == [0]
 
-    assert (undisturbed.work(), stopped.work()) == (1, 1)
+    assert (undisturbed.work(), stopped.work(checkpoints=checkpoints)) == (1, 1)
     assert stopped.trials[0].intermediate_values == undisturbed.trials[0].intermediate_values
     assert stopped.trials[0].value == undisturbed.trials[0].value
+    notes = record(stopped.trials[0]).notes
+    assert notes[-1] == ("resumed at epoch 1, step 1" if kept else notes[0])
 
 
 # What it leaves behind
@@ -462,10 +465,9 @@ def test_an_untrainable_default_has_no_pictures(
     assert not here.folders.artifacts.exists()
 
 
-def test_the_result_is_written_before_the_trial_is_told(
+def test_the_result_and_the_end_of_a_trial_are_written_together_or_not_at_all(
     place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that dies in between leaves a running trial, never a finished one without a record."""
     planted(flat(0.5))
     here = place(trials=1)
 
@@ -477,4 +479,4 @@ def test_the_result_is_written_before_the_trial_is_told(
         here.work()
 
     assert states(here) == [TrialState.RUNNING]
-    assert here.trials[0].user_attrs[records.RESULT]["outcome"] == "complete"
+    assert records.RESULT not in here.trials[0].user_attrs

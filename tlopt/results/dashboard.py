@@ -5,8 +5,8 @@ from pathlib import Path
 import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore
 
+from tlopt.search.job import Folders
 from tlopt.search.storage import open_storage
-from tlopt.search.worker import Folders
 
 HOST = "127.0.0.1"  # optuna-dashboard has no login, and whoever reaches it can delete studies
 

@@ -4,7 +4,7 @@ import gc
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -90,8 +90,13 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 
 def set_threads(n_threads: int) -> None:
-    """Let torch use so many threads of this process; 0 leaves all cores to it."""
+    """Let torch use so many threads of this process; 0 leaves all cores to it.
+
+    With TLOPT_DETERMINISTIC=1 torch takes deterministic kernels alone, which GPUs need for equal bits.
+    """
     torch.set_num_threads(n_threads or n_cores())
+    if os.environ.get("TLOPT_DETERMINISTIC") == "1":
+        torch.use_deterministic_algorithms(True)
 
 
 def open_bench(study: Study, device: torch.device, *, progress: bool = False) -> Bench:
@@ -136,12 +141,13 @@ def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
     return _images(bench, test, _pixels(bench, test, point.resolution), point)
 
 
-def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]) -> Run:
+def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64], n_micro: int = 1) -> Run:
     """A run of `point` at its start; the same seed gives the same bits.
 
     Args:
         seed: of fresh weights, batch order, views and dropout.
         train: indices of the training images, for class weights.
+        n_micro: pieces at most in which a batch goes through the network.
     """
     weights = bench.weights[point.backbone]
     network = build(point, n_classes=bench.n_classes, weights=weights, seed=seed_for(seed, "fresh"))
@@ -153,6 +159,7 @@ def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]
         seed=seed,
         device=bench.device,
         n_classes=bench.n_classes,
+        n_micro=n_micro,
     )
 
 
@@ -163,7 +170,7 @@ def save_weights(bench: Bench, run: Run, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(state, unfinished, metadata={_MADE_BY: _identity(bench, run)})
+    save_file(state, unfinished, metadata={_MADE_BY: identity(bench, run.point, (run.seed,))})
     unfinished.replace(path)
 
 
@@ -172,7 +179,7 @@ def load_trained(bench: Bench, run: Run, path: Path) -> bool:
     if not path.is_file():
         return False
     with safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get(_MADE_BY) != _identity(bench, run):
+        if (file.metadata() or {}).get(_MADE_BY) != identity(bench, run.point, (run.seed,)):
             return False
     run.network.net.load_state_dict(load_file(path))
     return True
@@ -188,9 +195,9 @@ def release_memory(device: torch.device) -> None:
 _MADE_BY = "tlopt:run"
 
 
-def _identity(bench: Bench, run: Run) -> str:
-    """What decides a run's result: its point and seed, the images and the pretrained weights."""
-    what = {"point": run.point.as_dict(), "seed": run.seed, **bench.facts}
+def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
+    """What decides the result of a point's runs: its values, the seeds, the images, the pretrained weights."""
+    what = {"point": point.as_dict(), "seeds": list(seeds), **bench.facts}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

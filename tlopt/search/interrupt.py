@@ -1,13 +1,25 @@
-"""SIGTERM and SIGINT as a request: the epoch under way ends at once, everything else is let finish."""
+"""SIGTERM and SIGINT as a request: the step under way may end, then the trial is saved and handed back.
+
+0 s     asked
+1.5 s   a step that has not ended is given up: the last checkpoint stands
+8 s     so is a checkpoint that is not written yet
+9.5 s   the process ends whatever it is at, also where it does not come back from a call into the system
+"""
 
 import os
+import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TypeVar
 
-T = TypeVar("T")
+STEP_SECONDS = 1.5
+SAVE_SECONDS = 8.0
+LAST_SECONDS = 9.5
+_LOOK_SECONDS = 0.5
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(BaseException):
@@ -17,8 +29,8 @@ class Interrupted(BaseException):
 class Interrupt:
     """Remembers that a stop was asked for, and raises `Interrupted` only where that is safe.
 
-    A second signal ends the process at once, with the exit status a shell shows for that signal. A worker
-    whose launcher is gone is asked to stop, too.
+    A second signal ends the process at once, with the exit status a shell shows for that signal. The death of
+    the launcher is a SIGTERM, too.
 
     Args:
         parent_pid: the launcher's process; 0 where there is none to outlive.
@@ -26,44 +38,101 @@ class Interrupt:
 
     def __init__(self, parent_pid: int = 0) -> None:
         self._parent_pid = parent_pid
-        self._signalled = False
+        self._asked_at: float | None = None
         self._armed = False
+        self._until_seconds = 0.0
+        self._when_asked: Callable[[], None] | None = None
+        self._released = threading.Event()
 
     @property
     def requested(self) -> bool:
         """Whether to stop."""
-        return self._signalled or (self._parent_pid > 0 and os.getppid() != self._parent_pid)
+        return self._asked_at is not None or self._orphaned()
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT of this process; from its main thread only."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        # Written to by the system's own handler, also while Python's waits for the main thread to come back.
+        self._fd_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._see_to_the_end, args=(reader,), name="tlopt-stop", daemon=True).start()
+
+    def release(self) -> None:
+        """Give the signals back; the process may live on."""
+        self._released.set()
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def tell(self, when_asked: Callable[[], None]) -> None:
+        """Have `when_asked` called in the main thread once a stop is asked for; at once if it was."""
+        self._when_asked = when_asked
+        if self._asked_at is not None:
+            when_asked()
 
     @contextmanager
-    def armed(self) -> Iterator[None]:
-        """A block in which a signal raises `Interrupted` at once; so does one that came before."""
-        if self.requested:
+    def armed(self, until_seconds: float = 0.0) -> Iterator[None]:
+        """A block in which `Interrupted` is raised so many seconds after a stop was asked for."""
+        if self.requested and self._left(until_seconds) <= 0:
             raise Interrupted
-        self._armed = True
+        self._armed, self._until_seconds = True, until_seconds
         try:
+            if self.requested:
+                self._set_alarm()
             yield
         finally:
             self._armed = False
+            if until_seconds > 0:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def guard(self, items: Iterator[T]) -> Iterator[T]:
-        """`items`; while the next one is being made, and only then, a signal raises `Interrupted`."""
-        while True:
-            try:
-                with self.armed():
-                    item = next(items)
-            except StopIteration:
-                return
-            yield item
+    def _left(self, until_seconds: float) -> float:
+        asked_at = time.monotonic() if self._asked_at is None else self._asked_at
+        return asked_at + until_seconds - time.monotonic()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signalled:
-            os._exit(128 + number)
-        self._signalled = True
+    def _set_alarm(self) -> None:
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._left(self._until_seconds)))
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._armed:
             self._armed = False
             raise Interrupted
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked_at is not None:
+            os._exit(128 + number)
+        self._asked_at = time.monotonic()
+        if self._when_asked is not None:
+            self._when_asked()
+        if self._armed and self._until_seconds > 0:
+            self._set_alarm()
+        elif self._armed:
+            self._armed = False
+            raise Interrupted
+
+    def _orphaned(self) -> bool:
+        return self._parent_pid > 0 and os.getppid() != self._parent_pid
+
+    def _see_to_the_end(self, reader: int) -> None:
+        """A thread: end the process where the main thread does not come back to do it."""
+        first: float | None = None
+        orphaned = False
+        while first is None or time.monotonic() < first + LAST_SECONDS:
+            if self._released.is_set():
+                return
+            if not orphaned and self._orphaned():
+                orphaned = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            for number in self._signals(reader):
+                if first is not None:
+                    os._exit(128 + number)
+                first = time.monotonic()
+        os._exit(0)
+
+    @staticmethod
+    def _signals(reader: int) -> list[int]:
+        ready, _, _ = select.select([reader], [], [], _LOOK_SECONDS)
+        with suppress(OSError):
+            return [n for n in os.read(reader, 64) if n in _SIGNALS] if ready else []
+        return []

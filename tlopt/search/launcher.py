@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlopt.cores import CPU_WORKERS_MAX
 
+QUICK_SECONDS = 60.0  # a worker that is killed sooner has died quickly
+QUICK_DEATHS_MAX = 3
 STOP_SECONDS = 15.0  # a worker asked to stop hands its trial back within ten
 
 
@@ -23,23 +25,40 @@ class Slot:
     n_threads: int
 
 
-def slots(n_workers: int, devices: Sequence[str], n_cores: int) -> tuple[Slot, ...]:
+def slots(n_workers: int, devices: Sequence[str], n_cores: int, *, n_threads: int = 0) -> tuple[Slot, ...]:
     """Slots for `n_workers` spread over `devices`; 0 means one for each GPU, or one for each core of the CPU.
 
-    The cores are shared out: two torch threads in each of several processes on two cores run many times
-    slower than one each.
+    The cores are shared out, unless `n_threads` is given: two torch threads in each of several processes on
+    two cores run many times slower than one each.
     """
     gpus = [device for device in devices if device.startswith("cuda")]
     n = n_workers or len(gpus) or min(n_cores, CPU_WORKERS_MAX)
     on = gpus or ["cpu"]
-    return tuple(Slot(device=on[i % len(on)], n_threads=max(1, n_cores // n)) for i in range(n))
+    share = n_threads or max(1, n_cores // n)
+    return tuple(Slot(device=on[i % len(on)], n_threads=share) for i in range(n))
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Local:
+    """One slot's worker, by now perhaps the successor of others."""
+
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    began: float
+    quick_deaths: int = 0  # in a row
+
+
 class Workers:
     """Running local workers."""
 
-    processes: tuple[subprocess.Popen[bytes], ...]
+    def __init__(self, start: Callable[[Slot], subprocess.Popen[bytes]], at: Sequence[Slot]) -> None:
+        self._start = start
+        self._workers = [_Local(slot, start(slot), time.monotonic()) for slot in at]
+
+    @property
+    def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
+        """One for each slot."""
+        return tuple(worker.process for worker in self._workers)
 
     @property
     def n_alive(self) -> int:
@@ -50,6 +69,19 @@ class Workers:
     def failures(self) -> tuple[int, ...]:
         """Exit statuses other than 0 of those that have ended."""
         return tuple(process.returncode for process in self.processes if process.poll())
+
+    def replace_killed(self) -> None:
+        """Start a worker again that a signal has ended, unless it dies again and again as soon as it lives.
+
+        One that ended with an error of its own stays down: its like would end the same way.
+        """
+        for worker in self._workers:
+            if (worker.process.poll() or 0) >= 0:
+                continue
+            lived = time.monotonic() - worker.began
+            worker.quick_deaths = worker.quick_deaths + 1 if lived < QUICK_SECONDS else 1
+            if worker.quick_deaths <= QUICK_DEATHS_MAX:
+                worker.process, worker.began = self._start(worker.slot), time.monotonic()
 
     def stop(self) -> None:
         """Ask all to stop, wait until they have, and end those that do not."""
@@ -73,7 +105,7 @@ def local_workers(arguments: Sequence[str], at: Sequence[Slot], url: str, log: P
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        workers = Workers(tuple(_start(arguments, slot, url, output.fileno()) for slot in at))
+        workers = Workers(lambda slot: _start(arguments, slot, url, output.fileno()), at)
         try:
             yield workers
         finally:

@@ -26,6 +26,7 @@ class Plan:
     hours: float  # no trial starts later than this after the first; 0: no limit
     first: Sequence[Params]  # drawn before the sampler is asked
     task_of: Callable[[optuna.Trial], Task]
+    min_epochs: int  # that every trial finishes before the pruner is asked
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
         hours=study.budget.hours,
         first=[params for _, params in known],
         task_of=task_of,
+        min_epochs=getattr(study.pruner, "min_epochs", 0),
     )
 
 
@@ -88,7 +90,7 @@ def confirm_plan(
         for replicate in range(study.confirm.seeds)
         for candidate in candidates
     ]
-    return Plan(trials=len(first), hours=0.0, first=first, task_of=task_of)
+    return Plan(trials=len(first), hours=0.0, first=first, task_of=task_of, min_epochs=0)
 
 
 def confirm_seed(study: Study, replicate: int) -> int:

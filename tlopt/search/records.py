@@ -8,10 +8,15 @@ attribute             of      holds
 tlopt:file            study   the study file's text
 tlopt:digest          study   `Study.digest`: what a trial means
 tlopt:semantics       study   `spec.SEMANTICS_VERSION` at the study's creation
+tlopt:format          study   `FORMAT_VERSION` of these records; none is 1
+tlopt:began           study   when it was made, by the database's clock: seconds since 1970
+tlopt:threads         study   CPU threads of a worker: with others the last bits differ
+tlopt:control         study   {"state", "reason"} of what people told its workers, see `control`
 tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
 tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:worker          trial   {"worker": name, "device": name} of whoever has or had the trial last
+tlopt:notes           trial   sentences on what befell it: resumed, handed back, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
                               "cause"}, written before the trial is told
 ====================  ======  ==============================================================================
@@ -29,11 +34,18 @@ PREFIX = "tlopt:"
 FILE = PREFIX + "file"
 DIGEST = PREFIX + "digest"
 SEMANTICS = PREFIX + "semantics"
+FORMAT = PREFIX + "format"
+BEGAN = PREFIX + "began"
+THREADS = PREFIX + "threads"
+CONTROL = PREFIX + "control"
+
+FORMAT_VERSION = 2
 
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"
 WORKER = PREFIX + "worker"
 RESULT = PREFIX + "result"
+NOTES = PREFIX + "notes"
 
 # What a trial is called where its worker wrote no outcome; a trial under way has none, whatever was written.
 _UNFINISHED = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
@@ -56,6 +68,7 @@ class TrialRecord:
     metrics: dict[str, float]
     train_loss: float | None
     seconds: float | None  # of work, over all who had the trial
+    notes: tuple[str, ...]
     worker: str
     device: str
     last_epoch: int | None  # the last one reported, from 0
@@ -86,6 +99,7 @@ class TrialRecord:
             metrics=result.get("metrics") or {},
             train_loss=result.get("train_loss"),
             seconds=result.get("seconds"),
+            notes=tuple(attributes.get(NOTES, ())),
             worker=holder.get("worker", ""),
             device=holder.get("device", ""),
             last_epoch=max(trial.intermediate_values, default=None),

@@ -1,36 +1,33 @@
 """The one bridge between torch and Optuna: a point is trained, its epochs reported, its end decided."""
 
-import contextlib
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import optuna
 
-from tlopt.errors import Diverged, OutOfMemory, TrialError
-from tlopt.search.bench import Bench, images_for, release_memory, save_weights, start_run
-from tlopt.search.interrupt import Interrupt
+from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
+from tlopt.search.bench import Bench, release_memory
+from tlopt.search.interrupt import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.task import Task
-from tlopt.training import metrics
-from tlopt.training.fit import Epoch, fit
-from tlopt.training.history import History, history_file
+from tlopt.search.task_run import Keeper, Saving, TaskRun, check_time, events, resume
+from tlopt.training.fit import Epoch, Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """How a trial ended; `value` is the objective after the last epoch, None where there was none."""
 
-    outcome: str  # complete, pruned, diverged or out_of_memory
+    outcome: str  # complete, pruned, diverged, out_of_memory, timed_out or crashed
     value: float | None
     best_epoch: int | None  # from 0
     best_value: float | None
     metrics: dict[str, float]
     train_loss: float | None
-    seconds: float
+    seconds: float  # of work, over all who had the trial
+    n_micro: int  # pieces in which a batch went through the network
     cause: str
     epochs: tuple[Epoch, ...]
 
@@ -43,89 +40,165 @@ class Result:
             "metrics": self.metrics,
             "train_loss": self.train_loss,
             "seconds": round(self.seconds, 3),
+            "n_micro": self.n_micro,
             "cause": self.cause,
         }
 
 
+class HandBack(Exception):
+    """The trial is to wait for another worker, or for this one later; says why."""
+
+
+class Holder(Protocol):
+    """What a trial owes to its worker's other duties."""
+
+    def goes_on(self, event: Step | Epoch) -> None:
+        """Take note that the trial has made a step.
+
+        Raises:
+            HandBack: it is to end here for now.
+            LeaseLost: it is another worker's.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what a worker runs one trial."""
+
+    interrupt: Interrupt
+    holder: Holder
+    keeper: Keeper | None  # None: no checkpoints
+    prunes: Callable[[optuna.Trial], bool]
+    trial_seconds_max: float  # 0: no limit
+    notes: list[str]  # what befell the trial, for its record; added to
+
+
 def run_trial(
-    trial: optuna.Trial, task: Task, bench: Bench, *, log: TrialLog, interrupt: Interrupt
+    trial: optuna.Trial, task: Task, bench: Bench, *, log: TrialLog, conditions: Conditions
 ) -> Result:
-    """Train `task` and report each epoch; returns how it ended, with its weights written if it completed.
+    """Train `task` from where it stands and report each epoch; how it ended.
 
     Args:
         trial: running; it is not told here.
-        interrupt: may end an epoch with `Interrupted`.
+
+    Raises:
+        HandBack, LeaseLost: it goes on elsewhere; where there was time, it was saved.
+        Interrupted: it was given up in the middle of a step; the last checkpoint stands.
     """
-    start = time.perf_counter()
-    epochs: list[Epoch] = []
-    try:
-        pruned = _train(trial, task, bench, epochs, log, interrupt)
-    except TrialError as error:
-        outcome, cause = _outcome(error), str(error)
-        del error  # its traceback holds the networks
-        release_memory(bench.device)
-        return _result(bench, epochs, outcome, start, cause=cause)
-    cause = f"pruned after epoch {epochs[-1].index}" if pruned else ""
-    return _result(bench, epochs, "pruned" if pruned else "complete", start, cause=cause)
+    n_micro = 1
+    while True:
+        attempt = _Attempt(trial, task, bench, log, conditions)
+        try:
+            return attempt.run(n_micro)
+        except OutOfMemory as error:
+            if 2 * attempt.n_micro > task.point.batch_size // 2:
+                return attempt.ended_badly(error)
+            n_micro = 2 * attempt.n_micro
+            conditions.notes.append(
+                f"out of memory: batches go through in {n_micro} pieces from now on ({error})"
+            )
+        except TrialError as error:
+            return attempt.ended_badly(error)
+        finally:
+            attempt.at = None
+            release_memory(bench.device)
 
 
-def _train(
-    trial: optuna.Trial, task: Task, bench: Bench, epochs: list[Epoch], log: TrialLog, interrupt: Interrupt
-) -> bool:
-    """Fill `epochs` with the task's epochs, reporting each; True if the pruner stopped it."""
-    reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-    with closing(_run(task, bench)) as training:
-        for epoch in interrupt.guard(training):
-            epochs.append(epoch)
-            log.epoch(epoch)
-            if epoch.index in reported:
-                continue  # a trial handed back and taken up again repeats itself
-            trial.report(_value(bench, epoch), epoch.index)
-            if task.prunable and epoch.index + 1 < task.point.epochs and trial.should_prune():
-                return True
-    return False
+@dataclass
+class _Attempt:
+    """One go at a trial; `at` holds the networks."""
 
+    trial: optuna.Trial
+    task: Task
+    bench: Bench
+    log: TrialLog
+    under: Conditions
+    at: TaskRun | None = None
+    n_micro: int = 1
+    seconds: float = 0.0
+    epochs: Sequence[Epoch] = ()
 
-def _run(task: Task, bench: Bench) -> Generator[Epoch]:
-    """The task's networks trained side by side, one mean epoch at a time; in the end the weights are written.
+    def run(self, n_micro: int) -> Result:
+        self.n_micro = n_micro
+        with self.under.interrupt.armed():
+            at = self.at = resume(
+                self.task, self.bench, self.under.keeper, self.under.notes, n_micro_min=n_micro
+            )
+        self.n_micro, self.epochs = at.n_micro, at.epochs
+        pruned = self._reported(at) or self._train(at)
+        self.seconds = at.seconds
+        cause = f"pruned after epoch {at.epochs[-1].index}" if pruned else ""
+        return self._result("pruned" if pruned else "complete", cause)
 
-    Everything that takes time is in here, decoding and building included, so that a stop can end it.
-    """
-    images = images_for(bench, task.point)
-    splits = [bench.data.splits[index] for index in task.splits]
-    runs = [
-        start_run(bench, task.point, seed=seed, train=split.train)
-        for seed, split in zip(task.seeds, splits, strict=True)
-    ]
-    epochs = []
-    with contextlib.ExitStack() as stack:
-        fits = [
-            stack.enter_context(closing(fit(run, images, split.train, split.val)))
-            for run, split in zip(runs, splits, strict=True)
-        ]
-        for rows in zip(*fits, strict=True):
-            epochs.append(_mean(rows))
-            yield epochs[-1]
-    if task.weights_file is not None:
-        save_weights(bench, runs[0], task.weights_file)
-        History.of(epochs).write(history_file(task.weights_file))
+    def _reported(self, at: TaskRun) -> bool:
+        """Make good what was saved and not reported; whether the pruner stops the trial now."""
+        return any([self._report(epoch) for epoch in at.epochs][-1:])
 
+    def _train(self, at: TaskRun) -> bool:
+        """Whether the pruner stopped the trial."""
+        saving = None if self.under.keeper is None else Saving(self.under.keeper)
+        interrupt = self.under.interrupt
+        with closing(events(at)) as training:
+            while True:
+                with interrupt.armed(STEP_SECONDS):
+                    event = next(training, None)
+                if event is None:
+                    return False
+                self.seconds = at.seconds
+                if saving is not None and saving.is_due(event):
+                    self._note(saving.save(at))
+                if isinstance(event, Epoch):
+                    self.log.epoch(event)
+                    if self._report(event):
+                        return True
+                self._go_on(event, at, saving)
 
-def _mean(rows: Sequence[Epoch]) -> Epoch:
-    """One epoch for several runs: means, the sum of their confusions and seconds."""
-    return Epoch(
-        index=rows[0].index,
-        train_loss=float(np.mean([row.train_loss for row in rows])),
-        train_accuracy=float(np.mean([row.train_accuracy for row in rows])),
-        val=metrics.mean([row.val for row in rows if row.val is not None]),
-        confusion=np.sum([row.confusion for row in rows if row.confusion is not None], axis=0),
-        seconds=sum(row.seconds for row in rows),
-    )
+    def _go_on(self, event: Step | Epoch, at: TaskRun, saving: Saving | None) -> None:
+        check_time(at, self.under.trial_seconds_max)
+        try:
+            self.under.holder.goes_on(event)
+        except HandBack:
+            if saving is not None and saving.seconds < SAVE_SECONDS:
+                with self.under.interrupt.armed(SAVE_SECONDS):
+                    self._note(saving.save(at))
+            raise
 
+    def _report(self, epoch: Epoch) -> bool:
+        """Report an epoch that was not reported yet; whether the pruner stops the trial."""
+        if epoch.index not in self.trial._cached_frozen_trial.intermediate_values:
+            self.trial.report(self._value(epoch), epoch.index)
+        may_end = self.task.prunable and epoch.index + 1 < self.task.point.epochs
+        return may_end and epoch.index + 1 == len(self.epochs) and self.under.prunes(self.trial)
 
-def _value(bench: Bench, epoch: Epoch) -> float:
-    assert epoch.val is not None, "a trial always has validation images"
-    return epoch.val.as_dict()[bench.study.objective]
+    def _note(self, text: str) -> None:
+        if text:
+            self.under.notes.append(text)
+            self.log.note(text)
+
+    def _value(self, epoch: Epoch) -> float:
+        assert epoch.val is not None, "a trial always has validation images"
+        return epoch.val.as_dict()[self.bench.study.objective]
+
+    def ended_badly(self, error: TrialError) -> Result:
+        """The result of a trial that `error` ended."""
+        return self._result(_outcome(error), str(error))
+
+    def _result(self, outcome: str, cause: str) -> Result:
+        values = [self._value(epoch) for epoch in self.epochs]
+        best = min if self.bench.study.direction == "minimize" else max
+        last = self.epochs[-1] if self.epochs else None
+        return Result(
+            outcome=outcome,
+            value=values[-1] if values and outcome == "complete" else None,
+            best_epoch=values.index(best(values)) if values else None,
+            best_value=best(values) if values else None,
+            metrics=last.val.as_dict() if last and last.val else {},
+            train_loss=last.train_loss if last else None,
+            seconds=self.seconds,
+            n_micro=self.n_micro,
+            cause=cause,
+            epochs=tuple(self.epochs),
+        )
 
 
 def _outcome(error: TrialError) -> str:
@@ -134,22 +207,7 @@ def _outcome(error: TrialError) -> str:
             return "diverged"
         case OutOfMemory():
             return "out_of_memory"
+        case TimedOut():
+            return "timed_out"
         case _:
             raise error
-
-
-def _result(bench: Bench, epochs: list[Epoch], outcome: str, start: float, *, cause: str) -> Result:
-    values = [_value(bench, epoch) for epoch in epochs]
-    best = min if bench.study.direction == "minimize" else max
-    last = epochs[-1] if epochs else None
-    return Result(
-        outcome=outcome,
-        value=values[-1] if values and outcome == "complete" else None,
-        best_epoch=values.index(best(values)) if values else None,
-        best_value=best(values) if values else None,
-        metrics=last.val.as_dict() if last and last.val else {},
-        train_loss=last.train_loss if last else None,
-        seconds=time.perf_counter() - start,
-        cause=cause,
-        epochs=tuple(epochs),
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy
 
 from tlopt.errors import StorageError
+from tlopt.filesystems import network_filesystem
 
 DEFAULT_URL = "sqlite:///tlopt.db"
 ALLOWED = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, sqlite:///FILE or the path of a .db or .sqlite file"
@@ -61,6 +62,24 @@ def find_url(given: str | None) -> str:
         if not found:
             raise StorageError(f"TLOPT_STORAGE_FILE: {file} is empty; it holds one line, the database's URL")
     return normalise(found or DEFAULT_URL)
+
+
+def refuse_network_file(file: Path) -> None:
+    """Check that an SQLite file, or the place where it will be, is not shared over a network.
+
+    Its write-ahead log needs memory that all its processes share, so they must be of one machine
+    (sqlite.org/wal.html), and its locks are wrong on many such file systems.
+
+    Raises:
+        StorageError: it is; names the file and the kind of file system.
+    """
+    kind = network_filesystem(file)
+    if kind:
+        raise StorageError(
+            f"{file} lies on a network file system ({kind}), where SQLite loses trials and may be damaged:"
+            " take postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or for the workers of one machine a file"
+            " on its own disk"
+        )
 
 
 def _parse(text: str) -> sqlalchemy.URL:

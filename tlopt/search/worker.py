@@ -1,253 +1,242 @@
-"""A worker: takes trials of one study until its budget is spent or it is asked to stop."""
+"""A worker: takes trials of its studies until their budgets are spent or it is asked to stop."""
 
-import os
-import socket
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.errors import TloptError
-from tlopt.search import records
-from tlopt.search.interrupt import Interrupt, Interrupted
+from tlopt.errors import StorageError, TloptError
+from tlopt.search import presence, records
+from tlopt.search.ending import show, tell, tell_without_training
+from tlopt.search.heart import Doing, Heart
+from tlopt.search.interrupt import LAST_SECONDS, Interrupt, Interrupted
+from tlopt.search.job import Job, claim, obey
+from tlopt.search.leases import Claim, LeaseLost
 from tlopt.search.log import TrialLog
-from tlopt.search.plan import Plan
+from tlopt.search.presence import Identity
+from tlopt.search.pruning import gate
+from tlopt.search.service import ServiceStorage
 from tlopt.search.task import Task
 
 if TYPE_CHECKING:
-    from tlopt.search.bench import Bench
-    from tlopt.search.trial import Result
+    from tlopt.training.fit import Epoch, Step
 
-OUTCOME_CONSTRAINT = "outcome"  # above 0 for a point that could not be trained
-_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+IDLE_SECONDS = 1.0  # between two looks for work
+_LAST_WORDS_SECONDS = 1.0  # that handing back may take
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folders:
-    """Where a study's files go."""
+class Desk:
+    """What a worker has at hand beside its studies."""
 
-    root: Path  # of all studies, "runs" by default
-    study: str
-
-    @property
-    def logs(self) -> Path:
-        """One JSONL file a trial."""
-        return self.root / self.study / "trials"
-
-    @property
-    def pictures(self) -> Path:
-        """One folder a trial."""
-        return self.root / self.study / "pictures"
-
-    @property
-    def artifacts(self) -> Path:
-        """What optuna-dashboard shows; one store for all studies."""
-        return self.root / "artifacts"
+    storage: ServiceStorage
+    me: Identity
+    heart: Heart
+    interrupt: Interrupt
 
 
-def worker_name() -> str:
-    """Host and process, the same for all trials of a worker."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def work(
-    optuna_study: optuna.Study,
-    storage: BaseStorage,
-    plan: Plan,
-    bench: "Bench",
-    folders: Folders,
-    interrupt: Interrupt,
-) -> int:
+def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> int:
     """Run trials one after the other; returns how many this worker finished.
 
-    Trials that processes of this host left behind are taken up first.
-
-    Ends when the budget is spent or when `interrupt` was asked for; then the trial under way is handed back.
+    Studies come in the order of `jobs`: a later one is served while an earlier one has nothing to do. Trials
+    whose workers are gone are taken over. Ends when every study is over or when `interrupt` was asked for;
+    then the trial under way is saved and handed back.
 
     Raises:
+        StorageError: the database was away for longer than allowed.
         Exception: a programming error in a trial; its trial is FAIL, with the cause in its record.
     """
     n_finished = 0
-    hand_back_orphans(storage, optuna_study)
-    while not interrupt.requested:
-        trial = claim(optuna_study, plan)
-        if trial is None:
-            break
-        try:
-            _run_one(trial, optuna_study, storage, plan, bench, folders, interrupt)
-        except Interrupted:
-            hand_back(storage, optuna_study.study_name, trial.number)
-            break
-        n_finished += 1
+    with _desk(jobs, storage, interrupt) as desk:
+        for job in jobs:
+            _sweep_checkpoints(job)
+        while not interrupt.requested:
+            found = _next(jobs, desk)
+            if found == "over":
+                break
+            if found == "wait":
+                _pause(IDLE_SECONDS, interrupt)
+                continue
+            try:
+                n_finished += _run_one(*found, desk)
+            except Interrupted:
+                break
     return n_finished
 
 
-def claim(optuna_study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    """A trial to run, or None when the budget is spent.
+@contextmanager
+def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> Iterator[Desk]:
+    """A desk whose heart beats until the block ends."""
+    me = presence.here()
+    device = str(jobs[0].bench.device)
+    names = ",".join(job.optuna_study.study_name for job in jobs)
+    engine = storage.engine
+    storage.ask(lambda executor: presence.register(executor, engine, me, device=device, studies=names))
+    storage.ask(lambda executor: presence.forget_old(executor, engine))
+    heart = Heart(
+        storage,
+        me,
+        [job.study_id for job in jobs],
+        grace_seconds=min(job.service.grace_seconds for job in jobs),
+    )
 
-    Trials are counted before one is asked for and again after: of workers that asked at once, those whose
-    trials lie past the budget withdraw them as FAIL, so that complete and pruned ones come to the budget.
-    """
-    if not has_work(optuna_study.get_trials(deepcopy=False), plan):
-        return None
-    trial = optuna_study.ask()
-    counted = optuna_study.get_trials(deepcopy=False, states=_COUNTED)
-    if sum(1 for other in counted if other.number < trial.number) >= plan.trials:
-        trial.set_user_attr(records.RESULT, {"outcome": "withdrawn", "cause": "the budget was spent"})
-        optuna_study.tell(trial, state=TrialState.FAIL)
-        return None
-    trial.set_user_attr(records.WORKER, {"worker": worker_name()})
-    return trial
+    def hurry() -> None:
+        storage.hurry(LAST_SECONDS - _LAST_WORDS_SECONDS / 2)
 
-
-def has_work(trials: Sequence[FrozenTrial], plan: Plan) -> bool:
-    """Whether a worker would find a trial to run: one that waits, or a place in the budget."""
-    counted = [trial for trial in trials if trial.state in _COUNTED]
-    if any(trial.state == TrialState.WAITING for trial in counted):
-        return True
-    return len(counted) < plan.trials and not _too_late(counted, plan.hours)
-
-
-def hand_back_orphans(storage: BaseStorage, optuna_study: optuna.Study) -> list[int]:
-    """Make running trials wait whose worker was a process of this host that is gone; their numbers.
-
-    Only this host's processes can be looked at, and a process with our own number is a former one.
-    """
-    host = socket.gethostname()
-    numbers = []
-    for trial in optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker_host, _, pid = trial.user_attrs.get(records.WORKER, {}).get("worker", "").rpartition(":")
-        if worker_host == host and (int(pid) == os.getpid() or not _is_alive(int(pid))):
-            hand_back(storage, optuna_study.study_name, trial.number)
-            numbers.append(trial.number)
-    return numbers
-
-
-def _is_alive(pid: int) -> bool:
+    interrupt.tell(hurry)
+    heart.start()
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        yield Desk(storage=storage, me=me, heart=heart, interrupt=interrupt)
+    finally:
+        heart.stop()
+        with suppress(StorageError):
+            storage.ask(lambda executor: presence.leave(executor, me))
 
 
-def hand_back(storage: BaseStorage, study_name: str, number: int) -> None:
-    """Make a running trial wait for the next worker, who gets the same number and parameters."""
-    study_id = storage.get_study_id_from_name(study_name)
-    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-    storage.set_trial_state_values(trial_id, TrialState.WAITING)
+def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, optuna.Trial, Claim] | Literal["wait", "over"]:
+    """A trial of the first study that has one; else "wait" or "over"."""
+    over = True
+    for job in jobs:
+        stands, waits = job.standing(desk.storage)
+        over = over and stands == "over"
+        if stands != "work":
+            continue
+        over = False
+        found = claim(job.optuna_study, job.plan, desk.storage, desk.me.worker_id, waits=waits)
+        if found is not None:
+            return job, *found
+    return "over" if over else "wait"
 
 
-def _too_late(trials: list[FrozenTrial], hours: float) -> bool:
-    starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
-    return hours > 0 and bool(starts) and datetime.now() - min(starts) > timedelta(hours=hours)
+def _pause(seconds: float, interrupt: Interrupt) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not interrupt.requested:
+        time.sleep(0.1)
 
 
-def _run_one(
-    trial: optuna.Trial,
-    optuna_study: optuna.Study,
-    storage: BaseStorage,
-    plan: Plan,
-    bench: "Bench",
-    folders: Folders,
-    interrupt: Interrupt,
-) -> None:
-    from tlopt.search.trial import run_trial
+@dataclass(frozen=True)
+class _Held:
+    """One trial's side of its worker's duties, see `trial.Holder`."""
 
-    task = plan.task_of(trial)
-    log = TrialLog(folders.logs / f"{trial.number:04d}.jsonl")
-    trial.set_user_attr(records.POINT, task.point.as_dict())
-    trial.set_user_attr(records.WORKER, {"worker": worker_name(), "device": str(bench.device)})
-    if task.label:
-        trial.set_user_attr(records.LABEL, task.label)
-    log.start(trial=trial.number, label=task.label, worker=worker_name(), point=task.point.as_dict())
+    job: Job
+    trial: optuna.Trial
+    task: Task
+    desk: Desk
+
+    def goes_on(self, event: "Step | Epoch") -> None:
+        """See `trial.Holder`."""
+        from tlopt.search.trial import HandBack
+
+        heart = self.desk.heart
+        heart.stepped(
+            Doing.at(self.job.optuna_study.study_name, self.trial.number, event, self.task.point.epochs)
+        )
+        if heart.lost:
+            raise LeaseLost(f"trial {self.trial.number} was given to another worker")
+        if self.desk.interrupt.requested:
+            raise HandBack("its worker was asked to stop")
+        if reason := obey(heart.orders.get(self.job.study_id)):
+            raise HandBack(reason)
+
+
+def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
+    """Run one trial to its end, or let go of it; 1 or 0 trials finished."""
+    from tlopt.search.trial import HandBack
+
+    storage, log = desk.storage, TrialLog(job.folders.logs / f"{trial.number:04d}.jsonl")
+    notes = list(trial.user_attrs.get(records.NOTES, ()))
+    desk.heart.hold(trial._trial_id, held.token, job.service.stall_seconds_max)
     try:
-        result = run_trial(trial, task, bench, log=log, interrupt=interrupt)
+        if held.crashes >= job.service.crashes_max:
+            cause = f"lost {held.crashes} times in a row without progress; the last time {held.crash_cause}"
+            tell_without_training(trial, "crashed", cause, notes, job, storage)
+            log.end(outcome="crashed", cause=cause)
+        else:
+            _train_one(job, trial, held, notes, log, desk)
+    except LeaseLost as error:
+        storage.let_go(trial._trial_id)
+        log.note(f"let go by {desk.me.name}: {error}")
+        return 0
+    except HandBack as reason:
+        log.note(f"handed back by {desk.me.name}: {reason}")
+        _hand_back(trial, [*notes, f"handed back by {desk.me.name}: {reason}"], storage)
+        return 0
+    except Interrupted:
+        _hand_back(trial, [*notes, f"handed back by {desk.me.name} in the middle of a step"], storage)
+        raise
+    except StorageError:
+        raise
     except TloptError:
-        hand_back(storage, optuna_study.study_name, trial.number)
+        _hand_back(trial, notes, storage)
         raise
     except Exception as error:
         cause = "".join(traceback.format_exception_only(error)).strip()
-        trial.set_user_attr(records.RESULT, {"outcome": "failed", "cause": cause})
         log.end(outcome="failed", cause=cause)
-        optuna_study.tell(trial, state=TrialState.FAIL)
+        tell_without_training(trial, "failed", cause, notes, job, storage)
         raise
-    try:
-        _show(trial, task, result, optuna_study, bench, folders)
-    except OSError as error:  # a full disk takes a picture, not the trial
-        log.note(f"no pictures: {error}")
-    _tell(trial, result, optuna_study)
+    finally:
+        desk.heart.let_go()
+    if job.checkpoints is not None:
+        with suppress(OSError):  # the next worker to begin sweeps them up
+            job.checkpoints.delete(trial.number)
+    return 1
+
+
+def _train_one(
+    job: Job, trial: optuna.Trial, held: Claim, notes: list[str], log: TrialLog, desk: Desk
+) -> None:
+    from tlopt.search.task_run import Keeper
+    from tlopt.search.trial import Conditions, run_trial
+
+    task = job.plan.task_of(trial)
+    storage = desk.storage
+    with storage.together(trial._trial_id):
+        trial.set_user_attr(records.POINT, task.point.as_dict())
+        trial.set_user_attr(records.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
+        if task.label:
+            trial.set_user_attr(records.LABEL, task.label)
+    log.start(trial=trial.number, label=task.label, worker=desk.me.name, point=task.point.as_dict())
+    keeper = None
+    if job.checkpoints is not None:
+        keeper = Keeper(
+            store=job.checkpoints,
+            trial=trial.number,
+            holder=held.token,
+            seconds=job.service.checkpoint_seconds,
+        )
+    conditions = Conditions(
+        interrupt=desk.interrupt,
+        holder=_Held(job, trial, task, desk),
+        keeper=keeper,
+        prunes=gate(job.optuna_study, storage, min_epochs=job.plan.min_epochs),
+        trial_seconds_max=job.service.trial_seconds_max,
+        notes=notes,
+    )
+    result = run_trial(trial, task, job.bench, log=log, conditions=conditions)
+    show(trial, task, result, job, log)
+    tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
 
 
-def _tell(trial: optuna.Trial, result: "Result", optuna_study: optuna.Study) -> None:
-    """End `trial`: complete with its value, or pruned; points that cannot be trained break a constraint."""
-    trial.set_user_attr(records.RESULT, result.as_dict())
-    if result.outcome in ("complete", "pruned"):
-        trial.set_constraint(OUTCOME_CONSTRAINT, -1.0)
-    else:
-        trial.set_constraint(OUTCOME_CONSTRAINT, 1.0)
-    if result.outcome == "complete":
-        optuna_study.tell(trial, result.value)
-    else:
-        optuna_study.tell(trial, state=TrialState.PRUNED)
+def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -> None:
+    """Make a trial wait for the next worker; where the database is away, its lease runs out."""
+    from optuna.trial import TrialState
+
+    with suppress(StorageError, LeaseLost), storage.together(trial._trial_id):
+        trial.set_user_attr(records.NOTES, notes)
+        storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    storage.let_go(trial._trial_id)
 
 
-def _show(
-    trial: optuna.Trial,
-    task: Task,
-    result: "Result",
-    optuna_study: optuna.Study,
-    bench: "Bench",
-    folders: Folders,
-) -> None:
-    """Pictures for the dashboard: of trials that were asked for by name and of those that lead."""
-    if result.outcome != "complete" or not (task.label or _leads(result, optuna_study)):
+def _sweep_checkpoints(job: Job) -> None:
+    """Delete what is left of trials that have ended."""
+    if job.checkpoints is None:
         return
-    # matplotlib takes its time to load, which commands that draw nothing need not wait for
-    from tlopt.insight.pictures import draw_confusion, draw_learning_curves
-
-    folder = folders.pictures / f"{trial.number:04d}"
-    title = f"{optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
-    rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
-    confusion = result.epochs[-1].confusion
-    assert confusion is not None, "a trial always has validation images"
-    files = (
-        draw_learning_curves(
-            folder / "learning_curves.png",
-            train_loss=[epoch.train_loss for epoch in result.epochs],
-            val={name: [row[name] for row in rows] for name in rows[0]},
-            title=title,
-        ),
-        draw_confusion(
-            folder / "confusion.png",
-            counts=confusion,
-            class_names=bench.data.class_names,
-            title=f"{title}, validation",
-        ),
-    )
-    folders.artifacts.mkdir(parents=True, exist_ok=True)
-    store = optuna.artifacts.FileSystemArtifactStore(folders.artifacts)
-    for file in files:
-        optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
-
-
-def _leads(result: "Result", optuna_study: optuna.Study) -> bool:
-    values = [
-        trial.value
-        for trial in optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if trial.value is not None
-    ]
-    if not values or result.value is None:
-        return True
-    if optuna_study.direction == optuna.study.StudyDirection.MINIMIZE:
-        return result.value < min(values)
-    return result.value > max(values)
+    ended = {t.number for t in job.optuna_study.get_trials(deepcopy=False) if t.state.is_finished()}
+    with suppress(OSError):
+        for number in job.checkpoints.trials() & ended:
+            job.checkpoints.delete(number)

@@ -1,13 +1,14 @@
 """The training loop: a generator that yields one `Epoch` at a time; the caller reports, prunes and stops.
 
-Every random draw of an epoch comes from (seed, epoch), so that a run continued at epoch e is the run that was
+Every random draw comes from (seed, epoch, step), so that a run continued after any step is the run that was
 never interrupted.
 """
 
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from tlopt.training import penalty
 from tlopt.training.groups import schedule_factor
 from tlopt.training.images import Images, batches, n_batches
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
-from tlopt.training.run import Run, memory_errors
+from tlopt.training.run import Run, memory_errors, widest_float
 
 EVAL_BATCH_SIZE = 64  # one size everywhere: a last bit may depend on it
 
@@ -36,40 +37,61 @@ class Epoch:
     train_accuracy: float  # of the augmented images while training, in [0, 1]
     val: Metrics | None  # None where there are no validation images
     confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows
-    seconds: float
+    seconds: float  # in this process, training and evaluation: of an interrupted epoch, its last part
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step that has been taken."""
+
+    epoch: int  # from 0
+    index: int  # from 0, in its epoch
+    n_steps: int  # of the epoch
 
 
 def fit(
     run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None
 ) -> Generator[Epoch]:
-    """Train `run.network` in place, one `Epoch` at a time, `point.epochs` of them.
+    """Train `run.network` in place, one `Epoch` at a time, up to `point.epochs`.
 
     Args:
+        run: it goes on where it stands.
         images: every image of the study.
         train: indices to train on.
         val: indices to measure on after each epoch, or None.
 
     Raises:
         Diverged: a loss is not finite; names the epoch.
-        OutOfMemory: the batch does not fit the device.
+        OutOfMemory: the batch does not fit the device. The run may have taken half a step: it is spent.
     """
-    for index in range(run.point.epochs):
-        start = time.perf_counter()
+    for event in steps(run, images, train, val):
+        if isinstance(event, Epoch):
+            yield event
+
+
+def steps(
+    run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None
+) -> Generator[Step | Epoch]:
+    """`fit`, with a `Step` after each optimiser step as well.
+
+    After whatever it yields, the caller may stop, save the run and go on elsewhere to the same bits;
+    `run.position` says where it stands. In between, the network's mode is the loop's, the global random
+    state the caller's. Nothing is read back from the device before an epoch's last step.
+
+    Args and raises: as `fit`.
+    """
+    position = run.position
+    while position.epoch < run.point.epochs:
+        seconds, start = 0.0, time.perf_counter()
         with memory_errors():
-            train_loss, train_accuracy = _train_epoch(run, images, train, index)
-            metrics, confusion = (None, None) if val is None else _measure(run, images, val)
-        if not np.isfinite(train_loss):
-            raise Diverged(f"epoch {index}: the mean training loss is {train_loss}")
-        if metrics is not None and not np.isfinite(metrics.log_loss):
-            raise Diverged(f"epoch {index}: the validation log-loss is {metrics.log_loss}")
-        yield Epoch(
-            index=index,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            val=metrics,
-            confusion=confusion,
-            seconds=time.perf_counter() - start,
-        )
+            for step in _train_epoch(run, images, train):
+                seconds += time.perf_counter() - start
+                yield step
+                start = time.perf_counter()
+            epoch = _finish_epoch(run, images, len(train), val)
+        seconds += time.perf_counter() - start
+        position.epoch, position.step, position.sums = position.epoch + 1, 0, None
+        yield replace(epoch, seconds=seconds)
 
 
 @torch.inference_mode()
@@ -84,61 +106,107 @@ def predict_logits(run: Run, images: Images, indices: NDArray[np.int64]) -> NDAr
     return torch.cat(rows).cpu().numpy()
 
 
+def _finish_epoch(run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None) -> Epoch:
+    """What the epoch of which all steps are taken was worth, its seconds still 0."""
+    index, sums = run.position.epoch, run.position.sums
+    assert sums is not None, "an epoch has at least one step"
+    train_loss, train_accuracy = (sums / n_train).tolist()
+    metrics, confusion = (None, None) if val is None else _measure(run, images, val)
+    if not np.isfinite(train_loss):
+        raise Diverged(f"epoch {index}: the mean training loss is {train_loss}")
+    if metrics is not None and not np.isfinite(metrics.log_loss):
+        raise Diverged(f"epoch {index}: the validation log-loss is {metrics.log_loss}")
+    return Epoch(
+        index=index,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val=metrics,
+        confusion=confusion,
+        seconds=0.0,
+    )
+
+
 def _measure(run: Run, images: Images, indices: NDArray[np.int64]) -> tuple[Metrics, NDArray[np.int64]]:
     logits = predict_logits(run, images, indices)
     labels = images.labels[indices]
     return measure(logits, labels), confusion_matrix(labels, logits.argmax(axis=1), run.n_classes)
 
 
-def _train_epoch(run: Run, images: Images, train: NDArray[np.int64], epoch: int) -> tuple[float, float]:
-    """One epoch in place; mean loss and accuracy. The global random state is left as it was."""
-    point = run.point
+def _train_epoch(run: Run, images: Images, train: NDArray[np.int64]) -> Generator[Step]:
+    """The steps that are left of the epoch at `run.position`, in place."""
+    point, position = run.point, run.position
+    epoch, n_steps = position.epoch, n_batches(len(train), point.batch_size)
     head_only = epoch < point.head_first_epochs
     freeze_depth = len(run.network.blocks) if head_only else point.freeze_depth
     _set_trainable(run, head_only)
     run.network.set_mode(freeze_depth)
-    rng = np.random.default_rng(seed_for(run.seed, "order", epoch))
-    order = rng.permutation(train)
+    order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(train)
     draws = epoch_draws(seed_for(run.seed, "views"), epoch, len(images.labels))
-    steps_done = epoch * n_batches(len(train), point.batch_size)
-    n_steps = point.epochs * n_batches(len(train), point.batch_size)
-    sums = []
-    with _seeded(seed_for(run.seed, "dropout", epoch), run.device):
-        for i, indices in enumerate(batches(order, point.batch_size)):
-            _set_rates(run, steps_done + i, n_steps)
-            views = training_views(
-                images.gather(indices, run.device),
-                resolution=point.resolution,
-                strength=point.augmentation,
-                flip=images.flip,
-                mean=images.mean,
-                std=images.std,
-                draws=draws[torch.from_numpy(indices)].to(run.device),
-            ).contiguous(memory_format=run.memory_format)
-            labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
-            sums.append(_step(run, views, labels, freeze_depth, rng))
-    loss, hits = (torch.stack(sums).cpu().double().sum(dim=0) / len(order)).tolist()
-    return loss, hits
+    for index, indices in islice(enumerate(batches(order, point.batch_size)), position.step, None):
+        _set_rates(run, epoch * n_steps + index, point.epochs * n_steps)
+        with _seeded(seed_for(run.seed, "dropout", epoch, index), run.device):
+            sums = _step(run, images, indices, draws, freeze_depth)
+        position.sums = sums if position.sums is None else position.sums + sums
+        position.step = index + 1
+        yield Step(epoch, index, n_steps)
 
 
-def _step(run: Run, views: Tensor, labels: Tensor, freeze_depth: int, rng: np.random.Generator) -> Tensor:
+def _step(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor, freeze_depth: int) -> Tensor:
     """One optimiser step in place; (summed loss, hits) on the device, so that nothing waits for it."""
-    point = run.point
-    targets = labels
-    if point.mixup > 0:
-        views, targets = _mix(views, labels, rng.beta(point.mixup, point.mixup), run)
-    with torch.no_grad():
-        features = run.network.prefix(views, freeze_depth)
-    logits = run.network.suffix(features, freeze_depth)
-    loss = F.cross_entropy(logits, targets, weight=run.class_weights, label_smoothing=point.label_smoothing)
+    point, position = run.point, run.position
+    labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
+    # no piece of one image: batch-norm cannot be trained on it
+    n_pieces = max(1, min(run.n_micro, len(indices) // 2))
+    rng = np.random.default_rng(seed_for(run.seed, "mixup", position.epoch, position.step))
+    share = rng.beta(point.mixup, point.mixup) if point.mixup > 0 else 1.0
+    whole = _divisor(run, labels)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    rows = [
+        _backward(run, _views(run, images, piece, draws), some, freeze_depth, share, whole)
+        for piece, some in zip(np.array_split(indices, n_pieces), labels.tensor_split(n_pieces), strict=True)
+    ]
     if point.grad_clip > 0:
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), point.grad_clip)
     _pull(run)
     run.optimizer.step()
+    loss, hits = torch.stack(rows).sum(dim=0)
+    return torch.stack([loss * len(labels), hits]).to(widest_float(run.device))
+
+
+def _views(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor) -> Tensor:
+    return training_views(
+        images.gather(indices, run.device),
+        resolution=run.point.resolution,
+        strength=run.point.augmentation,
+        flip=images.flip,
+        mean=images.mean,
+        std=images.std,
+        draws=draws[torch.from_numpy(indices)].to(run.device, non_blocking=True),
+    ).contiguous(memory_format=run.memory_format)
+
+
+def _backward(
+    run: Run, views: Tensor, labels: Tensor, freeze_depth: int, share: float, whole: Tensor | int
+) -> Tensor:
+    """Add to the gradients a piece's part of its batch's mean; (its part of the mean loss, hits)."""
+    point, targets = run.point, labels
+    if point.mixup > 0:
+        views, targets = _mix(views, labels, share, run)
+    with torch.no_grad():
+        features = run.network.prefix(views, freeze_depth)
+    logits = run.network.suffix(features, freeze_depth)
+    mean = F.cross_entropy(logits, targets, weight=run.class_weights, label_smoothing=point.label_smoothing)
+    loss = mean * (_divisor(run, labels) / whole)
+    loss.backward()  # type: ignore[no-untyped-call]
     hits = (logits.detach().argmax(dim=1) == labels).sum()
-    return torch.stack([loss.detach() * len(labels), hits.to(loss.dtype)])
+    return torch.stack([loss.detach(), hits.to(loss.dtype)])
+
+
+def _divisor(run: Run, labels: Tensor) -> Tensor | int:
+    """What torch's mean cross-entropy divides by: images, or with hard targets their weights' sum."""
+    if run.class_weights is None or run.point.mixup > 0:
+        return len(labels)
+    return run.class_weights[labels].sum()
 
 
 def _pull(run: Run) -> None:
@@ -183,7 +251,27 @@ def _set_rates(run: Run, step: int, n_steps: int) -> None:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    """The generators that dropout draws from, seeded within and then as they were.
+
+    Ten microseconds, where `fork_rng` and `manual_seed` visit every device and take a millisecond.
+    """
+    generators = [torch.default_generator, *_generators(device)]
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _generators(device: torch.device) -> tuple[torch.Generator, ...]:
+    match device.type:
+        case "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            return (torch.cuda.default_generators[index],)
+        case "mps":
+            return (torch.mps._get_default_mps_generator(),)
+        case _:
+            return ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,6 +33,18 @@ def memory_errors() -> Iterator[None]:
         raise OutOfMemory(str(error).split("\n")[0]) from error
 
 
+@dataclass
+class Position:
+    """How far a run has come; moved on by `fit.steps` alone.
+
+    Behind an epoch's last step `step` is that epoch's number of steps, and its evaluation is still to come.
+    """
+
+    epoch: int = 0  # from 0
+    step: int = 0  # steps taken in this epoch
+    sums: Tensor | None = None  # (2,) on the device: this epoch's losses and hits, summed over images
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything that one training run changes, and what it is measured against."""
@@ -48,6 +60,8 @@ class Run:
     seed: int
     device: torch.device
     memory_format: torch.memory_format  # of images and convolutions
+    n_micro: int  # pieces at most in which a batch goes through the network
+    position: Position = field(default_factory=Position)
 
 
 @memory_errors()
@@ -60,6 +74,7 @@ def prepare(
     seed: int,
     device: torch.device,
     n_classes: int,
+    n_micro: int = 1,
 ) -> Run:
     """A run of `point` at its start; moves `network` to `device` and stops the gradients of frozen blocks.
 
@@ -69,6 +84,9 @@ def prepare(
         labels: of the training images, for class weights.
         seed: of batch order, augmentation, mixup and dropout.
         n_classes: of the head.
+        n_micro: pieces at most in which a batch goes through the network, at least 1. More need less memory
+            for the same gradient, with two differences: batch-norm in training sees a piece for a batch, and
+            mixup pairs images of one piece.
 
     Raises:
         OutOfMemory: network and pulls do not fit the device.
@@ -94,7 +112,13 @@ def prepare(
         seed=seed,
         device=device,
         memory_format=layout,
+        n_micro=n_micro,
     )
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, where `device` knows it: Apple's GPUs do not."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:

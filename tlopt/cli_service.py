@@ -1,0 +1,178 @@
+"""Commands of the service: workers, what they are at, what they are told."""
+
+import json
+import logging
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tlopt.options import RUNS, Checkpoints, Device, Runs, Storage, Target
+
+if TYPE_CHECKING:
+    from tlopt.search.control import State
+    from tlopt.session import Session
+
+app = typer.Typer()
+out = Console(highlight=False)
+
+SERVER_SECONDS = 30.0  # that a worker waits for a database that does not answer yet
+
+
+@app.command()
+def worker(
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="As for the other commands.")] = None,
+    studies: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Serve several; a later one while an earlier has no work."),
+    ] = None,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as the study has chosen.")] = 0,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
+) -> None:
+    """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes.
+
+    SIGTERM or Ctrl-C saves the trial, hands it back and ends the worker within ten seconds; a second one ends
+    it at once. Trials of workers that are gone are taken over and gone on with.
+    """
+    from tlopt.search.interrupt import Interrupt, Interrupted
+
+    # before the imports that take seconds: as process 1 of a container a worker would not hear SIGTERM at all
+    interrupt = Interrupt(parent)
+    interrupt.install()
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    from tlopt import road, session
+
+    targets = [name for name in [target, *(studies or "").split(",")] if name]
+    if not targets:
+        raise typer.BadParameter("name a study, or several with --studies")
+    n = 0
+    with suppress(Interrupted):
+        with interrupt.armed():
+            sessions: list[session.Session] = []
+            for name in targets:
+                opened = session.open_session(
+                    name,
+                    storage_url=storage,
+                    runs=runs,
+                    checkpoints=checkpoints,
+                    wait_seconds=SERVER_SECONDS,
+                    store=sessions[0].store if sessions else None,
+                )
+                sessions.append(opened)
+            left = [opened for opened in sessions if confirm or not road.is_over(opened)]
+            benches = [(opened, road.prepare(opened, device=device)) for opened in left]
+        if benches:
+            n = road.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
+    out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
+
+
+@app.command()
+def status(
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
+    storage: Storage = None,
+    top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show what a study has come to and who works on it, or which studies there are."""
+    from tlopt import display, session
+
+    if target is None:
+        rows = session.list_studies(storage)
+        if as_json:
+            sys.stdout.write(json.dumps([vars(row) for row in rows]) + "\n")
+        else:
+            out.print(display.studies_table(rows))
+        return
+    opened = session.open_session(target, storage_url=storage)
+    if as_json:
+        from tlopt.results.overview import look
+
+        sys.stdout.write(json.dumps(look(opened.study, opened.store).as_dict()) + "\n")
+    elif watch:
+        _watch(opened, top)
+    else:
+        display.show_status(opened, out, top=top)
+
+
+def _watch(opened: "Session", top: int) -> None:
+    from rich.live import Live
+
+    from tlopt import display
+
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        while True:
+            live.update(display.status_group(opened, top=top), refresh=True)
+            time.sleep(2.0)
+
+
+@app.command()
+def doctor(
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study to look at, too.")] = None,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Check Python, torch, devices, disks, database and, where one is named, a study; say what to do."""
+    from tlopt.doctor.examine import examine
+    from tlopt.doctor.finding import as_text
+
+    n_problems = 0
+    for finding in examine(target, storage_url=storage, runs=runs, progress=True):
+        out.print(as_text(finding), soft_wrap=True)
+        n_problems += finding.level == "problem"
+    if n_problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pause(target: Target, storage: Storage = None) -> None:
+    """Have a study's workers save and hand back their trials, and wait."""
+    _order(target, storage, "paused", "its workers save their trials and wait; go on with: tlopt resume")
+
+
+@app.command()
+def resume(target: Target, storage: Storage = None) -> None:
+    """Let a study go on that was paused, stopped, cancelled or archived."""
+    _order(target, storage, "open", "workers that wait go on; start others with: tlopt worker")
+
+
+@app.command()
+def cancel(target: Target, storage: Storage = None) -> None:
+    """End a study's workers; its trials are saved and wait."""
+    _order(target, storage, "cancelled", "its workers end; begin again with: tlopt resume")
+
+
+@app.command()
+def archive(target: Target, storage: Storage = None) -> None:
+    """Cancel a study and leave it out of the list of studies; nothing is deleted."""
+    _order(target, storage, "archived", "left out of tlopt status; take it back with: tlopt resume")
+
+
+def _order(target: str, storage: str | None, state: "State", sentence: str) -> None:
+    from tlopt import operate, session
+
+    opened = session.open_session(target, storage_url=storage)
+    operate.order(opened, state)
+    out.print(f"{opened.study.name} is {state}: {sentence} {opened.study.name}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def upgrade(
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
+    storage: Storage = None,
+) -> None:
+    """Bring a database and its studies, made by an earlier version, to this version's form."""
+    from tlopt import operate
+
+    for line in operate.upgrade(storage, target):
+        out.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""What can be wrong with one study on one machine: its file, images and weights, and the stored study."""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.storages import BaseStorage
+
+from tlopt import spec
+from tlopt.data.cache import cache_root
+from tlopt.doctor.finding import Finding, Findings, guarded
+from tlopt.doctor.weights import megabytes, unfetched
+from tlopt.errors import NotReady, SpecError
+from tlopt.search import records, storage
+from tlopt.search.changes import differences
+from tlopt.spec import Study
+
+if TYPE_CHECKING:
+    from tlopt.data.records import Data
+    from tlopt.model.weights import Weights
+    from tlopt.search.bench import Bench
+
+
+def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings:
+    """What there is to say of the study file or stored study `target`; nothing is fetched from a network.
+
+    Args:
+        store: that has the stored studies, or None.
+        progress: a bar on stderr while images are read.
+    """
+    wanted = _read(target, store)
+    n = wanted.budget
+    yield Finding("ok", "study", f"{wanted.name}, {n.trials} trials of at most {n.epochs} epochs")
+    data = yield from guarded("images", _images(wanted, progress=progress))
+    weights = yield from guarded("weights", _weights(wanted))
+    if data is not None and weights is not None:
+        yield from guarded("study", _compared(wanted, data, weights, store))
+
+
+def _read(target: str, store: BaseStorage | None) -> Study:
+    if Path(target).is_file():
+        return spec.load(target)
+    if target.endswith(".toml") or "/" in target:
+        raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
+    if store is None:
+        raise NotReady(f"{target} is no file here, and there is no database to look the name up in")
+    return storage.stored_spec(storage.open_existing(store, target))
+
+
+def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data | None]":
+    """The result is None where the images are not here."""
+    from tlopt.data.load import load
+
+    source = wanted.data.source
+    if source.startswith("torchvision:") and not listing_file(source).exists():
+        yield Finding(
+            "note",
+            "images",
+            f"{source} has not been read on this machine; the first command reads it, or fetches it",
+            f"tlopt check does it now; without a network put its files under {cache_root() / 'torchvision'}",
+        )
+        return None
+    data = load(wanted.data, seed=wanted.seed, progress=progress)
+    first = data.splits[0]
+    yield Finding(
+        "ok",
+        "images",
+        f"{source}: {len(first.train)} train, {len(first.val)} validation, {data.n_test} test,"
+        f" {len(data.class_names)} classes",
+    )
+    for notice in data.notices:
+        yield Finding("note", "images", notice)
+    return data
+
+
+def listing_file(source: str) -> Path:
+    """Where `data.source_samples` keeps the labels and digests of a library's data set once it was read."""
+    return cache_root() / "listings" / f"{source.replace(':', '-')}.json"
+
+
+def _weights(wanted: Study) -> "Generator[Finding, None, dict[str, Weights] | None]":
+    """The result is by backbone, None where some are not here."""
+    from tlopt.model.weights import load_weights
+
+    found = {}
+    for backbone in wanted.model.backbones:
+        absent = "" if wanted.weights_file else unfetched(backbone, wanted.model.weights)
+        if absent:
+            yield Finding(
+                "note",
+                "weights",
+                f"{backbone}: {absent} is not on this machine; the first command fetches it,"
+                f" about {megabytes(backbone)} MB",
+                'tlopt check does it now; without a network write weights = "path/to/file.pth" under [model]',
+            )
+            continue
+        found[backbone] = load_weights(backbone, wanted.model.weights)
+        text = f"{backbone}: {found[backbone].label}, at {found[backbone].resolution} pixels"
+        yield Finding("ok", "weights", text)
+    return found if len(found) == len(wanted.model.backbones) else None
+
+
+def _compared(
+    wanted: Study, data: "Data", weights: "Mapping[str, Weights]", store: BaseStorage | None
+) -> Findings:
+    """Whether the ranges fit the networks, and whether the stored study means the same."""
+    from tlopt.search.bench import Bench, check_resolutions, choose_device
+    from tlopt.search.space import check_depths
+
+    bench = Bench(study=wanted, data=data, weights=weights, device=choose_device("cpu"), progress=False)
+    check_depths(wanted, bench.limits)
+    check_resolutions(bench)
+    fits = "the ranges fit the networks"
+    if store is None:
+        yield Finding("ok", "study", f"{fits}; there is no stored study to compare with")
+        return
+    changed = _changed(bench, store)
+    if changed is None:
+        yield Finding("ok", "study", f"{fits}; the database does not have it yet: tlopt run starts it")
+    elif changed:
+        yield Finding(
+            "problem",
+            "study",
+            f"the database's {wanted.name} means something else: {'; '.join(changed)}",
+            "restore what changed, or give this search another name",
+        )
+    else:
+        yield Finding("ok", "study", f"{fits}; images, weights and file are those of the stored study")
+
+
+def _changed(bench: "Bench", store: BaseStorage) -> list[str] | None:
+    """What differs from the stored study, one text each; None where there is none."""
+    try:
+        opened = storage.open_existing(store, bench.study.name)
+    except NotReady:
+        return None
+    stored = {name.removeprefix(records.PREFIX): value for name, value in opened.user_attrs.items()}
+    here = {"semantics": spec.SEMANTICS_VERSION, **bench.facts}
+    return [
+        *differences(spec.meaning(storage.stored_spec(opened)), spec.meaning(bench.study)),
+        *differences({name: stored.get(name, "none") for name in here}, here),
+    ]

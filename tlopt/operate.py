@@ -1,0 +1,83 @@
+"""What a person tells a study: wait, go on, end, come along to this version."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import optuna
+
+from tlopt import spec
+from tlopt.errors import NotReady, SpecError, StorageError
+from tlopt.search import control, records, storage
+from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.search.tables import epoch_seconds
+from tlopt.session import Session
+
+# What changed with a semantics version, where trials of the one before may stand beside new ones.
+_COMPARABLE = {
+    2: "dropout and mixup are drawn anew for each step; trials begun before do not repeat bit for bit",
+}
+
+
+def order(session: Session, state: control.State) -> None:
+    """Tell the workers of a study, and of its confirmation where there is one.
+
+    Raises:
+        NotReady: there is no such study.
+    """
+    told = [session.optuna_study()]
+    with suppress(NotReady):
+        told.append(session.confirmation())
+    for optuna_study in told:
+        control.give_order(optuna_study, control.Order(state))
+
+
+def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
+    """Bring studies of an earlier version to this one's form, with a line for each.
+
+    Args:
+        name: of one study; None: all of the database.
+
+    Raises:
+        NotReady: there is no such study.
+        StorageError: the database is of another Optuna; or a study is of a later tlopt.
+    """
+    store = storage.open_storage(storage.find_url(storage_url))
+    names = [name] if name else sorted(optuna.get_all_study_names(store))
+    for each in names:
+        opened = (
+            optuna.load_study(study_name=each, storage=store)
+            if not name
+            else storage.open_existing(store, each)
+        )
+        if records.DIGEST in opened.user_attrs:
+            yield f"{each}: {_upgrade(opened)}"
+            if name:
+                confirmation = each + CONFIRM_SUFFIX
+                if confirmation in optuna.get_all_study_names(store):
+                    yield f"{confirmation}: {_upgrade(storage.open_existing(store, confirmation))}"
+
+
+def _upgrade(opened: optuna.Study) -> str:
+    format_version = opened.user_attrs.get(records.FORMAT, 1)
+    semantics = opened.user_attrs[records.SEMANTICS]
+    if format_version > records.FORMAT_VERSION or semantics > spec.SEMANTICS_VERSION:
+        raise StorageError(f"{opened.study_name} was made by a later tlopt; install that one")
+    changed = []
+    if format_version < records.FORMAT_VERSION:
+        service = storage.service_of(opened._storage)
+        if records.BEGAN not in opened.user_attrs:
+            now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
+            opened.set_user_attr(records.BEGAN, now)
+        opened.set_user_attr(records.FORMAT, records.FORMAT_VERSION)
+        changed.append(f"records {format_version} to {records.FORMAT_VERSION}")
+    if semantics < spec.SEMANTICS_VERSION:
+        changed += [_COMPARABLE[version] for version in range(semantics + 1, spec.SEMANTICS_VERSION + 1)]
+        opened.set_user_attr(records.SEMANTICS, spec.SEMANTICS_VERSION)
+    try:
+        stored = storage.stored_spec(opened)
+    except SpecError as error:
+        raise StorageError(f"{opened.study_name}: its study file is read no longer: {error}") from error
+    if opened.user_attrs[records.DIGEST] != stored.digest:
+        opened.set_user_attr(records.DIGEST, stored.digest)
+        changed.append("digest written anew")
+    return "; ".join(changed) or "nothing to do"

@@ -1,0 +1,52 @@
+"""A bound on how long psycopg2 waits for the server: libpq itself waits for ever for one that is paused.
+
+psycopg2 has one hook for all connections of a process (https://www.psycopg.org/docs/extensions.html,
+`set_wait_callback`). Between two looks Python runs its signal handlers, which a wait inside libpq puts off.
+"""
+
+import select
+import time
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+ANSWER_SECONDS = 20.0  # without a byte from the server
+_LOOK_SECONDS = 0.25
+
+_until = float("inf")  # monotonic; no answer is waited for beyond it
+
+
+def bound_waits() -> None:
+    """Bound every wait of this process from now on."""
+    extensions.set_wait_callback(_wait)
+
+
+def hurry(seconds: float) -> None:
+    """Wait for no answer any longer than so many seconds from now: the process is to end."""
+    global _until
+    _until = time.monotonic() + seconds
+
+
+def _wait(connection: Any) -> None:
+    """Return once `connection` has its answer.
+
+    Raises:
+        OperationalError: the server was silent for too long; the connection is closed.
+    """
+    while True:
+        state = connection.poll()
+        if state == extensions.POLL_OK:
+            return
+        readers = [connection] if state == extensions.POLL_READ else []
+        writers = [connection] if state == extensions.POLL_WRITE else []
+        _look(connection, readers, writers)
+
+
+def _look(connection: Any, readers: list[Any], writers: list[Any]) -> None:
+    silent_since = time.monotonic()
+    while not any(select.select(readers, writers, [], _LOOK_SECONDS)):
+        now = time.monotonic()
+        if now - silent_since > ANSWER_SECONDS or now > _until:
+            connection.close()
+            raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")

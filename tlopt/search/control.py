@@ -1,0 +1,58 @@
+"""What people tell a study's workers, as a user attribute of the study: go on, pause, stop."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+import sqlalchemy as sa
+
+from tlopt.search.leases import Executor
+from tlopt.search.records import CONTROL
+from tlopt.search.tables import study_attrs
+
+State = Literal["open", "paused", "stopped", "cancelled", "archived"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """`open`: work; `paused`: wait; `stopped` (too many failures), `cancelled`, `archived`: end."""
+
+    state: State = "open"
+    reason: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether trials may run."""
+        return self.state == "open"
+
+    @property
+    def ends(self) -> bool:
+        """Whether workers end."""
+        return self.state in ("stopped", "cancelled", "archived")
+
+
+def order_of(optuna_study: optuna.Study) -> Order:
+    """What the study's workers were last told."""
+    return _decoded(optuna_study.user_attrs.get(CONTROL))
+
+
+def give_order(optuna_study: optuna.Study, order: Order) -> None:
+    """Tell the study's workers; they hear it with their next beat."""
+    optuna_study.set_user_attr(CONTROL, {"state": order.state, "reason": order.reason})
+
+
+def orders(executor: Executor, study_ids: Collection[int]) -> dict[int, Order]:
+    """The orders of several studies, by study id."""
+    rows = executor.execute(
+        sa.select(study_attrs.c.study_id, study_attrs.c.value_json).where(
+            study_attrs.c.study_id.in_(study_ids), study_attrs.c.key == CONTROL
+        )
+    )
+    told = {int(study_id): _decoded(json.loads(text)) for study_id, text in rows}
+    return {study_id: told.get(study_id, Order()) for study_id in study_ids}
+
+
+def _decoded(stored: Any) -> Order:
+    return Order(stored["state"], stored["reason"]) if stored else Order()

@@ -1,0 +1,122 @@
+"""How a trial ends: its record, its state, its pictures; and when failures end the whole study's work."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from tlopt.search import control, records
+from tlopt.search.control import Order
+from tlopt.search.job import Folders, Job
+from tlopt.search.log import TrialLog
+from tlopt.search.records import TrialRecord
+from tlopt.search.service import ServiceStorage
+from tlopt.search.task import Task
+
+if TYPE_CHECKING:
+    from tlopt.search.trial import Result
+
+OUTCOME_CONSTRAINT = "outcome"  # above 0 for a point that could not be trained
+_BAD = ("crashed", "failed")
+
+
+def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, storage: ServiceStorage) -> None:
+    """End `trial`: complete with its value, or pruned; points that cannot be trained break a constraint.
+
+    Record, constraint and state are written in one transaction.
+
+    Raises:
+        LeaseLost: it is another worker's by now.
+    """
+    storage.send(trial._trial_id)
+    with storage.together(trial._trial_id):
+        trial.set_user_attr(records.RESULT, result.as_dict())
+        if notes:
+            trial.set_user_attr(records.NOTES, notes)
+        trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if result.outcome in ("complete", "pruned") else 1.0)
+        if result.outcome == "complete":
+            job.optuna_study.tell(trial, result.value)
+        else:
+            job.optuna_study.tell(trial, state=TrialState.PRUNED)
+
+
+def tell_without_training(
+    trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: Job, storage: ServiceStorage
+) -> None:
+    """End a trial that is not trained any further: crashed too often, or failed by a programming error."""
+    storage.send(trial._trial_id)
+    with storage.together(trial._trial_id):
+        trial.set_user_attr(records.RESULT, {"outcome": outcome, "cause": cause})
+        if notes:
+            trial.set_user_attr(records.NOTES, notes)
+        if outcome == "crashed":
+            trial.set_constraint(OUTCOME_CONSTRAINT, 1.0)
+        state = TrialState.PRUNED if outcome == "crashed" else TrialState.FAIL
+        job.optuna_study.tell(trial, state=state)
+    stop_if_hopeless(job)
+
+
+def stop_if_hopeless(job: Job) -> None:
+    """Stop the study's workers where its last trials, `failures_max` of them, all crashed or failed."""
+    n = job.service.failures_max
+    ended = [t for t in job.optuna_study.get_trials(deepcopy=False) if t.state.is_finished()]
+    last = sorted(ended, key=lambda t: t.datetime_complete or t.datetime_start)[-n:]  # type: ignore[return-value, arg-type]
+    rows = [TrialRecord.from_frozen(trial) for trial in last]
+    if len(rows) < n or any(row.outcome not in _BAD for row in rows):
+        return
+    cause = Counter(row.cause for row in rows).most_common(1)[0][0]
+    reason = f"the last {n} trials crashed or failed: {cause}; mend it, then: tlopt resume"
+    control.give_order(job.optuna_study, Order("stopped", reason))
+
+
+def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog) -> None:
+    """Pictures for the dashboard: of trials that were asked for by name and of those that lead."""
+    if result.outcome != "complete" or not (task.label or _leads(result, job.optuna_study)):
+        return
+    try:
+        _draw(trial, task, result, job, job.folders)
+    except OSError as error:  # a full disk takes a picture, not the trial
+        log.note(f"no pictures: {error}")
+
+
+def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: Folders) -> None:
+    # matplotlib takes its time to load, which commands that draw nothing need not wait for
+    from tlopt.insight.pictures import draw_confusion, draw_learning_curves
+
+    folder = folders.pictures / f"{trial.number:04d}"
+    title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
+    rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
+    confusion = result.epochs[-1].confusion
+    assert confusion is not None, "a trial always has validation images"
+    files = (
+        draw_learning_curves(
+            folder / "learning_curves.png",
+            train_loss=[epoch.train_loss for epoch in result.epochs],
+            val={name: [row[name] for row in rows] for name in rows[0]},
+            title=title,
+        ),
+        draw_confusion(
+            folder / "confusion.png",
+            counts=confusion,
+            class_names=job.bench.data.class_names,
+            title=f"{title}, validation",
+        ),
+    )
+    folders.artifacts.mkdir(parents=True, exist_ok=True)
+    store = optuna.artifacts.FileSystemArtifactStore(folders.artifacts)
+    for file in files:
+        optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
+
+
+def _leads(result: "Result", optuna_study: optuna.Study) -> bool:
+    values = [
+        trial.value
+        for trial in optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if trial.value is not None
+    ]
+    if not values or result.value is None:
+        return True
+    if optuna_study.direction == optuna.study.StudyDirection.MINIMIZE:
+        return result.value < min(values)
+    return result.value > max(values)

@@ -1,0 +1,236 @@
+"""A worker's second thread: beats for the trial it holds, and hands on the trials of workers that are gone.
+
+A lease is taken only by whoever has itself seen its beat stand still for the whole grace, in looks that came
+one soon after the other on a database that answered each of them: after an outage every lease looks old, and
+its holder must have had the time to beat again. A process of this machine that has ended needs no such wait.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
+
+from tlopt.search import control, leases, presence
+from tlopt.search.leases import Seen, StillBeating
+from tlopt.search.patience import outage
+from tlopt.search.presence import Identity
+from tlopt.search.service import ServiceStorage
+
+GRACE_SECONDS = 60.0
+_BEATS_A_GRACE = 12
+_BEAT_SECONDS_MAX = 5.0
+
+_logger = logging.getLogger("tlopt.worker")
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a worker is at, for people; nothing where `trial` is None."""
+
+    study: str = ""
+    trial: int | None = None
+    epoch: int = 0  # under way, from 0
+    epochs: int = 0
+    step: int = 0  # of the epoch, from 0
+    steps: int = 0
+
+    @classmethod
+    def at(cls, study: str, trial: int, event: "StepLike | EpochLike", epochs: int) -> "Doing":
+        """After a step or an epoch."""
+        if isinstance(event, StepLike):
+            return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps)
+        return cls(study, trial, event.index + 1, epochs)
+
+    def text(self) -> str:
+        """As the database holds it."""
+        return json.dumps(vars(self))
+
+
+@runtime_checkable
+class StepLike(Protocol):
+    """What is needed of a step."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def n_steps(self) -> int: ...
+
+
+class EpochLike(Protocol):
+    """What is needed of an epoch."""
+
+    @property
+    def index(self) -> int: ...
+
+
+@dataclass
+class _Watched:
+    """A lease as it was first seen with its present beat."""
+
+    seen: Seen
+    since: float
+
+
+class Watch:
+    """Leases seen to stand still.
+
+    Args:
+        grace_seconds: how long a beat has to have been seen unchanged.
+        gap_seconds: looks further apart than this begin anew.
+    """
+
+    def __init__(self, grace_seconds: float, gap_seconds: float) -> None:
+        self._grace = grace_seconds
+        self._gap = gap_seconds
+        self._last_look = float("-inf")
+        self._watched: dict[str, _Watched] = {}
+
+    def forget(self) -> None:
+        """Begin anew: the database was away."""
+        self._watched.clear()
+
+    def look(self, found: Collection[Seen], now: float) -> list[Seen]:
+        """Those of `found`, all leases there are, that have stood still for the grace."""
+        if now - self._last_look > self._gap:
+            self.forget()
+        self._last_look = now
+        before = self._watched
+        self._watched = {
+            seen.token: before[seen.token]
+            if seen.token in before and before[seen.token].seen == seen
+            else _Watched(seen, now)
+            for seen in found
+        }
+        return [w.seen for w in self._watched.values() if now - w.since >= self._grace]
+
+
+class Heart(threading.Thread):
+    """Beats for one worker until `stop`.
+
+    Args:
+        study_ids: whose trials it looks after.
+        grace_seconds: after so long without a beat a worker counts as gone.
+    """
+
+    def __init__(
+        self,
+        storage: ServiceStorage,
+        me: Identity,
+        study_ids: Collection[int],
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        super().__init__(name="tlopt-heart", daemon=True)
+        self._storage = storage
+        self._me = me
+        self._study_ids = study_ids
+        self._beat_seconds = min(_BEAT_SECONDS_MAX, grace_seconds / _BEATS_A_GRACE)
+        self._watch = Watch(grace_seconds, gap_seconds=grace_seconds / 2)
+        self._stall_seconds_max = 0.0
+        self._over = threading.Event()
+        self._n_connections = 0  # a new connection tells of an interruption
+        self._hold: tuple[int, str] | None = None  # trial id and token
+        self._stepped = time.monotonic()
+        self.lost = False  # the trial in hand is another's
+        self.orders: dict[int, control.Order] = {}  # by study
+        self._doing = Doing()
+
+    def hold(self, trial_id: int, token: str, stall_seconds_max: float) -> None:
+        """Beat for this trial from now on.
+
+        Args:
+            stall_seconds_max: if it makes no step for so long, it is handed on and this process replaced by a
+                new one; 0: never.
+        """
+        self.lost = False
+        self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
+        self._hold = (trial_id, token)
+
+    def let_go(self) -> None:
+        """Beat for no trial."""
+        self._hold, self._doing = None, Doing()
+
+    def stepped(self, doing: Doing) -> None:
+        """The trial in hand has made a step."""
+        self._stepped, self._doing = time.monotonic(), doing
+
+    def stop(self) -> None:
+        """End the thread, after what it is at."""
+        self._over.set()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self.tick()
+            self._over.wait(self._beat_seconds)
+
+    def tick(self) -> None:
+        """One beat, one look at the others."""
+        try:
+            self._tick()
+        except Exception as error:
+            # Whatever it was: without beats the trial in hand would be given away.
+            self._watch.forget()
+            reason = outage(error)
+            if reason is None:
+                _logger.exception("a worker's heart missed a beat")
+            else:
+                self._storage.patience.away(reason)
+        self._replace_if_stalled()
+
+    def _tick(self) -> None:
+        hold = self._hold
+        with self._storage.single.begin() as connection:
+            if hold is not None and not leases.beat(connection, hold[1]) and hold == self._hold:
+                self.lost = True
+            presence.beat(connection, self._storage.engine, self._me, self._doing.text())
+            self.orders = control.orders(connection, self._study_ids)
+            found = [
+                s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
+            ]
+            holders = presence.identities(connection, {seen.worker_id for seen in found})
+        self._storage.patience.back()
+        if self._storage.n_connections != self._n_connections:
+            self._n_connections = self._storage.n_connections
+            self._watch.forget()
+        still = self._watch.look(found, time.monotonic())
+        gone = [s for s in found if s.worker_id in holders and presence.is_gone(holders[s.worker_id])]
+        for seen in {s.token: s for s in (*still, *gone)}.values():
+            name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
+            self._hand_on(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
+
+    def _hand_on(self, seen: Seen, cause: str) -> None:
+        try:
+            self._storage.expire(seen, cause)
+        except StillBeating:
+            return
+        _logger.warning("the trial with id %d waits for another worker: %s", seen.trial_id, cause)
+
+    def _replace_if_stalled(self) -> None:
+        hold, silent = self._hold, time.monotonic() - self._stepped
+        if hold is None or self._stall_seconds_max <= 0 or silent < self._stall_seconds_max:
+            return
+        _logger.error("no step for %.0f s: the trial is handed on, and this process replaced", silent)
+        try:
+            with self._storage.single.begin() as connection:
+                own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
+            for seen in own:
+                self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
+        except (StillBeating, StorageInternalError, sa.exc.SQLAlchemyError) as error:
+            _logger.warning("the trial could not be handed on (%s); its lease runs out", type(error).__name__)
+        replace_process()
+
+
+def replace_process() -> None:
+    """Begin this command anew in the same process: no thread can be ended that hangs in a system call."""
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "tlopt", *sys.argv[1:]])

@@ -1,0 +1,125 @@
+"""One study as a worker serves it, and whether there is anything to do in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from tlopt.search import control, leases, records
+from tlopt.search.control import Order
+from tlopt.search.leases import BudgetSpent, Claim
+from tlopt.search.plan import Plan
+from tlopt.search.service import ServiceStorage
+from tlopt.search.tables import epoch_seconds
+from tlopt.service_keys import ServiceSpec
+
+if TYPE_CHECKING:
+    from tlopt.search.bench import Bench
+    from tlopt.training.checkpoint_store import CheckpointStore
+
+Standing = Literal["work", "wait", "over"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where a study's files go."""
+
+    root: Path  # of all studies, "runs" by default
+    study: str
+
+    @property
+    def logs(self) -> Path:
+        """One JSONL file a trial."""
+        return self.root / self.study / "trials"
+
+    @property
+    def pictures(self) -> Path:
+        """One folder a trial."""
+        return self.root / self.study / "pictures"
+
+    @property
+    def artifacts(self) -> Path:
+        """What optuna-dashboard shows; one store for all studies."""
+        return self.root / "artifacts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A study, opened for its trials."""
+
+    optuna_study: optuna.Study
+    plan: Plan
+    bench: "Bench"
+    folders: Folders
+    service: ServiceSpec
+    checkpoints: "CheckpointStore | None"
+
+    def standing(self, storage: ServiceStorage) -> tuple[Standing, bool]:
+        """See `standing`."""
+        return standing(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
+
+    @property
+    def study_id(self) -> int:
+        """The database's."""
+        return self.optuna_study._study_id
+
+
+def standing(
+    optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
+) -> tuple[Standing, bool]:
+    """Whether the study has work, may come to have some, or is over; and whether a trial waits.
+
+    While trials run elsewhere a study without room is not over: their workers may be lost.
+
+    Args:
+        trials: complete or pruned, that the budget allows.
+        hours: after the study's beginning, in which trials may begin; 0: no limit.
+    """
+    study_id = optuna_study._study_id
+    order = storage.ask(lambda executor: control.orders(executor, [study_id]))[study_id]
+    if not order.works:
+        return ("over" if order.ends else "wait"), False
+    counts = storage.ask(lambda executor: leases.counts(executor, study_id))
+    waits = counts[TrialState.WAITING] > 0
+    finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
+    if finished >= trials:
+        return "over", waits
+    room = trials - finished - counts[TrialState.RUNNING]
+    if room > 0 and (waits or not too_late(optuna_study, hours, storage)):
+        return "work", waits
+    return ("wait" if counts[TrialState.RUNNING] else "over"), waits
+
+
+def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
+    """Whether the study's hours are over, by the database's clock: no trial begins any more."""
+    if hours <= 0:
+        return False
+    now = storage.ask(lambda executor: epoch_seconds(executor, storage.engine))
+    began = optuna_study.user_attrs.get(records.BEGAN, now)
+    return bool(now - began > hours * 3600)
+
+
+def claim(optuna_study: optuna.Study, plan: Plan, storage: ServiceStorage, worker_id: str, *, waits: bool
+          ) -> tuple[optuna.Trial, Claim] | None:  # fmt: skip
+    """A trial to run, held by this process until it ends, or None when another one was quicker.
+
+    Args:
+        waits: whether a waiting trial was seen; otherwise none is looked for.
+    """
+    wish = Claim(study_id=optuna_study._study_id, worker_id=worker_id, budget=plan.trials, waits=waits)
+    try:
+        with storage.claiming(wish):
+            trial = optuna_study.ask()
+            plan.task_of(trial)  # draws every parameter, so that they are written together
+    except BudgetSpent:
+        return None
+    return trial, wish
+
+
+def obey(order: Order | None) -> str:
+    """Why a trial may not go on, or ""."""
+    if order is None or order.works:
+        return ""
+    return f"the study is {order.state}" + (f": {order.reason}" if order.reason else "")

@@ -1,0 +1,235 @@
+"""Who holds which trial: the SQL of `tlopt_leases`, each function part of its caller's transaction.
+
+A lease is a token and a beat counter. Whoever writes to a trial has to have the token; whoever takes a trial
+from another has to have seen the counter stand still (`heart.Heart`). No clock is compared with another's.
+"""
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from tlopt.errors import TloptError
+from tlopt.search.tables import COUNTED, FINISHED, leases, reports, studies, trials
+
+
+class Executor(Protocol):
+    """A connection or a session, in a transaction."""
+
+    def execute(self, statement: Any, /) -> Any: ...
+
+
+class LeaseLost(TloptError):
+    """The trial was given to another worker, ended or deleted; this one lets go of it."""
+
+
+class BudgetSpent(Exception):
+    """A trial more would be one too many."""
+
+
+class AlreadyCreated(Exception):
+    """The trial of this claim is there: it was created by an attempt whose answer was lost."""
+
+    def __init__(self, trial_id: int) -> None:
+        super().__init__(trial_id)
+        self.trial_id = trial_id
+
+
+class StillBeating(Exception):
+    """The lease is not, or no longer, the one that was seen to stand still."""
+
+
+def new_token() -> str:
+    """A token that nobody else has."""
+    return uuid.uuid4().hex
+
+
+@dataclass
+class Claim:
+    """A worker's wish for one trial, and what came of it.
+
+    Attributes:
+        budget: complete, pruned and running trials there may be.
+        waits: whether a trial waited when the study was last counted; otherwise none is looked for.
+        trial_id: of the trial that the claim got.
+        crashes: how often in a row that trial was lost with its worker without a new report.
+        crash_cause: of the last time.
+    """
+
+    study_id: int
+    worker_id: str
+    budget: int
+    waits: bool
+    token: str = field(default_factory=new_token)
+    trial_id: int | None = None
+    crashes: int = 0
+    crash_cause: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A lease at one moment."""
+
+    trial_id: int
+    token: str
+    beat: int
+    worker_id: str
+
+
+def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
+    """How many trials of the study are in each state."""
+    rows = executor.execute(
+        sa.select(trials.c.state, sa.func.count())
+        .where(trials.c.study_id == study_id)
+        .group_by(trials.c.state)
+    )
+    found = {state: int(n) for state, n in rows}
+    return {state: found.get(state, 0) for state in TrialState}
+
+
+def check(executor: Executor, trial_id: int, token: str) -> None:
+    """Lock the lease until the transaction ends.
+
+    Raises:
+        LeaseLost: it is another's.
+    """
+    held = sa.select(leases.c.trial_id).where(leases.c.trial_id == trial_id, leases.c.token == token)
+    if executor.execute(held.with_for_update()).first() is None:
+        raise LeaseLost(f"the trial with id {trial_id} was given to another worker")
+
+
+def begin_new(executor: Executor, claim: Claim) -> None:
+    """Give the trial that this transaction has just created to `claim`; the study's row is locked.
+
+    Raises:
+        BudgetSpent: complete, pruned, running and waiting trials would be more than the budget.
+        AlreadyCreated: the claim has got its trial.
+    """
+    earlier = executor.execute(sa.select(leases.c.trial_id).where(leases.c.token == claim.token)).scalar()
+    if earlier is not None:
+        raise AlreadyCreated(int(earlier))
+    if _n_trials(executor, claim.study_id, COUNTED) > claim.budget:
+        raise BudgetSpent
+    # the newest is this transaction's own: nobody creates one without the lock on the study's row
+    newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == claim.study_id)
+    claim.trial_id = int(executor.execute(newest).scalar())
+    executor.execute(_row(claim, claim.trial_id))
+
+
+def begin_taken(executor: Executor, claim: Claim, trial_id: int) -> None:
+    """Give the waiting trial that this transaction has set running to `claim`.
+
+    Raises:
+        BudgetSpent: complete, pruned and running trials would be more than the budget.
+    """
+    executor.execute(
+        sa.select(studies.c.study_id).where(studies.c.study_id == claim.study_id).with_for_update()
+    )
+    states = [state for state in COUNTED if state != TrialState.WAITING]
+    if _n_trials(executor, claim.study_id, states) > claim.budget:
+        raise BudgetSpent
+    known = executor.execute(
+        sa.select(leases.c.crashes, leases.c.cause).where(leases.c.trial_id == trial_id).with_for_update()
+    ).first()
+    if known is None:
+        executor.execute(_row(claim, trial_id))
+    else:
+        executor.execute(
+            sa.update(leases)
+            .where(leases.c.trial_id == trial_id)
+            .values(token=claim.token, worker_id=claim.worker_id, beat=0)
+        )
+        claim.crashes, claim.crash_cause = int(known.crashes), known.cause
+    claim.trial_id = trial_id
+
+
+def _row(claim: Claim, trial_id: int) -> Any:
+    return sa.insert(leases).values(
+        trial_id=trial_id,
+        study_id=claim.study_id,
+        token=claim.token,
+        worker_id=claim.worker_id,
+        beat=0,
+        crashes=0,
+        crash_reports=0,
+        cause="",
+    )
+
+
+def n_finished(executor: Executor, study_id: int) -> int:
+    """How many trials of the study have ended, in whatever way."""
+    return _n_trials(executor, study_id, FINISHED)
+
+
+def _n_trials(executor: Executor, study_id: int, states: Sequence[TrialState]) -> int:
+    counted = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(states))
+    return int(executor.execute(counted.select_from(trials)).scalar())
+
+
+def holder(executor: Executor, trial_id: int) -> str | None:
+    """The token of whoever holds the trial."""
+    token = executor.execute(sa.select(leases.c.token).where(leases.c.trial_id == trial_id)).scalar()
+    return None if token is None else str(token)
+
+
+def end(executor: Executor, trial_id: int) -> None:
+    """Remove the lease of a trial that ends."""
+    executor.execute(sa.delete(leases).where(leases.c.trial_id == trial_id))
+
+
+def release(executor: Executor, trial_id: int) -> None:
+    """Let go of a trial that waits from now on; it was no crash."""
+    executor.execute(
+        sa.update(leases).where(leases.c.trial_id == trial_id).values(token=None, worker_id=None)
+    )
+
+
+def expire(executor: Executor, seen: Seen, cause: str) -> None:
+    """Take the trial from a holder who is gone: a crash, the first in a row if there are new reports.
+
+    Raises:
+        StillBeating: the lease is not as it was seen.
+    """
+    row = executor.execute(
+        sa.select(leases.c.crashes, leases.c.crash_reports)
+        .where(leases.c.trial_id == seen.trial_id, leases.c.token == seen.token, leases.c.beat == seen.beat)
+        .with_for_update()
+    ).first()
+    if row is None:
+        raise StillBeating
+    counted = sa.select(sa.func.count()).select_from(reports).where(reports.c.trial_id == seen.trial_id)
+    n_reports = int(executor.execute(counted).scalar())
+    executor.execute(
+        sa.update(leases)
+        .where(leases.c.trial_id == seen.trial_id)
+        .values(
+            token=None,
+            worker_id=None,
+            crashes=1 if n_reports > row.crash_reports else row.crashes + 1,
+            crash_reports=n_reports,
+            cause=cause,
+        )
+    )
+
+
+def beat(executor: Executor, token: str) -> bool:
+    """Count the holder's beat; False where it holds the lease no longer."""
+    beaten = executor.execute(sa.update(leases).where(leases.c.token == token).values(beat=leases.c.beat + 1))
+    return bool(beaten.rowcount)
+
+
+def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
+    """The leases of all running trials of these studies."""
+    rows = executor.execute(
+        sa.select(leases.c.trial_id, leases.c.token, leases.c.beat, leases.c.worker_id)
+        .join(trials, trials.c.trial_id == leases.c.trial_id)
+        .where(
+            leases.c.study_id.in_(study_ids),
+            leases.c.token.is_not(None),
+            trials.c.state == TrialState.RUNNING,
+        )
+    )
+    return [Seen(int(row.trial_id), row.token, int(row.beat), row.worker_id) for row in rows]

@@ -1,0 +1,155 @@
+"""Workers as they show themselves in the database: who is there, where, doing what."""
+
+import os
+import socket
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tlopt.search.leases import Executor
+from tlopt.search.tables import utc_now, workers
+
+_FORGET_DAYS = 1  # a row whose worker could not remove it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One process, told apart from every other one of any machine and time."""
+
+    worker_id: str
+    name: str  # host:process
+    machine: str  # where process numbers mean the same: one boot, one namespace
+    pid: int
+    born: int  # its start in the machine's ticks; 0 where the system does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """A worker as its row shows it."""
+
+    identity: Identity
+    device: str
+    studies: tuple[str, ...]
+    doing: str
+    silent_seconds: float  # since its last beat, by the database's clock
+
+
+def here() -> Identity:
+    """This process."""
+    pid = os.getpid()
+    host = socket.gethostname()
+    return Identity(
+        worker_id=uuid.uuid4().hex,
+        name=f"{host}:{pid}",
+        machine=_machine(host),
+        pid=pid,
+        born=_born(pid) or 0,
+    )
+
+
+def is_gone(identity: Identity) -> bool:
+    """Whether the process has surely ended: it was of this machine, and its number is free or another's."""
+    if identity.machine != _machine(socket.gethostname()):
+        return False
+    try:
+        os.kill(identity.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return identity.born > 0 and _born(identity.pid) not in (identity.born, None)
+
+
+def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str, studies: str) -> None:
+    """Add this worker's row, and remove those that nobody has touched for a day."""
+    now = utc_now(engine)
+    executor.execute(
+        sa.insert(workers).values(
+            worker_id=me.worker_id,
+            name=me.name,
+            machine=me.machine,
+            pid=me.pid,
+            born=me.born,
+            device=device,
+            studies=studies,
+            doing="",
+            beat=0,
+            seen=now,
+        )
+    )
+
+
+def forget_old(executor: Executor, engine: sa.Engine) -> None:
+    """Remove rows that nobody has touched for a day."""
+    executor.execute(sa.delete(workers).where(workers.c.seen < _days_ago(engine)))
+
+
+def _days_ago(engine: sa.Engine) -> sa.ColumnElement[datetime]:
+    if engine.dialect.name == "sqlite":
+        return sa.func.datetime("now", f"-{_FORGET_DAYS} days")
+    return utc_now(engine) - sa.text(f"interval '{_FORGET_DAYS} day'")  # type: ignore[no-any-return]
+
+
+def beat(executor: Executor, engine: sa.Engine, me: Identity, doing: str) -> None:
+    """Show that this worker lives, and what it does."""
+    executor.execute(
+        sa.update(workers)
+        .where(workers.c.worker_id == me.worker_id)
+        .values(beat=workers.c.beat + 1, seen=utc_now(engine), doing=doing)
+    )
+
+
+def leave(executor: Executor, me: Identity) -> None:
+    """Remove this worker's row."""
+    executor.execute(sa.delete(workers).where(workers.c.worker_id == me.worker_id))
+
+
+def identities(executor: Executor, worker_ids: Collection[str]) -> dict[str, Identity]:
+    """Those of `worker_ids` that have a row."""
+    rows = executor.execute(sa.select(workers).where(workers.c.worker_id.in_(worker_ids)))
+    return {row.worker_id: _identity(row) for row in rows}
+
+
+def present(executor: Executor, engine: sa.Engine) -> list[Presence]:
+    """All workers of the database, by name."""
+    now = executor.execute(sa.select(utc_now(engine))).scalar()
+    now = datetime.fromisoformat(now) if isinstance(now, str) else now
+    rows = executor.execute(sa.select(workers).order_by(workers.c.name))
+    return [
+        Presence(
+            identity=_identity(row),
+            device=row.device,
+            studies=tuple(row.studies.split(",")),
+            doing=row.doing,
+            silent_seconds=max(0.0, (now - row.seen).total_seconds()),
+        )
+        for row in rows
+    ]
+
+
+def _identity(row: sa.Row[tuple[object, ...]]) -> Identity:
+    return Identity(
+        worker_id=row.worker_id, name=row.name, machine=row.machine, pid=int(row.pid), born=int(row.born)
+    )
+
+
+def _machine(host: str) -> str:
+    """Host, boot and process namespace; where the system has no such files, the host alone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return host
+
+
+def _born(pid: int) -> int | None:
+    """When the process started, in ticks since boot (field 22 of proc(5)'s stat), or None."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])

@@ -1,0 +1,45 @@
+"""When the pruner is asked, and of what: a look at all other trials costs more than all reports together."""
+
+from collections.abc import Callable
+
+import optuna
+from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
+
+from tlopt.search import leases
+from tlopt.search.service import ServiceStorage
+
+Prunes = Callable[[optuna.Trial], bool]
+
+
+def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> Prunes:
+    """Whether the study's pruner stops a trial after its last report, asked for one trial.
+
+    The same answers as `should_prune`, with fewer questions: none before `min_epochs` are finished, and the
+    other trials are read again only when one more has ended, where the pruner compares with ended ones. While
+    reports cannot be written, nothing is pruned.
+    """
+    study_id = optuna_study._study_id
+    known = -1  # ended trials at the last look
+
+    def prunes(trial: optuna.Trial) -> bool:
+        nonlocal known
+        match optuna_study.pruner:
+            case NopPruner():
+                return False
+            case _ if service.unsent(trial._trial_id) or not _reached(trial, min_epochs):
+                return False
+            case MedianPruner() | PercentilePruner():
+                ended = service.ask(lambda executor: leases.n_finished(executor, study_id))
+                if ended != known:
+                    known = ended
+                    return trial.should_prune()
+                with service.unchanged():
+                    return trial.should_prune()
+            case HyperbandPruner() | SuccessiveHalvingPruner() | _:
+                return trial.should_prune()
+
+    return prunes
+
+
+def _reached(trial: optuna.Trial, min_epochs: int) -> bool:
+    return len(trial._cached_frozen_trial.intermediate_values) >= min_epochs

@@ -1,0 +1,231 @@
+"""One trial's training: built, resumed, stepped, saved. Torch, and no word of Optuna."""
+
+import platform
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from tlopt.errors import CheckpointUnreadable, TimedOut
+from tlopt.search.bench import Bench, identity, images_for, save_weights, start_run
+from tlopt.search.task import Task
+from tlopt.training import metrics
+from tlopt.training.checkpoint import Checkpoint, apply, pack
+from tlopt.training.checkpoint_store import CheckpointStore
+from tlopt.training.fit import Epoch, Step, steps
+from tlopt.training.history import History, history_file
+from tlopt.training.images import Images
+from tlopt.training.run import Run
+
+_SHARE_MAX = 0.2  # of the time that may go into checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeper:
+    """Where one holder of one trial keeps its checkpoints."""
+
+    store: CheckpointStore
+    trial: int
+    holder: str  # token
+    seconds: float  # between two within an epoch; 0: only after epochs
+
+
+@dataclass(kw_only=True)
+class TaskRun:
+    """The networks of one task side by side, and what they have come to; changed in place by `events`."""
+
+    task: Task
+    bench: Bench
+    images: Images
+    runs: Sequence[Run]
+    n_micro: int
+    epochs: list[Epoch] = field(default_factory=list)  # means over the runs
+    seconds_before: float = 0.0  # of work, by earlier holders up to their checkpoint
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Of work on the trial so far; what was done twice counts once."""
+        return self.seconds_before + time.perf_counter() - self.began
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Epoch and step at which all runs stand."""
+        return min((run.position.epoch, run.position.step) for run in self.runs)
+
+
+def begin(task: Task, bench: Bench, *, n_micro: int) -> TaskRun:
+    """The task at its start.
+
+    Everything here may take long: images are decoded where nobody did before.
+
+    Raises:
+        OutOfMemory: the networks do not fit the device.
+    """
+    images = images_for(bench, task.point)
+    runs = [
+        start_run(bench, task.point, seed=seed, train=bench.data.splits[index].train, n_micro=n_micro)
+        for seed, index in zip(task.seeds, task.splits, strict=True)
+    ]
+    return TaskRun(task=task, bench=bench, images=images, runs=runs, n_micro=n_micro)
+
+
+def resume(
+    task: Task, bench: Bench, keeper: Keeper | None, notes: list[str], *, n_micro_min: int = 1
+) -> TaskRun:
+    """The task where its newest readable checkpoint left it, or at its start.
+
+    Args:
+        notes: what was found is said here.
+        n_micro_min: pieces of a batch at least.
+
+    Raises:
+        OutOfMemory: the networks do not fit the device.
+    """
+    if keeper is None:
+        return begin(task, bench, n_micro=n_micro_min)
+    who = identity(bench, task.point, task.seeds)
+    for found in keeper.store.readable(keeper.trial, who):
+        if isinstance(found, str):
+            notes.append(found)
+            continue
+        n_micro = max(n_micro_min, int(found.facts["n_micro"]))
+        at = begin(task, bench, n_micro=n_micro)
+        try:
+            apply(found, at.runs)
+        except CheckpointUnreadable as error:
+            notes.append(f"a checkpoint does not fit: {error}")
+            continue
+        at.epochs = list(found.epochs)
+        at.seconds_before = float(found.facts["seconds"])
+        notes.append(_resumed(at, found))
+        return at
+    return begin(task, bench, n_micro=n_micro_min)
+
+
+def _resumed(at: TaskRun, found: Checkpoint) -> str:
+    here = circumstances(at.bench.device)
+    other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
+             if found.facts.get(name) != value]  # fmt: skip
+    epoch, step = at.order
+    at_step = f", step {step}" if step else ""
+    exact = f"; last bits may differ: {', '.join(other)}" if other else ""
+    return f"resumed at epoch {epoch}{at_step}{exact}"
+
+
+def circumstances(device: torch.device) -> Mapping[str, str | int]:
+    """What has to be equal for equal bits, beside the study."""
+    processor = torch.backends.cpu.get_cpu_capability()
+    return {
+        "torch": str(torch.__version__),
+        "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
+        if device.type == "cuda" else device.type,
+        "processor": f"{platform.machine()} {processor}",
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+    }  # fmt: skip
+
+
+def events(at: TaskRun) -> Generator[Step | Epoch]:
+    """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
+
+    After either the caller may save and stop. In the end the weights are written where the task wants them.
+
+    Raises:
+        Diverged, OutOfMemory: as `training.fit`.
+    """
+    with ExitStack() as stack:
+        fits = [
+            stack.enter_context(closing(steps(run, at.images, split.train, split.val)))
+            for run, split in zip(at.runs, (at.bench.data.splits[i] for i in at.task.splits), strict=True)
+        ]
+        for event in _side_by_side(fits):
+            if isinstance(event, Epoch):
+                at.epochs.append(event)
+            yield event
+    if at.task.weights_file is not None:
+        save_weights(at.bench, at.runs[0], at.task.weights_file)
+        History.of(at.epochs).write(history_file(at.task.weights_file))
+
+
+def _side_by_side(fits: Sequence[Generator[Step | Epoch]]) -> Generator[Step | Epoch]:
+    """One step of each in turn; where some have ended their epoch before the others, nothing is yielded."""
+    while True:
+        ended: dict[int, Epoch] = {}
+        while len(ended) < len(fits):
+            for index in (i for i in range(len(fits)) if i not in ended):
+                event = next(fits[index], None)
+                if event is None:
+                    return
+                if isinstance(event, Epoch):
+                    ended[index] = event
+            if not ended:
+                assert isinstance(event, Step)
+                yield event
+        yield _mean([ended[index] for index in range(len(fits))])
+
+
+def _mean(rows: Sequence[Epoch]) -> Epoch:
+    """One epoch for several runs: means, the sum of their confusions and seconds."""
+    return Epoch(
+        index=rows[0].index,
+        train_loss=float(np.mean([row.train_loss for row in rows])),
+        train_accuracy=float(np.mean([row.train_accuracy for row in rows])),
+        val=metrics.mean([row.val for row in rows if row.val is not None]),
+        confusion=np.sum([row.confusion for row in rows if row.confusion is not None], axis=0),
+        seconds=sum(row.seconds for row in rows),
+    )
+
+
+def check_time(at: TaskRun, seconds_max: float) -> None:
+    """Check that the trial may go on.
+
+    Raises:
+        TimedOut: it has worked for longer than `seconds_max`, unless that is 0.
+    """
+    if 0 < seconds_max < at.seconds:
+        raise TimedOut(f"epoch {len(at.epochs)}: more than {seconds_max:g} s of work")
+
+
+@dataclass
+class Saving:
+    """When a trial is saved, and what came of it; each complaint is made once."""
+
+    keeper: Keeper
+    seconds: float = 0.0  # that the last checkpoint took
+    last: float = field(default_factory=time.perf_counter)
+    complaint: str = ""
+
+    def is_due(self, event: Step | Epoch) -> bool:
+        """Whether to save now: after an epoch, and within one as often as wished for.
+
+        Not sooner than four times what the last took: at most a fifth of the time goes into checkpoints.
+        """
+        since = time.perf_counter() - self.last
+        if since < self.seconds * (1 / _SHARE_MAX - 1):
+            return False
+        return isinstance(event, Epoch) or 0 < self.keeper.seconds < since
+
+    def save(self, at: TaskRun) -> str:
+        """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
+        start = time.perf_counter()
+        facts = {**circumstances(at.bench.device), "seconds": at.seconds, "n_micro": at.n_micro}
+        who = identity(at.bench, at.task.point, at.task.seeds)
+        said = ""
+        try:
+            data = pack(at.runs, at.epochs, identity=who, facts=facts)
+            if not self.keeper.store.write(self.keeper.trial, self.keeper.holder, at.order, data):
+                said = "no room for checkpoints within service.checkpoint_gb_max"
+        except OSError as error:
+            said = f"checkpoints cannot be written: {error}"
+        self.last = time.perf_counter()
+        self.seconds = self.last - start
+        new, self.complaint = (said if said != self.complaint else ""), said
+        return new
+
+
+def replay(task: Task, bench: Bench) -> list[Epoch]:
+    """The task's epochs from its start to its end, undisturbed, without any study."""
+    return [event for event in events(begin(task, bench, n_micro=1)) if isinstance(event, Epoch)]

@@ -1,0 +1,100 @@
+"""What a trial's holder writes, in as few statements as it takes: parameters, attributes, reports."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tlopt.search.leases import Executor, LeaseLost
+from tlopt.search.tables import leases, params, reports, stored_report, system_attrs, trials, user_attrs
+
+
+@dataclass
+class Draft:
+    """What was drawn and noted of one trial and is not written yet."""
+
+    params: dict[str, tuple[float, BaseDistribution]] = field(default_factory=dict)
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    system_attrs: dict[str, Any] = field(default_factory=dict)
+
+
+def draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> None:
+    """Write a draft; a parameter that has a value keeps it, as in Optuna."""
+    if what.params:
+        rows = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": value,
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, (value, distribution) in what.params.items()
+        ]
+        insert = _insert(engine, params).values(rows)
+        executor.execute(insert.on_conflict_do_nothing(index_elements=["trial_id", "param_name"]))
+    for table, attrs in ((user_attrs, what.user_attrs), (system_attrs, what.system_attrs)):
+        if attrs:
+            insert = _insert(engine, table).values(
+                [{"trial_id": trial_id, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
+            )
+            executor.execute(
+                insert.on_conflict_do_update(
+                    index_elements=["trial_id", "key"], set_={"value_json": insert.excluded.value_json}
+                )
+            )
+
+
+def late_reports(executor: Executor, engine: sa.Engine, trial_id: int, values: Mapping[int, float]) -> None:
+    """Write reports by step, in a transaction that holds the lease."""
+    for step, value in sorted(values.items()):
+        stored, kind = stored_report(value)
+        insert = _insert(engine, reports).values(
+            trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
+        )
+        executor.execute(_or_replace(insert))
+
+
+def report(executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float) -> None:
+    """Write one report, lease and state checked in the same statement.
+
+    Raises:
+        LeaseLost: the lease is another's, or the trial runs no longer.
+    """
+    stored, kind = stored_report(value)
+    columns = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+    selected = [
+        sa.cast(sa.literal(v, reports.c[name].type), reports.c[name].type) for name, v in columns.items()
+    ]
+    source = (
+        sa.select(leases.c.trial_id, *selected)
+        .join(trials, trials.c.trial_id == leases.c.trial_id)
+        .where(
+            leases.c.trial_id == trial_id,
+            leases.c.token == token,
+            trials.c.state == TrialState.RUNNING,
+        )
+        .with_for_update(of=leases)
+    )
+    insert = _insert(engine, reports).from_select(["trial_id", *columns], source)
+    if not executor.execute(_or_replace(insert)).rowcount:
+        raise LeaseLost(f"the trial with id {trial_id} was given to another worker, or was ended")
+
+
+def _or_replace(insert: Any) -> Any:
+    return insert.on_conflict_do_update(
+        index_elements=["trial_id", "step"],
+        set_={
+            "intermediate_value": insert.excluded.intermediate_value,
+            "intermediate_value_type": insert.excluded.intermediate_value_type,
+        },
+    )
+
+
+def _insert(engine: sa.Engine, table: Any) -> Any:
+    """An insertion that knows conflicts, which SQL has in dialects only."""
+    return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)

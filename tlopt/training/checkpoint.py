@@ -1,0 +1,213 @@
+"""A checkpoint: where some runs stand, as bytes that only the same runs accept.
+
+    magic  8 bytes    version  4    sha256 of the rest  32    what torch.save wrote
+
+The digest is checked before anything is parsed, and the parser builds tensors and plain values only. Frozen
+tensors and the pulls' targets are not in it: both are read from the pretrained weights, here as everywhere.
+Nor is any generator's state or the order of batches: `fit` draws both from seed, epoch and step.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tlopt.errors import CheckpointUnreadable
+from tlopt.training.fit import Epoch
+from tlopt.training.metrics import Metrics
+from tlopt.training.run import Run, memory_errors, widest_float
+
+Fact = int | float | str
+
+_HEADER = struct.Struct(">8sI32s")
+_MAGIC = b"tlopt.ck"
+_VERSION = 1
+_MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}  # torch's names
+_A_STEP = torch.zeros(())
+
+# what code that expects another form of content runs into
+_MISFITS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole: its facts say how to build the runs that `apply` moves."""
+
+    epochs: tuple[Epoch, ...]  # those that are finished
+    facts: dict[str, Fact]
+    states: tuple[dict[str, Any], ...]  # of each run, for `apply`
+
+
+def pack(runs: Sequence[Run], epochs: Sequence[Epoch], *, identity: str, facts: Mapping[str, Fact]) -> bytes:
+    """Where `runs` stand, with the `epochs` that are finished.
+
+    Args:
+        runs: each between two yields of `fit.steps`.
+        identity: what only these runs of this trial have in common.
+        facts: what a reader has to know before it can build the runs.
+
+    Raises:
+        TypeError: a fact or a number of an epoch is not a plain one.
+    """
+    record = {"identity": identity, "facts": dict(facts), "epochs": [_row(epoch) for epoch in epochs]}
+    buffer = io.BytesIO(bytes(_HEADER.size))
+    buffer.seek(_HEADER.size)
+    # JSON says at once what is no plain number, the parser of tensors only when it is too late
+    torch.save({"record": json.dumps(record), "runs": [_state(run) for run in runs]}, buffer)
+    with buffer.getbuffer() as view:
+        digest = hashlib.sha256(view[_HEADER.size :]).digest()
+        _HEADER.pack_into(view, 0, _MAGIC, _VERSION, digest)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, *, identity: str) -> Checkpoint:
+    """What `pack` was given for the same `identity`.
+
+    Raises:
+        CheckpointUnreadable: damaged, of another version or of another run; says which.
+    """
+    payload = _parse(_body(data))
+    try:
+        record, states = json.loads(payload["record"]), tuple(payload["runs"])
+        if record["identity"] != identity:
+            raise CheckpointUnreadable(f"it is of {record['identity']}, not of {identity}")
+        return Checkpoint(tuple(_epoch(row) for row in record["epochs"]), record["facts"], states)
+    except _MISFITS as error:
+        raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
+
+
+def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
+    """Move `runs` in place to where the packed ones stood.
+
+    All of it or nothing: the runs are touched only after everything was found to fit.
+
+    Args:
+        runs: as `prepare` made them for the same points, seeds and weights.
+
+    Raises:
+        CheckpointUnreadable: it is of other runs; the runs are as they were.
+        OutOfMemory: the optimiser's state does not fit the device; the runs are spent.
+    """
+    if len(checkpoint.states) != len(runs):
+        raise CheckpointUnreadable(f"it holds {len(checkpoint.states)} runs, not {len(runs)}")
+    try:
+        for run, state in zip(runs, checkpoint.states, strict=True):
+            _check_tensors(run, state["tensors"], state["moments"])
+            _check_position(run, state["position"])
+    except _MISFITS as error:
+        raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
+    with memory_errors():
+        for run, state in zip(runs, checkpoint.states, strict=True):
+            _move(run, state)
+
+
+def _body(data: bytes) -> memoryview:
+    """What follows the header, its digest checked."""
+    if len(data) < _HEADER.size:
+        raise CheckpointUnreadable(f"it is cut off: {len(data)} bytes")
+    magic, version, digest = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise CheckpointUnreadable("it is no checkpoint of tlopt")
+    if version != _VERSION:
+        raise CheckpointUnreadable(f"it has version {version}, this program reads {_VERSION}")
+    body = memoryview(data)[_HEADER.size :]
+    if hashlib.sha256(body).digest() != digest:
+        raise CheckpointUnreadable("it is cut off or altered: its digest is another")
+    return body
+
+
+def _parse(body: memoryview) -> Any:
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, AssertionError, struct.error, *_MISFITS) as error:
+        raise CheckpointUnreadable(f"it cannot be parsed: {type(error).__name__}") from error
+
+
+def _changing(run: Run) -> dict[str, Tensor]:
+    """Every tensor of the network, by name, that training may change: the others are the pretrained ones."""
+    frozen = frozenset(run.partition.frozen)
+    return {name: tensor for name, tensor in run.network.net.state_dict().items() if name not in frozen}
+
+
+def _parameters(run: Run) -> list[str]:
+    """The names of the optimiser's parameters, in its own order."""
+    return [name for group in run.groups for name in group.names]
+
+
+def _state(run: Run) -> dict[str, Any]:
+    names, position = _parameters(run), run.position
+    sums = None if position.sums is None else position.sums.cpu()
+    return {
+        "tensors": {name: tensor.cpu() for name, tensor in _changing(run).items()},
+        "moments": {
+            names[index]: {key: tensor.cpu() for key, tensor in row.items()}
+            for index, row in run.optimizer.state_dict()["state"].items()
+        },
+        "position": {"epoch": position.epoch, "step": position.step, "sums": sums},
+    }
+
+
+def _check_tensors(run: Run, tensors: dict[str, Tensor], moments: dict[str, dict[str, Tensor]]) -> None:
+    changing = _changing(run)
+    other = sorted(set(changing) ^ set(tensors)) or sorted(set(moments) - set(_parameters(run)))
+    if other:
+        raise CheckpointUnreadable(f"it holds other tensors: {', '.join(other[:3])}")
+    for name, tensor in changing.items():
+        _check_tensor(name, tensors[name], tensor)
+    for name, row in moments.items():
+        if set(row) != _MOMENTS[run.point.optimizer]:
+            raise CheckpointUnreadable(f"it is of another optimizer: {name} has {', '.join(sorted(row))}")
+        for key, moment in row.items():
+            _check_tensor(f"{key} of {name}", moment, _A_STEP if key == "step" else changing[name])
+
+
+def _check_tensor(name: str, found: Tensor, wanted: Tensor) -> None:
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise CheckpointUnreadable(
+            f"its {name} is {found.dtype} {tuple(found.shape)}, not {wanted.dtype} {tuple(wanted.shape)}"
+        )
+
+
+def _check_position(run: Run, position: dict[str, Any]) -> None:
+    epoch, step, sums = position["epoch"], position["step"], position["sums"]
+    whole = sums is None if step == 0 else step > 0 and sums.shape == (2,)
+    # behind the last epoch no step can have been taken
+    if not whole or not 0 <= epoch <= run.point.epochs - (step > 0):
+        raise CheckpointUnreadable(f"it stands at epoch {epoch}, step {step} of {run.point.epochs} epochs")
+
+
+@torch.no_grad()
+def _move(run: Run, state: dict[str, Any]) -> None:
+    for name, tensor in _changing(run).items():
+        tensor.copy_(state["tensors"][name])
+    # copies: a checkpoint that is applied twice must not have been trained in between
+    moments = {
+        index: {key: tensor.to(run.device, copy=True) for key, tensor in state["moments"][name].items()}
+        for index, name in enumerate(_parameters(run))
+        if name in state["moments"]
+    }
+    run.optimizer.load_state_dict(run.optimizer.state_dict() | {"state": moments})
+    position, sums = run.position, state["position"]["sums"]
+    position.epoch, position.step = state["position"]["epoch"], state["position"]["step"]
+    position.sums = None if sums is None else sums.to(run.device, widest_float(run.device))
+
+
+def _row(epoch: Epoch) -> dict[str, Any]:
+    return asdict(epoch) | {"confusion": None if epoch.confusion is None else epoch.confusion.tolist()}
+
+
+def _epoch(row: dict[str, Any]) -> Epoch:
+    val, counts = row["val"], row["confusion"]
+    parsed = {
+        "val": None if val is None else Metrics(**val),
+        "confusion": None if counts is None else np.array(counts, dtype=np.int64),
+    }
+    return Epoch(**row | parsed)

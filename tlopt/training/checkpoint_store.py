@@ -1,0 +1,272 @@
+"""Where checkpoints lie: a folder or an object store, a few files a trial, within a bound.
+
+    TRIAL/EPOCH-STEP-HOLDER.ckpt     a checkpoint, whole
+    TRIAL/HOLDER.part                what a writer on a file system is about, or left when it was killed
+
+A holder is whoever trains a trial at a time. One that was thought gone may come back late and write beside
+the next. Its checkpoints are as good, since runs are deterministic, and it deletes none of the other's.
+"""
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from tlopt.errors import CheckpointUnreadable, MissingExtra, SpecError
+from tlopt.training.checkpoint import Checkpoint, unpack
+
+KEPT = 2  # checkpoints of a holder: the newest, and the one before should that be unreadable
+
+_HOLDER = re.compile(r"[0-9a-f]{1,64}")
+_FILE = re.compile(r"(\d{6,})/(?:(\d{6,})-(\d{8,})-([0-9a-f]{1,64})\.ckpt|([0-9a-f]{1,64})\.part)")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a store."""
+
+    path: str
+    trial: int
+    holder: str
+    order: tuple[int, int]  # what is later is greater; (-1, -1) is what never became a checkpoint
+    n_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class CheckpointStore:
+    """The checkpoints of one study's trials."""
+
+    def __init__(self, url: str, bytes_max: int = 0) -> None:
+        """
+        Args:
+            url: a folder, or an object store's address as fsspec has it (s3://bucket/prefix), of this study
+                alone. It need not exist.
+            bytes_max: that all checkpoints together may have; 0 is no bound. While something is written, what
+                it supersedes is there as well; several who write at once may exceed the bound by one each.
+
+        Raises:
+            MissingExtra: the address needs a package that is not installed.
+            SpecError: fsspec does not know the address's kind.
+        """
+        scheme = url.partition("://")[0]
+        try:
+            # what others wrote must be seen at once
+            self._fs, self._root = url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            extra = ': pip install "tlopt[s3]"' if scheme in ("s3", "s3a") else ""
+            raise MissingExtra(f"checkpoints at {scheme}://… need a package ({error}){extra}") from error
+        except ValueError as error:
+            raise SpecError(f"checkpoints cannot lie at {scheme}://…: {error}") from error
+        self._bytes_max = bytes_max
+        # who had written to a trial when this process began with it: whoever came later is to be left alone
+        self._before: dict[int, frozenset[str]] = {}
+
+    def write(self, trial: int, holder: str, order: tuple[int, int], data: bytes) -> bool:
+        """Keep `data`, whole or not at all, and delete what it supersedes; False where there is no room.
+
+        Superseded are all but the holder's last two, and what is older of those who were there before it. Its
+        first one has nobody's but theirs to fall back to, and keeps the newest.
+
+        Args:
+            trial: its number.
+            holder: a token of hexadecimal digits, another for whoever takes the trial next.
+            order: epoch and step.
+
+        Raises:
+            OSError: the disk is full, or the store refuses; nothing of `data` is left, nothing else is gone.
+        """
+        if not _HOLDER.fullmatch(holder):
+            raise ValueError(f"{holder!r} is no token of hexadecimal digits")
+        path = f"{self._folder(trial)}/{order[0]:06d}-{order[1]:08d}-{holder}.ckpt"
+        new = _File(path, trial, holder, order, len(data))
+        there = [file for file in self._list(self._folder(trial)) if file.path != path]
+        before = self._before.setdefault(trial, frozenset(file.holder for file in there))
+        superseded = _superseded(new, there, before - {holder})
+        if not self._has_room(new, superseded):
+            return False
+        self._put(new, data)
+        for file in superseded:
+            # whoever writes next tries again
+            with contextlib.suppress(OSError):
+                self._remove(file)
+        return True
+
+    def readable(self, trial: int, identity: str) -> Iterator[Checkpoint | str]:
+        """The trial's checkpoints, newest first; in the place of an unreadable one a line that says why.
+
+        Nothing is read before it is asked for. Whoever takes a trial begins with this, and takes the first to
+        which its runs can be moved:
+
+            for found in store.readable(trial, identity):
+                if isinstance(found, str):
+                    notes.append(found)
+                    continue
+                runs = ...  # as found.facts say
+                try:
+                    apply(found, runs)
+                    break
+                except CheckpointUnreadable as error:
+                    notes.append(str(error))
+            else:
+                runs = ...  # from the start
+
+        Errors of the store are such lines too.
+        """
+        try:
+            there = self._list(self._folder(trial))
+        except OSError as error:
+            yield f"the checkpoints of trial {trial} cannot be listed: {_line(error)}"
+            return
+        self._before[trial] = frozenset(file.holder for file in there)
+        whole = [file for file in there if file.name.endswith(".ckpt")]
+        for file in sorted(whole, key=lambda file: (file.order, file.name), reverse=True):
+            yield self._read(file, identity)
+
+    def delete(self, trial: int) -> None:
+        """Delete all that the store has of a trial, which may be nothing.
+
+        Raises:
+            OSError: the store refuses; `trials` still names the trial.
+        """
+        for file in self._list(self._folder(trial)):
+            self._remove(file)
+        self._before.pop(trial, None)
+        if isinstance(self._fs, LocalFileSystem):
+            # a late holder may be writing there
+            with contextlib.suppress(OSError):
+                self._fs.rmdir(self._folder(trial))
+
+    def trials(self) -> set[int]:
+        """The numbers of the trials that have files; one that has ended was written to late.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        return {file.trial for file in self._everything()}
+
+    def _folder(self, trial: int) -> str:
+        return f"{self._root}/{trial:06d}"
+
+    def _has_room(self, new: _File, superseded: Collection[_File]) -> bool:
+        if not self._bytes_max:
+            return True
+        gone = {file.path for file in superseded} | {new.path}
+        left = sum(file.n_bytes for file in self._everything() if file.path not in gone)
+        return left + new.n_bytes <= self._bytes_max
+
+    def _put(self, new: _File, data: bytes) -> None:
+        if isinstance(self._fs, LocalFileSystem):
+            _write_whole(Path(new.path), data, part=Path(new.path).with_name(f"{new.holder}.part"))
+            return
+        try:
+            with _store_errors():
+                self._fs.pipe_file(new.path, data)
+        except OSError:
+            # not every store writes all or nothing
+            with contextlib.suppress(OSError):
+                self._remove(new)
+            raise
+
+    def _read(self, file: _File, identity: str) -> Checkpoint | str:
+        try:
+            with _store_errors():
+                data = self._fs.cat_file(file.path)
+            return unpack(data, identity=identity)
+        except (OSError, CheckpointUnreadable) as error:
+            return f"checkpoint {file.name} of trial {file.trial} is unreadable: {_line(error)}"
+
+    def _remove(self, file: _File) -> None:
+        with contextlib.suppress(FileNotFoundError), _store_errors():
+            self._fs.rm_file(file.path)
+
+    def _list(self, folder: str) -> list[_File]:
+        with contextlib.suppress(FileNotFoundError), _store_errors():
+            return self._files(self._fs.ls(folder, detail=True))
+        return []
+
+    def _everything(self) -> list[_File]:
+        with contextlib.suppress(FileNotFoundError), _store_errors():
+            return self._files(self._fs.find(self._root, detail=True).values())
+        return []
+
+    def _files(self, rows: Collection[dict[str, object]]) -> list[_File]:
+        """Those of `rows` that are a store's; others are nobody's business here."""
+        files = []
+        for row in rows:
+            path = str(row["name"])
+            found = _FILE.fullmatch(path.removeprefix(self._root).lstrip("/"))
+            if found is not None and row["type"] == "file":
+                trial, epoch, step, holder, writer = found.groups()
+                order = (-1, -1) if writer else (int(epoch), int(step))
+                files.append(_File(path, int(trial), writer or holder, order, int(str(row["size"]))))
+        return files
+
+
+def _superseded(new: _File, there: Collection[_File], before: Collection[str]) -> list[_File]:
+    """What of `there` nobody needs once `new` is written.
+
+    Args:
+        before: the holders that were there before the one of `new`.
+    """
+    own = [file for file in there if file.holder == new.holder]
+    theirs = [file for file in there if file.holder in before and file.order < new.order]
+    candidates = [file for file in own or theirs if file.name.endswith(".ckpt")]
+    kept = sorted(candidates, key=lambda file: file.order, reverse=True)[: KEPT - 1]
+    return [file for file in own + theirs if file not in kept]
+
+
+def _write_whole(path: Path, data: bytes, *, part: Path) -> None:
+    """Write a file that after a loss of power is there, or is not at all; `part` is its name until then."""
+    is_first = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    if is_first:
+        _sync_folder(path.parent.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems know no such thing: fsync(2)
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """An object store's client's own errors, within, as OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        # the client's packages are not known here; what Python itself defines is a programming error
+        if type(error).__module__ == "builtins":
+            raise
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
