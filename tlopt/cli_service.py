@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from contextlib import suppress
@@ -72,6 +73,9 @@ def worker(
         if benches:
             n = road.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
+    if interrupt.requested:
+        sys.stdout.flush()
+        os._exit(0)  # taking torch down takes a second, and longer on a busy machine
 
 
 @app.command()
@@ -118,19 +122,20 @@ def _watch(opened: "Session", top: int) -> None:
 
 @app.command()
 def doctor(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study to look at, too.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Look at this study, too.")] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
+    checkpoints: Checkpoints = None,
 ) -> None:
-    """Check Python, torch, devices, disks, database and, where one is named, a study; say what to do."""
+    """Look at Python, torch, GPU, disks, database and a study, and say what to do; status 1 for a problem."""
     from tlopt.doctor.examine import examine
     from tlopt.doctor.finding import as_text
 
-    n_problems = 0
-    for finding in examine(target, storage_url=storage, runs=runs, progress=True):
+    levels = []
+    for finding in examine(target, storage_url=storage, runs=runs, checkpoints=checkpoints, progress=True):
         out.print(as_text(finding), soft_wrap=True)
-        n_problems += finding.level == "problem"
-    if n_problems:
+        levels.append(finding.level)
+    if "problem" in levels:
         raise typer.Exit(1)
 
 

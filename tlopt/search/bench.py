@@ -196,7 +196,7 @@ _MADE_BY = "tlopt:run"
 
 
 def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
-    """What decides the result of a point's runs: its values, the seeds, the images, the pretrained weights."""
+    """What decides the result of a point: its values, the seeds, the images, the pretrained weights."""
     what = {"point": point.as_dict(), "seeds": list(seeds), **bench.facts}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

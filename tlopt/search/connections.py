@@ -44,8 +44,21 @@ _POSTGRES_SETTINGS = (
     "SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '20s'; SET lock_timeout = '10s'"
 )
 
-_MOMENTARY = ("too many", "remaining connection slots", "starting up", "shutting down", "recovery mode")
-_UNANSWERED = ("refused", "timeout expired", "not answered", "no route", "unreachable")
+_MOMENTARY = ("too many", "connection slots", "starting up", "shutting down", "recovery", "not yet accepting")
+# What waiting does not mend; everything else that is an outage may end by itself.
+_LASTING = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "translate host name",
+    "no password supplied",
+    "SSL",
+    "certificate",
+    "permission denied",
+    "invalid",
+    "unable to open",
+    "readonly",
+)
 
 
 def connect(url: str, patience: Patience, *, wait_seconds: float = 0.0) -> ServiceStorage:
@@ -69,10 +82,10 @@ def connect(url: str, patience: Patience, *, wait_seconds: float = 0.0) -> Servi
             try:
                 return _open(parsed, patience)
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                reason = outage(error) or ""
+                reason = outage(error)
                 if time.monotonic() - began >= _worth_waiting(reason, wait_seconds):
                     raise
-                patience.away(reason)
+                patience.away(str(reason))
                 time.sleep(random.uniform(0.5, 1.5))
 
 
@@ -85,10 +98,11 @@ def _prepare_process(url: sqlalchemy.URL) -> None:
     bound_waits()
 
 
-def _worth_waiting(reason: str, wait_seconds: float) -> float:
-    """For how many seconds a server is asked again that gives `reason`."""
-    momentary = FULL_SECONDS * any(text in reason for text in _MOMENTARY)
-    return max(momentary, wait_seconds * any(text in reason.lower() for text in _UNANSWERED))
+def _worth_waiting(reason: str | None, wait_seconds: float) -> float:
+    """For how many seconds a server is asked again that gives `reason`, None where it is no outage."""
+    if reason is None or any(text in reason for text in _LASTING):
+        return 0.0
+    return max(wait_seconds, FULL_SECONDS * any(text in reason for text in _MOMENTARY))
 
 
 def _open(url: sqlalchemy.URL, patience: Patience) -> ServiceStorage:

@@ -85,24 +85,29 @@ def create_or_open(
         StudyChanged: the study exists with another digest, semantics version or fact.
         StorageError: the name belongs to a study that tlopt did not make.
     """
-    engine = engine_of(storage)
-    now = service_of(storage).ask(lambda executor: epoch_seconds(executor, engine))
-    with translated(engine.url), only_one(engine.url):
-        opened = optuna.create_study(
-            storage=storage,
-            study_name=study.name,
-            direction=study.direction,
-            load_if_exists=True,
-            sampler=sampler,
-            pruner=pruner,
-        )
-        if records.DIGEST not in opened.user_attrs:
-            _fill(opened, study, file_text, {**facts, **(choices or {})}, now)
-        else:
-            _refuse_changes(opened, study, facts)
-            if study.budget.trials >= stored_spec(opened).budget.trials:
-                opened.set_user_attr(records.FILE, file_text)
-    return opened
+    service = service_of(storage)
+    now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
+
+    def make() -> optuna.Study:
+        with only_one(service.engine.url):
+            opened = optuna.create_study(
+                storage=storage,
+                study_name=study.name,
+                direction=study.direction,
+                load_if_exists=True,
+                sampler=sampler,
+                pruner=pruner,
+            )
+            if records.DIGEST not in opened.user_attrs:
+                _fill(opened, study, file_text, {**facts, **(choices or {})}, now)
+            else:
+                _refuse_changes(opened, study, facts)
+                if study.budget.trials >= stored_spec(opened).budget.trials:
+                    opened.set_user_attr(records.FILE, file_text)
+            return opened
+
+    with translated(service.engine.url):
+        return service.patience.call(make)
 
 
 def open_existing(storage: BaseStorage, name: str) -> optuna.Study:

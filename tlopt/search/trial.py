@@ -90,18 +90,17 @@ def run_trial(
         attempt = _Attempt(trial, task, bench, log, conditions)
         try:
             return attempt.run(n_micro)
-        except OutOfMemory as error:
-            if 2 * attempt.n_micro > task.point.batch_size // 2:
-                return attempt.ended_badly(error)
-            n_micro = 2 * attempt.n_micro
-            conditions.notes.append(
-                f"out of memory: batches go through in {n_micro} pieces from now on ({error})"
-            )
         except TrialError as error:
-            return attempt.ended_badly(error)
-        finally:
-            attempt.at = None
-            release_memory(bench.device)
+            outcome, cause = _outcome(error), str(error)
+        # Here, where no traceback holds the networks any more.
+        attempt.at = None
+        release_memory(bench.device)
+        if outcome != "out_of_memory" or 2 * attempt.n_micro > task.point.batch_size // 2:
+            return attempt.result(outcome, cause)
+        n_micro = 2 * attempt.n_micro
+        conditions.notes.append(
+            f"out of memory: batches go through in {n_micro} pieces from now on ({cause})"
+        )
 
 
 @dataclass
@@ -128,7 +127,7 @@ class _Attempt:
         pruned = self._reported(at) or self._train(at)
         self.seconds = at.seconds
         cause = f"pruned after epoch {at.epochs[-1].index}" if pruned else ""
-        return self._result("pruned" if pruned else "complete", cause)
+        return self.result("pruned" if pruned else "complete", cause)
 
     def _reported(self, at: TaskRun) -> bool:
         """Make good what was saved and not reported; whether the pruner stops the trial now."""
@@ -179,11 +178,8 @@ class _Attempt:
         assert epoch.val is not None, "a trial always has validation images"
         return epoch.val.as_dict()[self.bench.study.objective]
 
-    def ended_badly(self, error: TrialError) -> Result:
-        """The result of a trial that `error` ended."""
-        return self._result(_outcome(error), str(error))
-
-    def _result(self, outcome: str, cause: str) -> Result:
+    def result(self, outcome: str, cause: str) -> Result:
+        """How the trial ended, with the epochs it came to."""
         values = [self._value(epoch) for epoch in self.epochs]
         best = min if self.bench.study.direction == "minimize" else max
         last = self.epochs[-1] if self.epochs else None

@@ -1,0 +1,332 @@
+"""Studies whose file, images or weights are wrong, or that are not what the database has under their name."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from looked import problem, problems, titled
+from optuna.storages import BaseStorage, InMemoryStorage
+
+from tlopt import spec
+from tlopt.data.cache import cache_root
+from tlopt.doctor.finding import Finding, guarded
+from tlopt.doctor.study import listing_file, study
+from tlopt.doctor.weights import megabytes, unfetched
+from tlopt.search import records
+from tlopt.search.bench import open_bench
+
+Text = Callable[..., str]
+
+
+def look(target: str | Path, store: BaseStorage | None = None) -> list[Finding]:
+    return list(guarded("study", study(str(target), store, progress=False)))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "stripes.toml"
+
+
+@pytest.fixture(scope="session")
+def quick(study_text: Text) -> Text:
+    """`study_text` with the smaller network."""
+
+    def write(**changes: Any) -> str:
+        return study_text(**{"backbone": "mobilenet_v3_small", **changes})
+
+    return write
+
+
+def stored(text: str, **changed: object) -> BaseStorage:
+    """A database that has the study of the file `text`, with other facts where some are `changed`."""
+    decoded = spec.loads(text, "stripes.toml")
+    facts = {"semantics": spec.SEMANTICS_VERSION, **open_bench(decoded, torch.device("cpu")).facts, **changed}
+    store = InMemoryStorage()
+    made = optuna.create_study(storage=store, study_name=decoded.name)
+    made.set_user_attr(records.FILE, text)
+    made.set_user_attr(records.DIGEST, decoded.digest)
+    for name, value in facts.items():
+        made.set_user_attr(records.PREFIX + name, value)
+    return store
+
+
+@pytest.fixture
+def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever looks for a host fails the test."""
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    yield
+    assert asked == []
+
+
+# What is well
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_study_on_good_images_and_weights_is_well(file: Path, quick: Text) -> None:
+    file.write_text(quick(trials=60))
+
+    found = look(file)
+
+    assert [finding for finding in found if finding.level == "problem"] == []
+    assert found[0] == Finding("ok", "study", "stripes, 60 trials of at most 2 epochs")
+    assert any("3 classes" in finding.detail for finding in titled(found, "images"))
+    assert [finding.level for finding in titled(found, "weights")] == ["ok"]
+    assert found[-1].detail == "the ranges fit the networks; there is no stored study to compare with"
+
+
+def test_a_study_that_the_database_does_not_have_is_well(file: Path, quick: Text) -> None:
+    file.write_text(quick(name="new"))
+
+    assert look(file, stored(quick()))[-1].detail.endswith("does not have it yet: tlopt run starts it")
+
+
+def test_a_study_that_means_what_the_stored_one_means_is_well(file: Path, quick: Text) -> None:
+    file.write_text(quick(trials=99))  # the budget changes no trial
+
+    last = look(file, stored(quick(trials=4)))[-1]
+
+    assert (last.level, last.title) == ("ok", "study")
+    assert last.detail.endswith("are those of the stored study")
+
+
+def test_a_study_may_be_named_by_its_name_in_the_database(quick: Text) -> None:
+    found = look("stripes", stored(quick()))
+
+    assert problems(found) == []
+    assert found[-1].detail.endswith("are those of the stored study")
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "signs"),
+    [
+        ("lr =", "learning_rate =", ("learning_rate", "lr")),
+        ("batch_size = 8", 'batch_size = "eight"', ("batch_size",)),
+        ("log = [1e-4, 1e-1]", "log = [1e-1, 1e-4]", ("lr",)),
+        ("seed = 7", "seed = ", ("stripes.toml",)),
+    ],
+)
+def test_a_wrong_key_ends_it_with_the_key_named(
+    before: str, after: str, signs: tuple[str, ...], file: Path, quick: Text
+) -> None:
+    assert before in quick()
+    file.write_text(quick().replace(before, after))
+
+    (found,) = look(file)
+
+    assert found.level == "problem"
+    assert [sign for sign in signs if sign not in found.detail] == []
+
+
+@pytest.mark.parametrize("target", ["absent.toml", "studies/absent"])
+def test_a_file_that_there_is_not_is_a_problem(target: str) -> None:
+    (found,) = look(target)
+
+    assert found.detail == f"{target}: there is no such study file; tlopt init FOLDER writes one"
+
+
+def test_a_name_needs_a_database() -> None:
+    (found,) = look("stripes")
+
+    assert "no database to look the name up in" in found.detail
+
+
+def test_an_unknown_name_is_told_with_those_that_there_are(quick: Text) -> None:
+    (found,) = look("strips", stored(quick()))
+
+    assert "there are: stripes" in found.detail
+
+
+# Images
+
+
+def test_an_image_that_cannot_be_decoded_is_named_and_the_weights_are_looked_at_all_the_same(
+    file: Path, quick: Text, image_folder: Path, tmp_path: Path
+) -> None:
+    for source in image_folder.rglob("*.png"):
+        copy = tmp_path / "images" / source.parent.name / source.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes()[: 60 if source.name == "03.png" else None])
+    file.write_text(quick(source=tmp_path / "images"))
+
+    found = look(file)
+
+    assert problem(found).title == "images"
+    assert "03.png" in problem(found).detail
+    assert "repair or remove them" in problem(found).detail
+    assert [finding.level for finding in titled(found, "weights")] == ["ok"]
+
+
+def test_a_missing_folder_of_images_is_a_problem(file: Path, quick: Text, tmp_path: Path) -> None:
+    file.write_text(quick(source=tmp_path / "absent"))
+
+    assert f"{tmp_path}/absent" in problem(look(file)).detail
+
+
+@pytest.mark.usefixtures("_offline")
+def test_a_data_set_that_is_not_here_is_noted_and_not_fetched(file: Path, quick: Text) -> None:
+    file.write_text(quick(source="torchvision:Flowers102"))
+
+    found = look(file)
+
+    assert problems(found) == []
+    (note,) = titled(found, "images")
+    assert note.level == "note"
+    assert "tlopt check does it now" in note.cure
+    assert str(cache_root() / "torchvision") in note.cure
+
+
+def test_what_was_read_of_a_data_set_lies_where_it_is_looked_for() -> None:
+    pytest.importorskip("sklearn")
+    from tlopt.data.source_samples import list_samples
+
+    list_samples("digits", progress=False)
+
+    assert listing_file("digits").is_file()
+
+
+# Weights
+
+
+def test_a_missing_weights_file_is_a_problem_and_the_images_are_looked_at_all_the_same(
+    file: Path, quick: Text, tmp_path: Path
+) -> None:
+    file.write_text(quick(weights=f"{tmp_path}/absent.pth"))
+
+    found = look(file)
+
+    assert problem(found) == Finding(
+        "problem", "weights", f"{tmp_path}/absent.pth: there is no such weights file"
+    )
+    assert "ok" in [finding.level for finding in titled(found, "images")]
+
+
+@pytest.mark.usefixtures("_offline")
+def test_weights_that_are_not_here_are_noted_with_their_size_and_not_fetched(
+    file: Path, quick: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file.write_text(quick(backbone="resnet18", weights="IMAGENET1K_V1"))
+
+    found = look(file)
+
+    assert problems(found) == []
+    (note,) = titled(found, "weights")
+    # 11,689,512 parameters of 4 bytes
+    assert note.detail == (
+        "resnet18: resnet18-f37072fd.pth is not on this machine; the first command fetches it, about 47 MB"
+    )
+    assert 'weights = "path/to/file.pth"' in note.cure
+
+
+@pytest.mark.usefixtures("_offline")
+def test_weights_that_were_fetched_are_read(
+    file: Path, quick: Text, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").symlink_to(weights_folder / "resnet18.pth")
+    file.write_text(quick(backbone="resnet18", weights="IMAGENET1K_V1"))
+
+    assert titled(look(file), "weights") == [
+        Finding("ok", "weights", "resnet18: IMAGENET1K_V1, at 224 pixels")
+    ]
+
+
+def test_unknown_weights_are_a_problem_that_lists_the_known(file: Path, quick: Text) -> None:
+    file.write_text(quick(backbone="resnet18", weights="IMAGENET"))
+
+    assert "IMAGENET1K_V1" in problem(look(file)).detail
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet18"])
+def test_nothing_is_fetched_where_there_are_no_weights_or_a_package_has_them(backbone: str) -> None:
+    weights = "none" if backbone == "resnet18" else "default"
+
+    assert unfetched(backbone, weights) == ""
+
+
+def test_weights_of_timm_are_looked_for_in_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert unfetched("timm:resnet18", "a1_in1k") == "timm/resnet18.a1_in1k"
+
+    kept = tmp_path / "models--timm--resnet18.a1_in1k"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0a1b")
+    (kept / "snapshots" / "0a1b").mkdir(parents=True)
+    (kept / "snapshots" / "0a1b" / "model.safetensors").touch()
+
+    assert unfetched("timm:resnet18", "a1_in1k") == ""
+
+
+def test_the_size_of_weights_is_that_of_their_tensors() -> None:
+    # torchvision: 2,542,856 parameters
+    assert megabytes("mobilenet_v3_small") == 10
+
+
+# Ranges, and the stored study
+
+
+def test_a_depth_beyond_the_network_is_a_problem(file: Path, quick: Text) -> None:
+    file.write_text(quick(search="transfer_depth = { int = [0, 99] }"))
+
+    found = problem(look(file))
+
+    assert (found.title, "transfer_depth" in found.detail) == ("study", True)
+
+
+def test_another_range_than_the_stored_one_is_a_problem_that_shows_both(file: Path, quick: Text) -> None:
+    store = stored(quick())
+    file.write_text(quick(search="lr = { log = [1e-4, 5e-2] }"))
+
+    found = problem(look(file, store))
+
+    assert "the database's stripes means something else: search.lr" in found.detail
+    assert found.cure == "restore what changed, or give this search another name"
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"), [("data", "ffffffffffffffff"), ("weights", "ffffffffffffffff"), ("semantics", 0)]
+)
+def test_other_images_weights_or_meanings_than_the_stored_are_a_problem(
+    fact: str, value: object, file: Path, quick: Text
+) -> None:
+    store = stored(quick(), **{fact: value})
+    file.write_text(quick())
+
+    assert f"{fact}: study has {value}, here is " in problem(look(file, store)).detail
+
+
+def test_a_study_of_a_stranger_is_a_problem(file: Path, quick: Text) -> None:
+    store = InMemoryStorage()
+    optuna.create_study(storage=store, study_name="stripes")
+    file.write_text(quick())
+
+    assert "was not made by tlopt" in problem(look(file, store)).detail
+
+
+def test_nothing_is_written_to_the_stored_study(file: Path, quick: Text) -> None:
+    store = stored(quick())
+    before = store.get_all_studies()
+    file.write_text(quick(trials=99))
+
+    look(file, store)
+
+    assert store.get_all_studies() == before
