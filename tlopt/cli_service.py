@@ -69,7 +69,7 @@ def worker(
                 )
                 sessions.append(opened)
             left = [opened for opened in sessions if confirm or not road.is_over(opened)]
-            benches = [(opened, road.prepare(opened, device=device)) for opened in left]
+            benches = [(opened, road.make_ready(opened, device=device)) for opened in left]
         if benches:
             n = road.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))

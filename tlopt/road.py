@@ -65,6 +65,15 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     return bench
 
 
+def make_ready(session: Session, *, device: str) -> "Bench":
+    """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
+    from tlopt.search.bench import decode
+
+    bench = prepare(session, device=device)
+    decode(bench)
+    return bench
+
+
 def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optuna.Study, Plan]:
     """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
 

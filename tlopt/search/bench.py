@@ -19,7 +19,7 @@ from tlopt.cores import n_cores
 from tlopt.data import load as data_load
 from tlopt.data import store
 from tlopt.data.records import Data, TestSplit
-from tlopt.dimensions import bounds
+from tlopt.dimensions import Fixed, bounds
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.rates import usual_lr
@@ -134,6 +134,16 @@ def images_for(bench: Bench, point: Point) -> Images:
         bench.views.clear()
         bench.views[point.resolution] = _pixels(bench, bench.data, point.resolution)
     return _images(bench, bench.data, bench.views[point.resolution], point)
+
+
+def decode(bench: Bench) -> None:
+    """Decode the images now where the study has one resolution, so that no trial stands still for it."""
+    wanted = bench.study.search.get("resolution")
+    if wanted is not None and not isinstance(wanted, Fixed):
+        return
+    resolutions = {w.resolution if wanted is None else int(wanted.value) for w in bench.weights.values()}
+    for resolution in resolutions:
+        _pixels(bench, bench.data, resolution)
 
 
 def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
