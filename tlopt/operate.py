@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import optuna
+from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError
@@ -68,6 +69,10 @@ def _upgrade(opened: optuna.Study) -> str:
         if records.BEGAN not in opened.user_attrs:
             now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
             opened.set_user_attr(records.BEGAN, now)
+        for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # nobody holds it by a lease, so nobody would ever see that its worker is gone
+            service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            changed.append(f"trial {trial.number} waits to be run again")
         opened.set_user_attr(records.FORMAT, records.FORMAT_VERSION)
         changed.append(f"records {format_version} to {records.FORMAT_VERSION}")
     if semantics < spec.SEMANTICS_VERSION:

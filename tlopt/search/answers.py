@@ -12,9 +12,11 @@ import psycopg2
 from psycopg2 import extensions
 
 ANSWER_SECONDS = 20.0  # without a byte from the server
+HURRIED_SECONDS = 3.0  # in all, once the process is to end
+_LEAST_SECONDS = 1.0  # for each answer even then
 _LOOK_SECONDS = 0.25
 
-_until = float("inf")  # monotonic; no answer is waited for beyond it
+_until = float("inf")  # monotonic; beyond it answers get the least
 
 
 def bound_waits() -> None:
@@ -22,10 +24,10 @@ def bound_waits() -> None:
     extensions.set_wait_callback(_wait)
 
 
-def hurry(seconds: float) -> None:
-    """Wait for no answer any longer than so many seconds from now: the process is to end."""
+def hurry() -> None:
+    """Wait for answers no longer than the end of this process allows."""
     global _until
-    _until = time.monotonic() + seconds
+    _until = time.monotonic() + HURRIED_SECONDS
 
 
 def _wait(connection: Any) -> None:
@@ -47,6 +49,6 @@ def _look(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     silent_since = time.monotonic()
     while not any(select.select(readers, writers, [], _LOOK_SECONDS)):
         now = time.monotonic()
-        if now - silent_since > ANSWER_SECONDS or now > _until:
+        if now > min(silent_since + ANSWER_SECONDS, max(_until, silent_since + _LEAST_SECONDS)):
             connection.close()
             raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")

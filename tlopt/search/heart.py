@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import sqlalchemy as sa
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from tlopt.search import control, leases, presence
 from tlopt.search.leases import Seen, StillBeating
@@ -211,7 +211,7 @@ class Heart(threading.Thread):
     def _hand_on(self, seen: Seen, cause: str) -> None:
         try:
             self._storage.expire(seen, cause)
-        except StillBeating:
+        except (StillBeating, UpdateFinishedTrialError):
             return
         _logger.warning("the trial with id %d waits for another worker: %s", seen.trial_id, cause)
 
@@ -223,6 +223,7 @@ class Heart(threading.Thread):
         try:
             with self._storage.single.begin() as connection:
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
+                presence.leave(connection, self._me)  # the successor has this number and a row of its own
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
         except (StillBeating, StorageInternalError, sa.exc.SQLAlchemyError) as error:

@@ -51,11 +51,11 @@ class PatientStorage(RDBStorage):
 
         return self.patience.call(attempt)
 
-    def hurry(self, seconds: float) -> None:
-        """Try nothing again, and wait for no answer longer than so many seconds from now."""
+    def hurry(self) -> None:
+        """Try nothing again, and wait for answers no longer than the end of a process allows."""
         self.patience.hurry = True
         if self.engine.dialect.name == "postgresql":
-            answers.hurry(seconds)
+            answers.hurry()
 
     @property
     def n_connections(self) -> int:

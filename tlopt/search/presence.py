@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tlopt.search.leases import Executor
-from tlopt.search.tables import utc_now, workers
+from tlopt.search.tables import insert, utc_now, workers
 
 _FORGET_DAYS = 1  # a row whose worker could not remove it
 
@@ -65,22 +65,9 @@ def is_gone(identity: Identity) -> bool:
 
 
 def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str, studies: str) -> None:
-    """Add this worker's row, and remove those that nobody has touched for a day."""
-    now = utc_now(engine)
-    executor.execute(
-        sa.insert(workers).values(
-            worker_id=me.worker_id,
-            name=me.name,
-            machine=me.machine,
-            pid=me.pid,
-            born=me.born,
-            device=device,
-            studies=studies,
-            doing="",
-            beat=0,
-            seen=now,
-        )
-    )
+    """Add this worker's row where it is not there yet."""
+    row = {**vars(me), "device": device, "studies": studies, "doing": "", "beat": 0, "seen": utc_now(engine)}
+    executor.execute(insert(engine, workers).values(row).on_conflict_do_nothing(index_elements=["worker_id"]))
 
 
 def forget_old(executor: Executor, engine: sa.Engine) -> None:

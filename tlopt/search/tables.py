@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql, sqlite
 
 studies: Any = models.StudyModel.__table__
 study_attrs: Any = models.StudyUserAttributeModel.__table__
@@ -73,6 +74,11 @@ def stored_report(value: float) -> tuple[float | None, Any]:
     """A reported value as the table `reports` holds it: number and kind."""
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return stored, kind
+
+
+def insert(engine: sa.Engine, table: Any) -> Any:
+    """An insertion that knows conflicts, which SQL has in dialects only."""
+    return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def utc_now(engine: sa.Engine) -> Any:

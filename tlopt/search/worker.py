@@ -13,7 +13,7 @@ from tlopt.errors import StorageError, TloptError
 from tlopt.search import presence, records
 from tlopt.search.ending import show, tell, tell_without_training
 from tlopt.search.heart import Doing, Heart
-from tlopt.search.interrupt import LAST_SECONDS, Interrupt, Interrupted
+from tlopt.search.interrupt import Interrupt, Interrupted
 from tlopt.search.job import Job, claim, obey
 from tlopt.search.leases import Claim, LeaseLost
 from tlopt.search.log import TrialLog
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tlopt.training.fit import Epoch, Step
 
 IDLE_SECONDS = 1.0  # between two looks for work
-_LAST_WORDS_SECONDS = 1.0  # that handing back may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +53,20 @@ def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> 
     with _desk(jobs, storage, interrupt) as desk:
         for job in jobs:
             _sweep_checkpoints(job)
-        while not interrupt.requested:
-            found = _next(jobs, desk)
-            if found == "over":
-                break
-            if found == "wait":
-                _pause(IDLE_SECONDS, interrupt)
-                continue
-            try:
-                n_finished += _run_one(*found, desk)
-            except Interrupted:
-                break
+        try:
+            while not interrupt.requested:
+                found = _next(jobs, desk)
+                if found == "over":
+                    break
+                if found == "wait":
+                    _pause(IDLE_SECONDS, interrupt)
+                else:
+                    n_finished += _run_one(*found, desk)
+        except Interrupted:
+            pass
+        except StorageError:
+            if not interrupt.requested:  # asked to stop, nobody waits for a database
+                raise
     return n_finished
 
 
@@ -85,7 +87,7 @@ def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) ->
     )
 
     def hurry() -> None:
-        storage.hurry(LAST_SECONDS - _LAST_WORDS_SECONDS / 2)
+        storage.hurry()
 
     interrupt.tell(hurry)
     heart.start()

@@ -8,10 +8,18 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tlopt.search.leases import Executor, LeaseLost
-from tlopt.search.tables import leases, params, reports, stored_report, system_attrs, trials, user_attrs
+from tlopt.search.tables import (
+    insert,
+    leases,
+    params,
+    reports,
+    stored_report,
+    system_attrs,
+    trials,
+    user_attrs,
+)
 
 
 @dataclass
@@ -35,16 +43,16 @@ def draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> 
             }
             for name, (value, distribution) in what.params.items()
         ]
-        insert = _insert(engine, params).values(rows)
-        executor.execute(insert.on_conflict_do_nothing(index_elements=["trial_id", "param_name"]))
+        statement = insert(engine, params).values(rows)
+        executor.execute(statement.on_conflict_do_nothing(index_elements=["trial_id", "param_name"]))
     for table, attrs in ((user_attrs, what.user_attrs), (system_attrs, what.system_attrs)):
         if attrs:
-            insert = _insert(engine, table).values(
+            statement = insert(engine, table).values(
                 [{"trial_id": trial_id, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
             )
             executor.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["trial_id", "key"], set_={"value_json": insert.excluded.value_json}
+                statement.on_conflict_do_update(
+                    index_elements=["trial_id", "key"], set_={"value_json": statement.excluded.value_json}
                 )
             )
 
@@ -53,10 +61,10 @@ def late_reports(executor: Executor, engine: sa.Engine, trial_id: int, values: M
     """Write reports by step, in a transaction that holds the lease."""
     for step, value in sorted(values.items()):
         stored, kind = stored_report(value)
-        insert = _insert(engine, reports).values(
+        statement = insert(engine, reports).values(
             trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
         )
-        executor.execute(_or_replace(insert))
+        executor.execute(_or_replace(statement))
 
 
 def report(executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float) -> None:
@@ -80,8 +88,8 @@ def report(executor: Executor, engine: sa.Engine, trial_id: int, token: str, ste
         )
         .with_for_update(of=leases)
     )
-    insert = _insert(engine, reports).from_select(["trial_id", *columns], source)
-    if not executor.execute(_or_replace(insert)).rowcount:
+    statement = insert(engine, reports).from_select(["trial_id", *columns], source)
+    if not executor.execute(_or_replace(statement)).rowcount:
         raise LeaseLost(f"the trial with id {trial_id} was given to another worker, or was ended")
 
 
@@ -93,8 +101,3 @@ def _or_replace(insert: Any) -> Any:
             "intermediate_value_type": insert.excluded.intermediate_value_type,
         },
     )
-
-
-def _insert(engine: sa.Engine, table: Any) -> Any:
-    """An insertion that knows conflicts, which SQL has in dialects only."""
-    return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
