@@ -1,6 +1,7 @@
 """The bridge: each epoch is reported once, the pruner is asked, several splits count as one trial."""
 
 import json
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tlopt.search.task import Task
 from tlopt.search.trial import Conditions, Result, run_trial
 from tlopt.training.fit import Epoch
 from tlopt.training.history import History, history_file
+from tlopt.training.run import Run
 
 
 class Always(optuna.pruners.BasePruner):
@@ -240,6 +242,31 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
     assert (result.outcome, result.cause, tried) == ("out_of_memory", "2 GiB wanted", [1, 2, 4])
+
+
+def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[weakref.ref[torch.nn.Module]] = []
+    kept: list[int] = []
+
+    def start(*arguments: Any, **keywords: Any) -> Run:
+        kept.append(sum(network() is not None for network in networks))
+        made = start_run(*arguments, **keywords)
+        networks.append(weakref.ref(made.network))
+        return made
+
+    def never(run: Run, *_: object) -> Iterator[Epoch]:
+        raise OutOfMemory("2 GiB wanted")
+        yield
+
+    monkeypatch.setattr(task_run, "start_run", start)
+    monkeypatch.setattr(task_run, "steps", never)
+
+    run(task)
+
+    assert kept == [0, 0, 0, 0]
+    assert [network() for network in networks] == [None] * 4
 
 
 def test_a_trial_that_works_for_too_long_is_timed_out(

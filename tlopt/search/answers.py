@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import extensions
 
 ANSWER_SECONDS = 20.0  # without a byte from the server
+CONNECT_SECONDS = 8.0  # the same, before there is a connection; libpq's connect_timeout is for its own waits
 HURRIED_SECONDS = 3.0  # in all, once the process is to end
 _LEAST_SECONDS = 1.0  # for each answer even then
 _LOOK_SECONDS = 0.25
@@ -47,8 +48,9 @@ def _wait(connection: Any) -> None:
 
 def _look(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     silent_since = time.monotonic()
+    patient = CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else ANSWER_SECONDS
     while not any(select.select(readers, writers, [], _LOOK_SECONDS)):
         now = time.monotonic()
-        if now > min(silent_since + ANSWER_SECONDS, max(_until, silent_since + _LEAST_SECONDS)):
+        if now > min(silent_since + patient, max(_until, silent_since + _LEAST_SECONDS)):
             connection.close()
             raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")

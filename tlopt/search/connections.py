@@ -115,6 +115,8 @@ def _open(url: sqlalchemy.URL, patience: Patience) -> ServiceStorage:
     event.listen(storage.engine, "connect", _prepare_sqlite if is_sqlite(url) else _prepare_postgres)
     if is_sqlite(url):
         event.listen(storage.engine, "begin", _begin_immediate)
+    if storage.get_current_version() != storage.get_head_version():
+        _make_tables(url)  # which refuses, and says what to run
     storage.engine.dispose()  # what the constructor has opened was not prepared
     return storage
 

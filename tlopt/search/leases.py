@@ -101,6 +101,17 @@ def check(executor: Executor, trial_id: int, token: str) -> None:
         raise LeaseLost(f"the trial with id {trial_id} was given to another worker")
 
 
+def check_runs(executor: Executor, trial_id: int) -> None:
+    """Check that nobody has ended the trial who asked no lease, such as the dashboard.
+
+    Raises:
+        LeaseLost: somebody has.
+    """
+    state = executor.execute(sa.select(trials.c.state).where(trials.c.trial_id == trial_id)).scalar()
+    if state != TrialState.RUNNING:
+        raise LeaseLost(f"the trial with id {trial_id} was given to another worker, or was ended")
+
+
 def begin_new(executor: Executor, claim: Claim) -> None:
     """Give the trial that this transaction has just created to `claim`; the study's row is locked.
 

@@ -51,6 +51,7 @@ class Patience:
             StorageError: it was away for `seconds_max`, or for any time in a hurry.
         """
         pause, longest = _PAUSE_SECONDS
+        since: float | None = None  # of this call: others may get their answers meanwhile
         while True:
             try:
                 result = attempt()
@@ -58,14 +59,15 @@ class Patience:
                 reason = outage(error)
                 if reason is None:
                     raise
-                self._wait(reason, pause * random.uniform(0.5, 1.5))
+                since = since or time.monotonic()
+                self._wait(reason, pause * random.uniform(0.5, 1.5), since)
                 pause = min(longest, 2 * pause)
             else:
                 self.back()
                 return result
 
-    def away(self, reason: str) -> float:
-        """Note that the database does not answer; returns the seconds since it was first noted."""
+    def away(self, reason: str) -> None:
+        """Note that the database does not answer."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since, self._said = now, False
@@ -74,7 +76,6 @@ class Patience:
         if seconds > QUIET_SECONDS and not self._said:
             self._said = True
             _logger.warning("the database is away (%s); trying again for %g s", reason, self.seconds_max)
-        return seconds
 
     def back(self) -> None:
         """Note that the database has answered."""
@@ -82,10 +83,11 @@ class Patience:
         if since is not None and self._said:
             _logger.warning("the database is back after %.0f s", time.monotonic() - since)
 
-    def _wait(self, reason: str, seconds: float) -> None:
+    def _wait(self, reason: str, seconds: float, since: float) -> None:
         until = time.monotonic() + seconds
         while True:
-            if self.away(reason) > self.seconds_max or self.hurry:
+            self.away(reason)
+            if time.monotonic() - since > self.seconds_max or self.hurry:
                 raise StorageError(f"the database is away: {reason}") from None
             if time.monotonic() > until:
                 return

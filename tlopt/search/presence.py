@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tlopt.search.leases import Executor
 from tlopt.search.tables import insert, utc_now, workers
 
+_ENDED = ("Z", "X")  # states of a process that has ended; "Z" until its parent has asked for its status
 _FORGET_DAYS = 1  # a row whose worker could not remove it
 
 
@@ -47,13 +48,14 @@ def here() -> Identity:
         name=f"{host}:{pid}",
         machine=_machine(host),
         pid=pid,
-        born=_born(pid) or 0,
+        born=_stat(pid)[1] or 0,
     )
 
 
 def is_gone(identity: Identity) -> bool:
     """Whether the process has surely ended: it was of this machine, and its number is free or another's."""
-    if identity.machine != _machine(socket.gethostname()):
+    # Without a time of birth the machine is known by its host's name alone, which two may share.
+    if identity.born == 0 or identity.machine != _machine(socket.gethostname()):
         return False
     try:
         os.kill(identity.pid, 0)
@@ -61,7 +63,8 @@ def is_gone(identity: Identity) -> bool:
         return True
     except PermissionError:
         pass
-    return identity.born > 0 and _born(identity.pid) not in (identity.born, None)
+    state, born = _stat(identity.pid)
+    return state in _ENDED or born not in (identity.born, None)
 
 
 def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str, studies: str) -> None:
@@ -133,10 +136,11 @@ def _machine(host: str) -> str:
         return host
 
 
-def _born(pid: int) -> int | None:
-    """When the process started, in ticks since boot (field 22 of proc(5)'s stat), or None."""
+def _stat(pid: int) -> tuple[str, int | None]:
+    """State and start, in ticks since boot, of a process: fields 3 and 22 of proc(5)'s stat; "" and None."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+        return "", None
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

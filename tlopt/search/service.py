@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
 from tlopt.search import leases, writes
-from tlopt.search.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen
+from tlopt.search.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
 from tlopt.search.patience import Patience, outage
 from tlopt.search.patient_storage import Guard, PatientStorage
 from tlopt.search.writes import Draft
@@ -78,8 +78,11 @@ class ServiceStorage(PatientStorage):
         Raises:
             StillBeating: the lease is not as it was seen.
         """
-        with self._guarded(lambda executor: leases.expire(executor, seen, cause)):
-            RDBStorage.set_trial_state_values(self, seen.trial_id, TrialState.WAITING)
+        try:
+            with self._guarded(lambda executor: leases.expire(executor, seen, cause)):
+                RDBStorage.set_trial_state_values(self, seen.trial_id, TrialState.WAITING)
+        except (UpdateFinishedTrialError, KeyError):  # it has ended, or was deleted
+            raise StillBeating from None
 
     # Writes to a trial
 
@@ -88,9 +91,11 @@ class ServiceStorage(PatientStorage):
 
         def attempt() -> None:
             with self.engine.begin() as connection:
+                if trial_id in self._tokens:
+                    leases.check_runs(connection, trial_id)
                 self._write_kept(connection, trial_id)
 
-        if trial_id in self._drafts or self._unsent.get(trial_id):
+        if trial_id in self._tokens or trial_id in self._drafts:
             self.patience.call(attempt)
             self._drafts.pop(trial_id, None)
             self._unsent.pop(trial_id, None)
@@ -117,11 +122,12 @@ class ServiceStorage(PatientStorage):
         previous_distribution: BaseDistribution | None,
     ) -> None:
         if trial_id not in self._drafts:
-            self.patience.call(
-                lambda: RDBStorage._set_trial_param(
-                    self, trial_id, param_name, param_value_internal, distribution, previous_distribution
+            with self._guarded(self._fence(trial_id)):
+                self.patience.call(
+                    lambda: RDBStorage._set_trial_param(
+                        self, trial_id, param_name, param_value_internal, distribution, previous_distribution
+                    )
                 )
-            )
             return
         if previous_distribution is not None:
             check_distribution_compatibility(previous_distribution, distribution)
@@ -241,7 +247,7 @@ class ServiceStorage(PatientStorage):
         except (UpdateFinishedTrialError, LeaseLost):
             if tries == 1:
                 raise
-            stored = self.get_trial(trial_id)
+            stored = super().get_trial(trial_id)
             wanted = None if values is None else list(values)
             if stored.state != state or (wanted is not None and stored.values != wanted):
                 raise
@@ -267,7 +273,10 @@ class ServiceStorage(PatientStorage):
         fresh, self._local.fresh = self._local.fresh, None
         if fresh is not None and fresh._trial_id == trial_id:
             return fresh
-        return super().get_trial(trial_id)
+        stored = super().get_trial(trial_id)
+        if self.holds(trial_id) and stored.state != TrialState.RUNNING:
+            raise LeaseLost(f"trial {stored.number} was given to another worker, or was ended")
+        return stored
 
     def _get_trials(
         self,
