@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 
 from tlopt.errors import StorageError
-from tlopt.search.patience import Patience, outage
+from tlopt.search.patience import DATABASE_ERRORS, Patience, outage
 from tlopt.search.service import ServiceStorage
 from tlopt.search.tables import are_there, create_ours
 from tlopt.search.urls import hide_password, normalise, refuse_network_file
@@ -81,7 +80,7 @@ def connect(url: str, patience: Patience, *, wait_seconds: float = 0.0) -> Servi
         while True:
             try:
                 return _open(parsed, patience)
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            except DATABASE_ERRORS as error:
                 reason = outage(error)
                 if time.monotonic() - began >= _worth_waiting(reason, wait_seconds):
                     raise
@@ -214,7 +213,7 @@ def translated(url: sqlalchemy.URL) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except DATABASE_ERRORS as error:
         raise _unusable(url, getattr(error, "orig", None) or error.__cause__ or error) from None
     except (sqlite3.Error, OSError) as error:
         raise _unusable(url, error) from None

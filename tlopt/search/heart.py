@@ -15,12 +15,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import sqlalchemy as sa
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 
 from tlopt.search import control, leases, presence
 from tlopt.search.leases import Seen, StillBeating
-from tlopt.search.patience import outage
+from tlopt.search.patience import DATABASE_ERRORS, outage
 from tlopt.search.presence import Identity
 from tlopt.search.service import ServiceStorage
 
@@ -226,7 +225,7 @@ class Heart(threading.Thread):
                 presence.leave(connection, self._me)  # the successor has this number and a row of its own
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
-        except (StillBeating, StorageInternalError, sa.exc.SQLAlchemyError) as error:
+        except (StillBeating, *DATABASE_ERRORS) as error:
             _logger.warning("the trial could not be handed on (%s); its lease runs out", type(error).__name__)
         replace_process()
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psycopg2
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
@@ -15,6 +16,8 @@ from tlopt.search.urls import hide_password
 T = TypeVar("T")
 
 OUTAGE_SECONDS_MAX = 600.0
+# psycopg2's own come bare where SQLAlchemy resets a connection that it takes back
+DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error)
 QUIET_SECONDS = 2.0  # an outage that is shorter interests nobody
 _PAUSE_SECONDS = (0.1, 5.0)  # the first, and the longest: below what a lease allows between two beats
 
@@ -55,7 +58,7 @@ class Patience:
         while True:
             try:
                 result = attempt()
-            except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            except DATABASE_ERRORS as error:
                 reason = outage(error)
                 if reason is None:
                     raise
@@ -98,12 +101,18 @@ def outage(error: BaseException) -> str | None:
     """Why the database did not answer, in one line without a password, or None where it is another error."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+            return _line(cause)
         if isinstance(cause, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
-            lines = str(cause.orig).strip().splitlines()
-            return hide_password(lines[0]) if lines else type(cause.orig).__name__
+            return _line(cause.orig or cause)
         if isinstance(cause, sqlalchemy.exc.TimeoutError):
             return "no connection became free"
         if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated:
             return "the connection was closed"
         cause = cause.__cause__
     return None
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return hide_password(lines[0]) if lines else type(error).__name__

@@ -63,7 +63,7 @@ class PatientStorage(RDBStorage):
         return self._connections.n
 
     @contextmanager
-    def _guarded(self, guard: Guard) -> Iterator[None]:
+    def _guarded(self, guard: Guard | None) -> Iterator[None]:
         """A block in which `guard` is part of every transaction; if it raises, nothing is committed."""
         before, self._local.guard = self._local.guard, guard
         try:
@@ -79,7 +79,9 @@ class PatientStorage(RDBStorage):
         return self._study_ids[study_name]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self.patience.call(lambda: RDBStorage.get_trial(self, trial_id))
+        # Optuna asks in the middle of a write what it is to say of a trial that has ended, and commits there.
+        with self._guarded(None):
+            return self.patience.call(lambda: RDBStorage.get_trial(self, trial_id))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

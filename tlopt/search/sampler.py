@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tlopt import algorithms
 from tlopt.errors import MissingExtra
 from tlopt.point import seed_for
+from tlopt.search.gp_view import gp_view
 
 Params = dict[str, Any]
 
@@ -53,12 +54,14 @@ class FirstThese(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         self._prepare(study, trial)
-        return {} if self._given is not None else self._sampler.infer_relative_search_space(study, trial)
+        if self._given is not None:
+            return {}
+        return self._sampler.infer_relative_search_space(self._shown(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> Params:
-        return self._sampler.sample_relative(study, trial, search_space) if search_space else {}
+        return self._sampler.sample_relative(self._shown(study), trial, search_space) if search_space else {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -71,6 +74,9 @@ class FirstThese(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self._sampler.after_trial(study, trial, state, values)
+
+    def _shown(self, study: optuna.Study) -> optuna.Study:
+        return gp_view(study) if isinstance(self._behind, algorithms.GpSampler) else study
 
     def _prepare(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.number == self._number:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -24,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from tlopt.search import leases, writes
 from tlopt.search.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
-from tlopt.search.patience import Patience, outage
+from tlopt.search.patience import DATABASE_ERRORS, Patience, outage
 from tlopt.search.patient_storage import Guard, PatientStorage
 from tlopt.search.writes import Draft
 
@@ -81,7 +80,7 @@ class ServiceStorage(PatientStorage):
         try:
             with self._guarded(lambda executor: leases.expire(executor, seen, cause)):
                 RDBStorage.set_trial_state_values(self, seen.trial_id, TrialState.WAITING)
-        except (UpdateFinishedTrialError, KeyError):  # it has ended, or was deleted
+        except (UpdateFinishedTrialError, LeaseLost, KeyError):  # it has ended, or was deleted
             raise StillBeating from None
 
     # Writes to a trial
@@ -172,7 +171,7 @@ class ServiceStorage(PatientStorage):
                 with self.single.begin() as connection:
                     writes.report(connection, self.engine, trial_id, token, step_unsent, value)
                 del unsent[step_unsent]
-        except sa.exc.SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             reason = outage(error)
             if reason is None:
                 raise
