@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from tlopt.search import control, records
+from tlopt.search import control, leases, records
 from tlopt.search.control import Order
 from tlopt.search.job import Folders, Job
 from tlopt.search.log import TrialLog
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OUTCOME_CONSTRAINT = "outcome"  # above 0 for a point that could not be trained
 _BAD = ("crashed", "failed")
+MINIMIZE = optuna.study.StudyDirection.MINIMIZE
 
 
 def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, storage: ServiceStorage) -> None:
@@ -70,9 +71,11 @@ def stop_if_hopeless(job: Job) -> None:
     control.give_order(job.optuna_study, Order("stopped", reason))
 
 
-def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog) -> None:
+def show(
+    trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog, storage: ServiceStorage
+) -> None:
     """Pictures for the dashboard: of trials that were asked for by name and of those that lead."""
-    if result.outcome != "complete" or not (task.label or _leads(result, job.optuna_study)):
+    if result.outcome != "complete" or not (task.label or _leads(result, job, storage)):
         return
     try:
         _draw(trial, task, result, job, job.folders)
@@ -109,14 +112,8 @@ def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: 
         optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
 
 
-def _leads(result: "Result", optuna_study: optuna.Study) -> bool:
-    values = [
-        trial.value
-        for trial in optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if trial.value is not None
-    ]
-    if not values or result.value is None:
+def _leads(result: "Result", job: Job, storage: ServiceStorage) -> bool:
+    best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
+    if best is None or result.value is None:
         return True
-    if optuna_study.direction == optuna.study.StudyDirection.MINIMIZE:
-        return result.value < min(values)
-    return result.value > max(values)
+    return bool(result.value < best if job.optuna_study.direction == MINIMIZE else result.value > best)

@@ -188,7 +188,7 @@ class Heart(threading.Thread):
 
     def _tick(self) -> None:
         hold = self._hold
-        with self._storage.single.begin() as connection:
+        with self._storage.singly() as connection:
             if hold is not None and not leases.beat(connection, hold[1]) and hold == self._hold:
                 self.lost = True
             presence.beat(connection, self._storage.engine, self._me, self._doing.text())
@@ -220,7 +220,7 @@ class Heart(threading.Thread):
             return
         _logger.error("no step for %.0f s: the trial is handed on, and this process replaced", silent)
         try:
-            with self._storage.single.begin() as connection:
+            with self._storage.singly() as connection:
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
                 presence.leave(connection, self._me)  # the successor has this number and a row of its own
             for seen in own:

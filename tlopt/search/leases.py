@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tlopt.errors import TloptError
-from tlopt.search.tables import COUNTED, FINISHED, leases, reports, studies, trials
+from tlopt.search.tables import COUNTED, FINISHED, leases, reports, studies, trials, values
 
 
 class Executor(Protocol):
@@ -168,6 +169,17 @@ def _row(claim: Claim, trial_id: int) -> Any:
         crash_reports=0,
         cause="",
     )
+
+
+def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> float | None:
+    """The best finite value of the study's complete trials, or None."""
+    best = sa.func.min if direction == StudyDirection.MINIMIZE else sa.func.max
+    joined = values.join(trials, trials.c.trial_id == values.c.trial_id)
+    asked = sa.select(best(values.c.value)).select_from(joined)
+    found = executor.execute(
+        asked.where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE)
+    ).scalar()
+    return None if found is None else float(found)
 
 
 def n_finished(executor: Executor, study_id: int) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -103,8 +104,14 @@ def outage(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
             return _line(cause)
+        if getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            return None  # no such table, no such column: SQLite calls wrong SQL operational, too
         if isinstance(cause, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
             return _line(cause.orig or cause)
+        if isinstance(cause, sqlalchemy.exc.PendingRollbackError):
+            return (
+                "the connection was closed"  # Optuna reads again where a read has failed, in the same session
+            )
         if isinstance(cause, sqlalchemy.exc.TimeoutError):
             return "no connection became free"
         if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated:

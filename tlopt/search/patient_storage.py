@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -32,9 +33,6 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, engine_kwargs: dict[str, Any], patience: Patience) -> None:
         super().__init__(url, engine_kwargs, skip_compatibility_check=True, skip_table_creation=True)
         self.patience = patience
-        # One statement needs no transaction around it, which would be two more round trips.
-        sqlite = self.engine.dialect.name == "sqlite"
-        self.single = self.engine if sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._local = _Local()
         self._connections = _Count()
         self._study_ids: dict[str, int] = {}
@@ -42,11 +40,31 @@ class PatientStorage(RDBStorage):
         event.listen(self.scoped_session, "before_commit", self._local.check)
         event.listen(self.engine, "connect", self._connections.add)
 
+    @contextmanager
+    def singly(self) -> Iterator[sqlalchemy.Connection]:
+        """A connection on which each statement is a transaction of its own, which saves two round trips.
+
+        By the driver's own switch: SQLAlchemy's isolation level AUTOCOMMIT is set back by a statement. On
+        SQLite one transaction for all.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
+
     def ask(self, question: Callable[[Executor], T]) -> T:
         """The answer to one statement, with patience."""
 
         def attempt() -> T:
-            with self.single.begin() as connection:
+            with self.singly() as connection:
                 return question(connection)
 
         return self.patience.call(attempt)
@@ -147,6 +165,7 @@ class _Local(threading.local):
     guard: Guard | None = None
     fresh: FrozenTrial | None = None
     unchanged: bool = False
+    drawn_from: str = ""  # token of the claim for which the study was read
 
     def check(self, session: Session) -> None:
         """Make the guard part of the transaction that is about to be committed."""

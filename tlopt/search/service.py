@@ -168,7 +168,7 @@ class ServiceStorage(PatientStorage):
             return
         try:
             for step_unsent, value in sorted(unsent.items()):
-                with self.single.begin() as connection:
+                with self.singly() as connection:
                     writes.report(connection, self.engine, trial_id, token, step_unsent, value)
                 del unsent[step_unsent]
         except DATABASE_ERRORS as error:
@@ -285,6 +285,12 @@ class ServiceStorage(PatientStorage):
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
         claim = self._local.claim
-        if claim is not None and claim.trial_id is None and not claim.waits:
+        if claim is None:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        if claim.trial_id is None and not claim.waits:
             return []  # only a waiting trial was looked for
-        return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        if claim.trial_id is not None and self._local.drawn_from == claim.token:
+            return []  # one draw looks at one state of the study
+        found = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        self._local.drawn_from = claim.token if claim.trial_id is not None else ""
+        return found

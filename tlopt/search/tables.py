@@ -17,6 +17,7 @@ studies: Any = models.StudyModel.__table__
 study_attrs: Any = models.StudyUserAttributeModel.__table__
 trials: Any = models.TrialModel.__table__
 params: Any = models.TrialParamModel.__table__
+values: Any = models.TrialValueModel.__table__
 user_attrs: Any = models.TrialUserAttributeModel.__table__
 system_attrs: Any = models.TrialSystemAttributeModel.__table__
 reports: Any = models.TrialIntermediateValueModel.__table__

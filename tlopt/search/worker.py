@@ -219,7 +219,7 @@ def _train_one(
         notes=notes,
     )
     result = run_trial(trial, task, job.bench, log=log, conditions=conditions)
-    show(trial, task, result, job, log)
+    show(trial, task, result, job, log, storage)
     tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
 
