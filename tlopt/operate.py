@@ -43,19 +43,13 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
         StorageError: the database is of another Optuna; or a study is of a later tlopt.
     """
     store = storage.open_storage(storage.find_url(storage_url))
-    names = [name] if name else sorted(optuna.get_all_study_names(store))
-    for each in names:
-        opened = (
-            optuna.load_study(study_name=each, storage=store)
-            if not name
-            else storage.open_existing(store, each)
-        )
-        if records.DIGEST in opened.user_attrs:
+    if name:
+        storage.open_existing(store, name)
+    for each in sorted(optuna.get_all_study_names(store)):
+        opened = optuna.load_study(study_name=each, storage=store)
+        wanted = not name or each in (name, name + CONFIRM_SUFFIX)
+        if wanted and records.DIGEST in opened.user_attrs:
             yield f"{each}: {_upgrade(opened)}"
-            if name:
-                confirmation = each + CONFIRM_SUFFIX
-                if confirmation in optuna.get_all_study_names(store):
-                    yield f"{confirmation}: {_upgrade(storage.open_existing(store, confirmation))}"
 
 
 def _upgrade(opened: optuna.Study) -> str:

@@ -299,11 +299,29 @@ def test_another_semantics_version_is_refused(
     storage_url: str, study_text: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(storage_url, study_text())
-    later = spec.SEMANTICS_VERSION + 1
-    monkeypatch.setattr(spec, "SEMANTICS_VERSION", later)
+    earlier = spec.SEMANTICS_VERSION - 1
+    monkeypatch.setattr(spec, "SEMANTICS_VERSION", earlier)
 
-    with pytest.raises(StudyChanged, match=f"tlopt:semantics: study has {later - 1}, here is {later}"):
+    with pytest.raises(StudyChanged, match=f"tlopt:semantics: study has {earlier + 1}, here is {earlier}"):
         create(storage_url, study_text())
+
+
+def test_a_study_of_an_earlier_version_is_refused_with_the_way_on(
+    storage_url: str, study_text: Callable[..., str]
+) -> None:
+    create(storage_url, study_text()).set_user_attr(records.SEMANTICS, spec.SEMANTICS_VERSION - 1)
+
+    with pytest.raises(StudyChanged, match="tlopt upgrade stripes"):
+        create(storage_url, study_text())
+
+
+def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Callable[..., str]) -> None:
+    create(storage_url, study_text()).set_user_attr(records.FORMAT, records.FORMAT_VERSION + 1)
+
+    with pytest.raises(StorageError, match="made by a later tlopt"):
+        create(storage_url, study_text())
+    with pytest.raises(StorageError, match="made by a later tlopt"):
+        storage.open_existing(storage.open_storage(storage_url), "stripes")
 
 
 def test_a_stored_file_that_cannot_be_read_is_refused_by_digest(

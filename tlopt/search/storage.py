@@ -126,6 +126,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
         ) from None
     if records.DIGEST not in opened.user_attrs:
         raise _not_ours(name)
+    _refuse_later(opened)
     return opened
 
 
@@ -162,8 +163,25 @@ def _fill(
     opened.set_user_attr(records.DIGEST, study.digest)  # last: it says that the others are there
 
 
+def _refuse_later(opened: optuna.Study) -> None:
+    """Refuse a study whose records a later version has written: this one would read them wrongly."""
+    found = opened.user_attrs.get(records.FORMAT, 1)
+    if found > records.FORMAT_VERSION:
+        raise StorageError(
+            f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found}, this"
+            f" version reads {records.FORMAT_VERSION}; install the later one"
+        )
+
+
 def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, str | int]) -> None:
+    _refuse_later(opened)
     stored = opened.user_attrs
+    if stored[records.SEMANTICS] < spec.SEMANTICS_VERSION:
+        raise StudyChanged(
+            f"the study {opened.study_name!r} was begun by an earlier tlopt (tlopt:semantics: study has"
+            f" {stored[records.SEMANTICS]}, here is {spec.SEMANTICS_VERSION}); end that version's workers, then:"
+            f" tlopt upgrade {opened.study_name}"
+        )
     here = {records.SEMANTICS: spec.SEMANTICS_VERSION, **{records.PREFIX + key: facts[key] for key in facts}}
     differing = differences({key: stored.get(key, "none") for key in here}, here)
     if stored[records.DIGEST] != study.digest:
