@@ -115,7 +115,7 @@ def _open(url: sqlalchemy.URL, patience: Patience) -> ServiceStorage:
     if is_sqlite(url):
         event.listen(storage.engine, "begin", _begin_immediate)
     if storage.get_current_version() != storage.get_head_version():
-        _make_tables(url)  # which refuses, and says what to run
+        _construct_plain(url)  # which refuses, and says what to run
     storage.engine.dispose()  # what the constructor has opened was not prepared
     return storage
 
@@ -137,14 +137,20 @@ def _has_tables(url: sqlalchemy.URL) -> bool:
 
 def _make_tables(url: sqlalchemy.URL) -> None:
     with only_one(url):
-        # its check of the schema opens a second connection inside a session
-        options = {"connect_args": connect_options(url), "pool_size": 1, "max_overflow": 2}
-        try:
-            plain = RDBStorage(url.render_as_string(hide_password=False), options)
-        except RuntimeError as error:  # it is an older or newer Optuna's; the message says what to run
-            raise StorageError(f"{hide_password(str(url))}: {error}") from None
-        create_ours(plain.engine)
-        plain.engine.dispose()
+        if not _has_tables(url):  # made while this process waited for its turn
+            _construct_plain(url)
+
+
+def _construct_plain(url: sqlalchemy.URL) -> None:
+    """Have Optuna make its tables, or refuse those of another version; then make ours."""
+    # its check of the schema opens a second connection inside a session
+    options = {"connect_args": connect_options(url), "pool_size": 1, "max_overflow": 2}
+    try:
+        plain = RDBStorage(url.render_as_string(hide_password=False), options)
+    except RuntimeError as error:  # it is an older or newer Optuna's; the message says what to run
+        raise StorageError(f"{hide_password(str(url))}: {error}") from None
+    create_ours(plain.engine)
+    plain.engine.dispose()
 
 
 def is_sqlite(url: sqlalchemy.URL) -> bool:
@@ -170,6 +176,7 @@ def only_one(url: sqlalchemy.URL) -> Iterator[None]:
     deadline = time.monotonic() + LOCK_SECONDS
     # The transaction's lock, not the session's: behind PgBouncer a session outlives its client.
     ours = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_xact_lock(LOCK_KEY))
+    pause = 0.1  # seconds; each look is a new connection, which costs the server as much as what it waits for
     while True:
         with engine.begin() as connection:
             if connection.execute(ours).scalar():
@@ -177,7 +184,8 @@ def only_one(url: sqlalchemy.URL) -> Iterator[None]:
                 return
         if time.monotonic() > deadline:
             raise TimeoutError(f"another process has been making tables or studies for {LOCK_SECONDS:g} s")
-        time.sleep(random.uniform(0.05, 0.3))
+        time.sleep(random.uniform(0.5, 1.5) * pause)
+        pause = min(2.0, 1.5 * pause)
 
 
 @contextmanager

@@ -89,6 +89,11 @@ def create_or_open(
     now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
 
     def make() -> optuna.Study:
+        if study.name in optuna.get_all_study_names(storage):
+            opened = optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
+            if opened.user_attrs.get(records.FILE) == file_text and records.DIGEST in opened.user_attrs:
+                _refuse_changes(opened, study, facts)
+                return opened
         with only_one(service.engine.url):
             opened = optuna.create_study(
                 storage=storage,
@@ -168,8 +173,8 @@ def _refuse_later(opened: optuna.Study) -> None:
     found = opened.user_attrs.get(records.FORMAT, 1)
     if found > records.FORMAT_VERSION:
         raise StorageError(
-            f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found}, this"
-            f" version reads {records.FORMAT_VERSION}; install the later one"
+            f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found},"
+            f" this version reads {records.FORMAT_VERSION}; install the later one"
         )
 
 
@@ -179,8 +184,8 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, st
     if stored[records.SEMANTICS] < spec.SEMANTICS_VERSION:
         raise StudyChanged(
             f"the study {opened.study_name!r} was begun by an earlier tlopt (tlopt:semantics: study has"
-            f" {stored[records.SEMANTICS]}, here is {spec.SEMANTICS_VERSION}); end that version's workers, then:"
-            f" tlopt upgrade {opened.study_name}"
+            f" {stored[records.SEMANTICS]}, here is {spec.SEMANTICS_VERSION}); end that version's workers,"
+            f" then: tlopt upgrade {opened.study_name}"
         )
     here = {records.SEMANTICS: spec.SEMANTICS_VERSION, **{records.PREFIX + key: facts[key] for key in facts}}
     differing = differences({key: stored.get(key, "none") for key in here}, here)
