@@ -1,0 +1,164 @@
+"""Workers of one study in this process, each with a storage of its own; and faults planted below them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tlopt.search import job, leases, patience, presence, storage, tables
+from tlopt.search.leases import Claim, Seen
+from tlopt.search.plan import Plan
+from tlopt.search.presence import Identity
+from tlopt.search.service import ServiceStorage
+
+STUDY = "crew"
+TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass
+class Worker:
+    """One worker; `me` is this process under a name of its own."""
+
+    store: BaseStorage
+    study: optuna.Study
+    me: Identity
+
+    @property
+    def service(self) -> ServiceStorage:
+        return storage.service_of(self.store)
+
+    @property
+    def study_id(self) -> int:
+        return self.study._study_id
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def try_claim(self, budget: int = 99, *, waits: bool = False) -> tuple[Trial, Claim] | None:
+        """A trial whose parameter x is drawn and written, or None."""
+
+        def task_of(trial: Trial) -> Any:
+            return trial.suggest_float("x", 0.0, 1.0)
+
+        plan = Plan(trials=budget, hours=0.0, first=[], task_of=task_of, min_epochs=0)
+        return job.claim(self.study, plan, self.service, self.me.worker_id, waits=waits)
+
+    def claim(self, budget: int = 99, *, waits: bool = False) -> Trial:
+        found = self.try_claim(budget, waits=waits)
+        assert found is not None
+        return found[0]
+
+    def hand_back(self, trial: Trial) -> None:
+        self.service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def seen(self, trial: Trial) -> Seen:
+        """The trial's lease as it is."""
+        held = self.service.ask(lambda executor: leases.held(executor, [self.study_id]))
+        return next(seen for seen in held if seen.trial_id == trial._trial_id)
+
+    def expire(self, trial: Trial) -> None:
+        """Take a trial from its holder."""
+        self.service.expire(self.seen(trial), "planted")
+
+    def standing(self, budget: int) -> tuple[str, bool]:
+        return job.standing(self.study, trials=budget, hours=0.0, storage=self.service)
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All there is of trials and leases."""
+        with self.service.engine.connect() as connection:
+            return {
+                name: sorted(map(tuple, connection.execute(sa.select(getattr(tables, name)))), key=repr)
+                for name in TABLES
+            }
+
+
+def hire(url: str, **of_storage: Any) -> Worker:
+    """A worker with a new storage on the database `url`; the study is made if it is not there."""
+    store = storage.open_storage(url, **of_storage)
+    study = optuna.create_study(
+        storage=store,
+        study_name=STUDY,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=7),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    return Worker(store, study, presence.here())
+
+
+def no_pauses(patch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    patch.setattr(patience, "_PAUSE_SECONDS", (0.0, 0.0))
+    patch.setattr(patience, "_LOOK_SECONDS", 0.0)
+    patch.setattr("optuna.storages._rdb.storage.random.random", lambda: 0.0)
+
+
+@contextmanager
+def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
+    """A process that waits, and how it calls itself; killed at the end."""
+    say = (
+        "from tlopt.search import presence as p; m = p.here(); print(m.born, m.machine, flush=True); input()"
+    )
+    command = [sys.executable, "-c", say]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        born, machine = running.stdout.readline().split()
+        yield running, replace(presence.here(), pid=running.pid, born=int(born), machine=machine)
+        running.kill()
+
+
+class Faults:
+    """Counts what a worker's engine does, and lets one of it fail: `what` number `at`, from 0, done or not.
+
+    The error is the driver's own, as after a lost connection.
+    """
+
+    def __init__(self, worker: Worker, patch: pytest.MonkeyPatch) -> None:
+        self._dialect = worker.service.engine.dialect
+        self._patch = patch
+        self.clear()
+        self._wrap("do_commit", lambda: "commit")
+        for name in ("do_execute", "do_execute_no_params", "do_executemany"):
+            self._wrap(name, lambda: "statement")
+
+    def clear(self) -> None:
+        """Count from 0 and plant nothing."""
+        self.counts = {"commit": 0, "statement": 0}
+        self._planted: tuple[str, int, bool] | None = None
+        self.before: Callable[[], None] | None = None
+
+    def plant(self, what: Literal["commit", "statement"], at: int, *, done: bool) -> None:
+        """Let one fail from now on."""
+        self.clear()
+        self._planted = (what, at, done)
+
+    def _wrap(self, name: str, kind: Callable[[], str]) -> None:
+        sound = getattr(self._dialect, name)
+
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            what = kind()
+            at = self.counts[what]
+            self.counts[what] += 1
+            planted = self._planted is not None and self._planted[:2] == (what, at)
+            if planted and self._planted is not None and not self._planted[2]:
+                self._fail()
+            result = sound(*args, **kwargs)
+            if planted:
+                self._fail()
+            return result
+
+        self._patch.setattr(self._dialect, name, faulty)
+
+    def _fail(self) -> None:
+        raise self._dialect.loaded_dbapi.OperationalError("server closed the connection unexpectedly")

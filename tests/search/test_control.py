@@ -1,0 +1,45 @@
+"""What people tell a study's workers."""
+
+import pytest
+from crew import hire
+
+from tlopt.search import control
+from tlopt.search.control import Order
+
+
+def test_an_order_is_heard_by_every_worker(storage_url: str) -> None:
+    person, worker = hire(storage_url), hire(storage_url)
+
+    control.give_order(person.study, Order("paused", "the lab closes"))
+
+    ids = [worker.study_id, worker.study_id + 1]
+    heard = worker.service.ask(lambda executor: control.orders(executor, ids))
+    assert heard == {ids[0]: Order("paused", "the lab closes"), ids[1]: Order()}
+    assert control.order_of(worker.study) == Order("paused", "the lab closes")
+
+
+def test_the_last_order_holds(storage_url: str) -> None:
+    worker = hire(storage_url)
+
+    for state in ("paused", "open"):
+        control.give_order(worker.study, Order(state))
+
+    assert control.order_of(worker.study) == Order("open")
+    assert worker.standing(budget=1) == ("work", False)
+
+
+@pytest.mark.parametrize(
+    ("state", "standing"),
+    [
+        ("open", "work"),
+        ("paused", "wait"),
+        ("stopped", "over"),
+        ("cancelled", "over"),
+        ("archived", "over"),
+    ],
+)
+def test_workers_work_wait_or_end_by_the_order(state: control.State, standing: str, storage_url: str) -> None:
+    worker = hire(storage_url)
+    control.give_order(worker.study, Order(state))
+
+    assert worker.standing(budget=1) == (standing, False)

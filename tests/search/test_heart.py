@@ -1,0 +1,324 @@
+"""Leases are handed on only after a whole grace of silence that somebody has watched; by a planted clock."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from crew import Faults, Worker, hire, process
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import Trial, TrialState
+
+from tlopt.search import control, heart, presence
+from tlopt.search.heart import Doing, Heart, Watch
+from tlopt.search.leases import Seen
+from tlopt.search.tables import leases, workers
+
+GRACE = 60.0
+GAP = GRACE / 2
+LOOK = 5.0
+
+
+def seen(beat: int, token: str = "a") -> Seen:
+    return Seen(trial_id=1, token=token, beat=beat, worker_id="w")
+
+
+# Looks: seconds since the last one, whether the database was away in between, and whether the holder has beaten.
+looks = st.lists(
+    st.tuples(st.sampled_from([1.0, 5.0, 20.0, GAP, GAP + 1, 100.0]), st.booleans(), st.booleans()),
+    max_size=60,
+)
+
+
+@given(looks)
+def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
+    steps: list[tuple[float, bool, bool]],
+) -> None:
+    watch, now, beat, since = Watch(GRACE, GAP), 0.0, 0, None
+    for seconds, away, beaten in steps:
+        now += seconds
+        if away:
+            watch.forget()
+        if away or beaten or seconds > GAP or since is None:
+            since = now
+        beat += beaten
+
+        taken = watch.look([seen(beat)], now)
+
+        assert taken == ([seen(beat)] if now - since >= GRACE else [])
+
+
+@given(st.lists(st.floats(0.1, GAP), min_size=1, max_size=100))
+def test_a_lease_that_stands_still_is_taken_at_the_first_look_after_the_grace(seconds: list[float]) -> None:
+    watch, now = Watch(GRACE, GAP), 0.0
+    watch.look([seen(7)], now)
+    for each in seconds:
+        now += each
+        assert bool(watch.look([seen(7)], now)) == (now >= GRACE)
+
+
+def test_a_lease_that_was_out_of_sight_begins_anew() -> None:
+    watch = Watch(GRACE, GAP)
+    for now in range(0, 56, 5):
+        watch.look([seen(7)], float(now))
+    watch.look([], 58.0)
+
+    assert watch.look([seen(7)], 61.0) == []
+
+
+def test_leases_are_watched_one_by_one() -> None:
+    watch = Watch(GRACE, GAP)
+    for step in range(12):
+        assert watch.look([seen(0, "still"), seen(step, "lively")], step * LOOK) == []
+
+    assert watch.look([seen(0, "still"), seen(12, "lively"), seen(0, "new")], GRACE) == [seen(0, "still")]
+
+
+# Hearts
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(heart, "time", SimpleNamespace(monotonic=found.monotonic))
+    return found
+
+
+def heart_of(worker: Worker) -> Heart:
+    service = worker.service
+    service.ask(lambda e: presence.register(e, service.engine, worker.me, device="cpu", studies="crew"))
+    return Heart(service, worker.me, [worker.study_id], grace_seconds=GRACE)
+
+
+def beat(clock: Clock, seconds: float, *hearts: Heart, every: float = LOOK) -> None:
+    """Let so many seconds pass, in which these hearts beat."""
+    for _ in range(round(seconds / every)):
+        clock.now += every
+        for each in hearts:
+            each.tick()
+
+
+def hold(by: Heart, worker: Worker, trial: Trial, stall_seconds_max: float = 0.0) -> None:
+    by.hold(trial._trial_id, worker.seen(trial).token, stall_seconds_max)
+
+
+@pytest.fixture
+def pair(storage_url: str, clock: Clock) -> tuple[Worker, Heart, Trial, Worker, Heart]:
+    """A worker with a trial, and another one; both have hearts, which have beaten once."""
+    holder, other = hire(storage_url), hire(storage_url)
+    trial = holder.claim()
+    first, second = heart_of(holder), heart_of(other)
+    hold(first, holder, trial)
+    first.tick()
+    second.tick()
+    return holder, first, trial, other, second
+
+
+Pair = tuple[Worker, Heart, Trial, Worker, Heart]
+
+
+def state(worker: Worker) -> TrialState:
+    return worker.trials[0].state
+
+
+def test_a_trial_whose_worker_is_silent_waits_after_the_grace(pair: Pair, clock: Clock) -> None:
+    holder, first, _, other, second = pair
+    beat(clock, GRACE - LOOK, second)
+    before = state(other)
+
+    beat(clock, LOOK, second)
+    first.tick()
+
+    assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
+    assert first.lost
+    found = other.try_claim(waits=True)
+    assert found is not None
+    assert (found[1].crashes, found[1].crash_cause) == (1, f"{holder.me.name} is silent")
+
+
+def test_a_trial_whose_worker_beats_is_never_taken(pair: Pair, clock: Clock) -> None:
+    _, first, _, other, second = pair
+    for _ in range(20):
+        beat(clock, GRACE / 2, second)
+        first.tick()
+
+    assert state(other) == TrialState.RUNNING
+    assert not first.lost
+
+
+def test_looks_that_are_far_apart_take_nothing(pair: Pair, clock: Clock) -> None:
+    *_, other, second = pair
+    beat(clock, 20 * GRACE, second, every=GAP + 1)
+
+    assert state(other) == TrialState.RUNNING
+
+
+def lose_the_answer(other: Worker, faults: Faults, second: Heart) -> None:
+    faults.plant("statement", 2, done=False)
+    second.tick()
+    faults.clear()
+
+
+def lose_the_connection(other: Worker, faults: Faults, second: Heart) -> None:
+    other.service.engine.dispose()
+
+
+@pytest.mark.parametrize("interrupt", [lose_the_answer, lose_the_connection])
+def test_after_an_interruption_holders_have_the_whole_grace_again(
+    interrupt: Callable[[Worker, Faults, Heart], None],
+    pair: Pair,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    *_, other, second = pair
+    faults = Faults(other, monkeypatch)
+    beat(clock, GRACE - LOOK, second)
+    interrupt(other, faults, second)
+
+    beat(clock, GRACE, second)
+    before = state(other)
+    beat(clock, LOOK, second)
+
+    assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
+
+
+def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, first, trial, *_ = pair
+    faults = Faults(holder, monkeypatch)
+    faults.plant("statement", 0, done=False)
+
+    first.tick()
+    away = holder.service.patience.is_away
+    trial.report(0.5, 0)
+    first.tick()
+
+    assert (away, holder.service.patience.is_away) == (True, False)
+    assert holder.service.unsent(trial._trial_id)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
+def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(storage_url: str, clock: Clock) -> None:
+    dead, other = hire(storage_url), hire(storage_url)
+    with process() as (_, identity):
+        dead.me = replace(identity, worker_id=dead.me.worker_id)
+        heart_of(dead)
+        dead.claim()
+        second = heart_of(other)
+        second.tick()
+        alive = state(other)
+    second.tick()
+
+    assert (alive, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
+
+
+def test_a_silent_worker_of_another_study_is_not_this_ones_business(pair: Pair, clock: Clock) -> None:
+    *_, other, _ = pair
+    stranger = Heart(other.service, other.me, [other.study_id + 1], grace_seconds=GRACE)
+    beat(clock, 3 * GRACE, stranger)
+
+    assert state(other) == TrialState.RUNNING
+
+
+def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock: Clock) -> None:
+    *_, other, second = pair
+    third = heart_of(hire(storage_url))
+    third.tick()
+    beat(clock, GRACE, second, third)
+
+    with other.service.engine.connect() as connection:
+        assert connection.execute(sa.select(leases.c.token, leases.c.crashes)).all() == [(None, 1)]
+
+
+def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
+    holder, first, _, other, _ = pair
+    control.give_order(other.study, control.Order("paused", "planted"))
+    first.stepped(Doing("crew", 0, epoch=2, epochs=9, step=3, steps=8))
+
+    first.tick()
+
+    assert first.orders == {holder.study_id: control.Order("paused", "planted")}
+    shown = sa.select(workers.c.doing, workers.c.beat).where(workers.c.worker_id == holder.me.worker_id)
+    with other.service.engine.connect() as connection:
+        assert connection.execute(shown).one() == (
+            '{"study": "crew", "trial": 0, "epoch": 2, "epochs": 9, "step": 3, "steps": 8}',
+            2,
+        )
+
+
+# A trial that makes no step
+
+
+class Replaced(Exception):
+    pass
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace_process() -> None:
+        raise Replaced
+
+    monkeypatch.setattr(heart, "replace_process", replace_process)
+
+
+@pytest.mark.usefixtures("replaced")
+def test_a_trial_that_makes_no_step_is_handed_on_and_its_process_replaced(pair: Pair, clock: Clock) -> None:
+    holder, first, trial, other, _ = pair
+    hold(first, holder, trial, stall_seconds_max=30.0)
+    beat(clock, 20.0, first)
+    first.stepped(Doing("crew", 0))
+    beat(clock, 25.0, first)
+    before = state(other)
+
+    with pytest.raises(Replaced):
+        beat(clock, 10.0, first)
+
+    assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
+    found = other.try_claim(waits=True)
+    assert found is not None
+    assert found[1].crash_cause == f"{holder.me.name} made no step for 30 s"
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("ended", ["told", "deleted"])
+def test_a_trial_that_is_gone_does_not_keep_its_process_from_being_replaced(
+    ended: str, pair: Pair, clock: Clock, storage_url: str
+) -> None:
+    holder, first, trial, other, _ = pair
+    hold(first, holder, trial, stall_seconds_max=30.0)
+    if ended == "told":
+        other.service.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    else:
+        optuna.delete_study(study_name="crew", storage=other.store)
+
+    with pytest.raises(Replaced):
+        beat(clock, 30.0, first)
+
+
+def test_a_heart_beats_by_itself_until_it_is_stopped(storage_url: str) -> None:
+    worker = hire(storage_url)
+    own = heart_of(worker)
+    own._beat_seconds = 0.001
+    beats = sa.select(workers.c.beat)
+
+    own.start()
+    while worker.service.ask(lambda executor: executor.execute(beats).scalar()) < 3:
+        os.sched_yield()
+    own.stop()
+    own.join(timeout=60)
+
+    assert not own.is_alive()

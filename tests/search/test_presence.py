@@ -1,0 +1,114 @@
+"""Workers in the database: who certainly has ended, who is there."""
+
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+from crew import Faults, Worker, hire, no_pauses, process
+
+from tlopt.search import presence
+from tlopt.search.tables import workers
+
+
+def test_this_process_has_not_ended() -> None:
+    me = presence.here()
+
+    assert me.pid == os.getpid()
+    assert not presence.is_gone(me)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
+def test_a_killed_process_of_this_machine_has_ended_before_and_after_it_is_waited_for() -> None:
+    with process() as (running, identity):
+        alive = presence.is_gone(identity)
+        running.kill()
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is still in the table
+        unwaited = presence.is_gone(identity)
+
+    assert (alive, unwaited, presence.is_gone(identity)) == (False, True, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
+def test_a_process_with_the_same_number_and_another_birth_is_another() -> None:
+    me = presence.here()
+
+    assert presence.is_gone(replace(me, born=me.born + 1))
+
+
+def test_a_process_of_another_machine_is_never_said_to_have_ended() -> None:
+    me = presence.here()
+
+    assert not presence.is_gone(replace(me, machine="elsewhere", pid=2**22 + 1))
+    assert not presence.is_gone(replace(me, machine="elsewhere", born=me.born + 1))
+
+
+def test_a_process_whose_birth_is_unknown_is_never_said_to_have_ended() -> None:
+    assert not presence.is_gone(replace(presence.here(), born=0, pid=2**22 + 1))
+
+
+def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+
+    assert not presence.is_gone(presence.here())
+
+
+# Rows
+
+
+def register(worker: Worker) -> None:
+    worker.service.ask(
+        lambda executor: presence.register(
+            executor, worker.service.engine, worker.me, device="cuda:0", studies="crew,other"
+        )
+    )
+
+
+def present(worker: Worker) -> list[presence.Presence]:
+    return worker.service.ask(lambda executor: presence.present(executor, worker.service.engine))
+
+
+def test_a_worker_shows_itself_until_it_leaves(storage_url: str) -> None:
+    worker = hire(storage_url)
+    engine = worker.service.engine
+    register(worker)
+    worker.service.ask(lambda executor: presence.beat(executor, engine, worker.me, "trial 3"))
+
+    (row,) = present(hire(storage_url))
+    worker.service.ask(lambda executor: presence.leave(executor, worker.me))
+
+    assert (row.identity, row.device, row.studies) == (worker.me, "cuda:0", ("crew", "other"))
+    assert row.doing == "trial 3"
+    assert 0.0 <= row.silent_seconds < 300.0  # by the database's clock, whatever the machine's zone is
+    assert present(worker) == []
+
+
+@pytest.mark.parametrize(("what", "done"), [("statement", False), ("statement", True), ("commit", True)])
+def test_a_worker_whose_answer_is_lost_is_there_once(
+    what: str, done: bool, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_pauses(monkeypatch)
+    worker = hire(storage_url)
+    faults = Faults(worker, monkeypatch)
+    faults.plant(what, 1 if what == "statement" and storage_url.startswith("sqlite") else 0, done=done)  # type: ignore[arg-type]
+
+    register(worker)
+
+    assert len(present(worker)) == 1
+
+
+def test_a_row_that_nobody_touched_for_a_day_is_removed(storage_url: str) -> None:
+    worker, old = hire(storage_url), hire(storage_url)
+    register(worker)
+    register(old)
+    long_ago = sa.update(workers).where(workers.c.worker_id == old.me.worker_id)
+    with worker.service.engine.begin() as connection:
+        connection.execute(long_ago.values(seen=sa.text("'2020-01-01 00:00:00'")))
+
+    worker.service.ask(lambda executor: presence.forget_old(executor, worker.service.engine))
+
+    assert [row.identity for row in present(worker)] == [worker.me]
