@@ -1,0 +1,89 @@
+"""A worker of `chaos.py` with Optuna alone: heartbeat, retries, a callback for the budget, as documented.
+
+The objective trains the same tasks as tlopt's worker, with the same code, and reports to the same pruner.
+"""
+
+import argparse
+import json
+import os
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+
+from tlopt.algorithms import MedianPruner, TpeSampler
+from tlopt.search.bench import choose_device, open_bench, set_threads
+from tlopt.search.plan import Plan, search_plan
+from tlopt.search.task_run import begin, events
+from tlopt.spec import Study, loads
+from tlopt.training.fit import Epoch
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def work(study: Study, runs: Path) -> None:
+    """Run trials until the study has as many as it is to have."""
+    set_threads(1)
+    bench = open_bench(study, choose_device("cpu"))
+    plan = search_plan(study, bench.limits, len(bench.data.splits))
+
+    def objective(trial: optuna.Trial) -> float:
+        task = plan.task_of(trial)
+        origin = RetryHeartbeatStaleTrialCallback.retried_trial_number(
+            trial.study.get_trials(deepcopy=False)[trial.number]
+        )
+        value = float("nan")
+        for event in events(begin(task, bench, n_micro=1)):
+            if not isinstance(event, Epoch):
+                continue
+            assert event.val is not None
+            value = event.val.as_dict()[study.objective]
+            line = {"trial": trial.number if origin is None else origin, "epoch": event.index}
+            with (runs / "epochs.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            trial.report(value, event.index)
+            if task.prunable and event.index + 1 < task.point.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    opened = _open(study, plan)
+    if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= plan.trials:
+        return  # a process that was started again would run one more
+    opened.optimize(objective, callbacks=[MaxTrialsCallback(plan.trials, states=COUNTED)])
+
+
+def _open(study: Study, plan: Plan) -> optuna.Study:
+    assert isinstance(study.sampler, TpeSampler)
+    assert isinstance(study.pruner, MedianPruner)
+    grace_seconds = int(study.service.grace_seconds)
+    storage = RDBStorage(
+        os.environ["TLOPT_STORAGE"],
+        engine_kwargs={"pool_pre_ping": True},
+        heartbeat_interval=1,
+        grace_period=grace_seconds,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+    return optuna.create_study(
+        storage=storage,
+        study_name=study.name,
+        direction=study.direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(
+            n_startup_trials=study.sampler.n_startup_trials, multivariate=True
+        ),
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=study.pruner.n_startup_trials, n_warmup_steps=study.pruner.min_epochs - 1
+        ),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    work(loads(options.study.read_text(), str(options.study)), options.runs)

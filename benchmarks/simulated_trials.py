@@ -1,0 +1,181 @@
+"""One trial without training, held through tlopt's service or through Optuna's storage alone.
+
+Both draw 10 parameters with the same sampler settings, report 30 epochs of no duration and ask the same
+pruner after each (its answer is not followed), and note 5 user attributes, tlopt's also a constraint.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import optuna
+from optuna.storages import BaseStorage
+
+from tlopt import algorithms
+from tlopt.search import ending, job, presence, records
+from tlopt.search.heart import Heart
+from tlopt.search.plan import Plan
+from tlopt.search.presence import Identity
+from tlopt.search.pruning import gate
+from tlopt.search.sampler import FirstThese, make_pruner, make_sampler
+from tlopt.search.storage import service_of
+from tlopt.search.task import Task
+
+STUDY = "simulated"
+N_PARAMS = 10
+N_EPOCHS = 30
+_BUDGET = 10**6  # trials
+_RESULT = {
+    "outcome": "complete",
+    "best_epoch": 29,
+    "best_value": 0.9,
+    "metrics": {"accuracy": 0.9, "loss": 0.3},
+    "train_loss": 0.1,
+    "seconds": 60.0,
+    "n_micro": 1,
+    "cause": "",
+}
+_POINT = {f"p{i}": 0.5 for i in range(N_PARAMS)}
+_SAMPLER = algorithms.TpeSampler()
+_PRUNER = algorithms.MedianPruner()
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+class Tally(Protocol):
+    """What is told where in a trial its worker is."""
+
+    def at(self, operation: str) -> Any:
+        """A context manager around one operation."""
+
+
+class NoTally:
+    """Counts nothing."""
+
+    @contextmanager
+    def at(self, _operation: str) -> Iterator[None]:
+        yield
+
+
+def value(number: int, epoch: int) -> float:
+    """What trial `number` reports after `epoch`, from 0: rising, and another for each trial."""
+    return 0.9 - 0.6 / (epoch + 1) + (number * 37 % 101) / 1000
+
+
+def draw(trial: optuna.Trial) -> None:
+    """Draw every parameter."""
+    for i in range(N_PARAMS):
+        trial.suggest_float(f"p{i}", 0.0, 1.0)
+
+
+class Stock:
+    """A worker that uses Optuna's ask and tell on whatever storage it is given."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self.study = optuna.load_study(
+            study_name=STUDY,
+            storage=storage,
+            sampler=make_sampler(_SAMPLER, seed=os.getpid(), number=0),
+            pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS),
+        )
+
+    def trial(self, tally: Tally) -> None:
+        """Hold one trial from its beginning to its end."""
+        with tally.at("claim and 10 parameters"):
+            trial = self.study.ask()
+            draw(trial)
+        with tally.at("3 attributes"):
+            trial.set_user_attr(records.POINT, _POINT)
+            trial.set_user_attr(records.WORKER, {"worker": "stock", "device": "cpu"})
+            trial.set_user_attr(records.LABEL, "simulated")
+        for epoch in range(N_EPOCHS):
+            with tally.at("30 reports"):
+                trial.report(value(trial.number, epoch), epoch)
+            with tally.at("30 questions to the pruner"):
+                trial.should_prune()
+        with tally.at("2 attributes and the end"):
+            trial.set_user_attr(records.RESULT, _RESULT)
+            trial.set_user_attr(records.NOTES, ["simulated"])
+            self.study.tell(trial, value(trial.number, N_EPOCHS - 1))
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+class Ours:
+    """A worker that goes the way of `tlopt.search.worker`.
+
+    Args:
+        beating: whether its heart beats by itself, in a thread; otherwise call `beat`.
+    """
+
+    def __init__(self, storage: BaseStorage, *, beating: bool) -> None:
+        self.storage = service_of(storage)
+        self.study = optuna.load_study(
+            study_name=STUDY, storage=storage, pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS)
+        )
+        self.study.sampler = FirstThese([], _SAMPLER, seed=0, whole=self.study)
+        self.plan = Plan(
+            trials=_BUDGET, hours=0.0, first=[], task_of=_draw_task, min_epochs=_PRUNER.min_epochs
+        )
+        self.me: Identity = presence.here()
+        engine = self.storage.engine
+        self.storage.ask(lambda e: presence.register(e, engine, self.me, device="cpu", studies=STUDY))
+        self.heart = Heart(self.storage, self.me, [self.study._study_id])
+        if beating:
+            self.heart.start()
+
+    def trial(self, tally: Tally) -> None:
+        """Hold one trial from its beginning to its end.
+
+        Raises:
+            RuntimeError: there was no work.
+        """
+        with tally.at("look for work"):
+            stands, waits = job.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
+        with tally.at("claim and 10 parameters"):
+            found = job.claim(self.study, self.plan, self.storage, self.me.worker_id, waits=waits)
+        if stands != "work" or found is None:
+            raise RuntimeError(f"a study with room has no trial: {stands}")
+        trial, held = found
+        self.heart.hold(trial._trial_id, held.token, 0.0)
+        with tally.at("3 attributes"), self.storage.together(trial._trial_id):
+            trial.set_user_attr(records.POINT, _POINT)
+            trial.set_user_attr(records.WORKER, {"worker": self.me.name, "device": "cpu"})
+            trial.set_user_attr(records.LABEL, "simulated")
+        prunes = gate(self.study, self.storage, min_epochs=self.plan.min_epochs)
+        for epoch in range(N_EPOCHS):
+            with tally.at("30 reports"):
+                trial.report(value(trial.number, epoch), epoch)
+            with tally.at("30 questions to the pruner"):
+                prunes(trial)
+        self._end(trial, tally)
+        self.heart.let_go()
+
+    def _end(self, trial: optuna.Trial, tally: Tally) -> None:
+        last = value(trial.number, N_EPOCHS - 1)
+        result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
+        its_job: Any = SimpleNamespace(optuna_study=self.study)
+        with tally.at("whether it leads, for its pictures"):
+            ending._leads(result, self.study)
+        with tally.at("2 attributes and the end"):
+            ending.tell(trial, result, ["simulated"], its_job, self.storage)
+
+    def beat(self, tally: Tally) -> None:
+        """One beat of its heart."""
+        with tally.at("one beat of the heart"):
+            self.heart.tick()
+
+    def close(self) -> None:
+        """End its heart."""
+        self.heart.stop()
+
+
+def _draw_task(trial: optuna.Trial) -> Task:
+    draw(trial)
+    nothing: Any = None  # it is not trained
+    return nothing  # type: ignore[no-any-return]
