@@ -28,7 +28,7 @@ def seen(beat: int, token: str = "a") -> Seen:
     return Seen(trial_id=1, token=token, beat=beat, worker_id="w")
 
 
-# Looks: seconds since the last one, whether the database was away in between, and whether the holder has beaten.
+# Looks: seconds since the last one, whether the database was away in between, whether the holder has beaten.
 looks = st.lists(
     st.tuples(st.sampled_from([1.0, 5.0, 20.0, GAP, GAP + 1, 100.0]), st.booleans(), st.booleans()),
     max_size=60,

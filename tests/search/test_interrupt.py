@@ -47,10 +47,13 @@ def test_a_signal_in_a_block_without_patience_stops_it_at_once(
 ) -> None:
     lines = []
 
-    with pytest.raises(Interrupted), interrupt.armed():
+    def block() -> None:
         lines.append("before")
         signal.raise_signal(asked)
         lines.append("after")
+
+    with pytest.raises(Interrupted), interrupt.armed():
+        block()
 
     assert lines == ["before"]
 
@@ -67,9 +70,12 @@ def test_a_block_with_patience_may_end_after_a_signal(asked: signal.Signals, int
 
 
 def test_a_block_whose_patience_ends_is_stopped(asked: signal.Signals, interrupt: Interrupt) -> None:
-    with pytest.raises(Interrupted), interrupt.armed(0.05):
+    def block() -> None:
         signal.raise_signal(asked)
         time.sleep(60)
+
+    with pytest.raises(Interrupted), interrupt.armed(0.05):
+        block()
 
 
 def test_patience_counts_from_the_signal_not_from_the_block(
