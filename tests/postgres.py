@@ -78,8 +78,83 @@ def find_binaries() -> Path | None:
     return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 
+@dataclass
+class Process:
+    """The server's process, which may be stopped, started again and paused."""
+
+    command: list[str | Path]
+    home: Path
+    account: pwd.struct_passwd | None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Begin; returns at once, before the server answers."""
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent(),
+                **_as(self.account),
+            )
+        return self.process
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Shut down: SIGINT ends connections first, SIGQUIT is `pg_ctl stop -m immediate`."""
+        if self.process is None:
+            return
+        self.send(signal.SIGCONT)
+        self.process.send_signal(number)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and each of its connections' processes; on Linux alone."""
+        assert self.process is not None
+        pid = self.process.pid
+        kin = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for each in kin if number == signal.SIGSTOP else reversed(kin):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, number)
+
+
+@dataclass(frozen=True)
+class OwnServer(Server):
+    """A server that can be made to fail."""
+
+    process: Process
+
+    def start(self) -> None:
+        """Begin, and wait until it answers; after `stop` it recovers what was committed."""
+        _wait(self.process.start(), self, self.process.home / "log")
+
+    def stop(self) -> None:
+        """End at once, as `pg_ctl stop -m immediate` does: no connection is told."""
+        self.process.stop(signal.SIGQUIT)
+
+    def restore(self) -> None:
+        """Run, whether it was stopped, paused or neither."""
+        if self.process.process is None:
+            self.start()
+        self.resume()
+
+    def pause(self) -> None:
+        """Answer nobody, and accept nobody, until `resume`."""
+        self.process.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.process.send(signal.SIGCONT)
+
+
 @contextlib.contextmanager
-def running(binaries: Path) -> Iterator[Server]:
+def running(binaries: Path) -> Iterator[OwnServer]:
     """A server on a fresh folder; stopped at the end, on Linux also when this process is killed."""
     home = Path(tempfile.mkdtemp(prefix="tlopt-postgres-", dir="/tmp"))
     try:
@@ -87,10 +162,17 @@ def running(binaries: Path) -> Iterator[Server]:
         if account is not None:
             os.chown(home, account.pw_uid, account.pw_gid)
         binaries = _reachable(binaries, home, account)
-        server = Server(_free_port(), secrets.token_hex(16))
-        _initialise(binaries, home, account, server.password)
-        with _process(binaries, home, account, server):
+        port, password = _free_port(), secrets.token_hex(16)
+        _initialise(binaries, home, account, password)
+        where: list[str | Path] = ["-D", home / "data", "-h", "127.0.0.1", "-p", str(port), "-k", home]
+        settings = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB"]
+        process = Process([binaries / "postgres", *where, *settings], home, account)
+        server = OwnServer(port, password, process)
+        try:
+            server.start()
             yield server
+        finally:
+            process.stop()
     finally:
         shutil.rmtree(home)
 
@@ -137,32 +219,6 @@ def _initialise(binaries: Path, home: Path, account: pwd.struct_passwd | None, p
     )
     if said.returncode != 0:
         raise RuntimeError(f"initdb failed:\n{said.stdout}{said.stderr}")
-
-
-@contextlib.contextmanager
-def _process(binaries: Path, home: Path, account: pwd.struct_passwd | None, server: Server) -> Iterator[None]:
-    where: list[str | Path] = ["-D", home / "data", "-h", "127.0.0.1", "-p", str(server.port), "-k", home]
-    settings = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB"]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [binaries / "postgres", *where, *settings],
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=_die_with_parent(),
-            **_as(account),
-        )
-    try:
-        _wait(process, server, home / "log")
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)  # fast shutdown
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _die_with_parent() -> Any:
