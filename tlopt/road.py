@@ -141,7 +141,7 @@ def work_here(
     chosen = [job.optuna_study.user_attrs.get(records.THREADS, 0) for job in jobs]
     set_threads(n_threads or next(filter(None, chosen), 0))
     n_finished = work(jobs, storage.service_of(opened[0][0].store), interrupt)
-    for job in jobs:
+    for job in () if interrupt.requested else jobs:
         refuse_stopped(job.optuna_study)
     return n_finished
 

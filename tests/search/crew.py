@@ -118,47 +118,45 @@ def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
         running.kill()
 
 
+What = Literal["begin", "statement", "commit"]
+
+
 class Faults:
     """Counts what a worker's engine does, and lets one of it fail: `what` number `at`, from 0, done or not.
 
-    The error is the driver's own, as after a lost connection.
+    The error is the driver's own, as after a lost connection; `act` takes its place.
     """
 
     def __init__(self, worker: Worker, patch: pytest.MonkeyPatch) -> None:
         self._dialect = worker.service.engine.dialect
-        self._patch = patch
         self.clear()
-        self._wrap("do_commit", lambda: "commit")
-        for name in ("do_execute", "do_execute_no_params", "do_executemany"):
-            self._wrap(name, lambda: "statement")
+        for name in ("do_commit", "do_execute", "do_execute_no_params", "do_executemany"):
+            patch.setattr(self._dialect, name, self._faulty(getattr(self._dialect, name)))
 
     def clear(self) -> None:
         """Count from 0 and plant nothing."""
-        self.counts = {"commit": 0, "statement": 0}
-        self._planted: tuple[str, int, bool] | None = None
-        self.before: Callable[[], None] | None = None
+        self.counts: dict[What, int] = {"begin": 0, "statement": 0, "commit": 0}
+        self._planted: tuple[What, int] | None = None
 
-    def plant(self, what: Literal["commit", "statement"], at: int, *, done: bool) -> None:
+    def plant(self, what: What, at: int, *, done: bool, act: Callable[[], None] | None = None) -> None:
         """Let one fail from now on."""
         self.clear()
-        self._planted = (what, at, done)
+        self._planted, self._done, self._act = (what, at), done, act or self._fail
 
-    def _wrap(self, name: str, kind: Callable[[], str]) -> None:
-        sound = getattr(self._dialect, name)
-
-        def faulty(*args: Any, **kwargs: Any) -> Any:
-            what = kind()
-            at = self.counts[what]
+    def _faulty(self, sound: Callable[..., None]) -> Callable[..., None]:
+        def faulty(*args: Any, **kwargs: Any) -> None:
+            what: What = "commit" if len(args) == 1 else "statement"
+            if what == "statement" and args[1].startswith("BEGIN"):  # SQLite's; the others' is the driver's
+                what = "begin"
+            planted = self._planted == (what, self.counts[what])
             self.counts[what] += 1
-            planted = self._planted is not None and self._planted[:2] == (what, at)
-            if planted and self._planted is not None and not self._planted[2]:
-                self._fail()
-            result = sound(*args, **kwargs)
-            if planted:
-                self._fail()
-            return result
+            if planted and not self._done:
+                self._act()
+            sound(*args, **kwargs)
+            if planted and self._done:
+                self._act()
 
-        self._patch.setattr(self._dialect, name, faulty)
+        return faulty
 
     def _fail(self) -> None:
         raise self._dialect.loaded_dbapi.OperationalError("server closed the connection unexpectedly")

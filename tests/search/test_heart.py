@@ -10,76 +10,15 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from crew import Faults, Worker, hire, process
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.trial import Trial, TrialState
 
 from tlopt.search import control, heart, presence
-from tlopt.search.heart import Doing, Heart, Watch
-from tlopt.search.leases import Seen
+from tlopt.search.heart import Doing, Heart
 from tlopt.search.tables import leases, workers
 
 GRACE = 60.0
 GAP = GRACE / 2
 LOOK = 5.0
-
-
-def seen(beat: int, token: str = "a") -> Seen:
-    return Seen(trial_id=1, token=token, beat=beat, worker_id="w")
-
-
-# Looks: seconds since the last one, whether the database was away in between, whether the holder has beaten.
-looks = st.lists(
-    st.tuples(st.sampled_from([1.0, 5.0, 20.0, GAP, GAP + 1, 100.0]), st.booleans(), st.booleans()),
-    max_size=60,
-)
-
-
-@given(looks)
-def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
-    steps: list[tuple[float, bool, bool]],
-) -> None:
-    watch, now, beat, since = Watch(GRACE, GAP), 0.0, 0, None
-    for seconds, away, beaten in steps:
-        now += seconds
-        if away:
-            watch.forget()
-        if away or beaten or seconds > GAP or since is None:
-            since = now
-        beat += beaten
-
-        taken = watch.look([seen(beat)], now)
-
-        assert taken == ([seen(beat)] if now - since >= GRACE else [])
-
-
-@given(st.lists(st.floats(0.1, GAP), min_size=1, max_size=100))
-def test_a_lease_that_stands_still_is_taken_at_the_first_look_after_the_grace(seconds: list[float]) -> None:
-    watch, now = Watch(GRACE, GAP), 0.0
-    watch.look([seen(7)], now)
-    for each in seconds:
-        now += each
-        assert bool(watch.look([seen(7)], now)) == (now >= GRACE)
-
-
-def test_a_lease_that_was_out_of_sight_begins_anew() -> None:
-    watch = Watch(GRACE, GAP)
-    for now in range(0, 56, 5):
-        watch.look([seen(7)], float(now))
-    watch.look([], 58.0)
-
-    assert watch.look([seen(7)], 61.0) == []
-
-
-def test_leases_are_watched_one_by_one() -> None:
-    watch = Watch(GRACE, GAP)
-    for step in range(12):
-        assert watch.look([seen(0, "still"), seen(step, "lively")], step * LOOK) == []
-
-    assert watch.look([seen(0, "still"), seen(12, "lively"), seen(0, "new")], GRACE) == [seen(0, "still")]
-
-
-# Hearts
 
 
 class Clock:

@@ -81,12 +81,13 @@ def made(*processes: subprocess.Popen[bytes]) -> Workers:
 
 
 def test_a_worker_that_was_killed_is_replaced_and_one_that_failed_is_not(start: Starter) -> None:
-    killed, failed, successor = start("pass"), start("pass"), start("pass")
+    killed, successor = start("pass"), start("pass")
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     queue = iter([killed, failed, successor])
     workers = Workers(lambda slot: next(queue), [SLOT] * 2)
     killed.kill()
-    failed.returncode = 1
     killed.wait()
+    failed.wait()
 
     workers.replace_killed()
 

@@ -215,14 +215,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, layout: str) -> None:
     assert (tmp_path / "crater").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # a planted one
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch wonders at what is planted
 @given(body=st.one_of(st.binary(max_size=200), st.binary(max_size=50).map(lambda more: b"\x80\x02" + more)))
 def test_a_whole_file_of_nonsense_is_unreadable(body: bytes) -> None:
     with pytest.raises(CheckpointUnreadable):
         unpack(sealed(body), identity=ID)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=200)
 @given(st.data())
 def test_a_whole_file_with_damage_inside_is_unreadable_or_another_content(

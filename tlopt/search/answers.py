@@ -52,5 +52,5 @@ def _look(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     while not any(select.select(readers, writers, [], _LOOK_SECONDS)):
         now = time.monotonic()
         if now > min(silent_since + patient, max(_until, silent_since + _LEAST_SECONDS)):
-            connection.close()
+            # psycopg2 closes the connection then; close() would wait for ever for the lock that execute holds
             raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")

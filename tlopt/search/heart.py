@@ -155,6 +155,10 @@ class Heart(threading.Thread):
         self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
+    def hear(self, study_id: int, order: control.Order) -> None:
+        """Take note of an order that was read elsewhere."""
+        self.orders = {**self.orders, study_id: order}
+
     def let_go(self) -> None:
         """Beat for no trial."""
         self._hold, self._doing = None, Doing()

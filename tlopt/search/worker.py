@@ -11,6 +11,7 @@ import optuna
 
 from tlopt.errors import StorageError, TloptError
 from tlopt.search import presence, records
+from tlopt.search.control import Order
 from tlopt.search.ending import show, tell, tell_without_training
 from tlopt.search.heart import Doing, Heart
 from tlopt.search.interrupt import Interrupt, Interrupted
@@ -108,6 +109,7 @@ def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, optuna.Trial, Claim] | 
         if stands != "work":
             continue
         over = False
+        desk.heart.hear(job.study_id, Order())  # asked just now; its own last look is some seconds old
         found = claim(job.optuna_study, job.plan, desk.storage, desk.me.worker_id, waits=waits)
         if found is not None:
             return job, *found

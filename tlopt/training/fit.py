@@ -153,13 +153,11 @@ def _train_epoch(run: Run, images: Images, train: NDArray[np.int64]) -> Generato
 
 def _step(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor, freeze_depth: int) -> Tensor:
     """One optimiser step in place; (summed loss, hits) on the device, so that nothing waits for it."""
-    point, position = run.point, run.position
+    point = run.point
     labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
     # no piece of one image: batch-norm cannot be trained on it
     n_pieces = max(1, min(run.n_micro, len(indices) // 2))
-    rng = np.random.default_rng(seed_for(run.seed, "mixup", position.epoch, position.step))
-    share = rng.beta(point.mixup, point.mixup) if point.mixup > 0 else 1.0
-    whole = _divisor(run, labels)
+    share, whole = _mixup_share(run), _divisor(run, labels)
     run.optimizer.zero_grad(set_to_none=True)
     rows = [
         _backward(run, _views(run, images, piece, draws), some, freeze_depth, share, whole)
@@ -169,8 +167,9 @@ def _step(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor, f
         torch.nn.utils.clip_grad_norm_(run.network.parameters(), point.grad_clip)
     _pull(run)
     run.optimizer.step()
-    loss, hits = torch.stack(rows).sum(dim=0)
-    return torch.stack([loss * len(labels), hits]).to(widest_float(run.device))
+    sums = sum(rows[1:], start=rows[0]).to(widest_float(run.device))
+    sums[0] *= len(labels)
+    return sums
 
 
 def _views(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor) -> Tensor:
@@ -207,6 +206,15 @@ def _divisor(run: Run, labels: Tensor) -> Tensor | int:
     if run.class_weights is None or run.point.mixup > 0:
         return len(labels)
     return run.class_weights[labels].sum()
+
+
+def _mixup_share(run: Run) -> float:
+    """How much of itself an image keeps in the step at `run.position`; 1 without mixup."""
+    point, position = run.point, run.position
+    if point.mixup == 0:
+        return 1.0
+    rng = np.random.default_rng(seed_for(run.seed, "mixup", position.epoch, position.step))
+    return float(rng.beta(point.mixup, point.mixup))
 
 
 def _pull(run: Run) -> None:
