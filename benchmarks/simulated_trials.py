@@ -159,9 +159,9 @@ class Ours:
     def _end(self, trial: optuna.Trial, tally: Tally) -> None:
         last = value(trial.number, N_EPOCHS - 1)
         result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
-        its_job: Any = SimpleNamespace(optuna_study=self.study)
+        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=self.study._study_id)
         with tally.at("whether it leads, for its pictures"):
-            ending._leads(result, self.study)
+            ending._leads(result, its_job, self.storage)
         with tally.at("2 attributes and the end"):
             ending.tell(trial, result, ["simulated"], its_job, self.storage)
 

@@ -5,26 +5,23 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from tlopt.search import records
 from tlopt.search.gp_view import gp_view
 
 SPACE = {"lr": FloatDistribution(0.0, 1.0)}
 
 
 def add(
-    study: optuna.Study, lr: float, state: TrialState, *, value: float | None = None, outcome: str = ""
+    study: optuna.Study, lr: float, state: TrialState, *, value: float | None = None, failed: bool = False
 ) -> None:
     """A trial; of a pruned one `value` is its only report."""
-    attributes = {records.RESULT: {"outcome": outcome}} if outcome else {}
-    reports = {0: value} if state == TrialState.PRUNED and value is not None else {}
     study.add_trial(
         optuna.create_trial(
             state=state,
             value=value,
             params={"lr": lr},
             distributions=SPACE,
-            user_attrs=attributes,
-            intermediate_values=reports,
+            intermediate_values={0: value} if state == TrialState.PRUNED and value is not None else {},
+            constraints={"outcome": 1.0 if failed else -1.0},
         )
     )
 
@@ -39,11 +36,11 @@ def test_failed_points_have_the_worst_value_and_pruned_ones_their_last_report(
     direction: str, worst: float
 ) -> None:
     study = optuna.create_study(direction=direction)
-    add(study, 0.1, TrialState.COMPLETE, value=0.75, outcome="complete")
-    add(study, 0.2, TrialState.COMPLETE, value=0.25, outcome="complete")
-    add(study, 0.3, TrialState.PRUNED, value=0.5, outcome="pruned")
-    add(study, 0.4, TrialState.PRUNED, outcome="out_of_memory")
-    add(study, 0.5, TrialState.PRUNED, value=0.9, outcome="diverged")
+    add(study, 0.1, TrialState.COMPLETE, value=0.75)
+    add(study, 0.2, TrialState.COMPLETE, value=0.25)
+    add(study, 0.3, TrialState.PRUNED, value=0.5)
+    add(study, 0.4, TrialState.PRUNED, failed=True)
+    add(study, 0.5, TrialState.PRUNED, value=0.9, failed=True)
 
     assert shown(study)[2:] == [
         (0.3, "COMPLETE", 0.5),
@@ -55,7 +52,7 @@ def test_failed_points_have_the_worst_value_and_pruned_ones_their_last_report(
 def test_running_points_are_shown_and_failures_of_the_program_are_not() -> None:
     study = optuna.create_study()
     add(study, 0.1, TrialState.RUNNING)
-    add(study, 0.2, TrialState.FAIL, outcome="failed")
+    add(study, 0.2, TrialState.FAIL, failed=True)
     add(study, 0.3, TrialState.WAITING)
 
     view = gp_view(study).get_trials(states=(TrialState.COMPLETE, TrialState.RUNNING))
@@ -64,7 +61,7 @@ def test_running_points_are_shown_and_failures_of_the_program_are_not() -> None:
 
 def test_without_any_value_failed_points_teach_nothing_yet() -> None:
     study = optuna.create_study()
-    add(study, 0.4, TrialState.PRUNED, outcome="out_of_memory")
+    add(study, 0.4, TrialState.PRUNED, failed=True)
 
     assert shown(study) == []
 
@@ -72,7 +69,7 @@ def test_without_any_value_failed_points_teach_nothing_yet() -> None:
 def test_the_study_itself_stays_as_it_is() -> None:
     study = optuna.create_study()
     add(study, 0.1, TrialState.COMPLETE, value=0.75)
-    add(study, 0.4, TrialState.PRUNED, outcome="out_of_memory")
+    add(study, 0.4, TrialState.PRUNED, failed=True)
 
     gp_view(study)
 

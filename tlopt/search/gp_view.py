@@ -11,13 +11,11 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.search.records import TrialRecord
-
 
 def gp_view(study: optuna.Study) -> optuna.Study:
     """The study, in which pruned trials seem complete with their last report.
 
-    Those that could not be trained have the worst value of the complete ones. What is stored stays as it is.
+    Those that broke a constraint have the worst value of the complete ones. What is stored stays as it is.
     """
     return cast(optuna.Study, _View(study))
 
@@ -56,7 +54,7 @@ def shown(trials: list[FrozenTrial], direction: optuna.study.StudyDirection) -> 
     found = []
     for trial in trials:
         if trial.state == TrialState.PRUNED:
-            value = trial.value if TrialRecord.from_frozen(trial).outcome == "pruned" else worst
+            value = worst if any(each > 0 for each in trial.constraints.values()) else trial.value
             if value is None:
                 continue
             trial = copy.copy(trial)
