@@ -7,7 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tlopt.search.service import ServiceStorage
 from tlopt.search.tables import are_there, create_ours
 from tlopt.search.urls import hide_password, normalise, refuse_network_file
 
-LOCK_SECONDS = 100.0  # for the making of tables and studies, one process after the other
+LOCK_SECONDS = 300.0  # for the making of tables and studies, one process after the other
 LOCK_KEY = 0x746C6F7074  # "tlopt"; advisory locks are per database
 BUSY_SECONDS = 3.0  # SQLite waits in C, deaf to signals; then it is asked again
 FULL_SECONDS = 60.0  # for a server that has no connection free, or is starting
@@ -136,9 +136,13 @@ def _has_tables(url: sqlalchemy.URL) -> bool:
 
 
 def _make_tables(url: sqlalchemy.URL) -> None:
-    with only_one(url):
-        if not _has_tables(url):  # made while this process waited for its turn
-            _construct_plain(url)
+    for turn in turns(url):
+        with turn as ours:
+            if _has_tables(url):
+                return
+            if ours:
+                _construct_plain(url)
+                return
 
 
 def _construct_plain(url: sqlalchemy.URL) -> None:
@@ -165,37 +169,47 @@ def connect_options(url: sqlalchemy.URL) -> dict[str, Any]:
     return {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in url.query}
 
 
-@contextmanager
-def only_one(url: sqlalchemy.URL) -> Iterator[None]:
-    """Held by one process at a time over all that use the database."""
-    if is_sqlite(url):
-        with _only_one_of_machine(Path(url.database or "")):
-            yield
-        return
-    engine = _engine(url)
-    deadline = time.monotonic() + LOCK_SECONDS
-    # The transaction's lock, not the session's: behind PgBouncer a session outlives its client.
-    ours = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_xact_lock(LOCK_KEY))
-    pause = 0.1  # seconds; each look is a new connection, which costs the server as much as what it waits for
-    while True:
-        with engine.begin() as connection:
-            if connection.execute(ours).scalar():
-                yield
-                return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"another process has been making tables or studies for {LOCK_SECONDS:g} s")
+def turns(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[bool]]:
+    """Tries for a turn, which one process at a time has over the database; in each, whether it is ours.
+
+    Whoever has not got it looks whether what is wanted has been done by others, and comes back.
+
+    Raises:
+        TimeoutError: for `LOCK_SECONDS` nothing came of it.
+    """
+    deadline, pause = time.monotonic() + LOCK_SECONDS, 0.1
+    while time.monotonic() < deadline:
+        yield _turn_of_machine(Path(url.database or "")) if is_sqlite(url) else _turn_of_server(url)
+        # Each look is a new connection, which costs the server as much as what it waits for.
         time.sleep(random.uniform(0.5, 1.5) * pause)
         pause = min(2.0, 1.5 * pause)
+    raise TimeoutError(f"another process has been making tables or studies for {LOCK_SECONDS:g} s")
 
 
 @contextmanager
-def _only_one_of_machine(file: Path) -> Iterator[None]:
+def _turn_of_server(url: sqlalchemy.URL) -> Iterator[bool]:
+    # The transaction's lock, not the session's: behind PgBouncer a session outlives its client.
+    ours = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_xact_lock(LOCK_KEY))
+    with _engine(url).begin() as connection:
+        yield bool(connection.execute(ours).scalar())
+
+
+@contextmanager
+def _turn_of_machine(file: Path) -> Iterator[bool]:
     if not file.parent.is_dir():  # the lock would create it, and hide a mistyped path
         raise FileNotFoundError(f"there is no folder {file.parent}")
-    with filelock.FileLock(f"{file}.lock", timeout=LOCK_SECONDS):
+    lock = filelock.FileLock(f"{file}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
         with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        yield
+        yield True
+    finally:
+        lock.release()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -11,7 +11,7 @@ from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search import records
 from tlopt.search.changes import differences
-from tlopt.search.connections import connect, only_one, translated
+from tlopt.search.connections import connect, translated, turns
 from tlopt.search.patience import OUTAGE_SECONDS_MAX, Patience
 from tlopt.search.service import ServiceStorage
 from tlopt.search.tables import epoch_seconds
@@ -88,28 +88,39 @@ def create_or_open(
     service = service_of(storage)
     now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
 
+    def opened_as_it_is() -> optuna.Study | None:
+        if study.name not in optuna.get_all_study_names(storage):
+            return None
+        opened = optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
+        if opened.user_attrs.get(records.FILE) != file_text or records.DIGEST not in opened.user_attrs:
+            return None
+        _refuse_changes(opened, study, facts)
+        return opened
+
+    def made_or_changed() -> optuna.Study:
+        opened = optuna.create_study(
+            storage=storage,
+            study_name=study.name,
+            direction=study.direction,
+            load_if_exists=True,
+            sampler=sampler,
+            pruner=pruner,
+        )
+        if records.DIGEST not in opened.user_attrs:
+            _fill(opened, study, file_text, {**facts, **(choices or {})}, now)
+        else:
+            _refuse_changes(opened, study, facts)
+            if study.budget.trials >= stored_spec(opened).budget.trials:
+                opened.set_user_attr(records.FILE, file_text)
+        return opened
+
     def make() -> optuna.Study:
-        if study.name in optuna.get_all_study_names(storage):
-            opened = optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
-            if opened.user_attrs.get(records.FILE) == file_text and records.DIGEST in opened.user_attrs:
-                _refuse_changes(opened, study, facts)
+        for turn in turns(service.engine.url):
+            with turn as ours:
+                opened = opened_as_it_is() or (made_or_changed() if ours else None)
+            if opened is not None:
                 return opened
-        with only_one(service.engine.url):
-            opened = optuna.create_study(
-                storage=storage,
-                study_name=study.name,
-                direction=study.direction,
-                load_if_exists=True,
-                sampler=sampler,
-                pruner=pruner,
-            )
-            if records.DIGEST not in opened.user_attrs:
-                _fill(opened, study, file_text, {**facts, **(choices or {})}, now)
-            else:
-                _refuse_changes(opened, study, facts)
-                if study.budget.trials >= stored_spec(opened).budget.trials:
-                    opened.set_user_attr(records.FILE, file_text)
-            return opened
+        raise AssertionError("turns end by an error")
 
     with translated(service.engine.url):
         return service.patience.call(make)
