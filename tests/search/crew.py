@@ -137,6 +137,11 @@ class Faults:
         """Count from 0 and plant nothing."""
         self.counts: dict[What, int] = {"begin": 0, "statement": 0, "commit": 0}
         self._planted: tuple[What, int] | None = None
+        self._resting = False
+
+    def rest(self) -> None:
+        """Let nothing fail any more; the counts stay as they are."""
+        self._planted, self._resting = None, True
 
     def plant(self, what: What, at: int, *, done: bool, act: Callable[[], None] | None = None) -> None:
         """Let one fail from now on."""
@@ -149,7 +154,7 @@ class Faults:
             if what == "statement" and args[1].startswith("BEGIN"):  # SQLite's; the others' is the driver's
                 what = "begin"
             planted = self._planted == (what, self.counts[what])
-            self.counts[what] += 1
+            self.counts[what] += not self._resting
             if planted and not self._done:
                 self._act()
             sound(*args, **kwargs)

@@ -28,6 +28,20 @@ def test_the_last_order_holds(storage_url: str) -> None:
     assert worker.standing(budget=1) == ("work", False)
 
 
+@pytest.mark.parametrize(("state", "crashes"), [("open", 0), ("paused", 1), ("cancelled", 1)])
+def test_an_order_to_work_has_crashes_counted_anew(
+    state: control.State, crashes: int, storage_url: str
+) -> None:
+    worker = hire(storage_url)
+    worker.expire(worker.claim())
+
+    control.give_order(worker.study, Order(state))
+
+    found = worker.try_claim(waits=True)
+    assert found is not None
+    assert (found[0].number, found[1].crashes) == (0, crashes)
+
+
 @pytest.mark.parametrize(
     ("state", "standing"),
     [

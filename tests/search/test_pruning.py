@@ -78,6 +78,7 @@ def fresh(worker: Worker) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice encountered:RuntimeWarning")  # Optuna's, where all are NaN
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), n_trials=st.integers(1, 12))
 @pytest.mark.parametrize("spec", PRUNERS, ids=lambda spec: f"{spec.kind}-{min_epochs(spec)}")

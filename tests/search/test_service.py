@@ -38,6 +38,7 @@ def create(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         worker.claim()
+        faults.rest()
         assert len(worker.trials) == before + 1
         assert_held(worker, before)
 
@@ -50,6 +51,7 @@ def take(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         worker.claim(waits=True)
+        faults.rest()
         assert len(worker.trials) == number + 1
         assert_held(worker, number)
 
@@ -73,6 +75,7 @@ def tell(worker: Worker, faults: Faults) -> Callable[[], None]:
         with worker.service.together(trial._trial_id):
             trial.set_user_attr("note", "kept")
             worker.study.tell(trial, 0.5)
+        faults.rest()
         stored = worker.trials[trial.number]
         assert (stored.state, stored.value, stored.user_attrs) == (
             TrialState.COMPLETE,
@@ -89,6 +92,7 @@ def hand_back(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         worker.hand_back(trial)
+        faults.rest()
         assert worker.trials[trial.number].state == TrialState.WAITING
         assert not worker.service.holds(trial._trial_id)
         worker.study.tell(worker.claim(waits=True), state=TrialState.FAIL)

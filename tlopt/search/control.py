@@ -8,8 +8,10 @@ from typing import Any, Literal
 import optuna
 import sqlalchemy as sa
 
+from tlopt.search import leases
 from tlopt.search.leases import Executor
 from tlopt.search.records import CONTROL
+from tlopt.search.storage import service_of
 from tlopt.search.tables import study_attrs
 
 State = Literal["open", "paused", "stopped", "cancelled", "archived"]
@@ -39,7 +41,15 @@ def order_of(optuna_study: optuna.Study) -> Order:
 
 
 def give_order(optuna_study: optuna.Study, order: Order) -> None:
-    """Tell the study's workers; they hear it with their next beat."""
+    """Tell the study's workers; they hear it with their next beat.
+
+    An order to work has crashes counted anew: trials that wait are not to end, and the study not to stop
+    again, for what has been mended.
+    """
+    if order.works:
+        service_of(optuna_study._storage).ask(
+            lambda executor: leases.forgive(executor, optuna_study._study_id)
+        )
     optuna_study.set_user_attr(CONTROL, {"state": order.state, "reason": order.reason})
 
 

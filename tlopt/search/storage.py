@@ -88,42 +88,48 @@ def create_or_open(
     service = service_of(storage)
     now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
 
-    def opened_as_it_is() -> optuna.Study | None:
-        if study.name not in optuna.get_all_study_names(storage):
-            return None
-        opened = optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
-        if opened.user_attrs.get(records.FILE) != file_text or records.DIGEST not in opened.user_attrs:
-            return None
-        _refuse_changes(opened, study, facts)
-        return opened
-
-    def made_or_changed() -> optuna.Study:
-        opened = optuna.create_study(
-            storage=storage,
-            study_name=study.name,
-            direction=study.direction,
-            load_if_exists=True,
-            sampler=sampler,
-            pruner=pruner,
-        )
-        if records.DIGEST not in opened.user_attrs:
-            _fill(opened, study, file_text, {**facts, **(choices or {})}, now)
-        else:
-            _refuse_changes(opened, study, facts)
-            if study.budget.trials >= stored_spec(opened).budget.trials:
-                opened.set_user_attr(records.FILE, file_text)
-        return opened
-
     def make() -> optuna.Study:
         for turn in turns(service.engine.url):
             with turn as ours:
-                opened = opened_as_it_is() or (made_or_changed() if ours else None)
+                opened = _unchanged(storage, study, file_text, facts)
+                if opened is None and ours:
+                    opened = _make_or_change(storage, study, file_text, facts, choices or {}, now)
             if opened is not None:
                 return opened
         raise AssertionError("turns end by an error")
 
     with translated(service.engine.url):
-        return service.patience.call(make)
+        opened = service.patience.call(make)
+    return optuna.load_study(study_name=opened.study_name, storage=storage, sampler=sampler, pruner=pruner)
+
+
+Facts = dict[str, str | int]
+
+
+def _unchanged(storage: BaseStorage, study: spec.Study, file_text: str, facts: Facts) -> optuna.Study | None:
+    """The study where it is there and its file is this one."""
+    if study.name not in optuna.get_all_study_names(storage):
+        return None
+    opened = optuna.load_study(study_name=study.name, storage=storage)
+    if opened.user_attrs.get(records.FILE) != file_text or records.DIGEST not in opened.user_attrs:
+        return None
+    _refuse_changes(opened, study, facts)
+    return opened
+
+
+def _make_or_change(
+    storage: BaseStorage, study: spec.Study, file_text: str, facts: Facts, choices: Facts, now: float
+) -> optuna.Study:
+    opened = optuna.create_study(
+        storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
+    )
+    if records.DIGEST not in opened.user_attrs:
+        _fill(opened, study, file_text, {**facts, **choices}, now)
+    else:
+        _refuse_changes(opened, study, facts)
+        if study.budget.trials >= stored_spec(opened).budget.trials:
+            opened.set_user_attr(records.FILE, file_text)
+    return opened
 
 
 def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
