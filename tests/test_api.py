@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 import tlopt
 from tlopt import road
 from tlopt.errors import NotReady, SpecError, StudyChanged
+from tlopt.follow import WorkersFailed
 from tlopt.results import held_out
 from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.search.bench import Bench
@@ -171,7 +172,7 @@ def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
     study = finished.session.study.model_copy(update={"budget": more})
     session = replace(finished.session, study=study, target="no-such-study", runs=tmp_path)
 
-    with pytest.raises(road.WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
+    with pytest.raises(WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
         list(road.search(session, finished.bench, n_workers=1))
 
 

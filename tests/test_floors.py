@@ -23,6 +23,7 @@ FLOORS = (
     ("search",),
     ("results",),
     ("session",),
+    ("follow",),
     ("road", "takeaway", "operate", "doctor"),
     ("display",),
     ("live",),

@@ -3,10 +3,15 @@
 import inspect
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import Trial, TrialState
+from sqlalchemy import UniqueConstraint, event
+
+from tlopt.search import inside, tables
 
 
 @pytest.fixture
@@ -100,9 +105,97 @@ def test_a_constraint_is_set_once(study: optuna.Study) -> None:
 
 
 def test_the_cached_storage_still_names_the_storage_below_it(tmp_path: Path) -> None:
-    below = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/x.db")
+    below = RDBStorage(f"sqlite:///{tmp_path}/x.db")
 
-    assert optuna.storages.get_storage(below)._backend is below  # type: ignore[attr-defined]
+    assert inside.below(optuna.storages.get_storage(below)) is below
+    below.engine.dispose()
+
+
+def test_optunas_objects_keep_what_tlopt_asks_of_them_where_it_looks(study: optuna.Study) -> None:
+    trial = study.ask()
+    trial.report(0.25, 3)
+
+    assert inside.trial_id(trial) == inside.trial_id(study.trials[0])
+    assert inside.storage_of(study).get_study_id_from_name(study.study_name) == inside.study_id(study)
+    assert inside.reported(trial) == {3: 0.25}
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_create_new_trial", ("study_id", "template_trial")),
+        ("_get_best_trial_id", ("study_id", "direction")),
+        ("_get_trials", ("study_id", "states", "included_trial_ids", "trial_id_greater_than")),
+        (
+            "_set_trial_param",
+            ("trial_id", "param_name", "param_value_internal", "distribution", "previous_distribution"),
+        ),
+    ],
+)
+def test_optunas_public_calls_come_through_the_methods_that_are_overridden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, parameters: tuple[str, ...]
+) -> None:
+    inner = getattr(RDBStorage, method)
+    called = []
+
+    def outer(self: RDBStorage, *args: object, **kwargs: object) -> object:
+        called.append(method)
+        return inner(self, *args, **kwargs)
+
+    monkeypatch.setattr(RDBStorage, method, outer)
+    study = optuna.create_study(storage=RDBStorage(f"sqlite:///{tmp_path}/x.db"))
+    trial = study.ask()
+    trial.suggest_float("lr", 0.0, 1.0)
+    study.tell(trial, 0.5)
+    assert study.best_trial.number == 0
+
+    assert called
+    assert tuple(inspect.signature(inner).parameters)[1:] == parameters
+    inside.storage_of(study)._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "unique"),
+    [
+        (tables.studies, "study_id study_name", None),
+        (tables.study_attrs, "study_user_attribute_id study_id key value_json", {"study_id", "key"}),
+        (tables.trials, "trial_id number study_id state datetime_start datetime_complete", None),
+        (
+            tables.params,
+            "param_id trial_id param_name param_value distribution_json",
+            {"trial_id", "param_name"},
+        ),
+        (tables.values, "trial_value_id trial_id objective value value_type", {"trial_id", "objective"}),
+        (tables.user_attrs, "trial_user_attribute_id trial_id key value_json", {"trial_id", "key"}),
+        (tables.system_attrs, "trial_system_attribute_id trial_id key value_json", {"trial_id", "key"}),
+        (
+            tables.reports,
+            "trial_intermediate_value_id trial_id step intermediate_value intermediate_value_type",
+            {"trial_id", "step"},
+        ),
+    ],
+)
+def test_a_table_that_tlopt_writes_has_the_columns_it_writes(
+    table: Any, columns: str, unique: set[str] | None
+) -> None:
+    keys = [
+        {c.name for c in each.columns} for each in table.constraints if isinstance(each, UniqueConstraint)
+    ]
+
+    assert [column.name for column in table.columns] == columns.split()
+    assert keys == ([unique] if unique else [])
+
+
+def test_every_commit_of_optunas_storage_tells_the_sessions_listeners(tmp_path: Path) -> None:
+    below, commits = RDBStorage(f"sqlite:///{tmp_path}/x.db"), []
+    event.listen(below.scoped_session, "before_commit", commits.append)
+
+    study = optuna.create_study(storage=below)
+    n_before = len(commits)
+    study.tell(study.ask(), 0.5)
+
+    assert n_before >= 1
+    assert len(commits) > n_before
     below.engine.dispose()
 
 

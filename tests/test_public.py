@@ -8,9 +8,9 @@ from PIL import Image
 
 import tlopt
 from tlopt import api, road, spec
+from tlopt.follow import Snapshot
 from tlopt.insight import machine, propose
 from tlopt.insight.propose import Proposal, Wishes
-from tlopt.road import Snapshot
 
 
 def test_all_is_exact_sorted_and_exists() -> None:

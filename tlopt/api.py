@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tlopt import display, live, road, takeaway
+from tlopt.follow import Snapshot
 from tlopt.results.verdict import Verdict
-from tlopt.road import Snapshot
 from tlopt.search.records import TrialRecord
 from tlopt.session import open_session
 from tlopt.spec import load

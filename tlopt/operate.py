@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError
-from tlopt.search import control, records, storage
+from tlopt.search import control, inside, records, storage
 from tlopt.search.plan import CONFIRM_SUFFIX
 from tlopt.search.tables import epoch_seconds
 from tlopt.session import Session
@@ -59,13 +59,13 @@ def _upgrade(opened: optuna.Study) -> str:
         raise StorageError(f"{opened.study_name} was made by a later tlopt; install that one")
     changed = []
     if format_version < records.FORMAT_VERSION:
-        service = storage.service_of(opened._storage)
+        service = storage.service_of(inside.storage_of(opened))
         if records.BEGAN not in opened.user_attrs:
             now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
             opened.set_user_attr(records.BEGAN, now)
         for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             # nobody holds it by a lease, so nobody would ever see that its worker is gone
-            service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            service.set_trial_state_values(inside.trial_id(trial), TrialState.WAITING)
             changed.append(f"trial {trial.number} waits to be run again")
         opened.set_user_attr(records.FORMAT, records.FORMAT_VERSION)
         changed.append(f"records {format_version} to {records.FORMAT_VERSION}")

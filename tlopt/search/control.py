@@ -8,7 +8,7 @@ from typing import Any, Literal
 import optuna
 import sqlalchemy as sa
 
-from tlopt.search import leases
+from tlopt.search import inside, leases
 from tlopt.search.leases import Executor
 from tlopt.search.records import CONTROL
 from tlopt.search.storage import service_of
@@ -47,8 +47,8 @@ def give_order(optuna_study: optuna.Study, order: Order) -> None:
     again, for what has been mended.
     """
     if order.works:
-        service_of(optuna_study._storage).ask(
-            lambda executor: leases.forgive(executor, optuna_study._study_id)
+        service_of(inside.storage_of(optuna_study)).ask(
+            lambda executor: leases.forgive(executor, inside.study_id(optuna_study))
         )
     optuna_study.set_user_attr(CONTROL, {"state": order.state, "reason": order.reason})
 

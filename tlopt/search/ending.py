@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from tlopt.search import control, leases, records
+from tlopt.search import control, inside, leases, records
 from tlopt.search.control import Order
 from tlopt.search.job import Folders, Job
 from tlopt.search.log import TrialLog
@@ -30,8 +30,8 @@ def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, stor
     Raises:
         LeaseLost: it is another worker's by now.
     """
-    storage.send(trial._trial_id)
-    with storage.together(trial._trial_id):
+    storage.send(inside.trial_id(trial))
+    with storage.together(inside.trial_id(trial)):
         trial.set_user_attr(records.RESULT, result.as_dict())
         if notes:
             trial.set_user_attr(records.NOTES, notes)
@@ -46,8 +46,8 @@ def tell_without_training(
     trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: Job, storage: ServiceStorage
 ) -> None:
     """End a trial that is not trained any further: crashed too often, or failed by a programming error."""
-    storage.send(trial._trial_id)
-    with storage.together(trial._trial_id):
+    storage.send(inside.trial_id(trial))
+    with storage.together(inside.trial_id(trial)):
         trial.set_user_attr(records.RESULT, {"outcome": outcome, "cause": cause})
         if notes:
             trial.set_user_attr(records.NOTES, notes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 from optuna.trial import TrialState
 
-from tlopt.search import control, leases, records
+from tlopt.search import control, inside, leases, records
 from tlopt.search.control import Order
 from tlopt.search.leases import BudgetSpent, Claim
 from tlopt.search.plan import Plan
@@ -63,7 +63,7 @@ class Job:
     @property
     def study_id(self) -> int:
         """The database's."""
-        return self.optuna_study._study_id
+        return inside.study_id(self.optuna_study)
 
 
 def standing(
@@ -77,7 +77,7 @@ def standing(
         trials: complete or pruned, that the budget allows.
         hours: after the study's beginning, in which trials may begin; 0: no limit.
     """
-    study_id = optuna_study._study_id
+    study_id = inside.study_id(optuna_study)
     order = storage.ask(lambda executor: control.orders(executor, [study_id]))[study_id]
     if not order.works:
         return ("over" if order.ends else "wait"), False
@@ -108,7 +108,7 @@ def claim(optuna_study: optuna.Study, plan: Plan, storage: ServiceStorage, worke
     Args:
         waits: whether a waiting trial was seen; otherwise none is looked for.
     """
-    wish = Claim(study_id=optuna_study._study_id, worker_id=worker_id, budget=plan.trials, waits=waits)
+    wish = Claim(study_id=inside.study_id(optuna_study), worker_id=worker_id, budget=plan.trials, waits=waits)
     try:
         with storage.claiming(wish):
             trial = optuna_study.ask()

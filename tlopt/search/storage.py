@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.search import records
+from tlopt.search import inside, records
 from tlopt.search.changes import differences
 from tlopt.search.connections import connect, translated, turns
 from tlopt.search.patience import OUTAGE_SECONDS_MAX, Patience
@@ -49,7 +49,7 @@ def open_storage(
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
     """The storage below one that `open_storage` returned."""
-    backend = getattr(storage, "_backend", storage)  # the cache has no public name for what it caches
+    backend = inside.below(storage)
     if not isinstance(backend, ServiceStorage):
         raise StorageError(f"{type(storage).__name__} is not a database of tlopt's; open it by its URL")
     return backend

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
+from tlopt.search import inside
 from tlopt.search.bench import Bench, release_memory
 from tlopt.search.interrupt import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.search.log import TrialLog
@@ -164,7 +165,7 @@ class _Attempt:
 
     def _report(self, epoch: Epoch) -> bool:
         """Report an epoch that was not reported yet; whether the pruner stops the trial."""
-        if epoch.index not in self.trial._cached_frozen_trial.intermediate_values:
+        if epoch.index not in inside.reported(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
         may_end = self.task.prunable and epoch.index + 1 < self.task.point.epochs
         return may_end and epoch.index + 1 == len(self.epochs) and self.under.prunes(self.trial)

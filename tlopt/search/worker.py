@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 
 from tlopt.errors import StorageError, TloptError
-from tlopt.search import presence, records
+from tlopt.search import inside, presence, records
 from tlopt.search.control import Order
 from tlopt.search.ending import show, tell, tell_without_training
 from tlopt.search.heart import Doing, Heart
@@ -153,7 +153,7 @@ def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
 
     storage, log = desk.storage, TrialLog(job.folders.logs / f"{trial.number:04d}.jsonl")
     notes = list(trial.user_attrs.get(records.NOTES, ()))
-    desk.heart.hold(trial._trial_id, held.token, job.service.stall_seconds_max)
+    desk.heart.hold(inside.trial_id(trial), held.token, job.service.stall_seconds_max)
     try:
         if held.crashes >= job.service.crashes_max:
             cause = f"lost {held.crashes} times in a row without progress; the last time {held.crash_cause}"
@@ -162,7 +162,7 @@ def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
         else:
             _train_one(job, trial, held, notes, log, desk)
     except LeaseLost as error:
-        storage.let_go(trial._trial_id)
+        storage.let_go(inside.trial_id(trial))
         log.note(f"let go by {desk.me.name}: {error}")
         return 0
     except HandBack as reason:
@@ -198,7 +198,7 @@ def _train_one(
 
     task = job.plan.task_of(trial)
     storage = desk.storage
-    with storage.together(trial._trial_id):
+    with storage.together(inside.trial_id(trial)):
         trial.set_user_attr(records.POINT, task.point.as_dict())
         trial.set_user_attr(records.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
         if task.label:
@@ -230,10 +230,10 @@ def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -
     """Make a trial wait for the next worker; where the database is away, its lease runs out."""
     from optuna.trial import TrialState
 
-    with suppress(StorageError, LeaseLost), storage.together(trial._trial_id):
+    with suppress(StorageError, LeaseLost), storage.together(inside.trial_id(trial)):
         trial.set_user_attr(records.NOTES, notes)
-        storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-    storage.let_go(trial._trial_id)
+        storage.set_trial_state_values(inside.trial_id(trial), TrialState.WAITING)
+    storage.let_go(inside.trial_id(trial))
 
 
 def _sweep_checkpoints(job: Job) -> None:
