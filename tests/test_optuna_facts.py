@@ -143,7 +143,8 @@ def test_optunas_public_calls_come_through_the_methods_that_are_overridden(
         return inner(self, *args, **kwargs)
 
     monkeypatch.setattr(RDBStorage, method, outer)
-    study = optuna.create_study(storage=RDBStorage(f"sqlite:///{tmp_path}/x.db"))
+    below = RDBStorage(f"sqlite:///{tmp_path}/x.db")
+    study = optuna.create_study(storage=below)
     trial = study.ask()
     trial.suggest_float("lr", 0.0, 1.0)
     study.tell(trial, 0.5)
@@ -151,7 +152,7 @@ def test_optunas_public_calls_come_through_the_methods_that_are_overridden(
 
     assert called
     assert tuple(inspect.signature(inner).parameters)[1:] == parameters
-    inside.storage_of(study)._backend.engine.dispose()  # type: ignore[attr-defined]
+    below.engine.dispose()
 
 
 @pytest.mark.parametrize(
