@@ -40,10 +40,21 @@ _POSTGRES_CONNECTION = {
 # By SET, because PgBouncer refuses unknown start-up parameters. A worker that is stopped while it holds the
 # study's row would stop all the others; lock_timeout lets a beat through where a write waits.
 _POSTGRES_SETTINGS = (
-    "SET TIME ZONE 'UTC'; SET idle_in_transaction_session_timeout = '20s'; SET lock_timeout = '10s'"
+    "SET {0} TIME ZONE 'UTC';"
+    " SET {0} idle_in_transaction_session_timeout = '20s';"
+    " SET {0} lock_timeout = '10s'"
 )
+_POOLED = "tlopt pooled"  # in what SQLAlchemy keeps about a connection
 
-_MOMENTARY = ("too many", "connection slots", "starting up", "shutting down", "recovery", "not yet accepting")
+_MOMENTARY = (
+    "too many",
+    "connection slots",
+    "no more connections",  # PgBouncer's
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not yet accepting",
+)
 # What waiting does not mend; everything else that is an outage may end by itself.
 _LASTING = (
     "authentication failed",
@@ -54,6 +65,7 @@ _LASTING = (
     "SSL",
     "certificate",
     "permission denied",
+    "unsupported startup parameter",
     "invalid",
     "unable to open",
     "readonly",
@@ -112,8 +124,7 @@ def _open(url: sqlalchemy.URL, patience: Patience) -> ServiceStorage:
     options = {"pool_size": 1, "max_overflow": 0, "connect_args": connect_options(url)}
     storage = ServiceStorage(url.render_as_string(hide_password=False), options, patience)
     event.listen(storage.engine, "connect", _prepare_sqlite if is_sqlite(url) else _prepare_postgres)
-    if is_sqlite(url):
-        event.listen(storage.engine, "begin", _begin_immediate)
+    event.listen(storage.engine, "begin", _begin_immediate if is_sqlite(url) else _begin_pooled)
     if storage.get_current_version() != storage.get_head_version():
         _construct_plain(url)  # which refuses, and says what to run
     storage.engine.dispose()  # what the constructor has opened was not prepared
@@ -138,11 +149,13 @@ def _has_tables(url: sqlalchemy.URL) -> bool:
 def _make_tables(url: sqlalchemy.URL) -> None:
     for turn in turns(url):
         with turn as ours:
-            if _has_tables(url):
-                return
             if ours:
-                _construct_plain(url)
+                if not _has_tables(url):
+                    _construct_plain(url)
                 return
+        # Not within: a pooler's connections are few, and who waits for a second must not hold a first.
+        if _has_tables(url):
+            return
 
 
 def _construct_plain(url: sqlalchemy.URL) -> None:
@@ -221,10 +234,22 @@ def _begin_immediate(connection: sqlalchemy.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _prepare_postgres(connection: Any, _record: object) -> None:
+def _prepare_postgres(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_POSTGRES_SETTINGS)
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        # A pooler makes up the number that it tells at the start.
+        record.info[_POOLED] = pid != connection.info.backend_pid
+        if not record.info[_POOLED]:
+            cursor.execute(_POSTGRES_SETTINGS.format(""))
     connection.commit()
+
+
+def _begin_pooled(connection: sqlalchemy.Connection) -> None:
+    """Behind a pooler each transaction may be in another session, and the session is others' afterwards."""
+    driver: Any = connection.connection.dbapi_connection
+    if connection.info.get(_POOLED) and not driver.autocommit:  # the constructor's own is not prepared
+        connection.exec_driver_sql(_POSTGRES_SETTINGS.format("LOCAL"))
 
 
 @contextmanager

@@ -91,9 +91,11 @@ def create_or_open(
     def make() -> optuna.Study:
         for turn in turns(service.engine.url):
             with turn as ours:
-                opened = _unchanged(storage, study, file_text, facts)
+                opened = _unchanged(storage, study, file_text, facts) if ours else None
                 if opened is None and ours:
                     opened = _make_or_change(storage, study, file_text, facts, choices or {}, now)
+            # who waits for a second connection must not hold a first
+            opened = opened or _unchanged(storage, study, file_text, facts)
             if opened is not None:
                 return opened
         raise AssertionError("turns end by an error")
