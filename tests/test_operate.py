@@ -1,0 +1,182 @@
+"""What people tell a study is kept for it and its confirmation; studies of earlier versions come along."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+from tlopt import cli, operate, spec
+from tlopt.errors import NotReady, StorageError, StudyChanged
+from tlopt.search import control, records, storage
+from tlopt.search.control import Order, State
+from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.session import list_studies, open_session
+
+SEARCH = "lr = { log = [1e-4, 1e-1] }"
+EARLIEST: dict[str, Any] = {records.SEMANTICS: 1}  # before records had a format and studies a birthday
+NOTHING = "nothing to do"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/studies.db"
+
+
+def made(url: str, name: str = "planted", **versions: Any) -> optuna.Study:
+    """A study of ours by its records; without `versions` as this tlopt writes them."""
+    text = tiny.text(SEARCH).replace('"planted"', f'"{name.removesuffix(CONFIRM_SUFFIX)}"')
+    opened = optuna.create_study(storage=storage.open_storage(url), study_name=name, direction="maximize")
+    current = {records.SEMANTICS: spec.SEMANTICS_VERSION, records.FORMAT: records.FORMAT_VERSION}
+    written = {records.FILE: text, records.DIGEST: spec.loads(text, "x.toml").digest}
+    for key, value in {**written, **(versions or {**current, records.BEGAN: 1.0})}.items():
+        opened.set_user_attr(key, value)
+    return opened
+
+
+def attributes(url: str, name: str = "planted") -> dict[str, Any]:
+    return optuna.load_study(study_name=name, storage=storage.open_storage(url)).user_attrs
+
+
+# Orders
+
+
+@pytest.mark.parametrize("state", ["paused", "cancelled", "archived"])
+def test_an_order_is_kept_and_taken_back(url: str, state: State) -> None:
+    made(url)
+    session = open_session("planted", storage_url=url)
+
+    operate.order(session, state)
+    assert control.order_of(session.optuna_study()) == Order(state)
+    operate.order(session, "open")
+    assert control.order_of(session.optuna_study()) == Order("open")
+
+
+def test_an_order_is_for_the_confirmation_too(url: str) -> None:
+    made(url)
+    confirmation = made(url, "planted" + CONFIRM_SUFFIX)
+
+    operate.order(open_session("planted", storage_url=url), "paused")
+
+    assert control.order_of(confirmation) == Order("paused")
+
+
+def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None:
+    made(url, "kept")
+    made(url, "old")
+    session = open_session("old", storage_url=url)
+
+    operate.order(session, "archived")
+    assert [row.name for row in list_studies(url)] == ["kept"]
+    operate.order(session, "open")
+    assert [row.name for row in list_studies(url)] == ["kept", "old"]
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "archive", "upgrade"])
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(url: str, command: str) -> None:
+    made(url, "kept")
+
+    caught = CliRunner().invoke(cli.app, [command, "absent", "--storage", url]).exception
+
+    assert isinstance(caught, NotReady)
+    assert "there is no study 'absent' in this storage (there are: kept)" in str(caught)
+
+
+# Upgrades
+
+
+def test_a_study_of_the_first_version_is_brought_along_once(url: str) -> None:
+    made(url, **EARLIEST)
+
+    (first,) = operate.upgrade(url, "planted")
+    upgraded = attributes(url)
+    (second,) = operate.upgrade(url, "planted")
+
+    assert first.startswith("planted: records 1 to 2; dropout and mixup are drawn anew")
+    assert second == f"planted: {NOTHING}"
+    assert attributes(url) == upgraded
+    assert upgraded[records.FORMAT] == records.FORMAT_VERSION
+    assert upgraded[records.SEMANTICS] == spec.SEMANTICS_VERSION
+    assert upgraded[records.BEGAN] > 0
+
+
+def test_trials_that_ran_without_a_lease_wait_and_the_others_stay(url: str) -> None:
+    old = made(url, **EARLIEST)
+    complete, running, waiting = (old.ask() for _ in range(3))
+    complete.report(0.5, 0)
+    old.tell(complete, 0.5)
+    running.report(0.25, 0)
+    storage.service_of(old._storage).set_trial_state_values(waiting._trial_id, TrialState.WAITING)
+
+    (line,) = operate.upgrade(url, None)
+
+    assert "trial 1 waits to be run again" in line
+    trials = optuna.load_study(study_name="planted", storage=storage.open_storage(url)).trials
+    assert [trial.state for trial in trials] == [
+        TrialState.COMPLETE,
+        TrialState.WAITING,
+        TrialState.WAITING,
+    ]
+    assert trials[0].value == 0.5
+    assert trials[1].intermediate_values == {0: 0.25}
+
+
+def test_an_upgraded_study_is_opened_by_its_file_and_refused_before(url: str) -> None:
+    made(url, **EARLIEST)
+    text = tiny.text(SEARCH)
+
+    def open_by_file() -> optuna.Study:
+        store = storage.open_storage(url)
+        return storage.create_or_open(store, spec.loads(text, "x.toml"), file_text=text, facts={})
+
+    with pytest.raises(StudyChanged, match="tlopt upgrade planted"):
+        open_by_file()
+    list(operate.upgrade(url, None))
+    assert open_by_file().study_name == "planted"
+
+
+def test_one_name_brings_the_study_and_its_confirmation_and_no_other(url: str) -> None:
+    for name in ("other", "planted", "planted" + CONFIRM_SUFFIX):
+        made(url, name, **EARLIEST)
+
+    lines = list(operate.upgrade(url, "planted"))
+
+    assert [line.split(":")[0] for line in lines] == ["planted", "planted" + CONFIRM_SUFFIX]
+    assert records.FORMAT not in attributes(url, "other")
+
+
+def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
+    optuna.create_study(storage=storage.open_storage(url), study_name="theirs")
+
+    assert list(operate.upgrade(url, None)) == []
+    assert attributes(url, "theirs") == {}
+    with pytest.raises(StorageError, match="was not made by tlopt"):
+        list(operate.upgrade(url, "theirs"))
+
+
+@pytest.mark.parametrize("key", [records.FORMAT, records.SEMANTICS])
+def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str) -> None:
+    later = made(url)
+    later.set_user_attr(key, 99)
+    before = attributes(url)
+
+    with pytest.raises(StorageError, match="made by a later tlopt"):
+        list(operate.upgrade(url, None))
+    assert attributes(url) == before
+
+
+def test_a_file_that_is_read_no_longer_is_said_with_its_study(url: str) -> None:
+    made(url).set_user_attr(records.FILE, tiny.text("momentun = 0.9"))
+
+    with pytest.raises(StorageError, match=r"planted: its study file is read no longer: .*momentun"):
+        list(operate.upgrade(url, None))
+
+
+def test_another_way_of_digesting_is_caught_up_with(url: str) -> None:
+    made(url).set_user_attr(records.DIGEST, "an earlier version's")
+
+    assert list(operate.upgrade(url, None)) == ["planted: digest written anew"]
+    assert attributes(url)[records.DIGEST] == spec.loads(tiny.text(SEARCH), "x.toml").digest
