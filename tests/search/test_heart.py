@@ -151,7 +151,9 @@ def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
-def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(storage_url: str, clock: Clock) -> None:
+def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(
+    storage_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     dead, other = hire(storage_url), hire(storage_url)
     with process() as (_, identity):
         dead.me = replace(identity, worker_id=dead.me.worker_id)
@@ -163,6 +165,14 @@ def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(storage_url: st
     second.tick()
 
     assert (alive, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
+    assert "trial 0 waits for another worker" in caplog.text
+    assert dead.me.worker_id not in shown(other)
+
+
+def shown(worker: Worker) -> set[str]:
+    """The workers that show themselves."""
+    rows = worker.service.ask(lambda executor: presence.present(executor, worker.service.engine))
+    return {row.identity.worker_id for row in rows}
 
 
 def test_a_silent_worker_of_another_study_is_not_this_ones_business(pair: Pair, clock: Clock) -> None:

@@ -12,7 +12,7 @@ LOOK = 5.0
 
 
 def seen(beat: int, token: str = "a") -> Seen:
-    return Seen(trial_id=1, token=token, beat=beat, worker_id="w")
+    return Seen(trial_id=1, number=0, token=token, beat=beat, worker_id="w")
 
 
 # Looks: seconds since the last one, whether the database was away in between, whether the holder has beaten.

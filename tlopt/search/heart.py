@@ -210,13 +210,17 @@ class Heart(threading.Thread):
         for seen in {s.token: s for s in (*still, *gone)}.values():
             name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
             self._hand_on(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
+        if gone:
+            with self._storage.singly() as connection:
+                for seen in gone:
+                    presence.leave(connection, holders[seen.worker_id])
 
     def _hand_on(self, seen: Seen, cause: str) -> None:
         try:
             self._storage.expire(seen, cause)
         except (StillBeating, UpdateFinishedTrialError):
             return
-        _logger.warning("the trial with id %d waits for another worker: %s", seen.trial_id, cause)
+        _logger.warning("trial %d waits for another worker: %s", seen.number, cause)
 
     def _replace_if_stalled(self) -> None:
         hold, silent = self._hold, time.monotonic() - self._stepped

@@ -75,6 +75,7 @@ class Seen:
     """A lease at one moment."""
 
     trial_id: int
+    number: int  # the trial's in its study
     token: str
     beat: int
     worker_id: str
@@ -253,7 +254,7 @@ def beat(executor: Executor, token: str) -> bool:
 def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
     """The leases of all running trials of these studies."""
     rows = executor.execute(
-        sa.select(leases.c.trial_id, leases.c.token, leases.c.beat, leases.c.worker_id)
+        sa.select(leases.c.trial_id, trials.c.number, leases.c.token, leases.c.beat, leases.c.worker_id)
         .join(trials, trials.c.trial_id == leases.c.trial_id)
         .where(
             leases.c.study_id.in_(study_ids),
@@ -261,4 +262,4 @@ def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
             trials.c.state == TrialState.RUNNING,
         )
     )
-    return [Seen(int(row.trial_id), row.token, int(row.beat), row.worker_id) for row in rows]
+    return [Seen(int(row.trial_id), int(row.number), row.token, int(row.beat), row.worker_id) for row in rows]

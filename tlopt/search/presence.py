@@ -93,9 +93,9 @@ def beat(executor: Executor, engine: sa.Engine, me: Identity, doing: str) -> Non
     )
 
 
-def leave(executor: Executor, me: Identity) -> None:
-    """Remove this worker's row."""
-    executor.execute(sa.delete(workers).where(workers.c.worker_id == me.worker_id))
+def leave(executor: Executor, who: Identity) -> None:
+    """Remove a worker's row: it ends, or has."""
+    executor.execute(sa.delete(workers).where(workers.c.worker_id == who.worker_id))
 
 
 def identities(executor: Executor, worker_ids: Collection[str]) -> dict[str, Identity]:
