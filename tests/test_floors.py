@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "cores", "dimensions", "filesystems"),
     ("explain", "search_keys", "algorithms", "point"),
-    ("service_keys",),
+    ("service_keys", "data_keys"),
     ("spec",),
     ("data", "model"),
     ("training",),
@@ -29,7 +29,7 @@ FLOORS = (
     ("live",),
     ("api",),
     ("options",),
-    ("cli_service",),
+    ("cli_service", "cli_cache"),
     ("cli",),
     ("__main__",),
 )

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from tlopt import spec
 from tlopt.cli import app
 from tlopt.data.source_folder import EXTENSIONS
+from tlopt.data_keys import DataSpec
 from tlopt.search_keys import RULES
 from tlopt.service_keys import ServiceSpec
-from tlopt.spec import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, Study
+from tlopt.spec import BudgetSpec, ConfirmSpec, ModelSpec, Study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

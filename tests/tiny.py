@@ -133,7 +133,7 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     )
     return Place(
         study=decoded,
-        bench=replace(shop.bench, study=decoded),
+        bench=replace(shop.bench, study=decoded, features={}),
         store=shop.store,
         opened=opened,
         plan=plan,
@@ -171,10 +171,11 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
     def start_run(bench: Bench, point: Point, *, seed: int, train: object, n_micro: int = 1) -> Point:
         return point
 
-    def steps(point: Point, images: object, train: object, val: object) -> Iterator[Epoch]:
+    def steps(point: Point, images: object, train: object, val: object, kept: None) -> Iterator[Epoch]:
         yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
     patch.setattr(task_run, "start_run", start_run)
+    patch.setattr(task_run, "features_for", lambda *_: None)
     patch.setattr(task_run, "steps", steps)
     patch.setattr(task_run.Saving, "save", lambda saving, at: "")
     draw_nothing(patch)

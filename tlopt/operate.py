@@ -16,6 +16,7 @@ from tlopt.session import Session
 # What changed with a semantics version, where trials of the one before may stand beside new ones.
 _COMPARABLE = {
     2: "dropout and mixup are drawn anew for each step; trials begun before do not repeat bit for bit",
+    3: "frozen blocks run in batches of one size; last bits of trials with frozen blocks differ from before",
 }
 
 

@@ -1,7 +1,8 @@
 """The road from a study file to a verdict, step by step; each long step yields what it has come to so far."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -36,6 +37,8 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     bench = open_bench(session.study, choose_device(device), progress=progress)
     check_depths(session.study, bench.limits)
     check_resolutions(bench)
+    with suppress(NotReady):
+        _adopt(bench, session.optuna_study())
     return bench
 
 
@@ -64,11 +67,32 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
         study,
         file_text=session.file_text,
         facts=dict(bench.facts),
-        choices={"threads": n_threads or n_cores()},
+        choices=_choices(session, bench, n_threads or n_cores()),
         pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
     )
+    _adopt(bench, opened)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
+
+
+def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]:
+    """What the first worker decides for all; measured only where the study is new."""
+    from tlopt.search.bench import set_threads
+    from tlopt.search.chosen_numerics import measured
+
+    if session.study.name in optuna.get_all_study_names(session.store):
+        return {}
+    set_threads(n_threads)
+    chosen = measured(session.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
+    return {"threads": n_threads, "numerics": {name: str(numerics) for name, numerics in chosen.items()}}
+
+
+def _adopt(bench: "Bench", opened: optuna.Study) -> None:
+    """Let `bench` compute as the study has chosen."""
+    from tlopt.training.numerics import Numerics
+
+    chosen = opened.user_attrs.get(records.NUMERICS, {})
+    bench.numerics.update({name: Numerics.parse(text) for name, text in chosen.items()})
 
 
 def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:

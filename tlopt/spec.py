@@ -10,11 +10,12 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from tlopt import dimensions, explain, search_keys
 from tlopt.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
+from tlopt.data_keys import DataSpec
 from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
 from tlopt.service_keys import ServiceSpec
 
-SEMANTICS_VERSION = 2  # raised when the same study file comes to mean another trial
+SEMANTICS_VERSION = 3  # raised when the same study file comes to mean another trial
 
 # Keys that change no trial; the images and a weights file have fingerprints of their own.
 _MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
@@ -32,48 +33,6 @@ class PerOptimizer(Record):
     adamw: Fixed | Uniform | Log
 
 
-class DataSpec(Record):
-    """`[data]`: where the images come from and how they are split."""
-
-    source: str = Field(
-        min_length=1, description='a folder, "torchvision:NAME" (say, torchvision:Flowers102) or "digits"'
-    )
-    val_fraction: float = Field(
-        default=0.2, gt=0, lt=0.9, description="share for validation, where the source has no val split"
-    )
-    test_fraction: float = Field(
-        default=0.2,
-        ge=0,
-        lt=0.9,
-        description="share locked away for the test, where the source has no test split",
-    )
-    repeats: int = Field(
-        default=0,
-        ge=0,
-        le=20,
-        description="train/val splits whose mean is a trial's value; 0: 3 under 500 images, otherwise 1",
-    )
-    images_max: int = Field(
-        default=0,
-        ge=0,
-        description="use at most so many images, each class in proportion to its size; 0: all",
-    )
-    unreadable: Literal["error", "skip"] = Field(
-        default="error", description="what to do with a file that cannot be decoded; skips are counted"
-    )
-    resize: Literal["crop", "squash"] = Field(
-        default="crop",
-        description="crop: shorter side to 8/7 of the resolution, then the middle; squash: both sides",
-    )
-    flip: bool = Field(default=True, description="mirror half of the training images left to right")
-
-    @model_validator(mode="after")
-    def _leaves_training_images(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 0.95:
-            raise ValueError("val_fraction and test_fraction leave less than 5 % of the images to train on")
-        return self
-
-
 class ModelSpec(Record):
     """`[model]`: the pretrained network."""
 
@@ -86,6 +45,14 @@ class ModelSpec(Record):
         default="default",
         min_length=1,
         description='"default", one of the backbone\'s named weights, a .pth or .safetensors file, or "none"',
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="of products; weights stay float32. auto: the faster, measured once for all workers",
+    )
+    layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
+        default="usual",
+        description="of images in memory. usual: channels_last on GPUs and with grouped convolutions",
     )
 
     @field_validator("backbone", mode="before")

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 
 from tlopt.data.records import File, Image, Role
-from tlopt.spec import DataSpec
+from tlopt.data_keys import DataSpec
 
 SEED = 7
 

@@ -72,7 +72,7 @@ def test_size_and_resize_have_stores_of_their_own(data, own_cache):
 BUILD = """
 import sys, tlopt.data.store as store
 from tlopt.data import load
-from tlopt.spec import DataSpec
+from tlopt.data_keys import DataSpec
 decode, count = store._decode, 0
 def counted(*positional, **named):
     global count

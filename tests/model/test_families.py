@@ -13,6 +13,8 @@ from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of, partition, pulled
 from tlopt.model.weights import Weights, load_weights
 from tlopt.point import Point
+from tlopt.training.frozen import Form, advance
+from tlopt.training.numerics import Numerics
 
 # Name, pixels a side, blocks counted by hand in the architecture's table.
 TORCHVISION = [
@@ -126,7 +128,30 @@ def test_prefix_then_suffix_is_the_whole(case: tuple[str, Network, Tensor]) -> N
         expected = network(images)
 
         for depth in (0, 1, n_blocks // 2, n_blocks):
-            assert torch.equal(network.suffix(network.prefix(images, depth), depth), expected)
+            assert torch.equal(network.suffix(network.between(images, 0, depth), depth), expected)
+
+
+@pytest.mark.parametrize("numerics", [Numerics(), Numerics("bfloat16", "channels_last")], ids=str)
+def test_frozen_features_are_the_same_bits_alone_in_company_and_from_a_stored_block(
+    case: tuple[str, Network, Tensor], numerics: Numerics
+) -> None:
+    _, network, images = case
+    network.eval()
+    n_blocks, middle = len(network.blocks), len(network.blocks) // 2
+    pair = images.contiguous(memory_format=numerics.memory_format)
+
+    together = advance(network, pair, 0, n_blocks, numerics)
+    halfway = advance(network, pair, 0, middle, numerics)
+    form = Form.of(halfway)
+    stored = form.from_rows(form.to_rows(halfway))
+
+    for at in (0, 1):
+        alone = pair[at : at + 1].contiguous(memory_format=numerics.memory_format)
+        assert torch.equal(advance(network, alone, 0, n_blocks, numerics), together[at : at + 1])
+    swapped = pair.flip(0).contiguous(memory_format=numerics.memory_format)
+    assert torch.equal(advance(network, swapped, 0, n_blocks, numerics).flip(0), together)
+    assert torch.equal(stored, halfway)
+    assert torch.equal(advance(network, stored, middle, n_blocks, numerics), together)
 
 
 def test_in_train_mode_blocks_draw_as_the_library_does(case: tuple[str, Network, Tensor]) -> None:
@@ -175,7 +200,7 @@ def test_a_half_frozen_network_learns_in_every_other_parameter_and_nowhere_else(
     network.set_mode(depth)
 
     with torch.no_grad():
-        features = network.prefix(images, depth)
+        features = network.between(images, 0, depth)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         network.suffix(features, depth).square().sum().backward()

@@ -165,7 +165,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
     seen = []
     split = workshop.bench.data.splits[0]
 
-    def fit(seed: int, images: object, train: object, val: object) -> Iterator[Epoch]:
+    def fit(seed: int, images: object, train: object, val: object, kept: object) -> Iterator[Epoch]:
         seen.append((seed, train is split.train, val is split.val))
         yield tiny.epoch(0, 0.5)
 
@@ -174,6 +174,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
 
     monkeypatch.setattr(task_run, "steps", fit)
     monkeypatch.setattr(task_run, "start_run", start)
+    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -215,6 +216,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
     monkeypatch.setattr(task_run, "steps", fits_from_four_pieces_on)
     monkeypatch.setattr(task_run, "start_run", start)
+    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
@@ -238,6 +240,7 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 
     monkeypatch.setattr(task_run, "steps", never)
     monkeypatch.setattr(task_run, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
+    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
@@ -261,6 +264,7 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
         yield
 
     monkeypatch.setattr(task_run, "start_run", start)
+    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
     monkeypatch.setattr(task_run, "steps", never)
 
     run(task)

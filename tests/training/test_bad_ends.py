@@ -72,7 +72,7 @@ def test_a_refusal_of_memory_is_out_of_memory_in_one_line(
         raise refusal
 
     run = begin(point())
-    monkeypatch.setattr(loop, "_step", refuse)
+    monkeypatch.setattr(loop, "take_step", refuse)
 
     with pytest.raises(OutOfMemory) as caught:
         next(fit(run, images, train, None))
@@ -84,7 +84,7 @@ def test_what_torch_says_when_the_machine_refuses_memory_is_out_of_memory(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(point())
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.empty(2**58))
+    monkeypatch.setattr(loop, "take_step", lambda *_: torch.empty(2**58))
 
     with pytest.raises(OutOfMemory, match="allocate"):
         next(fit(run, images, train, None))
@@ -97,7 +97,7 @@ def test_a_programming_error_stays_what_it_is(
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     run = begin(point())
-    monkeypatch.setattr(loop, "_step", fail)
+    monkeypatch.setattr(loop, "take_step", fail)
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         next(fit(run, images, train, None))

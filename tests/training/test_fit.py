@@ -14,6 +14,7 @@ from tlopt.data.augment import epoch_draws, training_views
 from tlopt.model.network import Network
 from tlopt.point import Point, seed_for
 from tlopt.training import fit as loop
+from tlopt.training import images as images_module
 from tlopt.training import penalty
 from tlopt.training.fit import Epoch, fit, predict_logits
 from tlopt.training.images import Images, batches
@@ -285,7 +286,7 @@ def test_order_and_views_of_an_epoch_depend_on_seed_and_epoch_alone(
         seen.append(views.clone())
         return views
 
-    monkeypatch.setattr(loop, "training_views", spy)
+    monkeypatch.setattr(images_module, "training_views", spy)
 
     def views_of_epoch_1(at: Point, seed: int) -> Tensor:
         seen.clear()
@@ -310,7 +311,7 @@ def test_two_epochs_see_other_orders_and_other_views(
         seen.append(draws)
         return training_views(pixels, draws=draws, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "training_views", spy)
+    monkeypatch.setattr(images_module, "training_views", spy)
 
     list(fit(begin(point()), images, train, None))
 

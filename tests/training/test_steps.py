@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.point import Point
-from tlopt.training import fit as loop
 from tlopt.training import run as run_module
+from tlopt.training import step as step_module
 from tlopt.training.fit import Epoch, Step, fit, steps
 from tlopt.training.groups import Group
 from tlopt.training.images import Images
@@ -230,7 +230,7 @@ def test_the_gradient_of_pieces_is_that_of_the_batch(
         next(steps(run, images, train, None))
         return {name: p.grad.clone() for name, p in run.network.net.named_parameters() if p.grad is not None}
 
-    monkeypatch.setattr(loop, "_pull", lambda run: None)
+    monkeypatch.setattr(step_module, "_pull", lambda run: None)
     wanted, found = gradients(1), gradients(5)
 
     assert set(wanted) == {f"{part}.0.weight" for part in ("stem", "middle", "top")} | {
@@ -261,7 +261,7 @@ def test_every_image_is_in_one_piece_with_its_label_and_no_piece_is_of_one_image
         return torch.zeros(2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_backward", spy)
+        patch.setattr(step_module, "_backward", spy)
         n_steps = sum(isinstance(event, Step) for event in steps(run, numbered, np.arange(n_images), None))
 
     sizes = [len(labels) for _, labels in pieces]
@@ -282,13 +282,13 @@ def test_pieces_are_as_many_as_asked_for_while_each_has_two_images(
     n_micro: int,
     wanted: list[int],
 ) -> None:
-    sizes, backward = list[int](), loop._backward
+    sizes, backward = list[int](), step_module._backward
 
     def spy(run: Run, views: Tensor, *rest: Any) -> Tensor:
         sizes.append(len(views))
         return backward(run, views, *rest)
 
-    monkeypatch.setattr(loop, "_backward", spy)
+    monkeypatch.setattr(step_module, "_backward", spy)
     next(steps(begin(point(batch_size=batch_size), n_micro=n_micro), images, np.arange(24), None))
 
     assert sizes == wanted

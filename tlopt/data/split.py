@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlopt.data.records import Image, Role, Split
+from tlopt.data_keys import DataSpec
 from tlopt.errors import DataError
-from tlopt.spec import DataSpec
 
 FEW = 500  # images under which one split's validation is mostly noise
 

@@ -1,7 +1,9 @@
 """Every image decoded once: uint8 pixels in a file that all workers of a host map into memory."""
 
+import contextlib
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +68,8 @@ def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
         return None
     if found.shape != shape or found.dtype != np.uint8 or sidecar != _sidecar(path, found):
         return None
+    with contextlib.suppress(OSError):  # when it was used last, for `housekeeping`
+        os.utime(path)
     return found
 
 

@@ -17,6 +17,7 @@ from tlopt.point import Point
 from tlopt.search_keys import RULES
 from tlopt.training.fit import fit
 from tlopt.training.images import Images
+from tlopt.training.numerics import Numerics
 from tlopt.training.run import prepare
 
 _STEPS = {"cpu": 1, "cuda": 8}  # of one timed epoch
@@ -121,6 +122,20 @@ def _measure(weights: Weights, resolution: int, *, n_classes: int, batch_size: i
     )
 
 
+def step_seconds(
+    weights: Weights,
+    resolution: int,
+    *,
+    n_classes: int,
+    batch_size: int,
+    device: torch.device,
+    numerics: Numerics,
+) -> float:
+    """Seconds an image of a training step with nothing frozen, with this process's threads."""
+    point = _point(weights.backbone, resolution, n_blocks(weights.backbone), batch_size)
+    return _time(point, weights, n_classes, device, numerics).step
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Timed:
     """Seconds: an image of the fastest epoch, of the start; and of all timed epochs by both clocks."""
@@ -131,7 +146,9 @@ class _Timed:
     worked: float
 
 
-def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) -> _Timed:
+def _time(
+    point: Point, weights: Weights, n_classes: int, device: torch.device, numerics: Numerics | None = None
+) -> _Timed:
     """The training loop itself, timed on a CPU by the work it does: another program's load passes."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     n_images = point.batch_size * _STEPS[device.type]
@@ -152,6 +169,7 @@ def _time(point: Point, weights: Weights, n_classes: int, device: torch.device) 
         seed=0,
         device=device,
         n_classes=n_classes,
+        numerics=numerics,
     )
     ready = clock()
     ends = [(clock(), time.perf_counter()) for _ in fit(run, images, np.arange(n_images), None)]

@@ -66,9 +66,9 @@ class Network(nn.Module):
         """The classifier, always new."""
         return self.net.get_submodule(self.head_name)
 
-    def prefix(self, x: Tensor, depth: int) -> Tensor:
-        """The output of block `depth` for images `x`; `x` itself for 0."""
-        for part in self.blocks[:depth]:
+    def between(self, x: Tensor, start: int, end: int) -> Tensor:
+        """The output of block `end` for the output `x` of block `start`, 0 being images."""
+        for part in self.blocks[start:end]:
             x = part.forward(x)
         return x
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tlopt.cores import n_cores
 from tlopt.data import load as data_load
 from tlopt.data import store
+from tlopt.data.housekeeping import features_bytes_max
 from tlopt.data.records import Data, TestSplit
 from tlopt.dimensions import Fixed, bounds
 from tlopt.errors import SpecError
@@ -25,15 +26,23 @@ from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.point import Point, seed_for
+from tlopt.search.chosen_numerics import asked
+from tlopt.search.keeping import open_features
 from tlopt.search.limits import Limits
 from tlopt.spec import PerOptimizer, Study
+from tlopt.training.features import FeatureStore
 from tlopt.training.images import Images, resident
+from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A study made ready on one device; `views` holds the pixels of the resolution that was last wanted."""
+    """A study made ready on one device.
+
+    `views` holds the pixels of the resolution that was last wanted, `features` the outputs of frozen blocks
+    for the backbone and resolution that were.
+    """
 
     study: Study
     data: Data
@@ -41,6 +50,8 @@ class Bench:
     device: torch.device
     progress: bool
     views: dict[int, NDArray[np.uint8] | Tensor] = field(default_factory=dict)
+    features: dict[tuple[str, int], FeatureStore | None] = field(default_factory=dict)
+    numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone, as far as the study has chosen
 
     @property
     def n_classes(self) -> int:
@@ -55,7 +66,7 @@ class Bench:
 
     def on(self, device: torch.device) -> "Bench":
         """The same study made ready on another device."""
-        return replace(self, device=device, views={})
+        return replace(self, device=device, views={}, features={})
 
     @property
     def limits(self) -> Limits:
@@ -105,6 +116,7 @@ def open_bench(study: Study, device: torch.device, *, progress: bool = False) ->
     Raises:
         DataError, WeightsError, SpecError: what cannot be used, and what to do.
     """
+    features_bytes_max()  # a setting that is wrong is said now and not in every trial
     weights = {name: load_weights(name, study.model.weights) for name in study.model.backbones}
     data = data_load.load(study.data, seed=study.seed, progress=progress)
     return Bench(study=study, data=data, weights=weights, device=device, progress=progress)
@@ -170,7 +182,26 @@ def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]
         device=bench.device,
         n_classes=bench.n_classes,
         n_micro=n_micro,
+        numerics=bench.numerics.get(point.backbone) or asked(bench.study, network, bench.device),
     )
+
+
+def features_for(bench: Bench, run: Run, images: Images) -> FeatureStore | None:
+    """What is kept of frozen blocks for the backbone and resolution of `run`, that of others let go of.
+
+    Args:
+        run: at its start.
+        images: as `images_for` gave them for its point.
+    """
+    key = (run.point.backbone, run.point.resolution)
+    if key not in bench.features:
+        for other in bench.features.values():
+            if other is not None:
+                other.close()
+        bench.features.clear()
+        digest = bench.weights[run.point.backbone].digest
+        bench.features[key] = open_features(bench.study, bench.data, digest, run, images)
+    return bench.features[key]
 
 
 def save_weights(bench: Bench, run: Run, path: Path) -> None:
@@ -207,7 +238,9 @@ _MADE_BY = "tlopt:run"
 
 def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
     """What decides the result of a point: its values, the seeds, the images, the pretrained weights."""
-    what = {"point": point.as_dict(), "seeds": list(seeds), **bench.facts}
+    numerics = bench.numerics.get(point.backbone, (bench.study.model.precision, bench.study.model.layout))
+    what = {"point": point.as_dict(), "seeds": list(seeds), "numerics": str(numerics), **bench.facts}
+    what["views"] = str(bench.study.data.views)
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -227,4 +260,6 @@ def _images(
         mean=weights.mean,
         std=weights.std,
         flip=bench.study.data.flip,
+        n_views=bench.study.data.views,
+        views_seed=seed_for(bench.study.seed, "views"),
     )

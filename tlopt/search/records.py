@@ -11,6 +11,7 @@ tlopt:semantics       study   `spec.SEMANTICS_VERSION` at the study's creation
 tlopt:format          study   `FORMAT_VERSION` of these records; none is 1
 tlopt:began           study   when it was made, by the database's clock: seconds since 1970
 tlopt:threads         study   CPU threads of a worker: with others the last bits differ
+tlopt:numerics        study   precision and layout that were measured to be fastest, by backbone
 tlopt:control         study   {"state", "reason"} of what people told its workers, see `control`
 tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
 tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
@@ -37,6 +38,7 @@ SEMANTICS = PREFIX + "semantics"
 FORMAT = PREFIX + "format"
 BEGAN = PREFIX + "began"
 THREADS = PREFIX + "threads"
+NUMERICS = PREFIX + "numerics"
 CONTROL = PREFIX + "control"
 
 FORMAT_VERSION = 2

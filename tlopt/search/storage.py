@@ -2,6 +2,8 @@
 
 import warnings
 import weakref
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -66,7 +68,7 @@ def create_or_open(
     *,
     file_text: str,
     facts: dict[str, str | int],
-    choices: dict[str, str | int] | None = None,
+    choices: Mapping[str, Any] | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -120,7 +122,12 @@ def _unchanged(storage: BaseStorage, study: spec.Study, file_text: str, facts: F
 
 
 def _make_or_change(
-    storage: BaseStorage, study: spec.Study, file_text: str, facts: Facts, choices: Facts, now: float
+    storage: BaseStorage,
+    study: spec.Study,
+    file_text: str,
+    facts: Facts,
+    choices: Mapping[str, Any],
+    now: float,
 ) -> optuna.Study:
     opened = optuna.create_study(
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
@@ -169,7 +176,7 @@ def _not_ours(name: str) -> StorageError:
 
 
 def _fill(
-    opened: optuna.Study, study: spec.Study, file_text: str, facts: dict[str, str | int], now: float
+    opened: optuna.Study, study: spec.Study, file_text: str, facts: Mapping[str, Any], now: float
 ) -> None:
     """Make a new study tlopt's; also one whose maker was killed at it."""
     directions = [direction.name.lower() for direction in opened.directions]

@@ -1,23 +1,23 @@
 """One trial's training: built, resumed, stepped, saved. Torch, and no word of Optuna."""
 
-import platform
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from tlopt.errors import CheckpointUnreadable, TimedOut
-from tlopt.search.bench import Bench, identity, images_for, save_weights, start_run
+from tlopt.search.bench import Bench, features_for, identity, images_for, save_weights, start_run
 from tlopt.search.task import Task
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
+from tlopt.training.features import FeatureStore
 from tlopt.training.fit import Epoch, Step, steps
 from tlopt.training.history import History, history_file
 from tlopt.training.images import Images
+from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run
 
 _SHARE_MAX = 0.2  # of the time that may go into checkpoints
@@ -41,10 +41,18 @@ class TaskRun:
     bench: Bench
     images: Images
     runs: Sequence[Run]
+    kept: FeatureStore | None
     n_micro: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
     seconds_before: float = 0.0  # of work, by earlier holders up to their checkpoint
     began: float = field(default_factory=time.perf_counter)
+    complaint: str = ""
+
+    def new_complaints(self) -> str:
+        """Why features are not kept any more, said once; it costs time and changes no number."""
+        said = "; ".join(self.kept.complaints) if self.kept is not None else ""
+        new, self.complaint = (said if said != self.complaint else ""), said
+        return new
 
     @property
     def seconds(self) -> float:
@@ -70,7 +78,8 @@ def begin(task: Task, bench: Bench, *, n_micro: int) -> TaskRun:
         start_run(bench, task.point, seed=seed, train=bench.data.splits[index].train, n_micro=n_micro)
         for seed, index in zip(task.seeds, task.splits, strict=True)
     ]
-    return TaskRun(task=task, bench=bench, images=images, runs=runs, n_micro=n_micro)
+    kept = features_for(bench, runs[0], images)
+    return TaskRun(task=task, bench=bench, images=images, runs=runs, kept=kept, n_micro=n_micro)
 
 
 def resume(
@@ -116,18 +125,6 @@ def _resumed(at: TaskRun, found: Checkpoint) -> str:
     return f"resumed at epoch {epoch}{at_step}{exact}"
 
 
-def circumstances(device: torch.device) -> Mapping[str, str | int]:
-    """What has to be equal for equal bits, beside the study."""
-    processor = torch.backends.cpu.get_cpu_capability()
-    return {
-        "torch": str(torch.__version__),
-        "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
-        if device.type == "cuda" else device.type,
-        "processor": f"{platform.machine()} {processor}",
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-    }  # fmt: skip
-
-
 def events(at: TaskRun) -> Generator[Step | Epoch]:
     """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
 
@@ -138,7 +135,7 @@ def events(at: TaskRun) -> Generator[Step | Epoch]:
     """
     with ExitStack() as stack:
         fits = [
-            stack.enter_context(closing(steps(run, at.images, split.train, split.val)))
+            stack.enter_context(closing(steps(run, at.images, split.train, split.val, at.kept)))
             for run, split in zip(at.runs, (at.bench.data.splits[i] for i in at.task.splits), strict=True)
         ]
         for event in _side_by_side(fits):

@@ -148,6 +148,7 @@ class _Attempt:
                 if saving is not None and saving.is_due(event):
                     self._note(saving.save(at))
                 if isinstance(event, Epoch):
+                    self._note(at.new_complaints())
                     self.log.epoch(event)
                     if self._report(event):
                         return True

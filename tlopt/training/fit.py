@@ -5,26 +5,26 @@ never interrupted.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.data.augment import epoch_draws, eval_views, training_views
 from tlopt.errors import Diverged
 from tlopt.point import seed_for
-from tlopt.training import penalty
+from tlopt.training.features import FeatureStore
+from tlopt.training.frozen import CHUNK
 from tlopt.training.groups import schedule_factor
-from tlopt.training.images import Images, batches, n_batches
+from tlopt.training.images import MIDDLE, Images, View, batches, n_batches
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
-from tlopt.training.run import Run, memory_errors, widest_float
+from tlopt.training.run import Run, memory_errors
+from tlopt.training.step import take_step
 
+_LOOK_AHEAD = 16  # batches whose images may be computed with those of this one
 EVAL_BATCH_SIZE = 64  # one size everywhere: a last bit may depend on it
 
 
@@ -50,7 +50,11 @@ class Step:
 
 
 def fit(
-    run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None
+    run: Run,
+    images: Images,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64] | None,
+    kept: FeatureStore | None = None,
 ) -> Generator[Epoch]:
     """Train `run.network` in place, one `Epoch` at a time, up to `point.epochs`.
 
@@ -59,18 +63,23 @@ def fit(
         images: every image of the study.
         train: indices to train on.
         val: indices to measure on after each epoch, or None.
+        kept: outputs of frozen blocks for `images`; changes no bit of the result.
 
     Raises:
         Diverged: a loss is not finite; names the epoch.
         OutOfMemory: the batch does not fit the device. The run may have taken half a step: it is spent.
     """
-    for event in steps(run, images, train, val):
+    for event in steps(run, images, train, val, kept):
         if isinstance(event, Epoch):
             yield event
 
 
 def steps(
-    run: Run, images: Images, train: NDArray[np.int64], val: NDArray[np.int64] | None
+    run: Run,
+    images: Images,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64] | None,
+    kept: FeatureStore | None = None,
 ) -> Generator[Step | Epoch]:
     """`fit`, with a `Step` after each optimiser step as well.
 
@@ -84,34 +93,67 @@ def steps(
     while position.epoch < run.point.epochs:
         seconds, start = 0.0, time.perf_counter()
         with memory_errors():
-            for step in _train_epoch(run, images, train):
+            for step in _train_epoch(run, images, train, kept):
                 seconds += time.perf_counter() - start
                 yield step
                 start = time.perf_counter()
-            epoch = _finish_epoch(run, images, len(train), val)
+            epoch = _finish_epoch(run, images, len(train), val, kept)
         seconds += time.perf_counter() - start
         position.epoch, position.step, position.sums = position.epoch + 1, 0, None
         yield replace(epoch, seconds=seconds)
 
 
 @torch.inference_mode()
-def predict_logits(run: Run, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+def predict_logits(
+    run: Run, images: Images, indices: NDArray[np.int64], kept: FeatureStore | None = None
+) -> NDArray[np.float32]:
     """Logits (n, classes) of the run's network in eval mode for the images at `indices`."""
     run.network.eval()
+    cut = run.point.freeze_depth
+    pieces = [indices[at : at + EVAL_BATCH_SIZE] for at in range(0, len(indices), EVAL_BATCH_SIZE)]
     rows = []
-    for start in range(0, len(indices), EVAL_BATCH_SIZE):
-        pixels = images.gather(indices[start : start + EVAL_BATCH_SIZE], run.device)
-        views = eval_views(pixels, resolution=run.point.resolution, mean=images.mean, std=images.std)
-        rows.append(run.network(views.contiguous(memory_format=run.memory_format)).float())
+    for features in _features(run, images, MIDDLE, pieces, cut, kept):
+        with run.numerics.autocast(run.device):
+            rows.append(run.network.suffix(features, cut).float())
     return torch.cat(rows).cpu().numpy()
 
 
-def _finish_epoch(run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None) -> Epoch:
+def _features(
+    run: Run,
+    images: Images,
+    view: View,
+    pieces: Sequence[NDArray[np.int64]],
+    cut: int,
+    kept: FeatureStore | None,
+) -> Iterator[Tensor]:
+    """For each of `pieces` the output of block `cut`, which no training changes; for 0 the views.
+
+    Pieces smaller than a chunk are computed together.
+    """
+    together = max(1, CHUNK // max(map(len, pieces))) if cut else 1
+    for at in range(0, len(pieces), together):
+        some = pieces[at : at + together]
+        indices = np.concatenate(some)
+        if cut == 0:
+            views = images.seen(indices, view, run.point, run.device)
+            yield views.contiguous(memory_format=run.numerics.memory_format)
+            continue
+        if kept is None:
+            features = run.frozen.outputs(images, view, indices, cut)
+        else:
+            upcoming = np.concatenate([indices[:0], *pieces[at + together :][:_LOOK_AHEAD]])
+            features = kept.outputs(run.frozen, view, indices, cut, upcoming)
+        yield from torch.split(features, [len(piece) for piece in some])
+
+
+def _finish_epoch(
+    run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None, kept: FeatureStore | None
+) -> Epoch:
     """What the epoch of which all steps are taken was worth, its seconds still 0."""
     index, sums = run.position.epoch, run.position.sums
     assert sums is not None, "an epoch has at least one step"
     train_loss, train_accuracy = (sums / n_train).tolist()
-    metrics, confusion = (None, None) if val is None else _measure(run, images, val)
+    metrics, confusion = (None, None) if val is None else _measure(run, images, val, kept)
     if not np.isfinite(train_loss):
         raise Diverged(f"epoch {index}: the mean training loss is {train_loss}")
     if metrics is not None and not np.isfinite(metrics.log_loss):
@@ -126,117 +168,38 @@ def _finish_epoch(run: Run, images: Images, n_train: int, val: NDArray[np.int64]
     )
 
 
-def _measure(run: Run, images: Images, indices: NDArray[np.int64]) -> tuple[Metrics, NDArray[np.int64]]:
-    logits = predict_logits(run, images, indices)
+def _measure(
+    run: Run, images: Images, indices: NDArray[np.int64], kept: FeatureStore | None
+) -> tuple[Metrics, NDArray[np.int64]]:
+    logits = predict_logits(run, images, indices, kept)
     labels = images.labels[indices]
     return measure(logits, labels), confusion_matrix(labels, logits.argmax(axis=1), run.n_classes)
 
 
-def _train_epoch(run: Run, images: Images, train: NDArray[np.int64]) -> Generator[Step]:
+def _train_epoch(
+    run: Run, images: Images, train: NDArray[np.int64], kept: FeatureStore | None
+) -> Generator[Step]:
     """The steps that are left of the epoch at `run.position`, in place."""
     point, position = run.point, run.position
     epoch, n_steps = position.epoch, n_batches(len(train), point.batch_size)
     head_only = epoch < point.head_first_epochs
     freeze_depth = len(run.network.blocks) if head_only else point.freeze_depth
+    # mixup blends images before any block sees them
+    cut = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
     _set_trainable(run, head_only)
     run.network.set_mode(freeze_depth)
     order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(train)
-    draws = epoch_draws(seed_for(run.seed, "views"), epoch, len(images.labels))
-    for index, indices in islice(enumerate(batches(order, point.batch_size)), position.step, None):
+    view = images.training_view(epoch, point, run.seed)
+    pieces = list(batches(order, point.batch_size))[position.step :]
+    features = _features(run, images, view, pieces, cut, kept)
+    for index, indices in enumerate(pieces, position.step):
         _set_rates(run, epoch * n_steps + index, point.epochs * n_steps)
+        labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
         with _seeded(seed_for(run.seed, "dropout", epoch, index), run.device):
-            sums = _step(run, images, indices, draws, freeze_depth)
+            sums = take_step(run, next(features), labels, cut, freeze_depth)
         position.sums = sums if position.sums is None else position.sums + sums
         position.step = index + 1
         yield Step(epoch, index, n_steps)
-
-
-def _step(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor, freeze_depth: int) -> Tensor:
-    """One optimiser step in place; (summed loss, hits) on the device, so that nothing waits for it."""
-    point = run.point
-    labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
-    # no piece of one image: batch-norm cannot be trained on it
-    n_pieces = max(1, min(run.n_micro, len(indices) // 2))
-    share, whole = _mixup_share(run), _divisor(run, labels)
-    run.optimizer.zero_grad(set_to_none=True)
-    rows = [
-        _backward(run, _views(run, images, piece, draws), some, freeze_depth, share, whole)
-        for piece, some in zip(np.array_split(indices, n_pieces), labels.tensor_split(n_pieces), strict=True)
-    ]
-    if point.grad_clip > 0:
-        torch.nn.utils.clip_grad_norm_(run.network.parameters(), point.grad_clip)
-    _pull(run)
-    run.optimizer.step()
-    sums = sum(rows[1:], start=rows[0]).to(widest_float(run.device))
-    sums[0] *= len(labels)
-    return sums
-
-
-def _views(run: Run, images: Images, indices: NDArray[np.int64], draws: Tensor) -> Tensor:
-    return training_views(
-        images.gather(indices, run.device),
-        resolution=run.point.resolution,
-        strength=run.point.augmentation,
-        flip=images.flip,
-        mean=images.mean,
-        std=images.std,
-        draws=draws[torch.from_numpy(indices)].to(run.device, non_blocking=True),
-    ).contiguous(memory_format=run.memory_format)
-
-
-def _backward(
-    run: Run, views: Tensor, labels: Tensor, freeze_depth: int, share: float, whole: Tensor | int
-) -> Tensor:
-    """Add to the gradients a piece's part of its batch's mean; (its part of the mean loss, hits)."""
-    point, targets = run.point, labels
-    if point.mixup > 0:
-        views, targets = _mix(views, labels, share, run)
-    with torch.no_grad():
-        features = run.network.prefix(views, freeze_depth)
-    logits = run.network.suffix(features, freeze_depth)
-    mean = F.cross_entropy(logits, targets, weight=run.class_weights, label_smoothing=point.label_smoothing)
-    loss = mean * (_divisor(run, labels) / whole)
-    loss.backward()  # type: ignore[no-untyped-call]
-    hits = (logits.detach().argmax(dim=1) == labels).sum()
-    return torch.stack([loss.detach(), hits.to(loss.dtype)])
-
-
-def _divisor(run: Run, labels: Tensor) -> Tensor | int:
-    """What torch's mean cross-entropy divides by: images, or with hard targets their weights' sum."""
-    if run.class_weights is None or run.point.mixup > 0:
-        return len(labels)
-    return run.class_weights[labels].sum()
-
-
-def _mixup_share(run: Run) -> float:
-    """How much of itself an image keeps in the step at `run.position`; 1 without mixup."""
-    point, position = run.point, run.position
-    if point.mixup == 0:
-        return 1.0
-    rng = np.random.default_rng(seed_for(run.seed, "mixup", position.epoch, position.step))
-    return float(rng.beta(point.mixup, point.mixup))
-
-
-def _pull(run: Run) -> None:
-    """The penalty's part of a step: coupled for SGD, decoupled for AdamW."""
-    if run.point.optimizer == "sgd":
-        penalty.add_to_gradients(run.pulls)
-        return
-    lr_of = {
-        name: row["lr"]
-        for row, group in zip(run.optimizer.param_groups, run.groups, strict=True)
-        for name in group.names
-    }
-    penalty.decay_weights(run.pulls, lr_of)
-
-
-def _mix(views: Tensor, labels: Tensor, share: float, run: Run) -> tuple[Tensor, Tensor]:
-    """Mixup (https://arxiv.org/abs/1710.09412): each image with its neighbour in the batch, soft targets."""
-    targets = F.one_hot(labels, run.n_classes).to(views.dtype)
-    return (
-        share * views + (1 - share) * views.roll(1, dims=0),
-        share * targets + (1 - share) * targets.roll(1, dims=0),
-    )
 
 
 def _set_trainable(run: Run, head_only: bool) -> None:

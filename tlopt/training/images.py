@@ -9,18 +9,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlopt.data.augment import epoch_draws, eval_views, training_views
+from tlopt.point import Point, seed_for
+
 RESIDENT_SHARE = 0.4  # of the GPU's free memory; the rest is for weights and activations
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Decoded images of one data set; `pixels` uint8 (N, S, S, 3), `labels` int64 (N,)."""
+    """Decoded images of one data set; `pixels` uint8 (N, S, S, 3), `labels` int64 (N,).
+
+    With `n_views` above 0 an epoch shows one of so many views, drawn from `views_seed` and the same to every
+    run; with 0 it shows views of the run's own that nobody sees again.
+    """
 
     pixels: NDArray[np.uint8] | Tensor
     labels: NDArray[np.int64]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     flip: bool
+    n_views: int = 0
+    views_seed: int = 0
+
+    def training_view(self, epoch: int, point: Point, seed: int) -> "View":
+        """What `epoch` shows of each image to a run of `point` with `seed`."""
+        if point.augmentation == 0 and not self.flip:
+            return MIDDLE
+        if self.n_views == 0:
+            return View("", epoch_draws(seed_for(seed, "views"), epoch, len(self.labels)))
+        which = epoch % self.n_views
+        flip = "-flip" if self.flip else ""
+        name = f"view{which}-of-{self.views_seed:016x}-{point.augmentation:g}{flip}"
+        return View(name, epoch_draws(self.views_seed, which, len(self.labels)))
+
+    def seen(self, indices: NDArray[np.int64], view: "View", point: Point, device: torch.device) -> Tensor:
+        """float32 (n, 3, resolution, resolution) on `device`: `view` of the images at `indices`."""
+        pixels = self.gather(indices, device)
+        if view.draws is None:
+            return eval_views(pixels, resolution=point.resolution, mean=self.mean, std=self.std)
+        return training_views(
+            pixels,
+            resolution=point.resolution,
+            strength=point.augmentation,
+            flip=self.flip,
+            mean=self.mean,
+            std=self.std,
+            draws=view.draws[torch.from_numpy(indices)].to(device, non_blocking=True),
+        )
 
     def gather(self, indices: NDArray[np.int64], device: torch.device) -> Tensor:
         """uint8 (n, S, S, 3) on `device`."""
@@ -30,7 +65,19 @@ class Images:
         order = np.argsort(indices, kind="stable")
         batch = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.uint8)
         batch[order] = self.pixels[indices[order]]
-        return torch.from_numpy(batch).to(device, non_blocking=True)
+        pinned = torch.from_numpy(batch).pin_memory() if device.type == "cuda" else torch.from_numpy(batch)
+        return pinned.to(device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of every image: a crop with its colours, or for validation the middle."""
+
+    name: str  # equal names show equal pixels; "": nobody sees it again
+    draws: Tensor | None  # (N, DRAWS) rows of `epoch_draws`; None: the middle
+
+
+MIDDLE = View("middle", None)
 
 
 def resident(pixels: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8] | Tensor:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
 from tlopt.point import Point
+from tlopt.training.frozen import Frozen
 from tlopt.training.groups import Group, make_groups, make_optimizer
+from tlopt.training.numerics import Numerics, usual
 from tlopt.training.penalty import Pull, make_pulls
 
 # cuDNN, cuBLAS and Apple's GPU refuse with a plain RuntimeError, as the CPU's allocator does
@@ -59,9 +61,14 @@ class Run:
     point: Point
     seed: int
     device: torch.device
-    memory_format: torch.memory_format  # of images and convolutions
+    numerics: Numerics
     n_micro: int  # pieces at most in which a batch goes through the network
     position: Position = field(default_factory=Position)
+
+    @property
+    def frozen(self) -> Frozen:
+        """The blocks that it trains behind."""
+        return Frozen(network=self.network, point=self.point, numerics=self.numerics, device=self.device)
 
 
 @memory_errors()
@@ -75,6 +82,7 @@ def prepare(
     device: torch.device,
     n_classes: int,
     n_micro: int = 1,
+    numerics: Numerics | None = None,
 ) -> Run:
     """A run of `point` at its start; moves `network` to `device` and stops the gradients of frozen blocks.
 
@@ -87,13 +95,14 @@ def prepare(
         n_micro: pieces at most in which a batch goes through the network, at least 1. More need less memory
             for the same gradient, with two differences: batch-norm in training sees a piece for a batch, and
             mixup pairs images of one piece.
+        numerics: None: what is usual for the network and the device.
 
     Raises:
         OutOfMemory: network and pulls do not fit the device.
     """
-    layout = memory_format(network, device)
+    numerics = numerics or usual(network, device)
     network.to(device)
-    network.to(memory_format=layout)
+    network.to(memory_format=numerics.memory_format)
     parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
     parameters = dict(network.net.named_parameters())
     for name in parts.frozen:
@@ -111,7 +120,7 @@ def prepare(
         point=point,
         seed=seed,
         device=device,
-        memory_format=layout,
+        numerics=numerics,
         n_micro=n_micro,
     )
 
@@ -119,15 +128,6 @@ def prepare(
 def widest_float(device: torch.device) -> torch.dtype:
     """float64, where `device` knows it: Apple's GPUs do not."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
-    """Channels last on GPUs and for networks with grouped convolutions, which gain a third of speed by it.
-
-    Networks of ordinary convolutions lose 3 to 9 % on a CPU.
-    """
-    grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
-    return torch.channels_last if grouped or device.type == "cuda" else torch.contiguous_format
 
 
 def _balanced(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:

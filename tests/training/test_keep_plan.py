@@ -1,0 +1,49 @@
+"""What is worth keeping: by seconds saved a byte, within the bound."""
+
+import pytest
+import torch
+
+from tlopt.training.frozen import Cut, Form
+from tlopt.training.keep_plan import Rates, best_start, seconds_to, worth_keeping
+
+# Three blocks of 100, 200 and 300 operations in all; an image's output has 400, 40 and 4 bytes.
+CUTS = tuple(
+    Cut(block, Form((n_floats,), torch.float32, channels_last=False), flops)
+    for block, n_floats, flops in ((1, 100, 100.0), (2, 10, 200.0), (3, 1, 300.0))
+)
+RATES = Rates(seconds_a_flop=1.0, seconds_a_byte=0.125)
+
+
+@pytest.mark.parametrize(
+    ("block", "start", "seconds"),
+    [(0, 0, 0), (1, 0, 100), (3, 0, 300), (3, 3, 0.5), (3, 2, 105), (2, 1, 150)],
+)
+def test_a_way_costs_its_operations_and_what_is_read(block: int, start: int, seconds: float) -> None:
+    assert seconds_to(block, start, CUTS, RATES) == seconds
+
+
+@pytest.mark.parametrize(
+    ("block", "kept", "wanted"),
+    [(3, [], 0), (3, [1, 2, 3], 3), (3, [1, 2], 2), (2, [3], 0), (2, [1], 1), (0, [1], 0)],
+)
+def test_the_quickest_way_starts_where_least_is_left(block: int, kept: list[int], wanted: int) -> None:
+    assert best_start(block, kept, CUTS, RATES) == wanted
+
+
+def test_what_is_dearer_to_read_than_to_compute_is_computed() -> None:
+    slow = Rates(seconds_a_flop=1.0, seconds_a_byte=1.0)
+
+    assert best_start(1, [1], CUTS, slow) == 0
+    assert worth_keeping(CUTS, [1], n_rows=10, bytes_max=10**6, rates=slow) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("bytes_max", "kept"),
+    [(0, set()), (39, set()), (40, {3}), (439, {3}), (440, {2, 3}), (4440, {1, 2, 3})],
+)
+def test_within_the_bound_goes_first_what_saves_most_a_byte(bytes_max: int, kept: set[int]) -> None:
+    assert worth_keeping(CUTS, [1, 2, 3], n_rows=10, bytes_max=bytes_max, rates=RATES) == kept
+
+
+def test_only_what_may_be_wanted_is_kept() -> None:
+    assert worth_keeping(CUTS, [0, 2], n_rows=10, bytes_max=10**6, rates=RATES) == {2}

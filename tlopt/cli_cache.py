@@ -1,0 +1,76 @@
+"""`tlopt cache`: what lies in the cache, and how to be rid of it."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tlopt.errors import SpecError
+
+if TYPE_CHECKING:
+    from tlopt.data.housekeeping import Entry
+
+app = typer.Typer(no_args_is_help=True, help="What can be made again: features of frozen blocks, pixels.")
+out = Console(highlight=False)
+
+_DAY_SECONDS = 86_400
+_GB = 1e9
+
+KindOption = Annotated[
+    str | None, typer.Option("--kind", help="features, pixels, digests or listings alone.")
+]
+
+
+@app.command()
+def ls(kind: KindOption = None) -> None:
+    """Show what the cache holds, what was used longest ago first."""
+    from tlopt.data.cache import cache_root
+    from tlopt.data.housekeeping import features_bytes_max
+
+    found = _entries(kind)
+    table = Table("kind", "GB", "last used", "what")
+    for entry in found:
+        table.add_row(entry.kind, f"{entry.size_bytes / _GB:.3f}", _ago(entry.used), entry.about)
+    out.print(table)
+    total = sum(entry.size_bytes for entry in found)
+    out.print(f"{total / _GB:.3f} GB in {cache_root()}", soft_wrap=True)
+    out.print(
+        f"features may come to {features_bytes_max() / _GB:.1f} GB: TLOPT_CACHE_GB_MAX, or half of what the"
+        " disk could give",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def clean(
+    kind: KindOption = None,
+    unused_days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 0.0,
+) -> None:
+    """Remove what the cache holds, but for features that a worker is at; all of it can be made again."""
+    from tlopt.data.housekeeping import remove
+
+    old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
+    gone = [entry for entry in old if remove(entry)]
+    out.print(f"removed {len(gone)} of {len(old)}: {sum(entry.size_bytes for entry in gone) / _GB:.3f} GB")
+    for entry in old:
+        if entry not in gone:
+            out.print(f"in use: {entry.about}", markup=False, soft_wrap=True)
+
+
+def _entries(kind: str | None) -> "list[Entry]":
+    from tlopt.data.housekeeping import KINDS, entries
+
+    if kind is not None and kind not in KINDS:
+        raise SpecError(f"--kind {kind}: allowed are {', '.join(KINDS)}")
+    return entries([each for each in KINDS if kind in (None, each)])
+
+
+def _ago(used: float) -> str:
+    seconds = max(0.0, time.time() - used)
+    for unit, length in (("day", _DAY_SECONDS), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            n = int(seconds // length)
+            return f"{n} {unit}{'s' if n > 1 else ''} ago"
+    return "just now"

@@ -1,0 +1,63 @@
+"""How a study computes: as its file says, or as its first worker measures. Torch, and no word of Optuna."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from tlopt.dimensions import bounds
+from tlopt.insight.tuning import fastest
+from tlopt.model.families import skeleton
+from tlopt.model.weights import Weights
+from tlopt.search_keys import RULES
+from tlopt.spec import PerOptimizer, Study
+from tlopt.training.numerics import Layout, Numerics, Precision, usual
+
+
+def asked(study: Study, network: nn.Module, device: torch.device) -> Numerics:
+    """What the study file says, and what is usual for the network where it says "auto"."""
+    precision, layout = _named(study)
+    likely = usual(network, device)
+    return Numerics(precision or likely.precision, layout or likely.layout)
+
+
+def measured(
+    study: Study, weights: Mapping[str, Weights], *, n_classes: int, device: torch.device
+) -> dict[str, Numerics]:
+    """By backbone, where the study file says "auto": the fastest on this machine; takes seconds.
+
+    A searched resolution or batch size is measured at its lowest.
+    """
+    if "auto" not in (study.model.precision, study.model.layout):
+        return {}
+    precision, layout = _named(study)
+    chosen = {}
+    for backbone, each in weights.items():
+        likely = usual(skeleton(backbone), device)
+        chosen[backbone] = fastest(
+            each,
+            likely,
+            precision=precision,
+            layout=likely.layout if study.model.layout == "usual" else layout,
+            resolution=_least(study, "resolution", each.resolution),
+            batch_size=_least(study, "batch_size", int(RULES["batch_size"].default or 0)),
+            n_classes=n_classes,
+            device=device,
+        )
+    return chosen
+
+
+def _named(study: Study) -> tuple[Precision | None, Layout | None]:
+    """Precision and layout where the study file names them."""
+    precision, layout = study.model.precision, study.model.layout
+    return (
+        None if precision == "auto" else precision,
+        None if layout == "auto" or layout == "usual" else layout,
+    )
+
+
+def _least(study: Study, name: str, default: int) -> int:
+    dimension = study.search.get(name)
+    if dimension is None or isinstance(dimension, PerOptimizer):
+        return default
+    return min(int(value) for value in bounds(dimension))

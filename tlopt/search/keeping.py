@@ -1,0 +1,151 @@
+"""Which frozen features a worker keeps for its study, and where. Torch, and no word of Optuna."""
+
+import hashlib
+import json
+import time
+
+import numpy as np
+import torch
+
+from tlopt import dimensions
+from tlopt.data import housekeeping
+from tlopt.data.cache import locked
+from tlopt.data.records import Data
+from tlopt.data.store import cache_root
+from tlopt.dimensions import Choice, Fixed, Scalar
+from tlopt.errors import DataError
+from tlopt.search_keys import RULES
+from tlopt.spec import PerOptimizer, Study
+from tlopt.training.features import FeatureStore
+from tlopt.training.frozen import CHUNK, Cut, advance, outline
+from tlopt.training.images import Images
+from tlopt.training.keep_plan import Rates, worth_keeping
+from tlopt.training.numerics import circumstances
+from tlopt.training.run import Run
+
+_SECONDS_A_BYTE = 5e-10  # two gigabytes a second: the page cache, the checksum of first reads, a copy
+_RESIDENT_BYTES_MAX = 1 << 29  # of a worker on a CPU, whose host may have several
+_RESIDENT_SHARE = 0.2  # of a GPU's free memory
+_TIMED_IMAGES = 8
+
+
+def open_features(
+    study: Study, data: Data, weights_digest: str, run: Run, images: Images
+) -> FeatureStore | None:
+    """The store of what `run`'s network gives for `images`, shared by all workers of this machine.
+
+    None where nothing is worth keeping, or nothing can be kept.
+
+    Args:
+        run: any of the study's with this backbone and resolution; its network is put in eval mode.
+    """
+    bound = housekeeping.features_bytes_max()
+    if bound == 0:
+        return None
+    cuts, rates = _measure(run)
+    n_views = study.data.views * _n_strengths(study)
+    n_rows = _n_rows(data, n_views)
+    depths = wanted_depths(study, len(cuts))
+    best = worth_keeping(cuts, depths, n_rows=n_rows, bytes_max=bound, rates=rates)
+    if not best:
+        return None
+    name = _key(data, weights_digest, run, images, study.data.resize)
+    about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {n_rows} views"
+    try:
+        with locked(cache_root() / "features"):
+            held = housekeeping.Held(name, about)
+            room = housekeeping.room_for(_size(best, cuts, n_rows), held.path)
+            kept = worth_keeping(cuts, depths, n_rows=n_rows, bytes_max=room, rates=rates)
+            held.plan(_size(kept, cuts, n_rows))
+    except (OSError, DataError):
+        return None
+    return FeatureStore(
+        held=held,
+        images=images,
+        keeps_training=n_views > 0,
+        cuts=cuts,
+        kept=kept,
+        rates=rates,
+        resident_bytes_max=_resident_bytes_max(run.device),
+    )
+
+
+def wanted_depths(study: Study, n_blocks: int) -> set[int]:
+    """Blocks whose outputs may be wanted: freeze depths, and what the head alone is trained behind."""
+    depths = _depths(study, "freeze_depth", n_blocks) | {n_blocks}  # the linear probe
+    if dimensions.bounds(_dimension(study, "head_first_epochs")) != (0,):
+        depths |= _depths(study, "transfer_depth", n_blocks)
+    return depths - {0}
+
+
+def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
+    dimension = _dimension(study, name)
+    blocks = [_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
+    return set(blocks) if isinstance(dimension, Choice) else set(range(min(blocks), max(blocks) + 1))
+
+
+def _blocks(value: Scalar, n_blocks: int) -> int:
+    return min(value if isinstance(value, int) else round(float(value) * n_blocks), n_blocks)
+
+
+def _dimension(study: Study, name: str) -> dimensions.Dimension:
+    found = study.search.get(name, Fixed(RULES[name].default))  # type: ignore[arg-type]
+    assert not isinstance(found, PerOptimizer), f"{name} has no ranges for each optimizer"
+    return found
+
+
+def _n_strengths(study: Study) -> int:
+    """How many strengths of augmentation a study has; 0 where they are a range, which gives none twice."""
+    match _dimension(study, "augmentation"):
+        case Fixed():
+            return 1
+        case Choice(options):
+            return len(options)
+        case _:
+            return 0
+
+
+def _n_rows(data: Data, n_views: int) -> int:
+    """Views that may be kept of each block."""
+    val = np.unique(np.concatenate([split.val for split in data.splits]))
+    train = np.unique(np.concatenate([split.train for split in data.splits]))
+    return len(val) + n_views * len(train)
+
+
+def _size(kept: frozenset[int], cuts: tuple[Cut, ...], n_rows: int) -> int:
+    return n_rows * sum(cuts[block - 1].form.row_bytes for block in kept)
+
+
+@torch.no_grad()
+def _measure(run: Run) -> tuple[tuple[Cut, ...], Rates]:
+    run.network.eval()
+    side = run.point.resolution
+    x = torch.zeros(_TIMED_IMAGES, 3, side, side, device=run.device)
+    x = x.contiguous(memory_format=run.numerics.memory_format)
+    cuts = outline(run.network, x[:1], run.numerics)
+    start = time.perf_counter()
+    advance(run.network, x, 0, len(cuts), run.numerics)[0, 0].item()  # waits for a GPU
+    seconds = time.perf_counter() - start
+    return cuts, Rates(seconds_a_flop=seconds / (CHUNK * cuts[-1].flops), seconds_a_byte=_SECONDS_A_BYTE)
+
+
+def _key(data: Data, weights_digest: str, run: Run, images: Images, resize: str) -> str:
+    meaning = {
+        "chunk": CHUNK,
+        "images": [image.digest for image in data.images],
+        "resize": resize,
+        "resolution": run.point.resolution,
+        "normalised": [images.mean, images.std],
+        "backbone": run.point.backbone,
+        "weights": weights_digest,
+        "numerics": str(run.numerics),
+        **circumstances(run.device),
+    }
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:24]
+
+
+def _resident_bytes_max(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _RESIDENT_BYTES_MAX
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return int(_RESIDENT_SHARE * free_bytes)

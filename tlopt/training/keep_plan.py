@@ -1,0 +1,49 @@
+"""Which blocks' outputs are worth keeping, by bytes and by operations."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tlopt.training.frozen import Cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a machine takes for an operation and for a byte."""
+
+    seconds_a_flop: float
+    seconds_a_byte: float  # read from a file that the system holds in memory, checked, moved to the device
+
+
+def seconds_to(block: int, start: int, cuts: Sequence[Cut], rates: Rates) -> float:
+    """Seconds an image for the output of `block` from the stored output of `start`; 0 is the image itself."""
+    flops = (cuts[block - 1].flops if block else 0.0) - (cuts[start - 1].flops if start else 0.0)
+    read = cuts[start - 1].form.row_bytes * rates.seconds_a_byte if start else 0.0
+    return flops * rates.seconds_a_flop + read
+
+
+def best_start(block: int, kept: Collection[int], cuts: Sequence[Cut], rates: Rates) -> int:
+    """The block of `kept`, at most `block`, from which its output is had soonest; 0: from the image."""
+    return min(
+        (0, *(at for at in kept if at <= block)), key=lambda at: (seconds_to(block, at, cuts, rates), -at)
+    )
+
+
+def worth_keeping(
+    cuts: Sequence[Cut], wanted: Collection[int], *, n_rows: int, bytes_max: int, rates: Rates
+) -> frozenset[int]:
+    """Blocks whose outputs are to be kept: those that save most seconds a byte, while there is room.
+
+    Args:
+        cuts: of all blocks, in order.
+        wanted: blocks at which a trial may be cut.
+        n_rows: images and views, each of which is kept.
+        bytes_max: for all of them.
+    """
+    saved = {at: seconds_to(at, 0, cuts, rates) - seconds_to(at, at, cuts, rates) for at in wanted if at > 0}
+    size = {at: n_rows * cuts[at - 1].form.row_bytes for at in saved}
+    kept, room = set(), bytes_max
+    for at in sorted(saved, key=lambda at: (-saved[at] / size[at], at)):
+        if saved[at] > 0 and size[at] <= room:
+            kept.add(at)
+            room -= size[at]
+    return frozenset(kept)
