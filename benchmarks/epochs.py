@@ -1,0 +1,209 @@
+"""A training epoch by freeze depth: the plain script, then idea by idea, beside what its operations take.
+
+    python benchmarks/epochs.py path/to/flowers5 --backbones efficientnet_lite0 resnet18 --images 256
+
+The ways take turns, one epoch each, in one process; first epochs, in which caches are filled, are left out.
+Prints a Markdown table of medians as ratios to the limit: the operations of forward and backward pass through
+what is trained, at this machine's rate for the whole network with nothing frozen and the images at hand.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from plain import Machine, train_batches
+from torch.utils.flop_counter import FlopCounterMode
+
+from tlopt import spec
+from tlopt.insight.tuning import fastest
+from tlopt.point import Point
+from tlopt.search.bench import Bench, features_for, images_for, open_bench, start_run
+from tlopt.search.space import resolve
+from tlopt.training.fit import fit
+from tlopt.training.numerics import Numerics, usual
+from tlopt.training.run import Run
+from tlopt.training.step import take_step
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WAYS = ("plain script", "decoded once, batched", "+ fastest numbers", "+ kept features")
+VIEWS = 2
+STUDY = """
+name = "epochs"
+[data]
+source = "{source}"
+views = {views}
+[model]
+backbone = "{backbone}"
+weights = "{weights}"
+[budget]
+trials = 1
+epochs = 99
+[search]
+resolution = {resolution}
+freeze_depth = {{ uniform = [0.0, 1.0] }}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One backbone on one set of images."""
+
+    data: Path  # with train/ of as many images as are trained on
+    bench: Bench
+    train: NDArray[np.int64]
+    chosen: Numerics
+
+
+def open_case(data: Path, backbone: str, resolution: int) -> Case:
+    """The case, with the numerics that this machine is fastest with."""
+    weights = "default" if backbone == "efficientnet_lite0" else "none"
+    text = STUDY.format(source=data, views=VIEWS, backbone=backbone, weights=weights, resolution=resolution)
+    bench = open_bench(spec.loads(text, "epochs.toml"), torch.device("cpu"))
+    found = bench.weights[backbone]
+    point = _point(bench, 0.0)
+    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    chosen = fastest(
+        found,
+        usual(run.network, bench.device),
+        precision=None,
+        layout=None,
+        resolution=resolution,
+        n_classes=bench.n_classes,
+        batch_size=point.batch_size,
+        device=bench.device,
+    )
+    return Case(data=data, bench=bench, train=bench.data.splits[0].train, chosen=chosen)
+
+
+def _point(bench: Bench, share: float) -> Point:
+    backbone = bench.study.model.backbones[0]
+    resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
+    limits = replace(bench.limits, transferable=True)
+    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, limits)
+
+
+def way(case: Case, share: float, name: str) -> Iterator[float]:
+    """Seconds of one training epoch after another."""
+    point, bench = _point(case.bench, share), case.bench
+    if name == WAYS[0]:
+        epochs: Iterator[object] = train_batches(case.data, point, Machine())
+    else:
+        keeps, numerics = name == WAYS[3], case.chosen if name in WAYS[2:] else Numerics()
+        data = bench.study.data.model_copy(update={"views": VIEWS if keeps else 0})
+        own = replace(
+            bench,
+            study=bench.study.model_copy(update={"data": data}),
+            features={},
+            numerics={point.backbone: numerics},
+        )
+        run, images = start_run(own, point, seed=0, train=case.train), images_for(own, point)
+        kept = features_for(own, run, images) if keeps else None
+        epochs = fit(run, images, case.train, None, kept)
+    start = time.perf_counter()
+    for _ in epochs:
+        yield time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def limit(case: Case, share: float, repeats: int) -> float:
+    """Seconds of an epoch if its operations ran at the rate of the whole network's."""
+    flops = {at: _step(case, _point(case.bench, at))[0] for at in (0.0, share)}
+    seconds = statistics.median(_step(case, _point(case.bench, 0.0))[1] for _ in range(repeats))
+    n_steps = len(case.train) / _point(case.bench, 0.0).batch_size
+    return n_steps * seconds * flops[share] / flops[0.0]
+
+
+def _step(case: Case, point: Point) -> tuple[float, float]:
+    """Operations and seconds of a step on what the last frozen block gave."""
+    own = replace(case.bench, features={}, numerics={point.backbone: case.chosen})
+    run = start_run(own, point, seed=0, train=case.train)
+    features = _random_features(run)
+    labels = torch.zeros(len(features), dtype=torch.int64)
+    run.network.set_mode(point.freeze_depth)
+    depth = point.freeze_depth
+    take_step(run, features, labels, depth, depth)
+    start = time.perf_counter()
+    take_step(run, features, labels, depth, depth)
+    seconds = time.perf_counter() - start
+    with FlopCounterMode(display=False) as counter:
+        take_step(run, features, labels, depth, depth)
+    return counter.get_total_flops(), seconds
+
+
+@torch.no_grad()
+def _random_features(run: Run) -> torch.Tensor:
+    side = run.point.resolution
+    x = torch.randn(run.point.batch_size, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
+    run.network.eval()
+    with run.numerics.autocast(run.device):
+        return run.network.between(x, 0, run.point.freeze_depth).clone()
+
+
+def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
+    """Median seconds of an epoch by way, and the limit."""
+    running = {name: way(case, share, name) for name in WAYS}
+    for _ in range(VIEWS):  # every view is kept from then on
+        for epochs in running.values():
+            next(epochs)
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(repeats):
+        for name, epochs in running.items():
+            seconds[name].append(next(epochs))
+    medians = {name: statistics.median(row) for name, row in seconds.items()}
+    return {**medians, "limit": limit(case, share, repeats)}
+
+
+def subset(data: Path, folder: Path, n_images: int) -> Path:
+    """A folder with links to `n_images` of the images in train/, spread over the classes, and to val/."""
+    files = sorted(p for p in (data / "train").rglob("*") if p.is_file())
+    for index in np.linspace(0, len(files) - 1, min(n_images, len(files))).astype(int):
+        target = folder / files[index].relative_to(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(files[index].absolute())
+    (folder / "val").symlink_to((data / "val").absolute())
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="a folder with train/ and val/")
+    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "resnet18"])
+    parser.add_argument("--images", type=int, default=256, help="to train on")
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON")
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TLOPT_CACHE"] = f"{folder}/cache"
+        data = subset(args.data, Path(folder) / "data", args.images)
+        print("| backbone | frozen | limit, s | " + " | ".join(WAYS) + " | plain / kept |")
+        print("| --- | --- | --- |" + " --- |" * (len(WAYS) + 1))
+        for backbone in args.backbones:
+            case = open_case(data, backbone, args.resolution)
+            for share in SHARES:
+                found = measure(case, share, args.repeats)
+                rows.append({"backbone": backbone, "share": share, "numerics": str(case.chosen), **found})
+                cells = [f"{found[name] / found['limit']:.2f}" for name in WAYS]
+                gain = found[WAYS[0]] / found[WAYS[-1]]
+                print(
+                    f"| {backbone} ({case.chosen}) | {share:.0%} | {found['limit']:.3f} | "
+                    + " | ".join(cells)
+                    + f" | {gain:.1f} |",
+                    flush=True,
+                )
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

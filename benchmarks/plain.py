@@ -1,0 +1,149 @@
+"""What people write today for the same trials: torchvision's loaders and torch; nothing is kept of a trial.
+
+    python benchmarks/plain.py path/to/flowers5 --points points.json --out values.jsonl
+
+Each trial reads weights and folder anew, decodes and augments every image with PIL in loader processes, and
+runs the frozen blocks forward in every step. Network, parameter groups and schedule are tlopt's own, so that
+a point means the same to both.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from tlopt.model.build import build
+from tlopt.model.partition import partition
+from tlopt.model.weights import Weights, load_weights
+from tlopt.point import Point
+from tlopt.training.groups import make_groups, schedule_factor
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a script uses its machine."""
+
+    n_loaders: int = 2  # processes that decode
+
+
+def loader(folder: Path, weights: Weights, point: Point, machine: Machine, *, train: bool) -> DataLoader:  # type: ignore[type-arg]
+    """Batches of the images in `folder`, augmented where they are trained on."""
+    side, a = point.resolution, point.augmentation
+    views = (
+        [
+            transforms.RandomResizedCrop(side, scale=(1 - 0.75 * a, 1)),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(0.4 * a, 0.4 * a, 0.4 * a),
+        ]
+        if train
+        else [transforms.Resize(round(side * 8 / 7)), transforms.CenterCrop(side)]
+    )
+    chain = [*views, transforms.ToTensor(), transforms.Normalize(weights.mean, weights.std)]
+    return DataLoader(
+        ImageFolder(str(folder), transforms.Compose(chain)),
+        batch_size=point.batch_size,
+        shuffle=train,
+        num_workers=machine.n_loaders,
+        persistent_workers=machine.n_loaders > 0,
+    )
+
+
+def train_batches(
+    data: Path, point: Point, machine: Machine, seed: int = 0
+) -> Iterator[tuple[nn.Module, Weights, float]]:
+    """Train `point`; after each epoch the network, its weights' facts and the epoch's mean loss."""
+    torch.manual_seed(seed)
+    weights = load_weights(point.backbone, "default" if "lite0" in point.backbone else "none")
+    batches = loader(data / "train", weights, point, machine, train=True)
+    n_classes = len(batches.dataset.classes)  # type: ignore[attr-defined]
+    network = build(point, n_classes=n_classes, weights=weights, seed=seed)
+    parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
+    parameters = dict(network.net.named_parameters())
+    for name in parts.frozen:
+        if name in parameters:
+            parameters[name].requires_grad_(False)
+    groups = make_groups(parameters, parts, point)
+    decay = {*parts.fresh, *parts.head}
+    rows = [
+        {
+            "params": [parameters[name]],
+            "rate": group.lr,
+            "weight_decay": _decay(name in decay, parameters[name], point),
+        }
+        for group in groups
+        for name in group.names
+    ]
+    optimizer = torch.optim.AdamW(rows, lr=point.lr, betas=(point.momentum, 0.999))
+    n_steps = len(batches)
+    for epoch in range(point.epochs):
+        network.set_mode(point.freeze_depth)
+        total = 0.0
+        for step, (images, labels) in enumerate(batches, epoch * n_steps):
+            factor = schedule_factor(
+                step,
+                n_steps=point.epochs * n_steps,
+                warmup_fraction=point.warmup_fraction,
+                schedule=point.schedule,
+            )
+            for row in optimizer.param_groups:
+                row["lr"] = row["rate"] * factor
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item()
+        yield network, weights, total / n_steps
+
+
+def _decay(decays: bool, parameter: nn.Parameter, point: Point) -> float:
+    return point.l2 if decays and parameter.dim() > 1 else 0.0
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, batches: DataLoader) -> float:  # type: ignore[type-arg]
+    """Share of the images that the network is right about."""
+    network.eval()
+    hits = [(network(images).argmax(1) == labels).float() for images, labels in batches]
+    return float(torch.cat(hits).mean())
+
+
+def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterator[float]:
+    """Validation accuracy after each epoch of `point`."""
+    batches = None
+    for network, weights, _ in train_batches(data, point, machine, seed):
+        batches = batches or loader(data / "val", weights, point, machine, train=False)
+        yield accuracy(network, batches)
+
+
+def run_points(data: Path, points: list[Point], machine: Machine, out: Path) -> None:
+    """Train each of `points` to its end; a JSON line for each: seconds since the start, value."""
+    start = time.perf_counter()
+    with out.open("w") as file:
+        for number, point in enumerate(points):
+            *_, value = epochs(data, point, machine, seed=number)
+            file.write(json.dumps({"seconds": time.perf_counter() - start, "value": value}) + "\n")
+            file.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="a folder with train/ and val/")
+    parser.add_argument("--points", type=Path, required=True, help="JSON list of points")
+    parser.add_argument("--loaders", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    points = [Point.from_dict(row) for row in json.loads(args.points.read_text())]
+    run_points(args.data, points, Machine(args.loaders), args.out)
+
+
+if __name__ == "__main__":
+    main()
