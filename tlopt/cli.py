@@ -210,14 +210,32 @@ def predict(
 def dashboard(
     storage: Storage = None,
     runs: Runs = RUNS,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine's need a login.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    edit: Annotated[
+        bool, typer.Option("--edit/--read-only", help="Whether studies and notes may be changed.")
+    ] = False,
+    login_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="TLOPT_DASHBOARD_LOGIN_FILE",
+            help="Lines user:password. Passwords go over the net as they are: put TLS before it.",
+        ),
+    ] = None,
 ) -> None:
-    """Open optuna-dashboard on the database's studies, on this machine only."""
+    """Show the studies in optuna-dashboard; on this machine only and read-only unless told otherwise."""
     from tlopt.results.dashboard import serve
+    from tlopt.results.guard import check_host, read_logins
     from tlopt.search.storage import find_url
 
-    out.print(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)")
-    serve(find_url(storage), runs, port=port)
+    logins = read_logins(login_file) if login_file else {}
+    check_host(host, logins)
+    what = "changes allowed" if edit else "read-only"
+    out.print(f"http://{host}:{port}/dashboard  ({what}; Ctrl-C ends it)")
+    serve(find_url(storage), runs, host=host, port=port, edits=edit, logins=logins)
 
 
 def main() -> None:

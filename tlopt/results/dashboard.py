@@ -1,24 +1,48 @@
-"""optuna-dashboard on a database's studies, with the pictures of their trials."""
+"""optuna-dashboard on a database's studies, with the pictures of their trials, behind a guard."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna_dashboard
+import waitress
 from optuna.artifacts import FileSystemArtifactStore
 
+from tlopt.results.guard import Application, Guard, check_host
 from tlopt.search.job import Folders
 from tlopt.search.storage import open_storage
 
-HOST = "127.0.0.1"  # optuna-dashboard has no login, and whoever reaches it can delete studies
+_THREADS = 8  # a page asks for several things at once
 
 
-def serve(url: str, runs: Path, *, port: int) -> None:
-    """Serve until the process is stopped; this machine only.
+def application(url: str, runs: Path, *, edits: bool, logins: Mapping[str, str]) -> Application:
+    """The dashboard as a WSGI application, for a server of one's own as well.
+
+    Args:
+        edits: whether studies and notes may be changed.
+        logins: passwords by user; empty: no login, and only this machine's own names answer.
 
     Raises:
         StorageError: the database cannot be opened.
     """
     artifacts = Folders(root=runs, study="").artifacts
     artifacts.mkdir(parents=True, exist_ok=True)
-    optuna_dashboard.run_server(
-        open_storage(url), host=HOST, port=port, artifact_store=FileSystemArtifactStore(artifacts)
+    inner = optuna_dashboard.wsgi(open_storage(url), artifact_store=FileSystemArtifactStore(artifacts))
+    return Guard(inner, edits=edits, logins=logins)
+
+
+def serve(url: str, runs: Path, *, host: str, port: int, edits: bool, logins: Mapping[str, str]) -> None:
+    """Serve until the process is stopped.
+
+    Raises:
+        SpecError: others can reach `host`, and there is no login.
+        StorageError: the database cannot be opened.
+    """
+    check_host(host, logins)
+    waitress.serve(
+        application(url, runs, edits=edits, logins=logins),
+        host=host,
+        port=port,
+        threads=_THREADS,
+        ident=None,
+        clear_untrusted_proxy_headers=True,
     )
