@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from tlopt.cli_cache import app as cache_app
+from tlopt.cli_export import app as export_app
 from tlopt.cli_service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
@@ -24,6 +25,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done; 1 something is wrong, and the message says what; 2 wrong usage; 130 Ctrl-C.",
 )
 app.add_typer(service_app)
+app.add_typer(export_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -147,30 +149,6 @@ def confirm(
     bench = road.prepare(opened, progress=True)
     live.follow(road.confirm(opened, bench, n_workers=workers), out)
     display.show_verdict(road.judge(opened, bench), out)
-
-
-@app.command()
-def export(
-    target: Target,
-    folder: Annotated[Path | None, typer.Argument(help="Default: exports/NAME.")] = None,
-    storage: Storage = None,
-    runs: Runs = RUNS,
-    config: Annotated[bool, typer.Option("--config", help="Only print the config, without weights.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
-) -> None:
-    """Write the confirmed best point: config, weights, preprocessing, class names, numbers, model card."""
-    from tlopt import road, session, takeaway
-
-    opened = session.open_session(target, storage_url=storage, runs=runs)
-    if config:
-        sys.stdout.write(takeaway.best_config(opened))
-        return
-    bench = road.prepare(opened, progress=True)
-    verdict = road.judge(opened, bench)
-    to = folder or Path("exports") / opened.study.name
-    takeaway.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
-    out.print(f"exported to {to}", markup=False)
 
 
 @app.command()

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
-
 from tlopt import spec
 from tlopt.errors import NotReady
 from tlopt.point import Point
 from tlopt.results import confirm as confirmation
-from tlopt.results.config import fixed_study, point_of
+from tlopt.results.best import Best, ranking
+from tlopt.results.config import point_of
 from tlopt.results.verdict import Confirmed, Verdict, from_dict
-from tlopt.search.records import TrialRecord, best_first
+from tlopt.search.records import TrialRecord
 from tlopt.session import Session
 
 if TYPE_CHECKING:
@@ -25,26 +24,18 @@ if TYPE_CHECKING:
 CONFIG, RESULT = "config.toml", "result.json"
 
 
-def best_config(session: Session) -> str:
-    """The best point's study file: the confirmed one, or before that the search's best complete trial.
-
-    Raises:
-        NotReady: no trial is complete.
-    """
-    study = session.study
+def best_points(session: Session) -> list[Best]:
+    """The points of complete trials, best first; those of a finished confirmation come first."""
     try:
-        verdict = confirmation.read_verdict(study, session.confirmation())
+        verdict = confirmation.read_verdict(session.study, session.confirmation())
     except NotReady:
         verdict = None
-    if verdict is not None and verdict.finished:
-        label, point = verdict.chosen.label, verdict.chosen.point
-    else:
-        trials = session.optuna_study().get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
-        if not complete:
-            raise NotReady(f"study {study.name} has no complete trial yet")
-        label, point = f"trial {complete[0].number}", Point.from_dict(complete[0].point or {})
-    return fixed_study(study, point, name=f"{study.name[:80]}-{label.replace(' ', '-')}")
+    trials = session.optuna_study().get_trials(deepcopy=False)
+    return ranking(
+        session.study,
+        [TrialRecord.from_frozen(trial) for trial in trials],
+        verdict if verdict is not None and verdict.finished else None,
+    )
 
 
 def known_verdict(session: Session, folder: Path) -> Verdict | None:

@@ -22,7 +22,7 @@ def fixed_study(study: Study, point: Point, *, name: str) -> str:
     values = point.as_dict()
     tables: list[tuple[str, Mapping[str, Scalar]]] = [
         ("data", study.data.model_dump()),
-        ("model", {"backbone": point.backbone, "weights": study.model.weights}),
+        ("model", study.model.model_dump() | {"backbone": point.backbone}),
         ("budget", {"trials": 1, "epochs": point.epochs}),
         ("search", {key: values[key] for key in RULES}),
         ("confirm", study.confirm.model_dump()),

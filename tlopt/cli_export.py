@@ -1,0 +1,89 @@
+"""`tlopt export`: the confirmed best as a folder, the best points as configs, all trials as a table."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from tlopt.errors import NotReady
+from tlopt.options import RUNS, Runs, Storage, Target
+
+if TYPE_CHECKING:
+    from tlopt.results.best import Format
+    from tlopt.session import Session
+
+app = typer.Typer()
+out = Console(highlight=False)
+
+
+@app.command()
+def export(
+    target: Target,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Default: exports/NAME; with --top and --pareto standard output.")
+    ] = None,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+    config: Annotated[bool, typer.Option("--config", help="Only print the best config.")] = False,
+    top: Annotated[int, typer.Option(min=0, metavar="N", help="Configs of the N best points.")] = 0,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Configs of the points that none beats in value and work alike.")
+    ] = False,
+    form: Annotated[Literal["toml", "json", "yaml"], typer.Option("--format", help="Of configs.")] = "toml",
+    all_trials: Annotated[
+        Path | None,
+        typer.Option(
+            "--all", metavar="FILE", help="All trials, .csv or .parquet; -: CSV to standard output."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+) -> None:
+    """Write the confirmed best point: config, weights, preprocessing, class names, numbers, model card."""
+    from tlopt import road, session, takeaway
+
+    opened = session.open_session(target, storage_url=storage, runs=runs)
+    if all_trials is not None:
+        _all(opened, all_trials, overwrite=overwrite)
+    elif config or top or pareto:
+        _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
+    else:
+        bench = road.prepare(opened, progress=True)
+        verdict = road.judge(opened, bench)
+        to = folder or Path("exports") / opened.study.name
+        takeaway.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
+        out.print(f"exported to {to}", markup=False)
+
+
+def _configs(
+    opened: "Session", folder: Path | None, form: "Format", *, top: int, front: bool, overwrite: bool
+) -> None:
+    from tlopt import takeaway
+    from tlopt.results import best
+
+    rows = takeaway.best_points(opened)
+    if front:
+        rows = best.pareto(opened.study, rows)
+    if top or not front:
+        rows = rows[: top or 1]
+    if not rows:
+        raise NotReady(f"study {opened.study.name} has no complete trial yet")
+    if folder is None:
+        sys.stdout.write(best.written(opened.study, rows, form, several=front or top > 1))
+        return
+    for path in best.write_files(opened.study, rows, form, folder, overwrite=overwrite):
+        out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _all(opened: "Session", path: Path, *, overwrite: bool) -> None:
+    from tlopt.results import trials_table
+    from tlopt.results.overview import look
+
+    table = trials_table.rows(look(opened.study, opened.store).trials)
+    if str(path) == "-":
+        trials_table.write_csv(table, sys.stdout)
+        return
+    trials_table.write(table, path, overwrite=overwrite)
+    out.print(f"{len(table)} trials written to {path}", markup=False, soft_wrap=True)

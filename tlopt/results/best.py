@@ -1,0 +1,147 @@
+"""The best points of a study as configs: confirmed ones first, then the search's; as TOML, JSON or YAML."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tlopt.errors import SpecError
+from tlopt.point import Point
+from tlopt.results.config import fixed_study
+from tlopt.results.verdict import Spread, Verdict
+from tlopt.search.records import TrialRecord, best_first
+from tlopt.spec import Study
+
+Format = Literal["toml", "json", "yaml"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """One point with what is known of its worth."""
+
+    label: str  # "trial 12", "linear probe" or "plain fine-tuning"
+    trial: int | None  # its number in the search; None for a default that the search did not run
+    point: Point
+    value: float | None  # of its trial on validation, a lucky one as long as it is not confirmed
+    seconds: float | None  # of work on its trial
+    confirmed: dict[str, Spread]  # the objective by split, over seeds; empty before the confirmation
+
+    def as_dict(self, study: Study) -> dict[str, Any]:
+        """For programs, the study file of the point included."""
+        return {
+            "study": study.name,
+            "digest": study.digest,
+            "objective": study.objective,
+            "label": self.label,
+            "trial": self.trial,
+            "value": self.value,
+            "seconds": self.seconds,
+            "confirmed": {
+                split: {"mean": spread.mean, "std": spread.std if spread.n > 1 else None, "n": spread.n}
+                for split, spread in self.confirmed.items()
+            },
+            "config": tomllib.loads(self.config(study)),
+        }
+
+    def config(self, study: Study) -> str:
+        """The study file in which this point is the only one."""
+        return fixed_study(study, self.point, name=f"{study.name[:80]}-{self.label.replace(' ', '-')}")
+
+
+def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None) -> list[Best]:
+    """Complete points, best first: confirmed ones by their mean on validation, then the search's by value.
+
+    Args:
+        trials: of the search.
+        verdict: of a finished confirmation; None before.
+    """
+    records = {trial.number: trial for trial in trials}
+    rows = [] if verdict is None else list(_confirmed(verdict, records))
+    known = {row.trial for row in rows}
+    return rows + [_searched(t) for t in best_first(trials, study.direction) if t.number not in known]
+
+
+def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
+    """Those of `rows` that no other beats in value and in seconds of work alike, quickest first."""
+    sign = 1 if study.direction == "minimize" else -1
+    timed = [
+        (row.seconds, sign * row.value, row)
+        for row in rows
+        if row.seconds is not None and row.value is not None
+    ]
+    front: list[Best] = []
+    best = float("inf")
+    for _, cost, row in sorted(timed, key=lambda item: item[:2]):
+        if cost < best:
+            front.append(row)
+            best = cost
+    return front
+
+
+def written(study: Study, rows: Sequence[Best], form: Format, *, several: bool) -> str:
+    """`rows` as one text.
+
+    Args:
+        several: a list, also of one; otherwise the first alone.
+
+    Raises:
+        SpecError: several do not go into one TOML file.
+    """
+    if form == "toml" and several:
+        raise SpecError("several points are several TOML files: name a folder, or take --format json or yaml")
+    if form == "toml":
+        return rows[0].config(study)
+    value: Any = [row.as_dict(study) for row in rows] if several else rows[0].as_dict(study)
+    if form == "json":
+        return json.dumps(value, indent=2, allow_nan=False) + "\n"
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def write_files(
+    study: Study, rows: Sequence[Best], form: Format, folder: Path, *, overwrite: bool
+) -> list[Path]:
+    """One file for each of `rows`, named by rank and label.
+
+    Raises:
+        SpecError: a file is there and may not be replaced.
+    """
+    named = [
+        (folder / f"{rank}-{row.label.replace(' ', '-')}.{form}", row) for rank, row in enumerate(rows, 1)
+    ]
+    for path, _ in named:
+        if path.exists() and not overwrite:
+            raise SpecError(f"{path} exists; --overwrite replaces it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, row in named:
+        path.write_text(written(study, [row], form, several=False), encoding="utf-8")
+    return [path for path, _ in named]
+
+
+def _confirmed(verdict: Verdict, records: dict[int, TrialRecord]) -> Iterator[Best]:
+    for row in verdict.rows:
+        record = records.get(row.number)
+        spreads = {split: row.spread(verdict.objective, split=split) for split in ("val", "test")}
+        if spreads["val"] is not None:
+            yield Best(
+                label=row.label,
+                trial=None if record is None else record.number,
+                point=row.point,
+                value=None if record is None else record.value,
+                seconds=None if record is None else record.seconds,
+                confirmed={split: spread for split, spread in spreads.items() if spread is not None},
+            )
+
+
+def _searched(trial: TrialRecord) -> Best:
+    return Best(
+        label=trial.label or f"trial {trial.number}",
+        trial=trial.number,
+        point=Point.from_dict(trial.point or {}),
+        value=trial.value,
+        seconds=trial.seconds,
+        confirmed={},
+    )

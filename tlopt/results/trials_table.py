@@ -1,0 +1,71 @@
+"""All trials of a study as one table, for spreadsheets and data frames: CSV or Parquet."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+from tlopt.errors import MissingExtra, SpecError
+from tlopt.search.records import TrialRecord
+
+_PLAIN = (
+    *("number", "outcome", "value", "label", "cause", "best_epoch", "best_value", "last_epoch", "train_loss"),
+    *("seconds", "worker", "device", "started", "finished"),
+)
+
+
+def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """A row for each trial: its record, `metric.NAME` and `point.KEY`; what is not known is None."""
+    found = [
+        {name: getattr(trial, name) for name in _PLAIN}
+        | {"state": trial.state.name.lower(), "notes": "; ".join(trial.notes)}
+        | {f"metric.{name}": value for name, value in trial.metrics.items()}
+        | {f"point.{name}": value for name, value in (trial.point or {}).items()}
+        for trial in trials
+    ]
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    return [{name: row.get(name) for name in columns} for row in found]
+
+
+def write_csv(table: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Write `table` with a head line; times as ISO 8601, unknown values empty."""
+    writer = csv.DictWriter(file, fieldnames=list(table[0]) if table else list(_PLAIN))
+    writer.writeheader()
+    writer.writerows({name: _csv(value) for name, value in row.items()} for row in table)
+
+
+def write_parquet(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `table`.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise MissingExtra("Parquet needs pyarrow: pip install 'tlopt[parquet]'; .csv needs nothing")
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(list(table)), path)
+
+
+def write(table: Sequence[dict[str, Any]], path: Path, *, overwrite: bool) -> None:
+    """Write `table` in the format that the suffix of `path` names.
+
+    Raises:
+        SpecError: another suffix than .csv and .parquet; or the file exists.
+        MissingExtra: pyarrow is not installed.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise SpecError(f"{path}: the suffix says the format, .csv or .parquet")
+    if path.exists() and not overwrite:
+        raise SpecError(f"{path} exists; --overwrite replaces it")
+    if path.suffix == ".parquet":
+        write_parquet(table, path)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        write_csv(table, file)
+
+
+def _csv(value: Any) -> Any:
+    return value.isoformat(timespec="seconds") if hasattr(value, "isoformat") else value
