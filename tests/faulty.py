@@ -101,13 +101,13 @@ def plant(fault: str) -> None:
 def _before_each_step(meet: Callable[["Run"], None]) -> None:
     from tlopt.training import fit
 
-    sound = fit._step
+    sound = fit.take_step
 
     def step(run: "Run", *rest: object) -> object:
         meet(run)
         return sound(run, *rest)  # type: ignore[arg-type]
 
-    fit._step = step  # type: ignore[assignment]
+    fit.take_step = step  # type: ignore[assignment]
 
 
 def _skew() -> None:
