@@ -149,7 +149,8 @@ def test_one_name_brings_the_study_and_its_confirmation_and_no_other(url: str) -
 
 
 def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
-    optuna.create_study(storage=storage.open_storage(url), study_name="theirs")
+    theirs = optuna.create_study(storage=storage.open_storage(url), study_name="theirs")
+    theirs.add_trial(optuna.create_trial(value=0.5))
 
     assert list(operate.upgrade(url, None)) == []
     assert attributes(url, "theirs") == {}

@@ -316,7 +316,7 @@ def test_other_images_weights_or_meanings_than_the_stored_are_a_problem(
 
 def test_a_study_of_a_stranger_is_a_problem(file: Path, quick: Text) -> None:
     store = InMemoryStorage()
-    optuna.create_study(storage=store, study_name="stripes")
+    optuna.create_study(storage=store, study_name="stripes").add_trial(optuna.create_trial(value=0.5))
     file.write_text(quick())
 
     assert "was not made by tlopt" in problem(look(file, store)).detail

@@ -345,8 +345,11 @@ def test_more_trials_are_not_another_study(storage_url: str, study_text: Callabl
 def test_a_study_that_was_left_half_made_is_completed(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
-    optuna.create_study(storage=storage.open_storage(storage_url), study_name="stripes", direction="maximize")
+    store = storage.open_storage(storage_url)
+    optuna.create_study(storage=store, study_name="stripes", direction="maximize")
 
+    with pytest.raises(NotReady, match="a worker is about to make it"):
+        storage.open_existing(store, "stripes")
     assert create(storage_url, study_text()).user_attrs[records.DIGEST]
 
 

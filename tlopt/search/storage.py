@@ -145,7 +145,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
     """The Optuna study `name`, which tlopt made before.
 
     Raises:
-        NotReady: there is no study of this name.
+        NotReady: there is no study of this name, or another worker is about to make it.
         StorageError: tlopt did not make it.
     """
     try:
@@ -156,7 +156,9 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
             f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
         ) from None
     if records.DIGEST not in opened.user_attrs:
-        raise _not_ours(name)
+        if opened.get_trials(deepcopy=False):
+            raise _not_ours(name)
+        raise NotReady(f"the study {name!r} is empty; a worker is about to make it, or: tlopt run FILE")
     _refuse_later(opened)
     return opened
 
