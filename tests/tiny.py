@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from tlopt import spec
 from tlopt.insight import pictures
 from tlopt.point import Point, seed_for
-from tlopt.search import storage, task_run, worker
+from tlopt.search import storage, task_run, trial, worker
 from tlopt.search.bench import Bench, open_bench
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.job import Folders, Job, claim
@@ -27,6 +27,12 @@ from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.fit import Epoch
 from tlopt.training.metrics import Metrics
 
+NO_MISTAKES = task_run.Mistakes(
+    pictures=np.empty((0, 8, 8, 3), np.uint8),
+    labels=np.empty(0, np.int64),
+    predicted=np.empty(0, np.int64),
+    probability=np.empty(0, np.float32),
+)
 BLOCKS = {"small": 9, "large": 17}
 RESOLUTION = {"small": 96, "large": 224}
 PLAIN_LR = {"sgd": 0.0125, "adamw": 0.00125}
@@ -156,6 +162,7 @@ def conditions(*, notes: list[str] | None = None, trial_seconds_max: float = 0.0
         keeper=None,
         prunes=lambda trial: trial.should_prune(),
         trial_seconds_max=trial_seconds_max,
+        shows=lambda value: False,
         notes=[] if notes is None else notes,
     )
 
@@ -178,6 +185,7 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
     patch.setattr(task_run, "features_for", lambda *_: None)
     patch.setattr(task_run, "steps", steps)
     patch.setattr(task_run.Saving, "save", lambda saving, at: "")
+    patch.setattr(trial, "find_mistakes", lambda *_: NO_MISTAKES)
     draw_nothing(patch)
 
 
@@ -203,3 +211,4 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(pictures, "draw_learning_curves", draw)
     patch.setattr(pictures, "draw_confusion", draw)
+    patch.setattr(pictures, "draw_mistakes", draw)

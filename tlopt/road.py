@@ -12,7 +12,8 @@ from tlopt.follow import Snapshot, follow, refuse_stopped
 from tlopt.point import seed_for
 from tlopt.results import confirm as confirmation
 from tlopt.results.verdict import Verdict
-from tlopt.search import launcher, records, storage
+from tlopt.results.words import gain_sentences
+from tlopt.search import launcher, note, records, storage
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.job import Job, standing
 from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
@@ -222,6 +223,13 @@ def judge(session: Session, bench: "Bench") -> Verdict:
     if wanted and bench.data.n_test:
         confirmation.record_test(opened, read_test(bench.on(choose_device()), wanted, session.weights_file))
         verdict = confirmation.read_verdict(session.study, opened)
+    chosen = f"chosen: {verdict.chosen.label}"
+    note.refresh(
+        session.optuna_study(),
+        session.study,
+        images=bench.images_words,
+        verdict=[chosen, *gain_sentences(verdict)],
+    )
     return verdict
 
 

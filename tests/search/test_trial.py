@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import tiny
@@ -20,6 +21,7 @@ from tlopt.search.bench import start_run
 from tlopt.search.log import TrialLog
 from tlopt.search.space import defaults
 from tlopt.search.task import Task
+from tlopt.search.task_run import begin, find_mistakes
 from tlopt.search.trial import Conditions, Result, run_trial
 from tlopt.training.fit import Epoch
 from tlopt.training.history import History, history_file
@@ -340,3 +342,25 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
     assert load_file(file).keys() == fresh.network.net.state_dict().keys()
     assert History.read(history_file(file)).train_loss == tuple(e.train_loss for e in result.epochs)
     assert len(list(file.parent.iterdir())) == 2  # no unfinished file stays
+
+
+def test_the_surest_mistakes_come_first_with_their_pictures(
+    task: Task, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = begin(task, workshop.bench, n_micro=1)
+    val = workshop.bench.data.splits[0].val
+    labels = at.images.labels[val]
+    logits = np.zeros((len(val), 3), dtype=np.float32)
+    logits[np.arange(len(val)), labels] = 9.0  # right, and surer than the mistakes
+    for place, sureness in ((1, 2.0), (3, 4.0), (4, 1.0)):
+        logits[place] = 0.0
+        logits[place, (labels[place] + 1) % 3] = sureness
+    monkeypatch.setattr(task_run, "predict_logits", lambda *_: logits)
+
+    found, two = find_mistakes(at, 12), find_mistakes(at, 2)
+
+    assert found.labels.tolist() == labels[[3, 1, 4]].tolist()
+    assert found.predicted.tolist() == ((labels[[3, 1, 4]] + 1) % 3).tolist()
+    assert found.probability.tolist() == pytest.approx([np.exp(s) / (np.exp(s) + 2) for s in (4.0, 2.0, 1.0)])
+    assert np.array_equal(found.pictures, np.asarray(at.images.pixels)[val[[3, 1, 4]]])
+    assert two.labels.tolist() == labels[[3, 1]].tolist()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import optuna_dashboard
 import pytest
 import tiny
 import torch
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import DataError, Diverged, OutOfMemory
 from tlopt.point import Point
-from tlopt.search import job, presence, records, task_run
+from tlopt.search import job, note, presence, records, task_run
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.records import TrialRecord
 from tlopt.search.storage import open_storage
@@ -449,6 +450,40 @@ def test_labelled_and_leading_trials_have_pictures_in_the_dashboards_store(
     both = ["confusion.png", "learning_curves.png"]
     assert pictures == {0: both, 1: both, 2: both, 3: [], 4: both}
     assert len(list(here.folders.artifacts.iterdir())) == 8
+
+
+def test_the_note_is_kept_by_who_ends_a_leading_trial(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    rising = iter([0.5, 0.25, 0.75, 0.625])
+    planted(lambda point: [next(rising)])
+    here = place(trials=4, epochs=1)
+
+    here.work()
+
+    text = optuna_dashboard.get_note(here.opened)
+    assert "| 2 | 0.75 |" in text
+    assert "| 3 |" not in text
+    assert f"{here.bench.n_classes} classes" in text
+
+
+def test_a_note_that_cannot_be_written_harms_no_trial(
+    place: Callable[..., tiny.Place],
+    planted: Callable[[Curve], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no room for a note")
+
+    planted(flat(0.5))
+    monkeypatch.setattr(note, "refresh", fail)
+    here = place(trials=2, epochs=1)
+
+    here.work()
+
+    assert [trial.state for trial in here.trials] == [TrialState.COMPLETE] * 2
+    assert "no room for a note" in caplog.text
 
 
 def test_an_untrainable_default_has_no_pictures(

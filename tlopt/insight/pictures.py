@@ -1,5 +1,7 @@
 """Learning curves and confusion matrices as PNG files."""
 
+import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 CELL_TEXT_CLASSES_MAX = 15  # more cells than this hold no readable number
 TICK_CLASSES_MAX = 60
+MISTAKES_A_ROW = 4
 _LABEL_CHARACTERS_MAX = 22
 
 
@@ -68,6 +71,20 @@ def draw_confusion(path: Path, *, counts: NDArray[np.int64], class_names: Sequen
     return _save(figure, path)
 
 
+def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence[str], title: str) -> Path:
+    """Write `pictures` (n, S, S, 3), n from 1, with a caption under each to `path`; returns it."""
+    n_rows = math.ceil(len(pictures) / MISTAKES_A_ROW)
+    figure = Figure(figsize=(2.4 * MISTAKES_A_ROW, 2.8 * n_rows + 0.5), layout="constrained")
+    cells = figure.subplots(n_rows, MISTAKES_A_ROW, squeeze=False).ravel()
+    for axes in cells:
+        axes.set_axis_off()
+    for axes, picture, caption in zip(cells, pictures, captions, strict=False):
+        axes.imshow(picture)
+        axes.set_title(textwrap.fill(_plain(caption), 26), fontsize=8, y=-0.02, va="top")
+    figure.suptitle(_plain(title), fontsize=11)
+    return _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -83,4 +100,8 @@ def _words(name: str) -> str:
 
 def _short(name: str) -> str:
     short = name if len(name) <= _LABEL_CHARACTERS_MAX else name[: _LABEL_CHARACTERS_MAX - 1] + "…"
-    return short.replace("$", r"\$")  # a pair of them would be read as mathematics
+    return _plain(short)
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # a pair of them would be read as mathematics

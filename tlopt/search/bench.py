@@ -64,6 +64,16 @@ class Bench:
         digests = [self.weights[name].digest for name in sorted(self.weights)]
         return {"data": self.data.fingerprint, "weights": "+".join(digests)}
 
+    @property
+    def images_words(self) -> str:
+        """What there is to learn from."""
+        data, split = self.data, self.data.splits[0]
+        splits = f", {len(data.splits)} splits" if len(data.splits) > 1 else ""
+        return (
+            f"{self.study.data.source}: {len(split.train)} to train, {len(split.val)} for validation{splits},"
+            f" {data.n_test} locked away, {self.n_classes} classes"
+        )
+
     def on(self, device: torch.device) -> "Bench":
         """The same study made ready on another device."""
         return replace(self, device=device, views={}, features={})

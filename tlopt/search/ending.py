@@ -71,12 +71,18 @@ def stop_if_hopeless(job: Job) -> None:
     control.give_order(job.optuna_study, Order("stopped", reason))
 
 
-def show(
-    trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog, storage: ServiceStorage
-) -> None:
-    """Pictures for the dashboard: of trials that were asked for by name and of those that lead."""
-    if result.outcome != "complete" or not (task.label or _leads(result, job, storage)):
-        return
+def shows(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
+    """Whether a complete trial is to have pictures: those asked for by name do, and those that lead."""
+    if task.label:
+        return True
+    best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
+    if best is None:
+        return True
+    return bool(value < best if job.optuna_study.direction == MINIMIZE else value > best)
+
+
+def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog) -> None:
+    """Pictures of a trial that is to have some, for the dashboard."""
     try:
         _draw(trial, task, result, job, job.folders)
     except OSError as error:  # a full disk takes a picture, not the trial
@@ -85,14 +91,15 @@ def show(
 
 def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: Folders) -> None:
     # matplotlib takes its time to load, which commands that draw nothing need not wait for
-    from tlopt.insight.pictures import draw_confusion, draw_learning_curves
+    from tlopt.insight.pictures import draw_confusion, draw_learning_curves, draw_mistakes
 
     folder = folders.pictures / f"{trial.number:04d}"
     title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
     rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
     confusion = result.epochs[-1].confusion
     assert confusion is not None, "a trial always has validation images"
-    files = (
+    names, mistakes = job.bench.data.class_names, result.mistakes
+    files = [
         draw_learning_curves(
             folder / "learning_curves.png",
             train_loss=[epoch.train_loss for epoch in result.epochs],
@@ -102,18 +109,26 @@ def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: 
         draw_confusion(
             folder / "confusion.png",
             counts=confusion,
-            class_names=job.bench.data.class_names,
+            class_names=names,
             title=f"{title}, validation",
         ),
-    )
+    ]
+    if mistakes is not None and len(mistakes.labels):
+        captions = [
+            f"{names[label]}, taken for {names[predicted]} ({probability:.0%})"
+            for label, predicted, probability in zip(
+                mistakes.labels, mistakes.predicted, mistakes.probability, strict=True
+            )
+        ]
+        files.append(
+            draw_mistakes(
+                folder / "mistakes.png",
+                pictures=mistakes.pictures,
+                captions=captions,
+                title=f"{title}, surest mistakes on validation",
+            )
+        )
     folders.artifacts.mkdir(parents=True, exist_ok=True)
     store = optuna.artifacts.FileSystemArtifactStore(folders.artifacts)
     for file in files:
         optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
-
-
-def _leads(result: "Result", job: Job, storage: ServiceStorage) -> bool:
-    best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
-    if best is None or result.value is None:
-        return True
-    return bool(result.value < best if job.optuna_study.direction == MINIMIZE else result.value > best)

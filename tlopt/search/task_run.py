@@ -6,6 +6,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.search.bench import Bench, features_for, identity, images_for, save_weights, start_run
@@ -14,7 +16,7 @@ from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.features import FeatureStore
-from tlopt.training.fit import Epoch, Step, steps
+from tlopt.training.fit import Epoch, Step, predict_logits, steps
 from tlopt.training.history import History, history_file
 from tlopt.training.images import Images
 from tlopt.training.numerics import circumstances
@@ -173,6 +175,31 @@ def _mean(rows: Sequence[Epoch]) -> Epoch:
         val=metrics.mean([row.val for row in rows if row.val is not None]),
         confusion=np.sum([row.confusion for row in rows if row.confusion is not None], axis=0),
         seconds=sum(row.seconds for row in rows),
+    )
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Validation images that a network is wrong about, surest first; arrays over images."""
+
+    pictures: NDArray[np.uint8]  # (n, S, S, 3)
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float32]  # of the predicted class
+
+
+def find_mistakes(at: TaskRun, n_max: int) -> Mistakes:
+    """Up to `n_max` mistakes of the task's first network, which is trained to its end."""
+    val = at.bench.data.splits[at.task.splits[0]].val
+    logits = torch.from_numpy(predict_logits(at.runs[0], at.images, val, at.kept))
+    probability, predicted = logits.softmax(dim=1).max(dim=1)
+    wrong = np.flatnonzero(predicted.numpy() != at.images.labels[val])
+    surest = wrong[np.argsort(-probability.numpy()[wrong], kind="stable")][:n_max]
+    return Mistakes(
+        pictures=at.images.gather(val[surest], torch.device("cpu")).cpu().numpy(),
+        labels=at.images.labels[val[surest]],
+        predicted=predicted.numpy()[surest],
+        probability=probability.numpy()[surest],
     )
 
 

@@ -13,8 +13,19 @@ from tlopt.search.bench import Bench, release_memory
 from tlopt.search.interrupt import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.task import Task
-from tlopt.search.task_run import Keeper, Saving, TaskRun, check_time, events, resume
+from tlopt.search.task_run import (
+    Keeper,
+    Mistakes,
+    Saving,
+    TaskRun,
+    check_time,
+    events,
+    find_mistakes,
+    resume,
+)
 from tlopt.training.fit import Epoch, Step
+
+_N_MISTAKES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,7 @@ class Result:
     n_micro: int  # pieces in which a batch went through the network
     cause: str
     epochs: tuple[Epoch, ...]
+    mistakes: Mistakes | None  # of a complete trial that is to have pictures
 
     def as_dict(self) -> dict[str, Any]:
         """For the trial's record; the value is Optuna's own."""
@@ -71,6 +83,7 @@ class Conditions:
     keeper: Keeper | None  # None: no checkpoints
     prunes: Callable[[optuna.Trial], bool]
     trial_seconds_max: float  # 0: no limit
+    shows: Callable[[float], bool]  # whether a trial that is complete with this value is to have pictures
     notes: list[str]  # what befell the trial, for its record; added to
 
 
@@ -117,6 +130,7 @@ class _Attempt:
     n_micro: int = 1
     seconds: float = 0.0
     epochs: Sequence[Epoch] = ()
+    mistakes: Mistakes | None = None
 
     def run(self, n_micro: int) -> Result:
         self.n_micro = n_micro
@@ -127,6 +141,9 @@ class _Attempt:
         self.n_micro, self.epochs = at.n_micro, at.epochs
         pruned = self._reported(at) or self._train(at)
         self.seconds = at.seconds
+        if not pruned and self.under.shows(self._value(at.epochs[-1])):
+            with self.under.interrupt.armed(STEP_SECONDS):
+                self.mistakes = find_mistakes(at, _N_MISTAKES)
         cause = f"pruned after epoch {at.epochs[-1].index}" if pruned else ""
         return self.result("pruned" if pruned else "complete", cause)
 
@@ -196,6 +213,7 @@ class _Attempt:
             n_micro=self.n_micro,
             cause=cause,
             epochs=tuple(self.epochs),
+            mistakes=self.mistakes,
         )
 
 

@@ -1,5 +1,6 @@
 """A worker: takes trials of its studies until their budgets are spent or it is asked to stop."""
 
+import logging
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 
 from tlopt.errors import StorageError, TloptError
-from tlopt.search import inside, presence, records
+from tlopt.search import inside, note, presence, records
 from tlopt.search.control import Order
-from tlopt.search.ending import show, tell, tell_without_training
+from tlopt.search.ending import show, shows, tell, tell_without_training
 from tlopt.search.heart import Doing, Heart
 from tlopt.search.interrupt import Interrupt, Interrupted
 from tlopt.search.job import Job, claim, obey
@@ -26,6 +27,7 @@ from tlopt.search.task import Task
 if TYPE_CHECKING:
     from tlopt.training.fit import Epoch, Step
 
+_logger = logging.getLogger(__name__)
 IDLE_SECONDS = 1.0  # between two looks for work
 
 
@@ -218,12 +220,23 @@ def _train_one(
         keeper=keeper,
         prunes=gate(job.optuna_study, storage, min_epochs=job.plan.min_epochs),
         trial_seconds_max=job.service.trial_seconds_max,
+        shows=lambda value: shows(value, task, job, storage),
         notes=notes,
     )
     result = run_trial(trial, task, job.bench, log=log, conditions=conditions)
-    show(trial, task, result, job, log, storage)
+    if result.mistakes is not None:
+        show(trial, task, result, job, log)
     tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
+    if result.mistakes is not None:
+        _keep_note(job)
+
+
+def _keep_note(job: Job) -> None:
+    try:
+        note.refresh(job.optuna_study, job.bench.study, images=job.bench.images_words)
+    except Exception:  # the trial has ended well, and no note is worth losing that
+        _logger.exception("the study's note was not written")
 
 
 def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -> None:

@@ -1,0 +1,124 @@
+"""The study's note says what a person wants to know, is kept current, and leaves people's own words alone."""
+
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+from optuna.trial import TrialState, create_trial
+from optuna_dashboard import get_note, save_note
+
+from tlopt import spec
+from tlopt.search import note, records
+from tlopt.search.note import MARKER, refresh
+
+IMAGES = "photos/: 300 to train, 100 for validation, 100 locked away, 5 classes"
+SEARCH = """
+lr_ratio = { log = [0.01, 1.0] }
+l2_sp = { log = [0.1, 10.0], zero = true }
+freeze_depth = { int = [0, 17] }
+optimizer = { choice = ["sgd", "adamw"] }
+"""
+STUDY = tiny.study(SEARCH)
+
+
+def add(opened: optuna.Study, value: float, freeze: int, label: str = "") -> None:
+    point: dict[str, Any] = {"transfer_depth": 17, "freeze_depth": freeze, "lr": 0.0012, "lr_ratio": 0.1}
+    attributes = {records.POINT: point, records.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}}}
+    if label:
+        attributes[records.LABEL] = label
+    opened.add_trial(create_trial(state=TrialState.COMPLETE, value=value, user_attrs=attributes))
+
+
+@pytest.fixture
+def opened() -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
+    add(study, 0.5, 17, "linear probe")
+    add(study, 0.625, 0, "plain fine-tuning")
+    for value, freeze in ((0.75, 8), (0.875, 9), (0.25, 16), (0.8125, 4)):
+        add(study, value, freeze)
+    return study
+
+
+def shown(opened: optuna.Study, study: spec.Study = STUDY, **more: Any) -> str:
+    refresh(opened, study, images=IMAGES, **more)
+    return get_note(opened)
+
+
+def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
+    text = shown(opened)
+
+    assert "**accuracy on validation**" in text
+    assert "photos/: 300 to train" in text
+    assert (
+        "lr\\_ratio 0.01 to 1; l2\\_sp 0 or 0.1 to 10; freeze\\_depth 0 to 17; optimizer sgd or adamw" in text
+    )
+    assert "not confirmed yet" in text
+
+
+def test_the_best_come_first_and_the_defaults_are_always_there(opened: optuna.Study) -> None:
+    rows = [line for line in shown(opened).splitlines() if line.startswith("|")]
+
+    names = [row.split("|")[1].strip() for row in rows[2:7]]
+    assert names == ["3", "5", "2", "1 plain fine-tuning", "0 linear probe"]
+    assert rows[2].split("|")[2:6] == [" 0.875 ", " 17 ", " 9 ", " 0.0012 "]
+
+
+def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> None:
+    text = shown(opened)
+
+    assert "| freeze_depth | best accuracy | trials |" in text
+    assert "| 0 to 3 | 0.625 | 1 |" in text
+    assert "| 4 to 8 | 0.8125 | 2 |" in text
+    assert "| 9 to 13 | 0.875 | 1 |" in text
+    assert "| 14 to 17 | 0.5 | 2 |" in text
+    assert "| transfer_depth | best" not in text
+
+
+def test_peoples_own_words_stay(opened: optuna.Study) -> None:
+    save_note(opened, "Ask *Ada* before you stop it.")
+    first = shown(opened)
+    save_note(opened, first + "\nAnd Bob.")
+    add(opened, 0.9375, 3)
+
+    second = shown(opened)
+
+    assert first.endswith(f"{MARKER}\n\nAsk *Ada* before you stop it.")
+    assert second.endswith(f"{MARKER}\n\nAsk *Ada* before you stop it.\nAnd Bob.")
+    assert "| 6 | 0.9375 |" in second
+
+
+def test_what_says_nothing_new_is_not_written(opened: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown(opened)
+    monkeypatch.setattr("optuna_dashboard.save_note", lambda *_: pytest.fail("written again"))
+
+    shown(opened)
+
+
+def test_the_verdict_takes_the_place_of_the_doubt(opened: optuna.Study) -> None:
+    text = shown(opened, verdict=["Gain over plain fine-tuning: +3.0 ± 1.0 points."])
+
+    assert "not confirmed yet" not in text
+    assert "- Gain over plain fine-tuning: +3.0 ± 1.0 points." in text
+
+
+def test_a_study_without_complete_trials_has_a_note(opened: optuna.Study) -> None:
+    assert "not confirmed yet" in shown(optuna.create_study(direction="maximize"))
+
+
+def test_names_are_no_markdown(opened: optuna.Study) -> None:
+    refresh(opened, STUDY, images="<b>my_photos</b>: [x](y)")
+
+    assert "\\<b\\>my\\_photos\\</b\\>: \\[x\\]\\(y\\)" in get_note(opened)
+
+
+def test_a_losss_best_is_the_lowest() -> None:
+    text = tiny.text(SEARCH).replace("seed = 7", 'seed = 7\nobjective = "log_loss"')
+    opened = optuna.create_study(direction="minimize")
+    for value, freeze in ((0.5, 2), (0.25, 9)):
+        add(opened, value, freeze)
+
+    trials = [records.TrialRecord.from_frozen(trial) for trial in opened.trials]
+    lines = note.lines(spec.loads(text, "x.toml"), trials, images="", verdict=())
+
+    assert next(line for line in lines if line.startswith("| 1 ")).startswith("| 1 | 0.25 |")

@@ -1,0 +1,97 @@
+"""A study's note in optuna-dashboard, kept current: goal, images, space, best so far, what depth does.
+
+What people write below the marker is theirs and stays.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import optuna
+
+from tlopt.dimensions import Choice, Fixed, bounds
+from tlopt.search.records import TrialRecord, best_first
+from tlopt.spec import PerOptimizer, Study
+
+MARKER = "<!-- kept current above this line; below it is yours -->"
+_DEPTHS = ("transfer_depth", "freeze_depth")
+_SHOWN = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
+_N_BINS = 4
+_N_BEST = 3
+
+
+def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: Sequence[str] = ()) -> None:
+    """Write the note anew, if it says something new.
+
+    Args:
+        images: what there is to learn from, in words.
+        verdict: what the confirmation came to, a sentence each.
+    """
+    from optuna_dashboard import get_note, save_note  # half a second, which only a leading trial pays
+
+    trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+    before = get_note(optuna_study)
+    _, marker, own = before.partition(MARKER)
+    body = "\n".join([*lines(study, trials, images=images, verdict=verdict), "", MARKER])
+    after = body + (own if marker else f"\n\n{before}" if before else "\n")
+    if after != before:
+        save_note(optuna_study, after)
+
+
+def lines(
+    study: Study, trials: Sequence[TrialRecord], *, images: str, verdict: Sequence[str]
+) -> Iterator[str]:
+    """The part of the note that is kept current, in Markdown."""
+    best = best_first(trials, study.direction)
+    yield f"**{study.objective} on validation**"
+    yield ""
+    yield f"- budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs"
+    yield f"- images: {_escaped(images)}"
+    yield f"- network: {', '.join(study.model.backbones)}, weights {_escaped(study.model.weights)}"
+    yield f"- searched: {'; '.join(_searched(study))}"
+    if verdict:
+        yield from ("", "**Confirmed**", "", *(f"- {_escaped(sentence)}" for sentence in verdict))
+    else:
+        yield "- not confirmed yet: the best of many trials is a lucky one"
+    yield from ("", f"| trial | {study.objective} | " + " | ".join(_SHOWN) + " |")
+    yield "| --- | --- |" + " --- |" * len(_SHOWN)
+    shown = [trial for place, trial in enumerate(best) if place < _N_BEST or trial.label]
+    yield from map(_row, shown)
+    for name in _DEPTHS:
+        yield from _depth_table(name, best, study)
+
+
+def _searched(study: Study) -> Iterator[str]:
+    for name, dimension in study.search.items():
+        if isinstance(dimension, PerOptimizer):
+            yield f"{name} by optimizer"
+        elif isinstance(dimension, Choice):
+            yield _escaped(f"{name} {' or '.join(map(str, dimension.options))}")
+        elif not isinstance(dimension, Fixed):
+            *off, low, high = sorted(bounds(dimension))  # numbers, for it is a range
+            yield _escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
+
+
+def _row(trial: TrialRecord) -> str:
+    point = trial.point or {}
+    values = " | ".join(f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
+    label = f" {trial.label}" if trial.label else ""
+    return f"| {trial.number}{label} | {trial.value:.4g} | {values} |"
+
+
+def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterator[str]:
+    """The best value, and how many trials there are, by quarters of a depth."""
+    depths = np.array([(trial.point or {}).get(name, 0) for trial in best])
+    if len(np.unique(depths)) < 2:
+        return
+    edges = np.unique(np.linspace(0, depths.max() + 1, _N_BINS + 1).round().astype(int))
+    yield from ("", f"| {name} | best {study.objective} | trials |", "| --- | --- | --- |")
+    for low, high in pairwise(edges.tolist()):
+        here = [trial for trial, depth in zip(best, depths, strict=True) if low <= depth < high]
+        blocks = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
+        yield f"| {blocks} | {f'{here[0].value:.4g}' if here else ''} | {len(here)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text as Markdown shows it, for names and paths of people's own."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#|!" else c for c in text.replace("\n", " "))
