@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from tlopt.cli_cache import app as cache_app
+from tlopt.cli_report import app as report_app
 from tlopt.cli_service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
@@ -24,6 +25,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done; 1 something is wrong, and the message says what; 2 wrong usage; 130 Ctrl-C.",
 )
 app.add_typer(service_app)
+app.add_typer(report_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,12 @@ from tlopt import spec
 from tlopt.errors import NotReady
 from tlopt.point import Point
 from tlopt.results import confirm as confirmation
+from tlopt.results.best import best_point
 from tlopt.results.config import fixed_study, point_of
+from tlopt.results.overview import look
 from tlopt.results.verdict import Confirmed, Verdict, from_dict
-from tlopt.search.records import TrialRecord, best_first
+from tlopt.search.records import TrialRecord
+from tlopt.search.storage import stored_spec
 from tlopt.session import Session
 
 if TYPE_CHECKING:
@@ -36,15 +41,32 @@ def best_config(session: Session) -> str:
         verdict = confirmation.read_verdict(study, session.confirmation())
     except NotReady:
         verdict = None
-    if verdict is not None and verdict.finished:
-        label, point = verdict.chosen.label, verdict.chosen.point
-    else:
-        trials = session.optuna_study().get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
-        if not complete:
-            raise NotReady(f"study {study.name} has no complete trial yet")
-        label, point = f"trial {complete[0].number}", Point.from_dict(complete[0].point or {})
+    trials = session.optuna_study().get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = best_point(verdict, map(TrialRecord.from_frozen, trials), study.direction)
+    if best is None:
+        raise NotReady(f"study {study.name} has no complete trial yet")
+    label, point = best
     return fixed_study(study, point, name=f"{study.name[:80]}-{label.replace(' ', '-')}")
+
+
+def report(session: Session) -> str:
+    """The HTML of a report on the study as the database has it.
+
+    Raises:
+        NotReady: the study was not begun.
+    """
+    # figures and templates take their time to load, which the other commands need not wait for
+    from tlopt.results.report import gather
+    from tlopt.results.report_page import page
+
+    opened = session.optuna_study()
+    study = stored_spec(opened)
+    seen = look(study, session.store)
+    confirmed = verdict = None
+    with suppress(NotReady):
+        confirmed = session.confirmation()
+        verdict = confirmation.read_verdict(study, confirmed)
+    return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC)))
 
 
 def known_verdict(session: Session, folder: Path) -> Verdict | None:

@@ -58,7 +58,7 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
     where = "test" if split == "test" else "validation, on which it was chosen"
     return (
         f"Gain over {label} in {TITLES[verdict.objective]} on {where}: {gain_words(gain, verdict.objective)}"
-        f" (seed by seed, {seeds_words(gain.n)}), {_judged(gain)}."
+        f" (seed by seed, {seeds_words(gain.n)}), {judged(gain)}."
     )
 
 
@@ -67,6 +67,15 @@ def gain_words(gain: Spread, objective: str) -> str:
     scale, digits = _scale(objective)
     spread = "" if math.isnan(gain.std) else f" ± {scale * gain.std:.{digits}f}"
     return f"{scale * gain.mean:+.{digits}f}{spread}" + ("" if scale == 1 else " points")
+
+
+def judged(gain: Spread) -> str:
+    """How a gain stands to its own spread."""
+    if math.isnan(gain.std):
+        return "one pair of runs says nothing about its spread"
+    if abs(gain.mean) <= gain.std:
+        return "not larger than its spread, so chance alone could explain it"
+    return "larger than its spread" if gain.mean > 0 else "a loss, larger than its spread"
 
 
 def dimension_words(dimension: Dimension | PerOptimizer) -> str:
@@ -110,11 +119,3 @@ def duration_words(seconds: float) -> str:
 def _scale(objective: str) -> tuple[int, int]:
     """The factor to what is shown, and its decimals."""
     return (1, 4) if objective == "log_loss" else (100, 1)
-
-
-def _judged(gain: Spread) -> str:
-    if math.isnan(gain.std):
-        return "one pair of runs says nothing about its spread"
-    if abs(gain.mean) <= gain.std:
-        return "not larger than its spread, so chance alone could explain it"
-    return "larger than its spread" if gain.mean > 0 else "a loss, larger than its spread"
