@@ -8,7 +8,7 @@ import numpy as np
 from tlopt.dimensions import Log
 from tlopt.results import report_plots as plots
 from tlopt.results.report import Report
-from tlopt.results.series import Array, best_so_far, evenly
+from tlopt.results.series import Array, best_so_far, evenly, value_limits
 from tlopt.search.records import TrialRecord
 from tlopt.spec import PerOptimizer, Study
 
@@ -53,7 +53,8 @@ def progress(report: Report) -> Iterator[Shown]:
             direction=report.study.direction,
         )
         drawn = int(np.isfinite(values[index]).sum())
-        yield Shown(svg, f"Best validation value so far against {label}.{_of(drawn, n)}")
+        said = _of(drawn, n) + _outside(values[index], report)
+        yield Shown(svg, f"Best validation value so far against {label}.{said}")
 
 
 def depths(report: Report) -> Iterator[Shown]:
@@ -83,10 +84,12 @@ def curves(report: Report) -> Iterator[Shown]:
         [curve.values for curve in report.curves_pruned],
         objective=report.study.objective,
     )
-    said = [f"{len(report.curves_best)} best complete trials"] if report.curves_best else []
+    of = f" of {n_pruned}" if len(report.curves_pruned) < n_pruned else ""
+    said = []
+    if report.curves_best:
+        said.append(f"the best complete trials ({len(report.curves_best)})")
     if report.curves_pruned:
-        n = len(report.curves_pruned)
-        said.append(f"{n} of {n_pruned} pruned ones in grey" if n < n_pruned else f"{n} pruned ones in grey")
+        said.append(f"in grey pruned ones ({len(report.curves_pruned)}{of})")
     yield Shown(svg, f"Validation after each epoch: {', '.join(said)}.")
 
 
@@ -112,7 +115,8 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         x, values, shown=shown.tolist(), key=label, log=log, objective=report.study.objective
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
-    yield Shown(svg, f"{label}: {len(x)} complete trials.{zero}{_of(len(shown), len(x))}")
+    said = zero + _of(len(shown), len(x)) + _outside(values, report)
+    yield Shown(svg, f"{len(x)} complete trials.{said}")
 
 
 def _drawn(values: Array, n_max: int) -> Array:
@@ -123,3 +127,9 @@ def _drawn(values: Array, n_max: int) -> Array:
 
 def _of(drawn: int, n: int) -> str:
     return f" {drawn} of {n} points are drawn." if drawn < n else ""
+
+
+def _outside(values: Array, report: Report) -> str:
+    low, high = value_limits(values, report.study.direction)
+    n = int(((values < low) | (values > high)).sum())
+    return f" {n} of the worst lie outside the figure." if n else ""

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +20,7 @@ from tlopt.results.series import Array, running_median, value_limits
 from tlopt.results.words import TITLES
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
+_OFF_MIN = 3  # points at "off" whose median is shown
 _DECADES_MAX = 5  # ticks on a logarithmic axis
 
 # stand-ins that become CSS variables
@@ -29,7 +30,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tlopt",
     "text.parse_math": False,
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _MUTED,
@@ -43,7 +44,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
 }
 
 
@@ -54,7 +55,7 @@ def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: st
         axes.plot(x, best, drawstyle="steps-post", lw=2, color=_LINE, label="best so far")
         axes.set(xlabel=xlabel, xlim=(0, float(x.max()) * 1.02 or 1), ylim=value_limits(values, direction))
         _value_axis(axes, objective)
-        axes.legend(loc=_corner(direction))
+        _legend(axes)
         return _svg(figure, f"best so far against {xlabel}")
 
 
@@ -71,15 +72,18 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
         along = np.log(place) if log else place
         indices = np.asarray(shown, dtype=np.int64)
         axes.plot(place[indices], values[indices], "o", ms=_size(values), mew=0, color=_POINT, alpha=0.55)
-        at, medians = running_median(along, values)
-        axes.plot(np.exp(at) if log else at, medians, lw=2, color=_LINE, label="running median")
+        on = (x > 0) | (not log)
+        at, medians = running_median(along[on], values[on])
+        if len(at):
+            axes.plot(np.exp(at) if log else at, medians, lw=2, color=_LINE, label="running median")
+        if log and (~on).sum() >= _OFF_MIN:
+            axes.plot(place[~on][:1], [np.median(values[~on])], "_", ms=14, mew=2, color=_LINE)
         axes.set(xlabel=key, ylim=value_limits(values, direction))
         if not log:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(np.all(x == np.round(x)))))
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
-        if len(at):
-            axes.legend(loc=_corner(direction))
+        _legend(axes)
         return _svg(figure, f"value against {key}")
 
 
@@ -98,7 +102,7 @@ def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
-        axes.legend(loc=_corner(direction))
+        _legend(axes)
         return _svg(figure, "learning curves")
 
 
@@ -149,8 +153,11 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks[:: -(-len(ticks) // _DECADES_MAX) or 1] or [low]
 
 
-def _corner(direction: str) -> Literal["upper right", "lower right"]:
-    return "upper right" if direction == "minimize" else "lower right"
+def _legend(axes: Axes) -> None:
+    """Above the axes, where no point lies."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0.1)
 
 
 def _size(values: Array) -> float:

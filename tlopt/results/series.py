@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MEDIAN_POINTS_MIN = 8  # a running median of fewer points follows each of them
+MEDIAN_POINTS_MIN = 12  # a running median of fewer points follows each of them
 _MEDIAN_AT_MAX = 60  # places at which a running median is taken
 _LIMITS_ALL_MAX = 20  # values that an axis shows to the last
-_WINDOW_MIN = 5
+_WINDOW_MIN = 9
 _WINDOW_SHARE = 10  # a window is a tenth of the points, or `_WINDOW_MIN` of them
 
 
@@ -24,7 +24,7 @@ def best_so_far(values: Sequence[float | None], direction: str) -> Array:
 def running_median(x: Array, y: Array) -> tuple[Array, Array]:
     """Places on `x`, ascending, and the median of `y` of the points nearest to each.
 
-    A window is a tenth of the points, at least five; points as near as its farthest one belong to it, so that
+    A window is a tenth of the points, at least nine; points as near as its farthest one belong to it, so that
     a window never divides points at one place. Empty for fewer than `MEDIAN_POINTS_MIN` points.
     """
     if len(x) < MEDIAN_POINTS_MIN:
