@@ -183,7 +183,7 @@ def test_a_study_without_test_images_says_that_its_value_is_too_good() -> None:
     said = Reader(page(report(a_search(), verdict=make_verdict(rows, test_readings=0)))).text
 
     assert "validation accuracy 91.0 ± 1.4 %" in said
-    assert "The test images were not read" in said
+    assert "The test images have not been read" in said
     assert "+9.0 ± 1.4 points on validation" in said
 
 

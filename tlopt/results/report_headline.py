@@ -58,7 +58,7 @@ def sentences(report: Report) -> Iterator[str]:
         yield f"Chosen by validation: {chosen.label} ({describe(chosen.point)})."
         if not chosen.test:
             yield (
-                "The test images were not read. The point was chosen for its validation value, which is"
+                "The test images have not been read. The point was chosen for its validation value, which is"
                 " therefore too good."
             )
         return

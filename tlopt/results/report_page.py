@@ -233,4 +233,4 @@ def _space(report: Report) -> Table:
     ]
     if len(report.study.model.backbones) > 1:
         rows.insert(0, ("backbone", dimension_words(report.study.model.backbone), "the pretrained network"))
-    return Table(columns=("key", "range", "meaning"), rows=tuple(rows), long=frozenset({"range", "meaning"}))
+    return Table(columns=("key", "range", "meaning"), rows=tuple(rows), long=frozenset({"meaning"}))
