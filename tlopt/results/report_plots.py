@@ -52,6 +52,7 @@ def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: st
     """Every complete trial's value (NaN: none) and the best so far over `x`, ascending."""
     with _figure() as (figure, axes):
         axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=bool(np.all(x == np.round(x)))))
         axes.plot(x, best, drawstyle="steps-post", lw=2, color=_LINE, label="best so far")
         axes.set(xlabel=xlabel, xlim=(0, float(x.max()) * 1.02 or 1), ylim=value_limits(values, direction))
         _value_axis(axes, objective)
