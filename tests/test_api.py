@@ -10,11 +10,12 @@ import torch
 from optuna.trial import TrialState
 
 import tlopt
-from tlopt import road
+from tlopt import road, takeaway
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.follow import WorkersFailed
 from tlopt.results import held_out
 from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.results.words import spread_words
 from tlopt.search.bench import Bench
 from tlopt.search.interrupt import Interrupt
 from tlopt.session import Session, open_session
@@ -122,6 +123,16 @@ def test_the_weights_of_every_run_of_the_confirmation_are_kept(finished: Finishe
         for row in finished.verdict.rows
         for replicate in range(3)
     )
+
+
+def test_the_report_of_a_finished_study_has_its_verdict_and_its_classes(finished: Finished) -> None:
+    html = takeaway.report(finished.session)
+
+    test = finished.verdict.chosen.spread("accuracy", split="test")
+    assert spread_words(test, "accuracy") in html
+    assert f"Chosen by validation: {finished.verdict.chosen.label}" in html
+    assert "blue, green, red" in html
+    assert f"{len(finished.bench.data.splits[0].train)} to train" in html
 
 
 def test_an_unfinished_confirmation_is_not_judged(

@@ -45,7 +45,7 @@ def test_looking_for_a_study_makes_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["status"], ["export", "s", "--config"]]
+    "arguments", [["--help"], ["run", "--help"], ["status"], ["export", "s", "--config"], ["report", "s"]]
 )
 def test_answers_that_need_no_network_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = (

@@ -29,7 +29,7 @@ FLOORS = (
     ("live",),
     ("api",),
     ("options",),
-    ("cli_service", "cli_cache", "cli_export"),
+    ("cli_service", "cli_cache", "cli_export", "cli_report"),
     ("cli",),
     ("__main__",),
 )

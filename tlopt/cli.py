@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tlopt.cli_cache import app as cache_app
 from tlopt.cli_export import app as export_app
+from tlopt.cli_report import app as report_app
 from tlopt.cli_service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(service_app)
 app.add_typer(export_app)
+app.add_typer(report_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

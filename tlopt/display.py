@@ -9,19 +9,26 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tlopt import dimensions
-from tlopt.dimensions import Dimension, Fixed
+from tlopt.dimensions import Fixed
 from tlopt.errors import NotReady
-from tlopt.point import Point
 from tlopt.results import confirm as confirmation
 from tlopt.results.overview import SILENT_SECONDS, Overview, WorkerRow, look
 from tlopt.results.verdict import Verdict
-from tlopt.results.words import TITLES, gain_sentences, seeds_words, spread_words, value_words
+from tlopt.results.words import (
+    TITLES,
+    describe,
+    dimension_words,
+    duration_words,
+    gain_sentences,
+    seeds_words,
+    spread_words,
+    value_words,
+)
 from tlopt.search.records import TrialRecord, best_first
 from tlopt.search.space import defaults
 from tlopt.search.stability import pull_warnings
 from tlopt.session import Session, StudySummary
-from tlopt.spec import PerOptimizer, Study
+from tlopt.spec import Study
 
 if TYPE_CHECKING:
     from tlopt.model.build import BlockOutline
@@ -44,7 +51,7 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
     yield f"searched: {len(searched)} of {len(study.search)} keys given"
     for name, dimension in searched.items():
-        yield f"  {name}: {show_dimension(dimension)}"
+        yield f"  {name}: {dimension_words(dimension)}"
     yield f"budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs" + (
         f", none starts after {study.budget.hours:g} hours" if study.budget.hours else ""
     )
@@ -52,36 +59,6 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
     yield from (f"  warning: {sentence}" for sentence in pull_warnings(study, bench.limits))
-
-
-def show_dimension(dimension: Dimension | PerOptimizer) -> str:
-    """A range as a person would write it."""
-    match dimension:
-        case PerOptimizer(sgd=sgd, adamw=adamw):
-            return f"sgd {show_dimension(sgd)}; adamw {show_dimension(adamw)}"
-        case Fixed(value):
-            return str(value)
-        case dimensions.Choice(options):
-            return "one of " + ", ".join(map(str, options))
-        case dimensions.Int(low, high):
-            return f"{low} to {high}"
-        case dimensions.Uniform(low, high):
-            return f"{low:g} to {high:g}"
-        case dimensions.Log(low, high, zero):
-            return f"{low:g} to {high:g}, logarithmic" + (", or off" if zero else "")
-
-
-def describe(point: dict[str, object] | Point) -> str:
-    """A point in one short line: depths, rates, pulls."""
-    values = point.as_dict() if isinstance(point, Point) else point
-    parts = [f"keep {values['transfer_depth']}", f"freeze {values['freeze_depth']}", f"lr {values['lr']:.2g}"]
-    if values["lr_ratio"] != 1:
-        parts.append(f"×{values['lr_ratio']:.2g}")
-    if values["l2_sp"]:
-        parts.append(f"L2-SP {values['l2_sp']:.2g}")
-    if values["l2"]:
-        parts.append(f"L2 {values['l2']:.2g}")
-    return " ".join(parts)
 
 
 def trials_table(trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int) -> Table:
@@ -164,14 +141,6 @@ def _progress_lines(seen: Overview) -> Iterator[str]:
     left = seen.left_seconds
     pace = f"; about {duration_words(left)} left at this pace" if left else ""
     yield f"spent: {duration_words(3600 * seen.spent_hours)} of work{pace}"
-
-
-def duration_words(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:

@@ -15,9 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tlopt.display import describe
 from tlopt.follow import Snapshot
-from tlopt.results.words import value_words
+from tlopt.results.words import describe, value_words
 from tlopt.search.records import best_first
 
 if TYPE_CHECKING:

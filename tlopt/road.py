@@ -77,7 +77,7 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
 
 
 def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]:
-    """What the first worker decides for all; measured only where the study is new."""
+    """What the first worker decides or finds for all; measured only where the study is new."""
     from tlopt.search.bench import set_threads
     from tlopt.search.chosen_numerics import measured
 
@@ -85,7 +85,24 @@ def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]
         return {}
     set_threads(n_threads)
     chosen = measured(session.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
-    return {"threads": n_threads, "numerics": {name: str(numerics) for name, numerics in chosen.items()}}
+    return {
+        "threads": n_threads,
+        "numerics": {name: str(numerics) for name, numerics in chosen.items()},
+        "images": _images(bench),
+    }
+
+
+def _images(bench: "Bench") -> dict[str, Any]:
+    """What there is of images, for those who see the database alone."""
+    data = bench.data
+    return {
+        "class_names": data.class_names[: records.CLASS_NAMES_MAX],
+        "n_classes": len(data.class_names),
+        "n_train": len(data.splits[0].train),
+        "n_val": len(data.splits[0].val),
+        "n_splits": len(data.splits),
+        "n_test": data.n_test,
+    }
 
 
 def _adopt(bench: "Bench", opened: optuna.Study) -> None:

@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,10 @@ from tlopt.point import Point
 from tlopt.results import confirm as confirmation
 from tlopt.results.best import Best, ranking
 from tlopt.results.config import point_of
+from tlopt.results.overview import look
 from tlopt.results.verdict import Confirmed, Verdict, from_dict
 from tlopt.search.records import TrialRecord
+from tlopt.search.storage import stored_spec
 from tlopt.session import Session
 
 if TYPE_CHECKING:
@@ -36,6 +40,26 @@ def best_points(session: Session) -> list[Best]:
         [TrialRecord.from_frozen(trial) for trial in trials],
         verdict if verdict is not None and verdict.finished else None,
     )
+
+
+def report(session: Session) -> str:
+    """The HTML of a report on the study as the database has it.
+
+    Raises:
+        NotReady: the study was not begun.
+    """
+    # figures and templates take their time to load, which the other commands need not wait for
+    from tlopt.results.report import gather
+    from tlopt.results.report_page import page
+
+    opened = session.optuna_study()
+    study = stored_spec(opened)
+    seen = look(study, session.store)
+    confirmed = verdict = None
+    with suppress(NotReady):
+        confirmed = session.confirmation()
+        verdict = confirmation.read_verdict(study, confirmed)
+    return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC)))
 
 
 def known_verdict(session: Session, folder: Path) -> Verdict | None:

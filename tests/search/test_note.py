@@ -15,7 +15,7 @@ from tlopt.search.note import MARKER, refresh
 IMAGES = "photos/: 300 to train, 100 for validation, 100 locked away, 5 classes"
 SEARCH = """
 lr_ratio = { log = [0.01, 1.0] }
-l2_sp = { log = [0.1, 10.0], zero = true }
+label_smoothing = { log = [0.01, 0.1], zero = true }
 freeze_depth = { int = [0, 17] }
 optimizer = { choice = ["sgd", "adamw"] }
 """
@@ -51,7 +51,8 @@ def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
     assert "**accuracy on validation**" in text
     assert "photos/: 300 to train" in text
     assert (
-        "lr\\_ratio 0.01 to 1; l2\\_sp 0 or 0.1 to 10; freeze\\_depth 0 to 17; optimizer sgd or adamw" in text
+        "lr\\_ratio 0.01 to 1; label\\_smoothing 0 or 0.01 to 0.1; freeze\\_depth 0 to 17; optimizer sgd or adamw"
+        in text
     )
     assert "not confirmed yet" in text
 

@@ -12,6 +12,8 @@ tlopt:format          study   `FORMAT_VERSION` of these records; none is 1
 tlopt:began           study   when it was made, by the database's clock: seconds since 1970
 tlopt:threads         study   CPU threads of a worker: with others the last bits differ
 tlopt:numerics        study   precision and layout that were measured to be fastest, by backbone
+tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
+                              the first worker found them; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"} of what people told its workers, see `control`
 tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
 tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
@@ -39,9 +41,11 @@ FORMAT = PREFIX + "format"
 BEGAN = PREFIX + "began"
 THREADS = PREFIX + "threads"
 NUMERICS = PREFIX + "numerics"
+IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
 
 FORMAT_VERSION = 2
+CLASS_NAMES_MAX = 1000  # of a data set with more, the first ones tell enough
 
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"

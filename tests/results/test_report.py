@@ -1,0 +1,419 @@
+"""A report is one file that needs nothing else, escapes what it is given and has the planted numbers."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+from finished import make_row, make_verdict, planted
+from reported import IMAGES, START, report, text, trial
+from typer.testing import CliRunner
+
+from tlopt import cli, spec
+from tlopt.errors import SpecError
+from tlopt.results import importance as importances
+from tlopt.results.importance import importance
+from tlopt.results.report_page import page
+from tlopt.results.report_plots import with_own_ids
+from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL
+from tlopt.search import records, storage
+from tlopt.search.control import Order
+from tlopt.search.labels import SCRATCH_LABEL
+
+EVIL = "<script>alert('x')</script>"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """What a browser finds: elements, addresses, ids, text; fails where an element is not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.said: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), f"<{tag} {name}>"
+            if name in ("src", "href", "xlink:href", "action", "data"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.said))
+
+
+def a_search(n: int = 30, *, backbones: tuple[str, ...] = ("resnet18",)) -> list[optuna.trial.FrozenTrial]:
+    """Complete and pruned trials in turns, better the deeper they transfer; every fifth one has no L2-SP."""
+    rows = []
+    for index in range(n):
+        depth = index % 10
+        point = {
+            "transfer_depth": depth,
+            "freeze_depth": depth // 2,
+            "lr": 10 ** -(1 + index % 4),
+            "l2_sp": 0.0 if index % 5 == 0 else 10 ** -(1 + index // 3 % 3),
+            "backbone": backbones[index % len(backbones)],
+        }
+        value = 0.5 + depth / 25 + index / 1e4
+        if index % 3 == 2:
+            rows.append(trial(value, outcome="pruned", curve=[0.2, value], minute=index, **point))
+        else:
+            rows.append(trial(value, curve=[0.2, 0.4, value], minute=index, **point))
+    return rows
+
+
+# Of one piece
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_the_file_needs_nothing_from_elsewhere_and_runs_nothing(confirmed: bool) -> None:
+    html = page(report(a_search(), verdict=planted() if confirmed else None))
+    read = Reader(html)
+
+    assert html.startswith("<!DOCTYPE html>")
+    assert not {"script", "link", "iframe", "object", "embed", "img", "base", "form"} & set(read.tags)
+    assert all(address.startswith("#") for address in read.addresses)
+    assert "://" not in html
+    assert "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) == {"#"}
+    assert "default-src 'none'" in html
+    assert 'content="width=device-width' in html
+
+
+def test_every_id_is_there_once_and_every_reference_has_its_own() -> None:
+    html = page(report(a_search()))
+    read = Reader(html)
+    wanted = [address[1:] for address in read.addresses] + re.findall(r"url\(#([^)]+)\)", html)
+
+    assert len(read.ids) == len(set(read.ids))
+    assert set(wanted) <= set(read.ids)
+
+
+def test_figures_have_the_colours_of_the_page() -> None:
+    html = page(report(a_search()))
+
+    assert "prefers-color-scheme: dark" in html
+    (body,) = re.findall(r"<body>.*", html, re.DOTALL)
+    assert re.findall(r"#[0-9a-f]{6}\b(?![^<]*\")", body) == []
+    assert set(re.findall(r"var\(--(\w+)\)", body)) <= set(re.findall(r"--(\w+):", html))
+
+
+def test_what_comes_from_people_is_text_and_no_markup() -> None:
+    images = {**IMAGES, "class_names": [EVIL, '" onload="x'], "n_classes": 2}
+    trials = [
+        *a_search(12),
+        trial(None, outcome="diverged", cause=EVIL, minute=40),
+        trial(0.9, label=EVIL, minute=41),
+    ]
+    told = Order("stopped", EVIL)
+    evil_text = text(source=EVIL).replace("[data]", f"# {EVIL}\n[data]")
+
+    html = page(report(trials, images=images, file_text=evil_text, order=told))
+    read = Reader(html)
+
+    assert "<script" not in html
+    assert "script" not in read.tags
+    assert read.text.count(EVIL) >= 6  # order, label, cause, class, source, file
+
+
+def test_a_dollar_sign_in_a_backbone_is_no_formula() -> None:
+    """The network's name is written on the axes."""
+    backbones = ("timm:a$b$<i>", "resnet18")
+    chosen = text(backbone='{ choice = ["timm:a$b$<i>", "resnet18"] }')
+
+    html = page(report(a_search(40, backbones=backbones), file_text=chosen))
+
+    assert "transfer_depth of timm:a$b$&lt;i&gt;, in blocks" in html
+
+
+# What it says
+
+
+def test_a_confirmed_study_says_its_gains_with_their_spread() -> None:
+    said = Reader(page(report(a_search(), verdict=planted()))).text
+
+    assert re.search(r"test accuracy 91\.0 ± 1\.0 % 3 seeds", said)
+    assert re.search(r"over plain fine-tuning \+2\.0 ± 1\.0 points", said)
+    assert re.search(r"over linear probe \+10\.0 ± 1\.0 points", said)
+    assert "Chosen by validation: trial 12" in said
+    assert "Not confirmed" not in said
+
+
+def test_without_a_confirmation_the_best_trial_is_called_lucky() -> None:
+    said = Reader(page(report(a_search(30)))).text
+
+    assert "Not confirmed yet: a best trial is a lucky trial" in said
+    assert "validation accuracy of trial 19 86.2 % one run; not confirmed" in said  # 29 is better, and pruned
+    assert "test accuracy" not in said
+
+
+def test_a_confirmation_under_way_is_no_evidence_yet() -> None:
+    whole = planted()
+    going = type(whole)(**{**vars(whole), "n_finished": 5})
+
+    said = Reader(page(report(a_search(), verdict=going))).text
+
+    assert "Not confirmed yet: 5 of 9 runs of the confirmation have ended" in said
+    assert "over plain fine-tuning +" not in said
+
+
+def test_a_study_without_test_images_says_that_its_value_is_too_good() -> None:
+    rows = [make_row("trial 3", (0.9, 0.92)), make_row(PLAIN_LABEL, (0.8, 0.84), number=-1)]
+
+    said = Reader(page(report(a_search(), verdict=make_verdict(rows, test_readings=0)))).text
+
+    assert "validation accuracy 91.0 ± 1.4 %" in said
+    assert "The test images have not been read" in said
+    assert "+9.0 ± 1.4 points on validation" in said
+
+
+def test_a_gain_within_its_spread_is_said_to_be() -> None:
+    rows = [
+        make_row("trial 3", (0.90, 0.94), (0.90, 0.94)),
+        make_row(PLAIN_LABEL, (0.80, 0.84), (0.95, 0.87), number=-1),
+        make_row(PROBE_LABEL, (0.2, 0.3), (0.2, 0.3), number=-2),
+    ]
+
+    said = Reader(page(report(a_search(), verdict=make_verdict(rows)))).text
+
+    assert "+1.0 ± 8.5 points on test: not larger than its spread" in said
+
+
+def test_training_from_scratch_is_a_default_too() -> None:
+    rows = [
+        make_row("trial 3", (0.9, 0.9), (0.9, 0.9)),
+        make_row(SCRATCH_LABEL, (0.5, 0.5), (0.5, 0.5), number=-1),
+    ]
+
+    assert (
+        "over training from scratch +40.0 ± 0.0 points"
+        in Reader(page(report(a_search(), verdict=make_verdict(rows)))).text
+    )
+
+
+def test_candidates_that_all_failed_confirm_nothing() -> None:
+    verdict = make_verdict([make_row("trial 3", ()), make_row(PLAIN_LABEL, (), number=-1)])
+
+    said = Reader(page(report(a_search(), verdict=verdict))).text
+
+    assert "No candidate of the confirmation ended with a value" in said
+
+
+def test_log_loss_is_minimised_and_in_nats() -> None:
+    trials = [
+        trial(value, minute=index, lr=0.01 * (index + 1)) for index, value in enumerate((0.9, 0.25, 0.6))
+    ]
+
+    html = page(report(trials, file_text=text(objective="log_loss")))
+    said = Reader(html).text
+
+    assert "validation log-loss of trial 1 0.2500" in said
+    assert "validation log-loss, nats" in said
+    assert said.index("1 0.2500") < said.index("2 0.6000") < said.index("0 0.9000")
+
+
+def test_a_study_without_complete_trials_has_its_causes_and_its_cost() -> None:
+    trials = [
+        trial(0.4, outcome="pruned", curve=[0.2, 0.3, 0.4], seconds=3600, minute=1),
+        trial(None, outcome="diverged", cause="the loss is not finite", seconds=1800, minute=2),
+        trial(None, outcome="diverged", cause="the loss is not finite", seconds=1800, minute=3),
+    ]
+
+    said = Reader(page(report(trials))).text
+
+    assert "No trial is complete, so there is nothing to show of values yet." in said
+    assert "diverged, 2 (trial 1, 2): the loss is not finite" in said
+    assert "pruned 1 3 60.0 minutes" in said
+    assert "together 3 3 2.0 hours" in said
+    assert "as a study file" not in said
+
+
+def test_a_study_without_any_trial_has_a_report() -> None:
+    said = Reader(page(report([]))).text
+
+    assert "There are no trials." in said
+    assert "0 of 60 trials" in said
+
+
+def test_a_searched_backbone_has_depths_of_its_own() -> None:
+    html = page(
+        report(
+            a_search(40, backbones=("resnet18", "resnet50")),
+            file_text=text(backbone='{ choice = ["resnet18", "resnet50"] }'),
+        )
+    )
+
+    for name in ("resnet18", "resnet50"):
+        assert f"transfer_depth of {name}, in blocks" in html
+
+
+def test_off_stands_at_the_left_edge_of_a_logarithmic_axis() -> None:
+    html = page(report(a_search()))
+
+    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    (l2_sp,) = [figure for figure in figures if "value against l2_sp" in figure]
+    labels = {
+        text: float(x) for x, text in re.findall(r'<text [^>]* x="([\d.]+)"[^>]*>([\d.]+)</text>', l2_sp)
+    }
+    assert labels["0"] < labels["0.001"] < labels["0.01"] < labels["0.1"]
+    assert "Left of the dotted line: off (0)." in l2_sp
+
+
+def test_the_best_point_is_there_as_a_study_file_that_decodes() -> None:
+    html = page(report(a_search()))
+    (config,) = re.findall(r"<pre>(# One point.*?)</pre>", html, re.DOTALL)
+
+    written = spec.loads(config.replace("&#34;", '"'), "config.toml")
+
+    assert written.name == "flowers-trial-19"
+    assert all(not hasattr(dimension, "low") for dimension in written.search.values())
+
+
+def test_images_and_classes_are_those_of_the_database() -> None:
+    said = Reader(page(report([]))).text
+
+    assert "1,234 to train and 321 to validate; 456 locked away for the test" in said
+    assert "rose, tulip" in said
+
+
+def test_a_study_that_recorded_no_images_says_so() -> None:
+    said = Reader(page(report([], images={}))).text
+
+    assert "numbers and classes were not recorded when the study began" in said
+
+
+def test_of_a_thousand_classes_some_are_named_and_the_others_counted() -> None:
+    images = {**IMAGES, "class_names": [f"class{i}" for i in range(1000)], "n_classes": 21843}
+
+    assert "class199 and 21,643 more" in Reader(page(report([], images=images))).text
+
+
+def test_the_best_so_far_goes_by_when_trials_ended_and_not_by_their_numbers() -> None:
+    late, early = trial(0.7, minute=9), trial(0.6, minute=1)
+    assert late.datetime_complete is not None
+    assert late.datetime_complete > START
+
+    html = page(report([late, early]))
+
+    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    (line,) = re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--line\)', figures[0])[:1]
+    heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", line)]
+    assert heights[-1] < heights[0]  # it rises: y counts downwards
+
+
+# Importance
+
+
+def test_the_key_that_decides_is_the_most_important() -> None:
+    trials = [
+        trial(0.1 * depth + 0.001 * (index % 7), transfer_depth=depth, lr=10 ** -(1 + (index * 5 % 11) / 4))
+        for index in range(60)
+        for depth in [index % 10]
+    ]
+
+    found = importance(trials, "maximize")
+
+    assert found.shares[0][0] == "transfer_depth"
+    assert sum(share for _, share in found.shares) == pytest.approx(1)
+
+
+def test_few_trials_and_equal_values_have_no_importance() -> None:
+    few, equal = a_search(9), [trial(0.5, lr=0.01 * (1 + index)) for index in range(20)]
+
+    assert importance(few, "maximize").note.startswith("6 complete trials")
+    assert "same value" in importance(equal, "maximize").note
+    assert importance(equal, "maximize").shares == ()
+
+
+def test_the_importance_of_many_trials_is_that_of_some_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importances, "TRIALS_MAX", 15)
+
+    assert importance(a_search(60), "maximize").note.startswith("PED-ANOVA over 15 of 40 complete trials")
+
+
+# Many trials
+
+
+def test_ten_thousand_trials_come_to_a_small_file_that_says_what_it_leaves_out() -> None:
+    html = page(report(a_search(10_000)))
+
+    assert len(html.encode()) < 3_000_000
+    assert "of 6667 points are drawn" in html
+    assert re.search(r"in grey pruned ones \(80 of 3333\)", html)
+
+
+# The command
+
+
+def store(folder: Path) -> str:
+    """A database with one study of ours, as a worker leaves it."""
+    url = f"sqlite:///{folder}/tlopt.db"
+    opened = optuna.create_study(
+        storage=storage.open_storage(url), study_name="flowers", direction="maximize"
+    )
+    written = {
+        records.FILE: text(),
+        records.DIGEST: spec.loads(text(), "x").digest,
+        records.SEMANTICS: spec.SEMANTICS_VERSION,
+        records.FORMAT: records.FORMAT_VERSION,
+    }
+    for name, value in written.items():
+        opened.set_user_attr(name, value)
+    opened.add_trials(a_search(15))
+    return url
+
+
+def test_the_command_writes_the_file_once_and_loads_no_torch(tmp_path: Path) -> None:
+    url = store(tmp_path)
+    code = (
+        "import sys\nfrom tlopt import cli\n"
+        f"sys.argv = ['tlopt', 'report', 'flowers', '--storage', {url!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as ended:\n    print(ended.code)\n"
+        "print('torch' in sys.modules)"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+
+    assert ended.stdout.splitlines() == ["wrote flowers.html", "0", "False"], ended.stderr
+    assert "Not confirmed yet" in (tmp_path / "flowers.html").read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    url, file = store(tmp_path), tmp_path / "mine.html"
+    file.write_text("kept", encoding="utf-8")
+    command = ["report", "flowers", str(file), "--storage", url]
+
+    refused = CliRunner().invoke(cli.app, command)
+    assert isinstance(refused.exception, SpecError)
+    assert file.read_text(encoding="utf-8") == "kept"
+
+    assert CliRunner().invoke(cli.app, [*command, "--overwrite"]).exit_code == 0
+    assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_own_ids_reach_every_reference() -> None:
+    svg = '<g id="a"/><use href="#a"/><g clip-path="url(#a)"/>'
+
+    assert with_own_ids(svg, "p") == '<g id="p-a"/><use href="#p-a"/><g clip-path="url(#p-a)"/>'

@@ -1,0 +1,83 @@
+"""Series that a report draws, by planted numbers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlopt.results.report_plots import log_ticks
+from tlopt.results.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
+
+VALUES = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=40)
+
+
+def test_the_best_so_far_ignores_trials_without_a_value() -> None:
+    best = best_so_far([None, 0.3, 0.2, None, 0.5], "maximize")
+
+    np.testing.assert_array_equal(best, [np.nan, 0.3, 0.3, 0.3, 0.5])
+
+
+def test_the_best_log_loss_is_the_lowest() -> None:
+    np.testing.assert_array_equal(best_so_far([0.9, 1.2, 0.4], "minimize"), [0.9, 0.9, 0.4])
+
+
+@given(VALUES)
+def test_the_best_so_far_never_gets_worse(values: list[float | None]) -> None:
+    best = best_so_far(values, "maximize")
+    there = best[~np.isnan(best)]
+
+    assert len(best) == len(values)
+    assert (np.diff(there) >= 0).all()
+
+
+def test_a_running_median_at_one_depth_is_that_of_all_its_trials() -> None:
+    x = np.repeat([0.0, 5.0], 20)
+    y = np.concatenate([np.arange(20.0), 100 + np.arange(20.0)])
+
+    at, medians = running_median(x, y)
+
+    np.testing.assert_array_equal(at, [0.0, 5.0])
+    np.testing.assert_array_equal(medians, [9.5, 109.5])
+
+
+def test_few_points_have_no_running_median() -> None:
+    few = np.arange(MEDIAN_POINTS_MIN - 1.0)
+
+    assert [len(part) for part in running_median(few, few)] == [0, 0]
+
+
+@given(st.integers(0, 500), st.integers(2, 50), st.sets(st.integers(0, 4)))
+def test_what_is_drawn_of_many_is_bounded_and_keeps_what_it_must(n: int, n_max: int, keep: set[int]) -> None:
+    keep = {index for index in keep if index < n}
+
+    chosen = evenly(n, n_max, keep=keep).tolist()
+
+    assert keep <= set(chosen) or n <= n_max
+    assert len(chosen) <= n_max + len(keep)
+    assert chosen == sorted(set(chosen))
+    assert n == 0 or {chosen[0], chosen[-1]} == {0, n - 1}
+
+
+@pytest.mark.parametrize(("direction", "astray"), [("minimize", 50.0), ("maximize", -50.0)])
+def test_one_value_that_went_astray_among_many_does_not_stretch_the_axis(
+    direction: str, astray: float
+) -> None:
+    low, high = value_limits(np.array([*np.linspace(0.4, 0.6, 60), astray]), direction)
+
+    assert -1 < low < 0.45
+    assert 0.55 < high < 1
+
+
+def test_few_values_are_all_within_the_axis() -> None:
+    low, high = value_limits(np.array([0.1, 0.8, np.nan]), "maximize")
+
+    assert low < 0.1 < 0.8 < high
+
+
+@given(st.floats(1e-8, 1e3), st.floats(1.0, 1e9))
+def test_ticks_of_a_logarithmic_axis_are_few_and_within_it(low: float, ratio: float) -> None:
+    high = low * ratio
+    ticks = log_ticks(low, high)
+
+    assert 1 <= len(ticks) <= 6
+    assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)

@@ -1,0 +1,31 @@
+"""The command that writes a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tlopt.errors import SpecError
+from tlopt.options import Storage, Target
+
+app = typer.Typer()
+out = Console(highlight=False)
+
+
+@app.command()
+def report(
+    target: Target,
+    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html.")] = None,
+    storage: Storage = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write what a study has come to as one HTML file that opens anywhere, offline."""
+    from tlopt import session, takeaway
+
+    opened = session.open_session(target, storage_url=storage)
+    to = file or Path(f"{opened.study.name}.html")
+    if to.exists() and not overwrite:
+        raise SpecError(f"{to} exists; --overwrite replaces it")
+    to.write_text(takeaway.report(opened), encoding="utf-8")
+    out.print(f"wrote {to}", markup=False, soft_wrap=True)

@@ -1,0 +1,163 @@
+"""What a report on a study says, as one record; from the database alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from tlopt.results.best import Best, ranking
+from tlopt.results.importance import Importance, importance
+from tlopt.results.overview import Overview
+from tlopt.results.series import Array, evenly
+from tlopt.results.verdict import Verdict
+from tlopt.search import records
+from tlopt.search.records import TrialRecord, best_first
+from tlopt.spec import Study
+
+CURVES_BEST = 8
+CURVES_PRUNED_MAX = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What some trials or runs took."""
+
+    what: str
+    n: int
+    epochs: int
+    seconds: float
+
+    @classmethod
+    def of(cls, what: str, trials: Sequence[TrialRecord]) -> "Spent":
+        """Summed over `trials`; an epoch that was not reported is not counted."""
+        return cls(
+            what=what,
+            n=len(trials),
+            epochs=sum(trial.last_epoch + 1 for trial in trials if trial.last_epoch is not None),
+            seconds=sum(trial.seconds or 0.0 for trial in trials),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why trials ended badly."""
+
+    outcome: str
+    cause: str
+    numbers: tuple[int, ...]  # of the trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One trial's reports."""
+
+    number: int
+    values: Array  # (epochs, 2): epoch from 1, objective
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """Everything that a report says of a study at one moment."""
+
+    seen: Overview
+    file_text: str
+    verdict: Verdict | None  # None before the confirmation was begun
+    best: Best | None  # confirmed or not, see `ranking`
+    ranked: tuple[TrialRecord, ...]  # complete trials, best first
+    importance: Importance
+    curves_best: tuple[Curve, ...]  # best first
+    curves_pruned: tuple[Curve, ...]
+    spent: tuple[Spent, ...]  # by outcome, then the confirmation
+    causes: tuple[Cause, ...]  # most frequent first
+    images: Mapping[str, Any]  # as `records.IMAGES`; empty where an earlier version began the study
+    facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
+    created: datetime
+
+    @property
+    def study(self) -> Study:
+        """The study file as the database has it."""
+        return self.seen.study
+
+    @property
+    def confirmed(self) -> Verdict | None:
+        """The verdict, where its runs have all ended and the chosen point has a value."""
+        verdict = self.verdict
+        return verdict if verdict is not None and verdict.finished and verdict.chosen.val else None
+
+
+def gather(
+    seen: Overview,
+    opened: optuna.Study,
+    confirmation: optuna.Study | None,
+    verdict: Verdict | None,
+    *,
+    created: datetime,
+) -> Report:
+    """The report on the search `opened`.
+
+    Args:
+        seen: the search, with the study file as it is stored.
+        confirmation: its confirmation, where it was begun; `verdict` is what came of it.
+    """
+    direction, attributes = seen.study.direction, opened.user_attrs
+    trials = opened.get_trials(deepcopy=False)
+    ranked = best_first(seen.trials, direction)
+    pruned = [trial.number for trial in seen.trials if trial.outcome == "pruned"]
+    shown = [pruned[index] for index in evenly(len(pruned), CURVES_PRUNED_MAX)]
+    runs = () if confirmation is None else _records(confirmation)
+    confirmed = verdict if verdict is not None and verdict.finished else None
+    return Report(
+        seen=seen,
+        file_text=str(attributes.get(records.FILE, "")),
+        verdict=verdict,
+        best=next(iter(ranking(seen.study, seen.trials, confirmed)), None),
+        ranked=tuple(ranked),
+        importance=importance(trials, direction),
+        curves_best=_curves(trials, [trial.number for trial in ranked[:CURVES_BEST]]),
+        curves_pruned=_curves(trials, shown),
+        spent=_spent(seen, runs),
+        causes=_causes(seen.trials),
+        images=attributes.get(records.IMAGES, {}),
+        facts={name: str(attributes.get(records.PREFIX + name, "")) for name in ("data", "weights")},
+        created=created,
+    )
+
+
+def _records(opened: optuna.Study) -> tuple[TrialRecord, ...]:
+    return tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
+
+
+def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curve, ...]:
+    by_number = {trial.number: trial for trial in trials}
+    curves = []
+    for number in numbers:
+        reports = sorted(by_number[number].intermediate_values.items())
+        values = np.array([(epoch + 1, value) for epoch, value in reports if np.isfinite(value)])
+        if len(values):
+            curves.append(Curve(number=number, values=values))
+    return tuple(curves)
+
+
+def _spent(seen: Overview, runs: Sequence[TrialRecord]) -> tuple[Spent, ...]:
+    rows = [
+        Spent.of(outcome, [trial for trial in seen.trials if trial.outcome == outcome])
+        for outcome in seen.outcomes
+        if outcome != "withdrawn"
+    ]
+    ended = [run for run in runs if run.state.is_finished() and run.outcome != "withdrawn"]
+    return (*rows, *([Spent.of("confirmation", ended)] if ended else []))
+
+
+def _causes(trials: Sequence[TrialRecord]) -> tuple[Cause, ...]:
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for trial in trials:
+        if trial.cause and trial.outcome not in ("pruned", "withdrawn"):
+            numbers.setdefault((trial.outcome, trial.cause), []).append(trial.number)
+    causes = (
+        Cause(outcome=outcome, cause=cause, numbers=tuple(n)) for (outcome, cause), n in numbers.items()
+    )
+    return tuple(sorted(causes, key=lambda cause: -len(cause.numbers)))

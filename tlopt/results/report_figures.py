@@ -1,0 +1,135 @@
+"""Which figures a report shows, with what under them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlopt.dimensions import Log
+from tlopt.results import report_plots as plots
+from tlopt.results.report import Report
+from tlopt.results.series import Array, best_so_far, evenly, value_limits
+from tlopt.search.records import TrialRecord
+from tlopt.spec import PerOptimizer, Study
+
+POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
+_BEST_DRAWN = 20  # the best ones are always drawn
+_DEPTHS = ("transfer_depth", "freeze_depth")
+_STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as SVG and the sentence under it."""
+
+    svg: str
+    caption: str
+
+
+def progress(report: Report) -> Iterator[Shown]:
+    """Best so far against trials, and against hours of work."""
+    ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
+    if not report.ranked:
+        return
+    ended.sort(key=lambda trial: (trial.finished is None, trial.finished or 0, trial.number))
+    given = [trial.value if trial.outcome == "complete" else None for trial in ended]
+    best = best_so_far(given, report.study.direction)
+    values = np.array([np.nan if value is None else value for value in given])
+    hours = np.cumsum([trial.seconds or 0.0 for trial in ended]) / 3600
+    scale, unit = (1.0, "hours") if hours[-1] >= 2 else (60.0, "minutes")
+    axes = ((np.arange(1.0, len(ended) + 1), "finished trials"), (scale * hours, f"{unit} of work"))
+    n = len(report.ranked)
+    for x, label in axes:
+        kept = _drawn(np.where(np.isnan(values), -np.inf, values), POINTS_MAX)
+        # what is not drawn leaves the line of the best as it is wherever it steps
+        steps = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)
+        index = np.union1d(kept, steps)
+        svg = plots.progress(
+            x[index],
+            values[index],
+            best[index],
+            xlabel=label,
+            objective=report.study.objective,
+            direction=report.study.direction,
+        )
+        drawn = int(np.isfinite(values[index]).sum())
+        said = _of(drawn, n) + _outside(values[index], report)
+        yield Shown(svg, f"Best validation value so far against {label}.{said}")
+
+
+def depths(report: Report) -> Iterator[Shown]:
+    """Values against the depths, for each backbone apart, since each has its own number of blocks."""
+    names = sorted({str(trial.point["backbone"]) for trial in report.ranked if trial.point})
+    for name in names:
+        trials = [trial for trial in report.ranked if trial.point and trial.point["backbone"] == name]
+        for key in _DEPTHS:
+            of = f" of {name}" if len(names) > 1 else ""
+            yield from _dependence(report, trials, key, f"{key}{of}, in blocks")
+
+
+def strengths(report: Report) -> Iterator[Shown]:
+    """Values against rates and pulls."""
+    trials = [trial for trial in report.ranked if trial.point]
+    for key in _STRENGTHS:
+        yield from _dependence(report, trials, key, key)
+
+
+def curves(report: Report) -> Iterator[Shown]:
+    """Learning curves of the best trials, and those of pruned ones behind them."""
+    if not report.curves_best and not report.curves_pruned:
+        return
+    n_pruned = report.seen.outcomes.get("pruned", 0)
+    svg = plots.learning_curves(
+        [curve.values for curve in report.curves_best],
+        [curve.values for curve in report.curves_pruned],
+        objective=report.study.objective,
+    )
+    of = f" of {n_pruned}" if len(report.curves_pruned) < n_pruned else ""
+    said = []
+    if report.curves_best:
+        said.append(f"the best complete trials ({len(report.curves_best)})")
+    if report.curves_pruned:
+        said.append(f"in grey pruned ones ({len(report.curves_pruned)}{of})")
+    yield Shown(svg, f"Validation after each epoch: {', '.join(said)}.")
+
+
+def is_log(study: Study, key: str) -> bool:
+    """Whether the study searches `key` on a logarithmic scale."""
+    dimension = study.search.get(key)
+    if isinstance(dimension, PerOptimizer):
+        return isinstance(dimension.sgd, Log) or isinstance(dimension.adamw, Log)
+    return isinstance(dimension, Log)
+
+
+def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str) -> Iterator[Shown]:
+    """The figure of one key; none where the trials have one value of it."""
+    x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in trials])
+    values = np.array([float(trial.value or 0.0) for trial in trials])
+    there = np.isfinite(x) & np.isfinite(values)
+    x, values = x[there], values[there]
+    if len(np.unique(x)) < 2:
+        return
+    shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
+    log = is_log(report.study, key) and bool((x > 0).any()) and bool((x >= 0).all())
+    svg = plots.dependence(
+        x, values, shown=shown.tolist(), key=label, log=log, objective=report.study.objective
+    )
+    zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
+    said = zero + _of(len(shown), len(x)) + _outside(values, report)
+    yield Shown(svg, f"{len(x)} complete trials.{said}")
+
+
+def _drawn(values: Array, n_max: int) -> Array:
+    """Indices of what is drawn, in order: evenly spaced ones of those with a value, and the last."""
+    there = np.flatnonzero(np.isfinite(values))
+    return np.union1d(there[evenly(len(there), n_max)], [len(values) - 1]).astype(np.int64)
+
+
+def _of(drawn: int, n: int) -> str:
+    return f" {drawn} of {n} points are drawn." if drawn < n else ""
+
+
+def _outside(values: Array, report: Report) -> str:
+    low, high = value_limits(values, report.study.direction)
+    n = int(((values < low) | (values > high)).sum())
+    return f" {n} of the worst lie outside the figure." if n else ""

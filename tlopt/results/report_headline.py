@@ -1,0 +1,80 @@
+"""The first lines of a report: what came of the study, in numbers and sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tlopt.results.report import Report
+from tlopt.results.words import TITLES, describe, gain_words, judged, seeds_words, spread_words, value_words
+from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One number of the headline."""
+
+    value: str
+    title: str
+    note: str = ""
+
+
+def state(report: Report) -> str:
+    """How far the search is, and what its workers were told where that is not to work."""
+    seen = report.seen
+    order = "" if seen.order.works else f"; {seen.order.state}"
+    reason = f" ({seen.order.reason})" if order and seen.order.reason else ""
+    return f"{seen.n_finished} of {report.study.budget.trials} trials{order}{reason}"
+
+
+def tiles(report: Report) -> Iterator[Tile]:
+    """The chosen point's value and its gains; before a confirmation the best trial's value."""
+    objective = report.study.objective
+    verdict = report.confirmed
+    if verdict is not None:
+        split = "test" if verdict.chosen.test else "val"
+        spread = verdict.chosen.spread(objective, split=split)
+        where = "test" if split == "test" else "validation"
+        n = seeds_words(spread.n) if spread else ""
+        yield Tile(value=spread_words(spread, objective), title=f"{where} {TITLES[objective]}", note=n)
+        for label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL):
+            gain = None if verdict.chosen.label == label else verdict.gain(label, split=split)
+            if gain is not None:
+                better = " (positive is better)" if objective == "log_loss" else ""
+                note = f"on {where}{better}: {judged(gain)}"
+                yield Tile(value=gain_words(gain, objective), title=f"over {label}", note=note)
+    elif report.ranked:
+        best = report.ranked[0]
+        yield Tile(
+            value=value_words(best.value or 0.0, objective),
+            title=f"validation {TITLES[objective]} of trial {best.number}",
+            note="one run; not confirmed",
+        )
+
+
+def sentences(report: Report) -> Iterator[str]:
+    """What was chosen, or that nothing is confirmed, in sentences."""
+    verdict = report.verdict
+    if report.confirmed is not None:
+        chosen = report.confirmed.chosen
+        yield f"Chosen by validation: {chosen.label} ({describe(chosen.point)})."
+        if not chosen.test:
+            yield (
+                "The test images have not been read. The point was chosen for its validation value, which is"
+                " therefore too good."
+            )
+        return
+    if verdict is not None and verdict.finished:
+        yield "No candidate of the confirmation ended with a value, so nothing is confirmed."
+    elif verdict is not None:
+        yield (
+            f"Not confirmed yet: {verdict.n_finished} of {verdict.n_expected} runs of the confirmation have"
+            " ended. A best trial is a lucky trial."
+        )
+    elif report.ranked:
+        yield (
+            "Not confirmed yet: a best trial is a lucky trial. It was chosen for its validation value, which"
+            " is therefore too good; tlopt confirm runs the best points and the defaults again over seeds."
+        )
+    else:
+        yield "No trial is complete, so there is nothing to show of values yet."
+    if report.ranked and report.ranked[0].point:
+        yield f"Best trial so far: {report.ranked[0].number} ({describe(report.ranked[0].point)})."

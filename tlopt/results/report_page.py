@@ -1,0 +1,233 @@
+"""A report as one HTML page: words and figures put into the template, which escapes all it is given."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tlopt.dimensions import Fixed
+from tlopt.results import report_figures as figures
+from tlopt.results import report_headline as headline
+from tlopt.results.report import Report
+from tlopt.results.report_plots import with_own_ids
+from tlopt.results.words import (
+    TITLES,
+    describe,
+    dimension_words,
+    duration_words,
+    gain_sentences,
+    spread_words,
+    value_words,
+)
+from tlopt.search_keys import RULES
+
+TEMPLATE = "report.html.jinja"
+_TOP = 10  # trials in the table
+_CAUSES_MAX = 8
+_CLASSES_MAX = 200
+_SYMBOLS_MAX = 300  # of a cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text; `right`: columns of numbers, `long`: of sentences; the row `marked` stands out."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[str] = frozenset()
+    long: frozenset[str] = frozenset()
+    marked: int | None = None
+    shares: tuple[float, ...] = ()  # in [0, 1], a bar at the end of each row; empty: none
+
+
+def page(report: Report) -> str:
+    """The HTML of `report`: complete in itself, without scripts."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        name=report.study.name,
+        objective=TITLES[report.study.objective],
+        state=headline.state(report),
+        tiles=tuple(headline.tiles(report)),
+        headline=tuple(headline.sentences(report)),
+        confirmation=_confirmation(report),
+        gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
+        best=_best_trials(report),
+        config=_config(report),
+        figures=_figures(report),
+        importance=_importance(report),
+        importance_note=report.importance.note,
+        outcomes=_outcomes(report),
+        causes=_causes(report),
+        cost=_cost(report),
+        facts=tuple(_facts(report)),
+        classes=_classes(report),
+        space=_space(report),
+        study_file=report.file_text,
+        version=version("tlopt"),
+        created=f"{report.created:%Y-%m-%d %H:%M %Z}".rstrip(),
+    )
+
+
+def _confirmation(report: Report) -> Table | None:
+    verdict = report.verdict
+    if verdict is None:
+        return None
+    rows = []
+    for row in verdict.rows:
+        val, test = (
+            spread_words(row.spread(verdict.objective, split=split), verdict.objective)
+            for split in ("val", "test")
+        )
+        rows.append((row.label, val, test, str(len(row.val)), describe(row.point)))
+    return Table(
+        columns=("candidate", "validation", "test", "runs", "point"),
+        rows=tuple(rows),
+        right=frozenset({"runs", "validation", "test"}),
+        long=frozenset({"point"}),
+        marked=0 if verdict.finished and verdict.chosen.val else None,
+    )
+
+
+def _best_trials(report: Report) -> Table:
+    study = report.study
+    keys = ["backbone"] if len(study.model.backbones) > 1 else []
+    keys += [key for key, dimension in study.search.items() if not isinstance(dimension, Fixed)]
+    rows = [
+        (
+            f"{trial.number}" + (f" ({trial.label})" if trial.label else ""),
+            value_words(trial.value or 0.0, study.objective),
+            str((trial.last_epoch or 0) + 1),
+            *(_short((trial.point or {}).get(key, "")) for key in keys),
+        )
+        for trial in report.ranked[:_TOP]
+    ]
+    columns = ("trial", "validation", "epochs", *keys)
+    return Table(columns=columns, rows=tuple(rows), right=frozenset({*columns} - {"trial", "backbone"}))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _config(report: Report) -> tuple[str, str] | None:
+    """What the best point is called, and its study file."""
+    if report.best is None:
+        return None
+    return report.best.label, report.best.config(report.study)
+
+
+def _figures(report: Report) -> dict[str, list[dict[str, str]]]:
+    """The figures of each section, ready to stand on one page."""
+    drawers = {
+        "progress": figures.progress,
+        "depths": figures.depths,
+        "strengths": figures.strengths,
+        "curves": figures.curves,
+    }
+    return {
+        section: [
+            # an own figure of ours: matplotlib escapes the text in it
+            {"svg": Markup(with_own_ids(shown.svg, f"{section}{index}")), "caption": shown.caption}
+            for index, shown in enumerate(draw(report))
+        ]
+        for section, draw in drawers.items()
+    }
+
+
+def _importance(report: Report) -> Table | None:
+    shares = report.importance.shares
+    if not shares:
+        return None
+    return _barred(("parameter", "share"), [(name, f"{100 * share:.1f} %") for name, share in shares], shares)
+
+
+def _barred(
+    columns: Sequence[str], rows: Iterable[tuple[str, ...]], shares: Iterable[tuple[str, float]]
+) -> Table:
+    """A table with a bar in each row, the largest one of full length."""
+    sizes = [size for _, size in shares]
+    largest = max(sizes, default=0) or 1
+    return Table(
+        columns=tuple(columns),
+        rows=tuple(rows),
+        right=frozenset(columns[1:]),
+        shares=tuple(size / largest for size in sizes),
+    )
+
+
+def _outcomes(report: Report) -> Table:
+    counts = {name: n for name, n in report.seen.outcomes.items() if name != "withdrawn"}
+    total = sum(counts.values()) or 1
+    rows = [(name.replace("_", " "), str(n), f"{100 * n / total:.1f} %") for name, n in counts.items()]
+    return _barred(("outcome", "trials", "share"), rows, [(name, float(n)) for name, n in counts.items()])
+
+
+def _causes(report: Report) -> list[str]:
+    lines = []
+    for row in report.causes[:_CAUSES_MAX]:
+        which = ", ".join(map(str, row.numbers[:5])) + (", …" if len(row.numbers) > 5 else "")
+        cause = row.cause if len(row.cause) <= _SYMBOLS_MAX else row.cause[: _SYMBOLS_MAX - 1] + "…"
+        lines.append(f"{row.outcome.replace('_', ' ')}, {len(row.numbers)} (trial {which}): {cause}")
+    more = len(report.causes) - _CAUSES_MAX
+    return [*lines, f"and {more} other causes: tlopt status --json has all"] if more > 0 else lines
+
+
+def _cost(report: Report) -> Table:
+    def row(what: str, n: int, epochs: int, seconds: float) -> tuple[str, ...]:
+        return what.replace("_", " "), f"{n:,}", f"{epochs:,}", duration_words(seconds)
+
+    rows = [row(spent.what, spent.n, spent.epochs, spent.seconds) for spent in report.spent]
+    totals = [sum(getattr(spent, name) for spent in report.spent) for name in ("n", "epochs", "seconds")]
+    rows.append(row("together", *totals))
+    columns = ("spent on", "runs", "epochs", "work")
+    return Table(columns=columns, rows=tuple(rows), right=frozenset(columns[1:]), marked=len(rows) - 1)
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    study, images = report.study, report.images
+    yield "images from", study.data.source
+    if images:
+        splits = f", in each of {images['n_splits']} splits" if images["n_splits"] > 1 else ""
+        yield (
+            "images",
+            f"{images['n_train']:,} to train and {images['n_val']:,} to validate{splits};"
+            f" {images['n_test']:,} locked away for the test",
+        )
+        yield "classes", f"{images['n_classes']:,}"
+    else:
+        yield "images", "numbers and classes were not recorded when the study began"
+    yield "fingerprint of the images", report.facts["data"] or "—"
+    yield "backbone" + ("s" if len(study.model.backbones) > 1 else ""), ", ".join(study.model.backbones)
+    yield "weights", f"{study.model.weights} (digest {report.facts['weights'] or '—'})"
+    yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
+    hours = f", none started after {study.budget.hours:g} hours" if study.budget.hours else ""
+    yield "budget", f"{study.budget.trials:,} trials of at most {study.budget.epochs} epochs{hours}"
+    yield "sampler and pruner", f"{study.sampler.kind}, {study.pruner.kind}"
+    yield "seed", str(study.seed)
+    yield "digest of the study", study.digest
+
+
+def _classes(report: Report) -> str:
+    names: Sequence[str] = report.images.get("class_names", ())
+    more = int(report.images.get("n_classes", len(names))) - len(names[:_CLASSES_MAX])
+    return ", ".join(names[:_CLASSES_MAX]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _space(report: Report) -> Table:
+    rows = [
+        (key, dimension_words(dimension), RULES[key].meaning)
+        for key, dimension in report.study.search.items()
+    ]
+    if len(report.study.model.backbones) > 1:
+        rows.insert(0, ("backbone", dimension_words(report.study.model.backbone), "the pretrained network"))
+    return Table(columns=("key", "range", "meaning"), rows=tuple(rows), long=frozenset({"meaning"}))

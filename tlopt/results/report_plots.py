@@ -1,0 +1,199 @@
+"""A report's figures as SVG for the inside of a page, in the page's own colours and font.
+
+Colours are written as CSS variables, so that one figure serves a light and a dark page. Text stays text.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from tlopt.results.series import Array, running_median, value_limits
+from tlopt.results.words import TITLES
+
+_WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
+_OFF_MIN = 3  # points at "off" whose median is shown
+_DECADES_MAX = 5  # ticks on a logarithmic axis
+
+# stand-ins that become CSS variables
+_INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "rule", _POINT: "point", _LINE: "line", _PALE: "pale"}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tlopt",
+    "text.parse_math": False,
+    "font.size": 10.5,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "grid.color": _GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+}
+
+
+def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, direction: str) -> str:
+    """Every complete trial's value (NaN: none) and the best so far over `x`, ascending."""
+    with _figure() as (figure, axes):
+        axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=bool(np.all(x == np.round(x)))))
+        axes.plot(x, best, drawstyle="steps-post", lw=2, color=_LINE, label="best so far")
+        axes.set(xlabel=xlabel, xlim=(0, float(x.max()) * 1.02 or 1), ylim=value_limits(values, direction))
+        _value_axis(axes, objective)
+        _legend(axes)
+        return _svg(figure, f"best so far against {xlabel}")
+
+
+def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: bool, objective: str) -> str:
+    """Values of complete trials against a key, and their running median.
+
+    Args:
+        shown: indices of the points that are drawn; the median is that of all.
+        log: the axis is logarithmic; zeros stand at its left edge.
+    """
+    direction = "minimize" if objective == "log_loss" else "maximize"
+    with _figure() as (figure, axes):
+        place = _log_axis(axes, x) if log else x
+        along = np.log(place) if log else place
+        indices = np.asarray(shown, dtype=np.int64)
+        axes.plot(place[indices], values[indices], "o", ms=_size(values), mew=0, color=_POINT, alpha=0.55)
+        on = (x > 0) | (not log)
+        at, medians = running_median(along[on], values[on])
+        if len(at):
+            axes.plot(np.exp(at) if log else at, medians, lw=2, color=_LINE, label="running median")
+        if log and (~on).sum() >= _OFF_MIN:
+            axes.plot(place[~on][:1], [np.median(values[~on])], "_", ms=14, mew=2, color=_LINE)
+        axes.set(xlabel=key, ylim=value_limits(values, direction))
+        if not log:
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(np.all(x == np.round(x)))))
+            axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        _value_axis(axes, objective)
+        _legend(axes)
+        return _svg(figure, f"value against {key}")
+
+
+def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str) -> str:
+    """Values over epochs, one array of (epoch, value) rows a trial; the first of `best` stands out."""
+    direction = "minimize" if objective == "log_loss" else "maximize"
+    with _figure(height=3.4) as (figure, axes):
+        for index, curve in enumerate(pruned):
+            axes.plot(*curve.T, lw=0.8, color=_PALE, marker=_dot(curve), label="" if index else "pruned")
+        for index, curve in reversed(list(enumerate(best))):
+            style = {"lw": 2.4, "color": _LINE} if not index else {"lw": 1.1, "color": _POINT}
+            label = ("the best", "the next best", "")[min(index, 2)]
+            axes.plot(*curve.T, label=label, marker=_dot(curve), **style)  # type: ignore[arg-type]
+        every = np.concatenate([curve[:, 1] for curve in (*best, *pruned)])
+        axes.set(xlabel="epoch", ylim=value_limits(every, direction))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        _value_axis(axes, objective)
+        _legend(axes)
+        return _svg(figure, "learning curves")
+
+
+@contextmanager
+def _figure(height: float = _HEIGHT) -> Iterator[tuple[Figure, Axes]]:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(lw=0.6)
+        axes.set_axisbelow(True)
+        yield figure, axes
+
+
+def _value_axis(axes: Axes, objective: str) -> None:
+    fraction = objective != "log_loss"
+    scale = 100 if fraction else 1
+    axes.set_ylabel(f"validation {TITLES[objective]}" + (", %" if fraction else ", nats"))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}"))
+
+
+def _log_axis(axes: Axes, x: Array) -> Array:
+    """Make the axis logarithmic; `x` with its zeros a little left of all others."""
+    positive = x[x > 0]
+    low, high = float(positive.min()), float(positive.max())
+    zero = low / max((high / low) ** 0.12, 1.5)
+    axes.set_xscale("log")
+    ticks = [(tick, f"{tick:g}") for tick in log_ticks(low, high)]
+    if (x == 0).any():
+        ticks.insert(0, (zero, "0"))
+        axes.axvline(float(np.sqrt(zero * low)), lw=0.8, ls=":", color=_MUTED)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick, _ in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    names = dict(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, f"{value:g}")))
+    return np.where(x > 0, x, zero)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high], at most five or so: powers of ten, or 1, 2 and 5 times them."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    slack = 1 + 1e-9
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low / slack <= tick <= high * slack]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: -(-len(ticks) // _DECADES_MAX) or 1] or [low]
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where no point lies."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0.1)
+
+
+def _size(values: Array) -> float:
+    """Of a point, in units: few points are drawn larger."""
+    return 5.0 if len(values) <= 60 else 3.4
+
+
+def _dot(curve: Array) -> str:
+    return "." if len(curve) == 1 else ""  # a line of one epoch is no line
+
+
+def _plain(value: float, _: object) -> str:
+    return f"{value:g}"
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an `svg` element without anything that a page has already or that leads out of it."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    head = re.search(r'viewBox="[^"]*"', text)
+    assert head is not None, "matplotlib writes a viewBox"
+    text = f'<svg {head[0]} role="img" aria-label="{escape(title)}">' + text[text.index(">") + 1 :]
+    text = text.replace("xlink:href", "href")
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    return re.sub(r"<[^>]*>", lambda tag: _rounded(tag[0]), text)
+
+
+def _rounded(tag: str) -> str:
+    """A tag with its coordinates to a hundredth of a unit, which halves the file."""
+    return re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", tag)
+
+
+def with_own_ids(svg: str, prefix: str) -> str:
+    """The figure with ids that no other one on the page has."""
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
