@@ -50,10 +50,8 @@ def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
 
     assert "**accuracy on validation**" in text
     assert "photos/: 300 to train" in text
-    assert (
-        "lr\\_ratio 0.01 to 1; label\\_smoothing 0 or 0.01 to 0.1; freeze\\_depth 0 to 17; optimizer sgd or adamw"
-        in text
-    )
+    assert "lr\\_ratio 0.01 to 1; label\\_smoothing 0 or 0.01 to 0.1; freeze\\_depth 0 to 17" in text
+    assert "optimizer sgd or adamw" in text
     assert "not confirmed yet" in text
 
 

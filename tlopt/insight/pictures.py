@@ -80,7 +80,7 @@ def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence
         axes.set_axis_off()
     for axes, picture, caption in zip(cells, pictures, captions, strict=False):
         axes.imshow(picture)
-        axes.set_title(textwrap.fill(_plain(caption), 26), fontsize=8, y=-0.02, va="top")
+        axes.set_title(textwrap.fill(_plain(caption), 34), fontsize=8)
     figure.suptitle(_plain(title), fontsize=11)
     return _save(figure, path)
 

@@ -13,7 +13,7 @@ from tlopt.dimensions import Choice, Fixed, bounds
 from tlopt.search.records import TrialRecord, best_first
 from tlopt.spec import PerOptimizer, Study
 
-MARKER = "<!-- kept current above this line; below it is yours -->"
+MARKER = "*Kept current above this line; what is below it is yours.*"
 _DEPTHS = ("transfer_depth", "freeze_depth")
 _SHOWN = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
 _N_BINS = 4
@@ -32,7 +32,7 @@ def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: S
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
-    body = "\n".join([*lines(study, trials, images=images, verdict=verdict), "", MARKER])
+    body = "\n".join([*lines(study, trials, images=images, verdict=verdict), "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
         save_note(optuna_study, after)
@@ -84,8 +84,8 @@ def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterat
     depths = np.array([(trial.point or {}).get(name, 0) for trial in best])
     if len(np.unique(depths)) < 2:
         return
-    edges = np.unique(np.linspace(0, depths.max() + 1, _N_BINS + 1).round().astype(int))
-    yield from ("", f"| {name} | best {study.objective} | trials |", "| --- | --- | --- |")
+    edges = np.unique(np.linspace(depths.min(), depths.max() + 1, _N_BINS + 1).round().astype(int))
+    yield from ("", "---", "", f"| {name} | best {study.objective} | trials |", "| --- | --- | --- |")
     for low, high in pairwise(edges.tolist()):
         here = [trial for trial, depth in zip(best, depths, strict=True) if low <= depth < high]
         blocks = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
