@@ -10,7 +10,7 @@ from tlopt.insight.pixels import Look
 from tlopt.insight.sizing import SEEDS, Size
 from tlopt.search_keys import DEFAULT_L2, PROBE_LR
 
-VIEWS = 8  # fewer cost accuracy: a study of synthetic images lost 3 points with 4 of them, none with 8
+VIEWS = 8  # about as many as a proposed trial has epochs, so that few are seen twice
 STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
 _FEW_IMAGES = 300
