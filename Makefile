@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check audit clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tlopt run studies/digits.toml
@@ -18,6 +18,10 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Known holes in the packages of the image. It asks an advisory service, so it is no part of check; without one it fails.
+audit: $(VENV)/dev.stamp
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement docker/constraints.txt
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlopt needs Python 3.11 or newer; try: make PYTHON=python3.12 demo")'

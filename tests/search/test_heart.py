@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -209,6 +210,45 @@ def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None
         )
 
 
+# The file whose age a container's health check reads
+
+
+def test_a_beat_that_the_database_took_renews_the_file(
+    storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "heartbeat"
+    monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(file))
+    worker = hire(storage_url)
+    own = heart_of(worker)
+    own.tick()
+    os.utime(file, (1e9, 1e9))
+    faults = Faults(worker, monkeypatch)
+    faults.plant("statement", 0, done=False)
+
+    own.tick()
+    during_outage = file.stat().st_mtime
+    faults.clear()
+    own.tick()
+
+    assert during_outage == 1e9
+    assert file.stat().st_mtime > 1e9
+
+
+def test_a_file_that_cannot_be_written_stops_no_heart(
+    storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(tmp_path / "none" / "heartbeat"))
+    worker = hire(storage_url)
+    own = heart_of(worker)
+
+    own.tick()
+    own.tick()
+
+    with worker.service.engine.connect() as connection:
+        assert connection.execute(sa.select(workers.c.beat)).scalar() == 2
+    assert caplog.text.count("cannot be written (No such file or directory)") == 1
+
+
 # A trial that makes no step
 
 
@@ -258,7 +298,11 @@ def test_a_trial_that_is_gone_does_not_keep_its_process_from_being_replaced(
         beat(clock, 30.0, first)
 
 
-def test_a_heart_beats_by_itself_until_it_is_stopped(storage_url: str) -> None:
+def test_a_heart_beats_by_itself_until_it_is_stopped(
+    storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "heartbeat"
+    monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(file))
     worker = hire(storage_url)
     own = heart_of(worker)
     own._beat_seconds = 0.001
@@ -267,7 +311,9 @@ def test_a_heart_beats_by_itself_until_it_is_stopped(storage_url: str) -> None:
     own.start()
     while worker.service.ask(lambda executor: executor.execute(beats).scalar()) < 3:
         os.sched_yield()
+    there = file.exists()
     own.stop()
     own.join(timeout=60)
 
     assert not own.is_alive()
+    assert (there, file.exists()) == (True, False)

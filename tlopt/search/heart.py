@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -26,6 +28,7 @@ from tlopt.search.service import ServiceStorage
 GRACE_SECONDS = 60.0
 _BEATS_A_GRACE = 12
 _BEAT_SECONDS_MAX = 5.0
+_FILE_VARIABLE = "TLOPT_HEARTBEAT_FILE"
 
 _logger = logging.getLogger("tlopt.worker")
 
@@ -116,6 +119,9 @@ class Watch:
 class Heart(threading.Thread):
     """Beats for one worker until `stop`.
 
+    Each beat that the database has taken also renews the file TLOPT_HEARTBEAT_FILE, where one is named: a
+    health check sees by its age how the worker fares, and by its absence that there is none.
+
     Args:
         study_ids: whose trials it looks after.
         grace_seconds: after so long without a beat a worker counts as gone.
@@ -137,6 +143,7 @@ class Heart(threading.Thread):
         self._watch = Watch(grace_seconds, gap_seconds=grace_seconds / 2)
         self._stall_seconds_max = 0.0
         self._over = threading.Event()
+        self._file = Path(os.environ[_FILE_VARIABLE]) if os.environ.get(_FILE_VARIABLE) else None
         self._n_connections = 0  # a new connection tells of an interruption
         self._hold: tuple[int, str] | None = None  # trial id and token
         self._stepped = time.monotonic()
@@ -175,6 +182,9 @@ class Heart(threading.Thread):
         while not self._over.is_set():
             self.tick()
             self._over.wait(self._beat_seconds)
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.unlink()
 
     def tick(self) -> None:
         """One beat, one look at the others."""
@@ -202,6 +212,7 @@ class Heart(threading.Thread):
             ]
             holders = presence.identities(connection, {seen.worker_id for seen in found})
         self._storage.patience.back()
+        self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
             self._watch.forget()
@@ -214,6 +225,15 @@ class Heart(threading.Thread):
             with self._storage.singly() as connection:
                 for seen in gone:
                     presence.leave(connection, holders[seen.worker_id])
+
+    def _renew_file(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.touch()
+        except OSError as error:  # a worker is worth more than its sign of life
+            _logger.warning("%s: %s cannot be written (%s)", _FILE_VARIABLE, self._file, error.strerror)
+            self._file = None
 
     def _hand_on(self, seen: Seen, cause: str) -> None:
         try:

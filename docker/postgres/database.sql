@@ -1,0 +1,6 @@
+-- Run once, by the image's entrypoint, when PostgreSQL's folder is empty: an owner of one database and of nothing else.
+\set password `cat /run/secrets/owner_password`
+CREATE ROLE tlopt LOGIN PASSWORD :'password';
+CREATE DATABASE tlopt OWNER tlopt;
+REVOKE ALL ON DATABASE tlopt FROM PUBLIC;
+REVOKE ALL ON DATABASE postgres FROM PUBLIC;
