@@ -20,7 +20,7 @@ from tlopt.search.urls import normalise
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
-COMPOSE = [DOCKER / "compose.yaml", DOCKER / "compose.gpu.yaml", DOCKER / "compose.nodes.yaml"]
+COMPOSE = [DOCKER / f"compose{name}.yaml" for name in ("", ".gpu", ".nodes", ".tls")]
 OVERLAYS = ["base", "overlays/cpu"]
 SECRETS_LEFT_OUT = shutil.ignore_patterns("secrets", ".env")
 YAML_RULES = "{extends: default, rules: {line-length: {max: 125}, document-start: disable}}"

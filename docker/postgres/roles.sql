@@ -1,10 +1,10 @@
 -- Roles with no more rights than they need: tlopt_worker for workers, tlopt_viewer for dashboard, status and report.
 --
--- Run it as the owner of the tables once they are there (tlopt doctor makes them), and again after an upgrade:
+-- Run it as the owner of the tables once they are there (tlopt check makes them), and again after an upgrade:
 --   psql "$(cat owner_url)" -v ON_ERROR_STOP=1 -f roles.sql
 -- It sets no password; until one is set a role cannot log in:
 --   ALTER ROLE tlopt_worker PASSWORD '...';   ALTER ROLE tlopt_viewer PASSWORD '...';
--- The owner is for tlopt doctor, upgrade and for deleting studies; nobody else needs its password.
+-- The owner is for tlopt check, upgrade and for deleting studies; nobody else needs its password.
 
 DO $$
 BEGIN
