@@ -12,6 +12,7 @@ from tlopt.search import control, presence, storage
 from tlopt.search.records import TrialRecord, best_first
 from tlopt.spec import Study
 
+GONE_SECONDS = 900.0  # longer than most outages; its trial is another's by then, and it is shown no more
 SILENT_SECONDS = 30.0  # a worker that has not beaten for so long is shown as silent
 
 
@@ -107,7 +108,11 @@ def look(study: Study, store: BaseStorage, *, name: str | None = None) -> Overvi
         study=study,
         order=control.order_of(opened),
         trials=tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)),
-        workers=tuple(_worker(row) for row in present if opened.study_name in row.studies),
+        workers=tuple(
+            _worker(row)
+            for row in present
+            if opened.study_name in row.studies and row.silent_seconds < GONE_SECONDS
+        ),
     )
 
 
