@@ -1,0 +1,89 @@
+"""What fixed views cost in accuracy: the same runs with new views each epoch, and with epochs taking turns.
+
+    python benchmarks/views.py path/to/flowers5 path/to/trash6 --epochs 12 --seeds 5
+
+Plain fine-tuning and a network frozen up to its middle, on 150 training images; accuracy on all of
+the source's validation images after the last epoch, paired by seed. Prints a Markdown table.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from epochs import subset
+
+from tlopt import spec
+from tlopt.point import Point, seed_for
+from tlopt.search.bench import Bench, features_for, images_for, open_bench, set_threads, start_run
+from tlopt.search.space import resolve
+from tlopt.training.fit import fit
+
+VIEWS = (0, 1, 2, 4, 8)
+STUDY = """
+name = "views"
+[data]
+source = "{source}"
+[model]
+backbone = "efficientnet_lite0"
+[budget]
+trials = 1
+epochs = {epochs}
+[search]
+resolution = 64
+batch_size = 16
+freeze_depth = {{ uniform = [0.0, 1.0] }}
+"""
+
+
+def accuracy(bench: Bench, point: Point, n_views: int, seed: int) -> float:
+    """On validation, of one run after its last epoch."""
+    data = bench.study.data.model_copy(update={"views": n_views})
+    # other views for another seed: what is measured is how many there are, not which
+    study = bench.study.model_copy(update={"data": data, "seed": seed})
+    own = replace(bench, study=study, features={})
+    split, images = own.data.splits[0], images_for(own, point)
+    run = start_run(own, point, seed=seed_for("views", seed), train=split.train)
+    *_, last = fit(run, images, split.train, split.val, features_for(own, run, images))
+    assert last.val is not None, "there are validation images"
+    return last.val.accuracy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
+    parser.add_argument("--images", type=int, default=150, help="to train on")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    set_threads(0)
+    print("| images | frozen | new views, % | " + " | ".join(f"{n} views" for n in VIEWS[1:]) + " |")
+    print("| --- | --- | --- |" + " --- |" * len(VIEWS[1:]))
+    for source in args.data:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["TLOPT_CACHE"] = f"{folder}/cache"
+            data = subset(source, Path(folder) / "data", args.images)
+            text = STUDY.format(source=data, epochs=args.epochs)
+            bench = open_bench(spec.loads(text, "views.toml"), torch.device("cpu"))
+            for share in (0.0, 0.5):
+                values = {"freeze_depth": share, "resolution": 64, "batch_size": 16}
+                point = resolve(values, "efficientnet_lite0", args.epochs, bench.limits)
+                found = {
+                    n: [100 * accuracy(bench, point, n, seed) for seed in range(args.seeds)] for n in VIEWS
+                }
+                cells = [_difference(found[n], found[0]) for n in VIEWS[1:]]
+                mean = statistics.mean(found[0])
+                print(f"| {source.name} | {share:.0%} | {mean:.1f} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _difference(these: list[float], those: list[float]) -> str:
+    """Mean of the paired differences and its standard error."""
+    rows = [a - b for a, b in zip(these, those, strict=True)]
+    return f"{statistics.mean(rows):+.1f} ± {statistics.stdev(rows) / len(rows) ** 0.5:.1f}"
+
+
+if __name__ == "__main__":
+    main()
