@@ -3,7 +3,7 @@
 import pytest
 from crew import hire
 
-from tlopt.search import control
+from tlopt.search import control, records
 from tlopt.search.control import Order
 
 
@@ -26,6 +26,18 @@ def test_the_last_order_holds(storage_url: str) -> None:
 
     assert control.order_of(worker.study) == Order("open")
     assert worker.standing(budget=1) == ("work", False)
+
+
+@pytest.mark.parametrize("key", [records.FORMAT, records.SEMANTICS])
+def test_workers_leave_a_study_that_a_later_version_has_upgraded(key: str, storage_url: str) -> None:
+    worker = hire(storage_url)
+    for version, standing in ((1, "work"), (99, "over")):
+        worker.study.set_user_attr(key, version)
+        assert worker.standing(budget=1) == (standing, False)
+
+    heard = worker.service.ask(lambda executor: control.orders(executor, [worker.study_id]))
+
+    assert "a later tlopt" in heard[worker.study_id].reason
 
 
 @pytest.mark.parametrize(("state", "crashes"), [("open", 0), ("paused", 1), ("cancelled", 1)])

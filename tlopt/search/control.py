@@ -1,7 +1,7 @@
 """What people tell a study's workers, as a user attribute of the study: go on, pause, stop."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from tlopt.search import inside, leases
 from tlopt.search.leases import Executor
-from tlopt.search.records import CONTROL
+from tlopt.search.records import CONTROL, FORMAT, FORMAT_VERSION, SEMANTICS
 from tlopt.search.storage import service_of
 from tlopt.search.tables import study_attrs
+from tlopt.spec import SEMANTICS_VERSION
 
 State = Literal["open", "paused", "stopped", "cancelled", "archived"]
 
@@ -54,14 +55,23 @@ def give_order(optuna_study: optuna.Study, order: Order) -> None:
 
 
 def orders(executor: Executor, study_ids: Collection[int]) -> dict[int, Order]:
-    """The orders of several studies, by study id."""
+    """The orders of several studies, by study id; one that a later version has upgraded is to be left."""
     rows = executor.execute(
-        sa.select(study_attrs.c.study_id, study_attrs.c.value_json).where(
-            study_attrs.c.study_id.in_(study_ids), study_attrs.c.key == CONTROL
+        sa.select(study_attrs.c.study_id, study_attrs.c.key, study_attrs.c.value_json).where(
+            study_attrs.c.study_id.in_(study_ids), study_attrs.c.key.in_((CONTROL, FORMAT, SEMANTICS))
         )
     )
-    told = {int(study_id): _decoded(json.loads(text)) for study_id, text in rows}
-    return {study_id: told.get(study_id, Order()) for study_id in study_ids}
+    found: dict[int, dict[str, Any]] = {study_id: {} for study_id in study_ids}
+    for study_id, key, text in rows:
+        found[int(study_id)][key] = json.loads(text)
+    return {study_id: _order(attributes) for study_id, attributes in found.items()}
+
+
+def _order(attributes: Mapping[str, Any]) -> Order:
+    later = attributes.get(FORMAT, 1) > FORMAT_VERSION or attributes.get(SEMANTICS, 1) > SEMANTICS_VERSION
+    if later:
+        return Order("cancelled", "a later tlopt has upgraded it; start workers of that version")
+    return _decoded(attributes.get(CONTROL))
 
 
 def _decoded(stored: Any) -> Order:
