@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.pruners import BasePruner, WilcoxonPruner
 from replay import Recording, Replay, at_epochs, at_trials, good_pruned, read, replays
 from surrogate import fit_surrogate, search
 
@@ -30,7 +31,7 @@ from tlopt.algorithms import (
     TpeSampler,
 )
 
-PRUNERS: dict[str, Pruner] = {
+PRUNERS: dict[str, Pruner | BasePruner] = {
     "none": NoPruner(kind="none"),
     **{
         f"median, startup {n}, min_epochs {m}": MedianPruner(n_startup_trials=n, min_epochs=m)
@@ -57,6 +58,12 @@ PRUNERS: dict[str, Pruner] = {
         )
         for f in (2, 3)
         for m in (2, 3)
+    },
+    # against the best trial's values epoch by epoch, which it is made for where these are independent
+    **{
+        f"wilcoxon, p {p:g}, min_epochs {m}": WilcoxonPruner(p_threshold=p, n_startup_steps=m)
+        for p in (0.1, 0.2)
+        for m in (2, 4)
     },
 }
 SAMPLERS: dict[str, Sampler] = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from tlopt.algorithms import Pruner
@@ -61,14 +62,18 @@ class Replay:
     complete: NDArray[np.bool_]
 
 
-def replay(curves: Floats, order: NDArray[np.int64], pruner: Pruner, name: str) -> Replay:
-    """`pruner` on the points in `order`; the first two are the defaults, which the service never prunes."""
+def replay(curves: Floats, order: NDArray[np.int64], pruner: Pruner | BasePruner, name: str) -> Replay:
+    """`pruner` on the points in `order`; the first two are the defaults, which the service never prunes.
+
+    Args:
+        pruner: of a study file, or one of Optuna's that study files do not have.
+    """
     n_epochs = curves.shape[1]
     study = optuna.create_study(
         study_name=name,  # Hyperband's bracket depends on it
         direction="maximize",
         sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=make_pruner(pruner, epochs_max=n_epochs),
+        pruner=pruner if isinstance(pruner, BasePruner) else make_pruner(pruner, epochs_max=n_epochs),
     )
     spent = []
     for position, point in enumerate(order):
@@ -85,7 +90,7 @@ def replay(curves: Floats, order: NDArray[np.int64], pruner: Pruner, name: str) 
     return Replay(order, np.array(spent), np.array(complete))
 
 
-def replays(recording: Recording, pruner: Pruner, n_orders: int) -> list[Replay]:
+def replays(recording: Recording, pruner: Pruner | BasePruner, n_orders: int) -> list[Replay]:
     """One replay for each shuffled order; the defaults come first in all of them."""
     n = len(recording.curves)
     orders = [np.r_[:2, 2 + np.random.default_rng(i).permutation(n - 2)] for i in range(n_orders)]
