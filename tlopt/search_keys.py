@@ -216,3 +216,9 @@ def _real(dimension: Dimension) -> Dimension:
             return Choice(tuple(float(option) for option in options))
         case _:
             return dimension
+
+
+def in_blocks(depth: Scalar, n_blocks: int) -> int:
+    """A depth in blocks: fractions are rounded, whole numbers capped."""
+    blocks = round(depth * n_blocks) if isinstance(depth, float) else int(depth)
+    return min(blocks, n_blocks)

@@ -112,3 +112,15 @@ def test_where_no_file_can_be_made_there_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     assert open_rows(tmp_path / "file" / "view.rows", n_rows=N_ROWS, row_bytes=ROW_BYTES) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists a process's files")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    stores = [opened(tmp_path / f"{index}.rows") for index in range(50)]
+    for store in stores:
+        store.write(np.arange(3), values(np.arange(3)))
+        assert read(store, 1)[0] == [True]
+
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -7,7 +7,6 @@ by SIGBUS; a short read is only a record that is not there. The system's page ca
 import errno
 import os
 import struct
-import weakref
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -41,8 +40,7 @@ class Rows:
         self.full = ""  # why nothing is written any more
         self._checked = np.zeros(n_rows, dtype=bool)  # a checksum costs more than a read
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self.close = weakref.finalize(self, os.close, self._file)
+        path.touch()
 
     @property
     def _stride(self) -> int:
@@ -51,29 +49,43 @@ class Rows:
     def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> Bools:
         """Which of `rows` are there; their bytes go to `out` (n, row_bytes), the rest of it is undefined."""
         found = np.zeros(len(rows), dtype=bool)
+        # Opened for each call: blocks times views are more files than a process may have open.
+        try:
+            file = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return found
+        try:
+            self._read(file, rows, out, found)
+        finally:
+            os.close(file)
+        return found
+
+    def _read(self, file: int, rows: NDArray[np.int64], out: NDArray[np.uint8], found: Bools) -> None:
         order = np.argsort(rows, kind="stable")
         for start, end in self._runs(rows[order]):
-            raw = self._read_run(int(rows[order[start]]), end - start)
+            raw = self._read_run(file, int(rows[order[start]]), end - start)
             records = raw[: len(raw) - len(raw) % self._stride].reshape(-1, self._stride)
             for at, record in zip(order[start:end], records, strict=False):
                 found[at] = self._is_whole(int(rows[at]), record)
                 out[at] = record[_HEAD.size :]
-        return found
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
         """Store `values` (n, row_bytes) at `rows`; where the disk is full, `full` says so from then on."""
-        for row, value in zip(rows, values, strict=True):
-            if self.full:
-                return
-            record = _HEAD.pack(_MAGIC, zlib.crc32(value.data)) + value.tobytes()
+        if self.full:
+            return
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
-                written = os.pwrite(self._file, record, int(row) * self._stride)
-            except OSError as error:
-                if error.errno not in _ENDS:
-                    raise
-                self.full = f"{self.path.parent} takes no more features: {error.strerror}"
-                return
-            self._checked[row] = written == len(record)
+                for row, value in zip(rows, values, strict=True):
+                    record = _HEAD.pack(_MAGIC, zlib.crc32(value.data)) + value.tobytes()
+                    written = os.pwrite(file, record, int(row) * self._stride)
+                    self._checked[row] = written == len(record)
+            finally:
+                os.close(file)
+        except OSError as error:
+            if error.errno not in _ENDS:
+                raise
+            self.full = f"{self.path.parent} takes no more features: {error.strerror}"
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Start and end of each stretch of ascending `rows` that lie side by side in the file."""
@@ -83,9 +95,9 @@ class Rows:
             for at in range(start, end, most):
                 yield at, min(at + most, end)
 
-    def _read_run(self, row: int, n: int) -> NDArray[np.uint8]:
+    def _read_run(self, file: int, row: int, n: int) -> NDArray[np.uint8]:
         raw = np.empty(n * self._stride, dtype=np.uint8)
-        n_read = os.preadv(self._file, [raw.data], row * self._stride)
+        n_read = os.preadv(file, [raw.data], row * self._stride)
         return raw[:n_read]
 
     def _is_whole(self, row: int, record: NDArray[np.uint8]) -> bool:

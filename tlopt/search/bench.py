@@ -249,8 +249,8 @@ _MADE_BY = "tlopt:run"
 def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
     """What decides the result of a point: its values, the seeds, the images, the pretrained weights."""
     numerics = bench.numerics.get(point.backbone, (bench.study.model.precision, bench.study.model.layout))
-    what = {"point": point.as_dict(), "seeds": list(seeds), "numerics": str(numerics), **bench.facts}
-    what["views"] = str(bench.study.data.views)
+    seen = {"views": bench.study.data.views, "numerics": str(numerics)}
+    what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **bench.facts}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -12,9 +12,9 @@ from tlopt.data import housekeeping
 from tlopt.data.cache import locked
 from tlopt.data.records import Data
 from tlopt.data.store import cache_root
-from tlopt.dimensions import Choice, Fixed, Scalar
+from tlopt.dimensions import Choice, Fixed
 from tlopt.errors import DataError
-from tlopt.search_keys import RULES
+from tlopt.search_keys import RULES, in_blocks
 from tlopt.spec import PerOptimizer, Study
 from tlopt.training.features import FeatureStore
 from tlopt.training.frozen import CHUNK, Cut, advance, outline
@@ -80,12 +80,8 @@ def wanted_depths(study: Study, n_blocks: int) -> set[int]:
 
 def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
     dimension = _dimension(study, name)
-    blocks = [_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
+    blocks = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
     return set(blocks) if isinstance(dimension, Choice) else set(range(min(blocks), max(blocks) + 1))
-
-
-def _blocks(value: Scalar, n_blocks: int) -> int:
-    return min(value if isinstance(value, int) else round(float(value) * n_blocks), n_blocks)
 
 
 def _dimension(study: Study, name: str) -> dimensions.Dimension:

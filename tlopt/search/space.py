@@ -17,7 +17,7 @@ from tlopt.errors import SpecError
 from tlopt.point import Point
 from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.search.limits import Limits
-from tlopt.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth
+from tlopt.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 from tlopt.spec import PerOptimizer, Study
 
 
@@ -61,10 +61,10 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits
         full["epochs"] = epochs_max
     if full["resolution"] is None:
         full["resolution"] = limits.resolution[backbone]
-    transfer = _blocks(full["transfer_depth"], n_blocks) if limits.transferable else 0
-    anchor = transfer if full["anchor_depth"] is None else _blocks(full["anchor_depth"], n_blocks)
+    transfer = in_blocks(full["transfer_depth"], n_blocks) if limits.transferable else 0
+    anchor = transfer if full["anchor_depth"] is None else in_blocks(full["anchor_depth"], n_blocks)
     full["transfer_depth"] = transfer
-    full["freeze_depth"] = min(_blocks(full["freeze_depth"], n_blocks), transfer)
+    full["freeze_depth"] = min(in_blocks(full["freeze_depth"], n_blocks), transfer)
     full["anchor_depth"] = min(anchor, transfer)
     return Point(backbone=backbone, **full)
 
@@ -141,12 +141,6 @@ def _draw(trial: Trial | FixedTrial, name: str, dimension: Dimension | PerOptimi
             assert_never(dimension)
 
 
-def _blocks(depth: int | float, n_blocks: int) -> int:
-    """A depth in blocks: fractions are rounded, whole numbers capped."""
-    blocks = round(depth * n_blocks) if isinstance(depth, float) else depth
-    return min(blocks, n_blocks)
-
-
 def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
     """`usual` where `dimension` allows it, else the nearest value it allows; of words the first."""
     match dimension:
@@ -207,7 +201,7 @@ def _depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | N
     if isinstance(dimension, (Choice, Fixed)):
         candidates = [v for v in dimensions.bounds(dimension) if not isinstance(v, (str, bool))]
     for value in candidates:
-        if dimensions.contains(dimension, value) and _blocks(value, n_blocks) == blocks:
+        if dimensions.contains(dimension, value) and in_blocks(value, n_blocks) == blocks:
             if isinstance(dimension, Uniform):
                 return fraction
             return value

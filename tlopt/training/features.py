@@ -151,10 +151,7 @@ class FeatureStore:
         return True
 
     def close(self) -> None:
-        """Let go of files and memory; what is in the files stays."""
-        for kept in self._open.values():
-            if kept.file is not None:
-                kept.file.close()
+        """Let go of memory and folder; what is in the files stays."""
         self._open.clear()
         self.held.close()
 
