@@ -207,10 +207,11 @@ def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[
         WorkersFailed: workers ended with an error and the budget is not spent.
         NotReady: the study was paused, cancelled or archived.
     """
-    from tlopt.search.bench import devices
+    from tlopt.search.bench import choose_device, devices
 
     at = launcher.slots(n_workers, devices(), n_cores())
-    opened, plan = begin(session, bench, n_threads=at[0].n_threads)
+    # what is measured for all is measured where the workers will be
+    opened, plan = begin(session, bench.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
     yield from follow(session, opened, plan, session.folders, n_workers, title="search")
 
 
