@@ -126,13 +126,13 @@ def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[s
 
 
 def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], int]:
-    from tlopt.search.bench import choose_device, open_bench, set_threads
+    from tlopt.search.bench import choose_device, open_bench, settle_process
     from tlopt.search.plan import search_plan
     from tlopt.search.task_run import begin, events
 
     study_file, trials = share
     study = loads(study_file.read_text(), str(study_file))
-    set_threads(1)
+    settle_process(1)
     bench = open_bench(study, choose_device("cpu"))
     plan = search_plan(study, bench.limits, len(bench.data.splits))
     differing = []

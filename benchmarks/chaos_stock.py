@@ -15,7 +15,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from tlopt.algorithms import MedianPruner, TpeSampler
-from tlopt.search.bench import choose_device, open_bench, set_threads
+from tlopt.search.bench import choose_device, open_bench, settle_process
 from tlopt.search.plan import Plan, search_plan
 from tlopt.search.task_run import begin, events
 from tlopt.spec import Study, loads
@@ -26,7 +26,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 def work(study: Study, runs: Path) -> None:
     """Run trials until the study has as many as it is to have."""
-    set_threads(1)
+    settle_process(1)
     bench = open_bench(study, choose_device("cpu"))
     plan = search_plan(study, bench.limits, len(bench.data.splits))
 

@@ -26,7 +26,7 @@ from sklearn.model_selection import train_test_split
 from tlopt import spec
 from tlopt.errors import Diverged
 from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, images_for, open_bench, set_threads, start_run
+from tlopt.search.bench import Bench, images_for, open_bench, settle_process, start_run
 from tlopt.search.space import defaults, suggest
 from tlopt.training.fit import fit, predict_logits
 from tlopt.training.metrics import measure
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=0, help="which of them this is, from 0")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves")
     args = parser.parse_args()
-    set_threads(1)
+    settle_process(1)
     args.out.mkdir(exist_ok=True)
     tasks = [
         prepare(

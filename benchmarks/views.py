@@ -18,7 +18,7 @@ from epochs import subset
 
 from tlopt import spec
 from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, features_for, images_for, open_bench, set_threads, start_run
+from tlopt.search.bench import Bench, features_for, images_for, open_bench, settle_process, start_run
 from tlopt.search.space import resolve
 from tlopt.training.fit import fit
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    set_threads(0)
+    settle_process(0)
     print("| images | frozen | new views, % | " + " | ".join(f"{n} views" for n in VIEWS[1:]) + " |")
     print("| --- | --- | --- |" + " --- |" * len(VIEWS[1:]))
     for source in args.data:

@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # lowest first; modules on one floor do not import each other, modules of one package may
 FLOORS = (
-    ("errors", "cores", "dimensions", "filesystems"),
+    ("errors", "allocator", "cores", "dimensions", "filesystems"),
     ("explain", "search_keys", "algorithms", "point"),
     ("service_keys", "data_keys"),
     ("spec",),

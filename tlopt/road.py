@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from tlopt.allocator import spare_long_lived_objects
 from tlopt.cores import n_cores
 from tlopt.errors import NotReady
 from tlopt.follow import Snapshot, follow, refuse_stopped
@@ -78,12 +79,12 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
 
 def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]:
     """What the first worker decides or finds for all; measured only where the study is new."""
-    from tlopt.search.bench import set_threads
+    from tlopt.search.bench import settle_process
     from tlopt.search.chosen_numerics import measured
 
     if session.study.name in optuna.get_all_study_names(session.store):
         return {}
-    set_threads(n_threads)
+    settle_process(n_threads)
     chosen = measured(session.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
     return {
         "threads": n_threads,
@@ -151,11 +152,12 @@ def work_here(
         NotReady: `confirm`, and a confirmation was not begun.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    from tlopt.search.bench import set_threads
+    from tlopt.search.bench import settle_process
 
     jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
     chosen = [job.optuna_study.user_attrs.get(records.THREADS, 0) for job in jobs]
-    set_threads(n_threads or next(filter(None, chosen), 0))
+    settle_process(n_threads or next(filter(None, chosen), 0))
+    spare_long_lived_objects()
     n_finished = work(jobs, storage.service_of(opened[0][0].store), interrupt)
     for job in () if interrupt.requested else jobs:
         refuse_stopped(job.optuna_study)

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlopt.allocator import keep_freed_memory
 from tlopt.cores import n_cores
 from tlopt.data import load as data_load
 from tlopt.data import store
@@ -110,12 +111,13 @@ def choose_device(wanted: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def set_threads(n_threads: int) -> None:
-    """Let torch use so many threads of this process; 0 leaves all cores to it.
+def settle_process(n_threads: int) -> None:
+    """Let torch use so many threads of this process, 0 for all cores, and memory stay from step to step.
 
     With TLOPT_DETERMINISTIC=1 torch takes deterministic kernels alone, which GPUs need for equal bits.
     """
     torch.set_num_threads(n_threads or n_cores())
+    keep_freed_memory()
     if os.environ.get("TLOPT_DETERMINISTIC") == "1":
         torch.use_deterministic_algorithms(True)
 
