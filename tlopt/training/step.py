@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tlopt.point import seed_for
 from tlopt.training import penalty
+from tlopt.training.depthwise import quick_depthwise
 from tlopt.training.run import Run, widest_float
 
 
@@ -46,7 +47,8 @@ def _backward(
     with run.numerics.autocast(run.device):
         with torch.no_grad():
             features = run.network.between(features, cut, freeze_depth)
-        logits = run.network.suffix(features, freeze_depth)
+        with quick_depthwise(run.device):
+            logits = run.network.suffix(features, freeze_depth)
     mean = F.cross_entropy(
         logits.float(), targets, weight=run.class_weights, label_smoothing=point.label_smoothing
     )
