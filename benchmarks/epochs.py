@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from plain import Machine, train_batches
-from torch.utils.flop_counter import FlopCounterMode
+from whole_bound import prefix_flops, step_seconds
 
 from tlopt import spec
 from tlopt.insight.tuning import fastest
@@ -30,8 +30,6 @@ from tlopt.search.bench import Bench, features_for, images_for, open_bench, star
 from tlopt.search.space import resolve
 from tlopt.training.fit import fit
 from tlopt.training.numerics import Numerics, usual
-from tlopt.training.run import Run
-from tlopt.training.step import take_step
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("plain script", "decoded once, batched", "+ fastest numbers", "+ kept features")
@@ -114,41 +112,13 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
         start = time.perf_counter()
 
 
-def limit(case: Case, share: float, repeats: int) -> float:
+def limit(case: Case, share: float) -> float:
     """Seconds of an epoch if its operations ran at the rate of the whole network's."""
-    flops = {at: _step(case, _point(case.bench, at))[0] for at in (0.0, share)}
-    seconds = statistics.median(_step(case, _point(case.bench, 0.0))[1] for _ in range(repeats))
-    n_steps = len(case.train) / _point(case.bench, 0.0).batch_size
-    return n_steps * seconds * flops[share] / flops[0.0]
-
-
-def _step(case: Case, point: Point) -> tuple[float, float]:
-    """Operations and seconds of a step on what the last frozen block gave."""
-    own = replace(case.bench, features={}, numerics={point.backbone: case.chosen})
-    run = start_run(own, point, seed=0, train=case.train)
-    features = _random_features(run)
-    labels = torch.zeros(len(features), dtype=torch.int64)
-    run.network.set_mode(point.freeze_depth)
-    depth = point.freeze_depth
-    seconds = min(_timed(run, features, labels) for _ in range(4))
-    with FlopCounterMode(display=False) as counter:
-        take_step(run, features, labels, depth, depth)
-    return counter.get_total_flops(), seconds
-
-
-def _timed(run: Run, features: torch.Tensor, labels: torch.Tensor) -> float:
-    depth, start = run.point.freeze_depth, time.perf_counter()
-    take_step(run, features, labels, depth, depth)
-    return time.perf_counter() - start
-
-
-@torch.no_grad()
-def _random_features(run: Run) -> torch.Tensor:
-    side = run.point.resolution
-    x = torch.randn(run.point.batch_size, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
-    run.network.eval()
-    with run.numerics.autocast(run.device):
-        return run.network.between(x, 0, run.point.freeze_depth).clone()
+    own = replace(case.bench, features={}, numerics={case.bench.study.model.backbones[0]: case.chosen})
+    run = start_run(own, _point(case.bench, 0.0), seed=0, train=case.train)
+    prefix = prefix_flops(run)
+    suffix = 1 - prefix[_point(case.bench, share).freeze_depth] / prefix[-1]
+    return float(suffix * step_seconds(run) * len(case.train) / run.point.batch_size)
 
 
 def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
@@ -162,7 +132,7 @@ def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
         for name, epochs in running.items():
             seconds[name].append(next(epochs))
     medians = {name: statistics.median(row) for name, row in seconds.items()}
-    return {**medians, "limit": limit(case, share, repeats)}
+    return {**medians, "limit": limit(case, share)}
 
 
 def subset(data: Path, folder: Path, n_images: int) -> Path:

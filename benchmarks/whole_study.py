@@ -1,38 +1,40 @@
 """A whole study, the same points for the same epochs without pruning: the plain script against tlopt.
 
-    python benchmarks/whole_study.py path/to/flowers5 --trials 51 --epochs 4 --out /tmp/whole
+    python benchmarks/whole_study.py path/to/flowers5 --trials 51 --epochs 4 --rounds 3 --out /tmp/whole
 
-tlopt's workers begin with an empty cache: imports, decoding, measuring and database are in their time, as
-imports and loaders are in the script's. Both have the whole machine, and take turns by thirds of the trials.
-The bound is what the operations of what is trained would take, see epochs.py.
+Each round is a study with a seed of its own: first tlopt's workers, with an empty cache, then the script on
+the points that they drew. Imports, decoding, measuring, features and database are in tlopt's time, as imports
+and loaders are in the script's; both have the whole machine. A second start goes on with the rounds that are
+missing. `whole_bound.py` says what tlopt is compared with beside the script.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from epochs import limit, open_case
+from whole_bound import Bound, bound
 
 from tlopt.cores import n_cores
 from tlopt.point import Point
 from tlopt.search.records import TrialRecord
 from tlopt.session import open_session
 
-THIRDS = 3
 STUDY = """
 name = "whole"
-seed = 3
+seed = {seed}
 [data]
 source = "{source}"
 views = {views}
 [model]
-backbone = "efficientnet_lite0"
+backbone = "{backbone}"
+weights = "{weights}"
 precision = "auto"
 layout = "auto"
 [budget]
@@ -40,8 +42,8 @@ trials = {trials}
 epochs = {epochs}
 [search]
 resolution = {resolution}
-transfer_depth = {{ int = [8, 17] }}
-freeze_depth = {{ int = [0, 17] }}
+transfer_depth = {{ uniform = [0.5, 1.0] }}
+freeze_depth = {{ uniform = [0.0, 1.0] }}
 lr = {{ log = [1e-4, 1e-2] }}
 lr_ratio = {{ log = [0.03, 1.0] }}
 [sampler]
@@ -51,95 +53,140 @@ kind = "none"
 """
 
 
-def run_tlopt(file: Path, folder: Path, n_workers: int) -> float:
-    """Seconds that workers take for the study file's budget."""
+def run_tlopt(file: Path, folder: Path, n_workers: int) -> tuple[float, list[TrialRecord], list[float]]:
+    """Seconds that workers take for the study file's budget, its trials, and when each ended."""
     environment = os.environ | {
         "TLOPT_CACHE": str(folder / "cache"),
         "TLOPT_STORAGE": f"sqlite:///{folder}/tlopt.db",
     }
     threads = str(max(1, n_cores() // n_workers))
     command = [sys.executable, "-m", "tlopt", "worker", str(file), "--threads", threads]
-    start = time.perf_counter()
+    start = time.time()
     workers = [subprocess.Popen(command, cwd=folder, env=environment) for _ in range(n_workers)]
     ended = [worker.wait() for worker in workers]
+    seconds = time.time() - start
     if any(ended):
         raise SystemExit("a worker failed")
-    return time.perf_counter() - start
+    session = open_session(file, storage_url=f"sqlite:///{folder}/tlopt.db", runs=folder / "runs")
+    trials = session.optuna_study().get_trials(deepcopy=False)
+    ends = [trial.datetime_complete.timestamp() - start for trial in trials if trial.datetime_complete]
+    return seconds, [TrialRecord.from_frozen(trial) for trial in trials], ends
 
 
-def run_plain(data: Path, points: list[Point], folder: Path) -> tuple[float, list[float]]:
-    """Seconds that the script takes for `points`, and their values."""
+def run_plain(data: Path, points: list[Point], folder: Path) -> tuple[float, list[dict[str, float]]]:
+    """Seconds that the script takes for `points`; for each its end and value."""
     given, out = folder / "points.json", folder / "plain.jsonl"
     given.write_text(json.dumps([point.as_dict() for point in points]))
     script = Path(__file__).with_name("plain.py")
     command = [sys.executable, script, data, "--points", given, "--out", out]
     start = time.perf_counter()
     subprocess.run(command, check=True)
-    seconds = time.perf_counter() - start
-    return seconds, [json.loads(line)["value"] for line in out.read_text().splitlines()]
+    return time.perf_counter() - start, [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Both ways through one study; what was measured."""
+    folder = args.out / f"round{seed}"
+    folder.mkdir()
+    file, data = folder / "whole.toml", args.data.absolute()
+    file.write_text(
+        STUDY.format(
+            seed=seed,
+            source=data,
+            views=args.views,
+            backbone=args.backbone,
+            weights="default" if args.backbone == "efficientnet_lite0" else "none",
+            trials=args.trials,
+            epochs=args.epochs,
+            resolution=args.resolution,
+        )
+    )
+    seconds, records, ends = run_tlopt(file, folder, args.workers)
+    points = [Point.from_dict(record.point or {}) for record in records]
+    plain_seconds, plain = run_plain(data, points, folder)
+    found = bound(file, folder, points, n_workers=args.workers)
+    return {
+        "tlopt": {"seconds": seconds, "ends": ends, "values": [record.value for record in records]},
+        "plain": {
+            "seconds": plain_seconds,
+            "ends": [row["seconds"] for row in plain],
+            "values": [row["value"] for row in plain],
+        },
+        "bound": found.as_dict(),
+    }
+
+
+def report(rounds: list[dict[str, Any]]) -> None:
+    """Print a table: a line a round, and medians."""
+    columns = "round | plain, s | tlopt, s | plain / tlopt | bound, s | bound / tlopt | of it training"
+    print(f"| {columns} | mean accuracy, %: plain | tlopt | difference | rank correlation |")
+    print("| --- |" + " --- |" * 10)
+    ratios = []
+    for number, row in enumerate(rounds, 1):
+        plain, ours = row["plain"], row["tlopt"]
+        a, b = np.array(plain["values"], dtype=float), np.array(ours["values"], dtype=float)
+        limit = Bound(**row["bound"])
+        ratios.append((plain["seconds"] / ours["seconds"], limit.seconds / ours["seconds"]))
+        difference = 100 * (b - a)
+        print(
+            f"| {number} | {plain['seconds']:.0f} | {ours['seconds']:.0f} | {ratios[-1][0]:.2f}"
+            f" | {limit.seconds:.0f} | {ratios[-1][1]:.2f} | {limit.training / limit.seconds:.2f}"
+            f" | {100 * a.mean():.1f} | {100 * b.mean():.1f}"
+            f" | {difference.mean():+.1f} ± {difference.std() / len(a) ** 0.5:.1f}"
+            f" | {np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1]:.2f} |"
+        )
+    gain, share = (statistics.median(column) for column in zip(*ratios, strict=True))
+    numerics = rounds[0]["bound"]["numerics"]
+    print(f"\nmedian: {gain:.2f} times the plain script, {share:.0%} of the bound; {numerics}")
+
+
+def plot(rounds: list[dict[str, Any]], path: Path) -> None:
+    """Draw the best accuracy so far against time, a line a round."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, colour in (("plain", "#c1272d"), ("tlopt", "#0071bc")):
+        for number, row in enumerate(rounds):
+            order = np.argsort(row[name]["ends"])
+            ends = np.array(row[name]["ends"])[order]
+            best = np.maximum.accumulate(np.array(row[name]["values"], dtype=float)[order])
+            label = {"plain": "plain script", "tlopt": "tlopt"}[name] if number == 0 else None
+            axes.step(ends, 100 * best, where="post", color=colour, alpha=0.8, label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds since the start")
+    axes.set_ylabel("best validation accuracy so far, %")
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--trials", type=int, default=51)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--workers", type=int, default=n_cores())
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True, help="a folder for it all")
+    parser.add_argument("--plot", type=Path, help="PNG")
     args = parser.parse_args()
-    args.out.mkdir(parents=True)
-    file, data = args.out / "whole.toml", args.data.absolute()
-    seconds = {"tlopt": 0.0, "plain": 0.0}
-    values: list[float] = []
-    records: list[TrialRecord] = []
-    for third in range(1, THIRDS + 1):
-        keys = {"views": args.views, "epochs": args.epochs, "resolution": args.resolution}
-        file.write_text(STUDY.format(source=data, trials=third * args.trials // THIRDS, **keys))
-        seconds["tlopt"] += run_tlopt(file, args.out, args.workers)
-        session = open_session(file, storage_url=f"sqlite:///{args.out}/tlopt.db", runs=args.out / "runs")
-        trials = session.optuna_study().get_trials(deepcopy=False)
-        new = [TrialRecord.from_frozen(trial) for trial in trials[len(records) :]]
-        records += new
-        spent, found = run_plain(data, [Point.from_dict(record.point or {}) for record in new], args.out)
-        seconds["plain"] += spent
-        values += found
-        print(third, {name: round(value) for name, value in seconds.items()}, flush=True)
-    report(args.out, data, args.resolution, seconds, values, records)
-
-
-def report(
-    folder: Path,
-    data: Path,
-    resolution: int,
-    seconds: dict[str, float],
-    values: list[float],
-    records: list[TrialRecord],
-) -> None:
-    """Print the comparison as a table."""
-    os.environ["TLOPT_CACHE"] = str(folder / "cache")
-    case = open_case(data, "efficientnet_lite0", resolution)
-    points = [Point.from_dict(record.point or {}) for record in records]
-    depths = sorted({point.freeze_depth for point in points})
-    by_depth = {depth: limit(case, depth / 17, 3) for depth in depths}
-    bound = sum(point.epochs * by_depth[point.freeze_depth] for point in points)
-    ours = np.array([record.value for record in records], dtype=float)
-    theirs = np.array(values)
-    print("| | plain script | tlopt | bound |\n| --- | --- | --- | --- |")
-    print(f"| seconds | {seconds['plain']:.0f} | {seconds['tlopt']:.0f} | {bound:.0f} |")
-    print(f"| times the plain script | 1 | {seconds['plain'] / seconds['tlopt']:.2f} |"
-          f" {seconds['plain'] / bound:.2f} |")  # fmt: skip
-    print(f"| mean validation accuracy, % | {100 * theirs.mean():.1f} | {100 * ours.mean():.1f} | |")
-    print(f"| best, % | {100 * theirs.max():.1f} | {100 * ours.max():.1f} | |")
-    difference = 100 * (ours - theirs)
-    print(f"tlopt minus plain, points: {difference.mean():.1f} ± {difference.std() / len(ours) ** 0.5:.1f};"
-          f" rank correlation {np.corrcoef(ours.argsort().argsort(), theirs.argsort().argsort())[0, 1]:.2f};"
-          f" {case.chosen}")  # fmt: skip
-    rows = [replace(record, started=None, finished=None) for record in records]
-    (folder / "whole.json").write_text(
-        json.dumps({"seconds": seconds, "bound": bound, "plain": values, "tlopt": [r.value for r in rows]})
-    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    rounds = []
+    for seed in range(1, args.rounds + 1):
+        done = args.out / f"round{seed}.json"
+        if not done.exists():
+            done.write_text(json.dumps(one_round(args, seed)))
+        rounds.append(json.loads(done.read_text()))
+        print(seed, {name: round(rounds[-1][name]["seconds"]) for name in ("tlopt", "plain")}, flush=True)
+    report(rounds)
+    if args.plot:
+        plot(rounds, args.plot)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tlopt.training.images import Images
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run
 
-_SHARE_MAX = 0.2  # of the time that may go into checkpoints
+_SHARE_MAX = 0.05  # of the time that may go into checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ class Saving:
     def is_due(self, event: Step | Epoch) -> bool:
         """Whether to save now: after an epoch, and within one as often as wished for.
 
-        Not sooner than four times what the last took: at most a fifth of the time goes into checkpoints.
+        Not sooner than nineteen times what the last took: at most a twentieth of the time goes into them.
         """
         since = time.perf_counter() - self.last
         if since < self.seconds * (1 / _SHARE_MAX - 1):

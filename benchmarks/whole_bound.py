@@ -1,0 +1,94 @@
+"""What a study's operations would take at the machine's rate for its model, if nothing else took time."""
+
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlopt import spec
+from tlopt.cores import n_cores
+from tlopt.point import Point
+from tlopt.search.bench import Bench, open_bench, settle_process, start_run
+from tlopt.search.chosen_numerics import measured
+from tlopt.training.frozen import outline
+from tlopt.training.run import Run
+from tlopt.training.step import take_step
+
+STEP_PASSES = 3  # of a training step, in forward passes: forward, and twice as much backward
+_N_STEPS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Seconds, with all workers busy, at the rate of a training step of the whole network."""
+
+    training: float  # forward and backward through what each trial trains
+    validation: float  # forward through it, after each epoch
+    features: float  # the frozen blocks, once for each image and view that some trial sees behind them
+    numerics: str
+
+    @property
+    def seconds(self) -> float:
+        """Of all of it."""
+        return self.training + self.validation + self.features
+
+    def as_dict(self) -> dict[str, float | str]:
+        """For JSON."""
+        return asdict(self)
+
+
+def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int) -> Bound:
+    """What `points` take at least, measured with the threads of one worker and divided by their number."""
+    os.environ["TLOPT_CACHE"] = str(folder / "cache")
+    settle_process(max(1, n_cores() // n_workers))
+    bench = open_bench(spec.load(file), torch.device("cpu"))
+    bench.numerics.update(
+        measured(bench.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
+    )
+    point = replace(points[0], freeze_depth=0)
+    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    prefix = prefix_flops(run)
+    rate = n_workers * STEP_PASSES * point.batch_size * prefix[-1] / step_seconds(run)
+    n_train, n_val = len(bench.data.splits[0].train), len(bench.data.splits[0].val)
+    suffix = sum(each.epochs * (prefix[-1] - prefix[each.freeze_depth]) for each in points)
+    return Bound(
+        training=n_train * STEP_PASSES * suffix / rate,
+        validation=n_val * suffix / rate,
+        features=_n_views(bench, points, n_train, n_val) * prefix[-1] / rate,
+        numerics=str(run.numerics),
+    )
+
+
+def _n_views(bench: Bench, points: list[Point], n_train: int, n_val: int) -> int:
+    """Of training as many as the longest trial sees, of validation one."""
+    return n_val + min(bench.study.data.views, max(point.epochs for point in points)) * n_train
+
+
+def prefix_flops(run: Run) -> NDArray[np.float64]:
+    """Operations of a forward pass of one image up to block 0, 1, ..., B.
+
+    Torch's counter takes the backward pass of a grouped convolution for a dense one's: forward alone.
+    """
+    side = run.point.resolution
+    image = torch.zeros(1, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
+    run.network.eval()
+    return np.array([0.0, *(cut.flops for cut in outline(run.network, image, run.numerics))])
+
+
+def step_seconds(run: Run) -> float:
+    """Median seconds of a training step with nothing frozen; `run` is spent."""
+    side = run.point.resolution
+    x = torch.randn(run.point.batch_size, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    run.network.set_mode(0)
+    seconds = []
+    for _ in range(_N_STEPS):
+        start = time.perf_counter()
+        take_step(run, x, labels, 0, 0)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
