@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-# Pages that the system clears for twenty buffers of 64 MB, one after the other: 16,384 each where each is new.
+# Pages that the system clears for twenty buffers of 64 MB in turn: 16,384 each where each is new.
 FAULTS = """
 import resource
 from tlopt.allocator import keep_freed_memory

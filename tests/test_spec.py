@@ -467,3 +467,11 @@ def test_the_meaning_names_every_key_by_its_table_but_those_that_change_no_trial
 def test_a_study_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         loads().name = "other"  # type: ignore[misc]
+
+
+def test_a_key_at_its_default_that_came_later_leaves_the_digest() -> None:
+    file = 'name = "a"\n[data]\nsource = "d"\n[model]\nbackbone = "b"\n{}\n[budget]\ntrials = 1\nepochs = 1\n'
+    plain = spec.loads(file.format(""), "a.toml")
+    assert spec.loads(file.format("compile = false"), "a.toml").digest == plain.digest
+    assert "model.compile" not in spec.meaning(plain)
+    assert spec.loads(file.format("compile = true"), "a.toml").digest != plain.digest

@@ -17,6 +17,9 @@ from tlopt.service_keys import ServiceSpec
 
 SEMANTICS_VERSION = 3  # raised when the same study file comes to mean another trial
 
+# Keys that came after studies had been made, with what a trial meant without them.
+_LATER = {"model.compile": False}
+
 # Keys that change no trial; the images and a weights file have fingerprints of their own.
 _MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
 
@@ -53,6 +56,10 @@ class ModelSpec(Record):
     layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
         default="usual",
         description="of images in memory. usual: channels_last on GPUs and with grouped convolutions",
+    )
+    compile: bool = Field(
+        default=False,
+        description="training steps by torch.compile: each trial begins with seconds to minutes of compiling",
     )
 
     @field_validator("backbone", mode="before")
@@ -198,7 +205,9 @@ def meaning(study: Study) -> dict[str, object]:
             keys[name] = value
     if study.weights_file is not None:
         keys["model.weights"] = "a file"
-    return {key: value for key, value in keys.items() if key not in _MEANINGLESS}
+    return {
+        key: value for key, value in keys.items() if key not in _MEANINGLESS and _LATER.get(key, ...) != value
+    }
 
 
 def loads(text: str, where: str) -> Study:

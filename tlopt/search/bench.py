@@ -31,6 +31,7 @@ from tlopt.search.chosen_numerics import asked
 from tlopt.search.keeping import open_features
 from tlopt.search.limits import Limits
 from tlopt.spec import PerOptimizer, Study
+from tlopt.training.compiled import check_compiler
 from tlopt.training.features import FeatureStore
 from tlopt.training.images import Images, resident
 from tlopt.training.numerics import Numerics
@@ -129,6 +130,8 @@ def open_bench(study: Study, device: torch.device, *, progress: bool = False) ->
         DataError, WeightsError, SpecError: what cannot be used, and what to do.
     """
     features_bytes_max()  # a setting that is wrong is said now and not in every trial
+    if study.model.compile:
+        check_compiler(device)
     weights = {name: load_weights(name, study.model.weights) for name in study.model.backbones}
     data = data_load.load(study.data, seed=study.seed, progress=progress)
     return Bench(study=study, data=data, weights=weights, device=device, progress=progress)
@@ -195,6 +198,7 @@ def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]
         n_classes=bench.n_classes,
         n_micro=n_micro,
         numerics=bench.numerics.get(point.backbone) or asked(bench.study, network, bench.device),
+        compiles=bench.study.model.compile,
     )
 
 
@@ -252,6 +256,8 @@ def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
     """What decides the result of a point: its values, the seeds, the images, the pretrained weights."""
     numerics = bench.numerics.get(point.backbone, (bench.study.model.precision, bench.study.model.layout))
     seen = {"views": bench.study.data.views, "numerics": str(numerics)}
+    if bench.study.model.compile:
+        seen["compile"] = True
     what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **bench.facts}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

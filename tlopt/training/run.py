@@ -13,6 +13,7 @@ from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
 from tlopt.point import Point
+from tlopt.training.compiled import Suffix, compiled_suffix
 from tlopt.training.frozen import Frozen
 from tlopt.training.groups import Group, make_groups, make_optimizer
 from tlopt.training.numerics import Numerics, usual
@@ -63,6 +64,7 @@ class Run:
     device: torch.device
     numerics: Numerics
     n_micro: int  # pieces at most in which a batch goes through the network
+    compiled: Suffix | None  # for training steps in place of the network's own
     position: Position = field(default_factory=Position)
 
     @property
@@ -83,6 +85,7 @@ def prepare(
     n_classes: int,
     n_micro: int = 1,
     numerics: Numerics | None = None,
+    compiles: bool = False,
 ) -> Run:
     """A run of `point` at its start; moves `network` to `device` and stops the gradients of frozen blocks.
 
@@ -96,6 +99,7 @@ def prepare(
             for the same gradient, with two differences: batch-norm in training sees a piece for a batch, and
             mixup pairs images of one piece.
         numerics: None: what is usual for the network and the device.
+        compiles: whether training steps are compiled, which takes its time in the first.
 
     Raises:
         OutOfMemory: network and pulls do not fit the device.
@@ -122,6 +126,7 @@ def prepare(
         device=device,
         numerics=numerics,
         n_micro=n_micro,
+        compiled=compiled_suffix(network) if compiles else None,
     )
 
 

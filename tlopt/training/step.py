@@ -47,8 +47,7 @@ def _backward(
     with run.numerics.autocast(run.device):
         with torch.no_grad():
             features = run.network.between(features, cut, freeze_depth)
-        with quick_depthwise(run.device):
-            logits = run.network.suffix(features, freeze_depth)
+        logits = _logits(run, features, freeze_depth)
     mean = F.cross_entropy(
         logits.float(), targets, weight=run.class_weights, label_smoothing=point.label_smoothing
     )
@@ -56,6 +55,13 @@ def _backward(
     loss.backward()  # type: ignore[no-untyped-call]
     hits = (logits.detach().argmax(dim=1) == labels).sum()
     return torch.stack([loss.detach(), hits.to(loss.dtype)])
+
+
+def _logits(run: Run, features: Tensor, freeze_depth: int) -> Tensor:
+    if run.compiled is not None:
+        return run.compiled(features, freeze_depth)
+    with quick_depthwise(run.device):
+        return run.network.suffix(features, freeze_depth)
 
 
 def _divisor(run: Run, labels: Tensor) -> Tensor | int:
