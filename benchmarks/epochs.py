@@ -8,6 +8,7 @@ what is trained, at this machine's rate for the whole network with nothing froze
 """
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -24,6 +25,7 @@ from plain import Machine, train_batches
 from whole_bound import prefix_flops, step_seconds
 
 from tlopt import spec
+from tlopt.allocator import keep_freed_memory
 from tlopt.insight.tuning import fastest
 from tlopt.point import Point
 from tlopt.search.bench import Bench, features_for, images_for, open_bench, start_run
@@ -32,8 +34,9 @@ from tlopt.training.fit import fit
 from tlopt.training.numerics import Numerics, usual
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-WAYS = ("plain script", "decoded once, batched", "+ fastest numbers", "+ kept features")
+WAYS = ("plain script", "decoded once, batched", "+ memory kept", "+ fastest numbers", "+ kept features")
 VIEWS = 2
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 STUDY = """
 name = "epochs"
 [data]
@@ -63,6 +66,7 @@ class Case:
 
 def open_case(data: Path, backbone: str, resolution: int) -> Case:
     """The case, with the numerics that this machine is fastest with."""
+    allocate(True)
     weights = "default" if backbone == "efficientnet_lite0" else "none"
     text = STUDY.format(source=data, views=VIEWS, backbone=backbone, weights=weights, resolution=resolution)
     bench = open_bench(spec.loads(text, "epochs.toml"), torch.device("cpu"))
@@ -95,7 +99,7 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
     if name == WAYS[0]:
         epochs: Iterator[object] = train_batches(case.data, point, Machine())
     else:
-        keeps, numerics = name == WAYS[3], case.chosen if name in WAYS[2:] else Numerics()
+        keeps, numerics = name == WAYS[4], case.chosen if name in WAYS[3:] else Numerics()
         data = bench.study.data.model_copy(update={"views": VIEWS if keeps else 0})
         own = replace(
             bench,
@@ -112,6 +116,16 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
         start = time.perf_counter()
 
 
+def allocate(keeps: bool) -> None:
+    """Keep freed memory, or let glibc do as it does by itself after a few steps."""
+    keep_freed_memory()
+    if not keeps:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_TRIM_THRESHOLD, 64 << 20)
+        libc.malloc_trim(0)
+
+
 def limit(case: Case, share: float) -> float:
     """Seconds of an epoch if its operations ran at the rate of the whole network's."""
     own = replace(case.bench, features={}, numerics={case.bench.study.model.backbones[0]: case.chosen})
@@ -125,13 +139,16 @@ def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
     """Median seconds of an epoch by way, and the limit."""
     running = {name: way(case, share, name) for name in WAYS}
     for _ in range(VIEWS):  # every view is kept from then on
-        for epochs in running.values():
+        for name, epochs in running.items():
+            allocate(name in WAYS[2:])
             next(epochs)
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(repeats):
         for name, epochs in running.items():
+            allocate(name in WAYS[2:])
             seconds[name].append(next(epochs))
     medians = {name: statistics.median(row) for name, row in seconds.items()}
+    allocate(True)
     return {**medians, "limit": limit(case, share)}
 
 
