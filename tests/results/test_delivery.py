@@ -1,6 +1,7 @@
 """What the dashboard answers arrives small, and is made once for all who ask: planted applications."""
 
 import gzip
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tlopt.results import thinned
 from tlopt.results.compressed import Compressed
 from tlopt.results.shared import KEPT_SECONDS_MAX, Shared
+from tlopt.results.thinned import Thinned
 
 TEXT = b'{"trials": [' + b"0.25, " * 5000 + b"1]}"
 JSON = ("Content-Type", "application/json")
@@ -252,3 +255,73 @@ def test_an_application_that_fails_frees_those_who_wait(inner: Counting, shared:
     shared.inner = inner
 
     assert ask(shared)[0] == "200 OK"
+
+
+# Thinned
+
+
+def detail(n: int, *, direction: str = "maximize", **states: str) -> bytes:
+    """The dashboard's answer about a study whose trial i has the value i; complete, or of another state."""
+    trials = [
+        {
+            "number": number,
+            "state": states.get(f"t{number}", "Complete"),
+            "values": [float(number)],
+            "intermediate_values": [{"step": 0, "value": 0.5}],
+        }
+        for number in range(n)
+    ]
+    return json.dumps({"directions": [direction], "trials": trials, "note": {"body": "ö"}}).encode()
+
+
+def drawn(body: bytes) -> list[int]:
+    return [trial["number"] for trial in json.loads(body)["trials"] if trial["intermediate_values"]]
+
+
+@pytest.fixture
+def _five(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinned, "CURVES_MAX", 5)
+    monkeypatch.setattr(thinned, "_CURVES_BEST", 2)
+
+
+@pytest.mark.usefixtures("_five")
+def test_few_curves_are_all_there_and_the_answer_is_untouched() -> None:
+    assert thinned.thinned(detail(5)) == detail(5)
+
+
+@pytest.mark.usefixtures("_five")
+def test_of_many_the_newest_the_best_and_those_under_way_are_kept() -> None:
+    found = thinned.thinned(detail(20, direction="minimize", t9="Running", t0="Pruned"))
+
+    assert drawn(found) == [1, 2, 9, 17, 18, 19]
+
+
+@pytest.mark.usefixtures("_five")
+def test_nothing_but_curves_is_left_out() -> None:
+    before, after = (json.loads(body) for body in (detail(20), thinned.thinned(detail(20))))
+    for study in (before, after):
+        for trial in study["trials"]:
+            del trial["intermediate_values"]
+
+    assert after == before
+
+
+@pytest.mark.usefixtures("_five")
+def test_values_that_are_no_numbers_are_no_best() -> None:
+    study = json.loads(detail(9))
+    study["trials"][0]["values"] = ["inf"]
+    del study["trials"][1]["values"]
+
+    assert drawn(thinned.thinned(json.dumps(study).encode())) == [6, 7, 8]
+
+
+@pytest.mark.usefixtures("_five")
+@pytest.mark.parametrize(
+    ("path", "status", "n"),
+    [(STUDY, "200 OK", 3), (STUDY, "404 Not Found", 9), (f"{STUDY}/note", "200 OK", 9), ("/x", "200 OK", 9)],
+)
+def test_only_answers_about_a_study_are_thinned(path: str, status: str, n: int) -> None:
+    _, headers, body = ask(Thinned(answering(JSON, status=status, body=[detail(9)])), path)
+
+    assert len(drawn(body)) == n
+    assert headers.get("content-length", str(len(body))) == str(len(body))
