@@ -105,7 +105,7 @@ def test_a_point_of_a_later_version_is_named_with_what_to_do(url: str) -> None:
     point = {**make_point().as_dict(), "head_kind": "cosine"}
     opened.add_trial(trial(5, 0.95, **{records.POINT: point}))
 
-    with pytest.raises(StorageError, match=r"trial 5 of flowers: .* key head_kind .* upgrade"):
+    with pytest.raises(StorageError, match=r"trial 5 of flowers: .* key head_kind .*upgrade"):
         run(url, "--config")
 
 
