@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlopt.errors import StorageError
 from tlopt.point import Point, seed_for
 
 VALUES: dict[str, Any] = {
@@ -55,6 +56,30 @@ def test_a_missing_key_is_named(name: str) -> None:
 def test_an_unknown_key_is_named() -> None:
     with pytest.raises(ValueError, match=r"missing \[\], unknown \['depht'\]"):
         Point.from_dict({**VALUES, "depht": 3})
+
+
+def test_a_stored_point_comes_back() -> None:
+    assert Point.stored(VALUES, "trial 12") == Point.from_dict(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {**VALUES, "depht": 3},
+            "trial 12 of x: .* the key depht that .* later version .*upgrade",
+        ),
+        ({**VALUES, "b": 3, "a": 3}, "the keys a, b that this tlopt does not know"),
+        ({**VALUES, "freeze_depth": 6}, "trial 12 of x: its point is not one: .*freeze_depth=6"),
+        ({key: VALUES[key] for key in VALUES if key != "lr"}, "trial 12 of x: its point lacks the key lr;"),
+        (None, "trial 12 of x: its point lacks the keys anchor_depth, "),
+    ],
+)
+def test_a_stored_point_of_another_version_says_whose_and_what_to_do(
+    values: dict[str, Any] | None, message: str
+) -> None:
+    with pytest.raises(StorageError, match=message):
+        Point.stored(values, "trial 12 of x")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.insight import pictures
+from tlopt.insight import dependence, pictures
 from tlopt.point import Point, seed_for
 from tlopt.search import storage, task_run, trial, worker
 from tlopt.search.bench import Bench, open_bench
@@ -212,3 +212,4 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pictures, "draw_learning_curves", draw)
     patch.setattr(pictures, "draw_confusion", draw)
     patch.setattr(pictures, "draw_mistakes", draw)
+    patch.setattr(dependence, "draw_dependences", draw)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tlopt.errors import TloptError
 
 if TYPE_CHECKING:
-    from tlopt.api import check, confirm, export, init, load, predict, run, train, trials
+    from tlopt.api import check, confirm, export, init, load, predict, report, run, train, trials
 
 __all__ = [
     "TloptError",
@@ -21,6 +21,7 @@ __all__ = [
     "init",
     "load",
     "predict",
+    "report",
     "run",
     "train",
     "trials",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlopt.results.predict import Prediction
     from tlopt.training.fit import Epoch
 
-__all__ = ["check", "confirm", "export", "init", "load", "predict", "run", "train", "trials"]
+__all__ = ["check", "confirm", "export", "init", "load", "predict", "report", "run", "train", "trials"]
 
 
 def init(
@@ -120,6 +120,25 @@ def export(
     bench = road.prepare(session)
     verdict = road.judge(session, bench)
     return takeaway.export(session, bench, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
+
+
+def report(
+    path: str | Path,
+    file: str | Path | None = None,
+    *,
+    storage: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write what a study has come to, begun or finished, as one HTML file; returns the file.
+
+    Reads the database alone, and needs neither images nor weights.
+
+    Args:
+        file: default: NAME.html in the working directory.
+        overwrite: replace a file that is there, instead of refusing.
+    """
+    session = open_session(path, storage_url=storage)
+    return takeaway.write_report(session, None if file is None else Path(file), overwrite=overwrite)
 
 
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:

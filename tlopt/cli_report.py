@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tlopt.errors import SpecError
 from tlopt.options import Storage, Target
 
 app = typer.Typer()
@@ -23,9 +22,5 @@ def report(
     """Write what a study has come to as one HTML file that opens anywhere, offline."""
     from tlopt import session, takeaway
 
-    opened = session.open_session(target, storage_url=storage)
-    to = file or Path(f"{opened.study.name}.html")
-    if to.exists() and not overwrite:
-        raise SpecError(f"{to} exists; --overwrite replaces it")
-    to.write_text(takeaway.report(opened), encoding="utf-8")
+    to = takeaway.write_report(session.open_session(target, storage_url=storage), file, overwrite=overwrite)
     out.print(f"wrote {to}", markup=False, soft_wrap=True)

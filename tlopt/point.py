@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
+from tlopt.errors import StorageError
+
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 ClassWeights = Literal["none", "balanced"]
@@ -64,6 +66,34 @@ class Point:
                 f" missing {sorted(names - set(values))}, unknown {sorted(set(values) - names)}"
             )
         return cls(**values)
+
+    @classmethod
+    def stored(cls, values: dict[str, Any] | None, owner: str) -> Self:
+        """The point that a database or an export has of `owner`, such as "trial 12 of flowers".
+
+        Raises:
+            StorageError: another version wrote it; names `owner` and the keys, and says what to do.
+        """
+        names = {field.name for field in fields(cls)}
+        unknown, missing = sorted(set(values or {}) - names), sorted(names - set(values or {}))
+        if unknown:
+            raise StorageError(
+                f"{owner}: its point has {_keys(unknown)} that this tlopt does not know, so a later version"
+                " wrote it; install that version (pip install --upgrade tlopt) and try again"
+            )
+        if missing:
+            raise StorageError(
+                f"{owner}: its point lacks {_keys(missing)}; an earlier tlopt or something else wrote it;"
+                " read it with what wrote it"
+            )
+        try:
+            return cls.from_dict(values or {})
+        except ValueError as error:
+            raise StorageError(f"{owner}: its point is not one: {error}") from error
+
+
+def _keys(names: list[str]) -> str:
+    return f"the key{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def seed_for(*parts: int | str) -> int:

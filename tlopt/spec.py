@@ -171,6 +171,13 @@ class Study(Record):
                     f" 0.0 to 1.0, not {whole[0]}"
                 )
 
+    def is_log(self, key: str) -> bool:
+        """Whether `key` is searched on a logarithmic scale."""
+        dimension = self.search.get(key)
+        if isinstance(dimension, PerOptimizer):
+            return isinstance(dimension.sgd, Log) or isinstance(dimension.adamw, Log)
+        return isinstance(dimension, Log)
+
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
         """Optuna's direction of the objective."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlopt import spec
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, SpecError
 from tlopt.point import Point
 from tlopt.results import confirm as confirmation
 from tlopt.results.best import Best, ranking
@@ -60,6 +60,20 @@ def report(session: Session) -> str:
         confirmed = session.confirmation()
         verdict = confirmation.read_verdict(study, confirmed)
     return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC)))
+
+
+def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Path:
+    """Write a report to `file`, by default NAME.html; returns the file.
+
+    Raises:
+        NotReady: the study was not begun.
+        SpecError: something is there that may not be replaced.
+    """
+    to = file or Path(f"{session.study.name}.html")
+    if to.exists() and not overwrite:
+        raise SpecError(f"{to} exists; --overwrite replaces it")
+    to.write_text(report(session), encoding="utf-8")
+    return to
 
 
 def known_verdict(session: Session, folder: Path) -> Verdict | None:

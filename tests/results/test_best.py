@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 from tlopt import cli, spec
-from tlopt.errors import MissingExtra, NotReady, SpecError
+from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
 from tlopt.point import Point
 from tlopt.results import trials_table
 from tlopt.results.best import pareto, ranking, write_files, written
@@ -98,6 +98,15 @@ def test_before_the_confirmation_the_search_ranks_by_value(study: spec.Study) ->
         ("trial 4", 0.6),
         ("trial 0", 0.5),
     ]
+
+
+def test_a_point_of_a_later_version_is_named_with_what_to_do(url: str) -> None:
+    opened = optuna.load_study(study_name="flowers", storage=url)
+    point = {**make_point().as_dict(), "head_kind": "cosine"}
+    opened.add_trial(trial(5, 0.95, **{records.POINT: point}))
+
+    with pytest.raises(StorageError, match=r"trial 5 of flowers: .* key head_kind .*upgrade"):
+        run(url, "--config")
 
 
 def test_confirmed_points_come_first_in_their_own_order(study: spec.Study) -> None:

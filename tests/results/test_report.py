@@ -12,8 +12,9 @@ from finished import make_row, make_verdict, planted
 from reported import IMAGES, START, report, text, trial
 from typer.testing import CliRunner
 
+import tlopt
 from tlopt import cli, spec
-from tlopt.errors import SpecError
+from tlopt.errors import SpecError, StorageError
 from tlopt.results import importance as importances
 from tlopt.results.importance import importance
 from tlopt.results.report_page import page
@@ -411,6 +412,34 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
 
     assert CliRunner().invoke(cli.app, [*command, "--overwrite"]).exit_code == 0
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_python_writes_the_same_report_and_replaces_only_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    assert tlopt.report("flowers", storage=url) == Path("flowers.html")
+    assert "Not confirmed yet" in Path("flowers.html").read_text(encoding="utf-8")
+    with pytest.raises(SpecError, match=r"flowers\.html exists"):
+        tlopt.report("flowers", storage=url)
+    Path("mine.html").touch()
+    assert tlopt.report("flowers", "mine.html", storage=url, overwrite=True) == Path("mine.html")
+    assert Path("mine.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_point_of_a_later_version_is_named_with_what_to_do(tmp_path: Path) -> None:
+    url = store(tmp_path)
+    opened = optuna.load_study(study_name="flowers", storage=url)
+    later = trial(0.99)
+    later.set_user_attr(records.POINT, {**later.user_attrs[records.POINT], "head_kind": "cosine"})
+    opened.add_trial(later)
+    number = opened.get_trials()[-1].number
+
+    with pytest.raises(StorageError, match=rf"trial {number} of flowers: .* key head_kind .*upgrade"):
+        tlopt.report("flowers", tmp_path / "x.html", storage=url)
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_own_ids_reach_every_reference() -> None:

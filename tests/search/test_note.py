@@ -41,8 +41,9 @@ def opened() -> optuna.Study:
 
 
 def shown(opened: optuna.Study, study: spec.Study = STUDY, **more: Any) -> str:
+    """The note, without the room between its columns."""
     refresh(opened, study, images=IMAGES, **more)
-    return get_note(opened)
+    return get_note(opened).replace("&emsp;", "")
 
 
 def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
@@ -72,6 +73,15 @@ def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> N
     assert "| 9 to 13 | 0.875 | 1 |" in text
     assert "| 14 to 17 | 0.5 | 2 |" in text
     assert "| transfer_depth | best" not in text
+
+
+def test_columns_have_room_between_them_and_every_row_as_many(opened: optuna.Study) -> None:
+    refresh(opened, STUDY, images=IMAGES)
+    rows = [line for line in get_note(opened).splitlines() if line.startswith("| ")]
+
+    assert rows[0].startswith("| trial&emsp; | accuracy&emsp; | transfer_depth&emsp; | ")
+    assert {row.count("|") for row in rows} == {10, 4}
+    assert {row.count("&emsp; |") for row in rows if "---" not in row} == {8, 2}
 
 
 def test_peoples_own_words_stay(opened: optuna.Study) -> None:
@@ -118,6 +128,10 @@ def test_a_losss_best_is_the_lowest() -> None:
         add(opened, value, freeze)
 
     trials = [records.TrialRecord.from_frozen(trial) for trial in opened.trials]
-    lines = note.lines(spec.loads(text, "x.toml"), trials, images="", verdict=())
+    lines = note.lines(spec.loads(text, "x.toml"), trials, images="", verdict=(), picture="")
 
-    assert next(line for line in lines if line.startswith("| 1 ")).startswith("| 1 | 0.25 |")
+    assert (
+        next(line for line in lines if line.startswith("| 1&emsp;"))
+        .replace("&emsp;", "")
+        .startswith("| 1 | 0.25 |")
+    )

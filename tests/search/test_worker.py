@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import DataError, Diverged, OutOfMemory
 from tlopt.point import Point
-from tlopt.search import job, note, presence, records, task_run
+from tlopt.search import job, note, presence, records, study_picture, task_run
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.records import TrialRecord
 from tlopt.search.storage import open_storage
@@ -461,10 +461,26 @@ def test_the_note_is_kept_by_who_ends_a_leading_trial(
 
     here.work()
 
-    text = optuna_dashboard.get_note(here.opened)
+    text = optuna_dashboard.get_note(here.opened).replace("&emsp;", "")
     assert "| 2 | 0.75 |" in text
     assert "| 3 |" not in text
     assert f"{here.bench.n_classes} classes" in text
+
+
+def test_the_studys_picture_is_renewed_by_leaders_and_when_it_is_due(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed: list[int] = []
+    monkeypatch.setattr(
+        study_picture, "refresh", lambda opened, study, folders: renewed.append(len(opened.get_trials()))
+    )
+    monkeypatch.setattr(study_picture, "is_due", lambda number: number == 3)
+    falling = iter([0.5, 0.6, 0.4, 0.3, 0.2])
+    planted(lambda point: [next(falling)])
+
+    place(trials=5, epochs=1).work()
+
+    assert renewed == [1, 2, 4]
 
 
 def test_a_note_that_cannot_be_written_harms_no_trial(

@@ -1,7 +1,6 @@
 """Learning curves and confusion matrices as PNG files."""
 
 import math
-import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 CELL_TEXT_CLASSES_MAX = 15  # more cells than this hold no readable number
 TICK_CLASSES_MAX = 60
 MISTAKES_A_ROW = 4
+CAPTION_CHARACTERS_MAX = 36
 _LABEL_CHARACTERS_MAX = 22
 
 
@@ -72,15 +72,21 @@ def draw_confusion(path: Path, *, counts: NDArray[np.int64], class_names: Sequen
 
 
 def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence[str], title: str) -> Path:
-    """Write `pictures` (n, S, S, 3), n from 1, with a caption under each to `path`; returns it."""
-    n_rows = math.ceil(len(pictures) / MISTAKES_A_ROW)
-    figure = Figure(figsize=(2.4 * MISTAKES_A_ROW, 2.8 * n_rows + 0.5), layout="constrained")
-    cells = figure.subplots(n_rows, MISTAKES_A_ROW, squeeze=False).ravel()
+    """Write `pictures` (n, S, S, 3), n from 1, with a caption under each to `path`; returns it.
+
+    A line of a caption is cut at `CAPTION_CHARACTERS_MAX`, what the picture's width holds.
+    """
+    n_columns = min(MISTAKES_A_ROW, max(2, len(pictures)))  # the title takes two
+    n_rows = math.ceil(len(pictures) / n_columns)
+    figure = Figure(figsize=(2.4 * n_columns, 2.9 * n_rows + 0.4), layout="constrained")
+    cells = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes in cells:
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     for axes, picture, caption in zip(cells, pictures, captions, strict=False):
         axes.imshow(picture)
-        axes.set_title(textwrap.fill(_plain(caption), 34), fontsize=8)
+        lines = [_plain(_cut(line, CAPTION_CHARACTERS_MAX)) for line in caption.splitlines()]
+        axes.set_xlabel("\n".join(lines), fontsize=8, loc="left")
     figure.suptitle(_plain(title), fontsize=11)
     return _save(figure, path)
 
@@ -99,8 +105,11 @@ def _words(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    short = name if len(name) <= _LABEL_CHARACTERS_MAX else name[: _LABEL_CHARACTERS_MAX - 1] + "…"
-    return _plain(short)
+    return _plain(_cut(name, _LABEL_CHARACTERS_MAX))
+
+
+def _cut(text: str, n_max: int) -> str:
+    return text if len(text) <= n_max else text[: n_max - 1] + "…"
 
 
 def _plain(text: str) -> str:

@@ -58,11 +58,14 @@ def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None
     Args:
         trials: of the search.
         verdict: of a finished confirmation; None before.
+
+    Raises:
+        StorageError: a later version wrote one of the points.
     """
     records = {trial.number: trial for trial in trials}
     rows = [] if verdict is None else list(_confirmed(verdict, records))
     known = {row.trial for row in rows}
-    return rows + [_searched(t) for t in best_first(trials, study.direction) if t.number not in known]
+    return rows + [_searched(t, study) for t in best_first(trials, study.direction) if t.number not in known]
 
 
 def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
@@ -136,11 +139,11 @@ def _confirmed(verdict: Verdict, records: dict[int, TrialRecord]) -> Iterator[Be
             )
 
 
-def _searched(trial: TrialRecord) -> Best:
+def _searched(trial: TrialRecord, study: Study) -> Best:
     return Best(
         label=trial.label or f"trial {trial.number}",
         trial=trial.number,
-        point=Point.from_dict(trial.point or {}),
+        point=Point.stored(trial.point, f"trial {trial.number} of {study.name}"),
         value=trial.value,
         seconds=trial.seconds,
         confirmed={},

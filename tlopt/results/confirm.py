@@ -35,6 +35,7 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
 
     Raises:
         NotReady: no trial is complete yet.
+        StorageError: a later version wrote one of the points.
     """
     trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
@@ -44,7 +45,7 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
     # the default that is no probe is plain fine-tuning, or training from scratch
     chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
     for record in complete:
-        point = Point.from_dict(record.point or {})
+        point = Point.stored(record.point, f"trial {record.number} of {study.name}")
         is_new = all(point != other.point for other in chosen)
         if is_new and len(chosen) < len(known) + study.confirm.points:
             chosen.append(Candidate(record.number, f"trial {record.number}", point))
@@ -155,7 +156,11 @@ def _confirmed(
 
 def _read_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
-    return tuple(Candidate(row["number"], row["label"], Point.from_dict(row["point"])) for row in rows)
+    name = confirmation.study_name
+    return tuple(
+        Candidate(row["number"], row["label"], Point.stored(row["point"], f"{row['label']} in {name}"))
+        for row in rows
+    )
 
 
 def _to_json(candidate: Candidate) -> dict[str, Any]:

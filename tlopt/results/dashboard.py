@@ -7,7 +7,10 @@ import optuna_dashboard
 import waitress
 from optuna.artifacts import FileSystemArtifactStore
 
+from tlopt.results.compressed import Compressed
 from tlopt.results.guard import Application, Guard, check_host
+from tlopt.results.shared import Shared
+from tlopt.results.thinned import Thinned
 from tlopt.search.job import Folders
 from tlopt.search.storage import open_storage
 
@@ -27,7 +30,7 @@ def application(url: str, runs: Path, *, edits: bool, logins: Mapping[str, str])
     artifacts = Folders(root=runs, study="").artifacts
     artifacts.mkdir(parents=True, exist_ok=True)
     inner = optuna_dashboard.wsgi(open_storage(url), artifact_store=FileSystemArtifactStore(artifacts))
-    return Guard(inner, edits=edits, logins=logins)
+    return Guard(Shared(Compressed(Thinned(inner))), edits=edits, logins=logins)
 
 
 def serve(url: str, runs: Path, *, host: str, port: int, edits: bool, logins: Mapping[str, str]) -> None:

@@ -204,7 +204,7 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         raise ValueError(f"{CLASSES} has {len(class_names)} lines for {result['data']['n_classes']} classes")
     return Export(
         folder=folder,
-        point=Point.from_dict(result["point"]),
+        point=Point.stored(result["point"], f"the export {folder}"),
         class_names=class_names,
         resize=preprocessing["resize"],
         store_size=preprocessing["store_size"],

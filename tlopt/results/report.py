@@ -9,10 +9,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from tlopt.insight.series import Array, evenly
 from tlopt.results.best import Best, ranking
 from tlopt.results.importance import Importance, importance
 from tlopt.results.overview import Overview
-from tlopt.results.series import Array, evenly
 from tlopt.results.verdict import Verdict
 from tlopt.search import records
 from tlopt.search.records import TrialRecord, best_first

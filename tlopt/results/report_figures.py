@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlopt.dimensions import Log
+from tlopt.insight.series import Array, best_so_far, evenly, value_limits
 from tlopt.results import report_plots as plots
 from tlopt.results.report import Report
-from tlopt.results.series import Array, best_so_far, evenly, value_limits
 from tlopt.search.records import TrialRecord
-from tlopt.spec import PerOptimizer, Study
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # the best ones are always drawn
@@ -93,14 +91,6 @@ def curves(report: Report) -> Iterator[Shown]:
     yield Shown(svg, f"Validation after each epoch: {', '.join(said)}.")
 
 
-def is_log(study: Study, key: str) -> bool:
-    """Whether the study searches `key` on a logarithmic scale."""
-    dimension = study.search.get(key)
-    if isinstance(dimension, PerOptimizer):
-        return isinstance(dimension.sgd, Log) or isinstance(dimension.adamw, Log)
-    return isinstance(dimension, Log)
-
-
 def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str) -> Iterator[Shown]:
     """The figure of one key; none where the trials have one value of it."""
     x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in trials])
@@ -110,7 +100,7 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
     if len(np.unique(x)) < 2:
         return
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
-    log = is_log(report.study, key) and bool((x > 0).any()) and bool((x >= 0).all())
+    log = report.study.is_log(key) and bool((x > 0).any()) and bool((x >= 0).all())
     svg = plots.dependence(
         x, values, shown=shown.tolist(), key=label, log=log, objective=report.study.objective
     )

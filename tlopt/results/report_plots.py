@@ -14,14 +14,14 @@ import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tlopt.results.series import Array, running_median, value_limits
+from tlopt.insight.axes import log_axis
+from tlopt.insight.series import Array, running_median, value_limits
 from tlopt.results.words import TITLES
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
 _OFF_MIN = 3  # points at "off" whose median is shown
-_DECADES_MAX = 5  # ticks on a logarithmic axis
 
 # stand-ins that become CSS variables
 _INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
@@ -69,7 +69,7 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
     """
     direction = "minimize" if objective == "log_loss" else "maximize"
     with _figure() as (figure, axes):
-        place = _log_axis(axes, x) if log else x
+        place = log_axis(axes, x, colour=_MUTED) if log else x
         along = np.log(place) if log else place
         indices = np.asarray(shown, dtype=np.int64)
         axes.plot(place[indices], values[indices], "o", ms=_size(values), mew=0, color=_POINT, alpha=0.55)
@@ -123,35 +123,6 @@ def _value_axis(axes: Axes, objective: str) -> None:
     axes.set_ylabel(f"validation {TITLES[objective]}" + (", %" if fraction else ", nats"))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}"))
-
-
-def _log_axis(axes: Axes, x: Array) -> Array:
-    """Make the axis logarithmic; `x` with its zeros a little left of all others."""
-    positive = x[x > 0]
-    low, high = float(positive.min()), float(positive.max())
-    zero = low / max((high / low) ** 0.12, 1.5)
-    axes.set_xscale("log")
-    ticks = [(tick, f"{tick:g}") for tick in log_ticks(low, high)]
-    if (x == 0).any():
-        ticks.insert(0, (zero, "0"))
-        axes.axvline(float(np.sqrt(zero * low)), lw=0.8, ls=":", color=_MUTED)
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick, _ in ticks]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    names = dict(ticks)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, f"{value:g}")))
-    return np.where(x > 0, x, zero)
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high], at most five or so: powers of ten, or 1, 2 and 5 times them."""
-    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    slack = 1 + 1e-9
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
-        ticks = [tick for tick in ticks if low / slack <= tick <= high * slack]
-        if len(ticks) >= 3:
-            break
-    return ticks[:: -(-len(ticks) // _DECADES_MAX) or 1] or [low]
 
 
 def _legend(axes: Axes) -> None:

@@ -129,7 +129,7 @@ def from_dict(values: dict[str, Any]) -> Verdict:
         Confirmed(
             number=row["trial"],
             label=row["label"],
-            point=Point.from_dict(row["point"]),
+            point=Point.stored(row["point"], f"{row['label']} in the export of {values['study']}"),
             seeds=tuple(row["seeds"]),
             val=tuple(row["val"]),
             test=tuple(row["test"]),

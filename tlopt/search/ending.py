@@ -115,7 +115,7 @@ def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: 
     ]
     if mistakes is not None and len(mistakes.labels):
         captions = [
-            f"{names[label]}, taken for {names[predicted]} ({probability:.0%})"
+            f"{names[label]}\n{probability:.0%} {names[predicted]}"
             for label, predicted, probability in zip(
                 mistakes.labels, mistakes.predicted, mistakes.probability, strict=True
             )
@@ -125,7 +125,7 @@ def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: 
                 folder / "mistakes.png",
                 pictures=mistakes.pictures,
                 captions=captions,
-                title=f"{title}, surest mistakes on validation",
+                title=f"{title}, surest mistakes on validation\ntrue class, below it what it was taken for",
             )
         )
     folders.artifacts.mkdir(parents=True, exist_ok=True)

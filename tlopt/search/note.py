@@ -3,13 +3,14 @@
 What people write below the marker is theirs and stays.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import optuna
 
 from tlopt.dimensions import Choice, Fixed, bounds
+from tlopt.search import study_picture
 from tlopt.search.records import TrialRecord, best_first
 from tlopt.spec import PerOptimizer, Study
 
@@ -32,16 +33,22 @@ def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: S
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
-    body = "\n".join([*lines(study, trials, images=images, verdict=verdict), "", "---", MARKER])
+    picture = study_picture.address(optuna_study)
+    said = lines(study, trials, images=images, verdict=verdict, picture=picture)
+    body = "\n".join([*said, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
         save_note(optuna_study, after)
 
 
 def lines(
-    study: Study, trials: Sequence[TrialRecord], *, images: str, verdict: Sequence[str]
+    study: Study, trials: Sequence[TrialRecord], *, images: str, verdict: Sequence[str], picture: str
 ) -> Iterator[str]:
-    """The part of the note that is kept current, in Markdown."""
+    """The part of the note that is kept current, in Markdown.
+
+    Args:
+        picture: address of the study's picture; "": there is none.
+    """
     best = best_first(trials, study.direction)
     yield f"**{study.objective} on validation**"
     yield ""
@@ -53,10 +60,12 @@ def lines(
         yield from ("", "**Confirmed**", "", *(f"- {_escaped(sentence)}" for sentence in verdict))
     else:
         yield "- not confirmed yet: the best of many trials is a lucky one"
-    yield from ("", f"| trial | {study.objective} | " + " | ".join(_SHOWN) + " |")
-    yield "| --- | --- |" + " --- |" * len(_SHOWN)
+    yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
     shown = [trial for place, trial in enumerate(best) if place < _N_BEST or trial.label]
     yield from map(_row, shown)
+    if picture:
+        # another address for another picture, or an open page would not load it
+        yield from ("", "---", "", f"![what depth, rates and pulls did]({picture}?trials={len(best)})")
     for name in _DEPTHS:
         yield from _depth_table(name, best, study)
 
@@ -74,9 +83,18 @@ def _searched(study: Study) -> Iterator[str]:
 
 def _row(trial: TrialRecord) -> str:
     point = trial.point or {}
-    values = " | ".join(f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
+    values = (f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
     label = f" {trial.label}" if trial.label else ""
-    return f"| {trial.number}{label} | {trial.value:.4g} | {values} |"
+    return _cells((f"{trial.number}{label}", f"{trial.value:.4g}", *values))
+
+
+def _heading(names: Sequence[str]) -> tuple[str, str]:
+    return _cells(names), "|" + " --- |" * len(names)
+
+
+def _cells(cells: Iterable[str]) -> str:
+    """A row of a table; the dashboard puts no room between columns."""
+    return f"| {'&emsp; | '.join(cells)} |"
 
 
 def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterator[str]:
@@ -85,11 +103,11 @@ def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterat
     if len(np.unique(depths)) < 2:
         return
     edges = np.unique(np.linspace(depths.min(), depths.max() + 1, _N_BINS + 1).round().astype(int))
-    yield from ("", "---", "", f"| {name} | best {study.objective} | trials |", "| --- | --- | --- |")
+    yield from ("", "---", "", *_heading((name, f"best {study.objective}", "trials")))
     for low, high in pairwise(edges.tolist()):
         here = [trial for trial, depth in zip(best, depths, strict=True) if low <= depth < high]
         blocks = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
-        yield f"| {blocks} | {f'{here[0].value:.4g}' if here else ''} | {len(here)} |"
+        yield _cells((blocks, f"{here[0].value:.4g}" if here else "", str(len(here))))
 
 
 def _escaped(text: str) -> str:

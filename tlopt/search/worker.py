@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 
 from tlopt.errors import StorageError, TloptError
-from tlopt.search import inside, note, presence, records
+from tlopt.search import inside, note, presence, records, study_picture
 from tlopt.search.control import Order
 from tlopt.search.ending import show, shows, tell, tell_without_training
 from tlopt.search.heart import Doing, Heart
@@ -228,14 +228,16 @@ def _train_one(
         show(trial, task, result, job, log)
     tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
-    if result.mistakes is not None:
+    if result.mistakes is not None or study_picture.is_due(trial.number):
         _keep_note(job)
 
 
 def _keep_note(job: Job) -> None:
     try:
+        if job.optuna_study.study_name == job.bench.study.name:  # a confirmation varies nothing
+            study_picture.refresh(job.optuna_study, job.bench.study, job.folders)
         note.refresh(job.optuna_study, job.bench.study, images=job.bench.images_words)
-    except Exception:  # the trial has ended well, and no note is worth losing that
+    except Exception:  # the trial has ended well, and no note or picture is worth losing that
         _logger.exception("the study's note was not written")
 
 

@@ -1,4 +1,4 @@
-"""Series of numbers that a report draws: best so far, running median, a fair choice of points."""
+"""Series of numbers that figures draw: best so far, running median, a fair choice of points."""
 
 from collections.abc import Iterable, Sequence
 

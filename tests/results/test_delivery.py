@@ -1,0 +1,327 @@
+"""What the dashboard answers arrives small, and is made once for all who ask: planted applications."""
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from tlopt.results import thinned
+from tlopt.results.compressed import Compressed
+from tlopt.results.shared import KEPT_SECONDS_MAX, Shared
+from tlopt.results.thinned import Thinned
+
+TEXT = b'{"trials": [' + b"0.25, " * 5000 + b"1]}"
+JSON = ("Content-Type", "application/json")
+STUDY = "/api/studies/1"
+
+
+def ask(application: Any, path: str = STUDY, *, method: str = "GET", **more: str) -> Any:
+    """Status, headers by lower-case name, and the whole body."""
+    said: list[Any] = []
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT_ENCODING": "gzip, br", **more}
+    body = application(environ, lambda status, headers, *_: said.append((status, headers)))
+    pieces = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    ((status, headers),) = said
+    return status, {name.lower(): value for name, value in headers}, pieces
+
+
+def answering(
+    *headers: tuple[str, str], status: str = "200 OK", body: Iterable[bytes] = (TEXT,)
+) -> Callable[..., Any]:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response(status, list(headers))
+        return body
+
+    return application
+
+
+# Compressed
+
+
+def test_text_is_a_tenth_and_the_same() -> None:
+    _, headers, body = ask(Compressed(answering(JSON, ("Content-Length", str(len(TEXT))))))
+
+    assert gzip.decompress(body) == TEXT
+    assert len(body) < len(TEXT) / 10
+    assert (headers["content-encoding"], headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-length" not in headers
+
+
+@pytest.mark.parametrize("accepts", ["", "br", "identity", "gzip;q=0", "gzip; q=0.0, br", "xgzip"])
+def test_who_takes_no_gzip_gets_none(accepts: str) -> None:
+    _, headers, body = ask(Compressed(answering(JSON)), HTTP_ACCEPT_ENCODING=accepts)
+
+    assert (body, "content-encoding" in headers) == (TEXT, False)
+
+
+@pytest.mark.parametrize("accepts", ["gzip", "br, GZIP", "gzip;q=0.5", "deflate,gzip; q=1.0"])
+def test_who_takes_gzip_gets_it(accepts: str) -> None:
+    assert ask(Compressed(answering(JSON)), HTTP_ACCEPT_ENCODING=accepts)[1]["content-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("200 OK", [("Content-Type", "image/png")]),
+        ("200 OK", [("Content-Type", "application/octet-stream")]),
+        ("200 OK", []),
+        ("200 OK", [("Content-Type", "text/css"), ("Content-Encoding", "gzip")]),
+        ("200 OK", [JSON, ("Content-Length", "12")]),
+        ("206 Partial Content", [JSON]),
+        ("404 Not Found", [JSON]),
+    ],
+)
+def test_what_would_not_gain_or_is_a_part_is_left(status: str, headers: list[tuple[str, str]]) -> None:
+    found, kept, body = ask(Compressed(answering(*headers, status=status)))
+
+    assert (found, body) == (status, TEXT)
+    assert kept == {name.lower(): value for name, value in headers}
+
+
+def test_pieces_go_on_as_they_come_and_their_source_is_closed() -> None:
+    taken: list[str] = []
+
+    def source() -> Iterator[bytes]:
+        try:
+            for index in range(3):
+                taken.append(f"piece {index}")
+                yield bytes(range(256)) * 4000
+        finally:
+            taken.append("closed")
+
+    stream = Compressed(answering(("Content-Type", "text/csv"), body=source()))(
+        {"REQUEST_METHOD": "GET", "HTTP_ACCEPT_ENCODING": "gzip"}, lambda *_: None
+    )
+    assert taken == []
+    iterator = iter(stream)
+    next(iterator)
+    assert taken == ["piece 0"]
+    iterator.close()  # type: ignore[attr-defined]
+    assert taken == ["piece 0", "closed"]
+
+
+# Shared
+
+
+class Counting:
+    """An application that tells how often it was asked, and takes `seconds` for it."""
+
+    def __init__(self) -> None:
+        self.n, self.now, self.seconds, self.status = 0, 0.0, 0.5, "200 OK"
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self.n += 1
+        self.now += self.seconds
+        start_response(self.status, [JSON])
+        return [f"{environ['PATH_INFO']} {self.n}".encode()]
+
+
+@pytest.fixture
+def inner() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def shared(inner: Counting) -> Shared:
+    return Shared(inner, clock=lambda: inner.now)
+
+
+def test_an_answer_serves_ten_times_as_long_as_it_took(inner: Counting, shared: Shared) -> None:
+    first = ask(shared)
+    inner.now += 4.9
+    second = ask(shared)
+    inner.now += 0.2
+    third = ask(shared)
+
+    assert [body for _, _, body in (first, second, third)] == [b"/api/studies/1 1"] * 2 + [
+        b"/api/studies/1 2"
+    ]
+    assert first[1] == second[1] == {"content-type": "application/json"}
+
+
+def test_however_long_it_took_it_serves_ten_seconds(inner: Counting, shared: Shared) -> None:
+    inner.seconds = 60.0
+    ask(shared)
+    inner.now += KEPT_SECONDS_MAX - 0.1
+    ask(shared)
+    assert inner.n == 1
+    inner.now += 0.2
+    ask(shared)
+    assert inner.n == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "/api/studies/2"},
+        {"QUERY_STRING": "after=7"},
+        {"HTTP_ACCEPT_ENCODING": ""},
+    ],
+)
+def test_another_question_has_its_own_answer(inner: Counting, shared: Shared, other: dict[str, str]) -> None:
+    ask(shared)
+    ask(shared, **other)
+
+    assert inner.n == 2
+
+
+@pytest.mark.parametrize("path", ["/artifacts/1/x", "/api/studies", "/static/bundle.js", "/csv/1"])
+def test_nothing_else_is_kept(inner: Counting, shared: Shared, path: str) -> None:
+    ask(shared, path)
+    ask(shared, path)
+
+    assert inner.n == 2
+
+
+def test_a_change_lets_go_of_all(inner: Counting, shared: Shared) -> None:
+    ask(shared)
+    ask(shared, f"{STUDY}/note", method="PUT")
+
+    assert ask(shared)[2] == b"/api/studies/1 3"
+
+
+def test_what_was_asked_before_a_change_is_not_kept_after_it(inner: Counting, shared: Shared) -> None:
+    def late(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "GET" and not inner.n:
+            ask(shared, f"{STUDY}/note", method="PUT")
+        return inner(environ, start_response)
+
+    shared.inner = late
+    ask(shared)
+
+    assert ask(shared)[2] == b"/api/studies/1 3"
+
+
+def test_an_error_is_not_kept(inner: Counting, shared: Shared) -> None:
+    inner.status = "500 Internal Server Error"
+    assert ask(shared)[0] == inner.status
+    inner.status = "200 OK"
+
+    assert ask(shared)[::2] == ("200 OK", b"/api/studies/1 2")
+
+
+def test_old_answers_leave_no_trace(inner: Counting, shared: Shared) -> None:
+    for after in range(50):
+        ask(shared, QUERY_STRING=f"after={after}")
+        inner.now += 10
+
+    assert len(shared._answers) <= 1
+    assert len(shared._turns) <= 1
+
+
+def test_large_answers_make_room_for_each_other(
+    inner: Counting, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlopt.results.shared.BYTES_MAX", 40)  # two answers of 16 bytes
+    for after in range(3):
+        ask(shared, QUERY_STRING=f"after={after}")
+
+    assert [key[1] for key in shared._answers] == ["after=1", "after=2"]
+
+
+def test_all_who_ask_while_it_is_made_get_one_answer() -> None:
+    n = 0
+
+    def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        nonlocal n
+        n += 1
+        time.sleep(0.3)
+        start_response("200 OK", [JSON])
+        return [TEXT]
+
+    shared, bodies = Shared(slow), []
+    threads = [threading.Thread(target=lambda: bodies.append(ask(shared)[2])) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (n, bodies) == (1, [TEXT] * 6)
+
+
+def test_an_application_that_fails_frees_those_who_wait(inner: Counting, shared: Shared) -> None:
+    def broken(*_: Any) -> Iterable[bytes]:
+        raise RuntimeError("no database")
+
+    shared.inner = broken
+    with pytest.raises(RuntimeError, match="no database"):
+        ask(shared)
+    shared.inner = inner
+
+    assert ask(shared)[0] == "200 OK"
+
+
+# Thinned
+
+
+def detail(n: int, *, direction: str = "maximize", **states: str) -> bytes:
+    """The dashboard's answer about a study whose trial i has the value i; complete, or of another state."""
+    trials = [
+        {
+            "number": number,
+            "state": states.get(f"t{number}", "Complete"),
+            "values": [float(number)],
+            "intermediate_values": [{"step": 0, "value": 0.5}],
+        }
+        for number in range(n)
+    ]
+    return json.dumps({"directions": [direction], "trials": trials, "note": {"body": "ö"}}).encode()
+
+
+def drawn(body: bytes) -> list[int]:
+    return [trial["number"] for trial in json.loads(body)["trials"] if trial["intermediate_values"]]
+
+
+@pytest.fixture
+def _five(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinned, "CURVES_MAX", 5)
+    monkeypatch.setattr(thinned, "_CURVES_BEST", 2)
+
+
+@pytest.mark.usefixtures("_five")
+def test_few_curves_are_all_there_and_the_answer_is_untouched() -> None:
+    assert thinned.thinned(detail(5)) == detail(5)
+
+
+@pytest.mark.usefixtures("_five")
+def test_of_many_the_newest_the_best_and_those_under_way_are_kept() -> None:
+    found = thinned.thinned(detail(20, direction="minimize", t9="Running", t0="Pruned"))
+
+    assert drawn(found) == [1, 2, 9, 17, 18, 19]
+
+
+@pytest.mark.usefixtures("_five")
+def test_nothing_but_curves_is_left_out() -> None:
+    before, after = (json.loads(body) for body in (detail(20), thinned.thinned(detail(20))))
+    for study in (before, after):
+        for trial in study["trials"]:
+            del trial["intermediate_values"]
+
+    assert after == before
+
+
+@pytest.mark.usefixtures("_five")
+def test_values_that_are_no_numbers_are_no_best() -> None:
+    study = json.loads(detail(9))
+    study["trials"][0]["values"] = ["inf"]
+    del study["trials"][1]["values"]
+
+    assert drawn(thinned.thinned(json.dumps(study).encode())) == [6, 7, 8]
+
+
+@pytest.mark.usefixtures("_five")
+@pytest.mark.parametrize(
+    ("path", "status", "n"),
+    [(STUDY, "200 OK", 3), (STUDY, "404 Not Found", 9), (f"{STUDY}/note", "200 OK", 9), ("/x", "200 OK", 9)],
+)
+def test_only_answers_about_a_study_are_thinned(path: str, status: str, n: int) -> None:
+    _, headers, body = ask(Thinned(answering(JSON, status=status, body=[detail(9)])), path)
+
+    assert len(drawn(body)) == n
+    assert headers.get("content-length", str(len(body))) == str(len(body))

@@ -1,0 +1,42 @@
+"""A logarithmic axis that has a place for zero, "off", at its left."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from tlopt.insight.series import Array
+
+_TICKS_MAX = 5
+
+
+def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
+    """Make the axis logarithmic; `x`, some of it above 0, with its zeros a little left of all others.
+
+    Args:
+        colour: of the dotted line between zeros and the others.
+    """
+    positive = x[x > 0]
+    low, high = float(positive.min()), float(positive.max())
+    zero = low / max((high / low) ** 0.12, 1.5)
+    axes.set_xscale("log")
+    ticks = [(tick, f"{tick:g}") for tick in log_ticks(low, high)]
+    if (x == 0).any():
+        ticks.insert(0, (zero, "0"))
+        axes.axvline(float(np.sqrt(zero * low)), lw=0.8, ls=":", color=colour)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick, _ in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    names = dict(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, f"{value:g}")))
+    return np.where(x > 0, x, zero)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high], at most five or so: powers of ten, or 1, 2 and 5 times them."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    slack = 1 + 1e-9
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low / slack <= tick <= high * slack]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: -(-len(ticks) // _TICKS_MAX) or 1] or [low]
