@@ -1,5 +1,6 @@
 """The command that writes a report."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ out = Console(highlight=False)
 @app.command()
 def report(
     target: Target,
-    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html; -: standard output.")] = None,
     storage: Storage = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -25,6 +26,9 @@ def report(
 
     opened = session.open_session(target, storage_url=storage)
     to = file or Path(f"{opened.study.name}.html")
+    if str(to) == "-":
+        sys.stdout.write(takeaway.report(opened))
+        return
     if to.exists() and not overwrite:
         raise SpecError(f"{to} exists; --overwrite replaces it")
     to.write_text(takeaway.report(opened), encoding="utf-8")
