@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 from typer.testing import CliRunner
 
 from tlopt import cli, spec
 from tlopt.errors import SpecError
 from tlopt.insight import propose as propose_module
 from tlopt.insight.propose import Proposal, Wishes
+from tlopt.search import storage
 
 
 def tlopt(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -96,3 +98,26 @@ def test_nothing_shown_is_wider_than_eighty_columns() -> None:
     for arguments in (["blocks", "efficientnet_b0"], ["blocks"], ["--help"], ["run", "--help"]):
         shown = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
         assert max(map(len, shown.output.splitlines())) <= 80, arguments
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A database with the study "planted", which has no trial yet."""
+    url, text = f"sqlite:///{tmp_path}/studies.db", tiny.text("lr = { log = [1e-4, 1e-1] }")
+    storage.create_or_open(storage.open_storage(url), spec.loads(text, "x.toml"), file_text=text, facts={})
+    return url
+
+
+def test_a_report_to_standard_output_is_the_page_alone(url: str) -> None:
+    shown = CliRunner().invoke(cli.app, ["report", "planted", "-", "--storage", url])
+
+    assert shown.output.startswith("<!DOCTYPE html>")
+    assert shown.output.rstrip().endswith("</html>")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_disk_that_takes_nothing_is_a_line_and_a_status(url: str, tmp_path: Path) -> None:
+    ended = tlopt("report", "planted", "/dev/full", "--overwrite", "--storage", url, folder=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "OSError: No space left on device\n"

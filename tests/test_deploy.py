@@ -6,15 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tlopt.search.urls import normalise
 
@@ -210,21 +207,6 @@ def test_the_urls_are_those_of_the_roles(role: str, user: str, ours: Path) -> No
 
     assert normalise(url) == f"postgresql+psycopg2://{user}:{password}@postgres:5432/tlopt"
     assert any(user in (DOCKER / "postgres" / f"{name}.sql").read_text() for name in ("database", "roles"))
-
-
-def test_the_constraints_pin_what_the_package_needs_and_no_torch() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    needed = [
-        Requirement(r) for r in project["dependencies"] + extras["lite"] + extras["digits"] + extras["timm"]
-    ]
-    lines = (DOCKER / "constraints.txt").read_text().split()
-    pinned = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
-
-    assert not [name for name in pinned if re.match("torch|nvidia|triton|cuda", name)]
-    for requirement in needed:
-        if not requirement.name.startswith("torch"):
-            assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
 
 
 @GNU

@@ -1,5 +1,6 @@
 """The command line: thin commands, which import torch and Optuna only where they need them."""
 
+import errno
 import logging
 import signal
 import sys
@@ -31,6 +32,8 @@ app.add_typer(report_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No mistake of a program's: what a user may not write to, or what is full.
+_DISK_ERRORS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @app.command()
@@ -219,7 +222,7 @@ def dashboard(
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes its message and status 1."""
+    """Run the command line; an error of ours, or of a disk, becomes its message and status 1."""
     # Optuna tells of every trial and study; the tables here say it once
     logging.disable(logging.INFO)
     try:
@@ -227,6 +230,12 @@ def main() -> None:
     except TloptError as error:
         err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
         err.print(str(error), markup=False)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"OSError: {where}{error.strerror}", markup=False)
         sys.exit(1)
 
 

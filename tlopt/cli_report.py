@@ -1,5 +1,6 @@
 """The command that writes a report."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,16 @@ out = Console(highlight=False)
 @app.command()
 def report(
     target: Target,
-    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html; -: standard output.")] = None,
     storage: Storage = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write what a study has come to as one HTML file that opens anywhere, offline."""
     from tlopt import session, takeaway
 
-    to = takeaway.write_report(session.open_session(target, storage_url=storage), file, overwrite=overwrite)
+    opened = session.open_session(target, storage_url=storage)
+    if str(file) == "-":
+        sys.stdout.write(takeaway.report(opened))
+        return
+    to = takeaway.write_report(opened, file, overwrite=overwrite)
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
