@@ -48,7 +48,7 @@ def clean(
     kind: KindOption = None,
     unused_days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 0.0,
 ) -> None:
-    """Remove what the cache holds, but for features that a worker is at; all of it can be made again."""
+    """Remove what the cache holds, but for what a worker is at; all of it can be made again."""
     from tlopt.data.housekeeping import remove
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]

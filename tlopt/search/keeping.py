@@ -9,11 +9,11 @@ import torch
 
 from tlopt import dimensions
 from tlopt.data import housekeeping
-from tlopt.data.cache import locked
+from tlopt.data.cache import complain, locked, unwritable
 from tlopt.data.records import Data
 from tlopt.data.store import cache_root
 from tlopt.dimensions import Choice, Fixed
-from tlopt.errors import DataError
+from tlopt.errors import CacheUnwritable
 from tlopt.search_keys import RULES, in_blocks
 from tlopt.spec import PerOptimizer, Study
 from tlopt.training.features import FeatureStore
@@ -57,7 +57,8 @@ def open_features(
             room = housekeeping.room_for(_size(best, cuts, n_rows), held.path)
             kept = worth_keeping(cuts, depths, n_rows=n_rows, bytes_max=room, rates=rates)
             held.plan(_size(kept, cuts, n_rows))
-    except (OSError, DataError):
+    except (OSError, CacheUnwritable) as error:
+        complain(unwritable(error) if isinstance(error, OSError) else str(error))
         return None
     return FeatureStore(
         held=held,
