@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def inspect(root: Path, paths: list[Path], *, progress: bool) -> list[Look]:
             new = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
             looks = each(_look, list(new.values()), label="reading images", progress=progress)
             known |= dict(zip(new, looks, strict=True))
-            _write(store, {key: known[key] for key in keys})
+            _write(store, root, {key: known[key] for key in keys})
+    with suppress(OSError):  # when it was used last, for `housekeeping`
+        os.utime(store)
     return [known[key] for key in keys]
 
 
@@ -71,7 +74,7 @@ def _read(store: Path) -> dict[str, Look]:
     return {key: Look(*look) for key, look in stored.get("looks", {}).items()}
 
 
-def _write(store: Path, looks: dict[str, Look]) -> None:
+def _write(store: Path, root: Path, looks: dict[str, Look]) -> None:
     # An unreadable file may be readable next time (permissions, a mount): only looks at bytes are kept.
     kept = {key: [look.digest, look.problem] for key, look in looks.items() if look.digest}
-    write_json_if_possible(store, {"version": _version(), "looks": kept})
+    write_json_if_possible(store, {"version": _version(), "about": str(root), "looks": kept})

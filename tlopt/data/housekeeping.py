@@ -184,7 +184,7 @@ def _entry(kind: Kind, path: Path) -> Entry | None:
         used = touched.stat().st_mtime
     except OSError:
         return None
-    return Entry(kind, path, sum(map(_size_bytes, set(files))), used, _about(kind, path))
+    return Entry(kind, path, sum(map(_size_bytes, set(files))), used, _about(path))
 
 
 def _size_bytes(path: Path) -> int:
@@ -194,12 +194,11 @@ def _size_bytes(path: Path) -> int:
         return 0
 
 
-def _about(kind: Kind, path: Path) -> str:
+def _about(path: Path) -> str:
     """What a person wants to know of an entry; where nobody wrote that down, its name."""
     try:
         if path.is_dir():
             return (path / _ABOUT).read_text(encoding="utf-8") or path.name
-        described = read_json(path.with_suffix(".json")) if kind == "pixels" else None
-        return str(described["about"]) if described else path.stem
+        return str(read_json(path.with_suffix(".json"))["about"])
     except (OSError, LookupError, TypeError):
         return path.stem

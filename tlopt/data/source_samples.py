@@ -7,8 +7,10 @@ only when pixels are needed.
 import functools
 import hashlib
 import operator
+import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ def list_samples(source: str, *, progress: bool) -> Listing:
             if stored is None:
                 stored = {"version": RULE_VERSION, **_walk(source, progress=progress)}
                 write_json_if_possible(path, stored)
+    with suppress(OSError):  # when it was used last, for `housekeeping`
+        os.utime(path)
     return _listing(source, stored)
 
 
