@@ -138,6 +138,25 @@ def test_where_no_file_can_be_made_there_are_no_rows(tmp_path: Path) -> None:
     assert read(store, 1)[0] == [False]
 
 
+LIMITED = """
+import resource, sys, numpy as np
+from pathlib import Path
+from tlopt.data.rows import Rows
+resource.setrlimit(resource.RLIMIT_FSIZE, (10 * 32 + 5, resource.RLIM_INFINITY))
+store, rows = Rows(Path(sys.argv[1]), n_rows=20, row_bytes=24), np.arange(20)
+store.write(rows, (rows[:, None] * 7 + np.arange(24)).astype(np.uint8))
+print(store.full)
+"""
+
+
+def test_rows_for_which_the_system_has_no_room_are_not_there_and_the_others_are(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True)
+
+    assert done.stdout.startswith("[Errno"), done.stderr
+    assert path.stat().st_size == 10 * (ROW_BYTES + 8) + 5  # the last one is torn
+    assert read(opened(path), *range(N_ROWS))[0] == [row < 10 for row in range(N_ROWS)]
+
+
 def settled(path: Path) -> None:
     """Wait until the file's last change is so long ago that the next one bears another time."""
     time.sleep(max(0.0, path.stat().st_ctime + 0.15 - time.time()))

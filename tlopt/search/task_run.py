@@ -247,7 +247,10 @@ class Saving:
             if not self.keeper.store.write(self.keeper.trial, self.keeper.holder, at.order, data):
                 said = "no room for checkpoints within service.checkpoint_gb_max"
         except OSError as error:
-            said = f"checkpoints cannot be written: {error}"
+            said = (
+                f"checkpoints cannot be written: {error}; make room in {self.keeper.store.place}, or name"
+                " another place with --checkpoints"
+            )
         self.last = time.perf_counter()
         self.seconds = self.last - start
         new, self.complaint = (said if said != self.complaint else ""), said
