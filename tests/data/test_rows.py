@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlopt.data.rows import Rows
+from tlopt.data.rows import Rows, disk_bytes_max
 
 N_ROWS, ROW_BYTES = 20, 24
 
@@ -155,6 +155,18 @@ def test_rows_for_which_the_system_has_no_room_are_not_there_and_the_others_are(
     assert done.stdout.startswith("[Errno"), done.stderr
     assert path.stat().st_size == 10 * (ROW_BYTES + 8) + 5  # the last one is torn
     assert read(opened(path), *range(N_ROWS))[0] == [row < 10 for row in range(N_ROWS)]
+
+
+@pytest.mark.parametrize("row_bytes", [24, 2040, 4088, 5000, 9000])
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_a_file_takes_no_more_of_the_disk_than_was_foreseen(path: Path, row_bytes: int, every: int) -> None:
+    rows = np.arange(0, 200, every)
+    store = Rows(path, n_rows=200, row_bytes=row_bytes)
+    store.write(rows, np.ones((len(rows), row_bytes), dtype=np.uint8))
+
+    foreseen = disk_bytes_max(row_bytes, n_written=len(rows), n_rows=200)
+    assert path.stat().st_blocks * 512 <= foreseen
+    assert foreseen <= 4096 + 200 * (row_bytes + 8)  # no more than all rows side by side
 
 
 def settled(path: Path) -> None:

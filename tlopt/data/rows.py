@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 _HEAD = struct.Struct("<II")
 _MAGIC = 0x726F7773
 _RUN_BYTES_MAX = 1 << 26  # of one system call
+_BLOCK_BYTES = 4096  # of usual file systems: what of a block is written takes all of it
 _CLOCK_NS = 100_000_000  # file systems' clocks are coarse: two changes closer together may bear one time
 
 Bools = NDArray[np.bool_]
@@ -131,6 +132,14 @@ class Rows:
         if not self._checked[row]:
             self._checked[row] = zlib.crc32(record[_HEAD.size :].data) == checksum
         return bool(self._checked[row])
+
+
+def disk_bytes_max(row_bytes: int, *, n_written: int, n_rows: int) -> int:
+    """Bytes on the disk that `n_written` of a file's `n_rows` rows take at most, wherever they lie."""
+    stride = _HEAD.size + row_bytes
+    blocks_a_row = (stride - 2) // _BLOCK_BYTES + 2  # the outer two may hold nothing else
+    blocks_in_all = -(-n_rows * stride // _BLOCK_BYTES)
+    return _BLOCK_BYTES * min(n_written * blocks_a_row, blocks_in_all)
 
 
 def _stamp(file: int) -> Stamp | None:
