@@ -16,7 +16,6 @@ app = typer.Typer(no_args_is_help=True, help="What can be made again: features o
 out = Console(highlight=False)
 
 _DAY_SECONDS = 86_400
-_GB = 1e9
 
 KindOption = Annotated[
     str | None, typer.Option("--kind", help="features, pixels, digests or listings alone.")
@@ -30,15 +29,15 @@ def ls(kind: KindOption = None) -> None:
     from tlopt.data.housekeeping import features_bytes_max
 
     found = _entries(kind)
-    table = Table("kind", "GB", "last used", "what")
+    table = Table("kind", "size", "last used", "what")
     for entry in found:
-        table.add_row(entry.kind, f"{entry.size_bytes / _GB:.3f}", _ago(entry.used), entry.about)
+        table.add_row(entry.kind, _size(entry.size_bytes), _ago(entry.used), entry.about)
     out.print(table)
     total = sum(entry.size_bytes for entry in found)
-    out.print(f"{total / _GB:.3f} GB in {cache_root()}", soft_wrap=True)
+    out.print(f"{_size(total)} in {cache_root()}", soft_wrap=True)
     out.print(
-        f"features may come to {features_bytes_max() / _GB:.1f} GB: TLOPT_CACHE_GB_MAX, or half of what the"
-        " disk could give",
+        f"features may come to {_size(features_bytes_max())}: TLOPT_CACHE_GB_MAX, or half of what the disk"
+        " could give",
         soft_wrap=True,
     )
 
@@ -48,12 +47,12 @@ def clean(
     kind: KindOption = None,
     unused_days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 0.0,
 ) -> None:
-    """Remove what the cache holds, but for features that a worker is at; all of it can be made again."""
+    """Remove what the cache holds, but for what a worker is at; all of it can be made again."""
     from tlopt.data.housekeeping import remove
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
     gone = [entry for entry in old if remove(entry)]
-    out.print(f"removed {len(gone)} of {len(old)}: {sum(entry.size_bytes for entry in gone) / _GB:.3f} GB")
+    out.print(f"removed {len(gone)} of {len(old)}: {_size(sum(entry.size_bytes for entry in gone))}")
     for entry in old:
         if entry not in gone:
             out.print(f"in use: {entry.about}", markup=False, soft_wrap=True)
@@ -65,6 +64,14 @@ def _entries(kind: str | None) -> "list[Entry]":
     if kind is not None and kind not in KINDS:
         raise SpecError(f"--kind {kind}: allowed are {', '.join(KINDS)}")
     return entries([each for each in KINDS if kind in (None, each)])
+
+
+def _size(n_bytes: int) -> str:
+    """As du -h --si has it: "12.3 MB"."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= length:
+            return f"{n_bytes / length:.1f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"
 
 
 def _ago(used: float) -> str:

@@ -3,6 +3,7 @@
 TloptError
 ├── SpecError        the study file is wrong: the user edits it
 ├── DataError        the images are not usable as they are: the user mends the folder
+│   └── CacheUnwritable  the cache folder takes nothing: all but downloads go on without it
 ├── WeightsError     pretrained weights cannot be had: the user gives a file or another name
 ├── StorageError     the study's database cannot be opened or is of another kind
 ├── StudyChanged     the name is taken by a study that means something else
@@ -26,6 +27,10 @@ class SpecError(TloptError):
 
 class DataError(TloptError):
     """The images cannot be used as they are; the message names the file or folder."""
+
+
+class CacheUnwritable(DataError):
+    """The cache folder cannot be written; the message names it and says what to do."""
 
 
 class WeightsError(TloptError):

@@ -1,6 +1,7 @@
 """The cache's house-keeping: what is there, what goes first, what nobody may remove."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tlopt import cli
-from tlopt.data import housekeeping
+from tlopt.data import housekeeping, load, store
 from tlopt.data.housekeeping import Held, entries, features_bytes_max, remove, room_for
+from tlopt.data_keys import DataSpec
 from tlopt.errors import SpecError
 
 MB = 1_000_000
@@ -171,8 +173,44 @@ def test_the_list_names_kind_size_and_use(make: Callable[..., Path]) -> None:
     said = run("ls")
 
     assert "features a" in said
-    assert "0.012" in said
+    assert "12.0 MB" in said
+    assert max(map(len, said.splitlines()[:-2])) <= 80
     assert "2 days ago" in said
+
+
+@pytest.mark.skipif(shutil.which("du") is None, reason="there is no du")
+def test_sizes_are_those_of_du(make: Callable[..., Path], root: Path) -> None:
+    path = make("a", n_bytes=3 * MB + 1, hours=0)
+    os.truncate(path / "block001" / "view.rows", 50 * MB)  # a hole
+
+    (entry,) = entries()
+    said = subprocess.run(["du", "-s", "-B1", path], capture_output=True, text=True, check=True).stdout
+
+    assert entry.size_bytes == int(said.split()[0])
+    free = shutil.disk_usage(root).free
+    assert "removed 1 of 1: 3.0 MB" in run("clean")
+    assert shutil.disk_usage(root).free - free == pytest.approx(entry.size_bytes, abs=20 * MB)  # others write
+
+
+def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cache: Path) -> None:
+    data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
+    pixels = store.pixels(data, size=8, resize="crop")
+
+    said = run("clean")
+    assert "removed 1 of 2" in said
+    assert "in use: 8 images, 8 pixels" in said
+    assert len(pixels[np.arange(8)]) == 8
+
+    del pixels
+    assert "removed 1 of 1" in run("clean")
+    assert not list((own_cache / "pixels").iterdir())
+
+
+def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], own_cache: Path) -> None:
+    source = folder(5, 5)
+    load.load(DataSpec(source=str(source)), seed=7)
+
+    assert [entry.about for entry in entries(["digests"])] == [str(source)]
 
 
 def test_cleaning_takes_what_is_old_and_not_in_use(make: Callable[..., Path]) -> None:

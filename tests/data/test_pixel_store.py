@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ from tlopt.errors import DataError
 
 
 def stored(data, **changes):
-    return store.pixels(data, **{"size": 8, "resize": "crop", **changes})
+    pixels = store.pixels(data, **{"size": 8, "resize": "crop", **changes})
+    return pixels[np.arange(len(pixels))]
 
 
 @pytest.fixture
@@ -31,22 +34,29 @@ def files(own_cache: Path, pattern: str) -> list[Path]:
 @pytest.mark.parametrize("resize", ["crop", "squash"])
 def test_the_store_holds_what_decoding_gives(data, resize):
     pixels = stored(data, resize=resize)
-    assert isinstance(pixels, np.memmap)
     assert (pixels.shape, pixels.dtype) == ((len(data.images), 8, 8, 3), np.uint8)
     for found, one in zip(pixels, data.images, strict=True):
         assert (found == decode(one.origin.path, size=8, resize=resize)).all()
 
 
-def test_the_store_cannot_be_written_to(data):
-    with pytest.raises(ValueError, match="read-only"):
-        stored(data)[0] = 0
+def test_what_is_read_is_a_copy(data):
+    pixels = store.pixels(data, size=8, resize="crop")
+    expected = pixels[np.arange(3)].copy()
+    pixels[np.arange(3)][:] = 0
+    assert (pixels[np.arange(3)] == expected).all()
+
+
+def test_images_come_in_the_order_asked_for_and_as_often(data):
+    pixels, all_of_them = store.pixels(data, size=8, resize="crop"), stored(data)
+    wanted = np.array([5, 0, 5, 2, 7, 1])
+    assert (pixels[wanted] == all_of_them[wanted]).all()
 
 
 def test_test_images_have_a_store_of_their_own(folder, own_cache):
     root = folder(9, 9)
     stored(load.load(spec(root), seed=SEED))
     assert len(stored(load.test_split(spec(root), seed=SEED))) == 4
-    assert len(files(own_cache, "*.npy")) == 2
+    assert len(files(own_cache, "*.rows")) == 2
 
 
 def test_a_second_call_decodes_nothing(data, monkeypatch):
@@ -66,11 +76,11 @@ def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
 def test_size_and_resize_have_stores_of_their_own(data, own_cache):
     for size, resize in ((8, "crop"), (9, "crop"), (8, "squash")):
         stored(data, size=size, resize=resize)
-    assert len(files(own_cache, "*.npy")) == 3
+    assert len(files(own_cache, "*.rows")) == 3
 
 
 BUILD = """
-import sys, tlopt.data.store as store
+import sys, numpy as np, tlopt.data.store as store
 from tlopt.data import load
 from tlopt.data_keys import DataSpec
 decode, count = store._decode, 0
@@ -83,7 +93,7 @@ data = load.load(DataSpec(source=sys.argv[1]), seed=7)
 print("ready", flush=True)
 sys.stdin.readline()
 pixels = store.pixels(data, size=64, resize="crop")
-print(count, pixels.astype(int).sum())
+print(count, pixels[np.arange(len(pixels))].astype(int).sum())
 """
 
 
@@ -126,47 +136,71 @@ def with_a_damaged_sidecar(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, flip_a_byte, empty, without_sidecar, with_a_damaged_sidecar])
 def test_a_damaged_store_is_built_again(data, own_cache, damage):
     expected = np.array(stored(data))
-    (path,) = files(own_cache, "*.npy")
+    (path,) = files(own_cache, "*.rows")
     damage(path)
     assert (stored(data) == expected).all()
 
 
-class FullDisk:
-    """A file on a disk that is full after `room` bytes."""
-
-    def __init__(self, file, room):
-        self.file, self.room = file, room
-
-    def write(self, content):
-        self.room -= memoryview(content).nbytes
-        if self.room < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return self.file.write(content)
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.file.close()
+@pytest.mark.parametrize("damage", [cut, flip_a_byte, empty, without_sidecar])
+def test_a_store_damaged_while_it_is_read_gives_the_same_pixels_and_is_mended(data, own_cache, damage):
+    pixels, everything = store.pixels(data, size=8, resize="crop"), np.arange(8)
+    expected = pixels[everything]
+    (path,) = files(own_cache, "*.rows")
+    whole = path.read_bytes()
+    damage(path)
+    assert (pixels[everything] == expected).all()
+    assert path.read_bytes() == whole
 
 
-def test_a_full_disk_says_how_much_is_needed_and_where(data, own_cache, monkeypatch):
-    opened = Path.open
+def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, own_cache):
+    pixels, everything = store.pixels(data, size=8, resize="crop"), np.arange(8)
+    expected = pixels[everything]
+    shutil.rmtree(own_cache)
+    assert (pixels[everything] == expected).all()
+    assert len(files(own_cache, "*.rows")) == 1
 
-    def limited(path, mode="r", **how):
-        file = opened(path, mode, **how)
-        return FullDisk(file, 500) if mode == "wb" else file
 
-    monkeypatch.setattr(Path, "open", limited)
-    with pytest.raises(DataError, match=r"the disk is full at .*pixels; 1,536 bytes are needed: make room"):
-        stored(data)
+def test_a_disk_without_room_is_left_alone_and_said_once(data, own_cache, monkeypatch, caplog):
+    monkeypatch.setattr(store, "free_bytes", lambda path: 8 * (8 * 8 * 3 + 8) - 1)
+    pixels = store.pixels(data, size=8, resize="crop")
+    for found, one in zip(pixels[np.arange(8)], data.images, strict=True):
+        assert (found == decode(one.origin.path, size=8, resize="crop")).all()
+    assert files(own_cache, "*.rows") == []
+    (said,) = caplog.messages
+    assert f"the cache {own_cache} takes no more" in said
+    assert "make room there, or set TLOPT_CACHE to another folder" in said
     monkeypatch.undo()
     monkeypatch.setenv("TLOPT_CACHE", str(own_cache))
-    assert files(own_cache, "*.part") == []
-    assert len(stored(data)) == 8
+    stored(data)
+    assert len(files(own_cache, "*.rows")) == 1
+
+
+def test_a_disk_that_fills_up_meanwhile_is_given_back_what_was_taken(data, own_cache, monkeypatch):
+    writes, write = [], os.pwrite
+
+    def limited(file, record, at):
+        writes.append(at)
+        if len(writes) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, record, at)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    pixels = stored(data)
+    assert files(own_cache, "*") == [own_cache / "pixels" / files(own_cache, "*.lock")[0].name]
+    monkeypatch.undo()
+    monkeypatch.setenv("TLOPT_CACHE", str(own_cache))
+    assert (stored(data) == pixels).all()
+
+
+def test_what_no_disk_takes_is_decoded_once_as_far_as_memory_goes(data, own_cache, monkeypatch):
+    monkeypatch.setattr(store, "free_bytes", lambda path: 0)
+    monkeypatch.setattr(store, "_MEMORY_BYTES_MAX", 5 * 8 * 8 * 3)
+    pixels = store.pixels(data, size=8, resize="crop")
+    first = pixels[np.arange(8)]
+    decoded, count = store._decode, []
+    monkeypatch.setattr(store, "_decode", lambda *a, **k: count.append(a) or decoded(*a, **k))
+    assert (pixels[np.arange(8)] == first).all()
+    assert len(count) == 3
 
 
 def test_an_image_that_changed_since_loading_is_named(data):

@@ -48,7 +48,7 @@ def values(place: tiny.Place) -> list[dict[int, float]]:
 
 def kept(cache: Path) -> set[str]:
     """Names of the views of which something is kept."""
-    return {path.name.partition("-")[0].removesuffix(".rows") for path in cache.rglob("*.rows")}
+    return {path.name.partition("-")[0].removesuffix(".rows") for path in cache.rglob("block*/*.rows")}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_trials_are_the_same_with_a_cold_a_warm_and_no_cache(
 def test_views_of_a_few_strengths_are_all_kept(place: Callable[..., tiny.Place], cache: Path) -> None:
     place(name="few", search="augmentation = { choice = [0.2, 0.5] }").work()
 
-    names = {path.name for path in cache.rglob("*.rows")}
+    names = {path.name for path in cache.rglob("block*/*.rows")}
     assert {name.split("-")[3] for name in names if name.startswith("view")} == {"0.2", "0.5"}
 
 
@@ -130,7 +130,11 @@ def test_a_full_disk_is_said_in_the_trial_and_costs_nothing_else(
 
     assert values(there) == values(reference)
     notes = [note for trial in there.trials for note in trial.user_attrs.get("tlopt:notes", ())]
-    assert any("takes no more features: No space left on device" in note for note in notes)
+    assert notes
+    assert set(notes) == {
+        f"the cache {cache / 'another'} takes no more (No space left on device): make room there, or set"
+        " TLOPT_CACHE to another folder"
+    }
 
 
 def test_a_wrong_bound_is_said_before_any_trial(

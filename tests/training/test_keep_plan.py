@@ -11,6 +11,7 @@ CUTS = tuple(
     Cut(block, Form((n_floats,), torch.float32, channels_last=False), flops)
     for block, n_floats, flops in ((1, 100, 100.0), (2, 10, 200.0), (3, 1, 300.0))
 )
+TEN = (10).__mul__  # images
 RATES = Rates(seconds_a_flop=1.0, seconds_a_byte=0.125)
 
 
@@ -34,7 +35,7 @@ def test_what_is_dearer_to_read_than_to_compute_is_computed() -> None:
     slow = Rates(seconds_a_flop=1.0, seconds_a_byte=1.0)
 
     assert best_start(1, [1], CUTS, slow) == 0
-    assert worth_keeping(CUTS, [1], n_rows=10, bytes_max=10**6, rates=slow) == frozenset()
+    assert worth_keeping(CUTS, [1], disk_bytes=TEN, bytes_max=10**6, rates=slow) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -42,8 +43,8 @@ def test_what_is_dearer_to_read_than_to_compute_is_computed() -> None:
     [(0, set()), (39, set()), (40, {3}), (439, {3}), (440, {2, 3}), (4440, {1, 2, 3})],
 )
 def test_within_the_bound_goes_first_what_saves_most_a_byte(bytes_max: int, kept: set[int]) -> None:
-    assert worth_keeping(CUTS, [1, 2, 3], n_rows=10, bytes_max=bytes_max, rates=RATES) == kept
+    assert worth_keeping(CUTS, [1, 2, 3], disk_bytes=TEN, bytes_max=bytes_max, rates=RATES) == kept
 
 
 def test_only_what_may_be_wanted_is_kept() -> None:
-    assert worth_keeping(CUTS, [0, 2], n_rows=10, bytes_max=10**6, rates=RATES) == {2}
+    assert worth_keeping(CUTS, [0, 2], disk_bytes=TEN, bytes_max=10**6, rates=RATES) == {2}

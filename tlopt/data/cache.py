@@ -1,17 +1,22 @@
 """The folder with everything that can be made again, and how files come into it whole."""
 
 import errno
+import functools
 import json
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import platformdirs
 from filelock import FileLock
 
-from tlopt.errors import DataError
+from tlopt.errors import CacheUnwritable
+
+_logger = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_root() -> Path:
@@ -25,9 +30,9 @@ def locked(path: Path) -> Iterator[None]:
     """Hold `path` alone among all processes of this host; a killed holder's lock is free.
 
     Raises:
-        DataError: the cache folder cannot be written.
+        CacheUnwritable: the cache folder cannot be written.
     """
-    with writing(path):
+    with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(path.name + ".lock"))
         lock.acquire()
@@ -38,12 +43,36 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, size_bytes: int = 0) -> Iterator[None]:
-    """Translate the errors of writing `path`, for which `size_bytes` are needed, to `DataError`."""
+def locked_if_possible(path: Path) -> Iterator[None]:
+    """As `locked`; where the cache folder cannot be written, that is said once and nothing is locked."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except CacheUnwritable as error:
+            complain(str(error))
+        yield
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """The errors of writing into the cache, within, as `CacheUnwritable`."""
     try:
         yield
     except OSError as error:
-        raise DataError(_cannot_write(path, size_bytes, error)) from error
+        raise CacheUnwritable(unwritable(error)) from error
+
+
+def unwritable(error: OSError) -> str:
+    """That the cache takes nothing more, why, and what to do; the same words for the same cause."""
+    place = "make room there, or set TLOPT_CACHE to another folder"
+    cure = place if error.errno in _FULL else "set TLOPT_CACHE to a folder that can be written"
+    return f"the cache {cache_root()} takes no more ({error.strerror or error}): {cure}"
+
+
+@functools.cache
+def complain(unwritable: str) -> None:
+    """Say `unwritable`, once in this process, to whoever reads its errors; work goes on without the cache."""
+    _logger.warning("%s; until then the same results take longer", unwritable)
 
 
 @contextmanager
@@ -68,10 +97,18 @@ def write_json(path: Path, value: Any) -> None:
     """Put `value` at `path` as JSON, whole or not at all.
 
     Raises:
-        DataError: the cache folder cannot be written.
+        CacheUnwritable: the cache folder cannot be written.
     """
-    with writing(path), replacing(path) as file:
+    with writing(), replacing(path) as file:
         file.write(json.dumps(value).encode())
+
+
+def write_json_if_possible(path: Path, value: Any) -> None:
+    """As `write_json`; where the cache folder cannot be written, that is said once."""
+    try:
+        write_json(path, value)
+    except CacheUnwritable as error:
+        complain(str(error))
 
 
 def read_json(path: Path) -> Any:
@@ -80,10 +117,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _cannot_write(path: Path, size_bytes: int, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        needed = f"; {size_bytes:,} bytes are needed" if size_bytes else ""
-        return f"the disk is full at {path.parent}{needed}: make room, or set TLOPT_CACHE to another folder"
-    return f"{path} cannot be written ({error.strerror or error}): set TLOPT_CACHE to a folder that can"

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
 
-from tlopt.data.cache import cache_root, locked, read_json, write_json
+from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
 from tlopt.data.image import RULE_VERSION, problem_of, quiet
 from tlopt.data.pool import each
 
@@ -23,20 +24,21 @@ class Look:
 def inspect(root: Path, paths: list[Path], *, progress: bool) -> list[Look]:
     """A look at every path, in order; only files that are new or changed since the last call are read.
 
-    Raises:
-        DataError: the cache folder cannot be written.
+    Where the cache folder cannot be written, every call reads them.
     """
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]
     store = cache_root() / "digests" / f"{name}.json"
     keys = [_key(path) for path in paths]
     known = _read(store)
     if not set(keys) <= known.keys():
-        with locked(store), quiet():
+        with locked_if_possible(store), quiet():
             known = _read(store)
             new = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
             looks = each(_look, list(new.values()), label="reading images", progress=progress)
             known |= dict(zip(new, looks, strict=True))
-            _write(store, {key: known[key] for key in keys})
+            _write(store, root, {key: known[key] for key in keys})
+    with suppress(OSError):  # when it was used last, for `housekeeping`
+        os.utime(store)
     return [known[key] for key in keys]
 
 
@@ -72,7 +74,7 @@ def _read(store: Path) -> dict[str, Look]:
     return {key: Look(*look) for key, look in stored.get("looks", {}).items()}
 
 
-def _write(store: Path, looks: dict[str, Look]) -> None:
+def _write(store: Path, root: Path, looks: dict[str, Look]) -> None:
     # An unreadable file may be readable next time (permissions, a mount): only looks at bytes are kept.
     kept = {key: [look.digest, look.problem] for key, look in looks.items() if look.digest}
-    write_json(store, {"version": _version(), "looks": kept})
+    write_json_if_possible(store, {"version": _version(), "about": str(root), "looks": kept})

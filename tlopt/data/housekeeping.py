@@ -1,5 +1,7 @@
 """What the cache holds and what may go: all of it can be made again, what was used longest ago goes first."""
 
+import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tlopt.data.cache import cache_root
+from tlopt.data.cache import cache_root, complain, read_json, unwritable
 from tlopt.errors import SpecError
 
 Kind = Literal["features", "pixels", "digests", "listings"]
@@ -40,21 +42,29 @@ def entries(kinds: Collection[Kind] = KINDS) -> list[Entry]:
 
 
 def remove(entry: Entry) -> bool:
-    """Remove an entry, unless it is of features that a worker is at; returns whether it is gone.
-
-    A worker that has pixels open keeps them until it ends.
-    """
-    if entry.path.is_file():
-        for path in _with_sides(entry.path):
-            path.unlink(missing_ok=True)
-        return True
+    """Remove an entry, unless a worker is at it; returns whether it is gone."""
+    folder = entry.path.is_dir()
     try:
-        with (entry.path / _LOCK).open("ab") as lock:
+        with (entry.path / _LOCK).open("ab") if folder else entry.path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path, ignore_errors=True)
+            shutil.rmtree(entry.path, ignore_errors=True) if folder else _unlink(entry.path)
     except OSError:  # somebody holds it, or it is gone
         pass
     return not entry.path.exists()
+
+
+def _unlink(path: Path) -> None:
+    for each in _with_sides(path):
+        each.unlink(missing_ok=True)
+
+
+def hold(path: Path, by: object) -> None:
+    """Let nobody remove the file `path` while the object `by` lives; touches it as used now."""
+    with contextlib.suppress(OSError):  # there is none, or the system cannot
+        file = os.open(path, os.O_RDONLY)
+        weakref.finalize(by, os.close, file)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os.utime(file)
 
 
 class Held:
@@ -75,11 +85,20 @@ class Held:
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             self.close = weakref.finalize(self, os.close, lock)  # lets others remove it
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if (self.path / _LOCK).exists():  # else it was removed between the two
+            self._file = os.fstat(lock)
+            if self.stands:  # else it was removed between the two
                 break
             self.close()
         (self.path / _ABOUT).write_text(about, encoding="utf-8")
         os.utime(self.path / _ABOUT)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the folder is there, and the one that this holds."""
+        try:
+            return os.path.samestat(self._file, (self.path / _LOCK).stat())
+        except OSError:
+            return False
 
     def plan(self, size_bytes: int) -> None:
         """Say how many bytes the folder may come to."""
@@ -88,6 +107,8 @@ class Held:
 
 def features_bytes_max() -> int:
     """Bytes that all features together may take: TLOPT_CACHE_GB_MAX, and half of what the disk could give.
+
+    A disk that could give nothing is complained of.
 
     Raises:
         SpecError: TLOPT_CACHE_GB_MAX is no number of gigabytes from 0.
@@ -99,12 +120,17 @@ def features_bytes_max() -> int:
         wanted = -1.0
     if not 0 <= wanted < float("inf"):
         raise SpecError(f"TLOPT_CACHE_GB_MAX is {given!r}; allowed is a number of gigabytes from 0")
+    if wanted == 0:
+        return 0
     try:
         cache_root().mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(cache_root()).free
-    except OSError:
+        free = shutil.disk_usage(cache_root()).free + sum(e.size_bytes for e in entries(["features"]))
+        if free == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        complain(unwritable(error))
         return 0
-    return int(min(wanted * GB, _FREE_SHARE * (free + sum(e.size_bytes for e in entries(["features"])))))
+    return int(min(wanted * GB, _FREE_SHARE * free))
 
 
 def room_for(size_bytes: int, besides: Path) -> int:
@@ -141,7 +167,7 @@ def _items(folder: Path) -> list[Path]:
         found = list(folder.iterdir())
     except OSError:
         return []
-    main = {".npy"} if folder.name == "pixels" else {".json"}
+    main = {".rows", ".npy"} if folder.name == "pixels" else {".json"}  # .npy: of earlier versions
     return [path for path in found if path.is_dir() or path.suffix in main]
 
 
@@ -152,11 +178,27 @@ def _with_sides(path: Path) -> list[Path]:
 
 def _entry(kind: Kind, path: Path) -> Entry | None:
     """The entry at `path`; None where it has gone meanwhile."""
-    files = list(path.rglob("*")) if path.is_dir() else [each for each in _with_sides(path) if each.exists()]
+    files = [path, *path.rglob("*")] if path.is_dir() else _with_sides(path)
+    touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # by whoever uses it
     try:
-        used = (path / _ABOUT if path.is_dir() else path).stat().st_mtime  # whoever uses it touches this file
-        size = sum(file.stat().st_blocks * _BLOCK_BYTES for file in set(files))
-        about = (path / _ABOUT).read_text(encoding="utf-8") if path.is_dir() else path.stem
+        used = touched.stat().st_mtime
     except OSError:
         return None
-    return Entry(kind, path, size, used, about)
+    return Entry(kind, path, sum(map(_size_bytes, set(files))), used, _about(path))
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * _BLOCK_BYTES
+    except OSError:
+        return 0
+
+
+def _about(path: Path) -> str:
+    """What a person wants to know of an entry; where nobody wrote that down, its name."""
+    try:
+        if path.is_dir():
+            return (path / _ABOUT).read_text(encoding="utf-8") or path.name
+        return str(read_json(path.with_suffix(".json"))["about"])
+    except (OSError, LookupError, TypeError):
+        return path.stem

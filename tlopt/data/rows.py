@@ -6,7 +6,9 @@ by SIGBUS; a short read is only a record that is not there. The system's page ca
 
 import errno
 import os
+import shutil
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,32 +20,32 @@ from numpy.typing import NDArray
 _HEAD = struct.Struct("<II")
 _MAGIC = 0x726F7773
 _RUN_BYTES_MAX = 1 << 26  # of one system call
-_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+_BLOCK_BYTES = 4096  # of usual file systems: what of a block is written takes all of it
+_CLOCK_NS = 100_000_000  # file systems' clocks are coarse: two changes closer together may bear one time
 
 Bools = NDArray[np.bool_]
+Stamp = tuple[int, ...]
 
 
 class Rows:
     """`n_rows` records of `row_bytes`; what is missing, torn or damaged is not there.
 
     Args:
-        path: is made, sparse, where it is missing.
-
-    Raises:
-        OSError: it cannot be made.
+        path: of the file, which the first write makes, sparse.
     """
 
     def __init__(self, path: Path, *, n_rows: int, row_bytes: int) -> None:
         self.path = path
         self.n_rows = n_rows
         self.row_bytes = row_bytes
-        self.full = ""  # why nothing is written any more
-        self._checked = np.zeros(n_rows, dtype=bool)  # a checksum costs more than a read
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        self.full: OSError | None = None  # why nothing is written any more
+        # A checksum costs as much as a read: once for each row, until somebody changes the file.
+        self._checked = np.zeros(n_rows, dtype=bool)
+        self._stamp: Stamp | None = None  # of the file when rows were checked
 
     @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
+        """Bytes in the file of a row, with its checksum."""
         return _HEAD.size + self.row_bytes
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> Bools:
@@ -55,49 +57,72 @@ class Rows:
         except OSError:
             return found
         try:
+            self._trust(_stamp(file))
             self._read(file, rows, out, found)
+            if _stamp(file) != self._stamp:
+                self._stamp = None  # what was checked may be another row by now
+        except OSError:  # a damaged disk, a folder in the file's place
+            found[:] = False
         finally:
             os.close(file)
         return found
+
+    def _trust(self, stamp: Stamp | None) -> None:
+        """Forget what was checked unless the file is as it was then."""
+        if stamp is None or stamp != self._stamp:
+            self._checked[:] = False
+            self._stamp = stamp
 
     def _read(self, file: int, rows: NDArray[np.int64], out: NDArray[np.uint8], found: Bools) -> None:
         order = np.argsort(rows, kind="stable")
         for start, end in self._runs(rows[order]):
             raw = self._read_run(file, int(rows[order[start]]), end - start)
-            records = raw[: len(raw) - len(raw) % self._stride].reshape(-1, self._stride)
+            records = raw[: len(raw) - len(raw) % self.stride].reshape(-1, self.stride)
             for at, record in zip(order[start:end], records, strict=False):
                 found[at] = self._is_whole(int(rows[at]), record)
                 out[at] = record[_HEAD.size :]
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, row_bytes) at `rows`; where the disk is full, `full` says so from then on."""
-        if self.full:
+        """Store `values` (n, row_bytes) at `rows`; where that fails, `full` says why, and writing ends."""
+        if self.full is not None:
             return
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            file = self._writable()
             try:
                 for row, value in zip(rows, values, strict=True):
-                    record = _HEAD.pack(_MAGIC, zlib.crc32(value.data)) + value.tobytes()
-                    written = os.pwrite(file, record, int(row) * self._stride)
-                    self._checked[row] = written == len(record)
+                    _write_whole(
+                        file,
+                        _HEAD.pack(_MAGIC, zlib.crc32(value.data)) + value.tobytes(),
+                        int(row) * self.stride,
+                    )
             finally:
                 os.close(file)
         except OSError as error:
-            if error.errno not in _ENDS:
+            self.full = error
+
+    def _writable(self) -> int:
+        """The file, opened for writing; what is in its place goes, unless it is somebody else's."""
+        flags = os.O_WRONLY | os.O_CREAT
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(self.path, flags, 0o644)
+        except (IsADirectoryError, PermissionError):
+            if self.path.lstat().st_uid != os.geteuid():
                 raise
-            self.full = f"{self.path.parent} takes no more features: {error.strerror}"
+        shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
+        return os.open(self.path, flags, 0o644)
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Start and end of each stretch of ascending `rows` that lie side by side in the file."""
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        most = max(1, _RUN_BYTES_MAX // self._stride)
+        most = max(1, _RUN_BYTES_MAX // self.stride)
         for start, end in pairwise([0, *breaks.tolist(), len(rows)]):
             for at in range(start, end, most):
                 yield at, min(at + most, end)
 
     def _read_run(self, file: int, row: int, n: int) -> NDArray[np.uint8]:
-        raw = np.empty(n * self._stride, dtype=np.uint8)
-        n_read = os.preadv(file, [raw.data], row * self._stride)
+        raw = np.empty(n * self.stride, dtype=np.uint8)
+        n_read = os.preadv(file, [raw.data], row * self.stride)
         return raw[:n_read]
 
     def _is_whole(self, row: int, record: NDArray[np.uint8]) -> bool:
@@ -109,9 +134,27 @@ class Rows:
         return bool(self._checked[row])
 
 
-def open_rows(path: Path, *, n_rows: int, row_bytes: int) -> Rows | None:
-    """The rows at `path`; None where the file cannot be made."""
-    try:
-        return Rows(path, n_rows=n_rows, row_bytes=row_bytes)
-    except OSError:
+def disk_bytes_max(row_bytes: int, *, n_written: int, n_rows: int) -> int:
+    """Bytes on the disk that `n_written` of a file's `n_rows` rows take at most, wherever they lie."""
+    stride = _HEAD.size + row_bytes
+    blocks_a_row = (stride - 2) // _BLOCK_BYTES + 2  # the outer two may hold nothing else
+    blocks_in_all = -(-n_rows * stride // _BLOCK_BYTES)
+    return _BLOCK_BYTES * min(n_written * blocks_a_row, blocks_in_all)
+
+
+def _stamp(file: int) -> Stamp | None:
+    """What no change leaves as it was; None where the last one was too short a time ago to tell the next."""
+    state = os.fstat(file)
+    if time.time_ns() - state.st_ctime_ns < _CLOCK_NS:
         return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns
+
+
+def _write_whole(file: int, record: bytes, offset: int) -> None:
+    """Write all of `record`.
+
+    Raises:
+        OSError: the disk is full, perhaps in the middle of it.
+    """
+    if os.pwrite(file, record, offset) != len(record):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

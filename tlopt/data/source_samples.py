@@ -7,15 +7,17 @@ only when pixels are needed.
 import functools
 import hashlib
 import operator
+import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 
-from tlopt.data.cache import cache_root, locked, read_json, write_json
+from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
 from tlopt.data.image import RULE_VERSION, quiet, rgb
 from tlopt.data.pool import each
 from tlopt.data.records import Image, Listing, Role, Sample, Unreadable
@@ -47,11 +49,13 @@ def list_samples(source: str, *, progress: bool) -> Listing:
     path = cache_root() / "listings" / f"{source.replace(':', '-')}.json"
     stored = _stored(path)
     if stored is None:
-        with locked(path), quiet():
+        with locked_if_possible(path), quiet():
             stored = _stored(path)
             if stored is None:
                 stored = {"version": RULE_VERSION, **_walk(source, progress=progress)}
-                write_json(path, stored)
+                write_json_if_possible(path, stored)
+    with suppress(OSError):  # when it was used last, for `housekeeping`
+        os.utime(path)
     return _listing(source, stored)
 
 

@@ -1,28 +1,40 @@
-"""Every image decoded once: uint8 pixels in a file that all workers of a host map into memory."""
+"""Every image decoded once: uint8 pixels in a file that all workers of a host share."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.data.cache import cache_root, locked, read_json, replacing, write_json, writing
+from tlopt.data.cache import (
+    cache_root,
+    complain,
+    locked_if_possible,
+    read_json,
+    unwritable,
+    write_json_if_possible,
+)
 from tlopt.data.digest import sha256
+from tlopt.data.housekeeping import hold
 from tlopt.data.image import RULE_VERSION, Resize, open_rgb, quiet, square
 from tlopt.data.pool import each
 from tlopt.data.records import Data, File, Image, TestSplit
+from tlopt.data.rows import Rows
 from tlopt.data.source_samples import open_sample, pixel_digest
 from tlopt.errors import DataError
+from tlopt.filesystems import free_bytes
 
-__all__ = ["cache_root", "pixels", "store_size"]
+__all__ = ["Pixels", "cache_root", "pixels", "store_size"]
 
-_SPOTS = 8  # images whose checksums are compared when a store is opened
+_MEMORY_BYTES_MAX = 1 << 29  # of a worker whose disk takes no pixels
+_LOOKED_AT = 256  # rows at a time, when what is missing is looked for
+
+Indices = NDArray[np.int64]
 
 
 def store_size(resolution: int) -> int:
@@ -30,28 +42,109 @@ def store_size(resolution: int) -> int:
     return max(resolution, round(resolution * 8 / 7))
 
 
-def pixels(data: Data | TestSplit, *, size: int, resize: Resize, progress: bool = False) -> NDArray[np.uint8]:
-    """The images as a read-only memory map, uint8 (N, size, size, 3) RGB, in the order of `data.images`.
+class Pixels:
+    """Images as uint8 (N, size, size, 3) RGB: `pixels[indices]` is an array of those at `indices`.
 
-    Built at the first call for this content, by one process however many ask; a damaged file is built again.
+    Read from a file with a checksum for each image. What is missing or damaged there is decoded again, and
+    where the disk takes nothing, kept in memory as far as half a gigabyte goes.
+    """
+
+    def __init__(self, path: Path, images: Sequence[Image], *, size: int, resize: Resize) -> None:
+        self.shape = (len(images), size, size, 3)
+        self._images, self._size, self._resize = images, size, resize
+        self._rows = Rows(path, n_rows=len(images), row_bytes=size * size * 3)
+        self._memory: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them, decoded."""
+        return int(np.prod(self.shape))
+
+    def __getitem__(self, indices: Indices) -> NDArray[np.uint8]:
+        """
+        Raises:
+            DataError: an image that has to be decoded changed or went away since `load`.
+        """
+        out = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
+        found = self._rows.read(indices, out.reshape(len(indices), -1))
+        if not found.all():
+            absent = np.unique(indices[~found])
+            with quiet():
+                made = dict(zip(absent.tolist(), self._made(absent, label="", progress=False), strict=True))
+            for at in np.flatnonzero(~found):
+                out[at] = made[int(indices[at])]
+        return out
+
+    def fill(self, *, progress: bool) -> bool:
+        """Decode into the file what is not there; whether all of it is, as far as there is room.
+
+        Raises:
+            DataError: as `__getitem__`.
+        """
+        starts = range(0, len(self), _LOOKED_AT)
+        absent = np.concatenate(
+            [self._absent(np.arange(at, min(at + _LOOKED_AT, len(self)))) for at in starts]
+        )
+        needed = len(absent) * self._rows.stride
+        if needed > free_bytes(self._rows.path):  # to take the last byte helps nobody
+            self._rows.full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for _ in self._made(absent, label=f"decoding to {self._size} px", progress=progress):
+            if self._rows.full is not None:
+                with contextlib.suppress(OSError):  # what is there is of more use as room
+                    self._rows.path.unlink()
+                return False
+        return True
+
+    def _absent(self, indices: Indices) -> Indices:
+        found = self._rows.read(indices, np.empty((len(indices), self._rows.row_bytes), dtype=np.uint8))
+        return indices[~found]
+
+    def _made(self, indices: Indices, *, label: str, progress: bool) -> Iterator[NDArray[np.uint8]]:
+        """Those at `indices`, from memory or decoded, and kept."""
+
+        def decoded(index: int) -> NDArray[np.uint8]:
+            if index in self._memory:
+                return self._memory[index]
+            return _decode(self._images[index], size=self._size, resize=self._resize)
+
+        made = each(decoded, indices.tolist(), label=label, progress=progress)
+        for index, square_pixels in zip(indices.tolist(), made, strict=True):
+            self._keep(index, square_pixels)
+            yield square_pixels
+
+    def _keep(self, index: int, square_pixels: NDArray[np.uint8]) -> None:
+        self._rows.write(np.array([index]), square_pixels.reshape(1, -1))
+        if self._rows.full is None:
+            return
+        complain(unwritable(self._rows.full))
+        if (len(self._memory) + 1) * square_pixels.nbytes <= _MEMORY_BYTES_MAX:
+            self._memory[index] = square_pixels
+
+
+def pixels(data: Data | TestSplit, *, size: int, resize: Resize, progress: bool = False) -> Pixels:
+    """The images, in the order of `data.images`.
+
+    Decoded at the first call for this content, by one process however many ask.
 
     Args:
         progress: a bar on stderr while images are decoded.
 
     Raises:
-        DataError: an image changed or went away since `load`, or the cache folder cannot hold the pixels.
+        DataError: an image changed or went away since `load`.
     """
-    path = cache_root() / "pixels" / f"{_key(data.images, size, resize)}.npy"
-    shape = (len(data.images), size, size, 3)
-    if (found := _open(path, shape)) is not None:
-        return found
-    with locked(path):
-        if (found := _open(path, shape)) is not None:
-            return found
-        _build(path, shape, data.images, resize, progress=progress)
-        if (found := _open(path, shape)) is not None:
-            return found
-    raise DataError(f"{path} is damaged right after it was written: set TLOPT_CACHE to another disk")
+    path = cache_root() / "pixels" / f"{_key(data.images, size, resize)}.rows"
+    found = Pixels(path, data.images, size=size, resize=resize)
+    if not _is_whole(path):
+        with locked_if_possible(path), quiet():
+            if not _is_whole(path) and found.fill(progress=progress):
+                # The sidecar comes last: it says that nothing has to be looked for.
+                about = f"{len(found)} images, {size} pixels"
+                write_json_if_possible(_sidecar(path), {"bytes": path.stat().st_size, "about": about})
+    hold(path, found)
+    return found
 
 
 def _key(images: Sequence[Image], size: int, resize: Resize) -> str:
@@ -59,45 +152,17 @@ def _key(images: Sequence[Image], size: int, resize: Resize) -> str:
     return hashlib.sha256(meaning.encode()).hexdigest()[:32]
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The finished store at `path`, or None if it is absent or damaged."""
-    sidecar = read_json(path.with_suffix(".json"))
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all images were written and none of the file is cut off."""
     try:
-        found: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None
-    if found.shape != shape or found.dtype != np.uint8 or sidecar != _sidecar(path, found):
-        return None
-    with contextlib.suppress(OSError):  # when it was used last, for `housekeeping`
-        os.utime(path)
-    return found
-
-
-def _sidecar(path: Path, stored: NDArray[np.uint8]) -> dict[str, Any]:
-    spots = np.linspace(0, len(stored) - 1, _SPOTS).astype(int)
-    return {
-        "bytes": path.stat().st_size,
-        "crc32": [zlib.crc32(stored[spot].tobytes()) for spot in spots],
-    }
-
-
-def _build(
-    path: Path, shape: tuple[int, ...], images: Sequence[Image], resize: Resize, *, progress: bool
-) -> None:
-    size = shape[1]
-
-    def decoded(image: Image) -> NDArray[np.uint8]:
-        return _decode(image, size=size, resize=resize)
-
-    path.with_suffix(".json").unlink(missing_ok=True)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with quiet(), writing(path, int(np.prod(shape))), replacing(path) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for square_pixels in each(decoded, images, label=f"decoding to {size} px", progress=progress):
-            # Written in order, not through the map: a full disk is then an error and not a SIGBUS.
-            file.write(square_pixels.data)
-    # The sidecar comes last: it says that the pixels are whole.
-    write_json(path.with_suffix(".json"), _sidecar(path, np.load(path, mmap_mode="r")))
+        stored = read_json(_sidecar(path))
+        return isinstance(stored, dict) and stored.get("bytes") == path.stat().st_size
+    except OSError:
+        return False
 
 
 def _decode(image: Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ class Bench:
     weights: Mapping[str, Weights]  # by backbone
     device: torch.device
     progress: bool
-    views: dict[int, NDArray[np.uint8] | Tensor] = field(default_factory=dict)
+    views: dict[int, store.Pixels | Tensor] = field(default_factory=dict)
     features: dict[tuple[str, int], FeatureStore | None] = field(default_factory=dict)
     numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone, as far as the study has chosen
 
@@ -210,6 +210,12 @@ def features_for(bench: Bench, run: Run, images: Images) -> FeatureStore | None:
         images: as `images_for` gave them for its point.
     """
     key = (run.point.backbone, run.point.resolution)
+    known = bench.features.get(key)
+    if known is not None and not known.held.stands:  # somebody has deleted the cache
+        known.close()
+        del bench.features[key]
+    elif known is not None:
+        known.try_again()
     if key not in bench.features:
         for other in bench.features.values():
             if other is not None:
@@ -262,15 +268,13 @@ def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _pixels(bench: Bench, source: Data | TestSplit, resolution: int) -> NDArray[np.uint8] | Tensor:
+def _pixels(bench: Bench, source: Data | TestSplit, resolution: int) -> store.Pixels | Tensor:
     size = store.store_size(resolution)
     pixels = store.pixels(source, size=size, resize=bench.study.data.resize, progress=bench.progress)
     return resident(pixels, bench.device)
 
 
-def _images(
-    bench: Bench, source: Data | TestSplit, pixels: NDArray[np.uint8] | Tensor, point: Point
-) -> Images:
+def _images(bench: Bench, source: Data | TestSplit, pixels: store.Pixels | Tensor, point: Point) -> Images:
     weights = bench.weights[point.backbone]
     return Images(
         pixels=pixels,

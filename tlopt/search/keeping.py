@@ -3,17 +3,20 @@
 import hashlib
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from tlopt import dimensions
 from tlopt.data import housekeeping
-from tlopt.data.cache import locked
+from tlopt.data.cache import complain, locked, unwritable
 from tlopt.data.records import Data
+from tlopt.data.rows import disk_bytes_max
 from tlopt.data.store import cache_root
 from tlopt.dimensions import Choice, Fixed
-from tlopt.errors import DataError
+from tlopt.errors import CacheUnwritable
 from tlopt.search_keys import RULES, in_blocks
 from tlopt.spec import PerOptimizer, Study
 from tlopt.training.features import FeatureStore
@@ -44,20 +47,21 @@ def open_features(
         return None
     cuts, rates = _measure(run)
     n_views = study.data.views * _n_strengths(study)
-    n_rows = _n_rows(data, n_views)
+    disk_bytes = partial(_disk_bytes, data, n_views)
     depths = wanted_depths(study, len(cuts))
-    best = worth_keeping(cuts, depths, n_rows=n_rows, bytes_max=bound, rates=rates)
+    best = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=bound, rates=rates)
     if not best:
         return None
     name = _key(data, weights_digest, run, images, study.data.resize)
-    about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {n_rows} views"
+    about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {len(data.images)} images"
     try:
         with locked(cache_root() / "features"):
             held = housekeeping.Held(name, about)
-            room = housekeeping.room_for(_size(best, cuts, n_rows), held.path)
-            kept = worth_keeping(cuts, depths, n_rows=n_rows, bytes_max=room, rates=rates)
-            held.plan(_size(kept, cuts, n_rows))
-    except (OSError, DataError):
+            room = housekeeping.room_for(_size(best, cuts, disk_bytes), held.path)
+            kept = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=room, rates=rates)
+            held.plan(_size(kept, cuts, disk_bytes))
+    except (OSError, CacheUnwritable) as error:
+        complain(unwritable(error) if isinstance(error, OSError) else str(error))
         return None
     return FeatureStore(
         held=held,
@@ -101,15 +105,16 @@ def _n_strengths(study: Study) -> int:
             return 0
 
 
-def _n_rows(data: Data, n_views: int) -> int:
-    """Views that may be kept of each block."""
-    val = np.unique(np.concatenate([split.val for split in data.splits]))
-    train = np.unique(np.concatenate([split.train for split in data.splits]))
-    return len(val) + n_views * len(train)
+def _disk_bytes(data: Data, n_views: int, row_bytes: int) -> int:
+    """Bytes on the disk of a block's outputs for all views that may be kept, at most."""
+    n_val = len(np.unique(np.concatenate([split.val for split in data.splits])))
+    n_train = len(np.unique(np.concatenate([split.train for split in data.splits])))
+    of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
+    return of(n_written=n_val) + n_views * of(n_written=n_train)
 
 
-def _size(kept: frozenset[int], cuts: tuple[Cut, ...], n_rows: int) -> int:
-    return n_rows * sum(cuts[block - 1].form.row_bytes for block in kept)
+def _size(kept: frozenset[int], cuts: tuple[Cut, ...], disk_bytes: Callable[[int], int]) -> int:
+    return sum(disk_bytes(cuts[block - 1].form.row_bytes) for block in kept)
 
 
 @torch.no_grad()

@@ -1,8 +1,14 @@
 """One JSONL file a trial: what was tried, each epoch, how it ended."""
 
+import errno
+import functools
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any, Protocol
+
+_logger = logging.getLogger(__name__)
 
 
 class EpochLike(Protocol):
@@ -21,10 +27,12 @@ class EpochLike(Protocol):
 
 
 class TrialLog:
-    """Appends lines to `path`; a trial that is taken up again continues its file."""
+    """Appends lines to `path`; a trial that is taken up again continues its file.
+
+    A line that cannot be written is left out whole, and that is said once: no log is worth a trial.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
 
     def start(self, **facts: Any) -> None:
@@ -53,5 +61,20 @@ class TrialLog:
         self._write({"event": "end", **facts})
 
     def _write(self, line: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab", buffering=0) as file:
+                end, text = file.tell(), (json.dumps(line) + "\n").encode()
+                if file.write(text) != len(text):
+                    file.truncate(end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            _complain(self._path.parent, error.strerror or str(error))
+
+
+@functools.cache
+def _complain(folder: Path, why: str) -> None:
+    _logger.warning(
+        "%s takes no more lines (%s): trials go on without; make room there, or choose another folder with"
+        " --runs", folder, why
+    )  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tlopt.data.cache import complain
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.search.bench import Bench, features_for, identity, images_for, save_weights, start_run
 from tlopt.search.task import Task
@@ -52,7 +53,10 @@ class TaskRun:
 
     def new_complaints(self) -> str:
         """Why features are not kept any more, said once; it costs time and changes no number."""
-        said = "; ".join(self.kept.complaints) if self.kept is not None else ""
+        complaints = self.kept.complaints if self.kept is not None else []
+        for each in complaints:
+            complain(each)
+        said = "; ".join(complaints)
         new, self.complaint = (said if said != self.complaint else ""), said
         return new
 
@@ -243,7 +247,10 @@ class Saving:
             if not self.keeper.store.write(self.keeper.trial, self.keeper.holder, at.order, data):
                 said = "no room for checkpoints within service.checkpoint_gb_max"
         except OSError as error:
-            said = f"checkpoints cannot be written: {error}"
+            said = (
+                f"checkpoints cannot be written: {error}; make room in {self.keeper.store.place}, or name"
+                " another place with --checkpoints"
+            )
         self.last = time.perf_counter()
         self.seconds = self.last - start
         new, self.complaint = (said if said != self.complaint else ""), said

@@ -70,6 +70,11 @@ class CheckpointStore:
         # who had written to a trial when this process began with it: whoever came later is to be left alone
         self._before: dict[int, frozenset[str]] = {}
 
+    @property
+    def place(self) -> str:
+        """The folder or the object store's path, of this study alone."""
+        return str(self._root)
+
     def write(self, trial: int, holder: str, order: tuple[int, int], data: bytes) -> bool:
         """Keep `data`, whole or not at all, and delete what it supersedes; False where there is no room.
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlopt.data.cache import unwritable
 from tlopt.data.housekeeping import Held
-from tlopt.data.rows import Rows, open_rows
+from tlopt.data.rows import Rows
 from tlopt.training.frozen import CHUNK, Cut, Form, Frozen, advance
 from tlopt.training.images import MIDDLE, Images, View
 from tlopt.training.keep_plan import Rates, best_start
@@ -26,11 +27,11 @@ Indices = NDArray[np.int64]
 
 @dataclass
 class Kept:
-    """One block's outputs for one view: rows in a file, and on the device; either may be missing."""
+    """One block's outputs for one view: rows in a file, and perhaps on the device."""
 
     form: Form
     n_rows: int
-    file: Rows | None
+    file: Rows
     resident: Tensor | None
     there: NDArray[np.bool_]  # rows that are resident; without residence, those once seen in the file
 
@@ -39,7 +40,7 @@ class Kept:
         if self.resident is not None and self.there[rows].all():
             return self.resident[torch.from_numpy(rows).to(device)], np.ones(len(rows), dtype=bool)
         raw = np.empty((len(rows), self.form.row_bytes), dtype=np.uint8)
-        found = np.zeros(len(rows), dtype=bool) if self.file is None else self.file.read(rows, raw)
+        found = self.file.read(rows, raw)
         features = self.form.from_rows(raw).to(device, non_blocking=True)
         if self.resident is not None:
             held = ~found & self.there[rows]
@@ -51,8 +52,7 @@ class Kept:
 
     def write(self, rows: Indices, features: Tensor) -> None:
         """Keep `features` of `rows`."""
-        if self.file is not None:
-            self.file.write(rows, self.form.to_rows(features))
+        self.file.write(rows, self.form.to_rows(features))
         if self.resident is not None:
             self.resident[torch.from_numpy(rows)] = features
         self.there[rows] = True
@@ -133,7 +133,7 @@ class FeatureStore:
         made = Kept(
             form=form,
             n_rows=n_rows,
-            file=open_rows(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
+            file=Rows(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
             resident=_room(form, n_rows, device) if self._may_reside(form, size, device) else None,
             there=np.zeros(n_rows, dtype=bool),
         )
@@ -155,10 +155,15 @@ class FeatureStore:
         self._open.clear()
         self.held.close()
 
+    def try_again(self) -> None:
+        """Write rows again where that has failed: there may be room by now."""
+        for kept in self._open.values():
+            kept.file.full = None
+
     @property
     def complaints(self) -> list[str]:
         """Why rows are not written any more, a line for each cause."""
-        return sorted({kept.file.full for kept in self._open.values() if kept.file and kept.file.full})
+        return sorted({unwritable(kept.file.full) for kept in self._open.values() if kept.file.full})
 
 
 def _company(kept: Kept, n: int, upcoming: Indices, device: torch.device) -> Indices:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlopt.data.augment import epoch_draws, eval_views, training_views
+from tlopt.data.store import Pixels
 from tlopt.point import Point, seed_for
 
 RESIDENT_SHARE = 0.4  # of the GPU's free memory; the rest is for weights and activations
@@ -23,7 +24,7 @@ class Images:
     run; with 0 it shows views of the run's own that nobody sees again.
     """
 
-    pixels: NDArray[np.uint8] | Tensor
+    pixels: NDArray[np.uint8] | Pixels | Tensor
     labels: NDArray[np.int64]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -61,10 +62,7 @@ class Images:
         """uint8 (n, S, S, 3) on `device`."""
         if isinstance(self.pixels, Tensor):
             return self.pixels[torch.from_numpy(indices).to(self.pixels.device)]
-        # sorted reads run through the memory map once, front to back
-        order = np.argsort(indices, kind="stable")
-        batch = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.uint8)
-        batch[order] = self.pixels[indices[order]]
+        batch = self.pixels[indices]
         pinned = torch.from_numpy(batch).pin_memory() if device.type == "cuda" else torch.from_numpy(batch)
         return pinned.to(device, non_blocking=True)
 
@@ -80,14 +78,14 @@ class View:
 MIDDLE = View("middle", None)
 
 
-def resident(pixels: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8] | Tensor:
+def resident(pixels: Pixels, device: torch.device) -> Pixels | Tensor:
     """`pixels` as a tensor on a GPU where its free memory has room to spare for them, else unchanged."""
     if device.type != "cuda":
         return pixels
     free_bytes, _ = torch.cuda.mem_get_info(device)
     if pixels.nbytes > RESIDENT_SHARE * free_bytes:
         return pixels
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+    return torch.from_numpy(pixels[np.arange(len(pixels))]).to(device)
 
 
 def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -1,6 +1,6 @@
 """Which blocks' outputs are worth keeping, by bytes and by operations."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tlopt.training.frozen import Cut
@@ -29,18 +29,23 @@ def best_start(block: int, kept: Collection[int], cuts: Sequence[Cut], rates: Ra
 
 
 def worth_keeping(
-    cuts: Sequence[Cut], wanted: Collection[int], *, n_rows: int, bytes_max: int, rates: Rates
+    cuts: Sequence[Cut],
+    wanted: Collection[int],
+    *,
+    disk_bytes: Callable[[int], int],
+    bytes_max: int,
+    rates: Rates,
 ) -> frozenset[int]:
     """Blocks whose outputs are to be kept: those that save most seconds a byte, while there is room.
 
     Args:
         cuts: of all blocks, in order.
         wanted: blocks at which a trial may be cut.
-        n_rows: images and views, each of which is kept.
+        disk_bytes: what a block takes in all, by the bytes of its output for an image.
         bytes_max: for all of them.
     """
     saved = {at: seconds_to(at, 0, cuts, rates) - seconds_to(at, at, cuts, rates) for at in wanted if at > 0}
-    size = {at: n_rows * cuts[at - 1].form.row_bytes for at in saved}
+    size = {at: disk_bytes(cuts[at - 1].form.row_bytes) for at in saved}
     kept, room = set(), bytes_max
     for at in sorted(saved, key=lambda at: (-saved[at] / size[at], at)):
         if saved[at] > 0 and size[at] <= room:
