@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from tlopt.model.build import build
-from tlopt.model.partition import partition
+from tlopt.model.partition import partition, pulled
 from tlopt.model.weights import Weights, load_weights
 from tlopt.point import Point
 from tlopt.training.groups import make_groups, schedule_factor
@@ -73,11 +73,13 @@ def train_batches(
             parameters[name].requires_grad_(False)
     groups = make_groups(parameters, parts, point)
     decay = {*parts.fresh, *parts.head}
+    held = pulled(network).intersection(parts.transferred) if point.l2_sp else frozenset[str]()
     rows = [
         {
             "params": [parameters[name]],
             "rate": group.lr,
             "weight_decay": _decay(name in decay, parameters[name], point),
+            "anchor": parameters[name].detach().clone() if name in held else None,
         }
         for group in groups
         for name in group.names
@@ -100,12 +102,21 @@ def train_batches(
             loss = F.cross_entropy(network(images), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            _pull(optimizer, point.l2_sp)
             total += loss.item()
         yield network, weights, total / n_steps
 
 
 def _decay(decays: bool, parameter: nn.Parameter, point: Point) -> float:
     return point.l2 if decays and parameter.dim() > 1 else 0.0
+
+
+@torch.no_grad()
+def _pull(optimizer: torch.optim.Optimizer, strength: float) -> None:
+    """L2-SP toward the anchors, decoupled as AdamW's decay is."""
+    for row in optimizer.param_groups:
+        if row["anchor"] is not None:
+            row["params"][0].lerp_(row["anchor"], row["lr"] * strength)
 
 
 @torch.no_grad()

@@ -1,0 +1,132 @@
+"""What the systems of `first_to_accuracy.py` share: a search's job, the space, reports; nothing of torch."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from optuna.trial import FixedTrial
+
+from tlopt import spec
+from tlopt.dimensions import Choice, Int, Log
+from tlopt.model.build import n_blocks
+from tlopt.model.rates import usual_lr
+from tlopt.point import Point
+from tlopt.search.limits import Limits
+from tlopt.search.space import suggest
+from tlopt.spec import Study
+
+BACKBONE = "efficientnet_lite0"
+# as `tlopt init` writes it for so few images, but for the size; workers end by time, not by trials
+STUDY = """
+name = "first"
+seed = {seed}
+[data]
+source = "{source}"
+views = 8
+[model]
+backbone = "{backbone}"
+precision = "auto"
+layout = "auto"
+[budget]
+trials = 10000
+epochs = {epochs}
+[search]
+resolution = {resolution}
+batch_size = 16
+transfer_depth = {{ int = [8, 17] }}
+freeze_depth = {{ int = [0, 17] }}
+lr = {{ log = [1e-4, 2e-2] }}
+lr_ratio = {{ log = [0.03, 1.0] }}
+l2_sp = {{ log = [0.5, 50.0], zero = true }}
+augmentation = {{ choice = [0.2, 0.7] }}
+[pruner]
+kind = "median"
+min_epochs = {min_epochs}
+"""
+
+
+def study_text(source: Path, seed: int, epochs: int, resolution: int) -> str:
+    """The study file of one search; `min_epochs` by the rule of `tlopt init`."""
+    keys = {"seed": seed, "epochs": epochs, "resolution": resolution, "min_epochs": max(2, epochs // 2)}
+    return STUDY.format(source=source, backbone=BACKBONE, **keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One search by one system, as its process reads it from a file."""
+
+    data: str  # a folder with train/ and val/
+    folder: str  # of the search alone, empty at first but for study.toml
+    seed: int
+    began: float  # seconds since 1970: when the system's process was started
+    seconds: float  # of the search, from then on
+
+    @classmethod
+    def from_arguments(cls) -> Self:
+        """The job whose file is the last argument of this process."""
+        return cls.read(Path(sys.argv[-1]))
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The job that `write` wrote."""
+        return cls(**json.loads(file.read_text()))
+
+    def write(self) -> Path:
+        """Into its folder."""
+        file = Path(self.folder) / "job.json"
+        file.write_text(json.dumps(asdict(self)))
+        return file
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the search ends, at least 0."""
+        return max(0.0, self.began + self.seconds - time.time())
+
+    @property
+    def study(self) -> Study:
+        """Space and budget."""
+        return spec.load(Path(self.folder) / "study.toml")
+
+    def report(self, trial: str, point: Point, epoch: int, accuracy: float) -> None:
+        """Write a report down; several processes may."""
+        seconds = time.time() - self.began
+        row = {"seconds": seconds, "trial": trial, "point": point.as_dict(), "epoch": epoch}
+        line = json.dumps({**row, "accuracy": accuracy}) + "\n"
+        file = os.open(self._reports, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, line.encode())
+        os.close(file)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What was reported so far, as it came."""
+        if not self._reports.exists():
+            return []
+        return [json.loads(line) for line in self._reports.read_text().splitlines()]
+
+    @property
+    def _reports(self) -> Path:
+        return Path(self.folder) / "reports.jsonl"
+
+
+def limits() -> Limits:
+    """What the space needs to know of the network, without images or weights."""
+    return Limits(
+        n_blocks={BACKBONE: n_blocks(BACKBONE)},
+        transferable=True,
+        resolution={BACKBONE: 224},
+        plain_lr={BACKBONE: usual_lr(BACKBONE)},
+    )
+
+
+def point_of(study: Study, params: Mapping[str, Any]) -> Point:
+    """The point that drawn values mean, whoever drew them."""
+    return suggest(FixedTrial(dict(params)), study, limits())
+
+
+def searched(study: Study) -> dict[str, Int | Log | Choice]:
+    """The dimensions that are drawn, by name; a `Log` from `drawn_low` on."""
+    return {name: d for name, d in study.search.items() if isinstance(d, Int | Log | Choice)}

@@ -1,0 +1,47 @@
+"""A search as people write it: Optuna, its TPE and its median pruner around the training code of `plain.py`.
+
+Started by `first_to_accuracy.py`. One process has the whole machine: a torch thread a core, two loaders.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import torch
+from peers_job import Job, limits
+from plain import Machine, epochs
+
+from tlopt.cores import n_cores
+from tlopt.point import Point, seed_for
+from tlopt.search.space import suggest
+
+
+def train(job: Job, trial: str, point: Point, machine: Machine) -> Iterator[float]:
+    """Validation accuracy after each epoch of `point`, written down."""
+    seed = seed_for(job.seed, trial)
+    for epoch, accuracy in enumerate(epochs(Path(job.data), point, machine, seed)):
+        job.report(trial, point, epoch, accuracy)
+        yield accuracy
+
+
+def main() -> None:
+    job = Job.from_arguments()
+    space = job.study
+    torch.set_num_threads(n_cores())
+
+    def objective(trial: optuna.Trial) -> float:
+        point = suggest(trial, space, limits())
+        accuracy = 0.0
+        for epoch, accuracy in enumerate(train(job, str(trial.number), point, Machine())):
+            trial.report(accuracy, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return accuracy
+
+    sampler, pruner = optuna.samplers.TPESampler(seed=job.seed), optuna.pruners.MedianPruner()
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.optimize(objective, timeout=job.seconds_left)
+
+
+if __name__ == "__main__":
+    main()

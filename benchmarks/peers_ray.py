@@ -1,0 +1,75 @@
+"""A search by Ray Tune: random draws, ASHA with its defaults, around the training code of `plain.py`.
+
+Started by `first_to_accuracy.py`. As many trials at once as there are cores, one torch thread each, which is
+what Ray gives a trial by default; images are decoded in the trial's own process, for no core is free.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, assert_never
+
+import ray
+from peers_job import Job, point_of, searched
+from peers_plain import train
+from plain import Machine
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from tlopt.cores import n_cores
+from tlopt.dimensions import Choice, Int, Log
+from tlopt.spec import Study
+
+_STORE_BYTES = 100_000_000  # nothing but numbers is passed
+
+
+def space_of(study: Study) -> dict[str, Any]:
+    """The space in Ray's words."""
+    return {name: _domain(dimension) for name, dimension in searched(study).items()}
+
+
+def _domain(dimension: Int | Log | Choice) -> Any:
+    match dimension:
+        case Int(low, high):
+            return tune.randint(low, high + 1)
+        case Log(_, high):
+            return tune.loguniform(dimension.drawn_low, high)
+        case Choice(options):
+            return tune.choice(list(options))
+        case _:
+            assert_never(dimension)
+
+
+def main() -> None:
+    job = Job.from_arguments()
+    study = job.study
+
+    def trial(config: dict[str, Any]) -> None:
+        name = tune.get_context().get_trial_id()
+        for accuracy in train(job, name, point_of(study, config), Machine(n_loaders=0)):
+            tune.report({"accuracy": accuracy})
+
+    ray.init(
+        num_cpus=n_cores(),
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        _temp_dir=str(Path(job.folder) / "ray"),
+    )
+    tune.Tuner(
+        trial,
+        param_space=space_of(study),
+        tune_config=tune.TuneConfig(
+            metric="accuracy",
+            mode="max",
+            scheduler=ASHAScheduler(max_t=study.budget.epochs),
+            search_alg=tune.search.basic_variant.BasicVariantGenerator(random_state=job.seed),
+            num_samples=-1,
+            time_budget_s=job.seconds_left,
+        ),
+        run_config=tune.RunConfig(storage_path=str(Path(job.folder) / "results"), verbose=0),
+    ).fit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The referee: points trained anew, each over fresh seeds, and judged on images that no search has seen.
+
+It trains with `plain.py`, which four of the five systems' searches had or could have had, with fresh views
+each epoch. A point is trained once for all who found it. Its time is nobody's.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain import Machine, accuracy, loader, train_batches
+
+from tlopt.cores import n_cores
+from tlopt.point import Point, seed_for
+
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point on one set of images."""
+
+    data: Path
+    point: Point
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for the same point and images, however they were found."""
+        return self.data.name, json.dumps(self.point.as_dict(), sort_keys=True)
+
+
+def judge(case: Case, seed: int) -> float:
+    """Accuracy on test/ after training `case` to its end."""
+    machine = Machine(n_loaders=0)
+    own = seed_for("referee", seed)
+    *_, (network, weights, _) = train_batches(case.data, case.point, machine, own)
+    return accuracy(network, loader(case.data / "test", weights, case.point, machine, train=False))
+
+
+def referee(cases: Iterable[Case], file: Path) -> dict[tuple[str, str], list[float]]:
+    """Accuracies of each case by its key, over `SEEDS` seeds; `file` keeps what has been judged."""
+    wanted = [(case, seed) for case in {case.key: case for case in cases}.values() for seed in range(SEEDS)]
+    known = _read(file)
+    left = [(case, seed) for case, seed in wanted if (case.key, seed) not in known]
+    context = multiprocessing.get_context("spawn")
+    with (
+        file.open("a") as out,
+        ProcessPoolExecutor(n_cores(), context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        running = [(case, seed, pool.submit(judge, case, seed)) for case, seed in left]
+        for number, (case, seed, future) in enumerate(running, 1):
+            known[case.key, seed] = future.result()
+            out.write(json.dumps(_row(case, seed, known[case.key, seed])) + "\n")
+            out.flush()
+            if number % 10 == 0:
+                print(f"referee: {number} of {len(running)}", flush=True)
+    return {case.key: [known[case.key, seed] for seed in range(SEEDS)] for case, _ in wanted}
+
+
+def _row(case: Case, seed: int, found: float) -> dict[str, Any]:
+    return {"data": case.key[0], "point": case.key[1], "seed": seed, "accuracy": found}
+
+
+def _read(file: Path) -> dict[tuple[tuple[str, str], int], float]:
+    if not file.exists():
+        return {}
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return {((row["data"], row["point"]), row["seed"]): row["accuracy"] for row in rows}

@@ -1,0 +1,65 @@
+"""A search by Syne Tune: ASHA with its defaults, local back-end, around the training code of `plain.py`.
+
+Started by `first_to_accuracy.py`. As many workers as there are cores; a trial is a process of its own with
+one torch thread, `peers_syne_trial.py`. The tuner looks every tenth of a second instead of every five, which
+with epochs as short as these would be most of the time.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, assert_never
+
+from peers_job import Job, searched
+from syne_tune import StoppingCriterion, Tuner
+from syne_tune.backend import LocalBackend
+from syne_tune.config_space import choice, loguniform, randint
+from syne_tune.optimizer.baselines import ASHA
+
+from tlopt.cores import n_cores
+from tlopt.dimensions import Choice, Int, Log
+from tlopt.spec import Study
+
+_POLL_SECONDS = 0.1
+
+
+def space_of(study: Study) -> dict[str, Any]:
+    """The space in Syne Tune's words."""
+    return {name: _domain(dimension) for name, dimension in searched(study).items()}
+
+
+def _domain(dimension: Int | Log | Choice) -> Any:
+    match dimension:
+        case Int(low, high):
+            return randint(low, high)
+        case Log(_, high):
+            return loguniform(dimension.drawn_low, high)
+        case Choice(options):
+            return choice(list(options))
+        case _:
+            assert_never(dimension)
+
+
+def main() -> None:
+    job = Job.from_arguments()
+    study = job.study
+    os.environ["SYNETUNE_FOLDER"] = str(Path(job.folder) / "results")
+    scheduler = ASHA(
+        space_of(study) | {"job": str(Path(job.folder) / "job.json")},
+        metric="accuracy",
+        time_attr="epoch",
+        max_t=study.budget.epochs,
+        do_minimize=False,
+        random_seed=job.seed,
+    )
+    Tuner(
+        trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("peers_syne_trial.py"))),
+        scheduler=scheduler,
+        stop_criterion=StoppingCriterion(max_wallclock_time=job.seconds_left),
+        n_workers=n_cores(),
+        sleep_time=_POLL_SECONDS,
+        save_tuner=False,
+    ).run()
+
+
+if __name__ == "__main__":
+    main()
