@@ -1,6 +1,7 @@
 """The dashboard before which nobody has to be trusted: read-only, with a login, and for itself alone."""
 
 import base64
+import gzip
 import http.client
 import json
 import threading
@@ -114,6 +115,14 @@ def test_read_only_shows_everything(serve: Callable[..., Served]) -> None:
         row["study_name"] for row in json.loads(served.ask("GET", "/api/studies").body)["study_summaries"]
     ]
     assert names == ["flowers"]
+
+
+def test_pages_come_in_gzip_behind_the_guard(serve: Callable[..., Served]) -> None:
+    plain, packed = (serve().ask("GET", "/dashboard", Accept_Encoding=name) for name in ("identity", "gzip"))
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert packed.headers["x-frame-options"] == "DENY"
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
