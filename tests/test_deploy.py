@@ -114,6 +114,12 @@ def test_no_environment_holds_a_secret_or_names_what_the_container_lacks(name: s
     assert set(named) <= set(service["secrets"])
 
 
+def test_the_proxy_is_given_what_its_file_asks_for() -> None:
+    asked = set(re.findall(r"\{\$(\w+)\}", (DOCKER / "Caddyfile").read_text()))  # those without a default
+
+    assert asked == {"TLOPT_HOST", "TLOPT_TLS"} == set(services(COMPOSE[3])["tls"]["environment"])
+
+
 def test_the_gpus_are_given_out_one_by_one() -> None:
     workers = {name: s for name, s in services(COMPOSE[1]).items() if name.startswith("worker")}
     devices = [s["deploy"]["resources"]["reservations"]["devices"][0] for s in workers.values()]
