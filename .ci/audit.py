@@ -31,9 +31,8 @@ def main() -> int:
     for row, hole in holes:
         cure = ", ".join(hole["fix_versions"]) or "no version yet"
         print(f"audit: {row['name']} {row['version']}: {hole['id']}, mended in {cure}")
-    print(
-        f"audit: {len(packages) - len(unknown)} of {len(packages)} packages looked up, {len(holes)} known holes"
-    )
+    n_known = len(packages) - len(unknown)
+    print(f"audit: {n_known} of {len(packages)} packages looked up, {len(holes)} known holes")
     return 1 if holes else 0
 
 
