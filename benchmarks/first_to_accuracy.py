@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers_job import BACKBONE, limits
+from peers_job import limits, study_text
 from peers_referee import Case, referee
 from peers_report import curve, draw, incumbents, table
 from peers_run import SYSTEMS, Search, run_search, save
 
-from tlopt.search.space import resolve
+from tlopt import spec
+from tlopt.search.space import defaults
 
 PACKAGES = ("torch", "optuna", "ray", "syne-tune")
 
@@ -71,17 +72,17 @@ def search_all(args: argparse.Namespace, folders: dict[str, Path]) -> list[dict[
 
 def report(args: argparse.Namespace, folders: dict[str, Path], runs: list[dict[str, Any]]) -> None:
     """Referee what the runs found; print the table, and draw."""
-    values = {"resolution": args.resolution, "batch_size": 16}
-    untuned = resolve(values, BACKBONE, args.epochs, limits())
-    defaults = {name: Case(folder, untuned) for name, folder in folders.items()}
+    study = spec.loads(study_text(args.out, 0, args.epochs, args.resolution), "the study")
+    _, untuned = defaults(study, limits())
+    plain = {name: Case(folder, untuned.point) for name, folder in folders.items()}
     cases = [
         Case(folders[run["data"]], point)
         for run in runs
         for _, point in incumbents(run["trials"], args.seconds)
     ]
-    judged = referee([*defaults.values(), *cases], args.out / "referee.jsonl")
+    judged = referee([*plain.values(), *cases], args.out / "referee.jsonl")
     curves = [curve(run, judged, args.seconds) for run in runs]
-    print(table(curves, {name: statistics.mean(judged[case.key]) for name, case in defaults.items()}))
+    print(table(curves, {name: statistics.mean(judged[case.key]) for name, case in plain.items()}))
     draw(curves, args.seconds, args.plot or args.out / "first_to_accuracy.png")
 
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=150, help="images to train on")
     parser.add_argument("--val", type=int, default=100, help="images that searches see after each epoch")
     parser.add_argument("--judge", type=int, default=400, help="images of test/ that the referee sees")
+    parser.add_argument("--searches-only", action="store_true", help="leave the referee to a second start")
     parser.add_argument("--out", type=Path, required=True, help="a folder, to be gone on with")
     parser.add_argument("--plot", type=Path, help="PNG; default: in --out")
     args = parser.parse_args()
@@ -104,7 +106,9 @@ def main() -> None:
     counts = {"train": args.train, "val": args.val, "test": args.judge}
     with tempfile.TemporaryDirectory() as name:
         folders = {data.name: subset(data, Path(name) / data.name, counts) for data in args.data}
-        report(args, folders, search_all(args, folders))
+        runs = search_all(args, folders)
+        if not args.searches_only:
+            report(args, folders, runs)
 
 
 if __name__ == "__main__":
