@@ -20,7 +20,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     extensions.set_wait_callback(before)
 
 
-def test_an_answer_that_comes_is_waited_for(bounded: pytest.MonkeyPatch, postgres_url: str) -> None:
+def test_an_answer_that_comes_is_waited_for(postgres_url: str, bounded: pytest.MonkeyPatch) -> None:
     with psycopg2.connect(postgres_url) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(0.6), 7")
 
@@ -28,7 +28,7 @@ def test_an_answer_that_comes_is_waited_for(bounded: pytest.MonkeyPatch, postgre
 
 
 def test_a_statement_without_an_answer_is_given_up_and_its_connection_closed(
-    bounded: pytest.MonkeyPatch, postgres_url: str
+    postgres_url: str, bounded: pytest.MonkeyPatch
 ) -> None:
     connection = psycopg2.connect(postgres_url)
     bounded.setattr(answers, "ANSWER_SECONDS", 0.3)
@@ -40,7 +40,7 @@ def test_a_statement_without_an_answer_is_given_up_and_its_connection_closed(
     assert connection.closed
 
 
-def test_in_a_hurry_an_answer_gets_a_second(bounded: pytest.MonkeyPatch, postgres_url: str) -> None:
+def test_in_a_hurry_an_answer_gets_a_second(postgres_url: str, bounded: pytest.MonkeyPatch) -> None:
     connection = psycopg2.connect(postgres_url)
     bounded.setattr(answers, "_until", 0.0)
     cursor = connection.cursor()
