@@ -34,17 +34,31 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def small_disk(cache: Path) -> Iterator[Path]:
-    """The cache as a file system of two megabytes."""
-    cache.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(cache)]
+@contextlib.contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """The folder as a file system of two megabytes."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("only root may mount a file system here")
     try:
-        yield cache
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(cache)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(cache: Path) -> Iterator[Path]:
+    """The cache on a small disk."""
+    with mounted(cache) as folder:
+        yield folder
+
+
+@pytest.fixture
+def small_runs(tmp_path: Path) -> Iterator[Path]:
+    """The folder of runs on a small disk."""
+    with mounted(tmp_path / "runs") as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -138,6 +152,16 @@ def test_a_disk_that_is_smaller_than_what_could_be_kept_is_not_filled(
     here = study()
     assert "takes no more" not in said(here.worker())
     assert shutil.disk_usage(small_disk).free > MB / 2
+    undamaged(here)
+
+
+def test_a_folder_of_runs_without_any_room(
+    study: Callable[..., Service], cache: Path, small_runs: Path, undamaged: Callable[[Service], None]
+) -> None:
+    here = study(trials=3)
+    fill(small_runs)
+    assert said(here.worker()).count(f"{small_runs}/stripes/trials takes no more lines") == 1
+    assert not list(small_runs.rglob("*.png")), "an empty picture is none"
     undamaged(here)
 
 

@@ -1,6 +1,8 @@
 """How a trial ends: its record, its state, its pictures; and when failures end the whole study's work."""
 
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -8,7 +10,7 @@ from optuna.trial import TrialState
 
 from tlopt.search import control, inside, leases, records
 from tlopt.search.control import Order
-from tlopt.search.job import Folders, Job
+from tlopt.search.job import Job
 from tlopt.search.log import TrialLog
 from tlopt.search.records import TrialRecord
 from tlopt.search.service import ServiceStorage
@@ -83,17 +85,18 @@ def shows(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
 
 def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog) -> None:
     """Pictures of a trial that is to have some, for the dashboard."""
+    folder = job.folders.pictures / f"{trial.number:04d}"
     try:
-        _draw(trial, task, result, job, job.folders)
+        _draw(trial, task, result, job, folder)
     except OSError as error:  # a full disk takes a picture, not the trial
+        shutil.rmtree(folder, ignore_errors=True)  # half of one may be there
         log.note(f"no pictures: {error}")
 
 
-def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: Folders) -> None:
+def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folder: Path) -> None:
     # matplotlib takes its time to load, which commands that draw nothing need not wait for
     from tlopt.insight.pictures import draw_confusion, draw_learning_curves, draw_mistakes
 
-    folder = folders.pictures / f"{trial.number:04d}"
     title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
     rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
     confusion = result.epochs[-1].confusion
@@ -128,7 +131,7 @@ def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folders: 
                 title=f"{title}, surest mistakes on validation\ntrue class, below it what it was taken for",
             )
         )
-    folders.artifacts.mkdir(parents=True, exist_ok=True)
-    store = optuna.artifacts.FileSystemArtifactStore(folders.artifacts)
+    job.folders.artifacts.mkdir(parents=True, exist_ok=True)
+    store = optuna.artifacts.FileSystemArtifactStore(job.folders.artifacts)
     for file in files:
         optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
