@@ -1,0 +1,128 @@
+"""A worker's process seen from inside, for caches.py: what it keeps when all is filled, what trials leave.
+
+    python benchmarks/caches_inside.py fill FOLDER/study.toml
+    python benchmarks/caches_inside.py flat FOLDER/study.toml --trials 20 50 100 150 200
+
+Prints JSON objects. `TLOPT_CACHE` and `TLOPT_STORAGE` are the environment's. `fill` asks for every kept
+block's outputs in every view, twice. `flat` is one warm worker; between two looks its budget grows, which is
+no change of the study.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tlopt.road import make_ready, work_here
+from tlopt.search.bench import Bench, features_for, images_for, settle_process, start_run
+from tlopt.search.interrupt import Interrupt
+from tlopt.search.space import resolve
+from tlopt.session import open_session
+from tlopt.training.images import MIDDLE, View
+
+
+def memory_mb(pid: int | str = "self") -> dict[str, float]:
+    """MB of a process: resident; its share where pages are shared; what is its own; what it shares."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kb = {name: int(value) for name, value in re.findall(r"(?m)^(\w+): +(\d+) kB$", text)}
+    own, shared = ((f"{kind}_Clean", f"{kind}_Dirty") for kind in ("Private", "Shared"))
+    return {
+        "rss": kb["Rss"] / 1e3,
+        "pss": kb["Pss"] / 1e3,
+        "own": sum(kb[name] for name in own) / 1e3,
+        "shared": sum(kb[name] for name in shared) / 1e3,
+    }
+
+
+def fill(file: Path) -> dict[str, object]:
+    """What is kept, and the memory of the process before and after each of two passes over all of it."""
+    settle_process(1)
+    bench = make_ready(open_session(file), device="cpu")
+    limits = bench.limits
+    (backbone,) = bench.weights
+    resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
+    point = resolve({"freeze_depth": 1.0, "resolution": resolution}, backbone, 1, limits)
+    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    images = images_for(bench, point)
+    before = memory_mb()
+    store = features_for(bench, run, images)
+    kept = sorted(store.kept) if store else []
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        for block in kept:
+            for view, indices in _views(bench, images.training_view, point):
+                for at in range(0, len(indices), 64):
+                    assert store is not None
+                    store.outputs(run.frozen, view, indices[at : at + 64], block, indices[:0])
+        seconds.append(time.perf_counter() - start)
+    planned = (store.held.path / "planned_bytes").read_text() if store else "0"
+    return {
+        "images": len(images.labels),
+        "kept": kept,
+        "planned_mb": int(planned) / 1e6,
+        "before": before,
+        "after": memory_mb(),
+        "seconds": seconds,
+    }
+
+
+def _views(bench: Bench, training_view, point) -> Iterator[tuple[View, np.ndarray]]:  # type: ignore[no-untyped-def]
+    split = bench.data.splits[0]
+    yield MIDDLE, split.val
+    for epoch in range(bench.study.data.views):
+        yield training_view(epoch, point, 0), split.train
+
+
+def looked_at() -> dict[str, float]:
+    """MB and counts of this process, once what nobody refers to is gone."""
+    gc.collect()
+    memory = memory_mb()
+    ctypes.CDLL(None).malloc_trim(0)  # what the allocator has back and keeps is no leak
+    objects = gc.get_objects()
+    tensors = [found for found in objects if issubclass(type(found), torch.Tensor)]
+    return {
+        **memory,
+        "trimmed": memory_mb()["rss"],
+        "tensors": len(tensors),
+        "tensor_mb": sum(tensor.nbytes for tensor in tensors) / 1e6,
+        "objects": len(objects),
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+    }
+
+
+def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
+    """What the process holds after so many trials."""
+    session = open_session(file)
+    bench = make_ready(session, device="cpu")
+    for trials in budgets:
+        file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
+        session = open_session(file, store=session.store)
+        grown = replace(bench, study=session.study)  # with all that the worker keeps from trial to trial
+        work_here([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
+        yield {"trials": trials, **looked_at()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["fill", "flat"])
+    parser.add_argument("file", type=Path, help="a study file, with a line trials = N")
+    parser.add_argument("--trials", type=int, nargs="+", default=[20, 50, 100, 150, 200])
+    args = parser.parse_args()
+    for row in [fill(args.file)] if args.what == "fill" else flat(args.file, args.trials):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
