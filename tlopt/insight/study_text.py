@@ -10,7 +10,7 @@ from tlopt.insight.pixels import Look
 from tlopt.insight.sizing import SEEDS, Size
 from tlopt.search_keys import DEFAULT_L2, PROBE_LR
 
-VIEWS = 8  # about as many as a proposed trial has epochs, so that few are seen twice
+VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/README.md
 STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
 _FEW_IMAGES = 300
