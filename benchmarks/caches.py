@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torchvision
 from caches_inside import memory_mb
+from planted import plant_weights
 
 _LOOK_SECONDS = 20.0
 BACKBONES = ("mobilenet_v3_small", "resnet18")
@@ -63,17 +62,6 @@ USUAL: dict[str, Any] = {
     "trials": 1,
     "epochs": 1,
 }
-
-
-def plant_weights(folder: Path) -> None:
-    """Random weights of `BACKBONES` for every process that is started from here on."""
-    os.environ["TORCH_HOME"] = str(folder)
-    place = folder / "hub" / "checkpoints"
-    place.mkdir(parents=True, exist_ok=True)
-    for name in BACKBONES:
-        torch.manual_seed(1)
-        url = torchvision.models.get_model_weights(name).DEFAULT.url
-        torch.save(torchvision.models.get_model(name).state_dict(), place / url.rpartition("/")[2])
 
 
 class Place:
@@ -259,7 +247,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     args = parser.parse_args()
     data, out = args.data.absolute(), args.out.absolute()
-    plant_weights(out / "torch")
+    plant_weights(out / "torch", BACKBONES)
     for name in args.only:
         match name:
             case "growth":

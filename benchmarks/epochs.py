@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from plain import Machine, train_batches
+from planted import plant_weights
 from whole_bound import prefix_flops, step_seconds
 
 from tlopt import spec
@@ -44,7 +45,6 @@ source = "{source}"
 views = {views}
 [model]
 backbone = "{backbone}"
-weights = "{weights}"
 [budget]
 trials = 1
 epochs = 99
@@ -67,11 +67,10 @@ class Case:
 def open_case(data: Path, backbone: str, resolution: int) -> Case:
     """The case, with the numerics that this machine is fastest with."""
     allocate(True)
-    weights = "default" if backbone == "efficientnet_lite0" else "none"
-    text = STUDY.format(source=data, views=VIEWS, backbone=backbone, weights=weights, resolution=resolution)
+    text = STUDY.format(source=data, views=VIEWS, backbone=backbone, resolution=resolution)
     bench = open_bench(spec.loads(text, "epochs.toml"), torch.device("cpu"))
     found = bench.weights[backbone]
-    point = _point(bench, 0.0)
+    point = point_of(bench, 0.0)
     run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
     chosen = fastest(
         found,
@@ -86,16 +85,16 @@ def open_case(data: Path, backbone: str, resolution: int) -> Case:
     return Case(data=data, bench=bench, train=bench.data.splits[0].train, chosen=chosen)
 
 
-def _point(bench: Bench, share: float) -> Point:
+def point_of(bench: Bench, share: float) -> Point:
+    """Default values but for `freeze_depth`, a share of the blocks."""
     backbone = bench.study.model.backbones[0]
     resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
-    limits = replace(bench.limits, transferable=True)
-    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, limits)
+    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, bench.limits)
 
 
 def way(case: Case, share: float, name: str) -> Iterator[float]:
     """Seconds of one training epoch after another."""
-    point, bench = _point(case.bench, share), case.bench
+    point, bench = point_of(case.bench, share), case.bench
     if name == WAYS[0]:
         epochs: Iterator[object] = train_batches(case.data, point, Machine())
     else:
@@ -129,9 +128,9 @@ def allocate(keeps: bool) -> None:
 def limit(case: Case, share: float) -> float:
     """Seconds of an epoch if its operations ran at the rate of the whole network's."""
     own = replace(case.bench, features={}, numerics={case.bench.study.model.backbones[0]: case.chosen})
-    run = start_run(own, _point(case.bench, 0.0), seed=0, train=case.train)
+    run = start_run(own, point_of(case.bench, 0.0), seed=0, train=case.train)
     prefix = prefix_flops(run)
-    suffix = 1 - prefix[_point(case.bench, share).freeze_depth] / prefix[-1]
+    suffix = 1 - prefix[point_of(case.bench, share).freeze_depth] / prefix[-1]
     return float(suffix * step_seconds(run) * len(case.train) / run.point.batch_size)
 
 
@@ -175,6 +174,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TLOPT_CACHE"] = f"{folder}/cache"
+        plant_weights(Path(folder) / "torch", args.backbones)
         data = subset(args.data, Path(folder) / "data", args.images)
         print("| backbone | frozen | limit, s | " + " | ".join(WAYS) + " | plain / kept |")
         print("| --- | --- | --- |" + " --- |" * (len(WAYS) + 1))

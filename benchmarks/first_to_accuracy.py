@@ -14,15 +14,17 @@ import argparse
 import json
 import statistics
 import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers_job import limits, study_text
+from peers_job import Size, limits, study_text
 from peers_referee import Case, referee
 from peers_report import curve, draw, incumbents, table
 from peers_run import SYSTEMS, Search, run_search, save
+from planted import BUNDLED, plant_weights
 
 from tlopt import spec
 from tlopt.search.space import defaults
@@ -41,10 +43,16 @@ def subset(data: Path, folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
+def size_of(args: argparse.Namespace) -> Size:
+    """Of every search."""
+    return Size(seconds=args.seconds, epochs=args.epochs, resolution=args.resolution, backbone=args.backbone)
+
+
 def settle(args: argparse.Namespace) -> None:
     """Write settings and versions down, or compare them with those that `--out` was begun with."""
-    names = ("seconds", "epochs", "resolution", "train", "val", "judge")
-    settings = {name: getattr(args, name) for name in names} | {name: version(name) for name in PACKAGES}
+    names = ("train", "val", "judge", "planted")
+    given = asdict(size_of(args)) | {name: getattr(args, name) for name in names}
+    settings = given | {name: version(name) for name in PACKAGES}
     file: Path = args.out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != settings:
         raise SystemExit(f"{args.out} was begun with other settings: {file.read_text()}")
@@ -61,8 +69,7 @@ def search_all(args: argparse.Namespace, folders: dict[str, Path]) -> list[dict[
             for system in order:
                 file = args.out / f"{name}-{seed}-{system}.json"
                 if not file.exists():
-                    keys = {"seconds": args.seconds, "epochs": args.epochs, "resolution": args.resolution}
-                    search = Search(data=folder, system=system, seed=seed, **keys)
+                    search = Search(data=folder, system=system, seed=seed, size=size_of(args))
                     save(file, search, run_search(search))
                 found.append(json.loads(file.read_text()))
                 trials = found[-1]["trials"]
@@ -72,8 +79,8 @@ def search_all(args: argparse.Namespace, folders: dict[str, Path]) -> list[dict[
 
 def report(args: argparse.Namespace, folders: dict[str, Path], runs: list[dict[str, Any]]) -> None:
     """Referee what the runs found; print the table, and draw."""
-    study = spec.loads(study_text(args.out, 0, args.epochs, args.resolution), "the study")
-    _, untuned = defaults(study, limits())
+    study = spec.loads(study_text(args.out, 0, size_of(args)), "the study")
+    _, untuned = defaults(study, limits(study))
     plain = {name: Case(folder, untuned.point) for name, folder in folders.items()}
     cases = [
         Case(folders[run["data"]], point)
@@ -94,6 +101,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0, help="of a search, its start included")
     parser.add_argument("--epochs", type=int, default=6, help="of a trial, at most")
     parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--backbone", default=BUNDLED)
+    parser.add_argument("--planted", action="store_true", help="random weights: none are fetched")
     parser.add_argument("--train", type=int, default=150, help="images to train on")
     parser.add_argument("--val", type=int, default=100, help="images that searches see after each epoch")
     parser.add_argument("--judge", type=int, default=400, help="images of test/ that the referee sees")
@@ -103,6 +112,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     settle(args)
+    if args.planted:
+        plant_weights(args.out.absolute() / "torch", [args.backbone])
     counts = {"train": args.train, "val": args.val, "test": args.judge}
     with tempfile.TemporaryDirectory() as name:
         folders = {data.name: subset(data, Path(name) / data.name, counts) for data in args.data}

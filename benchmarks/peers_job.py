@@ -20,7 +20,6 @@ from tlopt.search.limits import Limits
 from tlopt.search.space import suggest
 from tlopt.spec import Study
 
-BACKBONE = "efficientnet_lite0"
 # as `tlopt init` writes it for so few images, but for the size; workers end by time, not by trials
 STUDY = """
 name = "first"
@@ -38,8 +37,8 @@ epochs = {epochs}
 [search]
 resolution = {resolution}
 batch_size = 16
-transfer_depth = {{ int = [8, 17] }}
-freeze_depth = {{ int = [0, 17] }}
+transfer_depth = {{ int = [{half}, {n_blocks}] }}
+freeze_depth = {{ int = [0, {n_blocks}] }}
 lr = {{ log = [1e-4, 2e-2] }}
 lr_ratio = {{ log = [0.03, 1.0] }}
 l2_sp = {{ log = [0.5, 50.0], zero = true }}
@@ -50,10 +49,29 @@ min_epochs = {min_epochs}
 """
 
 
-def study_text(source: Path, seed: int, epochs: int, resolution: int) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What all searches of a comparison share."""
+
+    seconds: float  # of a search, its start included
+    epochs: int  # of a trial, at most
+    resolution: int
+    backbone: str
+
+
+def study_text(source: Path, seed: int, size: Size) -> str:
     """The study file of one search; `min_epochs` by the rule of `tlopt init`."""
-    keys = {"seed": seed, "epochs": epochs, "resolution": resolution, "min_epochs": max(2, epochs // 2)}
-    return STUDY.format(source=source, backbone=BACKBONE, **keys)
+    n = n_blocks(size.backbone)
+    return STUDY.format(
+        source=source,
+        seed=seed,
+        backbone=size.backbone,
+        epochs=size.epochs,
+        resolution=size.resolution,
+        half=n // 2,
+        n_blocks=n,
+        min_epochs=max(2, size.epochs // 2),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +130,20 @@ class Job:
         return Path(self.folder) / "reports.jsonl"
 
 
-def limits() -> Limits:
+def limits(study: Study) -> Limits:
     """What the space needs to know of the network, without images or weights."""
+    (backbone,) = study.model.backbones
     return Limits(
-        n_blocks={BACKBONE: n_blocks(BACKBONE)},
+        n_blocks={backbone: n_blocks(backbone)},
         transferable=True,
-        resolution={BACKBONE: 224},
-        plain_lr={BACKBONE: usual_lr(BACKBONE)},
+        resolution={backbone: 224},
+        plain_lr={backbone: usual_lr(backbone)},
     )
 
 
 def point_of(study: Study, params: Mapping[str, Any]) -> Point:
     """The point that drawn values mean, whoever drew them."""
-    return suggest(FixedTrial(dict(params)), study, limits())
+    return suggest(FixedTrial(dict(params)), study, limits(study))
 
 
 def searched(study: Study) -> dict[str, Int | Log | Choice]:

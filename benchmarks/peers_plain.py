@@ -30,7 +30,7 @@ def main() -> None:
     torch.set_num_threads(n_cores())
 
     def objective(trial: optuna.Trial) -> float:
-        point = suggest(trial, space, limits())
+        point = suggest(trial, space, limits(space))
         accuracy = 0.0
         for epoch, accuracy in enumerate(train(job, str(trial.number), point, Machine())):
             trial.report(accuracy, epoch)

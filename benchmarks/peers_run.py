@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from peers_job import Job, study_text
+from peers_job import Job, Size, study_text
 
 from tlopt.cores import n_cores
 from tlopt.search.records import TrialRecord
@@ -40,9 +40,7 @@ class Search:
     data: Path  # with train/, val/ and test/, as many images as are used
     system: str
     seed: int
-    seconds: float
-    epochs: int
-    resolution: int
+    size: Size
 
 
 def run_search(search: Search) -> list[dict[str, Any]]:
@@ -53,13 +51,13 @@ def run_search(search: Search) -> list[dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        text = study_text(search.data, search.seed, search.epochs, search.resolution)
+        text = study_text(search.data, search.seed, search.size)
         (folder / "study.toml").write_text(text)
         keys: dict[str, Any] = {"data": str(search.data), "folder": name, "seed": search.seed}
-        job = Job(**keys, began=time.time(), seconds=search.seconds)
+        job = Job(**keys, began=time.time(), seconds=search.size.seconds)
         with (folder / "log.txt").open("wb") as log:
             failed = _run(job, search.system, log.fileno())
-        trials = from_study(job) if search.system in WORKERS else from_reports(job, search.epochs)
+        trials = from_study(job) if search.system in WORKERS else from_reports(job, search.size.epochs)
         if failed or not trials:
             raise SystemExit(f"{search.system} failed:\n{(folder / 'log.txt').read_text()[-6000:]}")
     return trials

@@ -62,7 +62,7 @@ def train_batches(
 ) -> Iterator[tuple[nn.Module, Weights, float]]:
     """Train `point`; after each epoch the network, its weights' facts and the epoch's mean loss."""
     torch.manual_seed(seed)
-    weights = load_weights(point.backbone, "default" if "lite0" in point.backbone else "none")
+    weights = load_weights(point.backbone, "default")
     batches = loader(data / "train", weights, point, machine, train=True)
     n_classes = len(batches.dataset.classes)  # type: ignore[attr-defined]
     network = build(point, n_classes=n_classes, weights=weights, seed=seed)

@@ -28,7 +28,7 @@ name = "views"
 [data]
 source = "{source}"
 [model]
-backbone = "efficientnet_lite0"
+backbone = "{backbone}"
 [budget]
 trials = 1
 epochs = {epochs}
@@ -55,6 +55,7 @@ def accuracy(bench: Bench, point: Point, n_views: int, seed: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--images", type=int, default=150, help="to train on")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
@@ -66,11 +67,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TLOPT_CACHE"] = f"{folder}/cache"
             data = subset(source, Path(folder) / "data", args.images)
-            text = STUDY.format(source=data, epochs=args.epochs)
+            text = STUDY.format(source=data, epochs=args.epochs, backbone=args.backbone)
             bench = open_bench(spec.loads(text, "views.toml"), torch.device("cpu"))
             for share in (0.0, 0.5):
                 values = {"freeze_depth": share, "resolution": 64, "batch_size": 16}
-                point = resolve(values, "efficientnet_lite0", args.epochs, bench.limits)
+                point = resolve(values, args.backbone, args.epochs, bench.limits)
                 found = {
                     n: [100 * accuracy(bench, point, n, seed) for seed in range(args.seeds)] for n in VIEWS
                 }

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from planted import BUNDLED, plant_weights
 from whole_bound import Bound, bound
 
 from tlopt.cores import n_cores
@@ -34,7 +35,6 @@ source = "{source}"
 views = {views}
 [model]
 backbone = "{backbone}"
-weights = "{weights}"
 precision = "auto"
 layout = "auto"
 [budget]
@@ -95,7 +95,6 @@ def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
             source=data,
             views=args.views,
             backbone=args.backbone,
-            weights="default" if args.backbone == "efficientnet_lite0" else "none",
             trials=args.trials,
             epochs=args.epochs,
             resolution=args.resolution,
@@ -166,7 +165,8 @@ def plot(rounds: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--backbone", default=BUNDLED)
+    parser.add_argument("--planted", action="store_true", help="random weights: none are fetched")
     parser.add_argument("--trials", type=int, default=51)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--views", type=int, default=4)
@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="PNG")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.planted:
+        plant_weights(args.out.absolute() / "torch", [args.backbone])
     rounds = []
     for seed in range(1, args.rounds + 1):
         done = args.out / f"round{seed}.json"

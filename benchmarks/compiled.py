@@ -1,0 +1,88 @@
+"""What compiling training steps costs at the start of a trial, and what it gains in each epoch.
+
+    python benchmarks/compiled.py path/to/flowers5 --backbones efficientnet_lite0 resnet18 --images 128
+
+The same trial with `model.compile` and without, which take turns, one epoch each, in one process, after
+another compiled trial that found torch's compiler cache empty. Precision and layout are what this machine is
+fastest with. Prints a Markdown table; epochs are medians.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from epochs import Case, allocate, open_case, point_of, subset
+from planted import plant_weights
+
+from tlopt.search.bench import images_for, start_run
+from tlopt.training.fit import fit
+
+SHARES = (0.0, 0.5)
+
+
+def epochs(case: Case, share: float, compiles: bool) -> Iterator[float]:
+    """Seconds of one training epoch after another."""
+    point, bench = point_of(case.bench, share), case.bench
+    model = bench.study.model.model_copy(update={"compile": compiles})
+    own = replace(
+        bench,
+        study=bench.study.model_copy(update={"model": model}),
+        features={},
+        numerics={point.backbone: case.chosen},
+    )
+    run, images = start_run(own, point, seed=0, train=case.train), images_for(own, point)
+    start = time.perf_counter()
+    for _ in fit(run, images, case.train, None):
+        yield time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
+    """Seconds: compiling with an empty cache, with what that left in it, and an epoch with and without."""
+    cold = next(epochs(case, share, True))
+    compiled, plain = epochs(case, share, True), epochs(case, share, False)
+    warm = next(compiled)
+    next(plain)
+    pairs = [(next(compiled), next(plain)) for _ in range(repeats)]
+    seconds, usual = (statistics.median(row) for row in zip(*pairs, strict=True))
+    return {"cold": cold - seconds, "warm": warm - seconds, "usual": usual, "compiled": seconds}
+
+
+def row(found: dict[str, float]) -> str:
+    """Cells of the table."""
+    gain = found["usual"] - found["compiled"]
+    pays = f"{found['warm'] / gain:.0f}" if gain > 0 else "never"
+    start = " | ".join(f"{found[name]:.1f}" for name in ("cold", "warm"))
+    return f"{start} | {found['usual']:.3f} | {found['compiled']:.3f} | {pays} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="a folder with train/ and val/")
+    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "resnet18"])
+    parser.add_argument("--images", type=int, default=128, help="to train on")
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    print("| backbone | frozen | compiling, s | again, s | epoch, s | compiled, s | epochs that pay |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TLOPT_CACHE"] = f"{folder}/cache"
+        plant_weights(Path(folder) / "torch", args.backbones)
+        data = subset(args.data, Path(folder) / "data", args.images)
+        allocate(True)
+        for backbone in args.backbones:
+            case = open_case(data, backbone, args.resolution)
+            for share in SHARES:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor-{backbone}-{share}"
+                cells = row(measure(case, share, args.repeats))
+                print(f"| {backbone} ({case.chosen}) | {share:.0%} | {cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
