@@ -32,6 +32,13 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What TLOPT_CACHE names in this test alone: a folder that is not there yet."""
+    monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a folder of 16 PNG images of 40 x 40 pixels for each of three classes, easy to learn.

@@ -27,13 +27,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What TLOPT_CACHE names for this test's workers."""
-    monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[Path]:
     """The folder as a file system of two megabytes."""

@@ -212,9 +212,8 @@ def meaning(study: Study) -> dict[str, object]:
             keys[name] = value
     if study.weights_file is not None:
         keys["model.weights"] = "a file"
-    return {
-        key: value for key, value in keys.items() if key not in _MEANINGLESS and _LATER.get(key, ...) != value
-    }
+    unsaid = {key for key, value in _LATER.items() if keys.get(key) == value}
+    return {key: value for key, value in keys.items() if key not in _MEANINGLESS | unsaid}
 
 
 def loads(text: str, where: str) -> Study:

@@ -22,13 +22,6 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for this test."""
-    monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def place(
     tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop
 ) -> Callable[..., tiny.Place]:
