@@ -39,7 +39,7 @@ def judge(case: Case, seed: int) -> float:
     machine = Machine(n_loaders=0)
     own = seed_for("referee", seed)
     *_, (network, weights, _) = train_batches(case.data, case.point, machine, own)
-    return accuracy(network, loader(case.data / "test", weights, case.point, machine, train=False))
+    return accuracy(network, loader(case.data / "test", weights, case.point, machine, train=False), machine)
 
 
 def referee(cases: Iterable[Case], file: Path) -> dict[tuple[str, str], list[float]]:

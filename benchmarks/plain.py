@@ -33,6 +33,8 @@ class Machine:
     """How a script uses its machine."""
 
     n_loaders: int = 2  # processes that decode
+    device: str = "cpu"
+    autocast: bool = False  # to bfloat16
 
 
 def loader(folder: Path, weights: Weights, point: Point, machine: Machine, *, train: bool) -> DataLoader:  # type: ignore[type-arg]
@@ -54,6 +56,7 @@ def loader(folder: Path, weights: Weights, point: Point, machine: Machine, *, tr
         shuffle=train,
         num_workers=machine.n_loaders,
         persistent_workers=machine.n_loaders > 0,
+        pin_memory=machine.device != "cpu",
     )
 
 
@@ -65,7 +68,8 @@ def train_batches(
     weights = load_weights(point.backbone, "default")
     batches = loader(data / "train", weights, point, machine, train=True)
     n_classes = len(batches.dataset.classes)  # type: ignore[attr-defined]
-    network = build(point, n_classes=n_classes, weights=weights, seed=seed)
+    device = torch.device(machine.device)
+    network = build(point, n_classes=n_classes, weights=weights, seed=seed).to(device)
     parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
     parameters = dict(network.net.named_parameters())
     for name in parts.frozen:
@@ -99,7 +103,9 @@ def train_batches(
             for row in optimizer.param_groups:
                 row["lr"] = row["rate"] * factor
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(images), labels)
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=machine.autocast):
+                loss = F.cross_entropy(network(images), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             _pull(optimizer, point.l2_sp)
@@ -120,11 +126,12 @@ def _pull(optimizer: torch.optim.Optimizer, strength: float) -> None:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, batches: DataLoader) -> float:  # type: ignore[type-arg]
+def accuracy(network: nn.Module, batches: DataLoader, machine: Machine) -> float:  # type: ignore[type-arg]
     """Share of the images that the network is right about."""
     network.eval()
-    hits = [(network(images).argmax(1) == labels).float() for images, labels in batches]
-    return float(torch.cat(hits).mean())
+    with torch.autocast(machine.device.partition(":")[0], torch.bfloat16, enabled=machine.autocast):
+        found = [(network(images.to(machine.device)).argmax(1).cpu(), labels) for images, labels in batches]
+    return float(torch.cat([(ours == labels).float() for ours, labels in found]).mean())
 
 
 def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterator[float]:
@@ -132,7 +139,7 @@ def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterato
     batches = None
     for network, weights, _ in train_batches(data, point, machine, seed):
         batches = batches or loader(data / "val", weights, point, machine, train=False)
-        yield accuracy(network, batches)
+        yield accuracy(network, batches, machine)
 
 
 def run_points(data: Path, points: list[Point], machine: Machine, out: Path) -> None:
@@ -150,10 +157,11 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
     parser.add_argument("--points", type=Path, required=True, help="JSON list of points")
     parser.add_argument("--loaders", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     points = [Point.from_dict(row) for row in json.loads(args.points.read_text())]
-    run_points(args.data, points, Machine(args.loaders), args.out)
+    run_points(args.data, points, Machine(args.loaders, args.device), args.out)
 
 
 if __name__ == "__main__":

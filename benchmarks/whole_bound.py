@@ -42,11 +42,11 @@ class Bound:
         return asdict(self)
 
 
-def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int) -> Bound:
+def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, device: str) -> Bound:
     """What `points` take at least, measured with the threads of one worker and divided by their number."""
     os.environ["TLOPT_CACHE"] = str(folder / "cache")
     settle_process(max(1, n_cores() // n_workers))
-    bench = open_bench(spec.load(file), torch.device("cpu"))
+    bench = open_bench(spec.load(file), torch.device(device))
     bench.numerics.update(
         measured(bench.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
     )
@@ -75,7 +75,9 @@ def prefix_flops(run: Run) -> NDArray[np.float64]:
     Torch's counter takes the backward pass of a grouped convolution for a dense one's: forward alone.
     """
     side = run.point.resolution
-    image = torch.zeros(1, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
+    image = torch.zeros(1, 3, side, side, device=run.device).contiguous(
+        memory_format=run.numerics.memory_format
+    )
     run.network.eval()
     return np.array([0.0, *(cut.flops for cut in outline(run.network, image, run.numerics))])
 
@@ -83,12 +85,13 @@ def prefix_flops(run: Run) -> NDArray[np.float64]:
 def step_seconds(run: Run) -> float:
     """Median seconds of a training step with nothing frozen; `run` is spent."""
     side = run.point.resolution
-    x = torch.randn(run.point.batch_size, 3, side, side).contiguous(memory_format=run.numerics.memory_format)
-    labels = torch.zeros(len(x), dtype=torch.int64)
+    x = torch.randn(run.point.batch_size, 3, side, side, device=run.device)
+    x = x.contiguous(memory_format=run.numerics.memory_format)
+    labels = torch.zeros(len(x), dtype=torch.int64, device=run.device)
     run.network.set_mode(0)
     seconds = []
     for _ in range(_N_STEPS):
         start = time.perf_counter()
-        take_step(run, x, labels, 0, 0)
+        take_step(run, x, labels, 0, 0)[0].item()  # waits for a GPU
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)

@@ -53,14 +53,16 @@ kind = "none"
 """
 
 
-def run_tlopt(file: Path, folder: Path, n_workers: int) -> tuple[float, list[TrialRecord], list[float]]:
+def run_tlopt(
+    file: Path, folder: Path, n_workers: int, device: str
+) -> tuple[float, list[TrialRecord], list[float]]:
     """Seconds that workers take for the study file's budget, its trials, and when each ended."""
     environment = os.environ | {
         "TLOPT_CACHE": str(folder / "cache"),
         "TLOPT_STORAGE": f"sqlite:///{folder}/tlopt.db",
     }
     threads = str(max(1, n_cores() // n_workers))
-    command = [sys.executable, "-m", "tlopt", "worker", str(file), "--threads", threads]
+    command = [sys.executable, "-m", "tlopt", "worker", str(file), "--threads", threads, "--device", device]
     start = time.time()
     workers = [subprocess.Popen(command, cwd=folder, env=environment) for _ in range(n_workers)]
     ended = [worker.wait() for worker in workers]
@@ -73,12 +75,14 @@ def run_tlopt(file: Path, folder: Path, n_workers: int) -> tuple[float, list[Tri
     return seconds, [TrialRecord.from_frozen(trial) for trial in trials], ends
 
 
-def run_plain(data: Path, points: list[Point], folder: Path) -> tuple[float, list[dict[str, float]]]:
+def run_plain(
+    data: Path, points: list[Point], folder: Path, device: str
+) -> tuple[float, list[dict[str, float]]]:
     """Seconds that the script takes for `points`; for each its end and value."""
     given, out = folder / "points.json", folder / "plain.jsonl"
     given.write_text(json.dumps([point.as_dict() for point in points]))
     script = Path(__file__).with_name("plain.py")
-    command = [sys.executable, script, data, "--points", given, "--out", out]
+    command = [sys.executable, script, data, "--points", given, "--out", out, "--device", device]
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - start, [json.loads(line) for line in out.read_text().splitlines()]
@@ -100,10 +104,10 @@ def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
             resolution=args.resolution,
         )
     )
-    seconds, records, ends = run_tlopt(file, folder, args.workers)
+    seconds, records, ends = run_tlopt(file, folder, args.workers, args.device)
     points = [Point.from_dict(record.point or {}) for record in records]
-    plain_seconds, plain = run_plain(data, points, folder)
-    found = bound(file, folder, points, n_workers=args.workers)
+    plain_seconds, plain = run_plain(data, points, folder, args.device)
+    found = bound(file, folder, points, n_workers=args.workers, device=args.device)
     return {
         "tlopt": {"seconds": seconds, "ends": ends, "values": [record.value for record in records]},
         "plain": {
@@ -136,7 +140,10 @@ def report(rounds: list[dict[str, Any]]) -> None:
         )
     gain, share = (statistics.median(column) for column in zip(*ratios, strict=True))
     numerics = rounds[0]["bound"]["numerics"]
-    print(f"\nmedian: {gain:.2f} times the plain script, {share:.0%} of the bound; {numerics}")
+    hours = [[row[name]["seconds"] / 3600 for row in rounds] for name in ("plain", "tlopt")]
+    a_trial = [statistics.median(row) / len(rounds[0]["plain"]["values"]) for row in hours]
+    print(f"\ntrials an hour: {1 / a_trial[0]:.0f} plain, {1 / a_trial[1]:.0f} tlopt")
+    print(f"median: {gain:.2f} times the plain script, {share:.0%} of the bound; {numerics}")
 
 
 def plot(rounds: list[dict[str, Any]], path: Path) -> None:
@@ -171,6 +178,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=n_cores())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True, help="a folder for it all")

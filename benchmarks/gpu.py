@@ -1,0 +1,169 @@
+"""Training on a GPU: images a second and how busy the GPU is, in a plain script and in tlopt.
+
+    python benchmarks/gpu.py path/to/images --backbones resnet50 vit_b_16 --resolution 224
+
+Whole epochs over train/, in turns, in one process; first epochs, in which kernels are chosen and caches
+filled, are left out. The plain script has as many loader processes as there are cores. Prints a table of
+medians. Trials an hour: `whole_study.py --device cuda --workers 1 --backbone resnet50 --resolution 224`.
+With `--planted` no weights are fetched; `--device cpu` tries it without a GPU.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from plain import Machine, train_batches
+from planted import plant_weights
+
+from tlopt import spec
+from tlopt.cores import n_cores
+from tlopt.data import store
+from tlopt.point import Point
+from tlopt.search.bench import (
+    Bench,
+    choose_device,
+    features_for,
+    images_for,
+    open_bench,
+    settle_process,
+    start_run,
+)
+from tlopt.search.chosen_numerics import measured
+from tlopt.search.space import resolve
+from tlopt.training.fit import fit
+
+SHARES = (0.0, 0.5)
+VIEWS = 2
+WAYS = ("plain script", "plain script, bfloat16", "tlopt, streamed", "tlopt", "tlopt, kept features")
+STUDY = """
+name = "gpu"
+[data]
+source = "{source}"
+views = {views}
+[model]
+backbone = "{backbone}"
+precision = "auto"
+layout = "auto"
+[budget]
+trials = 1
+epochs = 99
+[search]
+resolution = {resolution}
+batch_size = {batch_size}
+freeze_depth = {{ uniform = [0.0, 1.0] }}
+"""
+
+
+@dataclass
+class Way:
+    """One way of training, its epochs' seconds and what the GPU was doing, in percent of the time."""
+
+    epochs: Iterator[object]
+    seconds: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+
+    def train(self, device: torch.device) -> None:
+        """One epoch more."""
+        with _busy(device) as busy:
+            start = time.perf_counter()
+            next(self.epochs)
+            self.seconds.append(time.perf_counter() - start)
+        self.busy += busy
+
+
+@contextmanager
+def _busy(device: torch.device) -> Iterator[list[float]]:
+    """What nvidia-smi says of the GPU within the block, every 100 ms; nothing on a CPU."""
+    found: list[float] = []
+    if device.type != "cuda":
+        yield found
+        return
+    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
+    command = ["nvidia-smi", f"--id={device.index or 0}", *query]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as looking:
+        try:
+            yield found
+        finally:
+            looking.terminate()
+            found += [float(line) for line in (looking.communicate()[0] or "").split()]
+
+
+def open_case(args: argparse.Namespace, backbone: str, device: torch.device) -> Bench:
+    """The images and the network, with the numerics that are fastest here."""
+    keys = {"resolution": args.resolution, "batch_size": args.batch_size}
+    text = STUDY.format(source=args.data.absolute(), views=VIEWS, backbone=backbone, **keys)
+    bench = open_bench(spec.loads(text, "gpu.toml"), device)
+    bench.numerics.update(measured(bench.study, bench.weights, n_classes=bench.n_classes, device=device))
+    return bench
+
+
+def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]:
+    """Training epochs of `point`, one way."""
+    if name in WAYS[:2]:
+        machine = Machine(n_cores(), str(bench.device), autocast=name == WAYS[1])
+        return train_batches(data, point, machine)
+    train, keeps = bench.data.splits[0].train, name == WAYS[4]
+    data_keys = bench.study.data.model_copy(update={"views": VIEWS if keeps else 0})
+    study = bench.study.model_copy(update={"data": data_keys})
+    own = replace(bench, study=study, features={}, views={})
+    if name == WAYS[2]:
+        size = store.store_size(point.resolution)
+        own.views[point.resolution] = store.pixels(bench.data, size=size, resize=study.data.resize)
+    run, images = start_run(own, point, seed=0, train=train), images_for(own, point)
+    return fit(run, images, train, None, features_for(own, run, images) if keeps else None)
+
+
+def measure(bench: Bench, data: Path, share: float, args: argparse.Namespace) -> list[str]:
+    """Cells of a row: images a second by way, and how busy the GPU was."""
+    values = {"freeze_depth": share, "resolution": args.resolution, "batch_size": args.batch_size}
+    point = resolve(values, bench.study.model.backbones[0], 99, bench.limits)
+    ways = {name: Way(begin(bench, data, point, name)) for name in WAYS}
+    for _ in range(VIEWS + args.repeats):
+        for way in ways.values():
+            way.train(bench.device)
+    n_images = len(bench.data.splits[0].train)
+    return [
+        f"{n_images / statistics.median(way.seconds[VIEWS:]):.0f}"
+        + (f", {statistics.mean(way.busy):.0f} %" if way.busy else "")
+        for way in ways.values()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="a folder with train/ and val/")
+    parser.add_argument("--backbones", nargs="+", default=["resnet50", "vit_b_16"])
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--planted", action="store_true", help="random weights: none are fetched")
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    settle_process(0)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"{name}: images a second, and how busy the GPU was\n")
+    print("| backbone | frozen | " + " | ".join(WAYS) + " |")
+    print("| --- | --- |" + " --- |" * len(WAYS))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TLOPT_CACHE"] = f"{folder}/cache"
+        if args.planted:
+            plant_weights(Path(folder) / "torch", args.backbones)
+        for backbone in args.backbones:
+            bench = open_case(args, backbone, device)
+            for share in SHARES:
+                cells = measure(bench, args.data, share, args)
+                numerics = bench.numerics[backbone]
+                print(f"| {backbone} ({numerics}) | {share:.0%} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
