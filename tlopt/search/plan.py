@@ -9,7 +9,7 @@ import optuna
 from tlopt.point import Point, seed_for
 from tlopt.search.limits import Limits
 from tlopt.search.sampler import Params
-from tlopt.search.space import defaults, suggest
+from tlopt.search.space import defaults, likely, suggest
 from tlopt.search.task import Task
 from tlopt.spec import Study
 
@@ -39,8 +39,12 @@ class Candidate:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
-    """The search itself: the two defaults where the space has them, then what the sampler draws."""
+    """The search itself: the defaults and a likely point where the space has them, then the sampler's."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
+    first = [params for _, params in known]
+    guess = likely(study, limits)
+    if guess is not None and guess not in first:
+        first.append(guess)
 
     def task_of(trial: optuna.Trial) -> Task:
         point = suggest(trial, study, limits)
@@ -56,7 +60,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
     return Plan(
         trials=study.budget.trials,
         hours=study.budget.hours,
-        first=[params for _, params in known],
+        first=first,
         task_of=task_of,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
     )

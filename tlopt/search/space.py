@@ -20,6 +20,8 @@ from tlopt.search.limits import Limits
 from tlopt.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 from tlopt.spec import PerOptimizer, Study
 
+LIKELY_SHARE = 0.8  # of the blocks: "Where a search starts" in benchmarks/README.md
+
 
 @dataclass(frozen=True)
 class Default:
@@ -75,19 +77,14 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     Neither pulls a pretrained weight: `l2` is on the head alone. Without weights to start from there is no
     probe, and plain fine-tuning is training from scratch.
     """
-    backbone = study.model.backbones[0]
-    optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
-    usual = {name: rule.default for name, rule in RULES.items()} | {
-        "l2": DEFAULT_L2[optimizer],
-        "epochs": study.budget.epochs,
-        "resolution": limits.resolution[backbone],
-    }
+    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    optimizer = usual["optimizer"]
     common = {
         name: _nearest(usual[name], getattr(dimension, optimizer, dimension))
         for name, dimension in study.search.items()
         if name not in _TRANSFER_KEYS
     }
-    plain = {**common, "optimizer": optimizer, "lr": limits.plain_lr[backbone][optimizer]}
+    plain = {**common, "optimizer": optimizer, "lr": usual["lr"]}
     if not limits.transferable:
         return (_default(SCRATCH_LABEL, plain, backbone, study, limits),)
     probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
@@ -95,6 +92,26 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
         _default(PROBE_LABEL, probe, backbone, study, limits),
         _default(PLAIN_LABEL, plain, backbone, study, limits),
     )
+
+
+def likely(study: Study, limits: Limits) -> dict[str, Any] | None:
+    """Parameters of a point that is likely to do well: lower blocks kept and frozen, upper ones trained anew.
+
+    On small sets it was ahead of both defaults (benchmarks/README.md), and it is soon trained. Other keys are
+    plain fine-tuning's, or the nearest that their ranges have. None where the depths are not both searched,
+    or there is nothing to transfer.
+    """
+    depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
+    if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
+        return None
+    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    values = {
+        name: _nearest_depth(LIKELY_SHARE, dimension, limits.n_blocks[backbone])
+        if isinstance(RULES[name], Depth)
+        else _nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
+        for name, dimension in study.search.items()
+    }
+    return encode(resolve(values, backbone, study.budget.epochs, limits), study, limits)
 
 
 def check_depths(study: Study, limits: Limits) -> None:
@@ -113,6 +130,19 @@ def check_depths(study: Study, limits: Limits) -> None:
                         f"search.{name}: {value} is beyond the last block of {backbone}, which has"
                         f" {limits.n_blocks[backbone]} (see: tlopt blocks {backbone})"
                     )
+
+
+def _usual(study: Study, limits: Limits) -> dict[str, Any]:
+    """What plain fine-tuning of the first backbone has for each key, with the optimizer that is nearest."""
+    backbone = study.model.backbones[0]
+    optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
+    return {name: rule.default for name, rule in RULES.items()} | {
+        "optimizer": optimizer,
+        "lr": limits.plain_lr[backbone][optimizer],
+        "l2": DEFAULT_L2[optimizer],
+        "epochs": study.budget.epochs,
+        "resolution": limits.resolution[backbone],
+    }
 
 
 _TRANSFER_KEYS = frozenset(
@@ -158,6 +188,14 @@ def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scala
             raise TypeError("ask for one optimizer's range")
         case _:
             assert_never(dimension)
+
+
+def _nearest_depth(share: float, dimension: Dimension | PerOptimizer, n_blocks: int) -> int:
+    """The number of blocks that `dimension` allows and is nearest to `share` of them."""
+    assert not isinstance(dimension, PerOptimizer), "depths have no ranges for each optimizer"
+    allowed = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
+    blocks = allowed if isinstance(dimension, Choice) else range(min(allowed), max(allowed) + 1)
+    return min(blocks, key=lambda n: abs(n - in_blocks(share, n_blocks)))
 
 
 def _default(

@@ -1,0 +1,109 @@
+"""The likely point that a search tries after its defaults: where it lies, and when there is none."""
+
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import FixedTrial
+
+from tlopt.point import Point
+from tlopt.search.plan import search_plan
+from tlopt.search.space import likely, suggest
+
+LIMITS = tiny.limits()
+USUAL = {
+    "transfer_depth": "{ int = [0, 17] }",
+    "freeze_depth": "{ int = [0, 17] }",
+    "lr": "{ log = [1e-4, 1.0] }",
+    "lr_ratio": "{ log = [1e-2, 1.0] }",
+    "l2_sp": "{ log = [1e-4, 1.0], zero = true }",
+}
+
+
+def search(**changes: str) -> str:
+    return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items())
+
+
+def found(text: str, backbone: str = '"large"') -> Point:
+    """What the parameters come to."""
+    study = tiny.study(text, backbone=backbone)
+    params = likely(study, LIMITS)
+    assert params is not None
+    return suggest(FixedTrial(params), study, LIMITS)
+
+
+def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_rate() -> None:
+    point = found(search())
+
+    assert (point.transfer_depth, point.freeze_depth) == (14, 14)
+    assert (point.lr, point.l2_sp) == (tiny.PLAIN_LR["adamw"], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"transfer_depth": "{ uniform = [0.0, 1.0] }"}, {"transfer_depth": 14, "freeze_depth": 14}),
+        ({"transfer_depth": "{ choice = [0.25, 0.5, 1.0] }"}, {"transfer_depth": 17, "freeze_depth": 14}),
+        ({"transfer_depth": "{ int = [0, 9] }"}, {"transfer_depth": 9, "freeze_depth": 9}),
+        ({"freeze_depth": "{ int = [0, 12] }"}, {"transfer_depth": 14, "freeze_depth": 12}),
+        ({"lr": "{ log = [1e-2, 1.0] }"}, {"lr": 0.01}),
+        ({"l2_sp": "{ log = [1e-3, 1.0] }"}, {"l2_sp": 0.001}),
+        ({"optimizer": '"sgd"'}, {"lr": tiny.PLAIN_LR["sgd"]}),
+        ({"batch_size": "64"}, {"batch_size": 64}),
+        ({"anchor_depth": "{ int = [0, 5] }"}, {"anchor_depth": 5}),
+    ],
+)
+def test_it_takes_what_is_nearest_in_every_range(changes: dict[str, str], expected: dict[str, Any]) -> None:
+    point = found(search(**changes))
+
+    assert {name: getattr(point, name) for name in expected} == expected
+
+
+def test_it_counts_the_blocks_of_the_first_backbone() -> None:
+    shares = dict.fromkeys(("transfer_depth", "freeze_depth"), "{ uniform = [0.0, 1.0] }")
+    point = found(search(**shares), backbone='{ choice = ["small", "large"] }')
+
+    assert (point.backbone, point.transfer_depth) == ("small", 7)
+
+
+@given(
+    kept=st.tuples(st.integers(0, 17), st.integers(0, 17)).filter(lambda ends: ends[0] < ends[1]),
+    most=st.integers(1, 17),
+)
+def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int], most: int) -> None:
+    text = search(transfer_depth=f"{{ int = {list(kept)} }}", freeze_depth=f"{{ int = [0, {most}] }}")
+    point = found(text)
+
+    assert kept[0] <= point.transfer_depth <= kept[1]
+    assert point.freeze_depth <= min(point.transfer_depth, most)
+
+
+@pytest.mark.parametrize("name", ["transfer_depth", "freeze_depth"])
+def test_there_is_none_where_a_depth_is_given(name: str) -> None:
+    assert likely(tiny.study(search(**{name: "9"})), LIMITS) is None
+
+
+def test_there_is_none_without_weights_to_start_from() -> None:
+    assert likely(tiny.study(search()), tiny.limits(transferable=False)) is None
+
+
+def test_a_search_tries_it_third_as_any_other_trial() -> None:
+    study = tiny.study(search())
+    first = search_plan(study, LIMITS, 1).first
+
+    assert len(first) == 3
+    assert first[2] == likely(study, LIMITS)
+
+
+def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
+    study = tiny.study(
+        search(
+            transfer_depth="{ choice = [0, 17] }",
+            freeze_depth="{ choice = [0.0, 0.01] }",  # of 17 blocks, both none
+            lr="{ log = [1e-4, 1.25e-3] }",
+        )
+    )
+
+    assert list(search_plan(study, LIMITS, 1).first) == [likely(study, LIMITS)]
