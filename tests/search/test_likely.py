@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import optuna
 import pytest
 import tiny
 from hypothesis import given
@@ -91,10 +92,14 @@ def test_there_is_none_without_weights_to_start_from() -> None:
 
 def test_a_search_tries_it_third_as_any_other_trial() -> None:
     study = tiny.study(search())
-    first = search_plan(study, LIMITS, 1).first
+    plan = search_plan(study, LIMITS, 1)
+    of = optuna.create_study()
+    of.enqueue_trial(plan.first[2])
+    task = plan.task_of(of.ask())
 
-    assert len(first) == 3
-    assert first[2] == likely(study, LIMITS)
+    assert len(plan.first) == 3
+    assert plan.first[2] == likely(study, LIMITS)
+    assert (task.label, task.prunable) == ("", True)
 
 
 def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
