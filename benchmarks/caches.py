@@ -221,7 +221,7 @@ from tlopt.data_keys import DataSpec
 times = [time.process_time()]
 data = load.load(DataSpec(source=sys.argv[1]), seed=5)
 times.append(time.process_time())
-store.pixels(data, size=store.store_size(48), resize="crop")
+store.pixels(data, size=store.training_size(48), resize="crop")
 times.append(time.process_time())
 print(times[1] - times[0], times[2] - times[1])
 """

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from tlopt.road import make_ready, work_here
-from tlopt.search.bench import Bench, features_for, images_for, settle_process, start_run
+from tlopt.search.bench import Bench, features_for, settle_process, start_run
 from tlopt.search.interrupt import Interrupt
+from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
 from tlopt.session import open_session
 from tlopt.training.images import MIDDLE, View

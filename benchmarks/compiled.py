@@ -19,7 +19,8 @@ from pathlib import Path
 from epochs import Case, allocate, open_case, point_of, subset
 from planted import plant_weights
 
-from tlopt.search.bench import images_for, start_run
+from tlopt.search.bench import start_run
+from tlopt.search.shown import images_for
 from tlopt.training.fit import fit
 
 SHARES = (0.0, 0.5)

@@ -29,7 +29,8 @@ from tlopt import spec
 from tlopt.allocator import keep_freed_memory
 from tlopt.insight.tuning import fastest
 from tlopt.point import Point
-from tlopt.search.bench import Bench, features_for, images_for, open_bench, start_run
+from tlopt.search.bench import Bench, features_for, open_bench, start_run
+from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
 from tlopt.training.fit import fit
 from tlopt.training.numerics import Numerics, usual

@@ -27,16 +27,9 @@ from tlopt import spec
 from tlopt.cores import n_cores
 from tlopt.data import store
 from tlopt.point import Point
-from tlopt.search.bench import (
-    Bench,
-    choose_device,
-    features_for,
-    images_for,
-    open_bench,
-    settle_process,
-    start_run,
-)
+from tlopt.search.bench import Bench, choose_device, features_for, open_bench, settle_process, start_run
 from tlopt.search.chosen_numerics import measured
+from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
 from tlopt.training.fit import fit
 
@@ -115,8 +108,8 @@ def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]
     study = bench.study.model_copy(update={"data": data_keys})
     own = replace(bench, study=study, features={}, views={})
     if name == WAYS[2]:
-        size = store.store_size(point.resolution)
-        own.views[point.resolution] = store.pixels(bench.data, size=size, resize=study.data.resize)
+        for size in (store.eval_size(point.resolution), store.training_size(point.resolution)):
+            own.views[size] = store.pixels(bench.data, size=size, resize=study.data.resize)
     run, images = start_run(own, point, seed=0, train=train), images_for(own, point)
     return fit(run, images, train, None, features_for(own, run, images) if keeps else None)
 

@@ -26,7 +26,8 @@ from sklearn.model_selection import train_test_split
 from tlopt import spec
 from tlopt.errors import Diverged
 from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, images_for, open_bench, settle_process, start_run
+from tlopt.search.bench import Bench, open_bench, settle_process, start_run
+from tlopt.search.shown import images_for
 from tlopt.search.space import defaults, suggest
 from tlopt.training.fit import fit, predict_logits
 from tlopt.training.metrics import measure

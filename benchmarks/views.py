@@ -18,7 +18,8 @@ from epochs import subset
 
 from tlopt import spec
 from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, features_for, images_for, open_bench, settle_process, start_run
+from tlopt.search.bench import Bench, features_for, open_bench, settle_process, start_run
+from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
 from tlopt.training.fit import fit
 

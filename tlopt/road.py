@@ -46,7 +46,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
 
 def make_ready(session: Session, *, device: str) -> "Bench":
     """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
-    from tlopt.search.bench import decode
+    from tlopt.search.shown import decode
 
     bench = prepare(session, device=device)
     decode(bench)

@@ -15,7 +15,7 @@ from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
 from tlopt.service_keys import ServiceSpec
 
-SEMANTICS_VERSION = 3  # raised when the same study file comes to mean another trial
+SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
 # Keys that came after studies had been made, with what a trial meant without them.
 _LATER = {"model.compile": False}

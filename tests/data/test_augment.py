@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tlopt.data.augment import DRAWS, epoch_draws, eval_views, training_views
 
@@ -71,6 +72,31 @@ def test_without_flip_no_image_is_mirrored(images):
     draws = middle(6)
     draws[:, 0] = 0.1
     assert torch.equal(train(images, draws, flip=False), train(images, middle(6), flip=False))
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.3, 0.7, 1.0])
+def test_a_view_shows_the_same_part_of_an_image_however_large_it_is_stored(strength):
+    shades = torch.linspace(20, 230, 112)
+    large = torch.stack([shades.expand(112, 112), shades[:, None].expand(112, 112)] * 2, -1)[None, ..., :3]
+    small = large.unflatten(1, (56, 2)).mean(2).unflatten(2, (56, 2)).mean(3)
+    draws = epoch_draws(1, 0, 1)
+    views = [
+        train(stored.round().to(torch.uint8), draws, strength=strength, resolution=49, **PLAIN)
+        for stored in (small, large)
+    ]
+    assert torch.allclose(*views, atol=2 / 255)
+
+
+def test_a_larger_store_keeps_what_a_small_crop_would_lose():
+    """Stripes of two pixels of 48; the smallest crop, a quarter of the image, has 24 to show in 32."""
+    stripes = (torch.arange(48) // 2 % 2 * 255).to(torch.uint8).expand(48, 48)
+    large = stripes[None, :, :, None].expand(1, 48, 48, 3)
+    small = functional.interpolate(large.permute(0, 3, 1, 2).float(), 36, mode="bicubic", antialias=True)
+    stored = small.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    draws = middle(1)
+    draws[0, 1] = 1.0
+    contrasts = [train(at, draws, strength=1.0, resolution=32, **PLAIN).std() for at in (large, stored)]
+    assert contrasts[0] > 1.2 * contrasts[1]
 
 
 def test_full_strength_reaches_the_whole_image(images):

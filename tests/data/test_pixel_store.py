@@ -65,6 +65,41 @@ def test_a_second_call_decodes_nothing(data, monkeypatch):
     assert (stored(data) == first).all()
 
 
+def counted(monkeypatch) -> list[object]:
+    """The images that are decoded from now on."""
+    decode, seen = store._decode, []
+
+    def counting(image, **how):
+        seen.append(image)
+        return decode(image, **how)
+
+    monkeypatch.setattr(store, "_decode", counting)
+    return seen
+
+
+def test_only_what_is_wanted_is_decoded_at_once_and_the_rest_when_it_is_read(data, monkeypatch):
+    seen = counted(monkeypatch)
+    pixels = store.pixels(data, size=8, resize="crop", wanted=np.array([1, 4, 6]))
+    assert seen == [data.images[i] for i in (1, 4, 6)]
+    assert (pixels[np.arange(8)][2] == decode(data.images[2].origin.path, size=8, resize="crop")).all()
+    assert len(seen) == 8
+
+
+def test_what_one_wanted_another_does_not_decode_again(data, monkeypatch):
+    seen = counted(monkeypatch)
+    for wanted in ([1, 4, 6], [0, 1, 4], [1, 4, 6], [0, 1, 4]):
+        store.pixels(data, size=8, resize="crop", wanted=np.array(wanted))
+    assert seen == [data.images[i] for i in (1, 4, 6, 0)]
+
+
+def test_what_is_known_to_be_there_is_not_looked_for(data, monkeypatch):
+    for wanted in ([6, 7], [0, 1], None):
+        store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+    monkeypatch.setattr(store.Pixels, "fill", None)  # would be called
+    for wanted in (None, [0, 1], [6, 7]):
+        store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+
+
 def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
     root = folder(5, 5)
     stored(load.load(spec(root), seed=SEED))
@@ -133,7 +168,14 @@ def with_a_damaged_sidecar(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps({"bytes": 1}))
 
 
-@pytest.mark.parametrize("damage", [cut, flip_a_byte, empty, without_sidecar, with_a_damaged_sidecar])
+def with_an_older_sidecar(path: Path) -> None:
+    path.with_suffix(".json").write_text(json.dumps([path.stat().st_size]))
+
+
+DAMAGES = [cut, flip_a_byte, empty, without_sidecar, with_a_damaged_sidecar, with_an_older_sidecar]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_built_again(data, own_cache, damage):
     expected = np.array(stored(data))
     (path,) = files(own_cache, "*.rows")
@@ -221,9 +263,12 @@ def test_progress_is_shown_on_stderr_only(data, capsys):
     assert (shown.out, "decoding to 8 px" in shown.err) == ("", True)
 
 
-@pytest.mark.parametrize(("resolution", "size"), [(224, 256), (96, 110), (8, 9), (2, 2), (1, 1)])
-def test_the_store_is_an_eighth_larger_than_what_the_network_sees(resolution, size):
-    assert store.store_size(resolution) == size
+@pytest.mark.parametrize(
+    ("resolution", "evaluated", "cropped"),
+    [(224, 256, 336), (96, 110, 144), (8, 9, 12), (2, 2, 3), (1, 1, 2)],
+)
+def test_images_are_stored_larger_than_what_the_network_sees(resolution, evaluated, cropped):
+    assert (store.eval_size(resolution), store.training_size(resolution)) == (evaluated, cropped)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch):

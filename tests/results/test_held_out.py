@@ -12,9 +12,9 @@ from finished import make_row
 
 from tlopt.data.load import test_split as held_out_images
 from tlopt.results.held_out import read_test, train_on_all, trained
-from tlopt.search.bench import images_for
 from tlopt.search.log import TrialLog
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
+from tlopt.search.shown import images_for
 from tlopt.search.space import defaults
 from tlopt.search.trial import run_trial
 from tlopt.training.fit import predict_logits

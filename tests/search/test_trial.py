@@ -362,5 +362,5 @@ def test_the_surest_mistakes_come_first_with_their_pictures(
     assert found.labels.tolist() == labels[[3, 1, 4]].tolist()
     assert found.predicted.tolist() == ((labels[[3, 1, 4]] + 1) % 3).tolist()
     assert found.probability.tolist() == pytest.approx([np.exp(s) / (np.exp(s) + 2) for s in (4.0, 2.0, 1.0)])
-    assert np.array_equal(found.pictures, at.images.pixels[val[[3, 1, 4]]])
+    assert np.array_equal(found.pictures, at.images.eval_pixels[val[[3, 1, 4]]])
     assert two.labels.tolist() == labels[[3, 1]].tolist()

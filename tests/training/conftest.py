@@ -103,7 +103,14 @@ def images() -> Images:
     labels = np.array([0] * 18 + [1] * 12 + [2] * 6)
     pixels = random.integers(60, 180, (len(labels), 16, 16, 3), dtype=np.uint8)
     pixels[np.arange(len(labels)), :, :, labels] += 60
-    return Images(pixels=pixels, labels=labels, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), flip=True)
+    return Images(
+        training_pixels=pixels,
+        eval_pixels=pixels,
+        labels=labels,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        flip=True,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,17 @@
 """Batches: every image once, never one alone, pixels in the order asked for."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.training.images import Images, batches, n_batches, resident
+from tlopt.data import store
+from tlopt.training.images import batches, gather, n_batches, put, resident
 
 CPU = torch.device("cpu")
-
-
-def numbered(pixels: np.ndarray | torch.Tensor) -> Images:
-    return Images(pixels=pixels, labels=np.arange(10), mean=(0.5,) * 3, std=(0.5,) * 3, flip=False)
 
 
 @pytest.fixture
@@ -46,11 +45,11 @@ def test_a_last_image_joins_the_batch_before() -> None:
     assert [len(batch) for batch in batches(np.arange(17), 8)] == [8, 9]
 
 
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_images_come_in_the_order_asked_for(pixels: np.ndarray, as_tensor: bool) -> None:
-    images = numbered(torch.from_numpy(pixels) if as_tensor else pixels)
+@pytest.mark.parametrize("wanted", [None, [0, 7, 9], [0, 1, 2], []])
+def test_images_come_in_the_order_asked_for(pixels: np.ndarray, wanted: list[int] | None) -> None:
+    source = pixels if wanted is None else put(cast(store.Pixels, pixels), np.array(wanted, dtype=int), CPU)
 
-    found = images.gather(np.array([7, 0, 9, 0]), CPU)
+    found = gather(source, np.array([7, 0, 9, 0]), CPU)
 
     assert found.dtype == torch.uint8
     assert found.shape == (4, 4, 4, 3)
@@ -60,10 +59,17 @@ def test_images_come_in_the_order_asked_for(pixels: np.ndarray, as_tensor: bool)
 def test_a_batch_is_a_copy_of_the_store(pixels: np.ndarray) -> None:
     pixels.flags.writeable = False  # as a memory map is
 
-    numbered(pixels).gather(np.array([3, 4]), CPU).zero_()
+    gather(pixels, np.array([3, 4]), CPU).zero_()
 
     assert pixels[3, 0, 0, 0] == 3
 
 
 def test_without_a_gpu_the_store_stays_where_it_is(pixels: np.ndarray) -> None:
-    assert resident(pixels, CPU) is pixels
+    assert resident(cast(store.Pixels, pixels), np.arange(10), CPU) is pixels
+
+
+def test_on_a_device_are_those_that_are_wanted_and_no_others(pixels: np.ndarray) -> None:
+    found = put(cast(store.Pixels, pixels), np.array([2, 3, 8]), CPU)
+
+    assert found.pixels[:, 0, 0, 0].tolist() == [2, 3, 8]
+    assert found.others is pixels

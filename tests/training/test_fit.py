@@ -119,7 +119,7 @@ def plain_epochs(
         draws = epoch_draws(seed_for(run.seed, "views"), epoch, len(images.labels))
         for indices in batches(order, run.point.batch_size):
             views = training_views(
-                torch.from_numpy(images.pixels[indices]),
+                torch.from_numpy(images.training_pixels[indices]),
                 resolution=run.point.resolution,
                 strength=run.point.augmentation,
                 flip=images.flip,
@@ -222,7 +222,9 @@ def test_every_knob_trains_and_changes_the_weights(
 def test_mixup_of_one_kind_of_image_with_itself_changes_only_the_views(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
-    same = replace(images, pixels=np.full_like(images.pixels, 90), labels=np.zeros_like(images.labels))
+    same = replace(
+        images, eval_pixels=np.full_like(images.eval_pixels, 90), labels=np.zeros_like(images.labels)
+    )
     mixed, plain = (begin(point(mixup=mixup, augmentation=0.0)) for mixup in (0.4, 0.0))
 
     losses = [[epoch.train_loss for epoch in fit(run, same, train, None)] for run in (mixed, plain)]

@@ -227,7 +227,14 @@ def large_images() -> Images:
     labels = np.arange(18) % 3
     pixels = random.integers(60, 180, (18, 36, 36, 3), dtype=np.uint8)
     pixels[np.arange(18), :, :, labels] += 60
-    return Images(pixels=pixels, labels=labels, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), flip=True)
+    return Images(
+        training_pixels=pixels,
+        eval_pixels=pixels,
+        labels=labels,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        flip=True,
+    )
 
 
 def library_course(at: Point) -> Course:

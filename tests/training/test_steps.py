@@ -247,7 +247,7 @@ def test_every_image_is_in_one_piece_with_its_label_and_no_piece_is_of_one_image
 ) -> None:
     numbered = replace(
         images,
-        pixels=np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None], (40, 16, 16, 3)),
+        eval_pixels=np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None], (40, 16, 16, 3)),
         labels=np.arange(40) % 3,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),

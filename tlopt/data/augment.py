@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tlopt.data.store import eval_size
 from tlopt.point import seed_for
 
 DRAWS = 8  # numbers an image and epoch: flip, area, aspect, x, y, brightness, contrast, saturation
@@ -51,15 +52,15 @@ def training_views(
 ) -> Tensor:
     """A random view of every image, normalised: float32 (n, 3, resolution, resolution).
 
-    The crop has a share of 1 - 0.75 * strength to 1 of a window's area and an aspect ratio of
-    (3/4)**strength to (4/3)**strength, uniform in its logarithm. The window's side grows from the
-    evaluation view's at strength 0 to the whole image's at strength 1, as (resolution / S)**(1 -
-    strength); the crop's middle departs from the image's by up to `strength` of what keeps it inside.
-    Brightness, contrast and saturation change by factors within 1 +- 0.4 * strength. Strength 0 without
-    flip is exactly the evaluation view.
+    The crop has a share of 1 - 0.75 * strength to 1 of a window's area and an aspect ratio of (3/4)**strength
+    to (4/3)**strength, uniform in its logarithm. The window's side grows from the evaluation view's at
+    strength 0 to the whole image's at strength 1, as (7/8)**(1 - strength); the crop's middle departs from
+    the image's by up to `strength` of what keeps it inside. Brightness, contrast and saturation change by
+    factors within 1 +- 0.4 * strength. Strength 0 without flip is exactly the evaluation view.
 
     Args:
-        images: uint8 (n, S, S, 3), S at least `resolution`.
+        images: uint8 (n, S, S, 3), of any size, for the larger the sharper small crops are; at strength 0 as
+            for `eval_views`.
         strength: in [0, 1].
         flip: mirror left to right where the first draw is below 1/2.
         mean: of each channel, of values in [0, 1]; `std` likewise.
@@ -71,16 +72,17 @@ def training_views(
         middle = _middle(images, resolution)
         mirrored = signs.view(-1, 1, 1, 1) < 0
         return _normalised(torch.where(mirrored, middle.flip(-1), middle), mean, std)
-    grid = _crops(draws, signs, resolution=resolution, stored=images.shape[1], strength=strength)
+    grid = _crops(draws, signs, resolution=resolution, strength=strength)
     views = functional.grid_sample(
         _channels_first(images), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return _normalised(_recoloured(views, draws[:, 5:8], strength), mean, std)
 
 
-def _crops(draws: Tensor, signs: Tensor, *, resolution: int, stored: int, strength: float) -> Tensor:
+def _crops(draws: Tensor, signs: Tensor, *, resolution: int, strength: float) -> Tensor:
     """Where in the image, from -1 to 1, a view's pixels lie: (n, resolution, resolution, 2), x first."""
-    area = (resolution / stored) ** (2 * (1 - strength)) * (1 - _AREA * strength * draws[:, 1])
+    window = resolution / eval_size(resolution)  # 7/8, a side, up to rounding
+    area = window ** (2 * (1 - strength)) * (1 - _AREA * strength * draws[:, 1])
     stretch = _ASPECT ** (strength * (draws[:, 2] - 0.5))  # square root of the aspect ratio
     width = (area.sqrt() * stretch).clamp(max=1)
     height = (area.sqrt() / stretch).clamp(max=1)

@@ -85,6 +85,16 @@ class Data:
     notices: tuple[str, ...]  # sentences for a person
     n_test: int  # images locked away
 
+    @property
+    def ever_train(self) -> NDArray[np.int64]:
+        """Indices, ascending, of images that some split trains on."""
+        return np.unique(np.concatenate([split.train for split in self.splits]))
+
+    @property
+    def ever_val(self) -> NDArray[np.int64]:
+        """Indices, ascending, of images that some split validates on."""
+        return np.unique(np.concatenate([split.val for split in self.splits]))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TestSplit:

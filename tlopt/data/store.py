@@ -29,7 +29,7 @@ from tlopt.data.source_samples import open_sample, pixel_digest
 from tlopt.errors import DataError
 from tlopt.filesystems import free_bytes
 
-__all__ = ["Pixels", "cache_root", "pixels", "store_size"]
+__all__ = ["Pixels", "cache_root", "eval_size", "pixels", "training_size"]
 
 _MEMORY_BYTES_MAX = 1 << 29  # of a worker whose disk takes no pixels
 _LOOKED_AT = 256  # rows at a time, when what is missing is looked for
@@ -37,9 +37,17 @@ _LOOKED_AT = 256  # rows at a time, when what is missing is looked for
 Indices = NDArray[np.int64]
 
 
-def store_size(resolution: int) -> int:
-    """Pixels a side to store for a network that sees `resolution`: 8/7 of it, the usual margin of a crop."""
+def eval_size(resolution: int) -> int:
+    """Pixels a side of an image whose middle a network that sees `resolution` is evaluated on: 8/7 of it."""
     return max(resolution, round(resolution * 8 / 7))
+
+
+def training_size(resolution: int) -> int:
+    """Pixels a side of an image that training crops are cut from: 3/2 of `resolution`.
+
+    A crop of half the image's side is then enlarged a little, and the whole image halved at most.
+    """
+    return round(resolution * 3 / 2)
 
 
 class Pixels:
@@ -59,9 +67,9 @@ class Pixels:
         return self.shape[0]
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all of them, decoded."""
-        return int(np.prod(self.shape))
+    def image_bytes(self) -> int:
+        """Bytes of one of them, decoded."""
+        return self._rows.row_bytes
 
     def __getitem__(self, indices: Indices) -> NDArray[np.uint8]:
         """
@@ -78,16 +86,14 @@ class Pixels:
                 out[at] = made[int(indices[at])]
         return out
 
-    def fill(self, *, progress: bool) -> bool:
-        """Decode into the file what is not there; whether all of it is, as far as there is room.
+    def fill(self, wanted: Indices, *, progress: bool) -> bool:
+        """Decode into the file what of `wanted` is not there; whether all of it is, as far as there is room.
 
         Raises:
             DataError: as `__getitem__`.
         """
-        starts = range(0, len(self), _LOOKED_AT)
-        absent = np.concatenate(
-            [self._absent(np.arange(at, min(at + _LOOKED_AT, len(self)))) for at in starts]
-        )
+        starts = range(0, len(wanted), _LOOKED_AT)
+        absent = np.concatenate([self._absent(wanted[at : at + _LOOKED_AT]) for at in starts])
         needed = len(absent) * self._rows.stride
         if needed > free_bytes(self._rows.path):  # to take the last byte helps nobody
             self._rows.full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -124,12 +130,20 @@ class Pixels:
             self._memory[index] = square_pixels
 
 
-def pixels(data: Data | TestSplit, *, size: int, resize: Resize, progress: bool = False) -> Pixels:
+def pixels(
+    data: Data | TestSplit,
+    *,
+    size: int,
+    resize: Resize,
+    wanted: Indices | None = None,
+    progress: bool = False,
+) -> Pixels:
     """The images, in the order of `data.images`.
 
     Decoded at the first call for this content, by one process however many ask.
 
     Args:
+        wanted: which to decode now, None for all; others are decoded when they are first read.
         progress: a bar on stderr while images are decoded.
 
     Raises:
@@ -137,12 +151,16 @@ def pixels(data: Data | TestSplit, *, size: int, resize: Resize, progress: bool 
     """
     path = cache_root() / "pixels" / f"{_key(data.images, size, resize)}.rows"
     found = Pixels(path, data.images, size=size, resize=resize)
-    if not _is_whole(path):
+    wanted = np.arange(len(found)) if wanted is None else wanted
+    which = hashlib.sha256(wanted.tobytes()).hexdigest()[:32]
+    if which not in _filled(path):
         with locked_if_possible(path), quiet():
-            if not _is_whole(path) and found.fill(progress=progress):
+            filled = _filled(path)
+            if which not in filled and found.fill(wanted, progress=progress):
                 # The sidecar comes last: it says that nothing has to be looked for.
                 about = f"{len(found)} images, {size} pixels"
-                write_json_if_possible(_sidecar(path), {"bytes": path.stat().st_size, "about": about})
+                stored = {"bytes": path.stat().st_size, "about": about, "filled": [*filled, which]}
+                write_json_if_possible(_sidecar(path), stored)
     hold(path, found)
     return found
 
@@ -156,13 +174,15 @@ def _sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether all images were written and none of the file is cut off."""
+def _filled(path: Path) -> list[str]:
+    """Which sets of images were written, as far as nothing of the file is cut off."""
     try:
         stored = read_json(_sidecar(path))
-        return isinstance(stored, dict) and stored.get("bytes") == path.stat().st_size
-    except OSError:
-        return False
+        if isinstance(stored, dict) and stored["bytes"] <= path.stat().st_size:
+            return list(stored["filled"])
+    except (OSError, KeyError, TypeError):  # there is none, or it is damaged or another version's
+        pass
+    return []
 
 
 def _decode(image: Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:

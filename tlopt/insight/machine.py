@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tlopt.cores import CPU_WORKERS_MAX, n_cores
+from tlopt.data.store import training_size
 from tlopt.model.build import build, n_blocks
 from tlopt.model.weights import Weights
 from tlopt.point import Point
@@ -152,9 +153,11 @@ def _time(
     """The training loop itself, timed on a CPU by the work it does: another program's load passes."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     n_images = point.batch_size * _STEPS[device.type]
-    size = round(point.resolution * 8 / 7)
+    size = training_size(point.resolution)
+    pixels = np.random.default_rng(0).integers(0, 256, (n_images, size, size, 3), dtype=np.uint8)
     images = Images(
-        pixels=np.random.default_rng(0).integers(0, 256, (n_images, size, size, 3), dtype=np.uint8),
+        training_pixels=pixels,
+        eval_pixels=pixels,
         labels=np.arange(n_images, dtype=np.int64) % n_classes,
         mean=weights.mean,
         std=weights.std,

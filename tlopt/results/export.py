@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tlopt.data.store import store_size
+from tlopt.data.store import eval_size
 from tlopt.errors import DataError, NotReady
 from tlopt.insight.pictures import draw_confusion, draw_learning_curves
 from tlopt.results.card import Findings, model_card
@@ -105,7 +105,7 @@ def _describe(folder: Path, findings: Findings) -> Export:
         point=point,
         class_names=findings.images.class_names,
         resize=findings.study.data.resize,
-        store_size=store_size(point.resolution),
+        store_size=eval_size(point.resolution),
         resolution=point.resolution,
         mean=findings.pretrained.mean,
         std=findings.pretrained.std,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tlopt.data.load import test_split
 from tlopt.point import Point, seed_for
 from tlopt.results.verdict import Confirmed
-from tlopt.search.bench import Bench, images_for, load_trained, save_weights, start_run, test_images
+from tlopt.search.bench import Bench, load_trained, save_weights, start_run
+from tlopt.search.shown import images_for, test_images
 from tlopt.training.fit import Epoch, fit, predict_logits
 from tlopt.training.history import History, history_file
 from tlopt.training.metrics import measure

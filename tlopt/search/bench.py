@@ -18,10 +18,9 @@ from torch import Tensor
 from tlopt.allocator import keep_freed_memory
 from tlopt.cores import n_cores
 from tlopt.data import load as data_load
-from tlopt.data import store
 from tlopt.data.housekeeping import features_bytes_max
-from tlopt.data.records import Data, TestSplit
-from tlopt.dimensions import Fixed, bounds
+from tlopt.data.records import Data
+from tlopt.dimensions import bounds
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.rates import usual_lr
@@ -33,7 +32,7 @@ from tlopt.search.limits import Limits
 from tlopt.spec import PerOptimizer, Study
 from tlopt.training.compiled import check_compiler
 from tlopt.training.features import FeatureStore
-from tlopt.training.images import Images, resident
+from tlopt.training.images import Images, Source
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
 
@@ -42,16 +41,15 @@ from tlopt.training.run import Run, prepare
 class Bench:
     """A study made ready on one device.
 
-    `views` holds the pixels of the resolution that was last wanted, `features` the outputs of frozen blocks
-    for the backbone and resolution that were.
-    """
+    `views` holds pixels, by their size, for the resolution that was last wanted, `features` the outputs of
+    frozen blocks for the backbone and resolution that were."""
 
     study: Study
     data: Data
     weights: Mapping[str, Weights]  # by backbone
     device: torch.device
     progress: bool
-    views: dict[int, store.Pixels | Tensor] = field(default_factory=dict)
+    views: dict[int, Source] = field(default_factory=dict)
     features: dict[tuple[str, int], FeatureStore | None] = field(default_factory=dict)
     numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone, as far as the study has chosen
 
@@ -151,33 +149,6 @@ def check_resolutions(bench: Bench) -> None:
             check_resolution(weights, int(resolution))
 
 
-def images_for(bench: Bench, point: Point) -> Images:
-    """The study's training and validation images as `point` sees them, decoded at most once.
-
-    The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
-    """
-    check_resolution(bench.weights[point.backbone], point.resolution)
-    if point.resolution not in bench.views:
-        bench.views.clear()
-        bench.views[point.resolution] = _pixels(bench, bench.data, point.resolution)
-    return _images(bench, bench.data, bench.views[point.resolution], point)
-
-
-def decode(bench: Bench) -> None:
-    """Decode the images now where the study has one resolution, so that no trial stands still for it."""
-    wanted = bench.study.search.get("resolution")
-    if wanted is not None and not isinstance(wanted, Fixed):
-        return
-    resolutions = {w.resolution if wanted is None else int(wanted.value) for w in bench.weights.values()}
-    for resolution in resolutions:
-        _pixels(bench, bench.data, resolution)
-
-
-def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
-    """The held-out images as `point` sees them."""
-    return _images(bench, test, _pixels(bench, test, point.resolution), point)
-
-
 def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64], n_micro: int = 1) -> Run:
     """A run of `point` at its start; the same seed gives the same bits.
 
@@ -266,22 +237,3 @@ def identity(bench: Bench, point: Point, seeds: Sequence[int]) -> str:
         seen["compile"] = True
     what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **bench.facts}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _pixels(bench: Bench, source: Data | TestSplit, resolution: int) -> store.Pixels | Tensor:
-    size = store.store_size(resolution)
-    pixels = store.pixels(source, size=size, resize=bench.study.data.resize, progress=bench.progress)
-    return resident(pixels, bench.device)
-
-
-def _images(bench: Bench, source: Data | TestSplit, pixels: store.Pixels | Tensor, point: Point) -> Images:
-    weights = bench.weights[point.backbone]
-    return Images(
-        pixels=pixels,
-        labels=source.labels,
-        mean=weights.mean,
-        std=weights.std,
-        flip=bench.study.data.flip,
-        n_views=bench.study.data.views,
-        views_seed=seed_for(bench.study.seed, "views"),
-    )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from tlopt import dimensions
@@ -14,7 +13,7 @@ from tlopt.data import housekeeping
 from tlopt.data.cache import complain, locked, unwritable
 from tlopt.data.records import Data
 from tlopt.data.rows import disk_bytes_max
-from tlopt.data.store import cache_root
+from tlopt.data.store import cache_root, training_size
 from tlopt.dimensions import Choice, Fixed
 from tlopt.errors import CacheUnwritable
 from tlopt.search_keys import RULES, in_blocks
@@ -77,18 +76,19 @@ def open_features(
 def wanted_depths(study: Study, n_blocks: int) -> set[int]:
     """Blocks whose outputs may be wanted: freeze depths, and what the head alone is trained behind."""
     depths = _depths(study, "freeze_depth", n_blocks) | {n_blocks}  # the linear probe
-    if dimensions.bounds(_dimension(study, "head_first_epochs")) != (0,):
+    if dimensions.bounds(dimension_of(study, "head_first_epochs")) != (0,):
         depths |= _depths(study, "transfer_depth", n_blocks)
     return depths - {0}
 
 
 def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
-    dimension = _dimension(study, name)
+    dimension = dimension_of(study, name)
     blocks = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
     return set(blocks) if isinstance(dimension, Choice) else set(range(min(blocks), max(blocks) + 1))
 
 
-def _dimension(study: Study, name: str) -> dimensions.Dimension:
+def dimension_of(study: Study, name: str) -> dimensions.Dimension:
+    """What the study says of a key of its search, or the default."""
     found = study.search.get(name, Fixed(RULES[name].default))  # type: ignore[arg-type]
     assert not isinstance(found, PerOptimizer), f"{name} has no ranges for each optimizer"
     return found
@@ -96,7 +96,7 @@ def _dimension(study: Study, name: str) -> dimensions.Dimension:
 
 def _n_strengths(study: Study) -> int:
     """How many strengths of augmentation a study has; 0 where they are a range, which gives none twice."""
-    match _dimension(study, "augmentation"):
+    match dimension_of(study, "augmentation"):
         case Fixed():
             return 1
         case Choice(options):
@@ -107,10 +107,8 @@ def _n_strengths(study: Study) -> int:
 
 def _disk_bytes(data: Data, n_views: int, row_bytes: int) -> int:
     """Bytes on the disk of a block's outputs for all views that may be kept, at most."""
-    n_val = len(np.unique(np.concatenate([split.val for split in data.splits])))
-    n_train = len(np.unique(np.concatenate([split.train for split in data.splits])))
     of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
-    return of(n_written=n_val) + n_views * of(n_written=n_train)
+    return of(n_written=len(data.ever_val)) + n_views * of(n_written=len(data.ever_train))
 
 
 def _size(kept: frozenset[int], cuts: tuple[Cut, ...], disk_bytes: Callable[[int], int]) -> int:
@@ -136,6 +134,7 @@ def _key(data: Data, weights_digest: str, run: Run, images: Images, resize: str)
         "images": [image.digest for image in data.images],
         "resize": resize,
         "resolution": run.point.resolution,
+        "cut_from": training_size(run.point.resolution),
         "normalised": [images.mean, images.std],
         "backbone": run.point.backbone,
         "weights": weights_digest,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tlopt.data.cache import complain
 from tlopt.errors import CheckpointUnreadable, TimedOut
-from tlopt.search.bench import Bench, features_for, identity, images_for, save_weights, start_run
+from tlopt.search.bench import Bench, features_for, identity, save_weights, start_run
+from tlopt.search.shown import images_for
 from tlopt.search.task import Task
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
@@ -19,7 +20,7 @@ from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.features import FeatureStore
 from tlopt.training.fit import Epoch, Step, predict_logits, steps
 from tlopt.training.history import History, history_file
-from tlopt.training.images import Images
+from tlopt.training.images import Images, gather
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run
 
@@ -200,7 +201,7 @@ def find_mistakes(at: TaskRun, n_max: int) -> Mistakes:
     wrong = np.flatnonzero(predicted.numpy() != at.images.labels[val])
     surest = wrong[np.argsort(-probability.numpy()[wrong], kind="stable")][:n_max]
     return Mistakes(
-        pictures=at.images.gather(val[surest], torch.device("cpu")).cpu().numpy(),
+        pictures=gather(at.images.eval_pixels, val[surest], torch.device("cpu")).cpu().numpy(),
         labels=at.images.labels[val[surest]],
         predicted=predicted.numpy()[surest],
         probability=probability.numpy()[surest],

@@ -13,18 +13,33 @@ from tlopt.data.augment import epoch_draws, eval_views, training_views
 from tlopt.data.store import Pixels
 from tlopt.point import Point, seed_for
 
-RESIDENT_SHARE = 0.4  # of the GPU's free memory; the rest is for weights and activations
+RESIDENT_SHARE = 0.25  # of the GPU's free memory, for each of two sizes; the rest is for the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """Pixels of some images on a device, of the others where they were."""
+
+    pixels: Tensor  # uint8 (n, S, S, 3)
+    places: NDArray[np.int64]  # (N,), where in `pixels` each image lies; -1: it does not
+    others: Pixels
+
+
+Source = NDArray[np.uint8] | Pixels | Resident
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Decoded images of one data set; `pixels` uint8 (N, S, S, 3), `labels` int64 (N,).
+    """Decoded images of one data set.
 
-    With `n_views` above 0 an epoch shows one of so many views, drawn from `views_seed` and the same to every
-    run; with 0 it shows views of the run's own that nobody sees again.
+    `training_pixels`, uint8 (N, S, S, 3), are what training crops are cut from; of `eval_pixels` the middle
+    is shown, for validation and where training sees no crops; `labels` are int64 (N,). With `n_views` above 0
+    an epoch shows one of so many views, drawn from `views_seed` and the same to every run; with 0 it shows
+    views of the run's own that nobody sees again.
     """
 
-    pixels: NDArray[np.uint8] | Pixels | Tensor
+    training_pixels: Source
+    eval_pixels: Source
     labels: NDArray[np.int64]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -45,11 +60,11 @@ class Images:
 
     def seen(self, indices: NDArray[np.int64], view: "View", point: Point, device: torch.device) -> Tensor:
         """float32 (n, 3, resolution, resolution) on `device`: `view` of the images at `indices`."""
-        pixels = self.gather(indices, device)
         if view.draws is None:
-            return eval_views(pixels, resolution=point.resolution, mean=self.mean, std=self.std)
+            middles = gather(self.eval_pixels, indices, device)
+            return eval_views(middles, resolution=point.resolution, mean=self.mean, std=self.std)
         return training_views(
-            pixels,
+            gather(self.training_pixels if point.augmentation else self.eval_pixels, indices, device),
             resolution=point.resolution,
             strength=point.augmentation,
             flip=self.flip,
@@ -57,14 +72,6 @@ class Images:
             std=self.std,
             draws=view.draws[torch.from_numpy(indices)].to(device, non_blocking=True),
         )
-
-    def gather(self, indices: NDArray[np.int64], device: torch.device) -> Tensor:
-        """uint8 (n, S, S, 3) on `device`."""
-        if isinstance(self.pixels, Tensor):
-            return self.pixels[torch.from_numpy(indices).to(self.pixels.device)]
-        batch = self.pixels[indices]
-        pinned = torch.from_numpy(batch).pin_memory() if device.type == "cuda" else torch.from_numpy(batch)
-        return pinned.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -78,14 +85,32 @@ class View:
 MIDDLE = View("middle", None)
 
 
-def resident(pixels: Pixels, device: torch.device) -> Pixels | Tensor:
-    """`pixels` as a tensor on a GPU where its free memory has room to spare for them, else unchanged."""
+def gather(source: Source, indices: NDArray[np.int64], device: torch.device) -> Tensor:
+    """uint8 (n, S, S, 3) on `device`: the images at `indices`."""
+    if isinstance(source, Resident):
+        places = source.places[indices]
+        if (places >= 0).all():
+            return source.pixels[torch.from_numpy(places).to(source.pixels.device)]
+        source = source.others
+    batch = torch.from_numpy(source[indices])
+    return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
+
+
+def resident(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Pixels | Resident:
+    """`pixels` with those at `wanted` on a GPU where its free memory has room to spare, else unchanged."""
     if device.type != "cuda":
         return pixels
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    if pixels.nbytes > RESIDENT_SHARE * free_bytes:
+    if len(wanted) * pixels.image_bytes > RESIDENT_SHARE * free_bytes:
         return pixels
-    return torch.from_numpy(pixels[np.arange(len(pixels))]).to(device)
+    return put(pixels, wanted, device)
+
+
+def put(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Resident:
+    """`pixels` with those at `wanted` on `device`."""
+    places = np.full(len(pixels), -1, dtype=np.int64)
+    places[wanted] = np.arange(len(wanted))
+    return Resident(pixels=torch.from_numpy(pixels[wanted]).to(device), places=places, others=pixels)
 
 
 def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -1,0 +1,161 @@
+"""Images are decoded at the sizes and for the roles that a study's trials need, and for no others."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from optuna.trial import FixedTrial
+
+from tlopt.data import store
+from tlopt.data.image import decode as decode_file
+from tlopt.data.load import test_split as load_test_split
+from tlopt.data.records import File
+from tlopt.point import Point
+from tlopt.search import shown
+from tlopt.search.bench import Bench, start_run
+from tlopt.search.space import defaults, suggest
+from tlopt.training.fit import fit
+
+EVALUATED, CROPPED = 37, 48  # for a network that sees 32 pixels
+Count = dict[int, int]
+
+
+@pytest.fixture
+def bench(cache: Path, workshop: tiny.Workshop) -> Callable[[str], Bench]:
+    """A bench of its own, nothing decoded, for a study with one line of [search] on images of 32 pixels."""
+
+    def make(line: str = "") -> Bench:
+        study = workshop.bench.study
+        search = study.search | tiny.study(f"resolution = 32\n{line}").search
+        return replace(
+            workshop.bench, study=study.model_copy(update={"search": search}), views={}, features={}
+        )
+
+    return make
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
+    """How many images were decoded so far, by the size that they were brought to."""
+    decode, found = store._decode, Count()
+
+    def counting(image: object, *, size: int, resize: str) -> object:
+        found[size] = found.get(size, 0) + 1
+        return decode(image, size=size, resize=resize)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "_decode", counting)
+    return found
+
+
+@pytest.fixture
+def point(workshop: tiny.Workshop) -> Callable[[float], Point]:
+    """A point at 32 pixels with a strength of augmentation."""
+    plain = defaults(workshop.bench.study, workshop.limits)[-1].params
+    found = suggest(FixedTrial(plain), workshop.bench.study, workshop.limits)
+    return lambda strength: replace(found, resolution=32, augmentation=strength)
+
+
+@pytest.mark.parametrize(
+    ("line", "evaluates", "crops"),
+    [
+        ("augmentation = 0.5", "val", "train"),
+        ("augmentation = { uniform = [0.0, 1.0] }", "val", "train"),
+        ("augmentation = { choice = [0.0, 0.5] }", "all", "train"),
+        ("augmentation = 0.0", "all", "none"),
+    ],
+)
+def test_every_image_is_decoded_for_what_a_trial_does_with_it(
+    bench: Callable[[str], Bench], decoded: Count, line: str, evaluates: str, crops: str
+) -> None:
+    own = bench(line)
+    (split,) = own.data.splits
+    counts = {"train": len(split.train), "val": len(split.val), "all": len(own.data.images), "none": 0}
+
+    shown.decode(own)
+
+    assert decoded.get(EVALUATED, 0) == counts[evaluates]
+    assert decoded.get(CROPPED, 0) == counts[crops]
+
+
+def test_a_trial_decodes_nothing_that_was_decoded_before_it(
+    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+) -> None:
+    own = bench("augmentation = { choice = [0.0, 0.5] }")
+    (split,) = own.data.splits
+    shown.decode(own)
+    before = dict(decoded)
+
+    for strength in (0.5, 0.0):
+        at = replace(point(strength), epochs=1)
+        run = start_run(own, at, seed=1, train=split.train)
+        list(fit(run, shown.images_for(own, at), split.train, split.val))
+
+    assert decoded == before
+
+
+def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
+    bench: Callable[[str], Bench], point: Callable[[float], Point]
+) -> None:
+    own = bench("augmentation = 0.5")
+    images = shown.images_for(own, point(0.5))
+
+    for source, size in ((images.training_pixels, CROPPED), (images.eval_pixels, EVALUATED)):
+        assert isinstance(source, store.Pixels)
+        origin = own.data.images[3].origin
+        assert isinstance(origin, File)
+        assert (source[np.array([3])][0] == decode_file(origin.path, size=size, resize="crop")).all()
+
+
+def test_without_strength_training_sees_the_middles(
+    bench: Callable[[str], Bench], point: Callable[[float], Point]
+) -> None:
+    own, at = bench("augmentation = 0.0"), point(0.0)
+    images = replace(shown.images_for(own, at), flip=False)
+    indices = np.arange(5)
+
+    view = images.training_view(0, at, 1)
+    flipped = replace(images, flip=True).training_view(0, at, 1)
+
+    middles = images.seen(indices, view, at, torch.device("cpu"))
+    assert images.training_pixels is images.eval_pixels
+    seen = replace(images, flip=True).seen(indices, flipped, at, torch.device("cpu"))
+    for one, middle in zip(seen, middles, strict=True):
+        assert torch.equal(one, middle) or torch.equal(one, middle.flip(-1))
+
+
+def test_training_on_all_images_decodes_those_of_validation_too(
+    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+) -> None:
+    own, at = bench("augmentation = 0.5"), replace(point(0.5), epochs=1)
+    everything = np.arange(len(own.data.images))
+    shown.decode(own)
+
+    list(fit(start_run(own, at, seed=1, train=everything), shown.images_for(own, at), everything, None))
+
+    assert decoded[CROPPED] == len(everything)
+
+
+def test_held_out_images_are_decoded_to_be_evaluated_on_alone(
+    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+) -> None:
+    own = bench("augmentation = 0.5")
+    held_out = load_test_split(own.study.data, seed=own.study.seed)
+
+    shown.test_images(own, held_out, point(0.5))
+
+    assert decoded == {EVALUATED: len(held_out.images)}
+
+
+def test_of_the_sizes_those_of_the_last_resolution_are_held(
+    bench: Callable[[str], Bench], point: Callable[[float], Point]
+) -> None:
+    own = bench("augmentation = 0.5")
+
+    shown.images_for(own, point(0.5))
+    shown.images_for(own, replace(point(0.5), resolution=64))
+
+    assert set(own.views) == {store.eval_size(64), store.training_size(64)}
