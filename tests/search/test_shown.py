@@ -110,6 +110,22 @@ def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
         assert (source[np.array([3])][0] == decode_file(origin.path, size=size, resize="crop")).all()
 
 
+@pytest.mark.parametrize("opened", [0.0, 0.5])
+def test_images_opened_for_one_point_show_every_point_what_its_own_would(
+    bench: Callable[[str], Bench], point: Callable[[float], Point], opened: float
+) -> None:
+    """Kept features are computed from the images of the first trial, for all trials."""
+    line = "augmentation = { choice = [0.0, 0.5] }"
+    first = shown.images_for(bench(line), point(opened))
+
+    for strength in (0.0, 0.5):
+        at = point(strength)
+        own = shown.images_for(bench(line), at)
+        view = own.training_view(0, at, 1)
+        one, other = (images.seen(np.arange(5), view, at, torch.device("cpu")) for images in (first, own))
+        assert torch.equal(one, other)
+
+
 def test_without_strength_training_sees_the_middles(
     bench: Callable[[str], Bench], point: Callable[[float], Point]
 ) -> None:

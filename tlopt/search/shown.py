@@ -14,18 +14,19 @@ from tlopt.training.images import Images, Source, resident
 
 
 def images_for(bench: Bench, point: Point) -> Images:
-    """The study's training and validation images as `point` sees them.
+    """The training and validation images, for every point of the study with `point`'s backbone and resolution.
 
     The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
     """
     check_resolution(bench.weights[point.backbone], point.resolution)
-    for other in set(bench.views).difference(_sizes(point.resolution, crops=True)):
+    wanted = _wanted(bench, point.resolution)
+    for other in set(bench.views).difference(wanted):
         del bench.views[other]
-    sizes = _sizes(point.resolution, crops=point.augmentation > 0)
-    for size, seen in zip(sizes, _seen(bench), strict=False):
+    for size, which in wanted.items():
         if size not in bench.views:
-            bench.views[size] = resident(_pixels(bench, size, seen), seen, bench.device)
-    return _images(bench, bench.data, bench.views[sizes[0]], bench.views[sizes[-1]], point)
+            bench.views[size] = resident(_pixels(bench, size, which), which, bench.device)
+    eval_pixels, *crops = (bench.views[size] for size in wanted)
+    return _images(bench, bench.data, eval_pixels, crops[0] if crops else eval_pixels, point)
 
 
 def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
@@ -40,23 +41,18 @@ def decode(bench: Bench) -> None:
     wanted = bench.study.search.get("resolution")
     if wanted is not None and not isinstance(wanted, Fixed):
         return
-    crops = any(bounds(dimension_of(bench.study, "augmentation")))
     for resolution in {w.resolution if wanted is None else int(wanted.value) for w in bench.weights.values()}:
-        for size, seen in zip(_sizes(resolution, crops=crops), _seen(bench), strict=False):
-            _pixels(bench, size, seen)
+        for size, which in _wanted(bench, resolution).items():
+            _pixels(bench, size, which)
 
 
-def _sizes(resolution: int, *, crops: bool) -> tuple[int, ...]:
-    """Pixels a side at which images are stored: to be evaluated on, and for training to cut crops from."""
-    return store.eval_size(resolution), *[store.training_size(resolution)] * crops
-
-
-def _seen(bench: Bench) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which images the study's trials see at either size."""
+def _wanted(bench: Bench, resolution: int) -> dict[int, NDArray[np.int64]]:
+    """Which images the study's trials see, by size: first to be evaluated on, then to cut crops from."""
     strength = dimension_of(bench.study, "augmentation")
     uncropped = isinstance(strength, Fixed | Choice) and 0 in bounds(strength)
     middles = np.arange(len(bench.data.images)) if uncropped else bench.data.ever_val
-    return middles, bench.data.ever_train
+    crops = {store.training_size(resolution): bench.data.ever_train} if any(bounds(strength)) else {}
+    return {store.eval_size(resolution): middles} | crops
 
 
 def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> store.Pixels:
