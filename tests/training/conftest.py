@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from coloured import coloured
 from torch import Tensor, nn
 
 from tlopt.model.network import Network, block
@@ -99,18 +100,7 @@ def point() -> Callable[..., Point]:
 @pytest.fixture(scope="session")
 def images() -> Images:
     """36 images of 16 x 16 pixels: noise under a colour that tells the class; unequal classes."""
-    random = np.random.default_rng(5)
-    labels = np.array([0] * 18 + [1] * 12 + [2] * 6)
-    pixels = random.integers(60, 180, (len(labels), 16, 16, 3), dtype=np.uint8)
-    pixels[np.arange(len(labels)), :, :, labels] += 60
-    return Images(
-        training_pixels=pixels,
-        eval_pixels=pixels,
-        labels=labels,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        flip=True,
-    )
+    return coloured(np.array([0] * 18 + [1] * 12 + [2] * 6), 16)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from coloured import coloured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -221,25 +222,9 @@ def test_runs_side_by_side_go_on_each_from_where_it_stood(
     assert [outcome(run, row) for run, row in zip(moved, epochs, strict=True)] == wanted
 
 
-def large_images() -> Images:
-    """18 images of 36 x 36 pixels in three classes."""
-    random = np.random.default_rng(5)
-    labels = np.arange(18) % 3
-    pixels = random.integers(60, 180, (18, 36, 36, 3), dtype=np.uint8)
-    pixels[np.arange(18), :, :, labels] += 60
-    return Images(
-        training_pixels=pixels,
-        eval_pixels=pixels,
-        labels=labels,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        flip=True,
-    )
-
-
 def library_course(at: Point) -> Course:
-    """A course of a library's network, built anew each time, on `large_images`."""
-    images = large_images()
+    """A course of a library's network, built anew each time, on 18 images of 36 x 36 pixels."""
+    images = coloured(np.arange(18) % 3, 36)
 
     def start() -> Run:
         network = build(at, n_classes=3, weights=load_weights(at.backbone, "none"), seed=1)

@@ -14,7 +14,7 @@ from tlopt.training.images import Images, Source, resident
 
 
 def images_for(bench: Bench, point: Point) -> Images:
-    """The training and validation images, for every point of the study with `point`'s backbone and resolution.
+    """The training and validation images, for all points with the backbone and resolution of `point`.
 
     The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
     """
