@@ -111,6 +111,16 @@ def test_a_changed_file_is_read_again(folder):
     assert loaded(root).fingerprint != first.fingerprint
 
 
+def test_a_digest_that_has_changed_in_the_cache_is_not_believed(folder, own_cache):
+    root = folder(5, 5)
+    first = loaded(root)
+    (cache,) = own_cache.glob("digests/*.json")
+    digest = first.images[0].digest
+    other = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+    cache.write_text(cache.read_text().replace(digest, other))
+    assert loaded(root).fingerprint == first.fingerprint
+
+
 def test_a_damaged_cache_of_digests_is_made_again(folder, own_cache):
     root = folder(5, 5)
     first = loaded(root)

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -94,13 +95,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put `value` at `path` as JSON, whole or not at all.
+    """Put `value` at `path` as JSON with a checksum, whole or not at all.
 
     Raises:
         CacheUnwritable: the cache folder cannot be written.
     """
     with writing(), replacing(path) as file:
-        file.write(json.dumps(value).encode())
+        file.write(json.dumps({"crc32": _checksum(value), "value": value}).encode())
 
 
 def write_json_if_possible(path: Path, value: Any) -> None:
@@ -114,6 +115,11 @@ def write_json_if_possible(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value at `path`, or None if there is none or it is damaged."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        stored = json.loads(path.read_bytes())
+        return stored["value"] if stored["crc32"] == _checksum(stored["value"]) else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def _checksum(value: Any) -> int:
+    return zlib.crc32(json.dumps(value).encode())

@@ -6,10 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL
-
 from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
-from tlopt.data.image import RULE_VERSION, problem_of, quiet
+from tlopt.data.image import DECODER, problem_of, quiet
 from tlopt.data.pool import each
 
 
@@ -63,13 +61,9 @@ def _key(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {path}"
 
 
-def _version() -> str:
-    return f"{RULE_VERSION}, Pillow {PIL.__version__}"  # another Pillow may read other files
-
-
 def _read(store: Path) -> dict[str, Look]:
     stored = read_json(store)
-    if not isinstance(stored, dict) or stored.get("version") != _version():
+    if not isinstance(stored, dict) or stored.get("version") != DECODER:
         return {}
     return {key: Look(*look) for key, look in stored.get("looks", {}).items()}
 
@@ -77,4 +71,4 @@ def _read(store: Path) -> dict[str, Look]:
 def _write(store: Path, root: Path, looks: dict[str, Look]) -> None:
     # An unreadable file may be readable next time (permissions, a mount): only looks at bytes are kept.
     kept = {key: [look.digest, look.problem] for key, look in looks.items() if look.digest}
-    write_json_if_possible(store, {"version": _version(), "about": str(root), "looks": kept})
+    write_json_if_possible(store, {"version": DECODER, "about": str(root), "looks": kept})

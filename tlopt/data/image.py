@@ -24,7 +24,9 @@ from PIL.Image import Transpose
 
 from tlopt.errors import DataError
 
-RULE_VERSION = 1  # raised when the same file comes to give other pixels
+_RULE_VERSION = 1  # raised when the same file comes to give other pixels
+# What equal pixels need: another Pillow, with other codecs in it, may read files otherwise.
+DECODER = f"{_RULE_VERSION}, Pillow {PIL.__version__}"
 
 Resize = Literal["crop", "squash"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import PIL.Image
 
 from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
-from tlopt.data.image import RULE_VERSION, quiet, rgb
+from tlopt.data.image import DECODER, quiet, rgb
 from tlopt.data.pool import each
 from tlopt.data.records import Image, Listing, Role, Sample, Unreadable
 from tlopt.errors import DataError, MissingExtra
@@ -52,7 +52,7 @@ def list_samples(source: str, *, progress: bool) -> Listing:
         with locked_if_possible(path), quiet():
             stored = _stored(path)
             if stored is None:
-                stored = {"version": RULE_VERSION, **_walk(source, progress=progress)}
+                stored = {"version": DECODER, **_walk(source, progress=progress)}
                 write_json_if_possible(path, stored)
     with suppress(OSError):  # when it was used last, for `housekeeping`
         os.utime(path)
@@ -76,7 +76,7 @@ def pixel_digest(image: PIL.Image.Image) -> str:
 
 def _stored(path: Path) -> dict[str, Any] | None:
     stored = read_json(path)
-    return stored if isinstance(stored, dict) and stored.get("version") == RULE_VERSION else None
+    return stored if isinstance(stored, dict) and stored.get("version") == DECODER else None
 
 
 def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
