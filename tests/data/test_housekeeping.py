@@ -206,6 +206,17 @@ def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cac
     assert not list((own_cache / "pixels").iterdir())
 
 
+def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], own_cache: Path) -> None:
+    data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
+
+    store.pixels(data, size=8, resize="crop", wanted=np.arange(3))
+    assert [entry.about for entry in entries(["pixels"])] == ["3 images, 8 pixels"]
+
+    store.pixels(data, size=8, resize="crop")
+    store.pixels(data, size=8, resize="crop", wanted=np.arange(5))
+    assert [entry.about for entry in entries(["pixels"])] == ["8 images, 8 pixels"]
+
+
 def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], own_cache: Path) -> None:
     source = folder(5, 5)
     load.load(DataSpec(source=str(source)), seed=7)

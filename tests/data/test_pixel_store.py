@@ -202,6 +202,27 @@ def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, ow
     assert len(files(own_cache, "*.rows")) == 1
 
 
+def test_a_disk_without_room_costs_nobody_the_rows_that_are_there(data, own_cache, monkeypatch):
+    expected = store.pixels(data, size=8, resize="crop", wanted=np.arange(4))[np.arange(4)]
+    (path,) = files(own_cache, "*.rows")
+    whole = path.read_bytes()
+    monkeypatch.setattr(store, "free_bytes", lambda path: 0)
+    pixels = store.pixels(data, size=8, resize="crop")
+    assert path.read_bytes() == whole
+    assert (pixels[np.arange(4)] == expected).all()
+
+
+def test_a_disk_that_has_room_again_is_written_again(data, own_cache, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "free_bytes", lambda path: 0)
+        pixels = store.pixels(data, size=8, resize="crop")
+    pixels.try_again()
+    expected = pixels[np.arange(8)]
+    (path,) = files(own_cache, "*.rows")
+    assert (store.Pixels(path, data.images, size=8, resize="crop")[np.arange(8)] == expected).all()
+    assert path.stat().st_size == 8 * (8 * 8 * 3 + 8)
+
+
 def test_a_disk_without_room_is_left_alone_and_said_once(data, own_cache, monkeypatch, caplog):
     monkeypatch.setattr(store, "free_bytes", lambda path: 8 * (8 * 8 * 3 + 8) - 1)
     pixels = store.pixels(data, size=8, resize="crop")

@@ -21,7 +21,7 @@ from tlopt.data.cache import (
 )
 from tlopt.data.digest import sha256
 from tlopt.data.housekeeping import hold
-from tlopt.data.image import RULE_VERSION, Resize, open_rgb, quiet, square
+from tlopt.data.image import DECODER, Resize, open_rgb, quiet, square
 from tlopt.data.pool import each
 from tlopt.data.records import Data, File, Image, TestSplit
 from tlopt.data.rows import Rows
@@ -97,12 +97,18 @@ class Pixels:
         needed = len(absent) * self._rows.stride
         if needed > free_bytes(self._rows.path):  # to take the last byte helps nobody
             self._rows.full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        others = os.path.lexists(self._rows.path)  # have rows there, and may be reading them
         for _ in self._made(absent, label=f"decoding to {self._size} px", progress=progress):
             if self._rows.full is not None:
-                with contextlib.suppress(OSError):  # what is there is of more use as room
-                    self._rows.path.unlink()
+                if not others:  # what is there is of more use as room
+                    with contextlib.suppress(OSError):
+                        self._rows.path.unlink()
                 return False
         return True
+
+    def try_again(self) -> None:
+        """Write into the file again where that has failed: there may be room by now."""
+        self._rows.full = None
 
     def _absent(self, indices: Indices) -> Indices:
         found = self._rows.read(indices, np.empty((len(indices), self._rows.row_bytes), dtype=np.uint8))
@@ -158,15 +164,17 @@ def pixels(
             filled = _filled(path)
             if which not in filled and found.fill(wanted, progress=progress):
                 # The sidecar comes last: it says that nothing has to be looked for.
-                about = f"{len(found)} images, {size} pixels"
-                stored = {"bytes": path.stat().st_size, "about": about, "filled": [*filled, which]}
-                write_json_if_possible(_sidecar(path), stored)
+                filled |= {which: len(wanted)}
+                about = f"{max(filled.values())} images, {size} pixels"
+                with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
+                    stored = {"bytes": path.stat().st_size, "about": about, "filled": filled}
+                    write_json_if_possible(_sidecar(path), stored)
     hold(path, found)
     return found
 
 
 def _key(images: Sequence[Image], size: int, resize: Resize) -> str:
-    meaning = json.dumps([RULE_VERSION, size, resize, [image.digest for image in images]])
+    meaning = json.dumps([DECODER, size, resize, [image.digest for image in images]])
     return hashlib.sha256(meaning.encode()).hexdigest()[:32]
 
 
@@ -174,15 +182,16 @@ def _sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _filled(path: Path) -> list[str]:
-    """Which sets of images were written, as far as nothing of the file is cut off."""
+def _filled(path: Path) -> dict[str, int]:
+    """Which sets of images were written, of how many each, as far as nothing of the file is cut off."""
     try:
         stored = read_json(_sidecar(path))
         if isinstance(stored, dict) and stored["bytes"] <= path.stat().st_size:
-            return list(stored["filled"])
-    except (OSError, KeyError, TypeError):  # there is none, or it is damaged or another version's
+            return {str(which): int(n) for which, n in stored["filled"].items()}
+    # there is none, or it is damaged or another version's
+    except (OSError, LookupError, TypeError, ValueError, AttributeError):
         pass
-    return []
+    return {}
 
 
 def _decode(image: Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:
