@@ -6,6 +6,7 @@ import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
 _NEVER = (1 << 31) - 1  # bytes; the largest that mallopt takes
+_OLD_MOST = 1 << 25  # bytes; the largest threshold of maps that glibc before 2.35 takes, on 64-bit machines
 
 
 def keep_freed_memory() -> None:
@@ -19,8 +20,8 @@ def keep_freed_memory() -> None:
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(_MMAP_THRESHOLD, _NEVER)
+    # musl has none. A refusal is 0; another threshold alone would stop glibc from adapting its own.
+    if mallopt is not None and (mallopt(_MMAP_THRESHOLD, _NEVER) or mallopt(_MMAP_THRESHOLD, _OLD_MOST)):
         mallopt(_TRIM_THRESHOLD, _NEVER)
 
 
