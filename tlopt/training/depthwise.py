@@ -36,8 +36,8 @@ class _Quick(TorchFunctionMode):
         if func is F.conv2d and torch.is_grad_enabled() and not kwargs and _is_slow(*args):
             x, weight, bias, stride, padding = args[:5]
             dtype = torch.get_autocast_dtype("cpu")
-            out = _Depthwise.apply(x.to(dtype), weight.to(dtype), stride, padding)
-            return out if bias is None else out + bias.to(dtype).view(1, -1, 1, 1)
+            bias = None if bias is None else bias.to(dtype)
+            return _Depthwise.apply(x.to(dtype), weight.to(dtype), bias, stride, padding)
         return func(*args, **(kwargs or {}))
 
 
@@ -61,13 +61,20 @@ def _is_slow(
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution without bias."""
+    """A depthwise convolution."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+        return F.conv2d(x, weight, bias, stride, padding, 1, len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -75,7 +82,8 @@ class _Depthwise(torch.autograd.Function):
         at = (ctx.stride, ctx.padding)
         of_x = _input_gradient(gradient, x, weight, *at) if ctx.needs_input_grad[0] else None
         of_weight = _weight_gradient(gradient, x, weight, *at) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight, None, None
+        of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight, of_bias, None, None
 
 
 def _input_gradient(
