@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlopt.data import store
+from tlopt.training import images
 from tlopt.training.images import batches, gather, n_batches, put, resident
 
 CPU = torch.device("cpu")
@@ -68,7 +69,11 @@ def test_without_a_gpu_the_store_stays_where_it_is(pixels: np.ndarray) -> None:
     assert resident(cast(store.Pixels, pixels), np.arange(10), CPU) is pixels
 
 
-def test_on_a_device_are_those_that_are_wanted_and_no_others(pixels: np.ndarray) -> None:
+@pytest.mark.parametrize("n_together", [1, 2, 10])
+def test_on_a_device_are_those_that_are_wanted_and_no_others(
+    pixels: np.ndarray, n_together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_MOVED_BYTES", n_together * pixels[0].nbytes)
     found = put(cast(store.Pixels, pixels), np.array([2, 3, 8]), CPU)
 
     assert found.pixels[:, 0, 0, 0].tolist() == [2, 3, 8]

@@ -4,6 +4,7 @@ A training view is a pure function of the study's seed, the epoch and the image:
 `epoch_draws`, so that neither the batch it is in nor the worker that makes it matters.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -125,6 +126,11 @@ def _channels_first(images: Tensor) -> Tensor:
 
 def _normalised(views: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(views - mean) / std; changes `views`."""
-    shift = torch.tensor(mean, device=views.device).view(1, 3, 1, 1)
-    scale = torch.tensor(std, device=views.device).view(1, 3, 1, 1)
-    return views.sub_(shift).div_(scale)
+    return views.sub_(_channels(tuple(mean), views.device)).div_(_channels(tuple(std), views.device))
+
+
+@functools.cache
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, n, 1, 1) on `device`, made once: to bring it there makes a GPU's host wait."""
+    with torch.inference_mode(False):  # made while evaluating or not, training uses it
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)

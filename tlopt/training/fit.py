@@ -19,7 +19,7 @@ from tlopt.point import seed_for
 from tlopt.training.features import FeatureStore
 from tlopt.training.frozen import CHUNK
 from tlopt.training.groups import schedule_factor
-from tlopt.training.images import MIDDLE, Images, View, batches, n_batches
+from tlopt.training.images import MIDDLE, Images, View, batches, moved, n_batches
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
 from tlopt.training.run import Run, memory_errors
 from tlopt.training.step import take_step
@@ -194,7 +194,7 @@ def _train_epoch(
     features = _features(run, images, view, pieces, cut, kept)
     for index, indices in enumerate(pieces, position.step):
         _set_rates(run, epoch * n_steps + index, point.epochs * n_steps)
-        labels = torch.from_numpy(images.labels[indices]).to(run.device, non_blocking=True)
+        labels = moved(torch.from_numpy(images.labels[indices]), run.device)
         with _seeded(seed_for(run.seed, "dropout", epoch, index), run.device):
             sums = take_step(run, next(features), labels, cut, freeze_depth)
         position.sums = sums if position.sums is None else position.sums + sums

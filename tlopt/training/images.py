@@ -14,6 +14,7 @@ from tlopt.data.store import Pixels
 from tlopt.point import Point, seed_for
 
 RESIDENT_SHARE = 0.25  # of the GPU's free memory, for each of two sizes; the rest is for the network
+_MOVED_BYTES = 1 << 26  # at a time, of pixels that come to lie on a device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Images:
             flip=self.flip,
             mean=self.mean,
             std=self.std,
-            draws=view.draws[torch.from_numpy(indices)].to(device, non_blocking=True),
+            draws=moved(view.draws[torch.from_numpy(indices)], device),
         )
 
 
@@ -90,18 +91,16 @@ def gather(source: Source, indices: NDArray[np.int64], device: torch.device) -> 
     if isinstance(source, Resident):
         places = source.places[indices]
         if (places >= 0).all():
-            return source.pixels[torch.from_numpy(places).to(source.pixels.device)]
+            return source.pixels[moved(torch.from_numpy(places), source.pixels.device)]
         source = source.others
-    batch = torch.from_numpy(source[indices])
-    return (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
+    return moved(torch.from_numpy(source[indices]), device)
 
 
 def resident(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Pixels | Resident:
     """`pixels` with those at `wanted` on a GPU where its free memory has room to spare, else unchanged."""
     if device.type != "cuda":
         return pixels
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    if len(wanted) * pixels.image_bytes > RESIDENT_SHARE * free_bytes:
+    if len(wanted) * pixels.image_bytes > RESIDENT_SHARE * gpu_bytes_free(device):
         return pixels
     return put(pixels, wanted, device)
 
@@ -110,7 +109,22 @@ def put(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Resi
     """`pixels` with those at `wanted` on `device`."""
     places = np.full(len(pixels), -1, dtype=np.int64)
     places[wanted] = np.arange(len(wanted))
-    return Resident(pixels=torch.from_numpy(pixels[wanted]).to(device), places=places, others=pixels)
+    there = torch.empty((len(wanted), *pixels.shape[1:]), dtype=torch.uint8, device=device)
+    n_together = max(1, _MOVED_BYTES // math.prod(pixels.shape[1:]))  # the host need not hold them all
+    for at in range(0, len(wanted), n_together):
+        there[at : at + n_together] = torch.from_numpy(pixels[wanted[at : at + n_together]])
+    return Resident(pixels=there, places=places, others=pixels)
+
+
+def gpu_bytes_free(device: torch.device) -> int:
+    """Bytes of a GPU that this process could still take, what its allocator has in reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor`, which is on the CPU, on `device`; to a GPU from pinned memory, so that nobody waits."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
