@@ -182,7 +182,7 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
         yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
     patch.setattr(task_run, "start_run", start_run)
-    patch.setattr(task_run, "features_for", lambda *_: None)
+    patch.setattr(task_run, "features_for", lambda *_, **__: None)
     patch.setattr(task_run, "steps", steps)
     patch.setattr(task_run.Saving, "save", lambda saving, at: "")
     patch.setattr(trial, "find_mistakes", lambda *_: NO_MISTAKES)

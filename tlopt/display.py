@@ -25,6 +25,7 @@ from tlopt.results.words import (
     value_words,
 )
 from tlopt.search.records import TrialRecord, best_first
+from tlopt.search.repeats import view_warnings
 from tlopt.search.space import defaults
 from tlopt.search.stability import pull_warnings
 from tlopt.session import Session, StudySummary
@@ -58,7 +59,8 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     for default in defaults(study, bench.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    yield from (f"  warning: {sentence}" for sentence in pull_warnings(study, bench.limits))
+    for sentence in (*pull_warnings(study, bench.limits), *view_warnings(study)):
+        yield f"  warning: {sentence}"
 
 
 def trials_table(trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int) -> Table:

@@ -27,10 +27,11 @@ def place(
 ) -> Callable[..., tiny.Place]:
     """A place with fixed views and a bench of its own; keywords as for `study_text`."""
 
-    def make(*, name: str, views: int = 2, **changes: Any) -> tiny.Place:
+    def make(*, name: str, views: int = 2, flip: str = "true", **changes: Any) -> tiny.Place:
         text = tiny.lighter(study_text(name=f"{tmp_path.name}-{name}", epochs=3, **changes))
         shop = replace(workshop, bench=workshop.bench.on(torch.device("cpu")))
-        return tiny.place(text.replace("[data]", f"[data]\nviews = {views}"), shop, tmp_path / "runs")
+        data = f"[data]\nviews = {views}\nflip = {flip}"
+        return tiny.place(text.replace("[data]", data), shop, tmp_path / "runs")
 
     return make
 
@@ -92,6 +93,35 @@ def test_views_that_do_not_come_again_are_not_kept(
     place(name="new", views=views, search=search, trials=2).work()
 
     assert kept(cache) == {"middle"}
+
+
+@pytest.mark.parametrize("flip", ["true", "false"])
+def test_middles_of_training_images_are_planned_where_they_are_what_training_sees(
+    place: Callable[..., tiny.Place], cache: Path, flip: str
+) -> None:
+    search = "augmentation = 0.0\nfreeze_depth = 9"
+    there = place(name=flip, views=0, search=search, flip=flip, trials=2)
+    there.work()
+
+    data, (store,) = there.bench.data, there.bench.features.values()
+    assert store is not None
+    n_seen = len(data.ever_val if flip == "true" else data.images)
+    assert {int(kept.there.sum()) for kept in store._open.values()} == {n_seen}
+    (folder,) = (cache / "features").glob("*/")
+    taken = sum(path.stat().st_blocks * 512 for path in folder.rglob("*.rows"))
+    assert 0 < taken <= int((folder / "planned_bytes").read_text())
+
+
+def test_studies_that_see_other_views_have_folders_of_their_own(
+    place: Callable[..., tiny.Place], cache: Path
+) -> None:
+    one, another = place(name="one", trials=1), place(name="another", trials=1, seed=8)
+
+    one.work()
+    another.work()
+    place(name="again", trials=1).work()
+
+    assert len(list((cache / "features").glob("*/about.txt"))) == 2
 
 
 def test_where_the_cache_cannot_be_written_nothing_is_kept_and_trials_run(

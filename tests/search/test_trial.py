@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 
 from tlopt.errors import Diverged, OutOfMemory, TrialError
 from tlopt.point import Point
-from tlopt.search import task_run
+from tlopt.search import keeping, task_run
 from tlopt.search.bench import start_run
 from tlopt.search.log import TrialLog
 from tlopt.search.space import defaults
 from tlopt.search.task import Task
 from tlopt.search.task_run import begin, find_mistakes
 from tlopt.search.trial import Conditions, Result, run_trial
-from tlopt.training.fit import Epoch
+from tlopt.training.fit import Epoch, Step, steps
 from tlopt.training.history import History, history_file
 from tlopt.training.run import Run
 
@@ -176,7 +176,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
 
     monkeypatch.setattr(task_run, "steps", fit)
     monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
+    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -218,7 +218,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
     monkeypatch.setattr(task_run, "steps", fits_from_four_pieces_on)
     monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
+    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
@@ -228,6 +228,54 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
     assert [note.split(": ")[1] for note in notes] == [
         f"batches go through in {n} pieces from now on (2 GiB wanted)" for n in (2, 4)
     ]
+
+
+def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
+    task: Task, workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = workshop.bench.on(torch.device("cpu"))
+    frozen = replace(task, point=replace(task.point, freeze_depth=12))
+    notes: list[str] = []
+    residents: list[int] = []
+
+    def ends(notes: list[str]) -> Result:
+        trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
+        log = TrialLog(tmp_path / "log.jsonl")
+        return run_trial(trial, frozen, bench, log=log, conditions=tiny.conditions(notes=notes))
+
+    def fits_alone(run: Run, *arguments: Any) -> Iterator[Step | Epoch]:
+        kept = arguments[-1]
+        for event in steps(run, *arguments):
+            residents.append(kept.resident_bytes)
+            if kept.resident_bytes:
+                raise OutOfMemory("2 GiB wanted")
+            yield event
+
+    undisturbed = ends([])
+    with monkeypatch.context() as patch:
+        patch.setattr(task_run, "steps", fits_alone)
+        crowded = ends(notes)
+    again = ends([])
+
+    assert residents[0] > 0
+    assert not any(residents[1:])
+    assert notes == ["out of memory: kept images and features leave the device (2 GiB wanted)"]
+    assert (crowded.outcome, crowded.n_micro, crowded.value) == ("complete", 1, undisturbed.value)
+    assert again.value == undisturbed.value
+    (store,) = bench.features.values()
+    assert store is not None
+    assert store.resident_bytes > 0
+
+
+def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
+    task: Task, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(keeping, "_measure", refuse)
+
+    assert begin(task, workshop.bench.on(torch.device("cpu")), n_micro=1).kept is None
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
@@ -242,7 +290,7 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 
     monkeypatch.setattr(task_run, "steps", never)
     monkeypatch.setattr(task_run, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
-    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
+    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
@@ -266,7 +314,7 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
         yield
 
     monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_: None)
+    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
     monkeypatch.setattr(task_run, "steps", never)
 
     run(task)

@@ -20,6 +20,7 @@ from tlopt.search import job, note, presence, records, study_picture, task_run
 from tlopt.search.interrupt import Interrupt
 from tlopt.search.records import TrialRecord
 from tlopt.search.storage import open_storage
+from tlopt.spec import SEMANTICS_VERSION
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.fit import Epoch, Step, steps
 
@@ -368,6 +369,24 @@ def test_a_stop_before_the_first_trial_takes_none(place: Callable[..., tiny.Plac
     assert states(here) == []
 
 
+def work_to_the_second_epoch(
+    here: tiny.Place, checkpoints: CheckpointStore | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker on the first trial that is told to stop in the middle of its second epoch."""
+    interrupt, real_steps = Interrupt(), steps
+
+    def stopped_steps(*arguments: Any) -> Iterator[Step | Epoch]:
+        for event in real_steps(*arguments):
+            if isinstance(event, Step) and event.epoch == 1:
+                interrupt._on_signal(signal.SIGTERM, None)
+            yield event
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task_run, "steps", stopped_steps)
+        assert here.work(interrupt, checkpoints) == 0
+    assert list(here.trials[0].intermediate_values) == [0]
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "no checkpoint"])
 def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
     kept: bool, place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -377,25 +396,29 @@ def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
         place(name=tmp_path.name + kind, trials=1, epochs=2, head='objective = "log_loss"')
         for kind in ("undisturbed", "stopped")
     )
-    interrupt, real_steps = Interrupt(), steps
-
-    def stopped_steps(*arguments: Any) -> Iterator[Step | Epoch]:
-        for event in real_steps(*arguments):
-            if isinstance(event, Step) and event.epoch == 1:
-                interrupt._on_signal(signal.SIGTERM, None)
-            yield event
-
     checkpoints = CheckpointStore(str(tmp_path / "checkpoints")) if kept else None
-    with monkeypatch.context() as patch:
-        patch.setattr(task_run, "steps", stopped_steps)
-        assert stopped.work(interrupt, checkpoints) == 0
-    assert list(stopped.trials[0].intermediate_values) == [0]
+    work_to_the_second_epoch(stopped, checkpoints, monkeypatch)
 
     assert (undisturbed.work(), stopped.work(checkpoints=checkpoints)) == (1, 1)
     assert stopped.trials[0].intermediate_values == undisturbed.trials[0].intermediate_values
     assert stopped.trials[0].value == undisturbed.trials[0].value
     notes = record(stopped.trials[0]).notes
     assert notes[-1] == ("resumed at epoch 1, step 1" if kept else notes[0])
+
+
+def test_a_checkpoint_from_before_an_upgrade_is_not_gone_on_with(
+    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tiny.draw_nothing(monkeypatch)
+    here, checkpoints = place(trials=1, epochs=2), CheckpointStore(str(tmp_path / "checkpoints"))
+    with monkeypatch.context() as patch:
+        patch.setattr(task_run, "SEMANTICS_VERSION", SEMANTICS_VERSION - 1)
+        work_to_the_second_epoch(here, checkpoints, monkeypatch)
+
+    assert here.work(checkpoints=checkpoints) == 1
+    notes = record(here.trials[0]).notes
+    assert any("is unreadable: it is of" in note for note in notes)
+    assert not any("resumed" in note for note in notes)
 
 
 # What it leaves behind

@@ -32,7 +32,7 @@ from tlopt.search.limits import Limits
 from tlopt.spec import PerOptimizer, Study
 from tlopt.training.compiled import check_compiler
 from tlopt.training.features import FeatureStore
-from tlopt.training.images import Images, Source
+from tlopt.training.images import Images, Resident, Source
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
 
@@ -173,28 +173,47 @@ def start_run(bench: Bench, point: Point, *, seed: int, train: NDArray[np.int64]
     )
 
 
-def features_for(bench: Bench, run: Run, images: Images) -> FeatureStore | None:
-    """What is kept of frozen blocks for the backbone and resolution of `run`, that of others let go of.
+def make_way(bench: Bench, point: Point) -> None:
+    """Let go of features that are of no use to `point`, before anything is put in their place."""
+    for key, store in list(bench.features.items()):
+        # a store that does not stand: somebody has deleted the cache
+        if key != (point.backbone, point.resolution) or (store is not None and not store.held.stands):
+            _forget(bench, key)
+
+
+def leave_device(bench: Bench) -> bool:
+    """Let go of images and features on the device; whether there were any."""
+    stores = [store for store in bench.features.values() if store is not None]
+    residents = {size: source for size, source in bench.views.items() if isinstance(source, Resident)}
+    any_there = bool(residents) or any(store.resident_bytes for store in stores)
+    bench.views.update({size: source.others for size, source in residents.items()})
+    for key in list(bench.features):
+        _forget(bench, key)
+    return any_there
+
+
+def _forget(bench: Bench, key: tuple[str, int]) -> None:
+    store = bench.features.pop(key)
+    if store is not None:
+        store.close()
+
+
+def features_for(bench: Bench, run: Run, images: Images, *, resides: bool = True) -> FeatureStore | None:
+    """What is kept of frozen blocks for the backbone and resolution of `run`.
 
     Args:
         run: at its start.
         images: as `images_for` gave them for its point.
+        resides: whether features may lie on the device.
     """
     key = (run.point.backbone, run.point.resolution)
-    known = bench.features.get(key)
-    if known is not None and not known.held.stands:  # somebody has deleted the cache
-        known.close()
-        del bench.features[key]
-    elif known is not None:
-        known.try_again()
     if key not in bench.features:
-        for other in bench.features.values():
-            if other is not None:
-                other.close()
-        bench.features.clear()
         digest = bench.weights[run.point.backbone].digest
-        bench.features[key] = open_features(bench.study, bench.data, digest, run, images)
-    return bench.features[key]
+        bench.features[key] = open_features(bench.study, bench.data, digest, run, images, resides=resides)
+    known = bench.features[key]
+    if known is not None:
+        known.go_on(images, resides=resides)
+    return known
 
 
 def save_weights(bench: Bench, run: Run, path: Path) -> None:

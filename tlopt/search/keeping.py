@@ -5,25 +5,28 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from tlopt import dimensions
 from tlopt.data import housekeeping
 from tlopt.data.cache import complain, locked, unwritable
+from tlopt.data.image import DECODER
 from tlopt.data.records import Data
 from tlopt.data.rows import disk_bytes_max
-from tlopt.data.store import cache_root, training_size
-from tlopt.dimensions import Choice, Fixed
-from tlopt.errors import CacheUnwritable
-from tlopt.search_keys import RULES, in_blocks
-from tlopt.spec import PerOptimizer, Study
+from tlopt.data.store import cache_root
+from tlopt.dimensions import Choice
+from tlopt.errors import CacheUnwritable, OutOfMemory
+from tlopt.search.repeats import dimension_of, n_repeated_views, strengths, trains_uncropped
+from tlopt.search_keys import in_blocks
+from tlopt.spec import SEMANTICS_VERSION, Study
 from tlopt.training.features import FeatureStore
 from tlopt.training.frozen import CHUNK, Cut, advance, outline
-from tlopt.training.images import Images
+from tlopt.training.images import Images, gpu_bytes_free
 from tlopt.training.keep_plan import Rates, worth_keeping
 from tlopt.training.numerics import circumstances
-from tlopt.training.run import Run
+from tlopt.training.run import Run, memory_errors
 
 _SECONDS_A_BYTE = 5e-10  # two gigabytes a second: the page cache, the checksum of first reads, a copy
 _RESIDENT_BYTES_MAX = 1 << 29  # of a worker on a CPU, whose host may have several
@@ -32,7 +35,7 @@ _TIMED_IMAGES = 8
 
 
 def open_features(
-    study: Study, data: Data, weights_digest: str, run: Run, images: Images
+    study: Study, data: Data, weights_digest: str, run: Run, images: Images, *, resides: bool
 ) -> FeatureStore | None:
     """The store of what `run`'s network gives for `images`, shared by all workers of this machine.
 
@@ -40,18 +43,22 @@ def open_features(
 
     Args:
         run: any of the study's with this backbone and resolution; its network is put in eval mode.
+        resides: whether features may be kept on the device.
     """
     bound = housekeeping.features_bytes_max()
     if bound == 0:
         return None
-    cuts, rates = _measure(run)
-    n_views = study.data.views * _n_strengths(study)
-    disk_bytes = partial(_disk_bytes, data, n_views)
+    try:
+        with memory_errors():
+            cuts, rates = _measure(run)
+    except OutOfMemory:  # nothing could be made to be kept; whether the trial fits is for it to see
+        return None
+    disk_bytes = partial(_disk_bytes, study, data)
     depths = wanted_depths(study, len(cuts))
     best = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=bound, rates=rates)
     if not best:
         return None
-    name = _key(data, weights_digest, run, images, study.data.resize)
+    name = _key(study, data, weights_digest, run, images)
     about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {len(data.images)} images"
     try:
         with locked(cache_root() / "features"):
@@ -65,11 +72,12 @@ def open_features(
     return FeatureStore(
         held=held,
         images=images,
-        keeps_training=n_views > 0,
+        keeps_training=n_repeated_views(study) > 0,
         cuts=cuts,
         kept=kept,
         rates=rates,
         resident_bytes_max=_resident_bytes_max(run.device),
+        resides=resides,
     )
 
 
@@ -87,28 +95,13 @@ def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
     return set(blocks) if isinstance(dimension, Choice) else set(range(min(blocks), max(blocks) + 1))
 
 
-def dimension_of(study: Study, name: str) -> dimensions.Dimension:
-    """What the study says of a key of its search, or the default."""
-    found = study.search.get(name, Fixed(RULES[name].default))  # type: ignore[arg-type]
-    assert not isinstance(found, PerOptimizer), f"{name} has no ranges for each optimizer"
-    return found
-
-
-def _n_strengths(study: Study) -> int:
-    """How many strengths of augmentation a study has; 0 where they are a range, which gives none twice."""
-    match dimension_of(study, "augmentation"):
-        case Fixed():
-            return 1
-        case Choice(options):
-            return len(options)
-        case _:
-            return 0
-
-
-def _disk_bytes(data: Data, n_views: int, row_bytes: int) -> int:
+def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
     """Bytes on the disk of a block's outputs for all views that may be kept, at most."""
     of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
-    return of(n_written=len(data.ever_val)) + n_views * of(n_written=len(data.ever_train))
+    # Neither cropped nor mirrored, an image of training is what it is in validation.
+    all_middles = trains_uncropped(study) and not study.data.flip
+    middles = of(n_written=len(data.images if all_middles else data.ever_val))
+    return middles + n_repeated_views(study) * of(n_written=len(data.ever_train))
 
 
 def _size(kept: frozenset[int], cuts: tuple[Cut, ...], disk_bytes: Callable[[int], int]) -> int:
@@ -128,24 +121,39 @@ def _measure(run: Run) -> tuple[tuple[Cut, ...], Rates]:
     return cuts, Rates(seconds_a_flop=seconds / (CHUNK * cuts[-1].flops), seconds_a_byte=_SECONDS_A_BYTE)
 
 
-def _key(data: Data, weights_digest: str, run: Run, images: Images, resize: str) -> str:
+def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images) -> str:
+    """What has to be equal for equal features, and which views come again: the folder is given room for them.
+
+    Studies that train on other views have folders of their own, each of which can be let go.
+    """
+    repeated = [study.data.views, images.views_seed, study.data.flip, *strengths(study)]
     meaning = {
+        "semantics": SEMANTICS_VERSION,  # how a view is made and how a network is cut into blocks
+        "decoder": DECODER,
         "chunk": CHUNK,
         "images": [image.digest for image in data.images],
-        "resize": resize,
+        "resize": study.data.resize,
         "resolution": run.point.resolution,
-        "cut_from": training_size(run.point.resolution),
         "normalised": [images.mean, images.std],
         "backbone": run.point.backbone,
         "weights": weights_digest,
+        "repeated": repeated if n_repeated_views(study) else [],
         "numerics": str(run.numerics),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        **{library: _version(library) for library in ("torchvision", "timm")},  # the networks' code
         **circumstances(run.device),
     }
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:24]
 
 
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"
+
+
 def _resident_bytes_max(device: torch.device) -> int:
     if device.type != "cuda":
         return _RESIDENT_BYTES_MAX
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return int(_RESIDENT_SHARE * free_bytes)
+    return int(_RESIDENT_SHARE * gpu_bytes_free(device))

@@ -5,18 +5,24 @@ from numpy.typing import NDArray
 
 from tlopt.data import store
 from tlopt.data.records import Data, TestSplit
-from tlopt.dimensions import Choice, Fixed, bounds
+from tlopt.dimensions import Fixed, bounds
 from tlopt.model.build import check_resolution
 from tlopt.point import Point, seed_for
 from tlopt.search.bench import Bench
-from tlopt.search.keeping import dimension_of
-from tlopt.training.images import Images, Source, resident
+from tlopt.search.repeats import dimension_of, trains_uncropped
+from tlopt.training.images import Images, Resident, Source, resident
 
 
-def images_for(bench: Bench, point: Point) -> Images:
+def images_for(bench: Bench, point: Point, *, resides: bool = True) -> Images:
     """The training and validation images, for all points with the backbone and resolution of `point`.
 
     The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
+
+    Args:
+        resides: whether they may lie on a GPU.
+
+    Raises:
+        DataError: an image changed or went away since `load`.
     """
     check_resolution(bench.weights[point.backbone], point.resolution)
     wanted = _wanted(bench, point.resolution)
@@ -24,7 +30,8 @@ def images_for(bench: Bench, point: Point) -> Images:
         del bench.views[other]
     for size, which in wanted.items():
         if size not in bench.views:
-            bench.views[size] = resident(_pixels(bench, size, which), which, bench.device)
+            bench.views[size] = _pixels(bench, size, which)
+        bench.views[size] = _placed(bench.views[size], which, bench, resides=resides)
     eval_pixels, *crops = (bench.views[size] for size in wanted)
     return _images(bench, bench.data, eval_pixels, crops[0] if crops else eval_pixels, point)
 
@@ -48,16 +55,28 @@ def decode(bench: Bench) -> None:
 
 def _wanted(bench: Bench, resolution: int) -> dict[int, NDArray[np.int64]]:
     """Which images the study's trials see, by size: first to be evaluated on, then to cut crops from."""
-    strength = dimension_of(bench.study, "augmentation")
-    uncropped = isinstance(strength, Fixed | Choice) and 0 in bounds(strength)
-    middles = np.arange(len(bench.data.images)) if uncropped else bench.data.ever_val
-    crops = {store.training_size(resolution): bench.data.ever_train} if any(bounds(strength)) else {}
+    everything = np.arange(len(bench.data.images))
+    middles = everything if trains_uncropped(bench.study) else bench.data.ever_val
+    crops_any = any(bounds(dimension_of(bench.study, "augmentation")))
+    crops = {store.training_size(resolution): bench.data.ever_train} if crops_any else {}
     return {store.eval_size(resolution): middles} | crops
 
 
 def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> store.Pixels:
     resize, progress = bench.study.data.resize, bench.progress
     return store.pixels(bench.data, size=size, resize=resize, wanted=wanted, progress=progress)
+
+
+def _placed(source: Source, wanted: NDArray[np.int64], bench: Bench, *, resides: bool) -> Source:
+    """`source` on the GPU, where there is one with room to spare, or off it."""
+    match source:
+        case Resident():
+            return source if resides else source.others
+        case store.Pixels():
+            source.try_again()
+            return resident(source, wanted, bench.device) if resides else source
+        case _:
+            return source
 
 
 def _images(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tlopt.data.cache import complain
 from tlopt.errors import CheckpointUnreadable, TimedOut
-from tlopt.search.bench import Bench, features_for, identity, save_weights, start_run
+from tlopt.search.bench import Bench, features_for, identity, make_way, save_weights, start_run
 from tlopt.search.shown import images_for
 from tlopt.search.task import Task
+from tlopt.spec import SEMANTICS_VERSION
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
@@ -22,7 +23,7 @@ from tlopt.training.fit import Epoch, Step, predict_logits, steps
 from tlopt.training.history import History, history_file
 from tlopt.training.images import Images, gather
 from tlopt.training.numerics import circumstances
-from tlopt.training.run import Run
+from tlopt.training.run import Run, memory_errors
 
 _SHARE_MAX = 0.05  # of the time that may go into checkpoints
 
@@ -72,44 +73,57 @@ class TaskRun:
         return min((run.position.epoch, run.position.step) for run in self.runs)
 
 
-def begin(task: Task, bench: Bench, *, n_micro: int) -> TaskRun:
+def begin(task: Task, bench: Bench, *, n_micro: int, resides: bool = True) -> TaskRun:
     """The task at its start.
 
     Everything here may take long: images are decoded where nobody did before.
 
+    Args:
+        n_micro: pieces of a batch.
+        resides: whether images and features may lie on the device, where there is room to spare.
+
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
-    images = images_for(bench, task.point)
-    runs = [
-        start_run(bench, task.point, seed=seed, train=bench.data.splits[index].train, n_micro=n_micro)
-        for seed, index in zip(task.seeds, task.splits, strict=True)
-    ]
-    kept = features_for(bench, runs[0], images)
+    make_way(bench, task.point)
+    with memory_errors():
+        images = images_for(bench, task.point, resides=resides)
+        runs = [
+            start_run(bench, task.point, seed=seed, train=bench.data.splits[index].train, n_micro=n_micro)
+            for seed, index in zip(task.seeds, task.splits, strict=True)
+        ]
+        kept = features_for(bench, runs[0], images, resides=resides)
     return TaskRun(task=task, bench=bench, images=images, runs=runs, kept=kept, n_micro=n_micro)
 
 
 def resume(
-    task: Task, bench: Bench, keeper: Keeper | None, notes: list[str], *, n_micro_min: int = 1
+    task: Task,
+    bench: Bench,
+    keeper: Keeper | None,
+    notes: list[str],
+    *,
+    n_micro_min: int = 1,
+    resides: bool = True,
 ) -> TaskRun:
     """The task where its newest readable checkpoint left it, or at its start.
 
     Args:
         notes: what was found is said here.
         n_micro_min: pieces of a batch at least.
+        resides: as `begin`.
 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
     if keeper is None:
-        return begin(task, bench, n_micro=n_micro_min)
-    who = identity(bench, task.point, task.seeds)
+        return begin(task, bench, n_micro=n_micro_min, resides=resides)
+    who = _rightful(bench, task)
     for found in keeper.store.readable(keeper.trial, who):
         if isinstance(found, str):
             notes.append(found)
             continue
         n_micro = max(n_micro_min, int(found.facts["n_micro"]))
-        at = begin(task, bench, n_micro=n_micro)
+        at = begin(task, bench, n_micro=n_micro, resides=resides)
         try:
             apply(found, at.runs)
         except CheckpointUnreadable as error:
@@ -119,7 +133,12 @@ def resume(
         at.seconds_before = float(found.facts["seconds"])
         notes.append(_resumed(at, found))
         return at
-    return begin(task, bench, n_micro=n_micro_min)
+    return begin(task, bench, n_micro=n_micro_min, resides=resides)
+
+
+def _rightful(bench: Bench, task: Task) -> str:
+    """What a checkpoint has to be of: the task's run, begun with this version's meaning of it."""
+    return f"{identity(bench, task.point, task.seeds)}.{SEMANTICS_VERSION}"
 
 
 def _resumed(at: TaskRun, found: Checkpoint) -> str:
@@ -241,7 +260,7 @@ class Saving:
         """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
         start = time.perf_counter()
         facts = {**circumstances(at.bench.device), "seconds": at.seconds, "n_micro": at.n_micro}
-        who = identity(at.bench, at.task.point, at.task.seeds)
+        who = _rightful(at.bench, at.task)
         said = ""
         try:
             data = pack(at.runs, at.epochs, identity=who, facts=facts)

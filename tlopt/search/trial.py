@@ -9,7 +9,7 @@ import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
 from tlopt.search import inside
-from tlopt.search.bench import Bench, release_memory
+from tlopt.search.bench import Bench, leave_device, release_memory
 from tlopt.search.interrupt import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.search.log import TrialLog
 from tlopt.search.task import Task
@@ -99,16 +99,21 @@ def run_trial(
         HandBack, LeaseLost: it goes on elsewhere; where there was time, it was saved.
         Interrupted: it was given up in the middle of a step; the last checkpoint stands.
     """
-    n_micro = 1
+    n_micro, resides = 1, True
     while True:
         attempt = _Attempt(trial, task, bench, log, conditions)
         try:
-            return attempt.run(n_micro)
+            return attempt.run(n_micro, resides=resides)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
         # Here, where no traceback holds the networks any more.
         attempt.at = None
+        left = outcome == "out_of_memory" and resides and leave_device(bench)
         release_memory(bench.device)
+        if left:  # what was there for speed alone decides over no trial
+            n_micro, resides = attempt.n_micro, False
+            conditions.notes.append(f"out of memory: kept images and features leave the device ({cause})")
+            continue
         if outcome != "out_of_memory" or 2 * attempt.n_micro > task.point.batch_size // 2:
             return attempt.result(outcome, cause)
         n_micro = 2 * attempt.n_micro
@@ -132,11 +137,16 @@ class _Attempt:
     epochs: Sequence[Epoch] = ()
     mistakes: Mistakes | None = None
 
-    def run(self, n_micro: int) -> Result:
+    def run(self, n_micro: int, *, resides: bool) -> Result:
         self.n_micro = n_micro
         with self.under.interrupt.armed():
             at = self.at = resume(
-                self.task, self.bench, self.under.keeper, self.under.notes, n_micro_min=n_micro
+                self.task,
+                self.bench,
+                self.under.keeper,
+                self.under.notes,
+                n_micro_min=n_micro,
+                resides=resides,
             )
         self.n_micro, self.epochs = at.n_micro, at.epochs
         pruned = self._reported(at) or self._train(at)

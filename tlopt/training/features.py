@@ -4,6 +4,7 @@ What is kept is what would be computed, bit for bit (see `frozen`), so that noth
 row that is missing or damaged is computed, whoever else may be at it, and a full disk costs time only.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tlopt.data.cache import unwritable
 from tlopt.data.housekeeping import Held
 from tlopt.data.rows import Rows
 from tlopt.training.frozen import CHUNK, Cut, Form, Frozen, advance
-from tlopt.training.images import MIDDLE, Images, View
+from tlopt.training.images import MIDDLE, Images, View, moved
 from tlopt.training.keep_plan import Rates, best_start
 
 _RESIDENT_ROW_BYTES = 1 << 16  # on a CPU wider rows take far longer to train on than to read
@@ -38,10 +39,10 @@ class Kept:
     def read(self, rows: Indices, device: torch.device) -> tuple[Tensor, NDArray[np.bool_]]:
         """Features (n, ...) of `rows`, and which of them are known; the others are undefined."""
         if self.resident is not None and self.there[rows].all():
-            return self.resident[torch.from_numpy(rows).to(device)], np.ones(len(rows), dtype=bool)
+            return self.resident[moved(torch.from_numpy(rows), device)], np.ones(len(rows), dtype=bool)
         raw = np.empty((len(rows), self.form.row_bytes), dtype=np.uint8)
         found = self.file.read(rows, raw)
-        features = self.form.from_rows(raw).to(device, non_blocking=True)
+        features = moved(self.form.from_rows(raw), device)
         if self.resident is not None:
             held = ~found & self.there[rows]
             features[torch.from_numpy(held)] = self.resident[torch.from_numpy(rows[held])]
@@ -75,6 +76,7 @@ class FeatureStore:
         kept: blocks whose outputs are kept.
         rates: of this machine.
         resident_bytes_max: for what is kept on the device.
+        resides: whether anything may be there.
     """
 
     held: Held
@@ -84,6 +86,7 @@ class FeatureStore:
     kept: frozenset[int]
     rates: Rates
     resident_bytes_max: int
+    resides: bool = True
     _open: dict[tuple[int, str], Kept] = field(default_factory=dict)
 
     def outputs(self, frozen: Frozen, view: View, indices: Indices, cut: int, upcoming: Indices) -> Tensor:
@@ -113,7 +116,7 @@ class FeatureStore:
 
     def _computed(self, frozen: Frozen, view: View, indices: Indices, block: int) -> Tensor:
         """From the nearest earlier block's kept outputs where all are there, else from the images."""
-        earlier = {at for at in self.kept if at < block and self._path(at, view).exists()}
+        earlier = {at for at in self.kept if at < block and os.path.exists(self._path(at, view))}
         start = best_start(block, earlier, self.cuts, self.rates)
         if start:
             kept = self._kept(start, view, frozen.device)
@@ -142,10 +145,11 @@ class FeatureStore:
 
     def _may_reside(self, form: Form, size: int, device: torch.device) -> bool:
         """Whether `size` more bytes fit on the device; makes room by giving up what was opened first."""
-        if size > self.resident_bytes_max or (device.type == "cpu" and form.row_bytes > _RESIDENT_ROW_BYTES):
+        too_wide = device.type == "cpu" and form.row_bytes > _RESIDENT_ROW_BYTES
+        if too_wide or not self.resides or size > self.resident_bytes_max:
             return False
         for kept in self._open.values():
-            if sum(each.resident_bytes for each in self._open.values()) + size <= self.resident_bytes_max:
+            if self.resident_bytes + size <= self.resident_bytes_max:
                 break
             kept.resident, kept.there = None, np.zeros(kept.n_rows, dtype=bool)
         return True
@@ -155,8 +159,21 @@ class FeatureStore:
         self._open.clear()
         self.held.close()
 
-    def try_again(self) -> None:
-        """Write rows again where that has failed: there may be room by now."""
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes on the device."""
+        return sum(kept.resident_bytes for kept in self._open.values())
+
+    def go_on(self, images: Images, *, resides: bool) -> None:
+        """Begin another trial: write again where that has failed, for there may be room by now.
+
+        Args:
+            images: the same ones, wherever they lie now.
+            resides: whether anything may be on the device from now on.
+        """
+        if resides != self.resides:
+            self._open.clear()
+        self.images, self.resides = images, resides
         for kept in self._open.values():
             kept.file.full = None
 

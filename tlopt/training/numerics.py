@@ -1,9 +1,11 @@
 """How numbers lie in memory and are rounded: chosen once for a study, since its last bits hang on it."""
 
+import functools
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 import torch
@@ -54,6 +56,19 @@ def usual(network: nn.Module, device: torch.device) -> Numerics:
     return Numerics(layout="channels_last" if grouped or device.type == "cuda" else "channels_first")
 
 
+@functools.cache
+def _cpu_model() -> str:
+    """Maker and model, by which oneDNN and MKL choose kernels beyond what torch calls capability."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    told = {key.strip(): value.strip() for key, value in pairs}
+    keys = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")  # the latter two on ARM
+    return " ".join(told[key] for key in keys if key in told)
+
+
 def circumstances(device: torch.device) -> Mapping[str, str | int]:
     """What has to be equal for equal bits, beside the study."""
     match device.type:
@@ -66,6 +81,6 @@ def circumstances(device: torch.device) -> Mapping[str, str | int]:
     return {
         "torch": str(torch.__version__),
         "device": name,
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {_cpu_model()}",
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
     }
