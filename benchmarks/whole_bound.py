@@ -1,9 +1,13 @@
 """What a study's operations would take at the machine's rate for its model, if nothing else took time."""
 
+import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from tlopt.point import Point
 from tlopt.search.bench import Bench, open_bench, settle_process, start_run
 from tlopt.search.chosen_numerics import measured
 from tlopt.training.frozen import outline
+from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 from tlopt.training.step import take_step
 
@@ -43,7 +48,7 @@ class Bound:
 
 
 def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, device: str) -> Bound:
-    """What `points` take at least, measured with the threads of one worker and divided by their number."""
+    """What `points` take at least, by the steps of one worker while the others take steps as well."""
     os.environ["TLOPT_CACHE"] = str(folder / "cache")
     settle_process(max(1, n_cores() // n_workers))
     bench = open_bench(spec.load(file), torch.device(device))
@@ -53,7 +58,9 @@ def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, devi
     point = replace(points[0], freeze_depth=0)
     run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
     prefix = prefix_flops(run)
-    rate = n_workers * STEP_PASSES * point.batch_size * prefix[-1] / step_seconds(run)
+    with _others(n_workers - 1, file, bench, point):
+        seconds = step_seconds(run)
+    rate = n_workers * STEP_PASSES * point.batch_size * prefix[-1] / seconds
     n_train, n_val = len(bench.data.splits[0].train), len(bench.data.splits[0].val)
     suffix = sum(each.epochs * (prefix[-1] - prefix[each.freeze_depth]) for each in points)
     return Bound(
@@ -62,6 +69,39 @@ def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, devi
         features=_n_views(bench, points, n_train, n_val) * prefix[-1] / rate,
         numerics=str(run.numerics),
     )
+
+
+@contextmanager
+def _others(n: int, file: Path, bench: Bench, point: Point) -> Iterator[None]:
+    """Have `n` other processes take the same steps: workers share the memory's bandwidth, too."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(n + 1)
+    what = (file, bench.device, dict(bench.numerics), point, torch.get_num_threads(), ready)
+    processes = [context.Process(target=_keep_stepping, args=what, daemon=True) for _ in range(n)]
+    for process in processes:
+        process.start()
+    ready.wait(timeout=120)
+    yield
+    for process in processes:
+        process.terminate()
+
+
+def _keep_stepping(
+    file: Path,
+    device: torch.device,
+    numerics: dict[str, Numerics],
+    point: Point,
+    n_threads: int,
+    ready: Barrier,
+) -> None:
+    settle_process(n_threads)
+    bench = open_bench(spec.load(file), device)
+    bench.numerics.update(numerics)
+    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    step_seconds(run)
+    ready.wait()
+    while True:
+        step_seconds(run)
 
 
 def _n_views(bench: Bench, points: list[Point], n_train: int, n_val: int) -> int:
