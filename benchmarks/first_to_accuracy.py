@@ -49,10 +49,10 @@ def size_of(args: argparse.Namespace) -> Size:
 
 
 def settle(args: argparse.Namespace) -> None:
-    """Write settings and versions down, or compare them with those that `--out` was begun with."""
+    """Write down what searches have in common, or compare it with what `--out` was begun with."""
     names = ("train", "val", "judge", "planted")
     given = asdict(size_of(args)) | {name: getattr(args, name) for name in names}
-    settings = given | {name: version(name) for name in PACKAGES}
+    settings = given | {"semantics": spec.SEMANTICS_VERSION} | {name: version(name) for name in PACKAGES}
     file: Path = args.out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != settings:
         raise SystemExit(f"{args.out} was begun with other settings: {file.read_text()}")
