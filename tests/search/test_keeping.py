@@ -54,6 +54,8 @@ def kept(cache: Path) -> set[str]:
         ("freeze_depth = { uniform = [0.0, 1.0] }", set(range(1, 10))),
         ("freeze_depth = { choice = [0, 7] }", {7, 9}),
         ("transfer_depth = { int = [5, 7] }", {9}),
+        ("transfer_depth = { int = [5, 7] }\nfreeze_depth = 1.0", {5, 6, 7, 9}),
+        ("transfer_depth = { int = [5, 7] }\nfreeze_depth = { int = [2, 6] }", {2, 3, 4, 5, 6, 9}),
         ("transfer_depth = { int = [5, 7] }\nhead_first_epochs = 2", {5, 6, 7, 9}),
         ("transfer_depth = { int = [5, 7] }\nhead_first_epochs = { int = [0, 2] }", {5, 6, 7, 9}),
     ],

@@ -83,9 +83,10 @@ def open_features(
 
 def wanted_depths(study: Study, n_blocks: int) -> set[int]:
     """Blocks whose outputs may be wanted: freeze depths, and what the head alone is trained behind."""
-    depths = _depths(study, "freeze_depth", n_blocks) | {n_blocks}  # the linear probe
+    frozen, transferred = (_depths(study, name, n_blocks) for name in ("freeze_depth", "transfer_depth"))
+    depths = {min(f, k) for f in frozen for k in transferred} | {n_blocks}  # the linear probe
     if dimensions.bounds(dimension_of(study, "head_first_epochs")) != (0,):
-        depths |= _depths(study, "transfer_depth", n_blocks)
+        depths |= transferred
     return depths - {0}
 
 
