@@ -1,5 +1,6 @@
 """Batches: every image once, never one alone, pixels in the order asked for."""
 
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -67,6 +68,19 @@ def test_a_batch_is_a_copy_of_the_store(pixels: np.ndarray) -> None:
 
 def test_without_a_gpu_the_store_stays_where_it_is(pixels: np.ndarray) -> None:
     assert resident(cast(store.Pixels, pixels), np.arange(10), CPU) is pixels
+
+
+def test_where_a_gpu_refuses_the_room_it_seemed_to_have_the_store_stays_where_it_is(
+    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    kept = cast(store.Pixels, SimpleNamespace(image_bytes=pixels[0].nbytes))
+    monkeypatch.setattr(images, "gpu_bytes_free", lambda _: 1 << 30)
+    monkeypatch.setattr(images, "put", refuse)
+
+    assert resident(kept, np.arange(10), torch.device("cuda")) is kept
 
 
 @pytest.mark.parametrize("n_together", [1, 2, 10])

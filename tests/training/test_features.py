@@ -19,7 +19,7 @@ from tlopt.model.network import Network
 from tlopt.point import Point
 from tlopt.training.features import FeatureStore
 from tlopt.training.fit import fit, predict_logits
-from tlopt.training.frozen import outline
+from tlopt.training.frozen import Form, outline
 from tlopt.training.images import Images
 from tlopt.training.keep_plan import Rates
 from tlopt.training.numerics import Numerics
@@ -125,6 +125,30 @@ def test_training_on_kept_features_is_training_on_images_to_the_bit(
 
     assert_same(cold, plain)
     assert_same(warm, plain)
+
+
+def test_features_that_a_device_refuses_room_for_are_read_from_their_files(
+    begin: Begin,
+    point: MakePoint,
+    views: Images,
+    train: np.ndarray,
+    val: np.ndarray,
+    make: MakeStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty = Form.empty
+
+    def refuse_all_images(form: Form, n: int, device: torch.device) -> torch.Tensor:
+        if n == len(views.labels):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return empty(form, n, device)
+
+    at, store = point(**(CHOSEN | {"freeze_depth": 2})), make()
+    plain = trained(begin(at), views, train, val, None)
+    monkeypatch.setattr(Form, "empty", refuse_all_images)
+
+    assert_same(trained(begin(at), views, train, val, store), plain)
+    assert store.resident_bytes == 0
 
 
 @given(st.sets(st.integers(1, 3)), st.integers(1, 3), st.sampled_from([0, 600, 10**9]))

@@ -132,16 +132,24 @@ class FeatureStore:
         if (found := self._open.get((block, view.name))) is not None:
             return found
         form, n_rows = self.cuts[block - 1].form, len(self.images.labels)
-        size = n_rows * form.row_bytes
         made = Kept(
             form=form,
             n_rows=n_rows,
             file=Rows(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
-            resident=_room(form, n_rows, device) if self._may_reside(form, size, device) else None,
+            resident=self._room(form, n_rows, device),
             there=np.zeros(n_rows, dtype=bool),
         )
         self._open[block, view.name] = made
         return made
+
+    def _room(self, form: Form, n_rows: int, device: torch.device) -> Tensor | None:
+        if not self._may_reside(form, n_rows * form.row_bytes, device):
+            return None
+        try:
+            with torch.inference_mode(False):  # filled while evaluating or not, it is read by training
+                return form.empty(n_rows, device)
+        except torch.OutOfMemoryError:  # somebody else has taken it meanwhile
+            return None
 
     def _may_reside(self, form: Form, size: int, device: torch.device) -> bool:
         """Whether `size` more bytes fit on the device; makes room by giving up what was opened first."""
@@ -191,8 +199,3 @@ def _company(kept: Kept, n: int, upcoming: Indices, device: torch.device) -> Ind
         return near[:0]
     _, found = kept.read(near, device)  # another worker may have been at them
     return near[~found][: -n % CHUNK]
-
-
-def _room(form: Form, n_rows: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # filled while evaluating or not, it is read by training
-        return form.empty(n_rows, device)

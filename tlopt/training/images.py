@@ -102,7 +102,10 @@ def resident(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) ->
         return pixels
     if len(wanted) * pixels.image_bytes > RESIDENT_SHARE * gpu_bytes_free(device):
         return pixels
-    return put(pixels, wanted, device)
+    try:
+        return put(pixels, wanted, device)
+    except torch.OutOfMemoryError:  # somebody else has taken the room meanwhile
+        return pixels
 
 
 def put(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Resident:
