@@ -36,7 +36,7 @@ def view_warnings(study: Study) -> Iterator[str]:
     """A sentence for each key for whose sake fixed views save no trial anything."""
     if study.data.views == 0:
         return
-    vain = f"with data.views = {study.data.views} images repeat, but what frozen blocks give is not kept"
+    vain = f"with data.views = {study.data.views} epochs take turns at views of which nothing is kept"
     if n_repeated_views(study) == 0:
         yield f"augmentation has a range, which gives no strength twice: {vain}; name strengths with choice"
     if min(map(float, dimensions.bounds(dimension_of(study, "mixup")))) > 0:
