@@ -216,6 +216,9 @@ def test_a_disk_that_has_room_again_is_written_again(data, own_cache, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(store, "free_bytes", lambda path: 0)
         pixels = store.pixels(data, size=8, resize="crop")
+        pixels.try_again()
+        pixels[np.arange(8)]
+        assert files(own_cache, "*.rows") == []
     pixels.try_again()
     expected = pixels[np.arange(8)]
     (path,) = files(own_cache, "*.rows")

@@ -107,8 +107,9 @@ class Pixels:
         return True
 
     def try_again(self) -> None:
-        """Write into the file again where that has failed: there may be room by now."""
-        self._rows.full = None
+        """Write into the file again where that has failed, if it would find room by now."""
+        if len(self) * self._rows.stride <= free_bytes(self._rows.path):
+            self._rows.full = None
 
     def _absent(self, indices: Indices) -> Indices:
         found = self._rows.read(indices, np.empty((len(indices), self._rows.row_bytes), dtype=np.uint8))
