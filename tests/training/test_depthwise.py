@@ -48,6 +48,17 @@ def test_gradients_are_those_of_the_library(
         torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize(("side", "stride", "padding"), SHAPES)
+@pytest.mark.parametrize("bias", [False, True])
+def test_outputs_are_the_library_s_to_the_bit(side: int, stride: int, padding: int, bias: bool) -> None:
+    torch.manual_seed(side)
+    layer = nn.Conv2d(16, 16, side, stride, padding, groups=16, bias=bias)
+    x = torch.randn(4, 16, 11, 9)
+    weighting = torch.ones(layer(x).shape)
+    quick, usual = (gradients(layer, x, weighting, quick=quick)[0] for quick in (True, False))
+    assert torch.equal(quick, usual)
+
+
 def test_a_tap_s_gradient_is_the_product_of_what_it_sees() -> None:
     layer = nn.Conv2d(2, 2, 5, padding=2, groups=2, bias=False)
     x = torch.zeros(1, 2, 6, 6)
