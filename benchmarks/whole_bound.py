@@ -80,10 +80,12 @@ def _others(n: int, file: Path, bench: Bench, point: Point) -> Iterator[None]:
     processes = [context.Process(target=_keep_stepping, args=what, daemon=True) for _ in range(n)]
     for process in processes:
         process.start()
-    ready.wait(timeout=120)
-    yield
-    for process in processes:
-        process.terminate()
+    try:
+        ready.wait(timeout=120)
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
 
 
 def _keep_stepping(
