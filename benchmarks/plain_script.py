@@ -24,8 +24,8 @@ from torchvision.datasets import ImageFolder
 from tlopt.model.build import build
 from tlopt.model.partition import partition, pulled
 from tlopt.model.weights import Weights, load_weights
-from tlopt.point import Point
-from tlopt.training.groups import make_groups, schedule_factor
+from tlopt.spec.point import Point
+from tlopt.training.optim import make_groups, schedule_factor
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tlopt.search import job, leases, patience, presence, storage, tables
-from tlopt.search.leases import Claim, Seen
 from tlopt.search.plan import Plan
-from tlopt.search.presence import Identity
-from tlopt.search.service import ServiceStorage
+from tlopt.storage import leases, retry, schema, studies, workers
+from tlopt.storage.leases import Claim, Seen
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.workers import Identity
+from tlopt.worker import claim as claims
 
 STUDY = "crew"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
@@ -35,7 +36,7 @@ class Worker:
 
     @property
     def service(self) -> ServiceStorage:
-        return storage.service_of(self.store)
+        return studies.service_of(self.store)
 
     @property
     def study_id(self) -> int:
@@ -52,7 +53,7 @@ class Worker:
             return trial.suggest_float("x", 0.0, 1.0)
 
         plan = Plan(trials=budget, hours=0.0, first=[], task_of=task_of, min_epochs=0)
-        return job.claim(self.study, plan, self.service, self.me.worker_id, waits=waits)
+        return claims.claim(self.study, plan, self.service, self.me.worker_id, waits=waits)
 
     def claim(self, budget: int = 99, *, waits: bool = False) -> Trial:
         found = self.try_claim(budget, waits=waits)
@@ -72,20 +73,20 @@ class Worker:
         self.service.expire(self.seen(trial), "planted")
 
     def standing(self, budget: int) -> tuple[str, bool]:
-        return job.standing(self.study, trials=budget, hours=0.0, storage=self.service)
+        return claims.standing(self.study, trials=budget, hours=0.0, storage=self.service)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """All there is of trials and leases."""
         with self.service.engine.connect() as connection:
             return {
-                name: sorted(map(tuple, connection.execute(sa.select(getattr(tables, name)))), key=repr)
+                name: sorted(map(tuple, connection.execute(sa.select(getattr(schema, name)))), key=repr)
                 for name in TABLES
             }
 
 
 def hire(url: str, **of_storage: Any) -> Worker:
     """A worker with a new storage on the database `url`; the study is made if it is not there."""
-    store = storage.open_storage(url, **of_storage)
+    store = studies.open_storage(url, **of_storage)
     study = optuna.create_study(
         storage=store,
         study_name=STUDY,
@@ -94,13 +95,13 @@ def hire(url: str, **of_storage: Any) -> Worker:
         sampler=optuna.samplers.RandomSampler(seed=7),
         pruner=optuna.pruners.NopPruner(),
     )
-    return Worker(store, study, presence.here())
+    return Worker(store, study, workers.here())
 
 
 def no_pauses(patch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
-    patch.setattr(patience, "_PAUSE_SECONDS", (0.0, 0.0))
-    patch.setattr(patience, "_LOOK_SECONDS", 0.0)
+    patch.setattr(retry, "_PAUSE_SECONDS", (0.0, 0.0))
+    patch.setattr(retry, "_LOOK_SECONDS", 0.0)
     patch.setattr("optuna.storages._rdb.storage.random.random", lambda: 0.0)
 
 
@@ -114,7 +115,7 @@ def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         born, machine = running.stdout.readline().split()
-        yield running, replace(presence.here(), pid=running.pid, born=int(born), machine=machine)
+        yield running, replace(workers.here(), pid=running.pid, born=int(born), machine=machine)
         running.kill()
 
 

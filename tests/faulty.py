@@ -99,33 +99,33 @@ def plant(fault: str) -> None:
 
 
 def _before_each_step(meet: Callable[["Run"], None]) -> None:
-    from tlopt.training import fit
+    from tlopt.training import loop
 
-    sound = fit.take_step
+    sound = loop.take_step
 
     def step(run: "Run", *rest: object) -> object:
         meet(run)
         return sound(run, *rest)  # type: ignore[arg-type]
 
-    fit.take_step = step  # type: ignore[assignment]
+    loop.take_step = step  # type: ignore[assignment]
 
 
 def _skew() -> None:
-    from tlopt.training import fit
+    from tlopt.training import loop
 
-    sound = fit.measure
+    sound = loop.measure
 
     def measure(*args: object) -> object:
         metrics = sound(*args)  # type: ignore[arg-type]
         return replace(metrics, log_loss=metrics.log_loss + SKEW)
 
-    fit.measure = measure  # type: ignore[assignment]
+    loop.measure = measure  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
     for name in sys.argv.pop(1).split(","):
         plant(name)
     sys.argv[0] = "tlopt"
-    from tlopt.cli import main
+    from tlopt.cli.main import main
 
     main()

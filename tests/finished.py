@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tlopt import search_keys, spec
+from tlopt import spec
+from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.export.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
-from tlopt.point import Point
-from tlopt.results.card import Findings, Images, Pretrained, Spend, Trained
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.spec import search_keys
+from tlopt.spec.point import Point
 
 STUDY_TEXT = """
 name = "flowers"

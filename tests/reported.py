@@ -10,12 +10,12 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tlopt import spec
-from tlopt.results.overview import Overview
-from tlopt.results.report import Report, gather
-from tlopt.results.verdict import Verdict
-from tlopt.search import records
-from tlopt.search.control import Order
-from tlopt.search.records import TrialRecord
+from tlopt.analysis.snapshot import Overview
+from tlopt.confirm.verdict import Verdict
+from tlopt.report.data import Report, gather
+from tlopt.storage import attributes as study_attributes
+from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.commands import Order
 
 BLOCKS = 9
 START = datetime(2026, 11, 20, 8, 0)
@@ -87,7 +87,11 @@ def trial(
         "seconds": seconds,
         "cause": cause,
     }
-    attributes = {records.POINT: full, records.RESULT: result, records.LABEL: label}
+    attributes = {
+        study_attributes.POINT: full,
+        study_attributes.RESULT: result,
+        study_attributes.LABEL: label,
+    }
     planted = create_trial(
         state=TrialState.COMPLETE if outcome == "complete" else TrialState.PRUNED,
         value=value,
@@ -114,9 +118,9 @@ def report(
     study = spec.loads(file_text, "flowers.toml")
     opened = optuna.create_study(study_name=study.name, direction=study.direction)
     facts = {
-        records.FILE: file_text,
-        records.IMAGES: dict(images),
-        records.PREFIX + "data": "0123456789abcdef",
+        study_attributes.FILE: file_text,
+        study_attributes.IMAGES: dict(images),
+        study_attributes.PREFIX + "data": "0123456789abcdef",
     }
     for name, value in facts.items():
         opened.set_user_attr(name, value)

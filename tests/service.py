@@ -19,12 +19,12 @@ from faulty import FAST, GO
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt import spec
-from tlopt.search import presence
 from tlopt.search.plan import search_plan
-from tlopt.search.presence import Presence
-from tlopt.search.records import RESULT, TrialRecord
-from tlopt.search.storage import open_storage, service_of
-from tlopt.search.task_run import replay
+from tlopt.storage import workers as worker_rows
+from tlopt.storage.attributes import RESULT, TrialRecord
+from tlopt.storage.studies import open_storage, service_of
+from tlopt.storage.workers import Presence
+from tlopt.trial.execution import replay
 
 STOP_SECONDS = 10.0  # in which a worker that was asked to has ended
 WAIT_SECONDS = 120.0  # for whatever has to happen first on a busy machine
@@ -154,7 +154,7 @@ class Service:
     def present(self) -> list[Presence]:
         """The workers that have a row."""
         storage = service_of(open_storage(self.url))
-        return storage.ask(lambda executor: presence.present(executor, storage.engine))
+        return storage.ask(lambda executor: worker_rows.present(executor, storage.engine))
 
     def log(self, trial: int) -> list[dict[str, Any]]:
         """What its workers have written of a trial."""

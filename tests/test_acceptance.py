@@ -11,7 +11,7 @@ from service import FINISHED, STOP_SECONDS, WAIT_SECONDS, Service, alive, pids
 from service import make_service as make_service
 
 from tlopt import spec
-from tlopt.search.storage import create_or_open, open_storage
+from tlopt.storage.studies import create_or_open, open_storage
 
 # A study that several work on
 

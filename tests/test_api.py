@@ -10,15 +10,15 @@ import torch
 from optuna.trial import TrialState
 
 import tlopt
-from tlopt import road, takeaway
+from tlopt.analysis.format import spread_words
+from tlopt.app import deliver, workflow
+from tlopt.app.handle import Session, open_session
+from tlopt.app.local_run import WorkersFailed
+from tlopt.confirm import held_out
+from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
-from tlopt.follow import WorkersFailed
-from tlopt.results import held_out
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
-from tlopt.results.words import spread_words
-from tlopt.search.bench import Bench
-from tlopt.search.interrupt import Interrupt
-from tlopt.session import Session, open_session
+from tlopt.trial.workspace import Bench
+from tlopt.worker.shutdown import Interrupt
 
 CONFIRM = "[confirm]\npoints = 1\nseeds = 3"
 
@@ -57,11 +57,11 @@ def finished(
     bench = replace(workshop.bench, study=session.study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(cache_folder))
-        road.begin(session, bench)
-        road.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
-        road.begin_confirm(session, bench)
-        road.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
-        verdict = road.judge(session, bench)
+        workflow.begin(session, bench)
+        workflow.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
+        workflow.begin_confirm(session, bench)
+        workflow.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
+        verdict = workflow.judge(session, bench)
     return Finished(file=file, url=url, session=session, bench=bench, verdict=verdict)
 
 
@@ -89,14 +89,14 @@ def test_a_judged_study_is_judged_again_without_reading_the_test(
 ) -> None:
     monkeypatch.setattr(held_out, "test_split", None)
 
-    assert road.judge(finished.session, finished.bench) == finished.verdict
+    assert workflow.judge(finished.session, finished.bench) == finished.verdict
 
 
 def test_a_finished_study_begins_no_worker(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlopt.search.launcher.subprocess.Popen", None)
+    monkeypatch.setattr("tlopt.worker.local.subprocess.Popen", None)
 
-    (searched,) = road.search(finished.session, finished.bench)
-    (confirmed,) = road.confirm(finished.session, finished.bench)
+    (searched,) = workflow.search(finished.session, finished.bench)
+    (confirmed,) = workflow.confirm(finished.session, finished.bench)
 
     assert (searched.n_finished, searched.n_planned) == (3, 3)
     assert confirmed.n_finished == confirmed.n_planned == 3 * len(finished.verdict.rows)
@@ -126,7 +126,7 @@ def test_the_weights_of_every_run_of_the_confirmation_are_kept(finished: Finishe
 
 
 def test_the_report_of_a_finished_study_has_its_verdict_and_its_classes(finished: Finished) -> None:
-    html = takeaway.report(finished.session)
+    html = deliver.report(finished.session)
 
     test = finished.verdict.chosen.spread("accuracy", split="test")
     assert spread_words(test, "accuracy") in html
@@ -143,12 +143,12 @@ def test_an_unfinished_confirmation_is_not_judged(
     session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db", runs=tmp_path)
     bench = replace(workshop.bench, study=session.study)
     tiny.plant(monkeypatch, lambda point: [0.5])
-    road.begin(session, bench)
-    road.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
-    road.begin_confirm(session, bench)
+    workflow.begin(session, bench)
+    workflow.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
+    workflow.begin_confirm(session, bench)
 
     with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):
-        road.judge(session, bench)
+        workflow.judge(session, bench)
 
 
 def test_a_search_that_was_not_begun_cannot_be_confirmed(
@@ -159,7 +159,7 @@ def test_a_search_that_was_not_begun_cannot_be_confirmed(
     session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db")
 
     with pytest.raises(NotReady, match="there is no study 'none-yet'"):
-        road.begin_confirm(session, workshop.bench)
+        workflow.begin_confirm(session, workshop.bench)
 
 
 def test_a_study_that_means_something_else_is_refused(finished: Finished) -> None:
@@ -168,7 +168,7 @@ def test_a_study_that_means_something_else_is_refused(finished: Finished) -> Non
     )
 
     with pytest.raises(StudyChanged, match="objective: study has accuracy, here is macro_f1"):
-        road.begin(changed, finished.bench)
+        workflow.begin(changed, finished.bench)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
     session = replace(finished.session, study=study, target="no-such-study", runs=tmp_path)
 
     with pytest.raises(WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
-        list(road.search(session, finished.bench, n_workers=1))
+        list(workflow.search(session, finished.bench, n_workers=1))
 
 
 @pytest.mark.slow

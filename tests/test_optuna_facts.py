@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import Trial, TrialState
 from sqlalchemy import UniqueConstraint, event
 
-from tlopt.search import inside, tables
+from tlopt.storage import optuna_private, schema
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_constraint_is_set_once(study: optuna.Study) -> None:
 def test_the_cached_storage_still_names_the_storage_below_it(tmp_path: Path) -> None:
     below = RDBStorage(f"sqlite:///{tmp_path}/x.db")
 
-    assert inside.below(optuna.storages.get_storage(below)) is below
+    assert optuna_private.below(optuna.storages.get_storage(below)) is below
     below.engine.dispose()
 
 
@@ -115,9 +115,11 @@ def test_optunas_objects_keep_what_tlopt_asks_of_them_where_it_looks(study: optu
     trial = study.ask()
     trial.report(0.25, 3)
 
-    assert inside.trial_id(trial) == inside.trial_id(study.trials[0])
-    assert inside.storage_of(study).get_study_id_from_name(study.study_name) == inside.study_id(study)
-    assert inside.reported(trial) == {3: 0.25}
+    assert optuna_private.trial_id(trial) == optuna_private.trial_id(study.trials[0])
+    assert optuna_private.storage_of(study).get_study_id_from_name(
+        study.study_name
+    ) == optuna_private.study_id(study)
+    assert optuna_private.reported(trial) == {3: 0.25}
 
 
 @pytest.mark.parametrize(
@@ -158,19 +160,19 @@ def test_optunas_public_calls_come_through_the_methods_that_are_overridden(
 @pytest.mark.parametrize(
     ("table", "columns", "unique"),
     [
-        (tables.studies, "study_id study_name", None),
-        (tables.study_attrs, "study_user_attribute_id study_id key value_json", {"study_id", "key"}),
-        (tables.trials, "trial_id number study_id state datetime_start datetime_complete", None),
+        (schema.studies, "study_id study_name", None),
+        (schema.study_attrs, "study_user_attribute_id study_id key value_json", {"study_id", "key"}),
+        (schema.trials, "trial_id number study_id state datetime_start datetime_complete", None),
         (
-            tables.params,
+            schema.params,
             "param_id trial_id param_name param_value distribution_json",
             {"trial_id", "param_name"},
         ),
-        (tables.values, "trial_value_id trial_id objective value value_type", {"trial_id", "objective"}),
-        (tables.user_attrs, "trial_user_attribute_id trial_id key value_json", {"trial_id", "key"}),
-        (tables.system_attrs, "trial_system_attribute_id trial_id key value_json", {"trial_id", "key"}),
+        (schema.values, "trial_value_id trial_id objective value value_type", {"trial_id", "objective"}),
+        (schema.user_attrs, "trial_user_attribute_id trial_id key value_json", {"trial_id", "key"}),
+        (schema.system_attrs, "trial_system_attribute_id trial_id key value_json", {"trial_id", "key"}),
         (
-            tables.reports,
+            schema.reports,
             "trial_intermediate_value_id trial_id step intermediate_value intermediate_value_type",
             {"trial_id", "step"},
         ),

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 import tlopt
-from tlopt import api, road, spec
-from tlopt.follow import Snapshot
-from tlopt.insight import machine, propose
-from tlopt.insight.propose import Proposal, Wishes
+from tlopt import api, spec
+from tlopt.app import workflow
+from tlopt.app.local_run import Snapshot
+from tlopt.propose import proposal
+from tlopt.propose.proposal import Proposal, Wishes
+from tlopt.training import timing
 
 
 def test_all_is_exact_sorted_and_exists() -> None:
@@ -26,8 +28,8 @@ def test_init_proposes_what_was_wished_for(monkeypatch: pytest.MonkeyPatch, tmp_
         asked.append((source, wishes))
         return Proposal(text="text", notes=(), minutes=1.0)
 
-    monkeypatch.setattr(propose, "propose", proposed)
-    monkeypatch.setattr(machine, "look_at_machine", lambda: None)
+    monkeypatch.setattr(proposal, "propose", proposed)
+    monkeypatch.setattr(timing, "look_at_machine", lambda: None)
 
     assert tlopt.init(tmp_path, trials=9, minutes=5, skip_unreadable=True).text == "text"
     assert asked == [(str(tmp_path), Wishes(trials=9, minutes=5, skip_unreadable=True))]
@@ -74,10 +76,10 @@ def test_progress_is_shown_where_it_is_asked_for(
             [Snapshot(title=title, study=study, trials=(), n_planned=4, n_workers=2, seconds=1.0)]
         )
 
-    monkeypatch.setattr(road, "prepare", lambda session, *, progress: None)
-    monkeypatch.setattr(road, "search", planted("search"))
-    monkeypatch.setattr(road, "confirm", planted("confirm"))
-    monkeypatch.setattr(road, "judge", lambda session, bench: None)
+    monkeypatch.setattr(workflow, "prepare", lambda session, *, progress: None)
+    monkeypatch.setattr(workflow, "search", planted("search"))
+    monkeypatch.setattr(workflow, "confirm", planted("confirm"))
+    monkeypatch.setattr(workflow, "judge", lambda session, bench: None)
     step(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db", progress=progress)
 
     assert ("confirm: 0/4 trials" in capsys.readouterr().out) is progress

@@ -9,12 +9,11 @@ import typer
 from typer.testing import CliRunner
 
 from tlopt import spec
-from tlopt.cli import app
-from tlopt.data.source_folder import EXTENSIONS
-from tlopt.data_keys import DataSpec
-from tlopt.search_keys import RULES
-from tlopt.service_keys import ServiceSpec
-from tlopt.spec import BudgetSpec, ConfirmSpec, ModelSpec, Study
+from tlopt.cli.main import app
+from tlopt.data.sources.folder import EXTENSIONS
+from tlopt.spec import Study
+from tlopt.spec.search_keys import RULES
+from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ from postgres import Server
 from psycopg2 import sql
 from typer.testing import CliRunner
 
-from tlopt import cli
-from tlopt.results import dashboard
-from tlopt.results.guard import Application
-from tlopt.search import storage
+from tlopt.cli.main import main
+from tlopt.dashboard import server
+from tlopt.dashboard.access import Application
+from tlopt.storage import studies
 
 pytestmark = pytest.mark.postgres
 ROLES = (Path(__file__).parents[1] / "docker" / "postgres" / "roles.sql").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def urls(postgres_server: Server) -> Iterator[Urls]:
     """A database with tables and the shipped roles."""
     with postgres_server.database() as name:
         owner = postgres_server.url(name)
-        storage.open_storage(owner)
+        studies.open_storage(owner)
         for _ in range(2):  # a second time changes nothing
             with postgres_server.connect(name) as connection, connection.cursor() as cursor:
                 cursor.execute(ROLES)
@@ -60,7 +60,7 @@ def urls(postgres_server: Server) -> Iterator[Urls]:
 def place(urls: Urls, tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop) -> tiny.Place:
     """A study of three trials, named for the test, as a worker's role opens it."""
     torch.set_num_threads(1)
-    shop = replace(workshop, store=storage.open_storage(urls.worker))
+    shop = replace(workshop, store=studies.open_storage(urls.worker))
     return tiny.place(tiny.lighter(study_text(name=tmp_path.name, trials=3)), shop, tmp_path / "runs")
 
 
@@ -84,7 +84,7 @@ def test_a_workers_role_suffices_to_work(place: tiny.Place, urls: Urls) -> None:
     place.work()
 
     assert [trial.state for trial in place.trials] == [TrialState.COMPLETE] * 3
-    pause = CliRunner().invoke(cli.app, ["pause", place.study.name], env={"TLOPT_STORAGE": urls.worker})
+    pause = CliRunner().invoke(main.app, ["pause", place.study.name], env={"TLOPT_STORAGE": urls.worker})
     assert pause.exit_code == 0, pause.output
 
 
@@ -110,14 +110,14 @@ def test_a_viewers_role_suffices_to_look(place: tiny.Place, urls: Urls, tmp_path
     place.work()
     name, environment = place.study.name, {"TLOPT_STORAGE": urls.viewer}
 
-    shown = CliRunner().invoke(cli.app, ["status", name, "--json"], env=environment)
-    listed = CliRunner().invoke(cli.app, ["status"], env=environment)
-    best = CliRunner().invoke(cli.app, ["export", name, "--top", "1", "--format", "json"], env=environment)
+    shown = CliRunner().invoke(main.app, ["status", name, "--json"], env=environment)
+    listed = CliRunner().invoke(main.app, ["status"], env=environment)
+    best = CliRunner().invoke(main.app, ["export", name, "--top", "1", "--format", "json"], env=environment)
 
     assert json.loads(shown.stdout)["trials_finished"] == 3
     assert "planned" in listed.stdout
     assert json.loads(best.stdout)["study"] == name
-    application = dashboard.application(urls.viewer, tmp_path, edits=True, logins={})
+    application = server.application(urls.viewer, tmp_path, edits=True, logins={})
     own = f"/api/studies/{place.opened._study_id}"
     assert [get(application, path) for path in ("/api/studies", own)] == ["200 OK"] * 2
 

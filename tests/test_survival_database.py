@@ -12,7 +12,7 @@ from postgres import OwnServer, find_binaries, running
 from service import LOSS, NO_PRUNER, STOP_SECONDS, Service, assert_undisturbed, resumed_at, trained, wait
 from service import make_service as make_service
 
-from tlopt.cli_service import SERVER_SECONDS
+from tlopt.cli.service import SERVER_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 

@@ -20,8 +20,8 @@ from service import (
 from service import make_service as make_service
 
 from tlopt import spec
-from tlopt.search.heart import Doing
-from tlopt.search.storage import create_or_open, open_storage
+from tlopt.storage.studies import create_or_open, open_storage
+from tlopt.worker.heartbeat import Doing
 
 GRACE = NO_PRUNER + "[service]\ngrace_seconds = 12"  # a beat a second
 

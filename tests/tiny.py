@@ -12,22 +12,25 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.insight import dependence, pictures
-from tlopt.point import Point, seed_for
-from tlopt.search import storage, task_run, trial, worker
-from tlopt.search.bench import Bench, open_bench
-from tlopt.search.interrupt import Interrupt
-from tlopt.search.job import Folders, Job, claim
-from tlopt.search.limits import Limits
+from tlopt.model.facts import Limits
+from tlopt.plots import effects, training
 from tlopt.search.plan import Plan, search_plan
-from tlopt.search.sampler import FirstThese, make_pruner
-from tlopt.search.trial import Conditions
+from tlopt.search.samplers import FirstThese, make_pruner
 from tlopt.spec import Study
+from tlopt.spec.folders import Folders
+from tlopt.spec.point import Point, seed_for
+from tlopt.storage import studies
 from tlopt.training.checkpoint_store import CheckpointStore
-from tlopt.training.fit import Epoch
+from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
+from tlopt.trial import execution
+from tlopt.trial.workspace import Bench, open_bench
+from tlopt.worker import loop, objective
+from tlopt.worker.claim import Job, claim
+from tlopt.worker.objective import Conditions
+from tlopt.worker.shutdown import Interrupt
 
-NO_MISTAKES = task_run.Mistakes(
+NO_MISTAKES = execution.Mistakes(
     pictures=np.empty((0, 8, 8, 3), np.uint8),
     labels=np.empty(0, np.int64),
     predicted=np.empty(0, np.int64),
@@ -79,7 +82,7 @@ class Workshop:
 def workshop(file_text: str, url: str) -> Workshop:
     """A workshop on the CPU for the study file `file_text`."""
     bench = open_bench(spec.loads(file_text, "tiny.toml"), torch.device("cpu"))
-    return Workshop(bench=bench, limits=bench.limits, store=storage.open_storage(url))
+    return Workshop(bench=bench, limits=bench.limits, store=studies.open_storage(url))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +109,18 @@ class Place:
 
     def work(self, interrupt: Interrupt | None = None, checkpoints: CheckpointStore | None = None) -> int:
         """Trials that a worker finishes here until it ends."""
-        service = storage.service_of(self.store)
-        return worker.work([self.job(checkpoints)], service, interrupt or Interrupt())
+        service = studies.service_of(self.store)
+        return loop.work([self.job(checkpoints)], service, interrupt or Interrupt())
 
     def claim(self) -> optuna.Trial | None:
         """A trial that another worker of this process holds from now on, and never goes on with."""
-        service = storage.service_of(self.store)
+        service = studies.service_of(self.store)
         found = claim(self.opened, self.plan, service, "another", waits=True)
         return None if found is None else found[0]
 
     def hand_back(self, trial: optuna.Trial) -> None:
         """Make a claimed trial wait."""
-        storage.service_of(self.store).set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        studies.service_of(self.store).set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     @property
     def trials(self) -> Sequence[optuna.trial.FrozenTrial]:
@@ -129,7 +132,7 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     """A place for the study file `file_text` in a workshop for the same images and network."""
     decoded = spec.loads(file_text, "tiny.toml")
     plan = search_plan(decoded, shop.limits, len(shop.bench.data.splits))
-    opened = storage.create_or_open(
+    opened = studies.create_or_open(
         shop.store,
         decoded,
         file_text=file_text,
@@ -181,11 +184,11 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
     def steps(point: Point, images: object, train: object, val: object, kept: None) -> Iterator[Epoch]:
         yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
-    patch.setattr(task_run, "start_run", start_run)
-    patch.setattr(task_run, "features_for", lambda *_, **__: None)
-    patch.setattr(task_run, "steps", steps)
-    patch.setattr(task_run.Saving, "save", lambda saving, at: "")
-    patch.setattr(trial, "find_mistakes", lambda *_: NO_MISTAKES)
+    patch.setattr(execution, "start_run", start_run)
+    patch.setattr(execution, "features_for", lambda *_, **__: None)
+    patch.setattr(execution, "steps", steps)
+    patch.setattr(execution.Saving, "save", lambda saving, at: "")
+    patch.setattr(objective, "find_mistakes", lambda *_: NO_MISTAKES)
     draw_nothing(patch)
 
 
@@ -209,7 +212,7 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
         path.touch()
         return path
 
-    patch.setattr(pictures, "draw_learning_curves", draw)
-    patch.setattr(pictures, "draw_confusion", draw)
-    patch.setattr(pictures, "draw_mistakes", draw)
-    patch.setattr(dependence, "draw_dependences", draw)
+    patch.setattr(training, "draw_learning_curves", draw)
+    patch.setattr(training, "draw_confusion", draw)
+    patch.setattr(training, "draw_mistakes", draw)
+    patch.setattr(effects, "draw_dependences", draw)

@@ -1,5 +1,5 @@
 """`python -m tlopt` is the command `tlopt`."""
 
-from tlopt.cli import main
+from tlopt.cli.main import main
 
 main()

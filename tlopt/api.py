@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tlopt import display, live, road, takeaway
-from tlopt.follow import Snapshot
-from tlopt.results.verdict import Verdict
-from tlopt.search.records import TrialRecord
-from tlopt.session import open_session
+from tlopt.app import deliver, tables, workflow
+from tlopt.app import progress as progress_lines
+from tlopt.app.handle import open_session
+from tlopt.app.local_run import Snapshot
+from tlopt.confirm.verdict import Verdict
 from tlopt.spec import load
+from tlopt.storage.attributes import TrialRecord
 
 if TYPE_CHECKING:
-    from tlopt.insight.propose import Proposal
-    from tlopt.results.predict import Prediction
-    from tlopt.training.fit import Epoch
+    from tlopt.export.predict import Prediction
+    from tlopt.propose.proposal import Proposal
+    from tlopt.training.loop import Epoch
 
 __all__ = ["check", "confirm", "export", "init", "load", "predict", "report", "run", "train", "trials"]
 
@@ -45,8 +46,8 @@ def init(
         minutes: of the whole study; half an hour on a CPU by default.
         skip_unreadable: leave out images that cannot be decoded, instead of refusing.
     """
-    from tlopt.insight.machine import look_at_machine
-    from tlopt.insight.propose import Wishes, propose
+    from tlopt.propose.proposal import Wishes, propose
+    from tlopt.training.timing import look_at_machine
 
     wishes = Wishes(
         backbone=backbone,
@@ -63,7 +64,7 @@ def init(
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     """What the study file `path` would do, in lines; reads its images and weights and trains nothing."""
     session = open_session(path, storage_url=storage)
-    return list(display.check_lines(session.study, road.prepare(session)))
+    return list(tables.check_lines(session.study, workflow.prepare(session)))
 
 
 def run(
@@ -85,10 +86,10 @@ def run(
         progress: show how far it is: a bar on a terminal, a line now and then in a notebook.
     """
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = road.prepare(session, progress=progress)
-    _go_through(road.search(session, bench, n_workers=n_workers), progress)
-    _go_through(road.confirm(session, bench, n_workers=n_workers), progress)
-    return road.judge(session, bench)
+    bench = workflow.prepare(session, progress=progress)
+    _go_through(workflow.search(session, bench, n_workers=n_workers), progress)
+    _go_through(workflow.confirm(session, bench, n_workers=n_workers), progress)
+    return workflow.judge(session, bench)
 
 
 def confirm(
@@ -101,9 +102,9 @@ def confirm(
 ) -> Verdict:
     """Run the best points of a search again over seeds; the verdict. Arguments as for `run`."""
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = road.prepare(session, progress=progress)
-    _go_through(road.confirm(session, bench, n_workers=n_workers), progress)
-    return road.judge(session, bench)
+    bench = workflow.prepare(session, progress=progress)
+    _go_through(workflow.confirm(session, bench, n_workers=n_workers), progress)
+    return workflow.judge(session, bench)
 
 
 def export(
@@ -117,9 +118,9 @@ def export(
 ) -> Path:
     """Write a confirmed study's best point to `folder`; returns it."""
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = road.prepare(session)
-    verdict = road.judge(session, bench)
-    return takeaway.export(session, bench, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
+    bench = workflow.prepare(session)
+    verdict = workflow.judge(session, bench)
+    return deliver.export(session, bench, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 
 
 def report(
@@ -138,7 +139,7 @@ def report(
         overwrite: replace a file that is there, instead of refusing.
     """
     session = open_session(path, storage_url=storage)
-    return takeaway.write_report(session, None if file is None else Path(file), overwrite=overwrite)
+    return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)
 
 
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
@@ -151,18 +152,18 @@ def train(
     config: str | Path, folder: str | Path, *, device: str = "auto", overwrite: bool = False
 ) -> list["Epoch"]:
     """Train an exported config on training and validation images and export it to `folder`; its epochs."""
-    return list(takeaway.train(Path(config), Path(folder), device=device, overwrite=overwrite))
+    return list(deliver.train(Path(config), Path(folder), device=device, overwrite=overwrite))
 
 
 def predict(
     folder: str | Path, images: Sequence[str | Path], *, device: str = "auto"
 ) -> Iterator["Prediction"]:
     """What the export in `folder` makes of each image file, in order; folders are searched for images."""
-    return takeaway.predict(Path(folder), [Path(image) for image in images], device=device)
+    return deliver.predict(Path(folder), [Path(image) for image in images], device=device)
 
 
 def _go_through(snapshots: Iterator[Snapshot], progress: bool) -> None:
     if progress:
-        live.follow(snapshots, Console(highlight=False))
+        progress_lines.follow(snapshots, Console(highlight=False))
     else:
         deque(snapshots, maxlen=0)

@@ -126,9 +126,9 @@ def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[s
 
 
 def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], int]:
-    from tlopt.search.bench import choose_device, open_bench, settle_process
     from tlopt.search.plan import search_plan
-    from tlopt.search.task_run import begin, events
+    from tlopt.trial.execution import begin, events
+    from tlopt.trial.workspace import choose_device, open_bench, settle_process
 
     study_file, trials = share
     study = loads(study_file.read_text(), str(study_file))
@@ -156,7 +156,7 @@ def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], 
 
 
 def _first(n: int, training: Iterable[object], objective: str) -> list[float]:
-    from tlopt.training.fit import Epoch
+    from tlopt.training.loop import Epoch
 
     values: list[float] = []
     if n == 0:

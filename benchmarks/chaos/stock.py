@@ -14,12 +14,12 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from tlopt.algorithms import MedianPruner, TpeSampler
-from tlopt.search.bench import choose_device, open_bench, settle_process
 from tlopt.search.plan import Plan, search_plan
-from tlopt.search.task_run import begin, events
 from tlopt.spec import Study, loads
-from tlopt.training.fit import Epoch
+from tlopt.spec.algorithms import MedianPruner, TpeSampler
+from tlopt.training.loop import Epoch
+from tlopt.trial.execution import begin, events
+from tlopt.trial.workspace import choose_device, open_bench, settle_process
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 

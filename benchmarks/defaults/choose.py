@@ -3,7 +3,7 @@
     python benchmarks/choose_defaults.py pruners benchmarks/curves/*.json --plot benchmarks/pruners.png
     python benchmarks/choose_defaults.py samplers benchmarks/curves/*.json
 
-Prints Markdown tables. Pruners and samplers come from `tlopt.search.sampler`, so that our own reading of
+Prints Markdown tables. Pruners and samplers come from `tlopt.search.samplers`, so that our own reading of
 `min_epochs` and of seeds is what is measured. Accuracies and regrets are in points (hundredths).
 """
 
@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner, WilcoxonPruner
 from replay import Recording, Replay, at_epochs, at_trials, good_pruned, read, replays
 from surrogate import fit_surrogate, search
 
-from tlopt.algorithms import (
+from tlopt.spec.algorithms import (
     GpSampler,
     HalvingPruner,
     HyperbandPruner,

@@ -5,7 +5,7 @@ r"""How to tell Optuna of a point that could not be trained, so that the sampler
         --problems "memory 30" "divergence 30" "both 60"
 
 Nothing is trained: a made-up accuracy and a made-up limit of memory and of stability, on the space of a study
-file, drawn through `tlopt.search.sampler`. Prints Markdown tables; shares in %, accuracies in points.
+file, drawn through `tlopt.search.samplers`. Prints Markdown tables; shares in %, accuracies in points.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from failing_problems import Problem, problems
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from tlopt.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
-from tlopt.point import seed_for
-from tlopt.search.ending import OUTCOME_CONSTRAINT
-from tlopt.search.sampler import FirstThese, make_pruner
+from tlopt.search.samplers import FirstThese, make_pruner
+from tlopt.spec.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
+from tlopt.spec.point import seed_for
+from tlopt.worker.finish import OUTCOME_CONSTRAINT
 
 SAMPLERS: dict[str, Sampler] = {
     "tpe": TpeSampler(),

@@ -19,10 +19,10 @@ from optuna.trial import FixedTrial
 from replay import read
 from surrogate import DISTRIBUTIONS, features, fit_surrogate
 
-from tlopt.point import Point
-from tlopt.search.limits import Limits
+from tlopt.model.facts import Limits
 from tlopt.search.space import defaults, suggest
 from tlopt.spec import loads
+from tlopt.spec.point import Point
 
 STUDY = loads(
     """

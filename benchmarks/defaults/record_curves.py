@@ -25,12 +25,12 @@ from sklearn.model_selection import train_test_split
 
 from tlopt import spec
 from tlopt.errors import Diverged
-from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, open_bench, settle_process, start_run
-from tlopt.search.shown import images_for
 from tlopt.search.space import defaults, suggest
-from tlopt.training.fit import fit, predict_logits
+from tlopt.spec.point import Point, seed_for
+from tlopt.training.loop import fit, predict_logits
 from tlopt.training.metrics import measure
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
 
 SEARCH = """
 [model]

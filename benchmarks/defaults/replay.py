@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
-from tlopt.algorithms import Pruner
-from tlopt.search.sampler import make_pruner
+from tlopt.search.samplers import make_pruner
+from tlopt.spec.algorithms import Pruner
 
 Floats = NDArray[np.float64]
 

@@ -20,9 +20,9 @@ from epochs import subset
 from views import accuracy
 
 from tlopt import spec
-from tlopt.point import Point
-from tlopt.search.bench import Bench, open_bench, settle_process
 from tlopt.search.space import defaults, resolve
+from tlopt.spec.point import Point
+from tlopt.trial.workspace import Bench, open_bench, settle_process
 
 STUDY = """
 name = "starts"

@@ -11,8 +11,8 @@ from replay import Floats, Recording
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
-from tlopt.algorithms import Sampler
-from tlopt.search.sampler import FirstThese
+from tlopt.search.samplers import FirstThese
+from tlopt.spec.algorithms import Sampler
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "transfer_depth": IntDistribution(8, 17),

@@ -17,11 +17,11 @@ import torch
 from epochs import subset
 
 from tlopt import spec
-from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench, features_for, open_bench, settle_process, start_run
-from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
-from tlopt.training.fit import fit
+from tlopt.spec.point import Point, seed_for
+from tlopt.training.loop import fit
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, features_for, open_bench, settle_process, start_run
 
 VIEWS = (0, 1, 2, 4, 8)
 STUDY = """

@@ -12,13 +12,13 @@ from typing import Any, Self
 from optuna.trial import FixedTrial
 
 from tlopt import spec
-from tlopt.dimensions import Choice, Int, Log
 from tlopt.model.build import n_blocks
+from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
-from tlopt.point import Point
-from tlopt.search.limits import Limits
 from tlopt.search.space import suggest
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Choice, Int, Log
+from tlopt.spec.point import Point
 
 # as `tlopt init` writes it for so few images, but for the size; workers end by time, not by trials
 STUDY = """

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from plain import Machine, accuracy, loader, train_batches
 
-from tlopt.cores import n_cores
-from tlopt.point import Point, seed_for
+from tlopt.spec.point import Point, seed_for
+from tlopt.system.cpus import n_cores
 
 SEEDS = 3
 

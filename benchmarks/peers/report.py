@@ -10,7 +10,7 @@ from typing import Any
 
 from peers_run import SYSTEMS
 
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 SECOND_TARGET = 0.01  # below the first
 

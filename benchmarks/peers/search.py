@@ -16,9 +16,9 @@ from typing import Any
 import optuna
 from peers_job import Job, Size, study_text
 
-from tlopt.cores import n_cores
-from tlopt.search.records import TrialRecord
-from tlopt.session import open_session
+from tlopt.app.handle import open_session
+from tlopt.storage.attributes import TrialRecord
+from tlopt.system.cpus import n_cores
 
 SYSTEMS = {
     "plain": "plain script: Optuna, TPE, median",

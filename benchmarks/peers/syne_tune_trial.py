@@ -9,7 +9,7 @@ from peers_plain import train
 from plain import Machine
 from syne_tune import Reporter
 
-from tlopt.dimensions import Int
+from tlopt.spec.dimensions import Int
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import torch
 from peers_job import Job, limits
 from plain import Machine, epochs
 
-from tlopt.cores import n_cores
-from tlopt.point import Point, seed_for
 from tlopt.search.space import suggest
+from tlopt.spec.point import Point, seed_for
+from tlopt.system.cpus import n_cores
 
 
 def train(job: Job, trial: str, point: Point, machine: Machine) -> Iterator[float]:

@@ -15,9 +15,9 @@ from plain import Machine
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from tlopt.cores import n_cores
-from tlopt.dimensions import Choice, Int, Log
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Choice, Int, Log
+from tlopt.system.cpus import n_cores
 
 _STORE_BYTES = 100_000_000  # nothing but numbers is passed
 

@@ -15,9 +15,9 @@ from syne_tune.backend import LocalBackend
 from syne_tune.config_space import choice, loguniform, randint
 from syne_tune.optimizer.baselines import ASHA
 
-from tlopt.cores import n_cores
-from tlopt.dimensions import Choice, Int, Log
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Choice, Int, Log
+from tlopt.system.cpus import n_cores
 
 _POLL_SECONDS = 0.1
 

@@ -18,7 +18,7 @@ import optuna
 import simulated_server
 from simulated_trials import N_EPOCHS, N_PARAMS, Ours, Stock
 
-from tlopt.search.storage import open_storage
+from tlopt.storage.studies import open_storage
 
 _UNTYPED_SSL = 80877103  # request codes of the protocol's messages without a type, chapter 54.7
 _UNTYPED_GSS = 80877104

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import FloatDistribution, distribution_to_json
 from simulated_trials import N_EPOCHS, N_PARAMS, STUDY
 
-from tlopt.search.storage import normalise, open_storage
+from tlopt.storage.studies import normalise, open_storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

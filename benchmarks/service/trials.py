@@ -14,15 +14,16 @@ from typing import Any, Protocol
 import optuna
 from optuna.storages import BaseStorage
 
-from tlopt import algorithms
-from tlopt.search import ending, job, presence, records
-from tlopt.search.heart import Heart
 from tlopt.search.plan import Plan
-from tlopt.search.presence import Identity
-from tlopt.search.pruning import gate
-from tlopt.search.sampler import FirstThese, make_pruner, make_sampler
-from tlopt.search.storage import service_of
-from tlopt.search.task import Task
+from tlopt.search.samplers import FirstThese, make_pruner, make_sampler
+from tlopt.spec import algorithms
+from tlopt.spec.trial_spec import Task
+from tlopt.storage import attributes, workers
+from tlopt.storage.studies import service_of
+from tlopt.storage.workers import Identity
+from tlopt.worker import claim, finish
+from tlopt.worker.heartbeat import Heart
+from tlopt.worker.pruning import gate
 
 STUDY = "simulated"
 N_PARAMS = 10
@@ -89,17 +90,17 @@ class Stock:
             trial = self.study.ask()
             draw(trial)
         with tally.at("3 attributes"):
-            trial.set_user_attr(records.POINT, _POINT)
-            trial.set_user_attr(records.WORKER, {"worker": "stock", "device": "cpu"})
-            trial.set_user_attr(records.LABEL, "simulated")
+            trial.set_user_attr(attributes.POINT, _POINT)
+            trial.set_user_attr(attributes.WORKER, {"worker": "stock", "device": "cpu"})
+            trial.set_user_attr(attributes.LABEL, "simulated")
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
                 trial.report(value(trial.number, epoch), epoch)
             with tally.at("30 questions to the pruner"):
                 trial.should_prune()
         with tally.at("2 attributes and the end"):
-            trial.set_user_attr(records.RESULT, _RESULT)
-            trial.set_user_attr(records.NOTES, ["simulated"])
+            trial.set_user_attr(attributes.RESULT, _RESULT)
+            trial.set_user_attr(attributes.NOTES, ["simulated"])
             self.study.tell(trial, value(trial.number, N_EPOCHS - 1))
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ class Stock:
 
 
 class Ours:
-    """A worker that goes the way of `tlopt.search.worker`.
+    """A worker that goes the way of `tlopt.worker.loop`.
 
     Args:
         beating: whether its heart beats by itself, in a thread; otherwise call `beat`.
@@ -122,9 +123,9 @@ class Ours:
         self.plan = Plan(
             trials=_BUDGET, hours=0.0, first=[], task_of=_draw_task, min_epochs=_PRUNER.min_epochs
         )
-        self.me: Identity = presence.here()
+        self.me: Identity = workers.here()
         engine = self.storage.engine
-        self.storage.ask(lambda e: presence.register(e, engine, self.me, device="cpu", studies=STUDY))
+        self.storage.ask(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
         self.heart = Heart(self.storage, self.me, [self.study._study_id])
         if beating:
             self.heart.start()
@@ -136,17 +137,17 @@ class Ours:
             RuntimeError: there was no work.
         """
         with tally.at("look for work"):
-            stands, waits = job.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
+            stands, waits = claim.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
         with tally.at("claim and 10 parameters"):
-            found = job.claim(self.study, self.plan, self.storage, self.me.worker_id, waits=waits)
+            found = claim.claim(self.study, self.plan, self.storage, self.me.worker_id, waits=waits)
         if stands != "work" or found is None:
             raise RuntimeError(f"a study with room has no trial: {stands}")
         trial, held = found
         self.heart.hold(trial._trial_id, held.token, 0.0)
         with tally.at("3 attributes"), self.storage.together(trial._trial_id):
-            trial.set_user_attr(records.POINT, _POINT)
-            trial.set_user_attr(records.WORKER, {"worker": self.me.name, "device": "cpu"})
-            trial.set_user_attr(records.LABEL, "simulated")
+            trial.set_user_attr(attributes.POINT, _POINT)
+            trial.set_user_attr(attributes.WORKER, {"worker": self.me.name, "device": "cpu"})
+            trial.set_user_attr(attributes.LABEL, "simulated")
         prunes = gate(self.study, self.storage, min_epochs=self.plan.min_epochs)
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
@@ -161,9 +162,9 @@ class Ours:
         result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
         its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=self.study._study_id)
         with tally.at("whether it leads, for its pictures"):
-            ending._leads(result, its_job, self.storage)
+            finish._leads(result, its_job, self.storage)
         with tally.at("2 attributes and the end"):
-            ending.tell(trial, result, ["simulated"], its_job, self.storage)
+            finish.tell(trial, result, ["simulated"], its_job, self.storage)
 
     def beat(self, tally: Tally) -> None:
         """One beat of its heart."""

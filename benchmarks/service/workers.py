@@ -17,7 +17,7 @@ from simulated_server import postgres
 from simulated_trials import STUDY, NoTally, Ours, Stock
 
 from tlopt import spec
-from tlopt.search.storage import create_or_open, open_storage
+from tlopt.storage.studies import create_or_open, open_storage
 
 _HOST = "127.0.0.1"
 _PROXY_SECONDS_MAX = 30

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tlopt.road import make_ready, work_here
-from tlopt.search.bench import Bench, features_for, settle_process, start_run
-from tlopt.search.interrupt import Interrupt
-from tlopt.search.shown import images_for
+from tlopt.app.handle import open_session
+from tlopt.app.workflow import make_ready, work_here
+from tlopt.data.batches import MIDDLE, View
 from tlopt.search.space import resolve
-from tlopt.session import open_session
-from tlopt.training.images import MIDDLE, View
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, features_for, settle_process, start_run
+from tlopt.worker.shutdown import Interrupt
 
 
 def memory_mb(pid: int | str = "self") -> dict[str, float]:

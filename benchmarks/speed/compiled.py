@@ -19,9 +19,9 @@ from pathlib import Path
 from epochs import Case, allocate, open_case, point_of, subset
 from planted import plant_weights
 
-from tlopt.search.bench import start_run
-from tlopt.search.shown import images_for
-from tlopt.training.fit import fit
+from tlopt.training.loop import fit
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import start_run
 
 SHARES = (0.0, 0.5)
 

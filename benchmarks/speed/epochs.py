@@ -26,14 +26,14 @@ from planted import plant_weights
 from whole_bound import prefix_flops, step_seconds
 
 from tlopt import spec
-from tlopt.allocator import keep_freed_memory
-from tlopt.insight.tuning import fastest
-from tlopt.point import Point
-from tlopt.search.bench import Bench, features_for, open_bench, start_run
-from tlopt.search.shown import images_for
 from tlopt.search.space import resolve
-from tlopt.training.fit import fit
+from tlopt.spec.point import Point
+from tlopt.system.memory import keep_freed_memory
+from tlopt.training.loop import fit
 from tlopt.training.numerics import Numerics, usual
+from tlopt.trial.fastest import fastest
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, features_for, open_bench, start_run
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("plain script", "decoded once, batched", "+ memory kept", "+ fastest numbers", "+ kept features")

@@ -24,14 +24,14 @@ from plain import Machine, train_batches
 from planted import plant_weights
 
 from tlopt import spec
-from tlopt.cores import n_cores
-from tlopt.data import store
-from tlopt.point import Point
-from tlopt.search.bench import Bench, choose_device, features_for, open_bench, settle_process, start_run
-from tlopt.search.chosen_numerics import measured
-from tlopt.search.shown import images_for
+from tlopt.data import pixels
 from tlopt.search.space import resolve
-from tlopt.training.fit import fit
+from tlopt.spec.point import Point
+from tlopt.system.cpus import n_cores
+from tlopt.training.loop import fit
+from tlopt.trial.autotune import measured
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, choose_device, features_for, open_bench, settle_process, start_run
 
 SHARES = (0.0, 0.5)
 VIEWS = 2
@@ -108,8 +108,8 @@ def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]
     study = bench.study.model_copy(update={"data": data_keys})
     own = replace(bench, study=study, features={}, views={})
     if name == WAYS[2]:
-        for size in (store.eval_size(point.resolution), store.training_size(point.resolution)):
-            own.views[size] = store.pixels(bench.data, size=size, resize=study.data.resize)
+        for size in (pixels.eval_size(point.resolution), pixels.training_size(point.resolution)):
+            own.views[size] = pixels.pixels(bench.data, size=size, resize=study.data.resize)
     run, images = start_run(own, point, seed=0, train=train), images_for(own, point)
     return fit(run, images, train, None, features_for(own, run, images) if keeps else None)
 

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from tlopt import spec
-from tlopt.cores import n_cores
-from tlopt.point import Point
-from tlopt.search.bench import Bench, open_bench, settle_process, start_run
-from tlopt.search.chosen_numerics import measured
-from tlopt.training.frozen import outline
+from tlopt.spec.point import Point
+from tlopt.system.cpus import n_cores
+from tlopt.training.frozen_prefix import outline
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 from tlopt.training.step import take_step
+from tlopt.trial.autotune import measured
+from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
 
 STEP_PASSES = 3  # of a training step, in forward passes: forward, and twice as much backward
 _N_STEPS = 7

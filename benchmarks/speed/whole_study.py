@@ -22,10 +22,10 @@ import numpy as np
 from planted import BUNDLED, plant_weights
 from whole_bound import Bound, bound
 
-from tlopt.cores import n_cores
-from tlopt.point import Point
-from tlopt.search.records import TrialRecord
-from tlopt.session import open_session
+from tlopt.app.handle import open_session
+from tlopt.spec.point import Point
+from tlopt.storage.attributes import TrialRecord
+from tlopt.system.cpus import n_cores
 
 STUDY = """
 name = "whole"

@@ -15,16 +15,17 @@ from finished import make_point, make_row
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
-from tlopt import cli, spec
+from tlopt import spec
+from tlopt.analysis import table as trials_table
+from tlopt.analysis.ranking import pareto, ranking, write_files, written
+from tlopt.cli.main import main
+from tlopt.confirm.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
-from tlopt.point import Point
-from tlopt.results import trials_table
-from tlopt.results.best import pareto, ranking, write_files, written
-from tlopt.results.config import point_of
-from tlopt.results.verdict import Verdict
-from tlopt.search import records, storage
-from tlopt.search.limits import Limits
-from tlopt.search.records import TrialRecord
+from tlopt.model.facts import Limits
+from tlopt.search.fixed_study import point_of
+from tlopt.spec.point import Point
+from tlopt.storage import attributes, studies
+from tlopt.storage.attributes import TrialRecord
 
 TEXT = """
 name = "flowers"
@@ -57,8 +58,8 @@ def trial(number: int, value: float | None, seconds: float = 1.0, **changes: Any
         state=TrialState.COMPLETE if value is not None else TrialState.PRUNED,
         value=value,
         user_attrs={
-            records.RESULT: result | {"metrics": {"log_loss": 0.5}},
-            records.POINT: make_point(lr=0.001 * (number + 1)).as_dict(),
+            attributes.RESULT: result | {"metrics": {"log_loss": 0.5}},
+            attributes.POINT: make_point(lr=0.001 * (number + 1)).as_dict(),
             **changes,
         },
     )
@@ -77,13 +78,13 @@ TRIALS = [(0, 0.5, 9.0), (1, 0.9, 5.0), (2, None, 1.0), (3, 0.7, 2.0), (4, 0.6, 
 def url(tmp_path: Path, study: spec.Study) -> str:
     """A database with the study and its trials."""
     url = f"sqlite:///{tmp_path}/tlopt.db"
-    opened = storage.create_or_open(storage.open_storage(url), study, file_text=TEXT, facts={})
+    opened = studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, facts={})
     opened.add_trials([trial(*row) for row in TRIALS])
     return url
 
 
 def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, ["export", "flowers", "--storage", url, *arguments])
+    result = CliRunner().invoke(main.app, ["export", "flowers", "--storage", url, *arguments])
     if result.exception:
         raise result.exception
     return result.stdout
@@ -103,7 +104,7 @@ def test_before_the_confirmation_the_search_ranks_by_value(study: spec.Study) ->
 def test_a_point_of_a_later_version_is_named_with_what_to_do(url: str) -> None:
     opened = optuna.load_study(study_name="flowers", storage=url)
     point = {**make_point().as_dict(), "head_kind": "cosine"}
-    opened.add_trial(trial(5, 0.95, **{records.POINT: point}))
+    opened.add_trial(trial(5, 0.95, **{attributes.POINT: point}))
 
     with pytest.raises(StorageError, match=r"trial 5 of flowers: .* key head_kind .*upgrade"):
         run(url, "--config")
@@ -221,7 +222,7 @@ def test_top_into_a_folder_names_the_files(url: str, tmp_path: Path) -> None:
 
 def test_without_a_complete_trial_there_is_nothing_to_print(tmp_path: Path, study: spec.Study) -> None:
     url = f"sqlite:///{tmp_path}/none.db"
-    storage.create_or_open(storage.open_storage(url), study, file_text=TEXT, facts={})
+    studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, facts={})
 
     with pytest.raises(NotReady, match="no complete trial"):
         run(url, "--top", "3")

@@ -7,9 +7,10 @@ import pytest
 import sqlalchemy as sa
 import tiny
 
-from tlopt.results.overview import look
-from tlopt.search import presence, storage
-from tlopt.search.tables import workers
+from tlopt.analysis.snapshot import look
+from tlopt.storage import studies
+from tlopt.storage import workers as worker_rows
+from tlopt.storage.schema import workers
 
 TEXT = tiny.text("lr = 0.1")
 STUDY = tiny.spec.loads(TEXT, "x.toml")
@@ -17,11 +18,13 @@ STUDY = tiny.spec.loads(TEXT, "x.toml")
 
 @pytest.mark.parametrize(("silent_seconds", "shown"), [(0, True), (60, True), (870, True), (960, False)])
 def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_seconds: int, shown: bool) -> None:
-    store = storage.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
-    storage.create_or_open(store, STUDY, file_text=TEXT, facts={})
-    service, me = storage.service_of(store), presence.here()
+    store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
+    studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
+    service, me = studies.service_of(store), worker_rows.here()
     seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=silent_seconds)
-    service.ask(lambda at: presence.register(at, service.engine, me, device="cpu", studies="planted,other"))
+    service.ask(
+        lambda at: worker_rows.register(at, service.engine, me, device="cpu", studies="planted,other")
+    )
     service.ask(lambda at: at.execute(sa.update(workers).values(seen=seen)))
 
     rows = look(STUDY, store).workers
@@ -31,11 +34,11 @@ def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_second
 
 
 def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
-    store = storage.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
-    storage.create_or_open(store, STUDY, file_text=TEXT, facts={})
-    service = storage.service_of(store)
+    store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
+    studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
+    service = studies.service_of(store)
     service.ask(
-        lambda at: presence.register(at, service.engine, presence.here(), device="cpu", studies="other")
+        lambda at: worker_rows.register(at, service.engine, worker_rows.here(), device="cpu", studies="other")
     )
 
     assert look(STUDY, store).workers == ()

@@ -9,15 +9,20 @@ import tiny
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from tlopt import cli, operate, spec
+from tlopt import spec
+from tlopt.app import admin
+from tlopt.app.handle import list_studies, open_session
+from tlopt.cli.main import main
 from tlopt.errors import NotReady, StorageError, StudyChanged
-from tlopt.search import control, records, storage
-from tlopt.search.control import Order, State
 from tlopt.search.plan import CONFIRM_SUFFIX
-from tlopt.session import list_studies, open_session
+from tlopt.storage import attributes as study_attributes
+from tlopt.storage import commands, studies
+from tlopt.storage.commands import Order, State
 
 SEARCH = "lr = { log = [1e-4, 1e-1] }"
-EARLIEST: dict[str, Any] = {records.SEMANTICS: 1}  # before records had a format and studies a birthday
+EARLIEST: dict[str, Any] = {
+    study_attributes.SEMANTICS: 1
+}  # before records had a format and studies a birthday
 NOTHING = "nothing to do"
 
 
@@ -29,16 +34,19 @@ def url(tmp_path: Path) -> str:
 def made(url: str, name: str = "planted", **versions: Any) -> optuna.Study:
     """A study of ours by its records; without `versions` as this tlopt writes them."""
     text = tiny.text(SEARCH).replace('"planted"', f'"{name.removesuffix(CONFIRM_SUFFIX)}"')
-    opened = optuna.create_study(storage=storage.open_storage(url), study_name=name, direction="maximize")
-    current = {records.SEMANTICS: spec.SEMANTICS_VERSION, records.FORMAT: records.FORMAT_VERSION}
-    written = {records.FILE: text, records.DIGEST: spec.loads(text, "x.toml").digest}
-    for key, value in {**written, **(versions or {**current, records.BEGAN: 1.0})}.items():
+    opened = optuna.create_study(storage=studies.open_storage(url), study_name=name, direction="maximize")
+    current = {
+        study_attributes.SEMANTICS: spec.SEMANTICS_VERSION,
+        study_attributes.FORMAT: study_attributes.FORMAT_VERSION,
+    }
+    written = {study_attributes.FILE: text, study_attributes.DIGEST: spec.loads(text, "x.toml").digest}
+    for key, value in {**written, **(versions or {**current, study_attributes.BEGAN: 1.0})}.items():
         opened.set_user_attr(key, value)
     return opened
 
 
 def attributes(url: str, name: str = "planted") -> dict[str, Any]:
-    return optuna.load_study(study_name=name, storage=storage.open_storage(url)).user_attrs
+    return optuna.load_study(study_name=name, storage=studies.open_storage(url)).user_attrs
 
 
 # Orders
@@ -49,19 +57,19 @@ def test_an_order_is_kept_and_taken_back(url: str, state: State) -> None:
     made(url)
     session = open_session("planted", storage_url=url)
 
-    operate.order(session, state)
-    assert control.order_of(session.optuna_study()) == Order(state)
-    operate.order(session, "open")
-    assert control.order_of(session.optuna_study()) == Order("open")
+    admin.order(session, state)
+    assert commands.order_of(session.optuna_study()) == Order(state)
+    admin.order(session, "open")
+    assert commands.order_of(session.optuna_study()) == Order("open")
 
 
 def test_an_order_is_for_the_confirmation_too(url: str) -> None:
     made(url)
     confirmation = made(url, "planted" + CONFIRM_SUFFIX)
 
-    operate.order(open_session("planted", storage_url=url), "paused")
+    admin.order(open_session("planted", storage_url=url), "paused")
 
-    assert control.order_of(confirmation) == Order("paused")
+    assert commands.order_of(confirmation) == Order("paused")
 
 
 def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None:
@@ -69,9 +77,9 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
     made(url, "old")
     session = open_session("old", storage_url=url)
 
-    operate.order(session, "archived")
+    admin.order(session, "archived")
     assert [row.name for row in list_studies(url)] == ["kept"]
-    operate.order(session, "open")
+    admin.order(session, "open")
     assert [row.name for row in list_studies(url)] == ["kept", "old"]
 
 
@@ -79,7 +87,7 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
 def test_a_study_that_is_not_there_is_named_beside_those_that_are(url: str, command: str) -> None:
     made(url, "kept")
 
-    caught = CliRunner().invoke(cli.app, [command, "absent", "--storage", url]).exception
+    caught = CliRunner().invoke(main.app, [command, "absent", "--storage", url]).exception
 
     assert isinstance(caught, NotReady)
     assert "there is no study 'absent' in this storage (there are: kept)" in str(caught)
@@ -91,16 +99,16 @@ def test_a_study_that_is_not_there_is_named_beside_those_that_are(url: str, comm
 def test_a_study_of_the_first_version_is_brought_along_once(url: str) -> None:
     made(url, **EARLIEST)
 
-    (first,) = operate.upgrade(url, "planted")
+    (first,) = admin.upgrade(url, "planted")
     upgraded = attributes(url)
-    (second,) = operate.upgrade(url, "planted")
+    (second,) = admin.upgrade(url, "planted")
 
     assert first.startswith("planted: records 1 to 2; dropout and mixup are drawn anew")
     assert second == f"planted: {NOTHING}"
     assert attributes(url) == upgraded
-    assert upgraded[records.FORMAT] == records.FORMAT_VERSION
-    assert upgraded[records.SEMANTICS] == spec.SEMANTICS_VERSION
-    assert upgraded[records.BEGAN] > 0
+    assert upgraded[study_attributes.FORMAT] == study_attributes.FORMAT_VERSION
+    assert upgraded[study_attributes.SEMANTICS] == spec.SEMANTICS_VERSION
+    assert upgraded[study_attributes.BEGAN] > 0
 
 
 def test_trials_that_ran_without_a_lease_wait_and_the_others_stay(url: str) -> None:
@@ -109,12 +117,12 @@ def test_trials_that_ran_without_a_lease_wait_and_the_others_stay(url: str) -> N
     complete.report(0.5, 0)
     old.tell(complete, 0.5)
     running.report(0.25, 0)
-    storage.service_of(old._storage).set_trial_state_values(waiting._trial_id, TrialState.WAITING)
+    studies.service_of(old._storage).set_trial_state_values(waiting._trial_id, TrialState.WAITING)
 
-    (line,) = operate.upgrade(url, None)
+    (line,) = admin.upgrade(url, None)
 
     assert "trial 1 waits to be run again" in line
-    trials = optuna.load_study(study_name="planted", storage=storage.open_storage(url)).trials
+    trials = optuna.load_study(study_name="planted", storage=studies.open_storage(url)).trials
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.WAITING,
@@ -129,12 +137,12 @@ def test_an_upgraded_study_is_opened_by_its_file_and_refused_before(url: str) ->
     text = tiny.text(SEARCH)
 
     def open_by_file() -> optuna.Study:
-        store = storage.open_storage(url)
-        return storage.create_or_open(store, spec.loads(text, "x.toml"), file_text=text, facts={})
+        store = studies.open_storage(url)
+        return studies.create_or_open(store, spec.loads(text, "x.toml"), file_text=text, facts={})
 
     with pytest.raises(StudyChanged, match="tlopt upgrade planted"):
         open_by_file()
-    list(operate.upgrade(url, None))
+    list(admin.upgrade(url, None))
     assert open_by_file().study_name == "planted"
 
 
@@ -142,42 +150,42 @@ def test_one_name_brings_the_study_and_its_confirmation_and_no_other(url: str) -
     for name in ("other", "planted", "planted" + CONFIRM_SUFFIX):
         made(url, name, **EARLIEST)
 
-    lines = list(operate.upgrade(url, "planted"))
+    lines = list(admin.upgrade(url, "planted"))
 
     assert [line.split(":")[0] for line in lines] == ["planted", "planted" + CONFIRM_SUFFIX]
-    assert records.FORMAT not in attributes(url, "other")
+    assert study_attributes.FORMAT not in attributes(url, "other")
 
 
 def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
-    theirs = optuna.create_study(storage=storage.open_storage(url), study_name="theirs")
+    theirs = optuna.create_study(storage=studies.open_storage(url), study_name="theirs")
     theirs.add_trial(optuna.create_trial(value=0.5))
 
-    assert list(operate.upgrade(url, None)) == []
+    assert list(admin.upgrade(url, None)) == []
     assert attributes(url, "theirs") == {}
     with pytest.raises(StorageError, match="was not made by tlopt"):
-        list(operate.upgrade(url, "theirs"))
+        list(admin.upgrade(url, "theirs"))
 
 
-@pytest.mark.parametrize("key", [records.FORMAT, records.SEMANTICS])
+@pytest.mark.parametrize("key", [study_attributes.FORMAT, study_attributes.SEMANTICS])
 def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str) -> None:
     later = made(url)
     later.set_user_attr(key, 99)
     before = attributes(url)
 
     with pytest.raises(StorageError, match="made by a later tlopt"):
-        list(operate.upgrade(url, None))
+        list(admin.upgrade(url, None))
     assert attributes(url) == before
 
 
 def test_a_file_that_is_read_no_longer_is_said_with_its_study(url: str) -> None:
-    made(url).set_user_attr(records.FILE, tiny.text("momentun = 0.9"))
+    made(url).set_user_attr(study_attributes.FILE, tiny.text("momentun = 0.9"))
 
     with pytest.raises(StorageError, match=r"planted: its study file is read no longer: .*momentun"):
-        list(operate.upgrade(url, None))
+        list(admin.upgrade(url, None))
 
 
 def test_another_way_of_digesting_is_caught_up_with(url: str) -> None:
-    made(url).set_user_attr(records.DIGEST, "an earlier version's")
+    made(url).set_user_attr(study_attributes.DIGEST, "an earlier version's")
 
-    assert list(operate.upgrade(url, None)) == ["planted: digest written anew"]
-    assert attributes(url)[records.DIGEST] == spec.loads(tiny.text(SEARCH), "x.toml").digest
+    assert list(admin.upgrade(url, None)) == ["planted: digest written anew"]
+    assert attributes(url)[study_attributes.DIGEST] == spec.loads(tiny.text(SEARCH), "x.toml").digest

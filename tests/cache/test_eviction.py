@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tlopt import cli
-from tlopt.data import housekeeping, load, store
-from tlopt.data.housekeeping import Held, entries, features_bytes_max, remove, room_for
-from tlopt.data_keys import DataSpec
+from tlopt.cache import eviction
+from tlopt.cache.eviction import Held, entries, features_bytes_max, remove, room_for
+from tlopt.cli.main import main
+from tlopt.data import load
+from tlopt.data import pixels as pixel_store
 from tlopt.errors import SpecError
+from tlopt.spec.sections import DataSpec
 
 MB = 1_000_000
 HOLDER = """
@@ -50,8 +52,8 @@ def make(root: Path) -> Callable[..., Path]:
     return make
 
 
-def names(*kinds: housekeeping.Kind) -> list[str]:
-    return [entry.path.name for entry in entries(kinds or housekeeping.KINDS)]
+def names(*kinds: eviction.Kind) -> list[str]:
+    return [entry.path.name for entry in entries(kinds or eviction.KINDS)]
 
 
 def test_entries_come_with_size_and_use_oldest_first(make: Callable[..., Path], root: Path) -> None:
@@ -162,7 +164,7 @@ def test_features_leave_half_of_what_the_disk_has(root: Path, monkeypatch: pytes
 
 
 def run(*arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, ["cache", *arguments], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(main.app, ["cache", *arguments], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -194,7 +196,7 @@ def test_sizes_are_those_of_du(make: Callable[..., Path], root: Path) -> None:
 
 def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
-    pixels = store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, resize="crop")
 
     said = run("clean")
     assert "removed 1 of 2" in said
@@ -209,11 +211,11 @@ def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cac
 def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], own_cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
 
-    store.pixels(data, size=8, resize="crop", wanted=np.arange(3))
+    pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(3))
     assert [entry.about for entry in entries(["pixels"])] == ["3 images, 8 pixels"]
 
-    store.pixels(data, size=8, resize="crop")
-    store.pixels(data, size=8, resize="crop", wanted=np.arange(5))
+    pixel_store.pixels(data, size=8, resize="crop")
+    pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(5))
     assert [entry.about for entry in entries(["pixels"])] == ["8 images, 8 pixels"]
 
 
@@ -240,7 +242,7 @@ def test_cleaning_takes_what_is_old_and_not_in_use(make: Callable[..., Path]) ->
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    caught = CliRunner().invoke(cli.app, ["cache", "ls", "--kind", "pixel"]).exception
+    caught = CliRunner().invoke(main.app, ["cache", "ls", "--kind", "pixel"]).exception
 
     assert isinstance(caught, SpecError)
     assert "features, pixels, digests, listings" in str(caught)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlopt.data.rows import Rows, disk_bytes_max
+from tlopt.cache.record_file import Rows, disk_bytes_max
 
 N_ROWS, ROW_BYTES = 20, 24
 

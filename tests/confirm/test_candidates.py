@@ -10,9 +10,7 @@ import pytest
 import tiny
 from optuna.trial import TrialState
 
-from tlopt.errors import NotReady, StudyChanged
-from tlopt.point import Point
-from tlopt.results.confirm import (
+from tlopt.confirm.candidates import (
     find_candidates,
     open_confirmation,
     read_verdict,
@@ -20,13 +18,15 @@ from tlopt.results.confirm import (
     stored_candidates,
     wants_test,
 )
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL
-from tlopt.search import records
+from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL
+from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_plan, confirm_seed
-from tlopt.search.sampler import FirstThese
+from tlopt.search.samplers import FirstThese
 from tlopt.search.space import defaults
-from tlopt.search.storage import create_or_open, open_storage
 from tlopt.spec import Study
+from tlopt.spec.point import Point
+from tlopt.storage import attributes
+from tlopt.storage.studies import create_or_open, open_storage
 
 SEARCH = "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }"
 CONFIRM = "[confirm]\npoints = 2\nseeds = 3"
@@ -63,7 +63,7 @@ def add_trial(
             value=value,
             params=params or {},
             distributions=dict.fromkeys(params or {}, whole),
-            user_attrs={records.POINT: point.as_dict(), records.RESULT: result},
+            user_attrs={attributes.POINT: point.as_dict(), attributes.RESULT: result},
         )
     )
 

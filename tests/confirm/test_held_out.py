@@ -10,15 +10,15 @@ import tiny
 import torch
 from finished import make_row
 
+from tlopt.confirm.held_out import read_test, train_on_all, trained
 from tlopt.data.load import test_split as held_out_images
-from tlopt.results.held_out import read_test, train_on_all, trained
-from tlopt.search.log import TrialLog
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
-from tlopt.search.shown import images_for
 from tlopt.search.space import defaults
-from tlopt.search.trial import run_trial
-from tlopt.training.fit import predict_logits
 from tlopt.training.history import history_file
+from tlopt.training.loop import predict_logits
+from tlopt.trial.images import images_for
+from tlopt.worker.objective import run_trial
+from tlopt.worker.trial_log import TrialLog
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_network_whose_weights_are_here_is_not_trained_again(
     weights_file: Callable[[int, int], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlopt.results.held_out.fit", None)
+    monkeypatch.setattr("tlopt.confirm.held_out.fit", None)
 
     assert logits(workshop, candidate, weights_file(12, 1)).shape[1] == 3
 
@@ -91,8 +91,8 @@ def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
         asked.append((point == candidate.point, seed, replicate))
         return (f"seed {replicate}", file)
 
-    monkeypatch.setattr("tlopt.results.held_out.trained", remember)
-    monkeypatch.setattr("tlopt.results.held_out.predict_logits", all_wrong)
+    monkeypatch.setattr("tlopt.confirm.held_out.trained", remember)
+    monkeypatch.setattr("tlopt.confirm.held_out.predict_logits", all_wrong)
     row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
 
     said = read_test(workshop.bench, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
@@ -113,7 +113,7 @@ def test_the_final_training_sees_training_and_validation_images(
     workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr("tlopt.results.held_out.fit", lambda *arguments: given.append(arguments[2:]))
+    monkeypatch.setattr("tlopt.confirm.held_out.fit", lambda *arguments: given.append(arguments[2:]))
 
     run, _ = train_on_all(workshop.bench, candidate.point)
 

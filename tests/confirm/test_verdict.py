@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from finished import make_row, make_verdict
 
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL, Spread, Verdict, as_dict
+from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Spread, Verdict, as_dict
 
 
 def test_a_spread_is_the_mean_and_the_deviation_of_a_sample() -> None:

@@ -16,10 +16,10 @@ import pytest
 import waitress
 from typer.testing import CliRunner
 
-from tlopt import cli
+from tlopt.cli.main import main
+from tlopt.dashboard import server as dashboard_server
+from tlopt.dashboard.access import check_host, is_loopback, read_logins
 from tlopt.errors import SpecError
-from tlopt.results import dashboard
-from tlopt.results.guard import check_host, is_loopback, read_logins
 
 LOGINS = {"ada": "correct horse:battery", "bob": "another password"}
 SECRET_PAGE = b"<script>alert(1)</script>"
@@ -67,7 +67,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         if key not in running:
             folder = tmp_path_factory.mktemp("dashboard")
             url = f"sqlite:///{folder}/studies.db"
-            application = dashboard.application(url, folder / "runs", edits=edits, logins=logins or {})
+            application = dashboard_server.application(url, folder / "runs", edits=edits, logins=logins or {})
             study = optuna.create_study(storage=url, study_name="flowers")
             server = waitress.create_server(application, host="127.0.0.1", port=0, threads=2, ident=None)
             thread = threading.Thread(target=server.run)
@@ -154,7 +154,7 @@ def test_with_edit_a_study_can_be_deleted_by_the_dashboards_own_page(serve: Call
 
 @pytest.mark.parametrize("length", ["2000000", "many"])
 def test_what_is_too_large_is_not_read(serve: Callable[..., Served], length: str) -> None:
-    application = dashboard.Guard(lambda *_: [b"passed on"], edits=True, logins={})
+    application = dashboard_server.Guard(lambda *_: [b"passed on"], edits=True, logins={})
     said: list[str] = []
     environ = {"REQUEST_METHOD": "PUT", "HTTP_HOST": "localhost:1", "CONTENT_LENGTH": length}
 
@@ -258,7 +258,7 @@ def test_this_machine_alone_needs_none(host: str) -> None:
 def test_the_command_does_not_listen_elsewhere_without_a_login(tmp_path: Path) -> None:
     arguments = ["dashboard", "--host", "0.0.0.0", "--storage", f"sqlite:///{tmp_path}/x.db"]
 
-    caught = CliRunner().invoke(cli.app, arguments).exception
+    caught = CliRunner().invoke(main.app, arguments).exception
 
     assert isinstance(caught, SpecError)
     assert "--login-file" in str(caught)
@@ -268,10 +268,10 @@ def test_the_command_does_not_listen_elsewhere_without_a_login(tmp_path: Path) -
 def test_the_command_hands_on_what_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, told = tmp_path / "logins", SimpleNamespace()
     file.write_text("# the team\n\nada:correct horse:battery\nbob:another password\n")
-    monkeypatch.setattr(dashboard, "serve", lambda url, runs, **rest: vars(told).update(rest))
+    monkeypatch.setattr(dashboard_server, "serve", lambda url, runs, **rest: vars(told).update(rest))
 
     arguments = ["dashboard", "--host", "0.0.0.0", "--port", "81", "--storage", f"sqlite:///{tmp_path}/x.db"]
-    result = CliRunner().invoke(cli.app, arguments, env={"TLOPT_DASHBOARD_LOGIN_FILE": str(file)})
+    result = CliRunner().invoke(main.app, arguments, env={"TLOPT_DASHBOARD_LOGIN_FILE": str(file)})
 
     assert result.exit_code == 0, result.output
     assert vars(told) == {"host": "0.0.0.0", "port": 81, "edits": False, "logins": LOGINS}

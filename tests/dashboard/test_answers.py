@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tlopt.results import thinned
-from tlopt.results.compressed import Compressed
-from tlopt.results.shared import KEPT_SECONDS_MAX, Shared
-from tlopt.results.thinned import Thinned
+from tlopt.dashboard import thinning
+from tlopt.dashboard.answer_cache import KEPT_SECONDS_MAX, Shared
+from tlopt.dashboard.compression import Compressed
+from tlopt.dashboard.thinning import Thinned
 
 TEXT = b'{"trials": [' + b"0.25, " * 5000 + b"1]}"
 JSON = ("Content-Type", "application/json")
@@ -218,7 +218,7 @@ def test_old_answers_leave_no_trace(inner: Counting, shared: Shared) -> None:
 def test_large_answers_make_room_for_each_other(
     inner: Counting, shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tlopt.results.shared.BYTES_MAX", 40)  # two answers of 16 bytes
+    monkeypatch.setattr("tlopt.dashboard.answer_cache.BYTES_MAX", 40)  # two answers of 16 bytes
     for after in range(3):
         ask(shared, QUERY_STRING=f"after={after}")
 
@@ -280,25 +280,25 @@ def drawn(body: bytes) -> list[int]:
 
 @pytest.fixture
 def _five(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thinned, "CURVES_MAX", 5)
-    monkeypatch.setattr(thinned, "_CURVES_BEST", 2)
+    monkeypatch.setattr(thinning, "CURVES_MAX", 5)
+    monkeypatch.setattr(thinning, "_CURVES_BEST", 2)
 
 
 @pytest.mark.usefixtures("_five")
 def test_few_curves_are_all_there_and_the_answer_is_untouched() -> None:
-    assert thinned.thinned(detail(5)) == detail(5)
+    assert thinning.thinned(detail(5)) == detail(5)
 
 
 @pytest.mark.usefixtures("_five")
 def test_of_many_the_newest_the_best_and_those_under_way_are_kept() -> None:
-    found = thinned.thinned(detail(20, direction="minimize", t9="Running", t0="Pruned"))
+    found = thinning.thinned(detail(20, direction="minimize", t9="Running", t0="Pruned"))
 
     assert drawn(found) == [1, 2, 9, 17, 18, 19]
 
 
 @pytest.mark.usefixtures("_five")
 def test_nothing_but_curves_is_left_out() -> None:
-    before, after = (json.loads(body) for body in (detail(20), thinned.thinned(detail(20))))
+    before, after = (json.loads(body) for body in (detail(20), thinning.thinned(detail(20))))
     for study in (before, after):
         for trial in study["trials"]:
             del trial["intermediate_values"]
@@ -312,7 +312,7 @@ def test_values_that_are_no_numbers_are_no_best() -> None:
     study["trials"][0]["values"] = ["inf"]
     del study["trials"][1]["values"]
 
-    assert drawn(thinned.thinned(json.dumps(study).encode())) == [6, 7, 8]
+    assert drawn(thinning.thinned(json.dumps(study).encode())) == [6, 7, 8]
 
 
 @pytest.mark.usefixtures("_five")

@@ -9,8 +9,9 @@ from optuna.trial import TrialState, create_trial
 from optuna_dashboard import get_note, save_note
 
 from tlopt import spec
-from tlopt.search import note, records
-from tlopt.search.note import MARKER, refresh
+from tlopt.dashboard import note
+from tlopt.dashboard.note import MARKER, refresh
+from tlopt.storage import attributes as study_attributes
 
 IMAGES = "photos/: 300 to train, 100 for validation, 100 locked away, 5 classes"
 SEARCH = """
@@ -24,9 +25,12 @@ STUDY = tiny.study(SEARCH)
 
 def add(opened: optuna.Study, value: float, freeze: int, label: str = "") -> None:
     point: dict[str, Any] = {"transfer_depth": 17, "freeze_depth": freeze, "lr": 0.0012, "lr_ratio": 0.1}
-    attributes = {records.POINT: point, records.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}}}
+    attributes = {
+        study_attributes.POINT: point,
+        study_attributes.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
+    }
     if label:
-        attributes[records.LABEL] = label
+        attributes[study_attributes.LABEL] = label
     opened.add_trial(create_trial(state=TrialState.COMPLETE, value=value, user_attrs=attributes))
 
 
@@ -127,7 +131,7 @@ def test_a_losss_best_is_the_lowest() -> None:
     for value, freeze in ((0.5, 2), (0.25, 9)):
         add(opened, value, freeze)
 
-    trials = [records.TrialRecord.from_frozen(trial) for trial in opened.trials]
+    trials = [study_attributes.TrialRecord.from_frozen(trial) for trial in opened.trials]
     lines = note.lines(spec.loads(text, "x.toml"), trials, images="", verdict=(), picture="")
 
     assert (

@@ -12,11 +12,12 @@ from optuna.trial import TrialState, create_trial
 from optuna_dashboard import get_note
 from PIL import Image
 
-from tlopt.insight import dependence
-from tlopt.insight.dependence import Panel, draw_dependences
-from tlopt.search import note, records
-from tlopt.search.job import Folders
-from tlopt.search.study_picture import FILE, TRIALS_MIN, address, is_due, refresh
+from tlopt.dashboard import note
+from tlopt.dashboard.study_figure import FILE, TRIALS_MIN, address, is_due, refresh
+from tlopt.plots import effects
+from tlopt.plots.effects import Panel, draw_dependences
+from tlopt.spec.folders import Folders
+from tlopt.storage import attributes as study_attributes
 
 STUDY = tiny.study("""
 lr = { log = [1e-4, 1.0] }
@@ -27,7 +28,10 @@ freeze_depth = { int = [0, 17] }
 
 def add(opened: optuna.Study, value: float, backbone: str = "large", **point: Any) -> None:
     full = {"backbone": backbone, "transfer_depth": 17, "freeze_depth": 0, "lr": 0.01, "l2_sp": 0.0, **point}
-    attributes = {records.POINT: full, records.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}}}
+    attributes = {
+        study_attributes.POINT: full,
+        study_attributes.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
+    }
     opened.add_trial(create_trial(state=TrialState.COMPLETE, value=value, user_attrs=attributes))
 
 
@@ -55,7 +59,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         path.write_text(f"picture {len(asked)}")
         return path
 
-    monkeypatch.setattr(dependence, "draw_dependences", draw)
+    monkeypatch.setattr(effects, "draw_dependences", draw)
     return asked
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from tlopt.data.records import File, Image, Role
-from tlopt.data_keys import DataSpec
+from tlopt.data.dataset import File, Image, Role
+from tlopt.spec.sections import DataSpec
 
 SEED = 7
 

@@ -8,7 +8,9 @@ import pytest
 import torchvision.datasets
 from pictures import SEED, spec
 
-from tlopt.data import load, source_samples, store
+from tlopt.data import load
+from tlopt.data import pixels as pixel_store
+from tlopt.data.sources import builtin
 from tlopt.errors import DataError, MissingExtra
 
 
@@ -95,7 +97,7 @@ def test_a_second_start_opens_no_data_set(monkeypatch):
 def test_pixels_of_samples_come_from_the_data_set(monkeypatch):
     install(monkeypatch)
     data = loaded()
-    pixels = store.pixels(data, size=4, resize="crop")[np.arange(len(data.images))]
+    pixels = pixel_store.pixels(data, size=4, resize="crop")[np.arange(len(data.images))]
     values = {(int(label), int(image[0, 0, 0])) for label, image in zip(data.labels, pixels, strict=True)}
     assert values == {(i % 3, offset + i) for offset in (0, 100) for i in range(12)}
 
@@ -105,7 +107,7 @@ def test_samples_that_changed_are_named(monkeypatch):
     data = loaded()
     monkeypatch.setattr(fake, "__getitem__", lambda self, index: (PIL.Image.new("L", (4, 4), 50), 0))
     with pytest.raises(DataError, match=r"torchvision:Fake/\w+\[\d+\] has changed"):
-        store.pixels(data, size=4, resize="crop")
+        pixel_store.pixels(data, size=4, resize="crop")
 
 
 def test_missing_class_names_are_numbers(monkeypatch):
@@ -189,20 +191,20 @@ def test_fake_data_of_torchvision_is_used_without_a_network(monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "FakeData", FakeData)
     data = loaded("torchvision:FakeData")
     assert (data.class_names, len(data.images) + data.n_test) == (("0", "1"), 60)
-    assert store.pixels(data, size=8, resize="crop").shape == (len(data.images), 8, 8, 3)
+    assert pixel_store.pixels(data, size=8, resize="crop").shape == (len(data.images), 8, 8, 3)
 
 
 def test_digits_are_ten_classes_of_grey_images():
     pytest.importorskip("sklearn")
     data = loaded("digits", test_fraction=0.0)
     assert (data.class_names, len(data.images)) == (tuple("0123456789"), 1797)
-    pixels = store.pixels(data, size=8, resize="crop")[np.arange(1797)]
+    pixels = pixel_store.pixels(data, size=8, resize="crop")[np.arange(1797)]
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert (pixels[..., 0] == pixels[..., 2]).all()
 
 
 def test_digits_need_scikit_learn(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    source_samples._part.cache_clear()
+    builtin._part.cache_clear()
     with pytest.raises(MissingExtra, match=r"tlopt\[digits\]"):
         loaded("digits")

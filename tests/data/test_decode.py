@@ -8,8 +8,8 @@ import PIL.Image
 import pytest
 from PIL import features
 
-from tlopt.data import image as rule
-from tlopt.data.source_folder import EXTENSIONS
+from tlopt.data import decode as rule
+from tlopt.data.sources.folder import EXTENSIONS
 from tlopt.errors import DataError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)

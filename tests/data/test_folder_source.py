@@ -5,7 +5,7 @@ import os
 import pytest
 from pictures import save
 
-from tlopt.data.source_folder import EXTENSIONS, list_folder
+from tlopt.data.sources.folder import EXTENSIONS, list_folder
 from tlopt.errors import DataError
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from pictures import SEED, save, spec
 
-from tlopt.data import load, store
-from tlopt.data.image import decode
+from tlopt.data import load
+from tlopt.data import pixels as pixel_store
+from tlopt.data.decode import decode
 from tlopt.errors import DataError
 
 
 def stored(data, **changes):
-    pixels = store.pixels(data, **{"size": 8, "resize": "crop", **changes})
+    pixels = pixel_store.pixels(data, **{"size": 8, "resize": "crop", **changes})
     return pixels[np.arange(len(pixels))]
 
 
@@ -40,14 +41,14 @@ def test_the_store_holds_what_decoding_gives(data, resize):
 
 
 def test_what_is_read_is_a_copy(data):
-    pixels = store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, resize="crop")
     expected = pixels[np.arange(3)].copy()
     pixels[np.arange(3)][:] = 0
     assert (pixels[np.arange(3)] == expected).all()
 
 
 def test_images_come_in_the_order_asked_for_and_as_often(data):
-    pixels, all_of_them = store.pixels(data, size=8, resize="crop"), stored(data)
+    pixels, all_of_them = pixel_store.pixels(data, size=8, resize="crop"), stored(data)
     wanted = np.array([5, 0, 5, 2, 7, 1])
     assert (pixels[wanted] == all_of_them[wanted]).all()
 
@@ -61,25 +62,25 @@ def test_test_images_have_a_store_of_their_own(folder, own_cache):
 
 def test_a_second_call_decodes_nothing(data, monkeypatch):
     first = stored(data)
-    monkeypatch.setattr(store, "_decode", None)  # would be called
+    monkeypatch.setattr(pixel_store, "_decode", None)  # would be called
     assert (stored(data) == first).all()
 
 
 def counted(monkeypatch) -> list[object]:
     """The images that are decoded from now on."""
-    decode, seen = store._decode, []
+    decode, seen = pixel_store._decode, []
 
     def counting(image, **how):
         seen.append(image)
         return decode(image, **how)
 
-    monkeypatch.setattr(store, "_decode", counting)
+    monkeypatch.setattr(pixel_store, "_decode", counting)
     return seen
 
 
 def test_only_what_is_wanted_is_decoded_at_once_and_the_rest_when_it_is_read(data, monkeypatch):
     seen = counted(monkeypatch)
-    pixels = store.pixels(data, size=8, resize="crop", wanted=np.array([1, 4, 6]))
+    pixels = pixel_store.pixels(data, size=8, resize="crop", wanted=np.array([1, 4, 6]))
     assert seen == [data.images[i] for i in (1, 4, 6)]
     assert (pixels[np.arange(8)][2] == decode(data.images[2].origin.path, size=8, resize="crop")).all()
     assert len(seen) == 8
@@ -88,23 +89,23 @@ def test_only_what_is_wanted_is_decoded_at_once_and_the_rest_when_it_is_read(dat
 def test_what_one_wanted_another_does_not_decode_again(data, monkeypatch):
     seen = counted(monkeypatch)
     for wanted in ([1, 4, 6], [0, 1, 4], [1, 4, 6], [0, 1, 4]):
-        store.pixels(data, size=8, resize="crop", wanted=np.array(wanted))
+        pixel_store.pixels(data, size=8, resize="crop", wanted=np.array(wanted))
     assert seen == [data.images[i] for i in (1, 4, 6, 0)]
 
 
 def test_what_is_known_to_be_there_is_not_looked_for(data, monkeypatch):
     for wanted in ([6, 7], [0, 1], None):
-        store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
-    monkeypatch.setattr(store.Pixels, "fill", None)  # would be called
+        pixel_store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+    monkeypatch.setattr(pixel_store.Pixels, "fill", None)  # would be called
     for wanted in (None, [0, 1], [6, 7]):
-        store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+        pixel_store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
 
 
 def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
     root = folder(5, 5)
     stored(load.load(spec(root), seed=SEED))
     moved = load.load(spec(root.rename(tmp_path / "moved")), seed=SEED)
-    monkeypatch.setattr(store, "_decode", None)
+    monkeypatch.setattr(pixel_store, "_decode", None)
     assert len(stored(moved)) == 8
 
 
@@ -185,7 +186,7 @@ def test_a_damaged_store_is_built_again(data, own_cache, damage):
 
 @pytest.mark.parametrize("damage", [cut, flip_a_byte, empty, without_sidecar])
 def test_a_store_damaged_while_it_is_read_gives_the_same_pixels_and_is_mended(data, own_cache, damage):
-    pixels, everything = store.pixels(data, size=8, resize="crop"), np.arange(8)
+    pixels, everything = pixel_store.pixels(data, size=8, resize="crop"), np.arange(8)
     expected = pixels[everything]
     (path,) = files(own_cache, "*.rows")
     whole = path.read_bytes()
@@ -195,7 +196,7 @@ def test_a_store_damaged_while_it_is_read_gives_the_same_pixels_and_is_mended(da
 
 
 def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, own_cache):
-    pixels, everything = store.pixels(data, size=8, resize="crop"), np.arange(8)
+    pixels, everything = pixel_store.pixels(data, size=8, resize="crop"), np.arange(8)
     expected = pixels[everything]
     shutil.rmtree(own_cache)
     assert (pixels[everything] == expected).all()
@@ -203,32 +204,32 @@ def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, ow
 
 
 def test_a_disk_without_room_costs_nobody_the_rows_that_are_there(data, own_cache, monkeypatch):
-    expected = store.pixels(data, size=8, resize="crop", wanted=np.arange(4))[np.arange(4)]
+    expected = pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(4))[np.arange(4)]
     (path,) = files(own_cache, "*.rows")
     whole = path.read_bytes()
-    monkeypatch.setattr(store, "free_bytes", lambda path: 0)
-    pixels = store.pixels(data, size=8, resize="crop")
+    monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 0)
+    pixels = pixel_store.pixels(data, size=8, resize="crop")
     assert path.read_bytes() == whole
     assert (pixels[np.arange(4)] == expected).all()
 
 
 def test_a_disk_that_has_room_again_is_written_again(data, own_cache, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(store, "free_bytes", lambda path: 0)
-        pixels = store.pixels(data, size=8, resize="crop")
+        patch.setattr(pixel_store, "free_bytes", lambda path: 0)
+        pixels = pixel_store.pixels(data, size=8, resize="crop")
         pixels.try_again()
         pixels[np.arange(8)]
         assert files(own_cache, "*.rows") == []
     pixels.try_again()
     expected = pixels[np.arange(8)]
     (path,) = files(own_cache, "*.rows")
-    assert (store.Pixels(path, data.images, size=8, resize="crop")[np.arange(8)] == expected).all()
+    assert (pixel_store.Pixels(path, data.images, size=8, resize="crop")[np.arange(8)] == expected).all()
     assert path.stat().st_size == 8 * (8 * 8 * 3 + 8)
 
 
 def test_a_disk_without_room_is_left_alone_and_said_once(data, own_cache, monkeypatch, caplog):
-    monkeypatch.setattr(store, "free_bytes", lambda path: 8 * (8 * 8 * 3 + 8) - 1)
-    pixels = store.pixels(data, size=8, resize="crop")
+    monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 8 * (8 * 8 * 3 + 8) - 1)
+    pixels = pixel_store.pixels(data, size=8, resize="crop")
     for found, one in zip(pixels[np.arange(8)], data.images, strict=True):
         assert (found == decode(one.origin.path, size=8, resize="crop")).all()
     assert files(own_cache, "*.rows") == []
@@ -259,12 +260,12 @@ def test_a_disk_that_fills_up_meanwhile_is_given_back_what_was_taken(data, own_c
 
 
 def test_what_no_disk_takes_is_decoded_once_as_far_as_memory_goes(data, own_cache, monkeypatch):
-    monkeypatch.setattr(store, "free_bytes", lambda path: 0)
-    monkeypatch.setattr(store, "_MEMORY_BYTES_MAX", 5 * 8 * 8 * 3)
-    pixels = store.pixels(data, size=8, resize="crop")
+    monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 0)
+    monkeypatch.setattr(pixel_store, "_MEMORY_BYTES_MAX", 5 * 8 * 8 * 3)
+    pixels = pixel_store.pixels(data, size=8, resize="crop")
     first = pixels[np.arange(8)]
-    decoded, count = store._decode, []
-    monkeypatch.setattr(store, "_decode", lambda *a, **k: count.append(a) or decoded(*a, **k))
+    decoded, count = pixel_store._decode, []
+    monkeypatch.setattr(pixel_store, "_decode", lambda *a, **k: count.append(a) or decoded(*a, **k))
     assert (pixels[np.arange(8)] == first).all()
     assert len(count) == 3
 
@@ -292,9 +293,9 @@ def test_progress_is_shown_on_stderr_only(data, capsys):
     [(224, 256, 336), (96, 110, 144), (8, 9, 12), (2, 2, 3), (1, 1, 2)],
 )
 def test_images_are_stored_larger_than_what_the_network_sees(resolution, evaluated, cropped):
-    assert (store.eval_size(resolution), store.training_size(resolution)) == (evaluated, cropped)
+    assert (pixel_store.eval_size(resolution), pixel_store.training_size(resolution)) == (evaluated, cropped)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch):
     monkeypatch.setenv("TLOPT_CACHE", "/somewhere/else")
-    assert store.cache_root() == Path("/somewhere/else")
+    assert pixel_store.cache_root() == Path("/somewhere/else")

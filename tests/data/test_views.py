@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tlopt.data.augment import DRAWS, epoch_draws, eval_views, training_views
+from tlopt.data.views import DRAWS, epoch_draws, eval_views, training_views
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}

@@ -13,12 +13,12 @@ from looked import problem, problems, titled
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 
-from tlopt import filesystems
 from tlopt.doctor import connection
 from tlopt.doctor.connection import translated
 from tlopt.doctor.database import database
 from tlopt.doctor.finding import Ended, Finding, guarded
-from tlopt.search import records
+from tlopt.storage import attributes
+from tlopt.system import filesystems
 
 URL = sqlalchemy.make_url("postgresql+psycopg2://me:topsecret@host:5432/x")
 
@@ -38,7 +38,7 @@ def plant(url: str, names: Iterable[str]) -> None:
     """Studies of ours, as far as names go, in a database of Optuna's own making."""
     storage = RDBStorage(url)
     for name in names:
-        optuna.create_study(storage=storage, study_name=name).set_user_attr(records.DIGEST, "0a1b")
+        optuna.create_study(storage=storage, study_name=name).set_user_attr(attributes.DIGEST, "0a1b")
     storage.engine.dispose()
 
 
@@ -106,7 +106,7 @@ def test_a_good_file_is_well_and_its_studies_are_listed(url: str) -> None:
     assert problems(found) == []
     assert titled(found, "studies") == [Finding("ok", "studies", "flowers")]
     assert store is not None
-    assert optuna.load_study(study_name="flowers", storage=store).user_attrs == {records.DIGEST: "0a1b"}
+    assert optuna.load_study(study_name="flowers", storage=store).user_attrs == {attributes.DIGEST: "0a1b"}
 
 
 def test_of_many_studies_five_are_named_and_confirmations_and_strangers_are_left_out(url: str) -> None:

@@ -110,7 +110,7 @@ def test_a_check_that_hangs_is_left_behind_and_what_it_found_before_is_kept() ->
 
 def test_a_storage_error_names_no_password() -> None:
     def check() -> Iterator[Finding]:
-        from tlopt.search.urls import normalise
+        from tlopt.storage.url import normalise
 
         normalise("mysql://me:topsecret@host/x")
         yield FINE

@@ -20,8 +20,8 @@ from psycopg2 import sql
 from tlopt.doctor import connection, postgres
 from tlopt.doctor.database import database
 from tlopt.doctor.finding import Finding, guarded
-from tlopt.search import records, tables
-from tlopt.search.urls import normalise
+from tlopt.storage import attributes, schema
+from tlopt.storage.url import normalise
 
 pytestmark = pytest.mark.postgres
 
@@ -33,8 +33,8 @@ def look(url: str) -> list[Finding]:
 def plant(url: str) -> None:
     """Optuna's tables and ours, with one study."""
     storage = RDBStorage(normalise(url))
-    tables.create_ours(storage.engine)
-    optuna.create_study(storage=storage, study_name="flowers").set_user_attr(records.DIGEST, "0a1b")
+    schema.create_ours(storage.engine)
+    optuna.create_study(storage=storage, study_name="flowers").set_user_attr(attributes.DIGEST, "0a1b")
     storage.engine.dispose()
 
 

@@ -11,12 +11,12 @@ from looked import problem, problems, titled
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from tlopt import spec
-from tlopt.data.cache import cache_root
+from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, guarded
 from tlopt.doctor.study import listing_file, study
 from tlopt.doctor.weights import megabytes, unfetched
-from tlopt.search import records
-from tlopt.search.bench import open_bench
+from tlopt.storage import attributes
+from tlopt.trial.workspace import open_bench
 
 Text = Callable[..., str]
 
@@ -46,10 +46,10 @@ def stored(text: str, **changed: object) -> BaseStorage:
     facts = {"semantics": spec.SEMANTICS_VERSION, **open_bench(decoded, torch.device("cpu")).facts, **changed}
     store = InMemoryStorage()
     made = optuna.create_study(storage=store, study_name=decoded.name)
-    made.set_user_attr(records.FILE, text)
-    made.set_user_attr(records.DIGEST, decoded.digest)
+    made.set_user_attr(attributes.FILE, text)
+    made.set_user_attr(attributes.DIGEST, decoded.digest)
     for name, value in facts.items():
-        made.set_user_attr(records.PREFIX + name, value)
+        made.set_user_attr(attributes.PREFIX + name, value)
     return store
 
 
@@ -190,7 +190,7 @@ def test_a_data_set_that_is_not_here_is_noted_and_not_fetched(file: Path, quick:
 
 def test_what_was_read_of_a_data_set_lies_where_it_is_looked_for() -> None:
     pytest.importorskip("sklearn")
-    from tlopt.data.source_samples import list_samples
+    from tlopt.data.sources.builtin import list_samples
 
     list_samples("digits", progress=False)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from finished import CLASS_NAMES, make_findings, make_point, planted, save_untrained
 
-from tlopt.point import Point
-from tlopt.results.export import write_export
-from tlopt.results.exported import Export, read_export
+from tlopt.export.read import Export, read_export
+from tlopt.export.write import write_export
+from tlopt.spec.point import Point
 
 Exporter = Callable[[Point, str], Export]
 

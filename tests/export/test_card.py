@@ -12,12 +12,12 @@ import torch
 from finished import make_findings, make_point, make_row, make_verdict, planted
 from PIL import Image
 
-from tlopt.data.augment import eval_views
-from tlopt.data.image import decode
-from tlopt.point import Point
-from tlopt.results.card import model_card
-from tlopt.results.exported import Export, load_network, plain_torch_code
-from tlopt.search.labels import PLAIN_LABEL
+from tlopt.data.decode import decode
+from tlopt.data.views import eval_views
+from tlopt.export.card import model_card
+from tlopt.export.read import Export, load_network, plain_torch_code
+from tlopt.spec.default_names import PLAIN_LABEL
+from tlopt.spec.point import Point
 
 Exporter = Callable[[Point, str], Export]
 DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from finished import CLASS_NAMES
 
-from tlopt.data.augment import eval_views
-from tlopt.data.image import decode
+from tlopt.data.decode import decode
+from tlopt.data.views import eval_views
 from tlopt.errors import DataError
-from tlopt.results.exported import Export, load_network
-from tlopt.results.predict import Prediction, find_images, predict, write_csv
+from tlopt.export.predict import Prediction, find_images, predict, write_csv
+from tlopt.export.read import Export, load_network
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,10 @@ from finished import CLASS_NAMES, make_findings, make_point, make_row, make_verd
 from safetensors.torch import load_file
 
 from tlopt import spec
+from tlopt.confirm.verdict import PLAIN_LABEL
 from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.results.export import write_export
-from tlopt.results.exported import Export, load_network, read_export
-from tlopt.results.verdict import PLAIN_LABEL
+from tlopt.export.read import Export, load_network, read_export
+from tlopt.export.write import write_export
 
 FILES = {
     "config.toml",
@@ -179,7 +179,7 @@ def test_a_write_that_fails_leaves_the_old_export_and_no_trace(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tlopt.results.export.draw_confusion", full)
+    monkeypatch.setattr("tlopt.export.write.draw_confusion", full)
     with pytest.raises(DataError, match="No space left"):
         write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=True)
     assert {path.name for path in folder.parent.iterdir()} == {"best"}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights, digest, load_weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,14 +9,14 @@ import torchvision
 from torch import nn
 
 from tlopt.errors import MissingExtra, SpecError
-from tlopt.model import families
 from tlopt.model.build import build, check_resolution, n_blocks, outline, supported
-from tlopt.model.families import LITE0
+from tlopt.model.families import table as families
+from tlopt.model.families.table import LITE0
 from tlopt.model.head import make_head
 from tlopt.model.network import Block, Network
 from tlopt.model.partition import partition, pulled
 from tlopt.model.weights import Weights, load_weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 MakePoint = Callable[..., Point]
 Plant = Callable[[str, Network], Weights]

@@ -12,8 +12,8 @@ from tlopt.model.build import build, outline, transfer
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of, partition, pulled
 from tlopt.model.weights import Weights, load_weights
-from tlopt.point import Point
-from tlopt.training.frozen import Form, advance
+from tlopt.spec.point import Point
+from tlopt.training.frozen_prefix import Form, advance
 from tlopt.training.numerics import Numerics
 
 # Name, pixels a side, blocks counted by hand in the architecture's table.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlopt.model import families
+from tlopt.model.families import table as families
 from tlopt.model.rates import usual_lr
 
 

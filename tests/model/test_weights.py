@@ -14,9 +14,9 @@ from torch import Tensor
 from tlopt.errors import MissingExtra, SpecError, WeightsError
 from tlopt.model import sources
 from tlopt.model.build import build
-from tlopt.model.families import LITE0, library_module
+from tlopt.model.families.table import LITE0, library_module
 from tlopt.model.weights import digest, load_weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

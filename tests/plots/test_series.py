@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.insight.axes import log_ticks
-from tlopt.insight.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
+from tlopt.plots.axes import log_ticks
+from tlopt.plots.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
 
 VALUES = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=40)
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tlopt import spec
-from tlopt.dimensions import Choice, Fixed, Int, Log, contains
 from tlopt.errors import DataError, SpecError, WeightsError
-from tlopt.insight import propose as module
-from tlopt.insight import study_text
-from tlopt.insight.machine import Cost, Machine, look_at_machine, measure_costs
-from tlopt.insight.propose import Proposal, Wishes, propose, study_name
-from tlopt.insight.sizing import Counts, Size, Terms, choose_size, minutes
 from tlopt.model.build import n_blocks
+from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
-from tlopt.search.limits import Limits
+from tlopt.propose import proposal as module
+from tlopt.propose import study_file
+from tlopt.propose.budget import Counts, Size, Terms, choose_size, minutes
+from tlopt.propose.proposal import Proposal, Wishes, propose, study_name
 from tlopt.search.space import check_depths, defaults
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
+from tlopt.training.timing import Cost, Machine, look_at_machine, measure_costs
 
 CPU = Machine(device="cpu", device_name="planted", n_devices=1, n_cores=2)
 GPU = dataclasses.replace(CPU, device="cuda:0", device_name="planted GPU")
@@ -321,7 +321,7 @@ def test_every_path_can_be_a_source(images):
 
 @pytest.mark.parametrize(("plain", "low"), [(1e-3, 1e-4), (1e-4, 1e-5)])
 def test_the_rates_hold_plain_fine_tuning_and_the_probe(plain, low):
-    lowest, highest = study_text.lr_range(plain)
+    lowest, highest = study_file.lr_range(plain)
 
     assert lowest == low
     assert all(contains(Log(lowest, highest), rate) for rate in (plain, 0.01))
@@ -340,7 +340,7 @@ def test_no_step_of_the_proposed_pulls_passes_its_anchor(folder):
 @pytest.mark.parametrize(("n_train", "low"), [(100, 8), (100_000, 0)])
 def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_train, low):
     seen = module.look(str(images(**FOLDERS["few"])), seed=0, skip_unreadable=False, progress=False)
-    choices = study_text.Choices(
+    choices = study_file.Choices(
         name="x",
         source="y",
         backbone="efficientnet_lite0",
@@ -355,7 +355,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
         estimate="soon",
     )
 
-    assert spec.loads(study_text.write_study(choices), "x").search["transfer_depth"] == Int(low, 17)
+    assert spec.loads(study_file.write_study(choices), "x").search["transfer_depth"] == Int(low, 17)
 
 
 def terms(minutes_max: float, *, n: int = 1000, ms: float = 10.0) -> Terms:
@@ -433,7 +433,7 @@ def test_apples_gpu_is_not_chosen_by_itself(monkeypatch):
 def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatch):
     weights = load_weights("resnet18", "none")
     planted = {64: cost(10.0), 128: cost(34.0)}
-    monkeypatch.setattr("tlopt.insight.machine._measure", lambda weights, r, **_: planted[r])
+    monkeypatch.setattr("tlopt.training.timing._measure", lambda weights, r, **_: planted[r])
 
     costs = measure_costs(weights, [64, 96, 128, 160], n_classes=2, batch_size=4, device="cpu")
 

@@ -13,16 +13,17 @@ from reported import IMAGES, START, report, text, trial
 from typer.testing import CliRunner
 
 import tlopt
-from tlopt import cli, spec
+from tlopt import spec
+from tlopt.analysis import importance as importances
+from tlopt.analysis.importance import importance
+from tlopt.cli.main import main
+from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.errors import SpecError, StorageError
-from tlopt.results import importance as importances
-from tlopt.results.importance import importance
-from tlopt.results.report_page import page
-from tlopt.results.report_plots import with_own_ids
-from tlopt.results.verdict import PLAIN_LABEL, PROBE_LABEL
-from tlopt.search import records, storage
-from tlopt.search.control import Order
-from tlopt.search.labels import SCRATCH_LABEL
+from tlopt.report.html import page
+from tlopt.report.svg import with_own_ids
+from tlopt.spec.default_names import SCRATCH_LABEL
+from tlopt.storage import attributes, studies
+from tlopt.storage.commands import Order
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -370,13 +371,13 @@ def store(folder: Path) -> str:
     """A database with one study of ours, as a worker leaves it."""
     url = f"sqlite:///{folder}/tlopt.db"
     opened = optuna.create_study(
-        storage=storage.open_storage(url), study_name="flowers", direction="maximize"
+        storage=studies.open_storage(url), study_name="flowers", direction="maximize"
     )
     written = {
-        records.FILE: text(),
-        records.DIGEST: spec.loads(text(), "x").digest,
-        records.SEMANTICS: spec.SEMANTICS_VERSION,
-        records.FORMAT: records.FORMAT_VERSION,
+        attributes.FILE: text(),
+        attributes.DIGEST: spec.loads(text(), "x").digest,
+        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
+        attributes.FORMAT: attributes.FORMAT_VERSION,
     }
     for name, value in written.items():
         opened.set_user_attr(name, value)
@@ -406,11 +407,11 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
     file.write_text("kept", encoding="utf-8")
     command = ["report", "flowers", str(file), "--storage", url]
 
-    refused = CliRunner().invoke(cli.app, command)
+    refused = CliRunner().invoke(main.app, command)
     assert isinstance(refused.exception, SpecError)
     assert file.read_text(encoding="utf-8") == "kept"
 
-    assert CliRunner().invoke(cli.app, [*command, "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(main.app, [*command, "--overwrite"]).exit_code == 0
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -433,7 +434,7 @@ def test_a_point_of_a_later_version_is_named_with_what_to_do(tmp_path: Path) -> 
     url = store(tmp_path)
     opened = optuna.load_study(study_name="flowers", storage=url)
     later = trial(0.99)
-    later.set_user_attr(records.POINT, {**later.user_attrs[records.POINT], "head_kind": "cosine"})
+    later.set_user_attr(attributes.POINT, {**later.user_attrs[attributes.POINT], "head_kind": "cosine"})
     opened.add_trial(later)
     number = opened.get_trials()[-1].number
 

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt import search_keys, spec
+from tlopt import spec
 from tlopt.errors import SpecError
-from tlopt.point import Point
-from tlopt.results.config import fixed_study, point_of
-from tlopt.search.limits import Limits
+from tlopt.model.facts import Limits
+from tlopt.search.fixed_study import fixed_study, point_of
+from tlopt.spec import search_keys
+from tlopt.spec.point import Point
 
 BLOCKS = 17
 LIMITS = Limits(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from tlopt.point import Point
 from tlopt.search.plan import search_plan
 from tlopt.search.space import likely, suggest
+from tlopt.spec.point import Point
 
 LIMITS = tiny.limits()
 USUAL = {

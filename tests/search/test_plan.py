@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial
 
 from tlopt.search.plan import PLAIN, PROBE, Candidate, Plan, confirm_plan, confirm_seed, search_plan
 from tlopt.search.space import defaults
-from tlopt.search.task import Task
+from tlopt.spec.trial_spec import Task
 
 STUDY = tiny.study(
     "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"

@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from tlopt import spec
-from tlopt.search.repeats import n_repeated_views, view_warnings
+from tlopt.search.repeated_views import n_repeated_views, view_warnings
 from tlopt.spec import Study
 
 

@@ -10,10 +10,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
-from tlopt import algorithms
 from tlopt.errors import MissingExtra
-from tlopt.search.sampler import FirstThese, Params, make_pruner
-from tlopt.search.storage import open_storage
+from tlopt.search.samplers import FirstThese, Params, make_pruner
+from tlopt.spec import algorithms
+from tlopt.storage.studies import open_storage
 
 FIRST: list[Params] = [{"x": 0.25, "kind": "a"}, {"x": 0.75, "kind": "b"}, {"x": 0.25, "kind": "b"}]
 SAMPLERS = ("tpe", "random", "gp")

@@ -17,11 +17,11 @@ from optuna.distributions import (
 )
 from optuna.trial import FixedTrial
 
-from tlopt.dimensions import Log
 from tlopt.errors import SpecError
-from tlopt.point import Point
 from tlopt.search.space import Default, check_depths, defaults, encode, suggest
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Log
+from tlopt.spec.point import Point
 
 LIMITS = tiny.limits()
 LENGTHENED = Log(1e-4, 1.0, zero=True).drawn_low

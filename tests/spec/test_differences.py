@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from tlopt import spec
-from tlopt.search.changes import differences
 from tlopt.spec import meaning
+from tlopt.spec.differences import differences
 
 
 def changes(first: str, second: str) -> list[str]:

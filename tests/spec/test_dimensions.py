@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tlopt.dimensions import (
+from tlopt.spec.dimensions import (
     OFF_SHARE,
     Choice,
     Dimension,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlopt.errors import StorageError
-from tlopt.point import Point, seed_for
+from tlopt.spec.point import Point, seed_for
 
 VALUES: dict[str, Any] = {
     "backbone": "resnet18",

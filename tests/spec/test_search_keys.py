@@ -5,9 +5,9 @@ from dataclasses import fields
 
 import pytest
 
-from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
-from tlopt.point import Point
-from tlopt.search_keys import DEFAULT_L2, OPTIMIZERS, PROBE_LR, RULES, Depth, Number, Word, checked
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
+from tlopt.spec.point import Point
+from tlopt.spec.search_keys import DEFAULT_L2, OPTIMIZERS, PROBE_LR, RULES, Depth, Number, Word, checked
 
 DEPTHS = [name for name, rule in RULES.items() if isinstance(rule, Depth)]
 WHOLE = [name for name, rule in RULES.items() if isinstance(rule, Number) and rule.whole]

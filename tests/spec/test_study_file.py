@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tlopt import spec
-from tlopt.algorithms import HyperbandPruner, MedianPruner, TpeSampler
-from tlopt.dimensions import Choice, Fixed, Int, Log, Uniform
 from tlopt.errors import SpecError
 from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.algorithms import HyperbandPruner, MedianPruner, TpeSampler
+from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Uniform
 
 TABLES = {
     "": 'name = "flowers"\nseed = 7',

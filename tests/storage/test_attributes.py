@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.search import records
-from tlopt.search.records import TrialRecord
+from tlopt.storage import attributes as study_attributes
+from tlopt.storage.attributes import TrialRecord
 
 RESULT = {
     "outcome": "complete",
@@ -27,10 +27,10 @@ def frozen(state: TrialState, user_attrs: dict[str, Any], value: float | None = 
 
 def test_a_finished_trial_is_read_whole() -> None:
     attributes = {
-        records.RESULT: RESULT,
-        records.POINT: {"lr": 0.1},
-        records.LABEL: "linear probe",
-        records.WORKER: {"worker": "node-1", "device": "cpu"},
+        study_attributes.RESULT: RESULT,
+        study_attributes.POINT: {"lr": 0.1},
+        study_attributes.LABEL: "linear probe",
+        study_attributes.WORKER: {"worker": "node-1", "device": "cpu"},
     }
 
     record = TrialRecord.from_frozen(frozen(TrialState.COMPLETE, attributes, value=0.5))
@@ -62,12 +62,12 @@ def test_a_trial_of_plain_optuna_is_called_by_its_state(
 def test_a_pruned_trial_is_called_by_what_ended_it() -> None:
     result = {"outcome": "out_of_memory", "cause": "batch_size 512 at 224 px"}
 
-    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {records.RESULT: result}))
+    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {study_attributes.RESULT: result}))
 
     assert (record.outcome, record.cause) == ("out_of_memory", "batch_size 512 at 224 px")
 
 
 def test_a_trial_under_way_has_no_outcome_yet() -> None:
-    record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {records.RESULT: RESULT}))
+    record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {study_attributes.RESULT: RESULT}))
 
     assert record.outcome == "running"

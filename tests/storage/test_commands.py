@@ -3,51 +3,51 @@
 import pytest
 from crew import hire
 
-from tlopt.search import control, records
-from tlopt.search.control import Order
+from tlopt.storage import attributes, commands
+from tlopt.storage.commands import Order
 
 
 def test_an_order_is_heard_by_every_worker(storage_url: str) -> None:
     person, worker = hire(storage_url), hire(storage_url)
 
-    control.give_order(person.study, Order("paused", "the lab closes"))
+    commands.give_order(person.study, Order("paused", "the lab closes"))
 
     ids = [worker.study_id, worker.study_id + 1]
-    heard = worker.service.ask(lambda executor: control.orders(executor, ids))
+    heard = worker.service.ask(lambda executor: commands.orders(executor, ids))
     assert heard == {ids[0]: Order("paused", "the lab closes"), ids[1]: Order()}
-    assert control.order_of(worker.study) == Order("paused", "the lab closes")
+    assert commands.order_of(worker.study) == Order("paused", "the lab closes")
 
 
 def test_the_last_order_holds(storage_url: str) -> None:
     worker = hire(storage_url)
 
     for state in ("paused", "open"):
-        control.give_order(worker.study, Order(state))
+        commands.give_order(worker.study, Order(state))
 
-    assert control.order_of(worker.study) == Order("open")
+    assert commands.order_of(worker.study) == Order("open")
     assert worker.standing(budget=1) == ("work", False)
 
 
-@pytest.mark.parametrize("key", [records.FORMAT, records.SEMANTICS])
+@pytest.mark.parametrize("key", [attributes.FORMAT, attributes.SEMANTICS])
 def test_workers_leave_a_study_that_a_later_version_has_upgraded(key: str, storage_url: str) -> None:
     worker = hire(storage_url)
     for version, standing in ((1, "work"), (99, "over")):
         worker.study.set_user_attr(key, version)
         assert worker.standing(budget=1) == (standing, False)
 
-    heard = worker.service.ask(lambda executor: control.orders(executor, [worker.study_id]))
+    heard = worker.service.ask(lambda executor: commands.orders(executor, [worker.study_id]))
 
     assert "a later tlopt" in heard[worker.study_id].reason
 
 
 @pytest.mark.parametrize(("state", "crashes"), [("open", 0), ("paused", 1), ("cancelled", 1)])
 def test_an_order_to_work_has_crashes_counted_anew(
-    state: control.State, crashes: int, storage_url: str
+    state: commands.State, crashes: int, storage_url: str
 ) -> None:
     worker = hire(storage_url)
     worker.expire(worker.claim())
 
-    control.give_order(worker.study, Order(state))
+    commands.give_order(worker.study, Order(state))
 
     found = worker.try_claim(waits=True)
     assert found is not None
@@ -64,8 +64,10 @@ def test_an_order_to_work_has_crashes_counted_anew(
         ("archived", "over"),
     ],
 )
-def test_workers_work_wait_or_end_by_the_order(state: control.State, standing: str, storage_url: str) -> None:
+def test_workers_work_wait_or_end_by_the_order(
+    state: commands.State, standing: str, storage_url: str
+) -> None:
     worker = hire(storage_url)
-    control.give_order(worker.study, Order(state))
+    commands.give_order(worker.study, Order(state))
 
     assert worker.standing(budget=1) == (standing, False)

@@ -15,7 +15,7 @@ from pgbouncer import Bouncer, Mode
 from postgres import USER, Server
 
 from tlopt.errors import StorageError
-from tlopt.search import storage
+from tlopt.storage import studies
 
 pytestmark = pytest.mark.postgres
 
@@ -49,13 +49,13 @@ def settings_of_another_client(bouncer: Bouncer, database: str) -> set[tuple[str
 
 
 def run_a_trial(url: str, study_name: str) -> None:
-    opened = storage.open_storage(url)
+    opened = studies.open_storage(url)
     study = optuna.create_study(study_name=study_name, storage=opened, load_if_exists=True)
     trial = study.ask()
     trial.suggest_float("lr", 0.0, 1.0)
     trial.report(0.5, 0)
     study.tell(trial, 0.5)
-    storage.engine_of(opened).dispose()
+    studies.engine_of(opened).dispose()
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
@@ -64,7 +64,7 @@ def test_the_settings_of_a_worker_hold_behind_a_pooler_and_reach_nobody_else(
 ) -> None:
     with pooled(postgres_server, mode) as (bouncer, database):
         run_a_trial(bouncer.url(database), "x")
-        engine = storage.engine_of(storage.open_storage(bouncer.url(database)))
+        engine = studies.engine_of(studies.open_storage(bouncer.url(database)))
         with engine.begin() as connection:
             own = connection.execute(sqlalchemy.text(SETTINGS)).one()
         engine.dispose()
@@ -74,7 +74,7 @@ def test_the_settings_of_a_worker_hold_behind_a_pooler_and_reach_nobody_else(
 
 
 def test_without_a_pooler_the_settings_are_the_sessions(postgres_url: str) -> None:
-    engine = storage.engine_of(storage.open_storage(postgres_url))
+    engine = studies.engine_of(studies.open_storage(postgres_url))
     with engine.connect() as connection:
         found = [tuple(connection.execute(sqlalchemy.text(SETTINGS)).one()) for _ in range(2)]
         connection.commit()
@@ -95,7 +95,7 @@ def test_more_workers_than_a_pooler_has_connections_begin_at_once_on_an_empty_da
         trials = [
             trial
             for name in ("study0", "study1")
-            for trial in optuna.load_study(study_name=name, storage=storage.open_storage(url)).trials
+            for trial in optuna.load_study(study_name=name, storage=studies.open_storage(url)).trials
         ]
 
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 8
@@ -110,17 +110,17 @@ def test_the_password_may_lie_in_pgpass(
     file = tmp_path / "pgpass"
     monkeypatch.setenv("PGPASSFILE", str(file))
     with pytest.raises(StorageError):
-        storage.open_storage(bare)
+        studies.open_storage(bare)
 
     file.write_text(f"127.0.0.1:{postgres_server.port}:*:{USER}:{postgres_server.password}\n")
     file.chmod(0o600)
 
-    assert optuna.get_all_study_names(storage.open_storage(bare)) == []
+    assert optuna.get_all_study_names(studies.open_storage(bare)) == []
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer"])
 def test_sslmode_is_passed_on(postgres_url: str, mode: str) -> None:
-    engine = storage.engine_of(storage.open_storage(f"{postgres_url}?sslmode={mode}"))
+    engine = studies.engine_of(studies.open_storage(f"{postgres_url}?sslmode={mode}"))
 
     with engine.connect() as connection:
         driver = connection.connection.dbapi_connection
@@ -131,6 +131,6 @@ def test_sslmode_is_passed_on(postgres_url: str, mode: str) -> None:
 
 def test_a_server_without_encryption_is_refused_where_the_url_requires_it(postgres_url: str) -> None:
     with pytest.raises(StorageError, match="does not support SSL") as caught:
-        storage.open_storage(f"{postgres_url}?sslmode=require")
+        studies.open_storage(f"{postgres_url}?sslmode=require")
 
     assert str(sqlalchemy.make_url(postgres_url).password) not in str(caught.value)

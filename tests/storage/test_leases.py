@@ -13,8 +13,8 @@ import pytest
 from crew import STUDY, Worker, hire
 from optuna.trial import Trial, TrialState
 
-from tlopt.search import leases, storage
-from tlopt.search.leases import LeaseLost, StillBeating
+from tlopt.storage import leases, studies
+from tlopt.storage.leases import LeaseLost, StillBeating
 
 
 def with_attr(worker: Worker, trial: Trial) -> None:
@@ -59,7 +59,7 @@ def test_a_holder_that_was_expired_writes_nothing(taken: bool, storage_url: str)
 
 
 def test_a_trial_that_the_dashboard_has_ended_is_written_no_more(storage_url: str) -> None:
-    late, dashboard = hire(storage_url), optuna.storages.get_storage(storage.normalise(storage_url))
+    late, dashboard = hire(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
     trial = late.claim()
     dashboard.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
@@ -257,7 +257,7 @@ def test_plain_optuna_reads_a_study_whose_trials_are_held(storage_url: str) -> N
     running = worker.claim()
     running.report(0.5, 0)
 
-    plain = optuna.load_study(study_name=STUDY, storage=storage.normalise(storage_url))
+    plain = optuna.load_study(study_name=STUDY, storage=studies.normalise(storage_url))
 
     assert (plain.best_trial.number, plain.best_value) == (0, 0.25)
     assert [trial.state for trial in plain.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
@@ -271,7 +271,7 @@ def test_a_study_whose_trials_are_held_is_copied(storage_url: str, tmp_path: Pat
     worker.claim()
     copy = f"sqlite:///{tmp_path}/copy.db"
 
-    optuna.copy_study(from_study_name=STUDY, from_storage=storage.normalise(storage_url), to_storage=copy)
+    optuna.copy_study(from_study_name=STUDY, from_storage=studies.normalise(storage_url), to_storage=copy)
 
     copied = optuna.load_study(study_name=STUDY, storage=copy)
     assert [(t.state, t.params, t.value) for t in copied.trials] == [

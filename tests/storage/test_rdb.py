@@ -10,7 +10,7 @@ from crew import Faults, What, Worker, hire, no_pauses
 from optuna.trial import TrialState
 
 from tlopt.errors import StorageError
-from tlopt.search.leases import LeaseLost
+from tlopt.storage.leases import LeaseLost
 
 FAULTS: list[tuple[What, bool]] = [
     ("begin", False),

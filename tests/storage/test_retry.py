@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 
 from tlopt.errors import StorageError
-from tlopt.search import patience
-from tlopt.search.patience import Patience, outage
+from tlopt.storage import retry
+from tlopt.storage.retry import Patience, outage
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=found.monotonic, sleep=found.sleep))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=found.monotonic, sleep=found.sleep))
     return found
 
 

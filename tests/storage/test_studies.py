@@ -20,14 +20,14 @@ import sqlalchemy
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.search import records, storage
+from tlopt.storage import attributes, studies
 
 FACTS: dict[str, str | int] = {"images": "0a1b", "threads": 1}
 
 
 def create(url: str, text: str, facts: dict[str, str | int] = FACTS) -> optuna.Study:
-    opened = storage.open_storage(url)
-    return storage.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts=facts)
+    opened = studies.open_storage(url)
+    return studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts=facts)
 
 
 def processes(count: int, code: str, url: str, ready: Path, *arguments: str) -> list[str]:
@@ -73,8 +73,8 @@ def not_root() -> Iterator[None]:
     ],
 )
 def test_a_url_is_written_in_one_way(url: str, normal: str) -> None:
-    assert storage.normalise(url) == normal
-    assert storage.normalise(normal) == normal
+    assert studies.normalise(url) == normal
+    assert studies.normalise(normal) == normal
 
 
 @pytest.mark.parametrize("url", ["x.db", "sqlite:///x.db", "sqlite+pysqlite:///x.db"])
@@ -83,7 +83,7 @@ def test_a_relative_path_is_of_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert storage.normalise(url) == f"sqlite:///{tmp_path}/x.db"
+    assert studies.normalise(url) == f"sqlite:///{tmp_path}/x.db"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_relative_path_is_of_the_working_directory(
 )
 def test_a_url_that_cannot_serve_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StorageError) as caught:
-        storage.normalise(url)
+        studies.normalise(url)
 
     assert "sqlite:///FILE" in str(caught.value)
     assert "secret" not in "".join(traceback.format_exception(caught.value))
@@ -124,21 +124,21 @@ def test_a_url_that_cannot_serve_is_refused_without_its_password(url: str) -> No
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
-    assert storage.hide_password(url) == shown
+    assert studies.hide_password(url) == shown
 
 
 def test_the_url_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLOPT_STORAGE", "/environment.db")
 
-    assert storage.find_url("/given.db") == "sqlite:////given.db"
-    assert storage.find_url(None) == "sqlite:////environment.db"
+    assert studies.find_url("/given.db") == "sqlite:////given.db"
+    assert studies.find_url(None) == "sqlite:////environment.db"
 
 
 def test_the_url_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "url").write_text("postgres://u:p@h/d\n")
     monkeypatch.setenv("TLOPT_STORAGE_FILE", str(tmp_path / "url"))
 
-    assert storage.find_url(None) == "postgresql+psycopg2://u:p@h/d"
+    assert studies.find_url(None) == "postgresql+psycopg2://u:p@h/d"
 
 
 @pytest.mark.parametrize("content", [None, ""])
@@ -150,13 +150,13 @@ def test_a_url_file_without_a_url_is_an_error(
     monkeypatch.setenv("TLOPT_STORAGE_FILE", str(tmp_path / "url"))
 
     with pytest.raises(StorageError, match="TLOPT_STORAGE_FILE"):
-        storage.find_url(None)
+        studies.find_url(None)
 
 
 def test_without_any_url_the_database_is_a_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert storage.find_url(None) == f"sqlite:///{tmp_path}/tlopt.db"
+    assert studies.find_url(None) == f"sqlite:///{tmp_path}/tlopt.db"
 
 
 # Errors
@@ -164,7 +164,7 @@ def test_without_any_url_the_database_is_a_file_here(tmp_path: Path, monkeypatch
 
 def test_a_missing_folder_is_an_error_and_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="there is no folder"):
-        storage.open_storage(f"sqlite:///{tmp_path}/typo/x.db")
+        studies.open_storage(f"sqlite:///{tmp_path}/typo/x.db")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -173,14 +173,14 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("not a database, " * 100)
 
     with pytest.raises(StorageError, match="file is not a database"):
-        storage.open_storage(str(tmp_path / "x.db"))
+        studies.open_storage(str(tmp_path / "x.db"))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         with not_root(), pytest.raises(StorageError, match=r"/x\.db: .*Permission denied"):
-            storage.open_storage(f"{folder}/x.db")
+            studies.open_storage(f"{folder}/x.db")
 
 
 @pytest.mark.postgres
@@ -200,7 +200,7 @@ def test_a_database_out_of_reach_is_an_error_without_password(
     url = right.set(**change)
 
     with pytest.raises(StorageError, match=reason) as caught:
-        storage.open_storage(url.render_as_string(hide_password=False))
+        studies.open_storage(url.render_as_string(hide_password=False))
 
     trace = "".join(traceback.format_exception(caught.value))
     assert str(url.set(drivername="postgresql+psycopg2")) in trace
@@ -217,10 +217,10 @@ def test_a_password_may_hold_any_character(postgres_server: Any, postgres_url: s
     postgres_server.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD %s", password)
     url = sqlalchemy.make_url(postgres_url).set(username=user, password=password)
 
-    opened = storage.open_storage(url.render_as_string(hide_password=False))
+    opened = studies.open_storage(url.render_as_string(hide_password=False))
 
     assert optuna.get_all_study_names(opened) == []
-    storage.engine_of(opened).dispose()
+    studies.engine_of(opened).dispose()
     postgres_server.execute(f"REASSIGN OWNED BY {user} TO tlopt")
     postgres_server.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
     postgres_server.execute(f"DROP ROLE {user}")
@@ -252,8 +252,8 @@ def test_the_sampler_and_the_pruner_are_the_callers(storage_url: str, study_text
     sampler, pruner = optuna.samplers.RandomSampler(), optuna.pruners.NopPruner()
     text = study_text()
 
-    opened = storage.create_or_open(
-        storage.open_storage(storage_url),
+    opened = studies.create_or_open(
+        studies.open_storage(storage_url),
         spec.loads(text, "x.toml"),
         file_text=text,
         facts={},
@@ -267,9 +267,9 @@ def test_the_sampler_and_the_pruner_are_the_callers(storage_url: str, study_text
 def test_the_study_file_is_stored_with_the_study(storage_url: str, study_text: Callable[..., str]) -> None:
     create(storage_url, study_text(trials=7))
 
-    opened = storage.open_existing(storage.open_storage(storage_url), "stripes")
+    opened = studies.open_existing(studies.open_storage(storage_url), "stripes")
 
-    assert storage.stored_spec(opened) == spec.loads(study_text(trials=7), "x.toml")
+    assert studies.stored_spec(opened) == spec.loads(study_text(trials=7), "x.toml")
 
 
 def test_another_range_is_refused_in_one_line(storage_url: str, study_text: Callable[..., str]) -> None:
@@ -309,25 +309,25 @@ def test_another_semantics_version_is_refused(
 def test_a_study_of_an_earlier_version_is_refused_with_the_way_on(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
-    create(storage_url, study_text()).set_user_attr(records.SEMANTICS, spec.SEMANTICS_VERSION - 1)
+    create(storage_url, study_text()).set_user_attr(attributes.SEMANTICS, spec.SEMANTICS_VERSION - 1)
 
     with pytest.raises(StudyChanged, match="tlopt upgrade stripes"):
         create(storage_url, study_text())
 
 
 def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Callable[..., str]) -> None:
-    create(storage_url, study_text()).set_user_attr(records.FORMAT, records.FORMAT_VERSION + 1)
+    create(storage_url, study_text()).set_user_attr(attributes.FORMAT, attributes.FORMAT_VERSION + 1)
 
     with pytest.raises(StorageError, match="made by a later tlopt"):
         create(storage_url, study_text())
     with pytest.raises(StorageError, match="made by a later tlopt"):
-        storage.open_existing(storage.open_storage(storage_url), "stripes")
+        studies.open_existing(studies.open_storage(storage_url), "stripes")
 
 
 def test_a_stored_file_that_cannot_be_read_is_refused_by_digest(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
-    create(storage_url, study_text()).set_user_attr(records.FILE, "forgotten = true")
+    create(storage_url, study_text()).set_user_attr(attributes.FILE, "forgotten = true")
 
     with pytest.raises(StudyChanged, match=r"digest: study has [0-9a-f]{16}, here is [0-9a-f]{16}"):
         create(storage_url, study_text(epochs=3))
@@ -339,32 +339,32 @@ def test_more_trials_are_not_another_study(storage_url: str, study_text: Callabl
     create(storage_url, study_text(trials=9))
     opened = create(storage_url, study_text(trials=5))
 
-    assert storage.stored_spec(opened).budget.trials == 9
+    assert studies.stored_spec(opened).budget.trials == 9
 
 
 def test_a_study_that_was_left_half_made_is_completed(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
-    store = storage.open_storage(storage_url)
+    store = studies.open_storage(storage_url)
     optuna.create_study(storage=store, study_name="stripes", direction="maximize")
 
     with pytest.raises(NotReady, match="a worker is about to make it"):
-        storage.open_existing(store, "stripes")
-    assert create(storage_url, study_text()).user_attrs[records.DIGEST]
+        studies.open_existing(store, "stripes")
+    assert create(storage_url, study_text()).user_attrs[attributes.DIGEST]
 
 
 def test_a_foreign_study_of_the_same_name_is_left_alone(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
     foreign = optuna.create_study(
-        storage=storage.open_storage(storage_url), study_name="stripes", direction="maximize"
+        storage=studies.open_storage(storage_url), study_name="stripes", direction="maximize"
     )
     foreign.add_trial(optuna.create_trial(value=0.5))
 
     with pytest.raises(StorageError, match="was not made by tlopt"):
         create(storage_url, study_text())
     with pytest.raises(StorageError, match="was not made by tlopt"):
-        storage.open_existing(storage.open_storage(storage_url), "stripes")
+        studies.open_existing(studies.open_storage(storage_url), "stripes")
     assert foreign.user_attrs == {}
 
 
@@ -374,23 +374,23 @@ def test_a_missing_study_is_an_error_that_lists_the_others(
     create(storage_url, study_text())
 
     with pytest.raises(NotReady, match=r"no study 'strips' in this storage \(there are: stripes\)"):
-        storage.open_existing(storage.open_storage(storage_url), "strips")
+        studies.open_existing(studies.open_storage(storage_url), "strips")
 
 
 def test_a_stored_file_of_another_version_is_a_spec_error(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
     opened = create(storage_url, study_text())
-    opened.set_user_attr(records.FILE, "forgotten = true")
+    opened.set_user_attr(attributes.FILE, "forgotten = true")
 
     with pytest.raises(SpecError, match="study stripes: forgotten: unknown key"):
-        storage.stored_spec(opened)
+        studies.stored_spec(opened)
 
 
 def test_plain_optuna_reads_the_study(storage_url: str, study_text: Callable[..., str]) -> None:
     create(storage_url, study_text()).add_trial(optuna.create_trial(value=0.25))
 
-    plain = optuna.load_study(study_name="stripes", storage=storage.normalise(storage_url))
+    plain = optuna.load_study(study_name="stripes", storage=studies.normalise(storage_url))
 
     assert plain.best_value == 0.25
 
@@ -443,7 +443,7 @@ def test_processes_may_start_together_on_an_empty_database(
     digests = processes(6, FIRST_START, storage_url, tmp_path / "ready", str(tmp_path / "x.toml"))
 
     assert digests == [spec.loads(text, "x.toml").digest + "\n"] * 6
-    assert optuna.get_all_study_names(storage.open_storage(storage_url)) == ["stripes"]
+    assert optuna.get_all_study_names(studies.open_storage(storage_url)) == ["stripes"]
 
 
 def test_a_waiting_trial_is_taken_by_one_process_only(
@@ -477,7 +477,7 @@ def test_a_storage_holds_one_connection(
 def test_a_storage_that_is_dropped_gives_its_connections_back(
     postgres_server: Any, postgres_url: str
 ) -> None:
-    optuna.get_all_study_names(storage.open_storage(postgres_url))
+    optuna.get_all_study_names(studies.open_storage(postgres_url))
 
     gc.collect()
 
@@ -491,7 +491,7 @@ def test_a_storage_that_is_dropped_gives_its_connections_back(
 
 @pytest.mark.postgres
 def test_a_connection_has_utc_and_ends_idle_transactions(postgres_url: str) -> None:
-    engine = storage.engine_of(storage.open_storage(postgres_url))
+    engine = studies.engine_of(studies.open_storage(postgres_url))
 
     with engine.connect() as connection:
         names = ("TimeZone", "idle_in_transaction_session_timeout")
@@ -501,7 +501,7 @@ def test_a_connection_has_utc_and_ends_idle_transactions(postgres_url: str) -> N
 
 
 def test_sqlite_has_a_write_ahead_log_and_one_writer(tmp_path: Path) -> None:
-    engine = storage.engine_of(storage.open_storage(str(tmp_path / "x.db")))
+    engine = studies.engine_of(studies.open_storage(str(tmp_path / "x.db")))
 
     with engine.connect() as connection:
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar()

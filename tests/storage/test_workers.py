@@ -8,44 +8,44 @@ import pytest
 import sqlalchemy as sa
 from crew import Faults, What, Worker, hire, no_pauses, process
 
-from tlopt.search import presence
-from tlopt.search.tables import workers
+from tlopt.storage import workers as worker_rows
+from tlopt.storage.schema import workers
 
 
 def test_this_process_has_not_ended() -> None:
-    me = presence.here()
+    me = worker_rows.here()
 
     assert me.pid == os.getpid()
-    assert not presence.is_gone(me)
+    assert not worker_rows.is_gone(me)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
 def test_a_killed_process_of_this_machine_has_ended_before_and_after_it_is_waited_for() -> None:
     with process() as (running, identity):
-        alive = presence.is_gone(identity)
+        alive = worker_rows.is_gone(identity)
         running.kill()
         os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is still in the table
-        unwaited = presence.is_gone(identity)
+        unwaited = worker_rows.is_gone(identity)
 
-    assert (alive, unwaited, presence.is_gone(identity)) == (False, True, True)
+    assert (alive, unwaited, worker_rows.is_gone(identity)) == (False, True, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process was born")
 def test_a_process_with_the_same_number_and_another_birth_is_another() -> None:
-    me = presence.here()
+    me = worker_rows.here()
 
-    assert presence.is_gone(replace(me, born=me.born + 1))
+    assert worker_rows.is_gone(replace(me, born=me.born + 1))
 
 
 def test_a_process_of_another_machine_is_never_said_to_have_ended() -> None:
-    me = presence.here()
+    me = worker_rows.here()
 
-    assert not presence.is_gone(replace(me, machine="elsewhere", pid=2**22 + 1))
-    assert not presence.is_gone(replace(me, machine="elsewhere", born=me.born + 1))
+    assert not worker_rows.is_gone(replace(me, machine="elsewhere", pid=2**22 + 1))
+    assert not worker_rows.is_gone(replace(me, machine="elsewhere", born=me.born + 1))
 
 
 def test_a_process_whose_birth_is_unknown_is_never_said_to_have_ended() -> None:
-    assert not presence.is_gone(replace(presence.here(), born=0, pid=2**22 + 1))
+    assert not worker_rows.is_gone(replace(worker_rows.here(), born=0, pid=2**22 + 1))
 
 
 def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "kill", refuse)
 
-    assert not presence.is_gone(presence.here())
+    assert not worker_rows.is_gone(worker_rows.here())
 
 
 # Rows
@@ -62,24 +62,24 @@ def test_a_process_of_another_user_has_not_ended(monkeypatch: pytest.MonkeyPatch
 
 def register(worker: Worker) -> None:
     worker.service.ask(
-        lambda executor: presence.register(
+        lambda executor: worker_rows.register(
             executor, worker.service.engine, worker.me, device="cuda:0", studies="crew,other"
         )
     )
 
 
-def present(worker: Worker) -> list[presence.Presence]:
-    return worker.service.ask(lambda executor: presence.present(executor, worker.service.engine))
+def present(worker: Worker) -> list[worker_rows.Presence]:
+    return worker.service.ask(lambda executor: worker_rows.present(executor, worker.service.engine))
 
 
 def test_a_worker_shows_itself_until_it_leaves(storage_url: str) -> None:
     worker = hire(storage_url)
     engine = worker.service.engine
     register(worker)
-    worker.service.ask(lambda executor: presence.beat(executor, engine, worker.me, "trial 3"))
+    worker.service.ask(lambda executor: worker_rows.beat(executor, engine, worker.me, "trial 3"))
 
     (row,) = present(hire(storage_url))
-    worker.service.ask(lambda executor: presence.leave(executor, worker.me))
+    worker.service.ask(lambda executor: worker_rows.leave(executor, worker.me))
 
     assert (row.identity, row.device, row.studies) == (worker.me, "cuda:0", ("crew", "other"))
     assert row.doing == "trial 3"
@@ -108,6 +108,6 @@ def test_a_row_that_nobody_touched_for_a_day_is_removed(storage_url: str) -> Non
     with worker.service.engine.begin() as connection:
         connection.execute(long_ago.values(seen=sa.text("'2020-01-01 00:00:00'")))
 
-    worker.service.ask(lambda executor: presence.forget_old(executor, worker.service.engine))
+    worker.service.ask(lambda executor: worker_rows.forget_old(executor, worker.service.engine))
 
     assert [row.identity for row in present(worker)] == [worker.me]

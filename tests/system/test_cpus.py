@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tlopt.cores import n_cores
+from tlopt.system.cpus import n_cores
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt import filesystems
 from tlopt.errors import StorageError
-from tlopt.filesystems import NETWORK_TYPES, linux_mounts, macos_mounts, network_filesystem, type_at
-from tlopt.search.urls import refuse_network_file
+from tlopt.storage.url import refuse_network_file
+from tlopt.system import filesystems
+from tlopt.system.filesystems import NETWORK_TYPES, linux_mounts, macos_mounts, network_filesystem, type_at
 
 # proc_pid_mountinfo(5): optional fields (shared:1 master:2 ...) are none, one or several before the hyphen
 MOUNTINFO = r"""

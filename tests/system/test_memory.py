@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tlopt.allocator import keep_freed_memory
+from tlopt.system.memory import keep_freed_memory
 
 # Pages that the system clears for twenty buffers of 64 MB in turn: 16,384 each where each is new.
 FAULTS = """

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlopt.training.images import Images
+from tlopt.data.batches import Images
 
 
 def coloured(labels: np.ndarray, side: int) -> Images:

@@ -8,9 +8,9 @@ import torch
 from coloured import coloured
 from torch import Tensor, nn
 
+from tlopt.data.batches import Images
 from tlopt.model.network import Network, block
-from tlopt.point import Point
-from tlopt.training.images import Images
+from tlopt.spec.point import Point
 from tlopt.training.run import Run, prepare
 
 N_CLASSES = 3

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tlopt.data.batches import Images
 from tlopt.errors import Diverged, OutOfMemory
 from tlopt.model.network import Network
-from tlopt.point import Point
-from tlopt.training import fit as loop
-from tlopt.training.fit import fit
-from tlopt.training.images import Images
+from tlopt.spec.point import Point
+from tlopt.training import loop as loop
+from tlopt.training.loop import fit
 from tlopt.training.run import Run
 
 Begin = Callable[..., Run]

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.data import store
-from tlopt.training import images
-from tlopt.training.images import batches, gather, n_batches, put, resident
+from tlopt.data import batches as image_batches
+from tlopt.data import pixels as pixel_store
+from tlopt.data.batches import batches, gather, n_batches, put, resident
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,9 @@ def test_a_last_image_joins_the_batch_before() -> None:
 
 @pytest.mark.parametrize("wanted", [None, [0, 7, 9], [0, 1, 2], []])
 def test_images_come_in_the_order_asked_for(pixels: np.ndarray, wanted: list[int] | None) -> None:
-    source = pixels if wanted is None else put(cast(store.Pixels, pixels), np.array(wanted, dtype=int), CPU)
+    source = (
+        pixels if wanted is None else put(cast(pixel_store.Pixels, pixels), np.array(wanted, dtype=int), CPU)
+    )
 
     found = gather(source, np.array([7, 0, 9, 0]), CPU)
 
@@ -67,7 +69,7 @@ def test_a_batch_is_a_copy_of_the_store(pixels: np.ndarray) -> None:
 
 
 def test_without_a_gpu_the_store_stays_where_it_is(pixels: np.ndarray) -> None:
-    assert resident(cast(store.Pixels, pixels), np.arange(10), CPU) is pixels
+    assert resident(cast(pixel_store.Pixels, pixels), np.arange(10), CPU) is pixels
 
 
 def test_where_a_gpu_refuses_the_room_it_seemed_to_have_the_store_stays_where_it_is(
@@ -76,9 +78,9 @@ def test_where_a_gpu_refuses_the_room_it_seemed_to_have_the_store_stays_where_it
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    kept = cast(store.Pixels, SimpleNamespace(image_bytes=pixels[0].nbytes))
-    monkeypatch.setattr(images, "gpu_bytes_free", lambda _: 1 << 30)
-    monkeypatch.setattr(images, "put", refuse)
+    kept = cast(pixel_store.Pixels, SimpleNamespace(image_bytes=pixels[0].nbytes))
+    monkeypatch.setattr(image_batches, "gpu_bytes_free", lambda _: 1 << 30)
+    monkeypatch.setattr(image_batches, "put", refuse)
 
     assert resident(kept, np.arange(10), torch.device("cuda")) is kept
 
@@ -87,8 +89,8 @@ def test_where_a_gpu_refuses_the_room_it_seemed_to_have_the_store_stays_where_it
 def test_on_a_device_are_those_that_are_wanted_and_no_others(
     pixels: np.ndarray, n_together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_MOVED_BYTES", n_together * pixels[0].nbytes)
-    found = put(cast(store.Pixels, pixels), np.array([2, 3, 8]), CPU)
+    monkeypatch.setattr(image_batches, "_MOVED_BYTES", n_together * pixels[0].nbytes)
+    found = put(cast(pixel_store.Pixels, pixels), np.array([2, 3, 8]), CPU)
 
     assert found.pixels[:, 0, 0, 0].tolist() == [2, 3, 8]
     assert found.others is pixels

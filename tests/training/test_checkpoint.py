@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tlopt.data.batches import Images
 from tlopt.errors import CheckpointUnreadable, OutOfMemory
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training.checkpoint import Checkpoint, apply, pack, unpack
-from tlopt.training.fit import Epoch, fit, steps
-from tlopt.training.images import Images
+from tlopt.training.loop import Epoch, fit, steps
 from tlopt.training.metrics import Metrics
 from tlopt.training.run import Run
 

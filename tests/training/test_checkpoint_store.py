@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlopt.errors import CheckpointUnreadable, MissingExtra, SpecError
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.run import Run

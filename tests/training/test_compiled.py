@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from tlopt.data.batches import Images
 from tlopt.model.network import Network
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
-from tlopt.training.fit import Epoch, fit, steps
-from tlopt.training.images import Images
+from tlopt.training.loop import Epoch, fit, steps
 from tlopt.training.run import Run, prepare
 
 pytestmark = [

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tlopt.data.housekeeping import Held
+from tlopt.cache.eviction import Held
+from tlopt.data.batches import Images
 from tlopt.model.network import Network
-from tlopt.point import Point
-from tlopt.training.features import FeatureStore
-from tlopt.training.fit import fit, predict_logits
-from tlopt.training.frozen import Form, outline
-from tlopt.training.images import Images
-from tlopt.training.keep_plan import Rates
+from tlopt.spec.point import Point
+from tlopt.training.feature_cache import FeatureStore
+from tlopt.training.feature_cache_plan import Rates
+from tlopt.training.frozen_prefix import Form, outline
+from tlopt.training.loop import fit, predict_logits
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tlopt.training.frozen import Cut, Form
-from tlopt.training.keep_plan import Rates, best_start, seconds_to, worth_keeping
+from tlopt.training.feature_cache_plan import Rates, best_start, seconds_to, worth_keeping
+from tlopt.training.frozen_prefix import Cut, Form
 
 # Three blocks of 100, 200 and 300 operations in all; an image's output has 400, 40 and 4 bytes.
 CUTS = tuple(

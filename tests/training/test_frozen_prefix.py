@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tlopt.data.batches import Images
 from tlopt.model.build import build
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import partition
 from tlopt.model.weights import load_weights
-from tlopt.point import Point
-from tlopt.training.fit import fit
-from tlopt.training.images import Images
+from tlopt.spec.point import Point
+from tlopt.training.loop import fit
 from tlopt.training.run import Run
 
 Begin = Callable[..., Run]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlopt.training.fit import Epoch
 from tlopt.training.history import History, history_file
+from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
 
 VAL = Metrics(accuracy=0.5, balanced_accuracy=0.25, macro_f1=0.125, log_loss=1.5)

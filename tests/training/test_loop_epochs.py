@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tlopt.data.augment import epoch_draws, training_views
+from tlopt.data import batches as images_module
+from tlopt.data.batches import Images, batches
+from tlopt.data.views import epoch_draws, training_views
 from tlopt.model.network import Network
-from tlopt.point import Point, seed_for
-from tlopt.training import fit as loop
-from tlopt.training import images as images_module
+from tlopt.spec.point import Point, seed_for
+from tlopt.training import loop as loop
 from tlopt.training import penalty
-from tlopt.training.fit import Epoch, fit, predict_logits
-from tlopt.training.images import Images, batches
+from tlopt.training.loop import Epoch, fit, predict_logits
 from tlopt.training.run import Run
 
 Begin = Callable[..., Run]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tlopt.model.partition import Partition
-from tlopt.point import Point, Schedule
-from tlopt.training.groups import make_groups, make_optimizer, peak_lr, schedule_factor
+from tlopt.spec.point import Point, Schedule
+from tlopt.training.optim import make_groups, make_optimizer, peak_lr, schedule_factor
 from tlopt.training.run import Run
 
 SCHEDULES: tuple[Schedule, ...] = ("cosine", "linear", "constant")

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tlopt.data.batches import Images
 from tlopt.model.build import build
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
-from tlopt.training.fit import Epoch, Step, fit, steps
-from tlopt.training.images import Images
+from tlopt.training.loop import Epoch, Step, fit, steps
 from tlopt.training.run import Run, prepare
 
 Begin = Callable[..., Run]

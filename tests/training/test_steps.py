@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tlopt.data.batches import Images
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training import run as run_module
 from tlopt.training import step as step_module
-from tlopt.training.fit import Epoch, Step, fit, steps
-from tlopt.training.groups import Group
-from tlopt.training.images import Images
+from tlopt.training.loop import Epoch, Step, fit, steps
+from tlopt.training.optim import Group
 from tlopt.training.run import Run
 
 Begin = Callable[..., Run]

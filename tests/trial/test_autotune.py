@@ -9,13 +9,14 @@ import tiny
 import torch
 from torch import nn
 
-from tlopt import road
+from tlopt.app import workflow
+from tlopt.app.handle import Session, open_session
 from tlopt.model.weights import load_weights
-from tlopt.search import chosen_numerics, records
-from tlopt.search.bench import start_run
-from tlopt.search.chosen_numerics import asked, measured
-from tlopt.session import Session, open_session
+from tlopt.storage import attributes
 from tlopt.training.numerics import Numerics
+from tlopt.trial import autotune
+from tlopt.trial.autotune import asked, measured
+from tlopt.trial.workspace import start_run
 
 CPU = torch.device("cpu")
 PLAIN, GROUPED = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
@@ -70,18 +71,18 @@ def test_auto_is_measured_once_for_a_study_and_every_worker_follows(
         asked_for.append(keywords)
         return answers.pop(0)
 
-    monkeypatch.setattr(chosen_numerics, "fastest", planted)
+    monkeypatch.setattr(autotune, "fastest", planted)
     lines = 'precision = "auto"\nlayout = "auto"'
     first, second = session(lines), session(lines)
-    benches = [road.prepare(first), road.prepare(second)]
+    benches = [workflow.prepare(first), workflow.prepare(second)]
 
-    road.begin(first, benches[0])
-    opened, plan = road.begin(second, benches[1])
+    workflow.begin(first, benches[0])
+    opened, plan = workflow.begin(second, benches[1])
 
     assert len(asked_for) == 1
     assert (asked_for[0]["resolution"], asked_for[0]["batch_size"]) == (32, 8)
-    assert opened.user_attrs[records.NUMERICS] == {"resnet18": "bfloat16 channels_last"}
+    assert opened.user_attrs[attributes.NUMERICS] == {"resnet18": "bfloat16 channels_last"}
     point = plan.task_of(opened.ask()).point
-    for bench in (*benches, road.prepare(session(lines))):
+    for bench in (*benches, workflow.prepare(session(lines))):
         run = start_run(bench, point, seed=1, train=bench.data.splits[0].train)
         assert run.numerics == Numerics("bfloat16", "channels_last")

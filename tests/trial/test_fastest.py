@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from tlopt.insight import tuning
-from tlopt.insight.tuning import fastest
 from tlopt.model.weights import Weights, load_weights
 from tlopt.training.numerics import Layout, Numerics, Precision
+from tlopt.trial import fastest as fastest_numerics
+from tlopt.trial.fastest import fastest
 
 USUAL = Numerics("float32", "channels_first")
 FASTER = Numerics("bfloat16", "channels_last")
@@ -33,7 +33,7 @@ def chosen(
         measured.add(numerics)
         return seconds.get(numerics, 1.0)
 
-    patch.setattr(tuning, "step_seconds", planted)
+    patch.setattr(fastest_numerics, "step_seconds", planted)
     found = fastest(
         weights,
         USUAL,
@@ -66,7 +66,7 @@ def test_what_is_named_is_kept(weights: Weights, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_measurement_trains_a_little_network(weights: Weights) -> None:
-    seconds = tuning.step_seconds(
+    seconds = fastest_numerics.step_seconds(
         weights,
         32,
         n_classes=3,

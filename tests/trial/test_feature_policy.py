@@ -10,8 +10,8 @@ import tiny
 import torch
 
 from tlopt.errors import SpecError
-from tlopt.search.bench import open_bench
-from tlopt.search.keeping import wanted_depths
+from tlopt.trial.feature_policy import wanted_depths
+from tlopt.trial.workspace import open_bench
 
 N_BLOCKS = 9
 

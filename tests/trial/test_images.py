@@ -10,15 +10,15 @@ import tiny
 import torch
 from optuna.trial import FixedTrial
 
-from tlopt.data import store
-from tlopt.data.image import decode as decode_file
+from tlopt.data import pixels
+from tlopt.data.dataset import File
+from tlopt.data.decode import decode as decode_file
 from tlopt.data.load import test_split as load_test_split
-from tlopt.data.records import File
-from tlopt.point import Point
-from tlopt.search import shown
-from tlopt.search.bench import Bench, start_run
 from tlopt.search.space import defaults, suggest
-from tlopt.training.fit import fit
+from tlopt.spec.point import Point
+from tlopt.training.loop import fit
+from tlopt.trial import images as trial_images
+from tlopt.trial.workspace import Bench, start_run
 
 EVALUATED, CROPPED = 37, 48  # for a network that sees 32 pixels
 Count = dict[int, int]
@@ -41,13 +41,13 @@ def bench(cache: Path, workshop: tiny.Workshop) -> Callable[[str], Bench]:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
     """How many images were decoded so far, by the size that they were brought to."""
-    decode, found = store._decode, Count()
+    decode, found = pixels._decode, Count()
 
     def counting(image: object, *, size: int, resize: str) -> object:
         found[size] = found.get(size, 0) + 1
         return decode(image, size=size, resize=resize)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "_decode", counting)
+    monkeypatch.setattr(pixels, "_decode", counting)
     return found
 
 
@@ -75,7 +75,7 @@ def test_every_image_is_decoded_for_what_a_trial_does_with_it(
     (split,) = own.data.splits
     counts = {"train": len(split.train), "val": len(split.val), "all": len(own.data.images), "none": 0}
 
-    shown.decode(own)
+    trial_images.decode(own)
 
     assert decoded.get(EVALUATED, 0) == counts[evaluates]
     assert decoded.get(CROPPED, 0) == counts[crops]
@@ -86,13 +86,13 @@ def test_a_trial_decodes_nothing_that_was_decoded_before_it(
 ) -> None:
     own = bench("augmentation = { choice = [0.0, 0.5] }")
     (split,) = own.data.splits
-    shown.decode(own)
+    trial_images.decode(own)
     before = dict(decoded)
 
     for strength in (0.5, 0.0):
         at = replace(point(strength), epochs=1)
         run = start_run(own, at, seed=1, train=split.train)
-        list(fit(run, shown.images_for(own, at), split.train, split.val))
+        list(fit(run, trial_images.images_for(own, at), split.train, split.val))
 
     assert decoded == before
 
@@ -101,10 +101,10 @@ def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
     bench: Callable[[str], Bench], point: Callable[[float], Point]
 ) -> None:
     own = bench("augmentation = 0.5")
-    images = shown.images_for(own, point(0.5))
+    images = trial_images.images_for(own, point(0.5))
 
     for source, size in ((images.training_pixels, CROPPED), (images.eval_pixels, EVALUATED)):
-        assert isinstance(source, store.Pixels)
+        assert isinstance(source, pixels.Pixels)
         origin = own.data.images[3].origin
         assert isinstance(origin, File)
         assert (source[np.array([3])][0] == decode_file(origin.path, size=size, resize="crop")).all()
@@ -116,11 +116,11 @@ def test_images_opened_for_one_point_show_every_point_what_its_own_would(
 ) -> None:
     """Kept features are computed from the images of the first trial, for all trials."""
     line = "augmentation = { choice = [0.0, 0.5] }"
-    first = shown.images_for(bench(line), point(opened))
+    first = trial_images.images_for(bench(line), point(opened))
 
     for strength in (0.0, 0.5):
         at = point(strength)
-        own = shown.images_for(bench(line), at)
+        own = trial_images.images_for(bench(line), at)
         view = own.training_view(0, at, 1)
         one, other = (images.seen(np.arange(5), view, at, torch.device("cpu")) for images in (first, own))
         assert torch.equal(one, other)
@@ -130,7 +130,7 @@ def test_without_strength_training_sees_the_middles(
     bench: Callable[[str], Bench], point: Callable[[float], Point]
 ) -> None:
     own, at = bench("augmentation = 0.0"), point(0.0)
-    images = replace(shown.images_for(own, at), flip=False)
+    images = replace(trial_images.images_for(own, at), flip=False)
     indices = np.arange(5)
 
     view = images.training_view(0, at, 1)
@@ -148,9 +148,11 @@ def test_training_on_all_images_decodes_those_of_validation_too(
 ) -> None:
     own, at = bench("augmentation = 0.5"), replace(point(0.5), epochs=1)
     everything = np.arange(len(own.data.images))
-    shown.decode(own)
+    trial_images.decode(own)
 
-    list(fit(start_run(own, at, seed=1, train=everything), shown.images_for(own, at), everything, None))
+    list(
+        fit(start_run(own, at, seed=1, train=everything), trial_images.images_for(own, at), everything, None)
+    )
 
     assert decoded[CROPPED] == len(everything)
 
@@ -161,7 +163,7 @@ def test_held_out_images_are_decoded_to_be_evaluated_on_alone(
     own = bench("augmentation = 0.5")
     held_out = load_test_split(own.study.data, seed=own.study.seed)
 
-    shown.test_images(own, held_out, point(0.5))
+    trial_images.test_images(own, held_out, point(0.5))
 
     assert decoded == {EVALUATED: len(held_out.images)}
 
@@ -171,7 +173,7 @@ def test_of_the_sizes_those_of_the_last_resolution_are_held(
 ) -> None:
     own = bench("augmentation = 0.5")
 
-    shown.images_for(own, point(0.5))
-    shown.images_for(own, replace(point(0.5), resolution=64))
+    trial_images.images_for(own, point(0.5))
+    trial_images.images_for(own, replace(point(0.5), resolution=64))
 
-    assert set(own.views) == {store.eval_size(64), store.training_size(64)}
+    assert set(own.views) == {pixels.eval_size(64), pixels.training_size(64)}

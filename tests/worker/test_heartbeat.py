@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from crew import Faults, Worker, hire, process
 from optuna.trial import Trial, TrialState
 
-from tlopt.search import control, heart, presence
-from tlopt.search.heart import Doing, Heart
-from tlopt.search.tables import leases, workers
+from tlopt.storage import commands
+from tlopt.storage import workers as worker_rows
+from tlopt.storage.schema import leases, workers
+from tlopt.worker import heartbeat
+from tlopt.worker.heartbeat import Doing, Heart
 
 GRACE = 60.0
 GAP = GRACE / 2
@@ -35,13 +37,13 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(heart, "time", SimpleNamespace(monotonic=found.monotonic))
+    monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=found.monotonic))
     return found
 
 
 def heart_of(worker: Worker) -> Heart:
     service = worker.service
-    service.ask(lambda e: presence.register(e, service.engine, worker.me, device="cpu", studies="crew"))
+    service.ask(lambda e: worker_rows.register(e, service.engine, worker.me, device="cpu", studies="crew"))
     return Heart(service, worker.me, [worker.study_id], grace_seconds=GRACE)
 
 
@@ -172,7 +174,7 @@ def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(
 
 def shown(worker: Worker) -> set[str]:
     """The workers that show themselves."""
-    rows = worker.service.ask(lambda executor: presence.present(executor, worker.service.engine))
+    rows = worker.service.ask(lambda executor: worker_rows.present(executor, worker.service.engine))
     return {row.identity.worker_id for row in rows}
 
 
@@ -196,12 +198,12 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
 
 def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
-    control.give_order(other.study, control.Order("paused", "planted"))
+    commands.give_order(other.study, commands.Order("paused", "planted"))
     first.stepped(Doing("crew", 0, epoch=2, epochs=9, step=3, steps=8))
 
     first.tick()
 
-    assert first.orders == {holder.study_id: control.Order("paused", "planted")}
+    assert first.orders == {holder.study_id: commands.Order("paused", "planted")}
     shown = sa.select(workers.c.doing, workers.c.beat).where(workers.c.worker_id == holder.me.worker_id)
     with other.service.engine.connect() as connection:
         assert connection.execute(shown).one() == (
@@ -261,7 +263,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     def replace_process() -> None:
         raise Replaced
 
-    monkeypatch.setattr(heart, "replace_process", replace_process)
+    monkeypatch.setattr(heartbeat, "replace_process", replace_process)
 
 
 @pytest.mark.usefixtures("replaced")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tlopt.search import launcher
-from tlopt.search.launcher import Slot, Workers, local_workers, slots
+from tlopt.worker import local
+from tlopt.worker.local import Slot, Workers, local_workers, slots
 
 PRINT_ENVIRONMENT = """
 import os, sys
@@ -108,7 +108,7 @@ def test_a_worker_that_dies_again_and_again_at_once_stays_down() -> None:
     for _ in range(10):
         workers.replace_killed()
 
-    assert n_started == 1 + launcher.QUICK_DEATHS_MAX
+    assert n_started == 1 + local.QUICK_DEATHS_MAX
     assert workers.failures == (-signal.SIGKILL,)
 
 
@@ -123,7 +123,7 @@ def test_workers_that_are_asked_to_stop_have_ended(start: Starter) -> None:
 
 
 def test_a_worker_that_does_not_stop_is_ended(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(local, "STOP_SECONDS", 0.3)
     workers = made(start("signal.signal(signal.SIGTERM, signal.SIG_IGN)"), start("pass"))
     began = time.monotonic()
 

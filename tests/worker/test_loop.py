@@ -14,15 +14,18 @@ import tiny
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from tlopt.dashboard import note, study_figure
 from tlopt.errors import DataError, Diverged, OutOfMemory
-from tlopt.point import Point
-from tlopt.search import job, note, presence, records, study_picture, task_run
-from tlopt.search.interrupt import Interrupt
-from tlopt.search.records import TrialRecord
-from tlopt.search.storage import open_storage
 from tlopt.spec import SEMANTICS_VERSION
+from tlopt.spec.point import Point
+from tlopt.storage import attributes, workers
+from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.studies import open_storage
 from tlopt.training.checkpoint_store import CheckpointStore
-from tlopt.training.fit import Epoch, Step, steps
+from tlopt.training.loop import Epoch, Step, steps
+from tlopt.trial import execution
+from tlopt.worker import claim
+from tlopt.worker.shutdown import Interrupt
 
 Curve = Callable[[Point], Sequence[float]]
 PROBE_LR, PLAIN_LR = 0.01, 0.001
@@ -112,9 +115,9 @@ def test_hours_end_the_search(
 ) -> None:
     planted(flat(0.5))
     here = place(trials=50, budget="hours = 2")
-    began = here.opened.user_attrs[records.BEGAN]
+    began = here.opened.user_attrs[attributes.BEGAN]
     clock = iter([began + 3600 * hours + 1 for hours in range(4)])
-    monkeypatch.setattr(job, "epoch_seconds", lambda *_: next(clock))
+    monkeypatch.setattr(claim, "epoch_seconds", lambda *_: next(clock))
 
     assert here.work() == 2
 
@@ -235,7 +238,7 @@ def test_a_trial_carries_its_point_and_its_worker(
     trial = record(here.trials[0])
     assert trial.point is not None
     assert (trial.point["lr"], trial.point["backbone"]) == (PROBE_LR, "mobilenet_v3_small")
-    assert (trial.worker, trial.device) == (presence.here().name, "cpu")
+    assert (trial.worker, trial.device) == (workers.here().name, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -382,7 +385,7 @@ def work_to_the_second_epoch(
             yield event
 
     with monkeypatch.context() as patch:
-        patch.setattr(task_run, "steps", stopped_steps)
+        patch.setattr(execution, "steps", stopped_steps)
         assert here.work(interrupt, checkpoints) == 0
     assert list(here.trials[0].intermediate_values) == [0]
 
@@ -412,7 +415,7 @@ def test_a_checkpoint_from_before_an_upgrade_is_not_gone_on_with(
     tiny.draw_nothing(monkeypatch)
     here, checkpoints = place(trials=1, epochs=2), CheckpointStore(str(tmp_path / "checkpoints"))
     with monkeypatch.context() as patch:
-        patch.setattr(task_run, "SEMANTICS_VERSION", SEMANTICS_VERSION - 1)
+        patch.setattr(execution, "SEMANTICS_VERSION", SEMANTICS_VERSION - 1)
         work_to_the_second_epoch(here, checkpoints, monkeypatch)
 
     assert here.work(checkpoints=checkpoints) == 1
@@ -495,9 +498,9 @@ def test_the_studys_picture_is_renewed_by_leaders_and_when_it_is_due(
 ) -> None:
     renewed: list[int] = []
     monkeypatch.setattr(
-        study_picture, "refresh", lambda opened, study, folders: renewed.append(len(opened.get_trials()))
+        study_figure, "refresh", lambda opened, study, folders: renewed.append(len(opened.get_trials()))
     )
-    monkeypatch.setattr(study_picture, "is_due", lambda number: number == 3)
+    monkeypatch.setattr(study_figure, "is_due", lambda number: number == 3)
     falling = iter([0.5, 0.6, 0.4, 0.3, 0.2])
     planted(lambda point: [next(falling)])
 
@@ -553,4 +556,4 @@ def test_the_result_and_the_end_of_a_trial_are_written_together_or_not_at_all(
         here.work()
 
     assert states(here) == [TrialState.RUNNING]
-    assert records.RESULT not in here.trials[0].user_attrs
+    assert attributes.RESULT not in here.trials[0].user_attrs

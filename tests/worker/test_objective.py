@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 
 from tlopt.errors import Diverged, OutOfMemory, TrialError
-from tlopt.point import Point
-from tlopt.search import keeping, task_run
-from tlopt.search.bench import start_run
-from tlopt.search.log import TrialLog
 from tlopt.search.space import defaults
-from tlopt.search.task import Task
-from tlopt.search.task_run import begin, find_mistakes
-from tlopt.search.trial import Conditions, Result, run_trial
-from tlopt.training.fit import Epoch, Step, steps
+from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import Task
 from tlopt.training.history import History, history_file
+from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.run import Run
+from tlopt.trial import execution, feature_policy
+from tlopt.trial.execution import begin, find_mistakes
+from tlopt.trial.workspace import start_run
+from tlopt.worker.objective import Conditions, Result, run_trial
+from tlopt.worker.trial_log import TrialLog
 
 
 class Always(optuna.pruners.BasePruner):
@@ -174,9 +174,9 @@ def test_each_run_trains_with_its_seed_on_its_split(
     def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
         return seed
 
-    monkeypatch.setattr(task_run, "steps", fit)
-    monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(execution, "steps", fit)
+    monkeypatch.setattr(execution, "start_run", start)
+    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -216,9 +216,9 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
     def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
         return n_micro
 
-    monkeypatch.setattr(task_run, "steps", fits_from_four_pieces_on)
-    monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(execution, "steps", fits_from_four_pieces_on)
+    monkeypatch.setattr(execution, "start_run", start)
+    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
@@ -253,7 +253,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
 
     undisturbed = ends([])
     with monkeypatch.context() as patch:
-        patch.setattr(task_run, "steps", fits_alone)
+        patch.setattr(execution, "steps", fits_alone)
         crowded = ends(notes)
     again = ends([])
 
@@ -273,7 +273,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(keeping, "_measure", refuse)
+    monkeypatch.setattr(feature_policy, "_measure", refuse)
 
     assert begin(task, workshop.bench.on(torch.device("cpu")), n_micro=1).kept is None
 
@@ -288,9 +288,9 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
         raise OutOfMemory("2 GiB wanted")
         yield
 
-    monkeypatch.setattr(task_run, "steps", never)
-    monkeypatch.setattr(task_run, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
-    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(execution, "steps", never)
+    monkeypatch.setattr(execution, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
+    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
@@ -313,9 +313,9 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
         raise OutOfMemory("2 GiB wanted")
         yield
 
-    monkeypatch.setattr(task_run, "start_run", start)
-    monkeypatch.setattr(task_run, "features_for", lambda *_, **__: None)
-    monkeypatch.setattr(task_run, "steps", never)
+    monkeypatch.setattr(execution, "start_run", start)
+    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(execution, "steps", never)
 
     run(task)
 
@@ -403,7 +403,7 @@ def test_the_surest_mistakes_come_first_with_their_pictures(
     for place, sureness in ((1, 2.0), (3, 4.0), (4, 1.0)):
         logits[place] = 0.0
         logits[place, (labels[place] + 1) % 3] = sureness
-    monkeypatch.setattr(task_run, "predict_logits", lambda *_: logits)
+    monkeypatch.setattr(execution, "predict_logits", lambda *_: logits)
 
     found, two = find_mistakes(at, 12), find_mistakes(at, 2)
 

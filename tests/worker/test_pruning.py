@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tlopt import algorithms
-from tlopt.search.pruning import gate
-from tlopt.search.sampler import make_pruner
+from tlopt.search.samplers import make_pruner
+from tlopt.spec import algorithms
+from tlopt.worker.pruning import gate
 
 EPOCHS = 9
 PRUNERS: list[algorithms.Pruner] = [

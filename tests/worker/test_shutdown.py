@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tlopt.search.interrupt import Interrupt, Interrupted
+from tlopt.worker.shutdown import Interrupt, Interrupted
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGINT])
@@ -116,7 +116,7 @@ def test_no_except_exception_swallows_a_stop() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     code = (
-        "import signal, sys; from tlopt.search.interrupt import Interrupt; i = Interrupt(); i.install();"
+        "import signal, sys; from tlopt.worker.shutdown import Interrupt; i = Interrupt(); i.install();"
         f"signal.raise_signal({number}); print('once', flush=True); signal.raise_signal({number});"
         "print('twice')"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tlopt.search.log import TrialLog
+from tlopt.worker.trial_log import TrialLog
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.search.heart import Watch
-from tlopt.search.leases import Seen
+from tlopt.storage.leases import Seen
+from tlopt.worker.heartbeat import Watch
 
 GRACE = 60.0
 GAP = GRACE / 2

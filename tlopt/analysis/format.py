@@ -6,12 +6,11 @@ Fractions are said in per cent, log-loss as it is.
 import math
 from collections.abc import Iterator
 
-from tlopt import dimensions
-from tlopt.dimensions import Dimension, Fixed
-from tlopt.point import Point
-from tlopt.results.verdict import Spread, Verdict
-from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
-from tlopt.spec import PerOptimizer
+from tlopt.confirm.verdict import Spread, Verdict
+from tlopt.spec import PerOptimizer, dimensions
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.dimensions import Dimension, Fixed
+from tlopt.spec.point import Point
 
 TITLES = {
     "accuracy": "accuracy",

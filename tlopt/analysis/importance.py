@@ -8,7 +8,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.insight.series import evenly
+from tlopt.plots.series import evenly
 
 TRIALS_MIN = 12  # complete ones: with fewer the best tenth is a single trial
 TRIALS_MAX = 2000  # of which an importance is computed; takes seconds

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import yaml
 
+from tlopt.confirm.verdict import Spread, Verdict
 from tlopt.errors import SpecError
-from tlopt.point import Point
-from tlopt.results.config import fixed_study
-from tlopt.results.verdict import Spread, Verdict
-from tlopt.search.records import TrialRecord, best_first
+from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import Study
+from tlopt.spec.point import Point
+from tlopt.storage.attributes import TrialRecord, best_first
 
 Format = Literal["toml", "json", "yaml"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
-from tlopt.search import control, presence, storage
-from tlopt.search.records import TrialRecord, best_first
 from tlopt.spec import Study
+from tlopt.storage import commands, studies
+from tlopt.storage import workers as worker_rows
+from tlopt.storage.attributes import TrialRecord, best_first
 
 GONE_SECONDS = 900.0  # longer than most outages; its trial is another's by then, and it is shown no more
 SILENT_SECONDS = 30.0  # a worker that has not beaten for so long is shown as silent
@@ -36,7 +37,7 @@ class Overview:
     """A study at one moment."""
 
     study: Study
-    order: control.Order
+    order: commands.Order
     trials: tuple[TrialRecord, ...]
     workers: tuple[WorkerRow, ...]
 
@@ -101,12 +102,12 @@ def look(study: Study, store: BaseStorage, *, name: str | None = None) -> Overvi
     Raises:
         NotReady: it was not begun.
     """
-    opened = storage.open_existing(store, name or study.name)
-    service = storage.service_of(store)
-    present = service.ask(lambda executor: presence.present(executor, service.engine))
+    opened = studies.open_existing(store, name or study.name)
+    service = studies.service_of(store)
+    present = service.ask(lambda executor: worker_rows.present(executor, service.engine))
     return Overview(
         study=study,
-        order=control.order_of(opened),
+        order=commands.order_of(opened),
         trials=tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)),
         workers=tuple(
             _worker(row)
@@ -116,7 +117,7 @@ def look(study: Study, store: BaseStorage, *, name: str | None = None) -> Overvi
     )
 
 
-def _worker(row: presence.Presence) -> WorkerRow:
+def _worker(row: worker_rows.Presence) -> WorkerRow:
     doing = json.loads(row.doing) if row.doing else {}
     return WorkerRow(
         name=row.identity.name,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tlopt.errors import MissingExtra, SpecError
-from tlopt.search.records import TrialRecord
+from tlopt.storage.attributes import TrialRecord
 
 _PLAIN = (
     *("number", "outcome", "value", "label", "cause", "best_epoch", "best_value", "last_epoch", "train_loss"),

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlopt import spec
+from tlopt.analysis.ranking import Best, ranking
+from tlopt.analysis.snapshot import look
+from tlopt.app.handle import Session
+from tlopt.confirm import candidates as confirmation
+from tlopt.confirm.verdict import Confirmed, Verdict, from_dict
 from tlopt.errors import NotReady, SpecError
-from tlopt.point import Point
-from tlopt.results import confirm as confirmation
-from tlopt.results.best import Best, ranking
-from tlopt.results.config import point_of
-from tlopt.results.overview import look
-from tlopt.results.verdict import Confirmed, Verdict, from_dict
-from tlopt.search.records import TrialRecord
-from tlopt.search.storage import stored_spec
-from tlopt.session import Session
+from tlopt.search.fixed_study import point_of
+from tlopt.spec.point import Point
+from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.studies import stored_spec
 
 if TYPE_CHECKING:
-    from tlopt.results.predict import Prediction
-    from tlopt.search.bench import Bench
-    from tlopt.training.fit import Epoch
+    from tlopt.export.predict import Prediction
+    from tlopt.training.loop import Epoch
+    from tlopt.trial.workspace import Bench
 
 CONFIG, RESULT = "config.toml", "result.json"
 
@@ -49,8 +49,8 @@ def report(session: Session) -> str:
         NotReady: the study was not begun.
     """
     # figures and templates take their time to load, which the other commands need not wait for
-    from tlopt.results.report import gather
-    from tlopt.results.report_page import page
+    from tlopt.report.data import gather
+    from tlopt.report.html import page
 
     opened = session.optuna_study()
     study = stored_spec(opened)
@@ -111,11 +111,11 @@ def export(
         DataError: something is there that may not be replaced.
         MissingExtra: ONNX is asked for and not installed.
     """
-    from tlopt.results.export import check_target, write_export
-    from tlopt.results.exported import read_export
-    from tlopt.results.findings import choose_network, gather
-    from tlopt.results.onnx import write_onnx
-    from tlopt.search.bench import choose_device
+    from tlopt.export.contents import choose_network, gather
+    from tlopt.export.onnx import write_onnx
+    from tlopt.export.read import read_export
+    from tlopt.export.write import check_target, write_export
+    from tlopt.trial.workspace import choose_device
 
     check_target(folder, overwrite=overwrite)
     bench = bench.on(choose_device())
@@ -142,13 +142,13 @@ def train(
         SpecError: a key is searched.
         DataError: something is at `folder` that may not be replaced.
     """
-    from tlopt.results.export import check_target, write_export
-    from tlopt.results.exported import read_export
-    from tlopt.results.findings import describe, gather
-    from tlopt.results.held_out import train_on_all
-    from tlopt.results.onnx import write_onnx
-    from tlopt.search.bench import choose_device, open_bench, save_weights
+    from tlopt.confirm.held_out import train_on_all
+    from tlopt.export.contents import describe, gather
+    from tlopt.export.onnx import write_onnx
+    from tlopt.export.read import read_export
+    from tlopt.export.write import check_target, write_export
     from tlopt.training.history import History
+    from tlopt.trial.workspace import choose_device, open_bench, save_weights
 
     file = config / CONFIG if config.is_dir() else config
     check_target(folder, overwrite=overwrite)
@@ -179,8 +179,8 @@ def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, de
         NotReady: `folder` is no export.
         DataError: there is no image.
     """
-    from tlopt.results.exported import read_export
-    from tlopt.results.predict import write_csv
+    from tlopt.export.predict import write_csv
+    from tlopt.export.read import read_export
 
     class_names = read_export(folder).class_names
     predictions = predict(folder, images, device=device, progress=True)
@@ -194,9 +194,9 @@ def predict(
     folder: Path, images: Sequence[Path], *, device: str = "auto", progress: bool = False
 ) -> Iterator["Prediction"]:
     """What the export in `folder` makes of each image file, in order."""
-    from tlopt.results import predict as predictions
-    from tlopt.results.exported import read_export
-    from tlopt.search.bench import choose_device
+    from tlopt.export import predict as predictions
+    from tlopt.export.read import read_export
+    from tlopt.trial.workspace import choose_device
 
     return predictions.predict(read_export(folder), images, choose_device(device), progress=progress)
 

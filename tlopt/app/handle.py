@@ -11,10 +11,10 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError
-from tlopt.search import control, records, storage
-from tlopt.search.job import Folders
 from tlopt.search.plan import CONFIRM_SUFFIX
 from tlopt.spec import Study
+from tlopt.spec.folders import Folders
+from tlopt.storage import attributes, commands, studies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Session:
         Raises:
             NotReady: it does not.
         """
-        return storage.open_existing(self.store, self.study.name)
+        return studies.open_existing(self.store, self.study.name)
 
     def confirmation(self) -> optuna.Study:
         """The confirmation, which must exist.
@@ -58,7 +58,7 @@ class Session:
         Raises:
             NotReady: it does not.
         """
-        return storage.open_existing(self.store, self.study.name + CONFIRM_SUFFIX)
+        return studies.open_existing(self.store, self.study.name + CONFIRM_SUFFIX)
 
 
 def open_session(
@@ -82,20 +82,20 @@ def open_session(
         NotReady: no study of that name is in the database.
         StorageError: the database cannot be opened.
     """
-    url = storage.find_url(storage_url)
+    url = studies.find_url(storage_url)
     path = Path(target)
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         study = spec.loads(text, str(path))
         outage = study.service.outage_seconds_max
-        store = store or storage.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
+        store = store or studies.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
     elif path.suffix == ".toml" or "/" in str(target):
         raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
     else:
         store = store or _open_present(url, wait_seconds)
-        stored = storage.open_existing(store, str(target))
-        study, text = storage.stored_spec(stored), str(stored.user_attrs[records.FILE])
-        storage.service_of(store).patience.seconds_max = study.service.outage_seconds_max
+        stored = studies.open_existing(store, str(target))
+        study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.FILE])
+        studies.service_of(store).patience.seconds_max = study.service.outage_seconds_max
     return Session(
         study=study,
         file_text=text,
@@ -123,14 +123,14 @@ class StudySummary:
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     """The studies of ours in a database, by name, without their confirmations."""
-    store = _open_present(storage.find_url(storage_url))
+    store = _open_present(studies.find_url(storage_url))
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
-        archived = control.order_of(opened).state == "archived"
-        if records.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
+        archived = commands.order_of(opened).state == "archived"
+        if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
             trials = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            rows.append(StudySummary(name, len(trials), storage.stored_spec(opened).budget.trials))
+            rows.append(StudySummary(name, len(trials), studies.stored_spec(opened).budget.trials))
     return rows
 
 
@@ -142,4 +142,4 @@ def _open_present(url: str, wait_seconds: float = 0.0) -> BaseStorage:
             f"there is no database {parsed.database}; tlopt run FILE makes it,"
             " --storage or TLOPT_STORAGE names another"
         )
-    return storage.open_storage(url, wait_seconds=wait_seconds)
+    return studies.open_storage(url, wait_seconds=wait_seconds)

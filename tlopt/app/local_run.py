@@ -7,14 +7,16 @@ from pathlib import Path
 
 import optuna
 
-from tlopt.cores import n_cores
+from tlopt.app.handle import Session
 from tlopt.errors import NotReady, TloptError
-from tlopt.search import control, launcher, records, storage
-from tlopt.search.job import Folders, standing
 from tlopt.search.plan import Plan
-from tlopt.search.records import TrialRecord
-from tlopt.session import Session
 from tlopt.spec import Study
+from tlopt.spec.folders import Folders
+from tlopt.storage import attributes, commands, studies
+from tlopt.storage.attributes import TrialRecord
+from tlopt.system.cpus import n_cores
+from tlopt.worker import local
+from tlopt.worker.claim import standing
 
 POLL_SECONDS = 0.5
 
@@ -44,15 +46,15 @@ def follow(
     session: Session, opened: optuna.Study, plan: Plan, folders: Folders, n_workers: int, *, title: str
 ) -> Iterator[Snapshot]:
     """Keep local workers on `plan` until nothing of it waits or runs, here or on another machine."""
-    from tlopt.search.bench import devices
+    from tlopt.trial.workspace import devices
 
     _refuse_told(opened)
     start = time.monotonic()
     log = folders.root / folders.study / "workers.log"
-    at = launcher.slots(n_workers, devices(), n_cores(), n_threads=opened.user_attrs.get(records.THREADS, 0))
+    at = local.slots(n_workers, devices(), n_cores(), n_threads=opened.user_attrs.get(attributes.THREADS, 0))
     confirm = ["--confirm"] if title == "confirm" else []
     places = ["--runs", str(session.runs), "--checkpoints", session.checkpoints]
-    service = storage.service_of(session.store)
+    service = studies.service_of(session.store)
 
     def now(n_alive: int) -> Snapshot:
         frozen = opened.get_trials(deepcopy=False)
@@ -69,7 +71,7 @@ def follow(
         return standing(opened, trials=plan.trials, hours=plan.hours, storage=service)[0] == "over"
 
     if not is_over():
-        with launcher.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:
+        with local.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:
             while workers.n_alive:
                 yield now(workers.n_alive)
                 time.sleep(POLL_SECONDS)
@@ -86,7 +88,7 @@ def follow(
 def _refuse_told(opened: optuna.Study) -> None:
     """Check that nobody has told the study's workers not to work."""
     refuse_stopped(opened)
-    order = control.order_of(opened)
+    order = commands.order_of(opened)
     if not order.works:
         raise NotReady(f"{opened.study_name} is {order.state}; go on with: tlopt resume {opened.study_name}")
 
@@ -101,6 +103,6 @@ def refuse_stopped(opened: optuna.Study) -> None:
     Raises:
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    order = control.order_of(opened)
+    order = commands.order_of(opened)
     if order.state == "stopped":
         raise WorkersFailed(f"{opened.study_name} was stopped: {order.reason} {opened.study_name}")

@@ -15,12 +15,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tlopt.follow import Snapshot
-from tlopt.results.words import describe, value_words
-from tlopt.search.records import best_first
+from tlopt.analysis.format import describe, value_words
+from tlopt.app.local_run import Snapshot
+from tlopt.storage.attributes import best_first
 
 if TYPE_CHECKING:
-    from tlopt.training.fit import Epoch
+    from tlopt.training.loop import Epoch
 
 SECONDS_BETWEEN_LINES = 10.0  # of progress where there is no terminal
 

@@ -9,12 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tlopt.dimensions import Fixed
-from tlopt.errors import NotReady
-from tlopt.results import confirm as confirmation
-from tlopt.results.overview import SILENT_SECONDS, Overview, WorkerRow, look
-from tlopt.results.verdict import Verdict
-from tlopt.results.words import (
+from tlopt.analysis.format import (
     TITLES,
     describe,
     dimension_words,
@@ -24,16 +19,21 @@ from tlopt.results.words import (
     spread_words,
     value_words,
 )
-from tlopt.search.records import TrialRecord, best_first
-from tlopt.search.repeats import view_warnings
+from tlopt.analysis.snapshot import SILENT_SECONDS, Overview, WorkerRow, look
+from tlopt.app.handle import Session, StudySummary
+from tlopt.confirm import candidates as confirmation
+from tlopt.confirm.verdict import Verdict
+from tlopt.errors import NotReady
+from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
-from tlopt.search.stability import pull_warnings
-from tlopt.session import Session, StudySummary
+from tlopt.search.warnings import pull_warnings
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Fixed
+from tlopt.storage.attributes import TrialRecord, best_first
 
 if TYPE_CHECKING:
     from tlopt.model.build import BlockOutline
-    from tlopt.search.bench import Bench
+    from tlopt.trial.workspace import Bench
 
 
 def check_lines(study: Study, bench: "Bench") -> Iterator[str]:

@@ -6,26 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tlopt.allocator import spare_long_lived_objects
-from tlopt.cores import n_cores
+from tlopt.analysis.format import gain_sentences
+from tlopt.app.handle import Session
+from tlopt.app.local_run import Snapshot, follow, refuse_stopped
+from tlopt.confirm import candidates as confirmation
+from tlopt.confirm.verdict import Verdict
+from tlopt.dashboard import note
 from tlopt.errors import NotReady
-from tlopt.follow import Snapshot, follow, refuse_stopped
-from tlopt.point import seed_for
-from tlopt.results import confirm as confirmation
-from tlopt.results.verdict import Verdict
-from tlopt.results.words import gain_sentences
-from tlopt.search import launcher, note, records, storage
-from tlopt.search.interrupt import Interrupt
-from tlopt.search.job import Job, standing
 from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
-from tlopt.search.sampler import FirstThese, make_pruner
+from tlopt.search.samplers import FirstThese, make_pruner
 from tlopt.search.space import check_depths
-from tlopt.search.worker import work
-from tlopt.session import Session
 from tlopt.spec import Study
+from tlopt.spec.point import seed_for
+from tlopt.storage import attributes, studies
+from tlopt.system.cpus import n_cores
+from tlopt.system.memory import spare_long_lived_objects
+from tlopt.worker import local
+from tlopt.worker.claim import Job, standing
+from tlopt.worker.loop import work
+from tlopt.worker.shutdown import Interrupt
 
 if TYPE_CHECKING:
-    from tlopt.search.bench import Bench
+    from tlopt.trial.workspace import Bench
 
 
 def prepare(session: Session, *, device: str = "cpu", progress: bool = False) -> "Bench":
@@ -34,7 +36,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     Raises:
         SpecError, DataError, WeightsError: what is wrong, and what to do.
     """
-    from tlopt.search.bench import check_resolutions, choose_device, open_bench
+    from tlopt.trial.workspace import check_resolutions, choose_device, open_bench
 
     bench = open_bench(session.study, choose_device(device), progress=progress)
     check_depths(session.study, bench.limits)
@@ -46,7 +48,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
 
 def make_ready(session: Session, *, device: str) -> "Bench":
     """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
-    from tlopt.search.shown import decode
+    from tlopt.trial.images import decode
 
     bench = prepare(session, device=device)
     decode(bench)
@@ -64,7 +66,7 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
     """
     study = session.study
     plan = search_plan(study, bench.limits, len(bench.data.splits))
-    opened = storage.create_or_open(
+    opened = studies.create_or_open(
         session.store,
         study,
         file_text=session.file_text,
@@ -79,8 +81,8 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
 
 def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]:
     """What the first worker decides or finds for all; measured only where the study is new."""
-    from tlopt.search.bench import settle_process
-    from tlopt.search.chosen_numerics import measured
+    from tlopt.trial.autotune import measured
+    from tlopt.trial.workspace import settle_process
 
     if session.study.name in optuna.get_all_study_names(session.store):
         return {}
@@ -97,7 +99,7 @@ def _images(bench: "Bench") -> dict[str, Any]:
     """What there is of images, for those who see the database alone."""
     data = bench.data
     return {
-        "class_names": data.class_names[: records.CLASS_NAMES_MAX],
+        "class_names": data.class_names[: attributes.CLASS_NAMES_MAX],
         "n_classes": len(data.class_names),
         "n_train": len(data.splits[0].train),
         "n_val": len(data.splits[0].val),
@@ -110,7 +112,7 @@ def _adopt(bench: "Bench", opened: optuna.Study) -> None:
     """Let `bench` compute as the study has chosen."""
     from tlopt.training.numerics import Numerics
 
-    chosen = opened.user_attrs.get(records.NUMERICS, {})
+    chosen = opened.user_attrs.get(attributes.NUMERICS, {})
     bench.numerics.update({name: Numerics.parse(text) for name, text in chosen.items()})
 
 
@@ -152,13 +154,13 @@ def work_here(
         NotReady: `confirm`, and a confirmation was not begun.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    from tlopt.search.bench import settle_process
+    from tlopt.trial.workspace import settle_process
 
     jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
-    chosen = [job.optuna_study.user_attrs.get(records.THREADS, 0) for job in jobs]
+    chosen = [job.optuna_study.user_attrs.get(attributes.THREADS, 0) for job in jobs]
     settle_process(n_threads or next(filter(None, chosen), 0))
     spare_long_lived_objects()
-    n_finished = work(jobs, storage.service_of(opened[0][0].store), interrupt)
+    n_finished = work(jobs, studies.service_of(opened[0][0].store), interrupt)
     for job in () if interrupt.requested else jobs:
         refuse_stopped(job.optuna_study)
     return n_finished
@@ -195,10 +197,10 @@ def is_over(session: Session) -> bool:
         opened = session.optuna_study()
     except NotReady:
         return False
-    if opened.user_attrs[records.DIGEST] != session.study.digest:
+    if opened.user_attrs[attributes.DIGEST] != session.study.digest:
         return False
     refuse_stopped(opened)
-    budget, service = session.study.budget, storage.service_of(session.store)
+    budget, service = session.study.budget, studies.service_of(session.store)
     return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
 
 
@@ -209,9 +211,9 @@ def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[
         WorkersFailed: workers ended with an error and the budget is not spent.
         NotReady: the study was paused, cancelled or archived.
     """
-    from tlopt.search.bench import choose_device, devices
+    from tlopt.trial.workspace import choose_device, devices
 
-    at = launcher.slots(n_workers, devices(), n_cores())
+    at = local.slots(n_workers, devices(), n_cores())
     # what is measured for all is measured where the workers will be
     opened, plan = begin(session, bench.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
     yield from follow(session, opened, plan, session.folders, n_workers, title="search")
@@ -229,8 +231,8 @@ def judge(session: Session, bench: "Bench") -> Verdict:
     Raises:
         NotReady: the confirmation has runs to go.
     """
-    from tlopt.results.held_out import read_test
-    from tlopt.search.bench import choose_device
+    from tlopt.confirm.held_out import read_test
+    from tlopt.trial.workspace import choose_device
 
     opened = session.confirmation()
     verdict = confirmation.read_verdict(session.study, opened)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tlopt.data.cache import cache_root, complain, read_json, unwritable
+from tlopt.cache.folder import cache_root, complain, read_json, unwritable
 from tlopt.errors import SpecError
 
 Kind = Literal["features", "pixels", "digests", "listings"]

@@ -10,7 +10,7 @@ from rich.table import Table
 from tlopt.errors import SpecError
 
 if TYPE_CHECKING:
-    from tlopt.data.housekeeping import Entry
+    from tlopt.cache.eviction import Entry
 
 app = typer.Typer(no_args_is_help=True, help="What can be made again: features of frozen blocks, pixels.")
 out = Console(highlight=False)
@@ -25,8 +25,8 @@ KindOption = Annotated[
 @app.command()
 def ls(kind: KindOption = None) -> None:
     """Show what the cache holds, what was used longest ago first."""
-    from tlopt.data.cache import cache_root
-    from tlopt.data.housekeeping import features_bytes_max
+    from tlopt.cache.eviction import features_bytes_max
+    from tlopt.cache.folder import cache_root
 
     found = _entries(kind)
     table = Table("kind", "size", "last used", "what")
@@ -48,7 +48,7 @@ def clean(
     unused_days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 0.0,
 ) -> None:
     """Remove what the cache holds, but for what a worker is at; all of it can be made again."""
-    from tlopt.data.housekeeping import remove
+    from tlopt.cache.eviction import remove
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
     gone = [entry for entry in old if remove(entry)]
@@ -59,7 +59,7 @@ def clean(
 
 
 def _entries(kind: str | None) -> "list[Entry]":
-    from tlopt.data.housekeeping import KINDS, entries
+    from tlopt.cache.eviction import KINDS, entries
 
     if kind is not None and kind not in KINDS:
         raise SpecError(f"--kind {kind}: allowed are {', '.join(KINDS)}")

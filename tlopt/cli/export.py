@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from tlopt.cli.options import RUNS, Runs, Storage, Target
 from tlopt.errors import NotReady
-from tlopt.options import RUNS, Runs, Storage, Target
 
 if TYPE_CHECKING:
-    from tlopt.results.best import Format
-    from tlopt.session import Session
+    from tlopt.analysis.ranking import Format
+    from tlopt.app.handle import Session
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -42,44 +42,44 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
     """Write the confirmed best point: config, weights, preprocessing, class names, numbers, model card."""
-    from tlopt import road, session, takeaway
+    from tlopt.app import deliver, handle, workflow
 
-    opened = session.open_session(target, storage_url=storage, runs=runs)
+    opened = handle.open_session(target, storage_url=storage, runs=runs)
     if all_trials is not None:
         _all(opened, all_trials, overwrite=overwrite)
     elif config or top or pareto:
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
-        bench = road.prepare(opened, progress=True)
-        verdict = road.judge(opened, bench)
+        bench = workflow.prepare(opened, progress=True)
+        verdict = workflow.judge(opened, bench)
         to = folder or Path("exports") / opened.study.name
-        takeaway.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
+        deliver.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
         out.print(f"exported to {to}", markup=False)
 
 
 def _configs(
     opened: "Session", folder: Path | None, form: "Format", *, top: int, front: bool, overwrite: bool
 ) -> None:
-    from tlopt import takeaway
-    from tlopt.results import best
+    from tlopt.analysis import ranking
+    from tlopt.app import deliver
 
-    rows = takeaway.best_points(opened)
+    rows = deliver.best_points(opened)
     if front:
-        rows = best.pareto(opened.study, rows)
+        rows = ranking.pareto(opened.study, rows)
     if top or not front:
         rows = rows[: top or 1]
     if not rows:
         raise NotReady(f"study {opened.study.name} has no complete trial yet")
     if folder is None:
-        sys.stdout.write(best.written(opened.study, rows, form, several=front or top > 1))
+        sys.stdout.write(ranking.written(opened.study, rows, form, several=front or top > 1))
         return
-    for path in best.write_files(opened.study, rows, form, folder, overwrite=overwrite):
+    for path in ranking.write_files(opened.study, rows, form, folder, overwrite=overwrite):
         out.print(str(path), markup=False, soft_wrap=True)
 
 
 def _all(opened: "Session", path: Path, *, overwrite: bool) -> None:
-    from tlopt.results import trials_table
-    from tlopt.results.overview import look
+    from tlopt.analysis import table as trials_table
+    from tlopt.analysis.snapshot import look
 
     table = trials_table.rows(look(opened.study, opened.store).trials)
     if str(path) == "-":

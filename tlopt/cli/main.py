@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tlopt.cli_cache import app as cache_app
-from tlopt.cli_export import app as export_app
-from tlopt.cli_report import app as report_app
-from tlopt.cli_service import app as service_app
+from tlopt.cli.cache import app as cache_app
+from tlopt.cli.export import app as export_app
+from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
+from tlopt.cli.report import app as report_app
+from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
-from tlopt.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,8 +52,8 @@ def init(
 ) -> None:
     """Look at the images and the machine, and write a commented study file."""
     from tlopt import spec
-    from tlopt.insight.machine import look_at_machine
-    from tlopt.insight.propose import Wishes, propose
+    from tlopt.propose.proposal import Wishes, propose
+    from tlopt.training.timing import look_at_machine
 
     wishes = Wishes(
         backbone=backbone,
@@ -78,11 +78,11 @@ def init(
 @app.command()
 def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and say what would happen. Trains nothing."""
-    from tlopt import display, road, session
+    from tlopt.app import handle, tables, workflow
 
-    opened = session.open_session(target, storage_url=storage)
-    bench = road.prepare(opened, progress=True)
-    for line in display.check_lines(opened.study, bench):
+    opened = handle.open_session(target, storage_url=storage)
+    bench = workflow.prepare(opened, progress=True)
+    for line in tables.check_lines(opened.study, bench):
         out.print(line, markup=False, soft_wrap=True)
 
 
@@ -91,14 +91,14 @@ def blocks(
     backbone: Annotated[str | None, typer.Argument(help="A name; without one, all that there are.")] = None,
 ) -> None:
     """List a backbone's blocks, the unit in which depths count, or all backbones."""
-    from tlopt import display
+    from tlopt.app import tables
     from tlopt.model.build import outline, supported
 
     if backbone is None:
-        for line in display.backbone_lines(supported()):
+        for line in tables.backbone_lines(supported()):
             out.print(line, markup=False)
     else:
-        out.print(display.blocks_table(backbone, outline(backbone)))
+        out.print(tables.blocks_table(backbone, outline(backbone)))
 
 
 @app.command()
@@ -115,26 +115,26 @@ def run(
 
     Goes on where it stopped; a finished study is shown, not run again.
     """
-    from tlopt import display, live, road, session, takeaway
+    from tlopt.app import deliver, handle, progress, tables, workflow
 
     _stop_on_sigterm()
-    opened = session.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
+    opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     study, folder = opened.study, output or Path("exports") / opened.study.name
-    verdict = takeaway.known_verdict(opened, folder)
+    verdict = deliver.known_verdict(opened, folder)
     if verdict is not None and not onnx:
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)
-        display.show_verdict(verdict, out)
+        tables.show_verdict(verdict, out)
         return
-    bench = road.prepare(opened, progress=True)
-    for line in display.check_lines(study, bench):
+    bench = workflow.prepare(opened, progress=True)
+    for line in tables.check_lines(study, bench):
         out.print(line, markup=False, soft_wrap=True)
-    last = live.follow(road.search(opened, bench, n_workers=workers), out)
-    out.print(display.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
-    out.print(f"search: {display.outcomes_line(last.trials)}")
-    live.follow(road.confirm(opened, bench, n_workers=workers), out)
-    verdict = road.judge(opened, bench)
-    display.show_verdict(verdict, out)
-    takeaway.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
+    last = progress.follow(workflow.search(opened, bench, n_workers=workers), out)
+    out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
+    out.print(f"search: {tables.outcomes_line(last.trials)}")
+    progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
+    verdict = workflow.judge(opened, bench)
+    tables.show_verdict(verdict, out)
+    deliver.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
     out.print(f"exported to {folder}; next: tlopt predict {folder} IMAGES", markup=False)
 
 
@@ -147,13 +147,13 @@ def confirm(
     checkpoints: Checkpoints = None,
 ) -> None:
     """Run the best points and the defaults over seeds, choose by validation, then read the test once."""
-    from tlopt import display, live, road, session
+    from tlopt.app import handle, progress, tables, workflow
 
     _stop_on_sigterm()
-    opened = session.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
-    bench = road.prepare(opened, progress=True)
-    live.follow(road.confirm(opened, bench, n_workers=workers), out)
-    display.show_verdict(road.judge(opened, bench), out)
+    opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
+    bench = workflow.prepare(opened, progress=True)
+    progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
+    tables.show_verdict(workflow.judge(opened, bench), out)
 
 
 @app.command()
@@ -165,10 +165,10 @@ def train(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
     """Train an exported config on training and validation images together, to final weights."""
-    from tlopt import live, takeaway
+    from tlopt.app import deliver, progress
 
-    epochs = takeaway.train(config, folder, device=device, overwrite=overwrite, onnx=onnx)
-    live.follow_training(epochs, out)
+    epochs = deliver.train(config, folder, device=device, overwrite=overwrite, onnx=onnx)
+    progress.follow_training(epochs, out)
     out.print(f"exported to {folder}", markup=False)
 
 
@@ -182,9 +182,9 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Classify images with an export; writes CSV with the label and every class's probability."""
-    from tlopt import takeaway
+    from tlopt.app import deliver
 
-    n_unreadable = takeaway.predict_csv(folder, images, output, device=device)
+    n_unreadable = deliver.predict_csv(folder, images, output, device=device)
     if n_unreadable:
         err.print(f"{n_unreadable} files could not be read: see the column error")
 
@@ -210,9 +210,9 @@ def dashboard(
     ] = None,
 ) -> None:
     """Show the studies in optuna-dashboard; on this machine only and read-only unless told otherwise."""
-    from tlopt.results.dashboard import serve
-    from tlopt.results.guard import check_host, read_logins
-    from tlopt.search.storage import find_url
+    from tlopt.dashboard.access import check_host, read_logins
+    from tlopt.dashboard.server import serve
+    from tlopt.storage.studies import find_url
 
     logins = read_logins(login_file) if login_file else {}
     check_host(host, logins)

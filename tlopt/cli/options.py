@@ -14,7 +14,7 @@ Target = Annotated[
 
 def _without_password(url: str | None) -> str | None:
     """The option's value, which everybody on the machine can read in the process list."""
-    from tlopt.search.urls import hide_password
+    from tlopt.storage.url import hide_password
 
     if url is not None and hide_password(url) != url:
         raise StorageError(

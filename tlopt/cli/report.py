@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tlopt.options import Storage, Target
+from tlopt.cli.options import Storage, Target
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -21,11 +21,11 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write what a study has come to as one HTML file that opens anywhere, offline."""
-    from tlopt import session, takeaway
+    from tlopt.app import deliver, handle
 
-    opened = session.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage)
     if str(file) == "-":
-        sys.stdout.write(takeaway.report(opened))
+        sys.stdout.write(deliver.report(opened))
         return
-    to = takeaway.write_report(opened, file, overwrite=overwrite)
+    to = deliver.write_report(opened, file, overwrite=overwrite)
     out.print(f"wrote {to}", markup=False, soft_wrap=True)

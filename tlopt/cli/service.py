@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tlopt.options import RUNS, Checkpoints, Device, Runs, Storage, Target
+from tlopt.cli.options import RUNS, Checkpoints, Device, Runs, Storage, Target
 
 if TYPE_CHECKING:
-    from tlopt.search.control import State
-    from tlopt.session import Session
+    from tlopt.app.handle import Session
+    from tlopt.storage.commands import State
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -43,13 +43,13 @@ def worker(
     SIGTERM or Ctrl-C saves the trial, hands it back and ends the worker within ten seconds; a second one ends
     it at once. Trials of workers that are gone are taken over and gone on with.
     """
-    from tlopt.search.interrupt import Interrupt, Interrupted
+    from tlopt.worker.shutdown import Interrupt, Interrupted
 
     # before the imports that take seconds: as process 1 of a container a worker would not hear SIGTERM at all
     interrupt = Interrupt(parent)
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
-    from tlopt import road, session
+    from tlopt.app import handle, workflow
 
     targets = [name for name in [target, *(studies or "").split(",")] if name]
     if not targets:
@@ -57,9 +57,9 @@ def worker(
     n = 0
     with suppress(Interrupted):
         with interrupt.armed():
-            sessions: list[session.Session] = []
+            sessions: list[handle.Session] = []
             for name in targets:
-                opened = session.open_session(
+                opened = handle.open_session(
                     name,
                     storage_url=storage,
                     runs=runs,
@@ -68,10 +68,10 @@ def worker(
                     store=sessions[0].store if sessions else None,
                 )
                 sessions.append(opened)
-            left = [opened for opened in sessions if confirm or not road.is_over(opened)]
-            benches = [(opened, road.make_ready(opened, device=device)) for opened in left]
+            left = [opened for opened in sessions if confirm or not workflow.is_over(opened)]
+            benches = [(opened, workflow.make_ready(opened, device=device)) for opened in left]
         if benches:
-            n = road.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
+            n = workflow.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
     if interrupt.requested:
         sys.stdout.flush()
@@ -89,34 +89,34 @@ def status(
     ] = False,
 ) -> None:
     """Show what a study has come to and who works on it, or which studies there are."""
-    from tlopt import display, session
+    from tlopt.app import handle, tables
 
     if target is None:
-        rows = session.list_studies(storage)
+        rows = handle.list_studies(storage)
         if as_json:
             sys.stdout.write(json.dumps([vars(row) for row in rows]) + "\n")
         else:
-            out.print(display.studies_table(rows))
+            out.print(tables.studies_table(rows))
         return
-    opened = session.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage)
     if as_json:
-        from tlopt.results.overview import look
+        from tlopt.analysis.snapshot import look
 
         sys.stdout.write(json.dumps(look(opened.study, opened.store).as_dict()) + "\n")
     elif watch:
         _watch(opened, top)
     else:
-        display.show_status(opened, out, top=top)
+        tables.show_status(opened, out, top=top)
 
 
 def _watch(opened: "Session", top: int) -> None:
     from rich.live import Live
 
-    from tlopt import display
+    from tlopt.app import tables
 
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while True:
-            live.update(display.status_group(opened, top=top), refresh=True)
+            live.update(tables.status_group(opened, top=top), refresh=True)
             time.sleep(2.0)
 
 
@@ -164,10 +164,10 @@ def archive(target: Target, storage: Storage = None) -> None:
 
 
 def _order(target: str, storage: str | None, state: "State", sentence: str) -> None:
-    from tlopt import operate, session
+    from tlopt.app import admin, handle
 
-    opened = session.open_session(target, storage_url=storage)
-    operate.order(opened, state)
+    opened = handle.open_session(target, storage_url=storage)
+    admin.order(opened, state)
     out.print(f"{opened.study.name} is {state}: {sentence} {opened.study.name}", markup=False, soft_wrap=True)
 
 
@@ -177,7 +177,7 @@ def upgrade(
     storage: Storage = None,
 ) -> None:
     """Bring a database and its studies, made by an earlier version, to this version's form."""
-    from tlopt import operate
+    from tlopt.app import admin
 
-    for line in operate.upgrade(storage, target):
+    for line in admin.upgrade(storage, target):
         out.print(line, markup=False, soft_wrap=True)

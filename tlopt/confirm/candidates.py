@@ -12,20 +12,20 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from tlopt.confirm.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady
-from tlopt.point import Point
-from tlopt.results.verdict import Confirmed, Verdict, ranked
-from tlopt.search import records, storage
-from tlopt.search.labels import PROBE_LABEL
-from tlopt.search.limits import Limits
+from tlopt.model.facts import Limits
 from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
-from tlopt.search.records import TrialRecord, best_first
 from tlopt.search.space import defaults
 from tlopt.spec import Study
+from tlopt.spec.default_names import PROBE_LABEL
+from tlopt.spec.point import Point
+from tlopt.storage import attributes, studies
+from tlopt.storage.attributes import TrialRecord, best_first
 
-CANDIDATES = records.PREFIX + "candidates"
-TEST = records.PREFIX + "test"
-TEST_READINGS = records.PREFIX + "test_readings"
+CANDIDATES = attributes.PREFIX + "candidates"
+TEST = attributes.PREFIX + "test"
+TEST_READINGS = attributes.PREFIX + "test_readings"
 
 
 def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) -> tuple[Candidate, ...]:
@@ -62,7 +62,7 @@ def open_confirmation(
 ) -> optuna.Study:
     """The study `NAME.confirm`; new candidates join those it has already."""
     named = study.model_copy(update={"name": study.name + CONFIRM_SUFFIX})
-    confirmation = storage.create_or_open(store, named, file_text=file_text, facts=dict(facts))
+    confirmation = studies.create_or_open(store, named, file_text=file_text, facts=dict(facts))
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]

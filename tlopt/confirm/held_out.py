@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tlopt.confirm.verdict import Confirmed
 from tlopt.data.load import test_split
-from tlopt.point import Point, seed_for
-from tlopt.results.verdict import Confirmed
-from tlopt.search.bench import Bench, load_trained, save_weights, start_run
-from tlopt.search.shown import images_for, test_images
-from tlopt.training.fit import Epoch, fit, predict_logits
+from tlopt.spec.point import Point, seed_for
 from tlopt.training.history import History, history_file
+from tlopt.training.loop import Epoch, fit, predict_logits
 from tlopt.training.metrics import measure
 from tlopt.training.run import Run
+from tlopt.trial.images import images_for, test_images
+from tlopt.trial.workspace import Bench, load_trained, save_weights, start_run
 
 WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlopt.point import Point
-from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
+from tlopt.spec.point import Point
 
 
 @dataclass(frozen=True)

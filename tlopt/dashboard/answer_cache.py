@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlopt.results.compressed import takes_gzip
-from tlopt.results.guard import Application, Environ, StartResponse
+from tlopt.dashboard.access import Application, Environ, StartResponse
+from tlopt.dashboard.compression import takes_gzip
 
 KEPT_TIMES = 10  # as long as it took to make: a tenth of a core, at most, goes into one question
 KEPT_SECONDS_MAX = 10.0  # the dashboard's own pages ask no more often about a study of 500 trials

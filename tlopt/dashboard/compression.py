@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tlopt.results.guard import Application, Environ, StartResponse
+from tlopt.dashboard.access import Application, Environ, StartResponse
 
 _LEVEL = 1  # higher ones take twice as long for an eighth less
 _GZIP = 16 + zlib.MAX_WBITS  # asks zlib for gzip's header

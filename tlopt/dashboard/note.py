@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import optuna
 
-from tlopt.dimensions import Choice, Fixed, bounds
-from tlopt.search import study_picture
-from tlopt.search.records import TrialRecord, best_first
+from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.dimensions import Choice, Fixed, bounds
+from tlopt.storage.attributes import TrialRecord, best_first
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
 _DEPTHS = ("transfer_depth", "freeze_depth")
@@ -33,7 +33,7 @@ def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: S
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
-    picture = study_picture.address(optuna_study)
+    picture = study_figure.address(optuna_study)
     said = lines(study, trials, images=images, verdict=verdict, picture=picture)
     body = "\n".join([*said, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")

@@ -7,12 +7,12 @@ import optuna_dashboard
 import waitress
 from optuna.artifacts import FileSystemArtifactStore
 
-from tlopt.results.compressed import Compressed
-from tlopt.results.guard import Application, Guard, check_host
-from tlopt.results.shared import Shared
-from tlopt.results.thinned import Thinned
-from tlopt.search.job import Folders
-from tlopt.search.storage import open_storage
+from tlopt.dashboard.access import Application, Guard, check_host
+from tlopt.dashboard.answer_cache import Shared
+from tlopt.dashboard.compression import Compressed
+from tlopt.dashboard.thinning import Thinned
+from tlopt.spec.folders import Folders
+from tlopt.storage.studies import open_storage
 
 _THREADS = 8  # a page asks for several things at once
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from tlopt.search import inside
-from tlopt.search.job import Folders
-from tlopt.search.records import TrialRecord, best_first
 from tlopt.spec import Study
+from tlopt.spec.folders import Folders
+from tlopt.storage import optuna_private
+from tlopt.storage.attributes import TrialRecord, best_first
 
 FILE = "depth_and_regularisation.png"
 TRIALS_MIN = 8  # complete ones; fewer points say nothing
@@ -52,11 +52,11 @@ def refresh(optuna_study: optuna.Study, study: Study, folders: Folders) -> None:
 def address(optuna_study: optuna.Study) -> str:
     """Where the dashboard has the picture, or ""."""
     found = _artifacts(optuna_study)
-    return f"/artifacts/{inside.study_id(optuna_study)}/{found[0]}" if found else ""
+    return f"/artifacts/{optuna_private.study_id(optuna_study)}/{found[0]}" if found else ""
 
 
 def _draw(best: Sequence[TrialRecord], study: Study, path: Path) -> Path | None:
-    from tlopt.insight.dependence import Panel, draw_dependences
+    from tlopt.plots.effects import Panel, draw_dependences
 
     panels = []
     for key in _KEYS:
@@ -96,7 +96,7 @@ def _keep(optuna_study: optuna.Study, file: Path, folder: Path) -> None:
 
 def _artifacts(optuna_study: optuna.Study) -> list[str]:
     """The ids under which the picture is known; what was removed in the dashboard is null there."""
-    storage = inside.storage_of(optuna_study)
-    attributes = storage.get_study_system_attrs(inside.study_id(optuna_study))
+    storage = optuna_private.storage_of(optuna_study)
+    attributes = storage.get_study_system_attrs(optuna_private.study_id(optuna_study))
     metas = [json.loads(value) for key, value in attributes.items() if key.startswith(_ARTIFACT)]
     return sorted(meta["artifact_id"] for meta in metas if meta is not None and meta["filename"] == FILE)

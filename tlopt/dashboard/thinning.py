@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tlopt.results.guard import Application, Environ, StartResponse
+from tlopt.dashboard.access import Application, Environ, StartResponse
 
 CURVES_MAX = 500  # more lines than this no eye tells apart
 _CURVES_BEST = 100

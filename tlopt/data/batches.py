@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.data.augment import epoch_draws, eval_views, training_views
-from tlopt.data.store import Pixels
-from tlopt.point import Point, seed_for
+from tlopt.data.pixels import Pixels
+from tlopt.data.views import epoch_draws, eval_views, training_views
+from tlopt.spec.point import Point, seed_for
 
 RESIDENT_SHARE = 0.25  # of the GPU's free memory, for each of two sizes; the rest is for the network
 _MOVED_BYTES = 1 << 26  # at a time, of pixels that come to lie on a device

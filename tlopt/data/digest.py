@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
-from tlopt.data.image import DECODER, problem_of, quiet
-from tlopt.data.pool import each
+from tlopt.cache.folder import cache_root, locked_if_possible, read_json, write_json_if_possible
+from tlopt.data.decode import DECODER, problem_of, quiet
+from tlopt.data.threads import each
 
 
 @dataclass(frozen=True)

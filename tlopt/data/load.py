@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tlopt.data.dataset import Data, File, Image, Listing, TestSplit, Unreadable
 from tlopt.data.digest import inspect
-from tlopt.data.records import Data, File, Image, Listing, TestSplit, Unreadable
-from tlopt.data.source_folder import list_folder
-from tlopt.data.source_samples import list_samples
+from tlopt.data.sources.builtin import list_samples
+from tlopt.data.sources.folder import list_folder
 from tlopt.data.split import FEW, Division, divide, subset
-from tlopt.data_keys import DataSpec
 from tlopt.errors import DataError
+from tlopt.spec.sections import DataSpec
 
 IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
 _NAMED_AT_MOST = 5

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.data.cache import (
+from tlopt.cache.eviction import hold
+from tlopt.cache.folder import (
     cache_root,
     complain,
     locked_if_possible,
@@ -19,15 +20,14 @@ from tlopt.data.cache import (
     unwritable,
     write_json_if_possible,
 )
+from tlopt.cache.record_file import Rows
+from tlopt.data.dataset import Data, File, Image, TestSplit
+from tlopt.data.decode import DECODER, Resize, open_rgb, quiet, square
 from tlopt.data.digest import sha256
-from tlopt.data.housekeeping import hold
-from tlopt.data.image import DECODER, Resize, open_rgb, quiet, square
-from tlopt.data.pool import each
-from tlopt.data.records import Data, File, Image, TestSplit
-from tlopt.data.rows import Rows
-from tlopt.data.source_samples import open_sample, pixel_digest
+from tlopt.data.sources.builtin import open_sample, pixel_digest
+from tlopt.data.threads import each
 from tlopt.errors import DataError
-from tlopt.filesystems import free_bytes
+from tlopt.system.filesystems import free_bytes
 
 __all__ = ["Pixels", "cache_root", "eval_size", "pixels", "training_size"]
 

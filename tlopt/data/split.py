@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlopt.data.records import Image, Role, Split
-from tlopt.data_keys import DataSpec
+from tlopt.data.dataset import Image, Role, Split
 from tlopt.errors import DataError
+from tlopt.spec.sections import DataSpec
 
 FEW = 500  # images under which one split's validation is mostly noise
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from tlopt.cores import n_cores
+from tlopt.system.cpus import n_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

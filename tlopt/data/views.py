@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlopt.data.store import eval_size
-from tlopt.point import seed_for
+from tlopt.data.pixels import eval_size
+from tlopt.spec.point import seed_for
 
 DRAWS = 8  # numbers an image and epoch: flip, area, aspect, x, y, brightness, contrast, saturation
 

@@ -10,7 +10,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
 from tlopt.doctor.finding import Ended, Finding
-from tlopt.search.urls import hide_password
+from tlopt.storage.url import hide_password
 
 CONNECT_SECONDS = 5
 

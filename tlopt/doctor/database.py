@@ -11,9 +11,9 @@ from tlopt.doctor import postgres
 from tlopt.doctor.connection import DAMAGED, connected, options, translated
 from tlopt.doctor.disks import write_obstacle
 from tlopt.doctor.finding import Ended, Finding
-from tlopt.search import records
 from tlopt.search.plan import CONFIRM_SUFFIX
-from tlopt.search.urls import find_url, hide_password, refuse_network_file
+from tlopt.storage import attributes
+from tlopt.storage.url import find_url, hide_password, refuse_network_file
 
 _OPTUNA_TABLE = "version_info"
 _STUDIES_SHOWN = 5
@@ -29,7 +29,9 @@ def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | 
             yield Finding("ok", "studies", "none yet")
             return None
         store = RDBStorage(text, options(url), skip_table_creation=True)
-        names = [study.study_name for study in store.get_all_studies() if records.DIGEST in study.user_attrs]
+        names = [
+            study.study_name for study in store.get_all_studies() if attributes.DIGEST in study.user_attrs
+        ]
     yield _studies(sorted(name for name in names if not name.endswith(CONFIRM_SUFFIX)))
     return store
 

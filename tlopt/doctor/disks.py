@@ -4,10 +4,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tlopt.data.cache import cache_root
+from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings
-from tlopt.filesystems import free_bytes, nearest_existing, network_filesystem
-from tlopt.search.urls import hide_password
+from tlopt.storage.url import hide_password
+from tlopt.system.filesystems import free_bytes, nearest_existing, network_filesystem
 
 DISK_PROBLEM_BYTES = 10**9
 DISK_NOTE_BYTES = 5 * 10**9

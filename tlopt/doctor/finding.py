@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar
 from rich.text import Text
 
 from tlopt.errors import TloptError
-from tlopt.search.urls import hide_password
+from tlopt.storage.url import hide_password
 
 Level = Literal["ok", "note", "problem"]
 Result = TypeVar("Result")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from tlopt.cores import n_cores
 from tlopt.doctor.finding import Finding, Findings
+from tlopt.system.cpus import n_cores
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import sqlalchemy
 
 from tlopt.doctor.connection import MORE_CONNECTIONS
 from tlopt.doctor.finding import Finding
-from tlopt.search.tables import leases
+from tlopt.storage.schema import leases
 
 CLOCK_SECONDS = 5.0  # apart, from which times of trials mislead people
 CONNECTIONS_LOW = 10

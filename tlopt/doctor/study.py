@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from optuna.storages import BaseStorage
 
 from tlopt import spec
-from tlopt.data.cache import cache_root
+from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
 from tlopt.errors import NotReady, SpecError
-from tlopt.search import records, storage
-from tlopt.search.changes import differences
 from tlopt.spec import Study
+from tlopt.spec.differences import differences
+from tlopt.storage import attributes, studies
 
 if TYPE_CHECKING:
-    from tlopt.data.records import Data
+    from tlopt.data.dataset import Data
     from tlopt.model.weights import Weights
-    from tlopt.search.bench import Bench
+    from tlopt.trial.workspace import Bench
 
 
 def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings:
@@ -44,7 +44,7 @@ def _read(target: str, store: BaseStorage | None) -> Study:
         raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
     if store is None:
         raise NotReady(f"{target} is no file here, and there is no database to look the name up in")
-    return storage.stored_spec(storage.open_existing(store, target))
+    return studies.stored_spec(studies.open_existing(store, target))
 
 
 def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data | None]":
@@ -104,8 +104,8 @@ def _compared(
     wanted: Study, data: "Data", weights: "Mapping[str, Weights]", store: BaseStorage | None
 ) -> Findings:
     """Whether the ranges fit the networks, and whether the stored study means the same."""
-    from tlopt.search.bench import Bench, check_resolutions, choose_device
     from tlopt.search.space import check_depths
+    from tlopt.trial.workspace import Bench, check_resolutions, choose_device
 
     bench = Bench(study=wanted, data=data, weights=weights, device=choose_device("cpu"), progress=False)
     check_depths(wanted, bench.limits)
@@ -131,12 +131,12 @@ def _compared(
 def _changed(bench: "Bench", store: BaseStorage) -> list[str] | None:
     """What differs from the stored study, one text each; None where there is none."""
     try:
-        opened = storage.open_existing(store, bench.study.name)
+        opened = studies.open_existing(store, bench.study.name)
     except NotReady:
         return None
-    stored = {name.removeprefix(records.PREFIX): value for name, value in opened.user_attrs.items()}
+    stored = {name.removeprefix(attributes.PREFIX): value for name, value in opened.user_attrs.items()}
     here = {"semantics": spec.SEMANTICS_VERSION, **bench.facts}
     return [
-        *differences(spec.meaning(storage.stored_spec(opened)), spec.meaning(bench.study)),
+        *differences(spec.meaning(studies.stored_spec(opened)), spec.meaning(bench.study)),
         *differences({name: stored.get(name, "none") for name in here}, here),
     ]

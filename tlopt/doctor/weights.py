@@ -10,7 +10,7 @@ def unfetched(backbone: str, weights: str) -> str:
         SpecError, WeightsError, MissingExtra: there is no such backbone, or no such weights.
     """
     from tlopt.model import sources
-    from tlopt.model.families import LITE0, TIMM, check_name
+    from tlopt.model.families.table import LITE0, TIMM, check_name
 
     check_name(backbone)
     if weights == "none" or backbone == LITE0:
@@ -23,7 +23,7 @@ def unfetched(backbone: str, weights: str) -> str:
 
 def megabytes(backbone: str) -> int:
     """About what its weights take, to fetch and on disk."""
-    from tlopt.model.families import skeleton
+    from tlopt.model.families.table import skeleton
 
     net = skeleton(backbone).net
     return round(sum(tensor.numel() * tensor.element_size() for tensor in net.parameters()) / 1e6)
@@ -45,7 +45,7 @@ def _unfetched_url(url: str) -> str:
 def _unfetched_timm(backbone: str, label: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
-    from tlopt.model.families import TIMM, import_timm
+    from tlopt.model.families.table import TIMM, import_timm
 
     name = backbone.removeprefix(TIMM) + (f".{label}" if label else "")
     config = import_timm(backbone).get_pretrained_cfg(name)

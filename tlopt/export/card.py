@@ -8,12 +8,12 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from tlopt.analysis.format import TITLES, gain_sentences, seeds_words, spread_words
+from tlopt.confirm.verdict import Confirmed, Verdict
+from tlopt.export.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
-from tlopt.results.exported import Export, plain_torch_code, preprocessing_words
-from tlopt.results.verdict import Confirmed, Verdict
-from tlopt.results.words import TITLES, gain_sentences, seeds_words, spread_words
-from tlopt.search_keys import RULES, Depth
 from tlopt.spec import Study
+from tlopt.spec.search_keys import RULES, Depth
 
 _CLASSES_SHOWN_MAX = 40
 

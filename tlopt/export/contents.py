@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tlopt.confirm.held_out import WeightsFile, trained
+from tlopt.confirm.verdict import Verdict
 from tlopt.errors import NotReady
-from tlopt.results.card import Findings, Images, Pretrained, Spend, Trained
-from tlopt.results.held_out import WeightsFile, trained
-from tlopt.results.verdict import Verdict
-from tlopt.search.bench import Bench
-from tlopt.search.records import TrialRecord
+from tlopt.export.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.storage.attributes import TrialRecord
 from tlopt.training.history import History, history_file
+from tlopt.trial.workspace import Bench
 
 _PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tlopt.data.augment import eval_views
-from tlopt.data.image import decode, quiet
-from tlopt.data.pool import each
-from tlopt.data.source_folder import EXTENSIONS
+from tlopt.data.decode import decode, quiet
+from tlopt.data.sources.folder import EXTENSIONS
+from tlopt.data.threads import each
+from tlopt.data.views import eval_views
 from tlopt.errors import DataError
+from tlopt.export.read import Export, load_network
 from tlopt.model.network import Network
-from tlopt.results.exported import Export, load_network
 from tlopt.training.metrics import log_probabilities
 
 

@@ -8,15 +8,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from tlopt.data.image import Resize
+from tlopt.data.decode import Resize
 from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.model import families
 from tlopt.model.build import build
+from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.sources import read_file
 from tlopt.model.weights import load_weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tlopt.data.store import eval_size
+from tlopt.confirm.verdict import as_dict
+from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
-from tlopt.insight.pictures import draw_confusion, draw_learning_curves
-from tlopt.results.card import Findings, model_card
-from tlopt.results.config import fixed_study
-from tlopt.results.exported import (
+from tlopt.export.card import Findings, model_card
+from tlopt.export.onnx import ONNX
+from tlopt.export.read import (
     CLASSES,
     CONFIG,
     FORMAT,
@@ -23,8 +23,8 @@ from tlopt.results.exported import (
     Export,
     preprocessing_json,
 )
-from tlopt.results.onnx import ONNX
-from tlopt.results.verdict import as_dict
+from tlopt.plots.training import draw_confusion, draw_learning_curves
+from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"

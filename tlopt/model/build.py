@@ -6,12 +6,12 @@ from functools import lru_cache
 import torch
 
 from tlopt.errors import SpecError
-from tlopt.model import families
+from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of
 from tlopt.model.weights import Weights
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 supported = families.supported
 

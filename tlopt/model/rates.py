@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from tlopt.model import families
+from tlopt.model.families import table as families
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor
 
 from tlopt.errors import MissingExtra, WeightsError
-from tlopt.model.families import LITE0, LITE0_IN_TIMM, TIMM, import_timm
-from tlopt.model.families_timm import rename_lite
+from tlopt.model.families.table import LITE0, LITE0_IN_TIMM, TIMM, import_timm
+from tlopt.model.families.timm import rename_lite
 
 LITE0_WEIGHTS = "IMAGENET1K"
 LOCAL_WAYS = (

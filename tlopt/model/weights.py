@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tlopt.errors import WeightsError
 from tlopt.model import sources
-from tlopt.model.families import Family, check_name, family_of, skeleton
+from tlopt.model.families.table import Family, check_name, family_of, skeleton
 from tlopt.model.network import Network
 
 

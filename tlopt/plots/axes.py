@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tlopt.insight.series import Array
+from tlopt.plots.series import Array
 
 _TICKS_MAX = 5
 

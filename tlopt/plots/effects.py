@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tlopt.insight.axes import log_axis
-from tlopt.insight.series import Array, evenly, running_median, value_limits
+from tlopt.plots.axes import log_axis
+from tlopt.plots.series import Array, evenly, running_median, value_limits
 
 POINTS_MAX = 800  # that a panel draws; the median is that of all
 PANELS_A_ROW = 2

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tlopt.insight.machine import Cost
+from tlopt.training.timing import Cost
 
 SEEDS = 3  # of a confirmation
 SHARP = 128  # pixels a side that are worth more than repeated splits

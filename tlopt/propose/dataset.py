@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 
-from tlopt.data.image import open_rgb, quiet
+from tlopt.data.dataset import Data, File, Image
+from tlopt.data.decode import open_rgb, quiet
 from tlopt.data.load import IMBALANCE, load
-from tlopt.data.records import Data, File, Image
-from tlopt.data.source_samples import open_sample
-from tlopt.data_keys import DataSpec
-from tlopt.insight.sizing import Counts
+from tlopt.data.sources.builtin import open_sample
+from tlopt.propose.budget import Counts
+from tlopt.spec.sections import DataSpec
 
 _SAMPLE = 48  # images that are opened
 _GREY_SPREAD = 3.0  # mean difference of channels, of 255, that JPEG gives to grey images

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from tlopt import spec
 from tlopt.errors import MissingExtra, WeightsError
-from tlopt.insight import sizing, study_text
-from tlopt.insight.machine import Cost, Machine, measure_costs
-from tlopt.insight.pixels import Look, look
-from tlopt.insight.sizing import Size, Terms, choose_size
-from tlopt.insight.study_text import Choices, write_study
 from tlopt.model.build import check_resolution, n_blocks
-from tlopt.model.families import LITE0
+from tlopt.model.families.table import LITE0
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
+from tlopt.propose import budget, study_file
+from tlopt.propose.budget import Size, Terms, choose_size
+from tlopt.propose.dataset import Look, look
+from tlopt.propose.study_file import Choices, write_study
+from tlopt.training.timing import Cost, Machine, measure_costs
 
 CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
 RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
@@ -70,7 +70,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     resolutions = _resolutions(weights, seen, wishes, machine)
     terms = _terms(weights, resolutions, seen, wishes, machine)
     size = choose_size(resolutions, seen.repeats, terms, trials=wishes.trials, epochs=wishes.epochs)
-    minutes = sizing.minutes(size, terms)
+    minutes = budget.minutes(size, terms)
     estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
     text = write_study(
         Choices(
@@ -84,7 +84,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             look=seen,
             size=size,
             n_train=terms.used(size).train,
-            batch_size=study_text.batch_size(seen),
+            batch_size=study_file.batch_size(seen),
             estimate=estimate,
         )
     )
@@ -117,7 +117,7 @@ def _terms(weights: Weights, resolutions: list[int], seen: Look, wishes: Wishes,
         weights,
         resolutions,
         n_classes=len(seen.class_names),
-        batch_size=study_text.batch_size(seen),
+        batch_size=study_file.batch_size(seen),
         device=machine.device,
     )
     return Terms(
@@ -248,9 +248,9 @@ def _size_notes(
     if busy > _BUSY:
         yield (
             f"The machine is busy with other programs: training took {busy:.1f} times as long as it needs by"
-            f" itself, and so would the study, {_duration(busy * sizing.minutes(size, terms))}."
+            f" itself, and so would the study, {_duration(busy * budget.minutes(size, terms))}."
         )
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."
-    if sizing.minutes(size, terms) > terms.minutes_max:
+    if budget.minutes(size, terms) > terms.minutes_max:
         yield f"This does not fit into {limit}, and nothing is left to be made smaller: give more --minutes."

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tlopt.insight.pixels import Look
-from tlopt.insight.sizing import SEEDS, Size
-from tlopt.search_keys import DEFAULT_L2, PROBE_LR
+from tlopt.propose.budget import SEEDS, Size
+from tlopt.propose.dataset import Look
+from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
 
 VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/README.md
 STRENGTHS = (0.2, 0.7)

@@ -9,14 +9,14 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from tlopt.insight.series import Array, evenly
-from tlopt.results.best import Best, ranking
-from tlopt.results.importance import Importance, importance
-from tlopt.results.overview import Overview
-from tlopt.results.verdict import Verdict
-from tlopt.search import records
-from tlopt.search.records import TrialRecord, best_first
+from tlopt.analysis.importance import Importance, importance
+from tlopt.analysis.ranking import Best, ranking
+from tlopt.analysis.snapshot import Overview
+from tlopt.confirm.verdict import Verdict
+from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
+from tlopt.storage import attributes as study_attributes
+from tlopt.storage.attributes import TrialRecord, best_first
 
 CURVES_BEST = 8
 CURVES_PRUNED_MAX = 80
@@ -112,7 +112,7 @@ def gather(
     confirmed = verdict if verdict is not None and verdict.finished else None
     return Report(
         seen=seen,
-        file_text=str(attributes.get(records.FILE, "")),
+        file_text=str(attributes.get(study_attributes.FILE, "")),
         verdict=verdict,
         best=next(iter(ranking(seen.study, seen.trials, confirmed)), None),
         ranked=tuple(ranked),
@@ -121,8 +121,8 @@ def gather(
         curves_pruned=_curves(trials, shown),
         spent=_spent(seen, runs),
         causes=_causes(seen.trials),
-        images=attributes.get(records.IMAGES, {}),
-        facts={name: str(attributes.get(records.PREFIX + name, "")) for name in ("data", "weights")},
+        images=attributes.get(study_attributes.IMAGES, {}),
+        facts={name: str(attributes.get(study_attributes.PREFIX + name, "")) for name in ("data", "weights")},
         created=created,
     )
 

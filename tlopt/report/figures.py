@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlopt.insight.series import Array, best_so_far, evenly, value_limits
-from tlopt.results import report_plots as plots
-from tlopt.results.report import Report
-from tlopt.search.records import TrialRecord
+from tlopt.plots.series import Array, best_so_far, evenly, value_limits
+from tlopt.report import svg as plots
+from tlopt.report.data import Report
+from tlopt.storage.attributes import TrialRecord
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # the best ones are always drawn

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tlopt.results.report import Report
-from tlopt.results.words import TITLES, describe, gain_words, judged, seeds_words, spread_words, value_words
-from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.analysis.format import TITLES, describe, gain_words, judged, seeds_words, spread_words, value_words
+from tlopt.report.data import Report
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tlopt.dimensions import Fixed
-from tlopt.results import report_figures as figures
-from tlopt.results import report_headline as headline
-from tlopt.results.report import Report
-from tlopt.results.report_plots import with_own_ids
-from tlopt.results.words import (
+from tlopt.analysis.format import (
     TITLES,
     describe,
     dimension_words,
@@ -23,7 +18,12 @@ from tlopt.results.words import (
     spread_words,
     value_words,
 )
-from tlopt.search_keys import RULES
+from tlopt.report import figures as figures
+from tlopt.report import headline as headline
+from tlopt.report.data import Report
+from tlopt.report.svg import with_own_ids
+from tlopt.spec.dimensions import Fixed
+from tlopt.spec.search_keys import RULES
 
 TEMPLATE = "report.html.jinja"
 _TOP = 10  # trials in the table

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tlopt.insight.axes import log_axis
-from tlopt.insight.series import Array, running_median, value_limits
-from tlopt.results.words import TITLES
+from tlopt.analysis.format import TITLES
+from tlopt.plots.axes import log_axis
+from tlopt.plots.series import Array, running_median, value_limits
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
 _OFF_MIN = 3  # points at "off" whose median is shown

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 
-from tlopt.dimensions import Fixed, Scalar
 from tlopt.errors import SpecError
-from tlopt.point import Point
-from tlopt.search.limits import Limits
-from tlopt.search_keys import RULES
+from tlopt.model.facts import Limits
 from tlopt.spec import Study
+from tlopt.spec.dimensions import Fixed, Scalar
+from tlopt.spec.point import Point
+from tlopt.spec.search_keys import RULES
 
 
 def fixed_study(study: Study, point: Point, *, name: str) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import optuna
 
-from tlopt.point import Point, seed_for
-from tlopt.search.limits import Limits
-from tlopt.search.sampler import Params
+from tlopt.model.facts import Limits
+from tlopt.search.samplers import Params
 from tlopt.search.space import defaults, likely, suggest
-from tlopt.search.task import Task
 from tlopt.spec import Study
+from tlopt.spec.point import Point, seed_for
+from tlopt.spec.trial_spec import Task
 
 CONFIRM_SUFFIX = ".confirm"
 PROBE, PLAIN = -2, -1  # candidates that are no trial of the search

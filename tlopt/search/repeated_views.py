@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from tlopt import dimensions
-from tlopt.dimensions import Choice, Fixed, Uniform
-from tlopt.search_keys import RULES
-from tlopt.spec import PerOptimizer, Study
+from tlopt.spec import PerOptimizer, Study, dimensions
+from tlopt.spec.dimensions import Choice, Fixed, Uniform
+from tlopt.spec.search_keys import RULES
 
 
 def dimension_of(study: Study, name: str) -> dimensions.Dimension:

@@ -10,10 +10,10 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt import algorithms
 from tlopt.errors import MissingExtra
-from tlopt.point import seed_for
 from tlopt.search.gp_view import gp_view
+from tlopt.spec import algorithms
+from tlopt.spec.point import seed_for
 
 Params = dict[str, Any]
 

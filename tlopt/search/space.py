@@ -11,14 +11,13 @@ from typing import Any, assert_never, cast
 from optuna import Trial
 from optuna.trial import FixedTrial
 
-from tlopt import dimensions
-from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.errors import SpecError
-from tlopt.point import Point
-from tlopt.search.labels import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
-from tlopt.search.limits import Limits
-from tlopt.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
-from tlopt.spec import PerOptimizer, Study
+from tlopt.model.facts import Limits
+from tlopt.spec import PerOptimizer, Study, dimensions
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
+from tlopt.spec.point import Point
+from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
 LIKELY_SHARE = 0.8  # of the blocks: "Where a search starts" in benchmarks/README.md
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from tlopt import dimensions
-from tlopt.dimensions import Fixed
-from tlopt.search.limits import Limits
-from tlopt.search_keys import DEFAULT_L2, RULES
-from tlopt.spec import PerOptimizer, Study
+from tlopt.model.facts import Limits
+from tlopt.spec import PerOptimizer, Study, dimensions
+from tlopt.spec.dimensions import Fixed
+from tlopt.spec.search_keys import DEFAULT_L2, RULES
 
 
 def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
@@ -15,8 +14,6 @@ def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
     Anchored weights move at lr·lr_ratio under l2_sp + l2_anchored, the others at up to lr·max(1, lr_ratio)
     under l2; lr_decay only lowers the rate.
     """
-    from tlopt.training.penalty import stable_below
-
     optimizers = study.search.get("optimizer", Fixed(RULES["optimizer"].default or "adamw"))
     assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
     for optimizer in map(str, dimensions.bounds(optimizers)):
@@ -46,3 +43,13 @@ def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
     dimension = study.search.get(name, Fixed(usual.get(name, RULES[name].default or 0.0)))
     one = getattr(dimension, optimizer) if isinstance(dimension, PerOptimizer) else dimension
     return max(float(value) for value in dimensions.bounds(one))
+
+
+def stable_below(optimizer: str, momentum: float) -> float:
+    """The lr·λ from which on a pull no longer contracts: 2 decoupled, 2(1 + m)/(1 + 2m) with Nesterov m.
+
+    The latter is where a root of z² − (1 + m)(1 − x)z + m(1 − x) passes −1, x = lr·λ; m = 0 gives 2 too.
+    """
+    if optimizer == "adamw":
+        return 2.0
+    return 2 * (1 + momentum) / (1 + 2 * momentum)

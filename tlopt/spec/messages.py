@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tlopt.dimensions import written
+from tlopt.spec.dimensions import written
 
 _KINDS = {
     "int_type": "a whole number",

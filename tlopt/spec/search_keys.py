@@ -7,7 +7,7 @@ printed from it, and `search/space.py` reads defaults from it.
 from dataclasses import dataclass
 from typing import assert_never
 
-from tlopt.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds, written
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds, written
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")

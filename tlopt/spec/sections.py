@@ -1,10 +1,12 @@
-"""The keys of `[data]`: where the images come from, how they are divided and seen."""
+"""The tables of a study file but `[search]`: one class each, one documented field per key."""
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tlopt.algorithms import Record
+from tlopt.spec import dimensions
+from tlopt.spec.algorithms import Record
+from tlopt.spec.dimensions import Choice, Dimension, Fixed
 
 
 class DataSpec(Record):
@@ -54,3 +56,95 @@ class DataSpec(Record):
         if self.val_fraction + self.test_fraction >= 0.95:
             raise ValueError("val_fraction and test_fraction leave less than 5 % of the images to train on")
         return self
+
+
+class ModelSpec(Record):
+    """`[model]`: the pretrained network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    backbone: Fixed | Choice = Field(
+        description='torchvision\'s name, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
+    )
+    weights: str = Field(
+        default="default",
+        min_length=1,
+        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file, or "none"',
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="of products; weights stay float32. auto: the faster, measured once for all workers",
+    )
+    layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
+        default="usual",
+        description="of images in memory. usual: channels_last on GPUs and with grouped convolutions",
+    )
+    compile: bool = Field(
+        default=False,
+        description="training steps by torch.compile: each trial begins with seconds to minutes of compiling",
+    )
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _parse_backbone(cls, raw: object) -> Dimension:
+        dimension = dimensions.parse(raw)
+        if not all(isinstance(name, str) and name for name in dimensions.bounds(dimension)):
+            raise ValueError('a backbone is a name such as "resnet50", or { choice = ["a", "b"] }')
+        return dimension
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Every backbone the study may build."""
+        return tuple(str(name) for name in dimensions.bounds(self.backbone))
+
+
+class BudgetSpec(Record):
+    """`[budget]`: when the search ends."""
+
+    trials: int = Field(ge=1, description="so many trials, complete or pruned, over all workers")
+    epochs: int = Field(ge=1, description="the most epochs a trial may train")
+    hours: float = Field(
+        default=0.0, ge=0, description="no trial starts later than this after the study began; 0: no limit"
+    )
+
+
+class ConfirmSpec(Record):
+    """`[confirm]`: how the best points are judged again."""
+
+    points: int = Field(default=3, ge=1, le=50, description="best points that are run again")
+    seeds: int = Field(default=3, ge=3, le=50, description="times each is run, with different seeds")
+
+
+class ServiceSpec(Record):
+    """`[service]`: limits of trials, and what is done about workers and databases that go away."""
+
+    trial_seconds_max: float = Field(
+        default=0.0, ge=0, description="seconds of work after which a trial ends as timed out; 0: no limit"
+    )
+    stall_seconds_max: float = Field(
+        default=900.0,
+        ge=0,
+        description="seconds without a step until a trial is handed on and its worker replaced; 0: never",
+    )
+    grace_seconds: float = Field(
+        default=60.0, ge=1, description="seconds without a beat after which another worker takes a trial over"
+    )
+    crashes_max: int = Field(
+        default=3,
+        ge=1,
+        description="times in a row a trial may be lost without progress before it ends as crashed",
+    )
+    failures_max: int = Field(
+        default=3, ge=1, description="trials in a row that may crash or fail before the workers stop"
+    )
+    outage_seconds_max: float = Field(
+        default=600.0, ge=1, description="seconds a database that is away is waited for"
+    )
+    checkpoint_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        description="seconds between checkpoints within an epoch, beside those at its end; 0: only there",
+    )
+    checkpoint_gb_max: float = Field(
+        default=50.0, gt=0, description="gigabytes that all checkpoints of the study may take"
+    )

@@ -8,12 +8,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tlopt import dimensions, explain, search_keys
-from tlopt.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
-from tlopt.data_keys import DataSpec
-from tlopt.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.errors import SpecError
-from tlopt.service_keys import ServiceSpec
+from tlopt.spec import dimensions, messages, search_keys
+from tlopt.spec.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Log, Uniform
+from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
@@ -34,63 +33,6 @@ class PerOptimizer(Record):
 
     sgd: Fixed | Uniform | Log
     adamw: Fixed | Uniform | Log
-
-
-class ModelSpec(Record):
-    """`[model]`: the pretrained network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    backbone: Fixed | Choice = Field(
-        description='torchvision\'s name, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
-    )
-    weights: str = Field(
-        default="default",
-        min_length=1,
-        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file, or "none"',
-    )
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
-        default="float32",
-        description="of products; weights stay float32. auto: the faster, measured once for all workers",
-    )
-    layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
-        default="usual",
-        description="of images in memory. usual: channels_last on GPUs and with grouped convolutions",
-    )
-    compile: bool = Field(
-        default=False,
-        description="training steps by torch.compile: each trial begins with seconds to minutes of compiling",
-    )
-
-    @field_validator("backbone", mode="before")
-    @classmethod
-    def _parse_backbone(cls, raw: object) -> Dimension:
-        dimension = dimensions.parse(raw)
-        if not all(isinstance(name, str) and name for name in dimensions.bounds(dimension)):
-            raise ValueError('a backbone is a name such as "resnet50", or { choice = ["a", "b"] }')
-        return dimension
-
-    @property
-    def backbones(self) -> tuple[str, ...]:
-        """Every backbone the study may build."""
-        return tuple(str(name) for name in dimensions.bounds(self.backbone))
-
-
-class BudgetSpec(Record):
-    """`[budget]`: when the search ends."""
-
-    trials: int = Field(ge=1, description="so many trials, complete or pruned, over all workers")
-    epochs: int = Field(ge=1, description="the most epochs a trial may train")
-    hours: float = Field(
-        default=0.0, ge=0, description="no trial starts later than this after the study began; 0: no limit"
-    )
-
-
-class ConfirmSpec(Record):
-    """`[confirm]`: how the best points are judged again."""
-
-    points: int = Field(default=3, ge=1, le=50, description="best points that are run again")
-    seeds: int = Field(default=3, ge=3, le=50, description="times each is run, with different seeds")
 
 
 class Study(Record):
@@ -229,7 +171,7 @@ def loads(text: str, where: str) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{where}: {line}" for line in explain.lines(error, Study))) from error
+        raise SpecError("\n".join(f"{where}: {line}" for line in messages.lines(error, Study))) from error
 
 
 def load(path: str | Path) -> Study:

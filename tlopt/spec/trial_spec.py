@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 
 @dataclass(frozen=True, kw_only=True)

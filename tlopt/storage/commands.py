@@ -8,12 +8,12 @@ from typing import Any, Literal
 import optuna
 import sqlalchemy as sa
 
-from tlopt.search import inside, leases
-from tlopt.search.leases import Executor
-from tlopt.search.records import CONTROL, FORMAT, FORMAT_VERSION, SEMANTICS
-from tlopt.search.storage import service_of
-from tlopt.search.tables import study_attrs
 from tlopt.spec import SEMANTICS_VERSION
+from tlopt.storage import leases, optuna_private
+from tlopt.storage.attributes import CONTROL, FORMAT, FORMAT_VERSION, SEMANTICS
+from tlopt.storage.leases import Executor
+from tlopt.storage.schema import study_attrs
+from tlopt.storage.studies import service_of
 
 State = Literal["open", "paused", "stopped", "cancelled", "archived"]
 
@@ -48,8 +48,8 @@ def give_order(optuna_study: optuna.Study, order: Order) -> None:
     again, for what has been mended.
     """
     if order.works:
-        service_of(inside.storage_of(optuna_study)).ask(
-            lambda executor: leases.forgive(executor, inside.study_id(optuna_study))
+        service_of(optuna_private.storage_of(optuna_study)).ask(
+            lambda executor: leases.forgive(executor, optuna_private.study_id(optuna_study))
         )
     optuna_study.set_user_attr(CONTROL, {"state": order.state, "reason": order.reason})
 

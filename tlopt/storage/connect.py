@@ -17,10 +17,10 @@ from optuna.storages import RDBStorage
 from sqlalchemy import event
 
 from tlopt.errors import StorageError
-from tlopt.search.patience import DATABASE_ERRORS, Patience, outage
-from tlopt.search.service import ServiceStorage
-from tlopt.search.tables import are_there, create_ours
-from tlopt.search.urls import hide_password, normalise, refuse_network_file
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.retry import DATABASE_ERRORS, Patience, outage
+from tlopt.storage.schema import are_there, create_ours
+from tlopt.storage.url import hide_password, normalise, refuse_network_file
 
 LOCK_SECONDS = 300.0  # for the making of tables and studies, one process after the other
 LOCK_KEY = 0x746C6F7074  # "tlopt"; advisory locks are per database
@@ -104,7 +104,7 @@ def _prepare_process(url: sqlalchemy.URL) -> None:
     if is_sqlite(url):
         refuse_network_file(Path(url.database or ""))
         return
-    from tlopt.search.answers import bound_waits
+    from tlopt.storage.socket_timeout import bound_waits
 
     bound_waits()
 

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tlopt.errors import TloptError
-from tlopt.search.tables import COUNTED, FINISHED, leases, reports, studies, trials, values
+from tlopt.storage.schema import COUNTED, FINISHED, leases, reports, studies, trials, values
 
 
 class Executor(Protocol):

@@ -21,11 +21,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from tlopt.search import inside, leases, writes
-from tlopt.search.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
-from tlopt.search.patience import DATABASE_ERRORS, Patience, outage
-from tlopt.search.patient_storage import Guard, PatientStorage
-from tlopt.search.writes import Draft
+from tlopt.storage import leases, optuna_private, writes
+from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
+from tlopt.storage.retry import DATABASE_ERRORS, Patience, outage
+from tlopt.storage.retrying_rdb import Guard, PatientStorage
+from tlopt.storage.writes import Draft
 
 
 class ServiceStorage(PatientStorage):
@@ -197,7 +197,7 @@ class ServiceStorage(PatientStorage):
         except AlreadyCreated as found:
             claim.trial_id = found.trial_id
             frozen = self.get_trial(found.trial_id)
-        self._take(claim, inside.trial_id(frozen))
+        self._take(claim, optuna_private.trial_id(frozen))
         self._local.fresh = copy.deepcopy(frozen)
         return frozen
 
@@ -270,7 +270,7 @@ class ServiceStorage(PatientStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         fresh, self._local.fresh = self._local.fresh, None
-        if fresh is not None and inside.trial_id(fresh) == trial_id:
+        if fresh is not None and optuna_private.trial_id(fresh) == trial_id:
             return fresh
         stored = super().get_trial(trial_id)
         if self.holds(trial_id) and stored.state != TrialState.RUNNING:

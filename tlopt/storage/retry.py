@@ -12,7 +12,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
 from tlopt.errors import StorageError
-from tlopt.search.urls import hide_password
+from tlopt.storage.url import hide_password
 
 T = TypeVar("T")
 

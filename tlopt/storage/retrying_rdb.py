@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from tlopt.search import answers
-from tlopt.search.leases import Claim, Executor
-from tlopt.search.patience import Patience
+from tlopt.storage import socket_timeout
+from tlopt.storage.leases import Claim, Executor
+from tlopt.storage.retry import Patience
 
 T = TypeVar("T")
 Guard = Callable[[Session], None]
@@ -73,7 +73,7 @@ class PatientStorage(RDBStorage):
         """Try nothing again, and wait for answers no longer than the end of a process allows."""
         self.patience.hurry = True
         if self.engine.dialect.name == "postgresql":
-            answers.hurry()
+            socket_timeout.hurry()
 
     @property
     def n_connections(self) -> int:

@@ -11,13 +11,13 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.search import inside, records
-from tlopt.search.changes import differences
-from tlopt.search.connections import connect, translated, turns
-from tlopt.search.patience import OUTAGE_SECONDS_MAX, Patience
-from tlopt.search.service import ServiceStorage
-from tlopt.search.tables import epoch_seconds
-from tlopt.search.urls import find_url, hide_password, normalise
+from tlopt.spec.differences import differences
+from tlopt.storage import attributes, optuna_private
+from tlopt.storage.connect import connect, translated, turns
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Patience
+from tlopt.storage.schema import epoch_seconds
+from tlopt.storage.url import find_url, hide_password, normalise
 
 __all__ = [
     "create_or_open",
@@ -51,7 +51,7 @@ def open_storage(
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
     """The storage below one that `open_storage` returned."""
-    backend = inside.below(storage)
+    backend = optuna_private.below(storage)
     if not isinstance(backend, ServiceStorage):
         raise StorageError(f"{type(storage).__name__} is not a database of tlopt's; open it by its URL")
     return backend
@@ -115,7 +115,7 @@ def _unchanged(storage: BaseStorage, study: spec.Study, file_text: str, facts: F
     if study.name not in optuna.get_all_study_names(storage):
         return None
     opened = optuna.load_study(study_name=study.name, storage=storage)
-    if opened.user_attrs.get(records.FILE) != file_text or records.DIGEST not in opened.user_attrs:
+    if opened.user_attrs.get(attributes.FILE) != file_text or attributes.DIGEST not in opened.user_attrs:
         return None
     _refuse_changes(opened, study, facts)
     return opened
@@ -132,12 +132,12 @@ def _make_or_change(
     opened = optuna.create_study(
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
     )
-    if records.DIGEST not in opened.user_attrs:
+    if attributes.DIGEST not in opened.user_attrs:
         _fill(opened, study, file_text, {**facts, **choices}, now)
     else:
         _refuse_changes(opened, study, facts)
         if study.budget.trials >= stored_spec(opened).budget.trials:
-            opened.set_user_attr(records.FILE, file_text)
+            opened.set_user_attr(attributes.FILE, file_text)
     return opened
 
 
@@ -155,7 +155,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
         raise NotReady(
             f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
         ) from None
-    if records.DIGEST not in opened.user_attrs:
+    if attributes.DIGEST not in opened.user_attrs:
         if opened.get_trials(deepcopy=False):
             raise _not_ours(name)
         raise NotReady(f"the study {name!r} is empty; a worker is about to make it, or: tlopt run FILE")
@@ -170,7 +170,7 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
         SpecError: this version of tlopt reads the stored file no longer.
     """
     name = optuna_study.study_name
-    return spec.loads(optuna_study.user_attrs[records.FILE], f"study {name}")
+    return spec.loads(optuna_study.user_attrs[attributes.FILE], f"study {name}")
 
 
 def _not_ours(name: str) -> StorageError:
@@ -187,38 +187,41 @@ def _fill(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         opened.set_metric_names([study.objective])
-    opened.set_user_attr(records.FILE, file_text)
-    opened.set_user_attr(records.SEMANTICS, spec.SEMANTICS_VERSION)
-    opened.set_user_attr(records.FORMAT, records.FORMAT_VERSION)
-    opened.set_user_attr(records.BEGAN, now)
+    opened.set_user_attr(attributes.FILE, file_text)
+    opened.set_user_attr(attributes.SEMANTICS, spec.SEMANTICS_VERSION)
+    opened.set_user_attr(attributes.FORMAT, attributes.FORMAT_VERSION)
+    opened.set_user_attr(attributes.BEGAN, now)
     for name, value in facts.items():
-        opened.set_user_attr(records.PREFIX + name, value)
-    opened.set_user_attr(records.DIGEST, study.digest)  # last: it says that the others are there
+        opened.set_user_attr(attributes.PREFIX + name, value)
+    opened.set_user_attr(attributes.DIGEST, study.digest)  # last: it says that the others are there
 
 
 def _refuse_later(opened: optuna.Study) -> None:
     """Refuse a study whose records a later version has written: this one would read them wrongly."""
-    found = opened.user_attrs.get(records.FORMAT, 1)
-    if found > records.FORMAT_VERSION:
+    found = opened.user_attrs.get(attributes.FORMAT, 1)
+    if found > attributes.FORMAT_VERSION:
         raise StorageError(
             f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found},"
-            f" this version reads {records.FORMAT_VERSION}; install the later one"
+            f" this version reads {attributes.FORMAT_VERSION}; install the later one"
         )
 
 
 def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, str | int]) -> None:
     _refuse_later(opened)
     stored = opened.user_attrs
-    if stored[records.SEMANTICS] < spec.SEMANTICS_VERSION:
+    if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION:
         raise StudyChanged(
             f"the study {opened.study_name!r} was begun by an earlier tlopt (tlopt:semantics: study has"
-            f" {stored[records.SEMANTICS]}, here is {spec.SEMANTICS_VERSION}); end that version's workers,"
+            f" {stored[attributes.SEMANTICS]}, here is {spec.SEMANTICS_VERSION}); end that version's workers,"
             f" then: tlopt upgrade {opened.study_name}"
         )
-    here = {records.SEMANTICS: spec.SEMANTICS_VERSION, **{records.PREFIX + key: facts[key] for key in facts}}
+    here = {
+        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
+        **{attributes.PREFIX + key: facts[key] for key in facts},
+    }
     differing = differences({key: stored.get(key, "none") for key in here}, here)
-    if stored[records.DIGEST] != study.digest:
-        digests = differences({"digest": stored[records.DIGEST]}, {"digest": study.digest})
+    if stored[attributes.DIGEST] != study.digest:
+        digests = differences({"digest": stored[attributes.DIGEST]}, {"digest": study.digest})
         differing = [*(_differing_keys(opened, study) or digests), *differing]
     if differing:
         raise StudyChanged(

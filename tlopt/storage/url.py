@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy
 
 from tlopt.errors import StorageError
-from tlopt.filesystems import network_filesystem
+from tlopt.system.filesystems import network_filesystem
 
 DEFAULT_URL = "sqlite:///tlopt.db"
 ALLOWED = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, sqlite:///FILE or the path of a .db or .sqlite file"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tlopt.search.leases import Executor
-from tlopt.search.tables import insert, utc_now, workers
+from tlopt.storage.leases import Executor
+from tlopt.storage.schema import insert, utc_now, workers
 
 _ENDED = ("Z", "X")  # states of a process that has ended; "Z" until its parent has asked for its status
 _FORGET_DAYS = 1  # a row whose worker could not remove it

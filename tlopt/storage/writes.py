@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
 
-from tlopt.search.leases import Executor, LeaseLost
-from tlopt.search.tables import (
+from tlopt.storage.leases import Executor, LeaseLost
+from tlopt.storage.schema import (
     insert,
     leases,
     params,

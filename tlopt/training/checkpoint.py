@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tlopt.errors import CheckpointUnreadable
-from tlopt.training.fit import Epoch
+from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
 from tlopt.training.run import Run, memory_errors, widest_float
 

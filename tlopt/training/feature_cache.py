@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.data.cache import unwritable
-from tlopt.data.housekeeping import Held
-from tlopt.data.rows import Rows
-from tlopt.training.frozen import CHUNK, Cut, Form, Frozen, advance
-from tlopt.training.images import MIDDLE, Images, View, moved
-from tlopt.training.keep_plan import Rates, best_start
+from tlopt.cache.eviction import Held
+from tlopt.cache.folder import unwritable
+from tlopt.cache.record_file import Rows
+from tlopt.data.batches import MIDDLE, Images, View, moved
+from tlopt.training.feature_cache_plan import Rates, best_start
+from tlopt.training.frozen_prefix import CHUNK, Cut, Form, Frozen, advance
 
 _RESIDENT_ROW_BYTES = 1 << 16  # on a CPU wider rows take far longer to train on than to read
 _LOOK_AHEAD = 8 * CHUNK  # images that are looked through for company

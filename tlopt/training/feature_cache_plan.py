@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from tlopt.training.frozen import Cut
+from tlopt.training.frozen_prefix import Cut
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlopt.data.batches import Images, View
 from tlopt.model.network import Network
-from tlopt.point import Point
-from tlopt.training.images import Images, View
+from tlopt.spec.point import Point
 from tlopt.training.numerics import Numerics
 
 CHUNK = 32  # images; part of what a trial means

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.training.fit import Epoch
+from tlopt.training.loop import Epoch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

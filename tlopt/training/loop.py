@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlopt.data.batches import MIDDLE, Images, View, batches, moved, n_batches
 from tlopt.errors import Diverged
-from tlopt.point import seed_for
-from tlopt.training.features import FeatureStore
-from tlopt.training.frozen import CHUNK
-from tlopt.training.groups import schedule_factor
-from tlopt.training.images import MIDDLE, Images, View, batches, moved, n_batches
+from tlopt.spec.point import seed_for
+from tlopt.training.feature_cache import FeatureStore
+from tlopt.training.frozen_prefix import CHUNK
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
+from tlopt.training.optim import schedule_factor
 from tlopt.training.run import Run, memory_errors
 from tlopt.training.step import take_step
 

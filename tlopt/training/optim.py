@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tlopt.model.partition import Partition
-from tlopt.point import Point, Schedule
+from tlopt.spec.point import Point, Schedule
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tlopt.model.partition import Partition
-from tlopt.point import Point
+from tlopt.spec.point import Point
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,3 @@ def decay_weights(pulls: tuple[Pull, ...], lr_of: Mapping[str, float]) -> None:
         [pull.target for pull in active],
         [lr_of[pull.name] * pull.strength for pull in active],
     )
-
-
-def stable_below(optimizer: str, momentum: float) -> float:
-    """The lr·λ from which on a pull no longer contracts: 2 decoupled, 2(1 + m)/(1 + 2m) with Nesterov m.
-
-    The latter is where a root of z² − (1 + m)(1 − x)z + m(1 − x) passes −1, x = lr·λ; m = 0 gives 2 too.
-    """
-    if optimizer == "adamw":
-        return 2.0
-    return 2 * (1 + momentum) / (1 + 2 * momentum)

@@ -12,11 +12,11 @@ from torch import Tensor
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
-from tlopt.point import Point
+from tlopt.spec.point import Point
 from tlopt.training.compiled import Suffix, compiled_suffix
-from tlopt.training.frozen import Frozen
-from tlopt.training.groups import Group, make_groups, make_optimizer
+from tlopt.training.frozen_prefix import Frozen
 from tlopt.training.numerics import Numerics, usual
+from tlopt.training.optim import Group, make_groups, make_optimizer
 from tlopt.training.penalty import Pull, make_pulls
 
 # cuDNN, cuBLAS and Apple's GPU refuse with a plain RuntimeError, as the CPU's allocator does

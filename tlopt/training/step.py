@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tlopt.point import seed_for
+from tlopt.spec.point import seed_for
 from tlopt.training import penalty
 from tlopt.training.depthwise import quick_depthwise
 from tlopt.training.run import Run, widest_float

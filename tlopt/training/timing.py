@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tlopt.cores import CPU_WORKERS_MAX, n_cores
-from tlopt.data.store import training_size
+from tlopt.data.batches import Images
+from tlopt.data.pixels import training_size
 from tlopt.model.build import build, n_blocks
 from tlopt.model.weights import Weights
-from tlopt.point import Point
-from tlopt.search_keys import RULES
-from tlopt.training.fit import fit
-from tlopt.training.images import Images
+from tlopt.spec.point import Point
+from tlopt.spec.search_keys import RULES
+from tlopt.system.cpus import CPU_WORKERS_MAX, n_cores
+from tlopt.training.loop import fit
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import prepare
 

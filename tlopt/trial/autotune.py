@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from tlopt.dimensions import bounds
-from tlopt.insight.tuning import fastest
-from tlopt.model.families import skeleton
+from tlopt.model.families.table import skeleton
 from tlopt.model.weights import Weights
-from tlopt.search_keys import RULES
 from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.dimensions import bounds
+from tlopt.spec.search_keys import RULES
 from tlopt.training.numerics import Layout, Numerics, Precision, usual
+from tlopt.trial.fastest import fastest
 
 
 def asked(study: Study, network: nn.Module, device: torch.device) -> Numerics:

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tlopt.data.cache import complain
+from tlopt.cache.folder import complain
+from tlopt.data.batches import Images, gather
 from tlopt.errors import CheckpointUnreadable, TimedOut
-from tlopt.search.bench import Bench, features_for, identity, make_way, save_weights, start_run
-from tlopt.search.shown import images_for
-from tlopt.search.task import Task
 from tlopt.spec import SEMANTICS_VERSION
+from tlopt.spec.trial_spec import Task
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
-from tlopt.training.features import FeatureStore
-from tlopt.training.fit import Epoch, Step, predict_logits, steps
+from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.history import History, history_file
-from tlopt.training.images import Images, gather
+from tlopt.training.loop import Epoch, Step, predict_logits, steps
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run, memory_errors
+from tlopt.trial.images import images_for
+from tlopt.trial.workspace import Bench, features_for, identity, make_way, save_weights, start_run
 
 _SHARE_MAX = 0.05  # of the time that may go into checkpoints
 

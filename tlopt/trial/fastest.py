@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from tlopt.insight.machine import step_seconds
 from tlopt.model.weights import Weights
 from tlopt.training.numerics import LAYOUTS, PRECISIONS, Layout, Numerics, Precision
+from tlopt.training.timing import step_seconds
 
 MARGIN = 0.9  # of the usual seconds: what gains less is not worth other bits
 

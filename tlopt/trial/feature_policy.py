@@ -9,22 +9,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from tlopt import dimensions
-from tlopt.data import housekeeping
-from tlopt.data.cache import complain, locked, unwritable
-from tlopt.data.image import DECODER
-from tlopt.data.records import Data
-from tlopt.data.rows import disk_bytes_max
-from tlopt.data.store import cache_root
-from tlopt.dimensions import Choice
+from tlopt.cache import eviction
+from tlopt.cache.folder import complain, locked, unwritable
+from tlopt.cache.record_file import disk_bytes_max
+from tlopt.data.batches import Images, gpu_bytes_free
+from tlopt.data.dataset import Data
+from tlopt.data.decode import DECODER
+from tlopt.data.pixels import cache_root
 from tlopt.errors import CacheUnwritable, OutOfMemory
-from tlopt.search.repeats import dimension_of, n_repeated_views, strengths, trains_uncropped
-from tlopt.search_keys import in_blocks
-from tlopt.spec import SEMANTICS_VERSION, Study
-from tlopt.training.features import FeatureStore
-from tlopt.training.frozen import CHUNK, Cut, advance, outline
-from tlopt.training.images import Images, gpu_bytes_free
-from tlopt.training.keep_plan import Rates, worth_keeping
+from tlopt.search.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
+from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
+from tlopt.spec.dimensions import Choice
+from tlopt.spec.search_keys import in_blocks
+from tlopt.training.feature_cache import FeatureStore
+from tlopt.training.feature_cache_plan import Rates, worth_keeping
+from tlopt.training.frozen_prefix import CHUNK, Cut, advance, outline
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run, memory_errors
 
@@ -45,7 +44,7 @@ def open_features(
         run: any of the study's with this backbone and resolution; its network is put in eval mode.
         resides: whether features may be kept on the device.
     """
-    bound = housekeeping.features_bytes_max()
+    bound = eviction.features_bytes_max()
     if bound == 0:
         return None
     try:
@@ -62,8 +61,8 @@ def open_features(
     about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {len(data.images)} images"
     try:
         with locked(cache_root() / "features"):
-            held = housekeeping.Held(name, about)
-            room = housekeeping.room_for(_size(best, cuts, disk_bytes), held.path)
+            held = eviction.Held(name, about)
+            room = eviction.room_for(_size(best, cuts, disk_bytes), held.path)
             kept = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=room, rates=rates)
             held.plan(_size(kept, cuts, disk_bytes))
     except (OSError, CacheUnwritable) as error:

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.data import store
-from tlopt.data.records import Data, TestSplit
-from tlopt.dimensions import Fixed, bounds
+from tlopt.data import pixels
+from tlopt.data.batches import Images, Resident, Source, resident
+from tlopt.data.dataset import Data, TestSplit
 from tlopt.model.build import check_resolution
-from tlopt.point import Point, seed_for
-from tlopt.search.bench import Bench
-from tlopt.search.repeats import dimension_of, trains_uncropped
-from tlopt.training.images import Images, Resident, Source, resident
+from tlopt.search.repeated_views import dimension_of, trains_uncropped
+from tlopt.spec.dimensions import Fixed, bounds
+from tlopt.spec.point import Point, seed_for
+from tlopt.trial.workspace import Bench
 
 
 def images_for(bench: Bench, point: Point, *, resides: bool = True) -> Images:
@@ -38,8 +38,8 @@ def images_for(bench: Bench, point: Point, *, resides: bool = True) -> Images:
 
 def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
     """The held-out images as `point` sees them."""
-    size = store.eval_size(point.resolution)
-    middles = store.pixels(test, size=size, resize=bench.study.data.resize, progress=bench.progress)
+    size = pixels.eval_size(point.resolution)
+    middles = pixels.pixels(test, size=size, resize=bench.study.data.resize, progress=bench.progress)
     return _images(bench, test, middles, middles, point)
 
 
@@ -58,13 +58,13 @@ def _wanted(bench: Bench, resolution: int) -> dict[int, NDArray[np.int64]]:
     everything = np.arange(len(bench.data.images))
     middles = everything if trains_uncropped(bench.study) else bench.data.ever_val
     crops_any = any(bounds(dimension_of(bench.study, "augmentation")))
-    crops = {store.training_size(resolution): bench.data.ever_train} if crops_any else {}
-    return {store.eval_size(resolution): middles} | crops
+    crops = {pixels.training_size(resolution): bench.data.ever_train} if crops_any else {}
+    return {pixels.eval_size(resolution): middles} | crops
 
 
-def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> store.Pixels:
+def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> pixels.Pixels:
     resize, progress = bench.study.data.resize, bench.progress
-    return store.pixels(bench.data, size=size, resize=resize, wanted=wanted, progress=progress)
+    return pixels.pixels(bench.data, size=size, resize=resize, wanted=wanted, progress=progress)
 
 
 def _placed(source: Source, wanted: NDArray[np.int64], bench: Bench, *, resides: bool) -> Source:
@@ -72,7 +72,7 @@ def _placed(source: Source, wanted: NDArray[np.int64], bench: Bench, *, resides:
     match source:
         case Resident():
             return source if resides else source.others
-        case store.Pixels():
+        case pixels.Pixels():
             source.try_again()
             return resident(source, wanted, bench.device) if resides else source
         case _:

@@ -15,26 +15,26 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tlopt.allocator import keep_freed_memory
-from tlopt.cores import n_cores
+from tlopt.cache.eviction import features_bytes_max
 from tlopt.data import load as data_load
-from tlopt.data.housekeeping import features_bytes_max
-from tlopt.data.records import Data
-from tlopt.dimensions import bounds
+from tlopt.data.batches import Images, Resident, Source
+from tlopt.data.dataset import Data
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
+from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
-from tlopt.point import Point, seed_for
-from tlopt.search.chosen_numerics import asked
-from tlopt.search.keeping import open_features
-from tlopt.search.limits import Limits
 from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.dimensions import bounds
+from tlopt.spec.point import Point, seed_for
+from tlopt.system.cpus import n_cores
+from tlopt.system.memory import keep_freed_memory
 from tlopt.training.compiled import check_compiler
-from tlopt.training.features import FeatureStore
-from tlopt.training.images import Images, Resident, Source
+from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
+from tlopt.trial.autotune import asked
+from tlopt.trial.feature_policy import open_features
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,48 +1,25 @@
 """One study as a worker serves it, and whether there is anything to do in it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import optuna
 from optuna.trial import TrialState
 
-from tlopt.search import control, inside, leases, records
-from tlopt.search.control import Order
-from tlopt.search.leases import BudgetSpent, Claim
 from tlopt.search.plan import Plan
-from tlopt.search.service import ServiceStorage
-from tlopt.search.tables import epoch_seconds
-from tlopt.service_keys import ServiceSpec
+from tlopt.spec.folders import Folders
+from tlopt.spec.sections import ServiceSpec
+from tlopt.storage import attributes, commands, leases, optuna_private
+from tlopt.storage.commands import Order
+from tlopt.storage.leases import BudgetSpent, Claim
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.schema import epoch_seconds
 
 if TYPE_CHECKING:
-    from tlopt.search.bench import Bench
     from tlopt.training.checkpoint_store import CheckpointStore
+    from tlopt.trial.workspace import Bench
 
 Standing = Literal["work", "wait", "over"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folders:
-    """Where a study's files go."""
-
-    root: Path  # of all studies, "runs" by default
-    study: str
-
-    @property
-    def logs(self) -> Path:
-        """One JSONL file a trial."""
-        return self.root / self.study / "trials"
-
-    @property
-    def pictures(self) -> Path:
-        """One folder a trial."""
-        return self.root / self.study / "pictures"
-
-    @property
-    def artifacts(self) -> Path:
-        """What optuna-dashboard shows; one store for all studies."""
-        return self.root / "artifacts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +40,7 @@ class Job:
     @property
     def study_id(self) -> int:
         """The database's."""
-        return inside.study_id(self.optuna_study)
+        return optuna_private.study_id(self.optuna_study)
 
 
 def standing(
@@ -77,8 +54,8 @@ def standing(
         trials: complete or pruned, that the budget allows.
         hours: after the study's beginning, in which trials may begin; 0: no limit.
     """
-    study_id = inside.study_id(optuna_study)
-    order = storage.ask(lambda executor: control.orders(executor, [study_id]))[study_id]
+    study_id = optuna_private.study_id(optuna_study)
+    order = storage.ask(lambda executor: commands.orders(executor, [study_id]))[study_id]
     if not order.works:
         return ("over" if order.ends else "wait"), False
     counts = storage.ask(lambda executor: leases.counts(executor, study_id))
@@ -97,7 +74,7 @@ def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) 
     if hours <= 0:
         return False
     now = storage.ask(lambda executor: epoch_seconds(executor, storage.engine))
-    began = optuna_study.user_attrs.get(records.BEGAN, now)
+    began = optuna_study.user_attrs.get(attributes.BEGAN, now)
     return bool(now - began > hours * 3600)
 
 
@@ -108,7 +85,9 @@ def claim(optuna_study: optuna.Study, plan: Plan, storage: ServiceStorage, worke
     Args:
         waits: whether a waiting trial was seen; otherwise none is looked for.
     """
-    wish = Claim(study_id=inside.study_id(optuna_study), worker_id=worker_id, budget=plan.trials, waits=waits)
+    wish = Claim(
+        study_id=optuna_private.study_id(optuna_study), worker_id=worker_id, budget=plan.trials, waits=waits
+    )
     try:
         with storage.claiming(wish):
             trial = optuna_study.ask()

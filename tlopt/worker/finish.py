@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from tlopt.search import control, inside, leases, records
-from tlopt.search.control import Order
-from tlopt.search.job import Job
-from tlopt.search.log import TrialLog
-from tlopt.search.records import TrialRecord
-from tlopt.search.service import ServiceStorage
-from tlopt.search.task import Task
+from tlopt.spec.trial_spec import Task
+from tlopt.storage import attributes, commands, leases, optuna_private
+from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.commands import Order
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.worker.claim import Job
+from tlopt.worker.trial_log import TrialLog
 
 if TYPE_CHECKING:
-    from tlopt.search.trial import Result
+    from tlopt.worker.objective import Result
 
 OUTCOME_CONSTRAINT = "outcome"  # above 0 for a point that could not be trained
 _BAD = ("crashed", "failed")
@@ -32,11 +32,11 @@ def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, stor
     Raises:
         LeaseLost: it is another worker's by now.
     """
-    storage.send(inside.trial_id(trial))
-    with storage.together(inside.trial_id(trial)):
-        trial.set_user_attr(records.RESULT, result.as_dict())
+    storage.send(optuna_private.trial_id(trial))
+    with storage.together(optuna_private.trial_id(trial)):
+        trial.set_user_attr(attributes.RESULT, result.as_dict())
         if notes:
-            trial.set_user_attr(records.NOTES, notes)
+            trial.set_user_attr(attributes.NOTES, notes)
         trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if result.outcome in ("complete", "pruned") else 1.0)
         if result.outcome == "complete":
             job.optuna_study.tell(trial, result.value)
@@ -48,11 +48,11 @@ def tell_without_training(
     trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: Job, storage: ServiceStorage
 ) -> None:
     """End a trial that is not trained any further: crashed too often, or failed by a programming error."""
-    storage.send(inside.trial_id(trial))
-    with storage.together(inside.trial_id(trial)):
-        trial.set_user_attr(records.RESULT, {"outcome": outcome, "cause": cause})
+    storage.send(optuna_private.trial_id(trial))
+    with storage.together(optuna_private.trial_id(trial)):
+        trial.set_user_attr(attributes.RESULT, {"outcome": outcome, "cause": cause})
         if notes:
-            trial.set_user_attr(records.NOTES, notes)
+            trial.set_user_attr(attributes.NOTES, notes)
         if outcome == "crashed":
             trial.set_constraint(OUTCOME_CONSTRAINT, 1.0)
         state = TrialState.PRUNED if outcome == "crashed" else TrialState.FAIL
@@ -70,7 +70,7 @@ def stop_if_hopeless(job: Job) -> None:
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
     reason = f"the last {n} trials crashed or failed: {cause}; mend it, then: tlopt resume"
-    control.give_order(job.optuna_study, Order("stopped", reason))
+    commands.give_order(job.optuna_study, Order("stopped", reason))
 
 
 def shows(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
@@ -95,7 +95,7 @@ def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: Trial
 
 def _draw(trial: optuna.Trial, task: Task, result: "Result", job: Job, folder: Path) -> None:
     # matplotlib takes its time to load, which commands that draw nothing need not wait for
-    from tlopt.insight.pictures import draw_confusion, draw_learning_curves, draw_mistakes
+    from tlopt.plots.training import draw_confusion, draw_learning_curves, draw_mistakes
 
     title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
     rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]

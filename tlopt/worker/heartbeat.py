@@ -19,11 +19,11 @@ from typing import Protocol, runtime_checkable
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from tlopt.search import control, leases, presence
-from tlopt.search.leases import Seen, StillBeating
-from tlopt.search.patience import DATABASE_ERRORS, outage
-from tlopt.search.presence import Identity
-from tlopt.search.service import ServiceStorage
+from tlopt.storage import commands, leases, workers
+from tlopt.storage.leases import Seen, StillBeating
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.retry import DATABASE_ERRORS, outage
+from tlopt.storage.workers import Identity
 
 GRACE_SECONDS = 60.0
 _BEATS_A_GRACE = 12
@@ -148,7 +148,7 @@ class Heart(threading.Thread):
         self._hold: tuple[int, str] | None = None  # trial id and token
         self._stepped = time.monotonic()
         self.lost = False  # the trial in hand is another's
-        self.orders: dict[int, control.Order] = {}  # by study
+        self.orders: dict[int, commands.Order] = {}  # by study
         self._doing = Doing()
 
     def hold(self, trial_id: int, token: str, stall_seconds_max: float) -> None:
@@ -162,7 +162,7 @@ class Heart(threading.Thread):
         self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
-    def hear(self, study_id: int, order: control.Order) -> None:
+    def hear(self, study_id: int, order: commands.Order) -> None:
         """Take note of an order that was read elsewhere."""
         self.orders = {**self.orders, study_id: order}
 
@@ -205,26 +205,26 @@ class Heart(threading.Thread):
         with self._storage.singly() as connection:
             if hold is not None and not leases.beat(connection, hold[1]) and hold == self._hold:
                 self.lost = True
-            presence.beat(connection, self._storage.engine, self._me, self._doing.text())
-            self.orders = control.orders(connection, self._study_ids)
+            workers.beat(connection, self._storage.engine, self._me, self._doing.text())
+            self.orders = commands.orders(connection, self._study_ids)
             found = [
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
             ]
-            holders = presence.identities(connection, {seen.worker_id for seen in found})
+            holders = workers.identities(connection, {seen.worker_id for seen in found})
         self._storage.patience.back()
         self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
             self._watch.forget()
         still = self._watch.look(found, time.monotonic())
-        gone = [s for s in found if s.worker_id in holders and presence.is_gone(holders[s.worker_id])]
+        gone = [s for s in found if s.worker_id in holders and workers.is_gone(holders[s.worker_id])]
         for seen in {s.token: s for s in (*still, *gone)}.values():
             name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
             self._hand_on(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
         if gone:
             with self._storage.singly() as connection:
                 for seen in gone:
-                    presence.leave(connection, holders[seen.worker_id])
+                    workers.leave(connection, holders[seen.worker_id])
 
     def _renew_file(self) -> None:
         if self._file is None:
@@ -250,7 +250,7 @@ class Heart(threading.Thread):
         try:
             with self._storage.singly() as connection:
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
-                presence.leave(connection, self._me)  # the successor has this number and a row of its own
+                workers.leave(connection, self._me)  # the successor has this number and a row of its own
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
         except (StillBeating, *DATABASE_ERRORS) as error:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlopt.cores import CPU_WORKERS_MAX
+from tlopt.system.cpus import CPU_WORKERS_MAX
 
 QUICK_SECONDS = 60.0  # a worker that is killed sooner has died quickly
 QUICK_DEATHS_MAX = 3

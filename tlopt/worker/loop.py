@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Literal
 
 import optuna
 
+from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
-from tlopt.search import inside, note, presence, records, study_picture
-from tlopt.search.control import Order
-from tlopt.search.ending import show, shows, tell, tell_without_training
-from tlopt.search.heart import Doing, Heart
-from tlopt.search.interrupt import Interrupt, Interrupted
-from tlopt.search.job import Job, claim, obey
-from tlopt.search.leases import Claim, LeaseLost
-from tlopt.search.log import TrialLog
-from tlopt.search.presence import Identity
-from tlopt.search.pruning import gate
-from tlopt.search.service import ServiceStorage
-from tlopt.search.task import Task
+from tlopt.spec.trial_spec import Task
+from tlopt.storage import attributes, optuna_private, workers
+from tlopt.storage.commands import Order
+from tlopt.storage.leases import Claim, LeaseLost
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.workers import Identity
+from tlopt.worker.claim import Job, claim, obey
+from tlopt.worker.finish import show, shows, tell, tell_without_training
+from tlopt.worker.heartbeat import Doing, Heart
+from tlopt.worker.pruning import gate
+from tlopt.worker.shutdown import Interrupt, Interrupted
+from tlopt.worker.trial_log import TrialLog
 
 if TYPE_CHECKING:
-    from tlopt.training.fit import Epoch, Step
+    from tlopt.training.loop import Epoch, Step
 
 _logger = logging.getLogger(__name__)
 IDLE_SECONDS = 1.0  # between two looks for work
@@ -76,12 +77,12 @@ def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> 
 @contextmanager
 def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> Iterator[Desk]:
     """A desk whose heart beats until the block ends."""
-    me = presence.here()
+    me = workers.here()
     device = str(jobs[0].bench.device)
     names = ",".join(job.optuna_study.study_name for job in jobs)
     engine = storage.engine
-    storage.ask(lambda executor: presence.register(executor, engine, me, device=device, studies=names))
-    storage.ask(lambda executor: presence.forget_old(executor, engine))
+    storage.ask(lambda executor: workers.register(executor, engine, me, device=device, studies=names))
+    storage.ask(lambda executor: workers.forget_old(executor, engine))
     heart = Heart(
         storage,
         me,
@@ -99,7 +100,7 @@ def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) ->
     finally:
         heart.stop()
         with suppress(StorageError):
-            storage.ask(lambda executor: presence.leave(executor, me))
+            storage.ask(lambda executor: workers.leave(executor, me))
 
 
 def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, optuna.Trial, Claim] | Literal["wait", "over"]:
@@ -135,7 +136,7 @@ class _Held:
 
     def goes_on(self, event: "Step | Epoch") -> None:
         """See `trial.Holder`."""
-        from tlopt.search.trial import HandBack
+        from tlopt.worker.objective import HandBack
 
         heart = self.desk.heart
         heart.stepped(
@@ -151,11 +152,11 @@ class _Held:
 
 def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
     """Run one trial to its end, or let go of it; 1 or 0 trials finished."""
-    from tlopt.search.trial import HandBack
+    from tlopt.worker.objective import HandBack
 
     storage, log = desk.storage, TrialLog(job.folders.logs / f"{trial.number:04d}.jsonl")
-    notes = list(trial.user_attrs.get(records.NOTES, ()))
-    desk.heart.hold(inside.trial_id(trial), held.token, job.service.stall_seconds_max)
+    notes = list(trial.user_attrs.get(attributes.NOTES, ()))
+    desk.heart.hold(optuna_private.trial_id(trial), held.token, job.service.stall_seconds_max)
     try:
         if held.crashes >= job.service.crashes_max:
             cause = f"lost {held.crashes} times in a row without progress; the last time {held.crash_cause}"
@@ -164,7 +165,7 @@ def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
         else:
             _train_one(job, trial, held, notes, log, desk)
     except LeaseLost as error:
-        storage.let_go(inside.trial_id(trial))
+        storage.let_go(optuna_private.trial_id(trial))
         log.note(f"let go by {desk.me.name}: {error}")
         return 0
     except HandBack as reason:
@@ -195,16 +196,16 @@ def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
 def _train_one(
     job: Job, trial: optuna.Trial, held: Claim, notes: list[str], log: TrialLog, desk: Desk
 ) -> None:
-    from tlopt.search.task_run import Keeper
-    from tlopt.search.trial import Conditions, run_trial
+    from tlopt.trial.execution import Keeper
+    from tlopt.worker.objective import Conditions, run_trial
 
     task = job.plan.task_of(trial)
     storage = desk.storage
-    with storage.together(inside.trial_id(trial)):
-        trial.set_user_attr(records.POINT, task.point.as_dict())
-        trial.set_user_attr(records.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
+    with storage.together(optuna_private.trial_id(trial)):
+        trial.set_user_attr(attributes.POINT, task.point.as_dict())
+        trial.set_user_attr(attributes.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
         if task.label:
-            trial.set_user_attr(records.LABEL, task.label)
+            trial.set_user_attr(attributes.LABEL, task.label)
     log.start(trial=trial.number, label=task.label, worker=desk.me.name, point=task.point.as_dict())
     keeper = None
     if job.checkpoints is not None:
@@ -228,14 +229,14 @@ def _train_one(
         show(trial, task, result, job, log)
     tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
-    if result.mistakes is not None or study_picture.is_due(trial.number):
+    if result.mistakes is not None or study_figure.is_due(trial.number):
         _keep_note(job)
 
 
 def _keep_note(job: Job) -> None:
     try:
         if job.optuna_study.study_name == job.bench.study.name:  # a confirmation varies nothing
-            study_picture.refresh(job.optuna_study, job.bench.study, job.folders)
+            study_figure.refresh(job.optuna_study, job.bench.study, job.folders)
         note.refresh(job.optuna_study, job.bench.study, images=job.bench.images_words)
     except Exception:  # the trial has ended well, and no note or picture is worth losing that
         _logger.exception("the study's note was not written")
@@ -245,10 +246,10 @@ def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -
     """Make a trial wait for the next worker; where the database is away, its lease runs out."""
     from optuna.trial import TrialState
 
-    with suppress(StorageError, LeaseLost), storage.together(inside.trial_id(trial)):
-        trial.set_user_attr(records.NOTES, notes)
-        storage.set_trial_state_values(inside.trial_id(trial), TrialState.WAITING)
-    storage.let_go(inside.trial_id(trial))
+    with suppress(StorageError, LeaseLost), storage.together(optuna_private.trial_id(trial)):
+        trial.set_user_attr(attributes.NOTES, notes)
+        storage.set_trial_state_values(optuna_private.trial_id(trial), TrialState.WAITING)
+    storage.let_go(optuna_private.trial_id(trial))
 
 
 def _sweep_checkpoints(job: Job) -> None:

@@ -8,22 +8,13 @@ from typing import Any, Protocol
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
-from tlopt.search import inside
-from tlopt.search.bench import Bench, leave_device, release_memory
-from tlopt.search.interrupt import SAVE_SECONDS, STEP_SECONDS, Interrupt
-from tlopt.search.log import TrialLog
-from tlopt.search.task import Task
-from tlopt.search.task_run import (
-    Keeper,
-    Mistakes,
-    Saving,
-    TaskRun,
-    check_time,
-    events,
-    find_mistakes,
-    resume,
-)
-from tlopt.training.fit import Epoch, Step
+from tlopt.spec.trial_spec import Task
+from tlopt.storage import optuna_private
+from tlopt.training.loop import Epoch, Step
+from tlopt.trial.execution import Keeper, Mistakes, Saving, TaskRun, check_time, events, find_mistakes, resume
+from tlopt.trial.workspace import Bench, leave_device, release_memory
+from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
+from tlopt.worker.trial_log import TrialLog
 
 _N_MISTAKES = 12
 
@@ -193,7 +184,7 @@ class _Attempt:
 
     def _report(self, epoch: Epoch) -> bool:
         """Report an epoch that was not reported yet; whether the pruner stops the trial."""
-        if epoch.index not in inside.reported(self.trial):
+        if epoch.index not in optuna_private.reported(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
         may_end = self.task.prunable and epoch.index + 1 < self.task.point.epochs
         return may_end and epoch.index + 1 == len(self.epochs) and self.under.prunes(self.trial)

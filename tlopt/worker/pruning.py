@@ -5,8 +5,8 @@ from collections.abc import Callable
 import optuna
 from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 
-from tlopt.search import inside, leases
-from tlopt.search.service import ServiceStorage
+from tlopt.storage import leases, optuna_private
+from tlopt.storage.rdb import ServiceStorage
 
 Prunes = Callable[[optuna.Trial], bool]
 
@@ -18,7 +18,7 @@ def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int
     other trials are read again only when one more has ended, where the pruner compares with ended ones. While
     reports cannot be written, nothing is pruned.
     """
-    study_id = inside.study_id(optuna_study)
+    study_id = optuna_private.study_id(optuna_study)
     known = -1  # ended trials at the last look
 
     def prunes(trial: optuna.Trial) -> bool:
@@ -26,7 +26,7 @@ def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int
         match optuna_study.pruner:
             case NopPruner():
                 return False
-            case _ if service.unsent(inside.trial_id(trial)) or not _reached(trial, min_epochs):
+            case _ if service.unsent(optuna_private.trial_id(trial)) or not _reached(trial, min_epochs):
                 return False
             case MedianPruner() | PercentilePruner():
                 ended = service.ask(lambda executor: leases.n_finished(executor, study_id))
@@ -42,4 +42,4 @@ def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int
 
 
 def _reached(trial: optuna.Trial, min_epochs: int) -> bool:
-    return len(inside.reported(trial)) >= min_epochs
+    return len(optuna_private.reported(trial)) >= min_epochs

@@ -17,10 +17,10 @@ from typing import Any
 
 import PIL.Image
 
-from tlopt.data.cache import cache_root, locked_if_possible, read_json, write_json_if_possible
-from tlopt.data.image import DECODER, quiet, rgb
-from tlopt.data.pool import each
-from tlopt.data.records import Image, Listing, Role, Sample, Unreadable
+from tlopt.cache.folder import cache_root, locked_if_possible, read_json, write_json_if_possible
+from tlopt.data.dataset import Image, Listing, Role, Sample, Unreadable
+from tlopt.data.decode import DECODER, quiet, rgb
+from tlopt.data.threads import each
 from tlopt.errors import DataError, MissingExtra
 
 # One at a time: not every data set's __getitem__ may be called from two threads.
@@ -139,18 +139,18 @@ def _parts(source: str) -> dict[Role, str]:
     """The library's word for each split that the data set has."""
     if source == "digits":
         return {"trainval": ""}
-    from tlopt.data import source_torchvision
+    from tlopt.data.sources import torchvision
 
-    return source_torchvision.parts(source, cache_root())
+    return torchvision.parts(source, cache_root())
 
 
 @functools.lru_cache(maxsize=8)
 def _part(source: str, part: str, cache: Path) -> Part:
     if source == "digits":
         return _digits()
-    from tlopt.data import source_torchvision
+    from tlopt.data.sources import torchvision
 
-    dataset = source_torchvision.open_part(source, part, cache)
+    dataset = torchvision.open_part(source, part, cache)
     classes = getattr(dataset, "classes", None)
     names = tuple(str(name) for name in classes) if isinstance(classes, (list, tuple)) else None
     return Part(samples=dataset, class_names=names)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlopt.data.records import Role
+from tlopt.data.dataset import Role
 from tlopt.errors import DataError
 
 EXTENSIONS = (

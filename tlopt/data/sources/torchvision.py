@@ -10,8 +10,8 @@ from typing import Any
 
 import torchvision.datasets
 
-from tlopt.data.cache import locked
-from tlopt.data.records import Role
+from tlopt.cache.folder import locked
+from tlopt.data.dataset import Role
 from tlopt.errors import DataError, MissingExtra
 
 # Words of torchvision's data sets for a split, tried in this order.

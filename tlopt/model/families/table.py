@@ -13,7 +13,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tlopt.errors import MissingExtra, SpecError
-from tlopt.model import families_timm, families_torchvision
+from tlopt.model.families import timm as timm_families
+from tlopt.model.families import torchvision as torchvision_families
 from tlopt.model.network import Block, Network
 
 LITE0 = "efficientnet_lite0"
@@ -35,7 +36,7 @@ class Family:
     modern_name: Callable[[str], str] = str  # of a tensor in the library's own older files
 
 
-_tv, _timm = families_torchvision, families_timm
+_tv, _timm = torchvision_families, timm_families
 
 FAMILIES = (
     Family(

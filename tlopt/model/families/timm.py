@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tlopt.model.families_torchvision import children
+from tlopt.model.families.torchvision import children
 from tlopt.model.network import Block, Step, block
 
 

@@ -1,0 +1,27 @@
+"""The folders of a study's files, one place for all who write or read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where a study's files go."""
+
+    root: Path  # of all studies, "runs" by default
+    study: str
+
+    @property
+    def logs(self) -> Path:
+        """One JSONL file a trial."""
+        return self.root / self.study / "trials"
+
+    @property
+    def pictures(self) -> Path:
+        """One folder a trial."""
+        return self.root / self.study / "pictures"
+
+    @property
+    def artifacts(self) -> Path:
+        """What optuna-dashboard shows; one store for all studies."""
+        return self.root / "artifacts"
