@@ -77,7 +77,7 @@ class Pixels:
             DataError: an image that has to be decoded changed or went away since `load`.
         """
         out = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
-        found = self._rows.read(indices, out.reshape(len(indices), -1))
+        found = self._rows.read(indices, out.reshape(len(indices), self._rows.row_bytes))
         if not found.all():
             absent = np.unique(indices[~found])
             with quiet():
