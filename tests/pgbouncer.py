@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from postgres import USER, Server, _account, _as, _die_with_parent, _free_port
+from postgres import USER, Server, _account, _as, die_with_parent, free_port
 
 Mode = Literal["session", "transaction"]
 START_SECONDS = 30
@@ -48,7 +48,7 @@ def pooling(
     """PgBouncer before `server`; `n_servers` connections to it at most for each database and role."""
     home = Path(tempfile.mkdtemp(prefix="tlopt-pgbouncer-", dir="/tmp"))
     try:
-        bouncer = Bouncer(_free_port(), server.password)
+        bouncer = Bouncer(free_port(), server.password)
         config = CONFIG.format(
             server_port=server.port,
             port=bouncer.port,
@@ -69,7 +69,7 @@ def pooling(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(),
                 **_as(account),
             )
         try:

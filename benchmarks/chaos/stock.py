@@ -1,6 +1,9 @@
-"""A worker of `chaos.py` with Optuna alone: heartbeat, retries, a callback for the budget, as documented.
+"""A worker of the fault run with Optuna alone: heartbeat, retries and `MaxTrialsCallback`, as documented.
 
-The objective trains the same tasks as tlopt's worker, with the same code, and reports to the same pruner.
+    python -m benchmarks.chaos.stock /tmp/chaos/stock/study.toml --runs /tmp/chaos/stock/runs
+
+Started by `benchmarks.chaos.run`, with the database's URL in TLOPT_STORAGE. The objective trains the same
+trials as tlopt's worker with the same code and reports to the same pruner.
 """
 
 import argparse
@@ -25,7 +28,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def work(study: Study, runs: Path) -> None:
-    """Run trials until the study has as many as it is to have."""
+    """Run trials until the study has its budget of them."""
     settle_process(1)
     bench = open_bench(study, choose_device("cpu"))
     plan = search_plan(study, bench.limits, len(bench.data.splits))
@@ -51,7 +54,7 @@ def work(study: Study, runs: Path) -> None:
 
     opened = _open(study, plan)
     if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= plan.trials:
-        return  # a process that was started again would run one more
+        return  # a restarted process would run one more
     opened.optimize(objective, callbacks=[MaxTrialsCallback(plan.trials, states=COUNTED)])
 
 
@@ -81,9 +84,9 @@ def _open(study: Study, plan: Plan) -> optuna.Study:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--runs", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path, help="study file")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the log of epochs")
     options = parser.parse_args()
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     work(loads(options.study.read_text(), str(options.study)), options.runs)

@@ -1,9 +1,9 @@
-"""What pruners and samplers would have done: replayed on recorded curves, and on a surrogate fitted to them.
+"""Pruners replayed on recorded learning curves, and samplers on a surrogate fitted to them.
 
-    python benchmarks/choose_defaults.py pruners benchmarks/curves/*.json --plot benchmarks/pruners.png
-    python benchmarks/choose_defaults.py samplers benchmarks/curves/*.json
+    python -m benchmarks.defaults.choose pruners benchmarks/defaults/curves/*.json --orders 30
+    python -m benchmarks.defaults.choose samplers benchmarks/defaults/curves/{flowers5,rsscn7,signdigits}.json
 
-Prints Markdown tables. Pruners and samplers come from `tlopt.search.samplers`, so that our own reading of
+Prints Markdown tables. Pruners and samplers are built by tlopt's own functions, so that tlopt's meaning of
 `min_epochs` and of seeds is what is measured. Accuracies and regrets are in points (hundredths).
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, WilcoxonPruner
-from replay import Recording, Replay, at_epochs, at_trials, good_pruned, read, replays
-from surrogate import fit_surrogate, search
 
+from benchmarks.defaults.replay import Recording, Replay, at_epochs, at_trials, good_pruned, read, replays
+from benchmarks.defaults.surrogate import fit_surrogate, search
 from tlopt.spec.algorithms import (
     GpSampler,
     HalvingPruner,
@@ -59,7 +59,7 @@ PRUNERS: dict[str, Pruner | BasePruner] = {
         for f in (2, 3)
         for m in (2, 3)
     },
-    # against the best trial's values epoch by epoch, which it is made for where these are independent
+    # compares with the best trial epoch by epoch, and assumes independent values
     **{
         f"wilcoxon, p {p:g}, min_epochs {m}": WilcoxonPruner(p_threshold=p, n_startup_steps=m)
         for p in (0.1, 0.2)
@@ -83,12 +83,12 @@ Done = Mapping[str, Sequence[tuple[Recording, Replay]]]
 
 
 def spread(per_set: Sequence[float], digits: int = 1) -> str:
-    """Mean over data sets, with the least and the greatest."""
+    """Mean over data sets, least and greatest in brackets."""
     return f"{np.mean(per_set):.{digits}f} ({min(per_set):.{digits}f} to {max(per_set):.{digits}f})"
 
 
 def pruner_tables(recordings: Sequence[Recording], n_orders: int, plot: Path | None) -> None:
-    """Print all tables; a number is a mean over orders, then over data sets (least to greatest of them)."""
+    """Print all tables; figures are means over orders, then over data sets (least to greatest)."""
     done: Done = {
         label: [(r, run) for r in recordings for run in replays(r, pruner, n_orders)]
         for label, pruner in PRUNERS.items()
@@ -116,7 +116,7 @@ def pruner_tables(recordings: Sequence[Recording], n_orders: int, plot: Path | N
 
 
 def by_set(rows: Iterable[tuple[Recording, Mapping[str, float]]]) -> dict[str, list[float]]:
-    """For each measure its mean on each data set; nan stands for nothing to measure."""
+    """The mean of each measure on each data set; nan values are left out."""
     sets: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     for recording, row in rows:
         sets[recording.name].append(row)
@@ -127,7 +127,7 @@ def by_set(rows: Iterable[tuple[Recording, Mapping[str, float]]]) -> dict[str, l
 
 
 def draw(done: Done, file: Path) -> None:
-    """Write a PNG of epochs spent against regret at the largest budget, one dot a pruner."""
+    """Write a PNG of epochs spent against regret at the largest budget, a dot per setting."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -149,7 +149,7 @@ def draw(done: Done, file: Path) -> None:
 
 
 def sampler_tables(recordings: Sequence[Recording], n_seeds: int, n_trials: int, only: str) -> None:
-    """Print, for each budget, regret of the best mean found and of the trial with the best value."""
+    """Print the regret of the best trial found and of the trial with the best value, for each budget."""
     surrogates = [fit_surrogate(recording) for recording in recordings]
     for recording, s in zip(recordings, surrogates, strict=True):
         print(f"{recording.name}: r2 {s.r2:.2f}, noise {100 * s.noise:.1f}, best {100 * s.best:.1f} points")
@@ -172,14 +172,14 @@ def sampler_tables(recordings: Sequence[Recording], n_seeds: int, n_trials: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("pruners", "samplers"))
-    parser.add_argument("curves", nargs="+", type=Path, help="files that record_curves.py wrote")
-    parser.add_argument("--orders", type=int, default=60, help="shuffled orders for each pruner and data set")
-    parser.add_argument("--seeds", type=int, default=30, help="searches for each sampler and data set")
+    parser.add_argument("what", choices=("pruners", "samplers"), help="what to compare")
+    parser.add_argument("curves", nargs="+", type=Path, help="files of benchmarks.defaults.record_curves")
+    parser.add_argument("--orders", type=int, default=60, help="shuffled orders per pruner and data set")
+    parser.add_argument("--seeds", type=int, default=30, help="searches per sampler and data set")
     parser.add_argument(
         "--trials", type=int, choices=BUDGETS_SAMPLER, default=60, help="largest budget of the samplers"
     )
-    parser.add_argument("--only", default="", help="samplers whose label begins so")
+    parser.add_argument("--only", default="", help="only samplers whose label begins with this")
     parser.add_argument("--plot", type=Path, help="PNG of the pruners at the largest budget")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

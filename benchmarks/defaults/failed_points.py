@@ -1,11 +1,12 @@
-r"""How to tell Optuna of a point that could not be trained, so that the sampler keeps away from its like.
+r"""Ways to tell Optuna of a point that could not be trained, so that the sampler avoids points like it.
 
-    python benchmarks/failed_points.py --plot benchmarks/failed_points.png
-    python benchmarks/failed_points.py --only gp --trials 40 --seeds 3 \
+    python -m benchmarks.defaults.failed_points --plot benchmarks/defaults/failed_points.png
+    python -m benchmarks.defaults.failed_points --only gp --trials 40 --seeds 3 \
         --problems "memory 30" "divergence 30" "both 60"
 
-Nothing is trained: a made-up accuracy and a made-up limit of memory and of stability, on the space of a study
-file, drawn through `tlopt.search.samplers`. Prints Markdown tables; shares in %, accuracies in points.
+Nothing is trained: accuracy and the limits of memory and stability are synthetic functions on the space of a
+study file, and points are drawn by tlopt's own samplers. Prints Markdown tables; shares in %, accuracies in
+points.
 """
 
 import argparse
@@ -19,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-from failing_problems import Problem, problems
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
+from benchmarks.defaults.failing_problems import Problem, problems
 from tlopt.search.samplers import FirstThese, make_pruner
 from tlopt.spec.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
 from tlopt.spec.point import seed_for
@@ -39,7 +40,7 @@ REPORT_EPOCH, EPOCHS = 3, 8  # where trials are pruned, and their number of epoc
 
 
 class Told(StrEnum):
-    """How a failed point is told; trained ones satisfy the constraint where there is one."""
+    """Ways to tell a failed point; trained points satisfy the constraint where there is one."""
 
     FAIL = "FAIL"
     PRUNED = "PRUNED"
@@ -53,7 +54,7 @@ TODAY = Told.CONSTRAINT
 DISTINCT: dict[str, Sequence[Told]] = {
     "tpe": tuple(Told),
     "random": (TODAY,),
-    # to it pruned trials are as absent as failed ones: it reads those complete and those running
+    # it reads complete and running trials only, so that pruned trials are as absent as failed ones
     "gp": (Told.PRUNED, TODAY, Told.WORST, Told.WORST_CONSTRAINT),
 }
 
@@ -65,22 +66,25 @@ class Search:
     params: list[dict[str, Any]]
     failed: NDArray[np.bool_]
     means: NDArray[np.float64]  # accuracy without noise
-    values: NDArray[np.float64]  # as told; -inf where the trial failed or was pruned
+    values: NDArray[np.float64]  # as told; -inf if the trial failed or was pruned
     best: float  # mean of the best point that can be trained
 
     def failed_share(self, n_trials: int) -> float:
-        """Of the first `n_trials`, in %."""
+        """Share of the first `n_trials` that failed, in %."""
         return 100 * float(self.failed[:n_trials].mean())
 
     def regret(self, n_trials: int) -> float:
-        """Points of accuracy that the trial with the best value lacks, noise aside; all if none trained."""
+        """Points of accuracy by which the trial with the best value falls short, without noise.
+
+        All of them if no trial was trained.
+        """
         leader = int(self.values[:n_trials].argmax())
         return 100 * (self.best - (float(self.means[leader]) if np.isfinite(self.values[leader]) else 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A running trial, and what will come of it."""
+    """A running trial and its outcome."""
 
     trial: optuna.Trial
     fails: bool
@@ -91,7 +95,7 @@ class Drawn:
 def search(
     problem: Problem, sampler: Sampler, told: Told, n_workers: int, seed: int, n_trials: int
 ) -> Search:
-    """`n_workers` trials are always under way, the oldest of which ends first."""
+    """Run one search; `n_workers` trials are always running, and the oldest ends first."""
     rng = np.random.default_rng(seed)
     first = FirstThese(problem.first, sampler, seed=seed_for(problem.name, seed))
     pruner = make_pruner(MedianPruner() if problem.pruned else NoPruner(kind="none"), epochs_max=EPOCHS)
@@ -120,7 +124,7 @@ def search(
 
 
 def tell_trained(done: Drawn, study: optuna.Study, told: Told, problem: Problem) -> float:
-    """End a trial that trained; its value, or -inf if it was pruned."""
+    """End a trial that was trained; returns its value, or -inf if it was pruned."""
     if told in (Told.CONSTRAINT, Told.WORST_CONSTRAINT):
         done.trial.set_constraint(OUTCOME_CONSTRAINT, -1.0)
     done.trial.report(done.value, REPORT_EPOCH)
@@ -132,7 +136,7 @@ def tell_trained(done: Drawn, study: optuna.Study, told: Told, problem: Problem)
 
 
 def tell_failed(done: Drawn, study: optuna.Study, told: Told) -> float:
-    """End a trial that could not be trained; -inf."""
+    """End a trial that could not be trained; returns -inf."""
     trial = done.trial
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     worst = min((other.value for other in complete if other.value is not None), default=0.0)
@@ -155,7 +159,7 @@ Done = Mapping[tuple[str, int, str, Told], Sequence[Search]]  # by sampler, work
 
 
 def run_all(samplers: Sequence[str], made_up: Sequence[Problem], n_seeds: int, n_trials: int) -> Done:
-    """Every search; ways of telling that are the same to a sampler are searched once."""
+    """Run every search; ways that are the same to a sampler are run once."""
     return {
         (name, n, problem.name, told): [
             search(problem, SAMPLERS[name], told, n, seed, n_trials) for seed in range(n_seeds)
@@ -172,7 +176,7 @@ def quartiles(numbers: Sequence[float], digits: int) -> str:
 
 
 def print_levels(done: Done, n_workers: int, budgets: Sequence[int]) -> None:
-    """Print failed shares and regrets, and how many searches drew the same points as today's way."""
+    """Print failed shares and regrets, and the share of searches with the same points as `TODAY`."""
     print(f"\n{n_workers} at a time\n\n| problem | sampler | told | ", end="")
     print(" | ".join(f"{n}: failed, % | regret" for n in budgets) + " | same search, % |")
     print("| --- | --- | --- |" + " --- | --- |" * len(budgets) + " --- |")
@@ -189,7 +193,7 @@ def print_levels(done: Done, n_workers: int, budgets: Sequence[int]) -> None:
 
 
 def print_pairs(done: Done, budgets: Sequence[int]) -> None:
-    """Print each way, and random draws, less today's way on the same problem and seed, over all problems."""
+    """Print the differences of each way, and of random draws, to `TODAY` on the same problem and seed."""
     print("\n| sampler | at a time | told | ", end="")
     print(" | ".join(f"{n}: failed, % | regret" for n in budgets), end="")
     print(" | failed: less/equal/more | regret: less/equal/more |")
@@ -213,13 +217,13 @@ def print_pairs(done: Done, budgets: Sequence[int]) -> None:
 
 
 def signs(differences: Sequence[float]) -> str:
-    """How many are below, at and above 0, as in 3/10/7."""
+    """Numbers of differences below, at and above 0, as in 3/10/7."""
     kinds = np.sign(np.round(differences, 9))
     return "/".join(str(int((kinds == kind).sum())) for kind in (-1, 0, 1))
 
 
 def draw(done: Done, made_up: Sequence[Problem], file: Path) -> None:
-    """Write a PNG: for each problem the share of failed trials as a search goes on, eight at a time."""
+    """Write a PNG: for each problem the share of failed trials over a search, eight at a time."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -242,11 +246,13 @@ def draw(done: Done, made_up: Sequence[Problem], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=16, help="searches of each kind")
+    parser.add_argument("--seeds", type=int, default=16, help="searches per problem and way")
     parser.add_argument("--trials", type=int, choices=BUDGETS, default=BUDGETS[-1], help="largest budget")
     parser.add_argument("--only", choices=tuple(SAMPLERS), help="one sampler instead of tpe and random")
-    parser.add_argument("--problems", nargs="+", default=[""], help="those whose names begin so")
-    parser.add_argument("--plot", type=Path, help="PNG of failed shares as the searches go on")
+    parser.add_argument(
+        "--problems", nargs="+", default=[""], help="only problems whose names begin with these"
+    )
+    parser.add_argument("--plot", type=Path, help="PNG of failed shares over a search")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if args.plot is not None and args.only is not None:

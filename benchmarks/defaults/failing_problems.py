@@ -1,4 +1,4 @@
-"""Made-up searches in which part of the space cannot be trained; nothing is trained for them."""
+"""Synthetic search problems in which part of the space cannot be trained."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FixedTrial
-from replay import read
-from surrogate import DISTRIBUTIONS, features, fit_surrogate
 
+from benchmarks.defaults.replay import read
+from benchmarks.defaults.surrogate import DISTRIBUTIONS, features, fit_surrogate
 from tlopt.model.facts import Limits
 from tlopt.search.space import defaults, suggest
 from tlopt.spec import loads
@@ -66,12 +66,12 @@ def accuracy(point: Point) -> float:
 
 
 def memory(point: Point) -> float:
-    """Images times trainable blocks: what a step has to keep for the way back."""
+    """Images times trainable blocks: proportional to the activations a step keeps for its backward pass."""
     return float(point.batch_size * (18 - point.freeze_depth))
 
 
 def instability(point: Point) -> float:
-    """Past 1 Nesterov's momentum of 0.9 is unstable under the pulls, or the rate is too high for anything."""
+    """Above 1, Nesterov momentum of 0.9 is unstable under the penalties, or the rate alone is too high."""
     return max(point.lr * (point.l2_sp + point.l2) / 1.36, point.lr / 0.5)
 
 
@@ -108,7 +108,10 @@ def make_problem(
     noise: float = 0.0,
     pruned: bool = False,
 ) -> Problem:
-    """Limits let about `share` of 2,000 random points fail; the best point is found by local search."""
+    """A problem in which about `share` of the space fails.
+
+    Limits are quantiles over 2,000 random points; the best point is found by local search.
+    """
     rng = np.random.default_rng(0)
     cube = rng.random((2000, len(space)))
     points = [params_at(space, unit) for unit in cube]
@@ -154,7 +157,7 @@ def params_at(space: Mapping[str, BaseDistribution], unit: NDArray[np.float64]) 
 
 
 def problems() -> list[Problem]:
-    """Made-up accuracies at several shares of failing points, and one fitted to recorded curves."""
+    """Synthetic accuracies with several shares of failing points, and one fitted to recorded curves."""
     trial = optuna.create_study().ask()
     suggest(trial, STUDY, LIMITS)
 

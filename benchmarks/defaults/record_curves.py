@@ -1,11 +1,10 @@
-"""Train random points of one study space to the end and record how each came there, one JSON file a data set.
+"""Learning curves of random points of one space, all trained to the end: a JSON file per data set.
 
-    python benchmarks/record_curves.py path/to/flowers5 path/to/rsscn7 --points 40 --epochs 8
+    python -m benchmarks.defaults.record_curves DATA/flowers5 DATA/rsscn7 --points 40 --epochs 8
 
-Points 0 and 1 are the study's two defaults, the others are drawn at random, the same for every data set. The
-source's validation images are divided: `val` is what a search would see after each epoch, `judge` is looked
-at once, after the last. The test images are never read. A file is written after each point, and a second
-start goes on where the first ended.
+Points 0 and 1 are the study's two defaults, the others random draws, the same for every data set. The
+validation images are divided: `val` is what a search would see after each epoch, `judge` is used once, after
+the last. Test images are never read. The file is written after each point; a second start goes on with it.
 """
 
 import argparse
@@ -23,6 +22,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from benchmarks.common.planted_weights import BUNDLED
+from benchmarks.common.study_file import study_text
 from tlopt import spec
 from tlopt.errors import Diverged
 from tlopt.search.space import defaults, suggest
@@ -32,41 +33,50 @@ from tlopt.training.metrics import measure
 from tlopt.trial.images import images_for
 from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
 
-SEARCH = """
-[model]
-backbone = "efficientnet_lite0"
-[search]
-resolution = 64
-batch_size = 16
-transfer_depth = { int = [8, 17] }
-freeze_depth = { int = [0, 17] }
-lr = { log = [1e-4, 2e-2] }
-lr_ratio = { log = [0.03, 1.0] }
-l2_sp = { log = [1e-4, 1.0], zero = true }
-augmentation = { uniform = [0.0, 1.0] }
-"""
+SEARCH = {
+    "resolution": 64,
+    "batch_size": 16,
+    "transfer_depth": {"int": [8, 17]},
+    "freeze_depth": {"int": [0, 17]},
+    "lr": {"log": [1e-4, 2e-2]},
+    "lr_ratio": {"log": [0.03, 1.0]},
+    "l2_sp": {"log": [1e-4, 1.0], "zero": True},
+    "augmentation": {"uniform": [0.0, 1.0]},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One data set: its images, who trains and who measures, and the points to run on it."""
+    """One data set with the points to run on it.
+
+    Attributes:
+        train: Indices of the training images.
+        val: Indices of the images that a search would see after each epoch.
+        judge: Indices of other validation images, used after the last epoch.
+    """
 
     bench: Bench
     train: NDArray[np.int64]
-    val: NDArray[np.int64]  # seen by a search after every epoch
-    judge: NDArray[np.int64]  # other validation images, measured after the last epoch
+    val: NDArray[np.int64]
+    judge: NDArray[np.int64]
     points: list[tuple[dict[str, Any], Point]]
     file: Path
 
 
-def study_text(source: Path, epochs: int, n_points: int) -> str:
+def curves_study(source: Path, epochs: int, n_points: int) -> str:
     """The study file of the recording on one data set."""
-    data = f'name = "curves"\nseed = 7\n[data]\nsource = "{source}"\n'
-    return f"{data}[budget]\ntrials = {n_points}\nepochs = {epochs}\n{SEARCH}"
+    return study_text(
+        "curves",
+        data={"source": source},
+        model={"backbone": BUNDLED},
+        budget={"trials": n_points, "epochs": epochs},
+        search=SEARCH,
+        more={"seed": 7},
+    )
 
 
 def draw_points(bench: Bench, n_points: int) -> list[tuple[dict[str, Any], Point]]:
-    """Parameters and points: the two defaults, then `n_points - 2` at random, the same in every call."""
+    """Parameters and points: the two defaults, then `n_points - 2` random ones, the same in every call."""
     known = [(d.params or {}, d.point) for d in defaults(bench.study, bench.limits)]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=bench.study.seed))
@@ -76,8 +86,8 @@ def draw_points(bench: Bench, n_points: int) -> list[tuple[dict[str, Any], Point
 
 
 def prepare(source: Path, folder: Path, *, n_points: int, epochs: int, n_train: int, n_val: int) -> Task:
-    """The data set's task, with `n_train` and `n_val` images chosen in proportion to the classes."""
-    study = spec.loads(study_text(source, epochs, n_points), source.name)
+    """The task of one data set, with `n_train` and `n_val` images in proportion to the classes."""
+    study = spec.loads(curves_study(source, epochs, n_points), source.name)
     bench = open_bench(study, torch.device("cpu"))
     split, labels = bench.data.splits[0], bench.data.labels
     train, _ = train_test_split(split.train, train_size=n_train, stratify=labels[split.train], random_state=0)
@@ -88,7 +98,7 @@ def prepare(source: Path, folder: Path, *, n_points: int, epochs: int, n_train: 
 
 
 def read_or_begin(task: Task) -> dict[str, Any]:
-    """The recording so far, or its head."""
+    """The recording so far, or one without points."""
     if task.file.exists():
         recorded: dict[str, Any] = json.loads(task.file.read_text())
         return recorded
@@ -97,14 +107,14 @@ def read_or_begin(task: Task) -> dict[str, Any]:
         "classes": task.bench.n_classes,
         "images": {"train": len(task.train), "val": len(task.val), "judge": len(task.judge)},
         "epochs": task.bench.study.budget.epochs,
-        "search": SEARCH.strip().splitlines(),
+        "search": SEARCH,
         "versions": {name: version(name) for name in ("torch", "optuna", "scikit-learn")},
         "points": [],
     }
 
 
 def record_point(task: Task, number: int) -> dict[str, Any]:
-    """Train point `number` with one run; its curves end early where it diverged, and `judge` is then None."""
+    """Train point `number`; if it diverges its curves end early and `judge` is None."""
     params, point = task.points[number]
     images = images_for(task.bench, point)
     run = start_run(task.bench, point, seed=seed_for("curves", number), train=task.train)
@@ -124,7 +134,7 @@ def record_point(task: Task, number: int) -> dict[str, Any]:
 
 
 def record_next(task: Task, number: int) -> None:
-    """Record point `number` unless the file has it."""
+    """Record point `number` unless the file has it already."""
     lock = FileLock(f"{task.file}.lock")
     with lock:
         if any(row["number"] == number for row in read_or_begin(task)["points"]):
@@ -144,11 +154,11 @@ def main() -> None:
     parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
     parser.add_argument("--points", type=int, default=40, help="points, the two defaults included")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--train", type=int, default=72, help="images to train on")
+    parser.add_argument("--train", type=int, default=72, help="training images")
     parser.add_argument("--val", type=int, default=48, help="images a search would see")
-    parser.add_argument("--processes", type=int, default=1, help="that record side by side")
-    parser.add_argument("--share", type=int, default=0, help="which of them this is, from 0")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves")
+    parser.add_argument("--processes", type=int, default=1, help="processes that record side by side")
+    parser.add_argument("--share", type=int, default=0, help="number of this process, from 0")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves", help="folder")
     args = parser.parse_args()
     settle_process(1)
     args.out.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Recorded curves, and what a pruner would have done with them."""
+"""Recorded learning curves, and pruners replayed on them."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One data set's points: arrays over points, accuracies in [0, 1]."""
+    """The points of one data set; arrays over points, accuracies in [0, 1]."""
 
     name: str
     n_val: int
@@ -55,7 +55,7 @@ def read(file: Path) -> Recording:
 
 @dataclass(frozen=True)
 class Replay:
-    """What one pruner did with one order of the points; arrays in that order."""
+    """The decisions of one pruner on one order of the points; arrays in that order."""
 
     order: NDArray[np.int64]
     epochs: NDArray[np.int64]  # trained before the end or the pruner came
@@ -98,7 +98,12 @@ def replays(recording: Recording, pruner: Pruner | BasePruner, n_orders: int) ->
 
 
 def at_trials(recording: Recording, run: Replay, n_trials: int) -> dict[str, float]:
-    """Epochs spent in % and what the best completed of the first `n_trials` lacks to the best of them."""
+    """Measures after `n_trials` trials.
+
+    `share` is the epochs spent, in % of those without pruning; `regret` the points of accuracy by which the
+    best complete trial falls short of the best trial; `judge` the same two trials compared on the other
+    images; `lost` 100 if the best trial was pruned, else 0.
+    """
     final = recording.curves[run.order, -1][:n_trials]
     kept = np.flatnonzero(run.complete[:n_trials])
     picked, best = kept[final[kept].argmax()], final.argmax()
@@ -112,7 +117,7 @@ def at_trials(recording: Recording, run: Replay, n_trials: int) -> dict[str, flo
 
 
 def at_epochs(recording: Recording, run: Replay, n_full: int) -> dict[str, float]:
-    """Trials that the epochs of `n_full` full ones pay for; what their best gains over the full ones'."""
+    """Number of trials for the epochs of `n_full` full trials, and how much better their best is."""
     affordable = run.epochs.cumsum() <= n_full * recording.curves.shape[1]
     kept = np.flatnonzero(affordable & run.complete)
     final, judge = recording.curves[run.order, -1], recording.judge[run.order]
@@ -125,7 +130,7 @@ def at_epochs(recording: Recording, run: Replay, n_full: int) -> dict[str, float
 
 
 def good_pruned(recording: Recording, run: Replay) -> dict[str, float]:
-    """Shares in % of good points (best quarter on all validation images) pruned; nan where there are none."""
+    """Shares of good points (best quarter on all validation images) that were pruned, in %; nan for none."""
     pruned = np.zeros(len(run.order), dtype=bool)
     pruned[run.order] = ~run.complete
     good = recording.pooled >= np.quantile(recording.pooled, 0.75)

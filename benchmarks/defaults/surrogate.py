@@ -1,4 +1,4 @@
-"""A made-up data set fitted to a recording, and what a sampler would have found on it."""
+"""A surrogate fitted to recorded points, and searches on it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from replay import Floats, Recording
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
+from benchmarks.defaults.replay import Floats, Recording
 from tlopt.search.samplers import FirstThese
 from tlopt.spec.algorithms import Sampler
 
@@ -25,7 +25,7 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
 
 
 def features(params: Mapping[str, Any]) -> list[float]:
-    """A point as the surrogate sees it: logarithms of rates and strengths, freezing as it takes effect."""
+    """The surrogate's inputs: effective depths, logarithms of rates and strengths, augmentation."""
     return [
         params["transfer_depth"],
         min(params["freeze_depth"], params["transfer_depth"]),
@@ -38,17 +38,17 @@ def features(params: Mapping[str, Any]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate:
-    """A made-up data set: a value is `mean` of `features` (points, 6), in [0, 1], plus normal noise."""
+    """A synthetic accuracy: `mean` of `features` (points, 6), in [0, 1], plus normal noise."""
 
     mean: Callable[[Floats], Floats]
-    best: float  # of 20,000 random points
+    best: float  # best mean of 20,000 random points
     noise: float  # standard deviation
-    r2: float  # share of variance that the fit predicts for points it has not seen
+    r2: float  # leave-one-out
     first: list[dict[str, Any]]  # the defaults
 
 
 def fit_surrogate(recording: Recording) -> Surrogate:
-    """Extra-trees on the recorded points; the noise is that of counting right answers on `n_val` images."""
+    """Extra-trees fitted to the recorded points; the noise is that of an accuracy on `n_val` images."""
     x = np.array([features(p) for p in recording.params])
     y = recording.pooled
     trees = ExtraTreesRegressor(n_estimators=40, min_samples_leaf=2, random_state=0)
@@ -67,7 +67,7 @@ def fit_surrogate(recording: Recording) -> Surrogate:
 
 
 def mean_of_trees(trees: ExtraTreesRegressor, points: Floats) -> Floats:
-    """What `trees.predict` gives for `points` (n, 6), without its overhead for a single row."""
+    """`trees.predict` for `points` (n, 6), without its overhead for a single row."""
     rows = points.astype(np.float32)
     mean: Floats = np.mean([tree.tree_.predict(rows)[:, 0] for tree in trees.estimators_], axis=0)
     return mean
@@ -88,7 +88,7 @@ def draw_params(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> tuple[Floats, Floats]:
-    """(means, noisy values) of the trials of one search, in order."""
+    """Means and noisy values of the trials of one search, in order."""
     rng = np.random.default_rng(seed)
     study = optuna.create_study(direction="maximize", sampler=FirstThese(surrogate.first, sampler, seed=seed))
     means, values = [], []

@@ -1,9 +1,9 @@
-"""What fixed views cost in accuracy: the same runs with new views each epoch, and with epochs taking turns.
+"""Accuracy lost by a fixed number of views: the same runs with new views in each epoch and with fixed ones.
 
-    python benchmarks/views.py path/to/flowers5 path/to/trash6 --epochs 12 --seeds 5
+    python -m benchmarks.defaults.views DATA/flowers5 DATA/trash6 --epochs 12 --seeds 5
 
-Plain fine-tuning and a network frozen up to its middle, on 150 training images; accuracy on all of
-the source's validation images after the last epoch, paired by seed. Prints a Markdown table.
+Plain fine-tuning and a network with its lower half frozen, on 150 training images; accuracy on all validation
+images after the last epoch, paired by seed. Prints a Markdown table.
 """
 
 import argparse
@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from epochs import subset
 
+from benchmarks.common.images import link_images
+from benchmarks.common.planted_weights import BUNDLED
+from benchmarks.common.study_file import ANY_DEPTH, study_text
 from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point, seed_for
@@ -24,26 +26,23 @@ from tlopt.trial.images import images_for
 from tlopt.trial.workspace import Bench, features_for, open_bench, settle_process, start_run
 
 VIEWS = (0, 1, 2, 4, 8)
-STUDY = """
-name = "views"
-[data]
-source = "{source}"
-[model]
-backbone = "{backbone}"
-[budget]
-trials = 1
-epochs = {epochs}
-[search]
-resolution = 64
-batch_size = 16
-freeze_depth = {{ uniform = [0.0, 1.0] }}
-"""
+
+
+def views_study(source: Path, backbone: str, epochs: int) -> str:
+    """The study file: any freeze depth."""
+    return study_text(
+        "views",
+        data={"source": source},
+        model={"backbone": backbone},
+        budget={"trials": 1, "epochs": epochs},
+        search={"resolution": 64, "batch_size": 16, "freeze_depth": ANY_DEPTH},
+    )
 
 
 def accuracy(bench: Bench, point: Point, n_views: int, seed: int) -> float:
-    """On validation, of one run after its last epoch."""
+    """Validation accuracy, in [0, 1], of one run after its last epoch."""
     data = bench.study.data.model_copy(update={"views": n_views})
-    # other views for another seed: what is measured is how many there are, not which
+    # other views for each seed: the number of views is measured, not their choice
     study = bench.study.model_copy(update={"data": data, "seed": seed})
     own = replace(bench, study=study, features={})
     split, images = own.data.splits[0], images_for(own, point)
@@ -56,8 +55,8 @@ def accuracy(bench: Bench, point: Point, n_views: int, seed: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path, help="folders with train/ and val/")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--images", type=int, default=150, help="to train on")
+    parser.add_argument("--backbone", default=BUNDLED)
+    parser.add_argument("--images", type=int, default=150, help="training images")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
@@ -67,8 +66,8 @@ def main() -> None:
     for source in args.data:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TLOPT_CACHE"] = f"{folder}/cache"
-            data = subset(source, Path(folder) / "data", args.images)
-            text = STUDY.format(source=data, epochs=args.epochs, backbone=args.backbone)
+            data = link_images(source, Path(folder) / "data", {"train": args.images, "val": None})
+            text = views_study(data, args.backbone, args.epochs)
             bench = open_bench(spec.loads(text, "views.toml"), torch.device("cpu"))
             for share in (0.0, 0.5):
                 values = {"freeze_depth": share, "resolution": 64, "batch_size": 16}

@@ -1,4 +1,4 @@
-"""What the systems of `first_to_accuracy.py` share: a search's job, the space, reports; nothing of torch."""
+"""A search as its process sees it: the job, the space, the reports. Shared by all systems; without torch."""
 
 import json
 import os
@@ -11,107 +11,95 @@ from typing import Any, Self
 
 from optuna.trial import FixedTrial
 
+from benchmarks.common.study_file import FASTEST, study_text
 from tlopt import spec
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
-from tlopt.search.space import suggest
+from tlopt.search.space import defaults, suggest
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.spec.point import Point
 
-# as `tlopt init` writes it for so few images, but for the size; workers end by time, not by trials
-STUDY = """
-name = "first"
-seed = {seed}
-[data]
-source = "{source}"
-views = 8
-[model]
-backbone = "{backbone}"
-precision = "auto"
-layout = "auto"
-[budget]
-trials = 10000
-epochs = {epochs}
-[search]
-resolution = {resolution}
-batch_size = 16
-transfer_depth = {{ int = [{half}, {n_blocks}] }}
-freeze_depth = {{ int = [0, {n_blocks}] }}
-lr = {{ log = [1e-4, 2e-2] }}
-lr_ratio = {{ log = [0.03, 1.0] }}
-l2_sp = {{ log = [0.5, 50.0], zero = true }}
-augmentation = {{ choice = [0.2, 0.7] }}
-[pruner]
-kind = "median"
-min_epochs = {min_epochs}
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What all searches of a comparison share."""
+    """Settings that all searches of a comparison share."""
 
-    seconds: float  # of a search, its start included
-    epochs: int  # of a trial, at most
+    seconds: float  # per search, including its start
+    epochs: int  # per trial, at most
     resolution: int
     backbone: str
 
 
-def study_text(source: Path, seed: int, size: Size) -> str:
-    """The study file of one search; `min_epochs` by the rule of `tlopt init`."""
+def search_study(source: Path, seed: int, size: Size) -> str:
+    """The study file of one search: as `tlopt init` writes it for so few images, but for `size`."""
     n = n_blocks(size.backbone)
-    return STUDY.format(
-        source=source,
-        seed=seed,
-        backbone=size.backbone,
-        epochs=size.epochs,
-        resolution=size.resolution,
-        half=n // 2,
-        n_blocks=n,
-        min_epochs=max(2, size.epochs // 2),
+    return study_text(
+        "first",
+        data={"source": source, "views": 8},
+        model={"backbone": size.backbone, **FASTEST},
+        budget={"trials": 10_000, "epochs": size.epochs},  # searches end by time, not by trials
+        search={
+            "resolution": size.resolution,
+            "batch_size": 16,
+            "transfer_depth": {"int": [n // 2, n]},
+            "freeze_depth": {"int": [0, n]},
+            "lr": {"log": [1e-4, 2e-2]},
+            "lr_ratio": {"log": [0.03, 1.0]},
+            "l2_sp": {"log": [0.5, 50.0], "zero": True},
+            "augmentation": {"choice": [0.2, 0.7]},
+        },
+        more={"seed": seed, "pruner": {"kind": "median", "min_epochs": max(2, size.epochs // 2)}},
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One search by one system, as its process reads it from a file."""
+    """One search by one system, passed to its process as a file.
 
-    data: str  # a folder with train/ and val/
-    folder: str  # of the search alone, empty at first but for study.toml
+    Attributes:
+        data: Folder with train/ and val/.
+        folder: Folder of this search alone, with study.toml in it.
+        seed: Seed of the search.
+        began: Start of the system's process, seconds since 1970.
+        seconds: Duration of the search from then on.
+    """
+
+    data: str
+    folder: str
     seed: int
-    began: float  # seconds since 1970: when the system's process was started
-    seconds: float  # of the search, from then on
+    began: float
+    seconds: float
 
     @classmethod
     def from_arguments(cls) -> Self:
-        """The job whose file is the last argument of this process."""
+        """The job in the file that is this process's last argument."""
         return cls.read(Path(sys.argv[-1]))
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The job that `write` wrote."""
+        """The job in `file`, as written by `write`."""
         return cls(**json.loads(file.read_text()))
 
     def write(self) -> Path:
-        """Into its folder."""
+        """Write the job into its folder; returns the file."""
         file = Path(self.folder) / "job.json"
         file.write_text(json.dumps(asdict(self)))
         return file
 
     @property
     def seconds_left(self) -> float:
-        """Until the search ends, at least 0."""
+        """Seconds until the search ends, at least 0."""
         return max(0.0, self.began + self.seconds - time.time())
 
     @property
     def study(self) -> Study:
-        """Space and budget."""
+        """The study with space and budget."""
         return spec.load(Path(self.folder) / "study.toml")
 
     def report(self, trial: str, point: Point, epoch: int, accuracy: float) -> None:
-        """Write a report down; several processes may."""
+        """Append a report; several processes may do so at once."""
         seconds = time.time() - self.began
         row = {"seconds": seconds, "trial": trial, "point": point.as_dict(), "epoch": epoch}
         line = json.dumps({**row, "accuracy": accuracy}) + "\n"
@@ -120,7 +108,7 @@ class Job:
         os.close(file)
 
     def reports(self) -> list[dict[str, Any]]:
-        """What was reported so far, as it came."""
+        """The reports so far, in order of arrival."""
         if not self._reports.exists():
             return []
         return [json.loads(line) for line in self._reports.read_text().splitlines()]
@@ -131,7 +119,7 @@ class Job:
 
 
 def limits(study: Study) -> Limits:
-    """What the space needs to know of the network, without images or weights."""
+    """Facts of the network that the space depends on, without images or weights."""
     (backbone,) = study.model.backbones
     return Limits(
         n_blocks={backbone: n_blocks(backbone)},
@@ -141,11 +129,18 @@ def limits(study: Study) -> Limits:
     )
 
 
+def untuned_point(size: Size) -> Point:
+    """Plain fine-tuning, the second default of every study with the space of the comparison."""
+    study = spec.loads(search_study(Path("images"), 0, size), "study.toml")
+    _, untuned = defaults(study, limits(study))
+    return untuned.point
+
+
 def point_of(study: Study, params: Mapping[str, Any]) -> Point:
-    """The point that drawn values mean, whoever drew them."""
+    """The point that the drawn values `params` stand for."""
     return suggest(FixedTrial(dict(params)), study, limits(study))
 
 
 def searched(study: Study) -> dict[str, Int | Log | Choice]:
-    """The dimensions that are drawn, by name; a `Log` from `drawn_low` on."""
+    """The dimensions that are drawn, by name."""
     return {name: d for name, d in study.search.items() if isinstance(d, Int | Log | Choice)}

@@ -1,7 +1,7 @@
-"""The referee: points trained anew, each over fresh seeds, and judged on images that no search has seen.
+"""The referee: trains points anew with fresh seeds and judges them on images that no search has seen.
 
-It trains with `plain.py`, which four of the five systems' searches had or could have had, with fresh views
-each epoch. A point is trained once for all who found it. Its time is nobody's.
+It trains with the plain script, fresh views in each epoch. A point is trained once for all systems that found
+it, and its time counts for none of them.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain import Machine, accuracy, loader, train_batches
 
+from benchmarks.common.plain_script import Machine, accuracy, loader, train_batches
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.cpus import n_cores
 
@@ -30,12 +30,12 @@ class Case:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The same for the same point and images, however they were found."""
+        """Name of the images and the point as JSON: equal for the same point on the same images."""
         return self.data.name, json.dumps(self.point.as_dict(), sort_keys=True)
 
 
 def judge(case: Case, seed: int) -> float:
-    """Accuracy on test/ after training `case` to its end."""
+    """Accuracy on test/, in [0, 1], after training `case` to its end."""
     machine = Machine(n_loaders=0)
     own = seed_for("referee", seed)
     *_, (network, weights, _) = train_batches(case.data, case.point, machine, own)
@@ -43,7 +43,7 @@ def judge(case: Case, seed: int) -> float:
 
 
 def referee(cases: Iterable[Case], file: Path) -> dict[tuple[str, str], list[float]]:
-    """Accuracies of each case by its key, over `SEEDS` seeds; `file` keeps what has been judged."""
+    """Accuracies of each case by its key, over `SEEDS` seeds; `file` has the known ones and gets the new."""
     wanted = [(case, seed) for case in {case.key: case for case in cases}.values() for seed in range(SEEDS)]
     known = _read(file)
     left = [(case, seed) for case, seed in wanted if (case.key, seed) not in known]
@@ -70,4 +70,17 @@ def _read(file: Path) -> dict[tuple[tuple[str, str], int], float]:
     if not file.exists():
         return {}
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    return {((row["data"], row["point"]), row["seed"]): row["accuracy"] for row in rows}
+    return {(_key(row), row["seed"]): row["accuracy"] for row in rows}
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str]:
+    point = Point.from_dict(json.loads(row["point"]))  # fills in keys that are newer than the file
+    return Case(Path(row["data"]), point).key
+
+
+def judgements(file: Path) -> dict[tuple[str, str], list[float]]:
+    """Accuracies in `file` by the key of the case, one per seed."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for (key, _), share in _read(file).items():
+        found.setdefault(key, []).append(share)
+    return found

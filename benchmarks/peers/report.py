@@ -1,15 +1,22 @@
-"""Tables and picture of `first_to_accuracy.py`: confirmed accuracy of the best so far against time."""
+"""Table and picture of recorded searches: confirmed accuracy of the best so far against time.
 
+    python -m benchmarks.peers.report benchmarks/peers/first --plot /tmp/first_to_accuracy.png
+
+Reads the files of `benchmarks.peers.first_to_accuracy`; nothing is trained.
+"""
+
+import argparse
 import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from peers_run import SYSTEMS
-
+from benchmarks.peers.job import Size, untuned_point
+from benchmarks.peers.referee import Case, judgements
+from benchmarks.peers.search import SYSTEMS
 from tlopt.spec.point import Point
 
 SECOND_TARGET = 0.01  # below the first
@@ -17,29 +24,39 @@ SECOND_TARGET = 0.01  # below the first
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Best so far of one search: from each of `seconds` on, confirmed `accuracy`, in [0, 1]."""
+    """Best so far of one search over time.
+
+    Attributes:
+        data: Name of the set of images.
+        system: Key of `SYSTEMS`.
+        seed: Seed of the search.
+        seconds: Times since the start of the system's process at which the best changed, rising.
+        accuracy: Confirmed accuracy of the best from each of `seconds` on, in [0, 1].
+        n_trials: Trials that reported an epoch in time.
+        n_complete: Trials that trained all their epochs in time.
+    """
 
     data: str
     system: str
     seed: int
-    seconds: tuple[float, ...]  # since the start of the system's process, rising
+    seconds: tuple[float, ...]
     accuracy: tuple[float, ...]
-    n_trials: int  # that reported an epoch in time
-    n_complete: int  # that trained all theirs in time
+    n_trials: int
+    n_complete: int
 
     def reached(self, target: float) -> float:
-        """The first second at which the best so far is as good as `target`; infinite if none is."""
+        """Seconds until the best so far first reaches `target`; infinite if it never does."""
         pairs = zip(self.seconds, self.accuracy, strict=True)
         return next((at for at, accuracy in pairs if accuracy >= target), math.inf)
 
     def at(self, seconds: float) -> float | None:
-        """Confirmed accuracy of the best at this time; None before there is one."""
+        """Confirmed accuracy of the best at this time; None before the first complete trial."""
         found = [a for at, a in zip(self.seconds, self.accuracy, strict=True) if at <= seconds]
         return found[-1] if found else None
 
 
 def incumbents(trials: Sequence[Mapping[str, Any]], seconds_max: float) -> list[tuple[float, Point]]:
-    """When a trial with all epochs became the best by its last validation accuracy, not merely equal."""
+    """Times and points of the complete trials that improved on the best last validation accuracy."""
     complete = [t for t in trials if t["complete"] and t["seconds"] <= seconds_max]
     best = -math.inf
     found = []
@@ -51,7 +68,7 @@ def incumbents(trials: Sequence[Mapping[str, Any]], seconds_max: float) -> list[
 
 
 def curve(run: Mapping[str, Any], judged: Mapping[tuple[str, str], Sequence[float]], seconds: float) -> Curve:
-    """The curve of a run, as `peers_run.save` wrote it."""
+    """The curve of a run, as `search.save` wrote it."""
     steps = incumbents(run["trials"], seconds)
     keys = [(run["data"], json.dumps(point.as_dict(), sort_keys=True)) for _, point in steps]
     in_time = [t for t in run["trials"] if t["seconds"] is None or t["seconds"] <= seconds]
@@ -67,7 +84,7 @@ def curve(run: Mapping[str, Any], judged: Mapping[tuple[str, str], Sequence[floa
 
 
 def targets(curves: Sequence[Curve], data: str) -> tuple[float, float]:
-    """The median over seeds of what the plain script ends with, and a point less."""
+    """The plain script's final accuracy, the median over seeds, and a point less."""
     final = [c.accuracy[-1] for c in curves if c.data == data and c.system == "plain" and c.accuracy]
     if not final:
         raise SystemExit(f"the plain script completed no trial on {data}: give --seconds more")
@@ -76,7 +93,7 @@ def targets(curves: Sequence[Curve], data: str) -> tuple[float, float]:
 
 
 def table(curves: Sequence[Curve], default: Mapping[str, float]) -> str:
-    """Markdown, a row for each set and system; `default` is plain fine-tuning's confirmed accuracy by set."""
+    """A Markdown table, a row per set and system; `default` is plain fine-tuning's accuracy by set."""
     lines = [
         "| images | system | trials, complete | final, confirmed, % | s to target | plain / this"
         " | s to a point less | plain / this |",
@@ -95,7 +112,7 @@ def table(curves: Sequence[Curve], default: Mapping[str, float]) -> str:
 
 
 def _ends(group: Sequence[Curve]) -> list[str]:
-    """Trials in all, and those complete, as medians over seeds; the final accuracy's mean, least and most."""
+    """Cells: median trials and complete trials; mean, least and greatest final accuracy."""
     trials = statistics.median(c.n_trials for c in group)
     complete = statistics.median(c.n_complete for c in group)
     final = [100 * c.accuracy[-1] for c in group if c.accuracy]
@@ -108,7 +125,7 @@ def _ends(group: Sequence[Curve]) -> list[str]:
 
 
 def _times(group: Sequence[Curve], plain: Sequence[Curve], goal: float) -> list[str]:
-    """Median seconds over seeds, how many reached it, and the plain script's median over this one."""
+    """Cells: median seconds to `goal`, how many reached it; the plain script's median over this one."""
     own = [c.reached(goal) for c in group]
     n = sum(math.isfinite(at) for at in own)
     middle, theirs = statistics.median(own), statistics.median(c.reached(goal) for c in plain)
@@ -119,7 +136,7 @@ def _times(group: Sequence[Curve], plain: Sequence[Curve], goal: float) -> list[
 
 
 def draw(curves: Sequence[Curve], seconds_max: float, file: Path) -> None:
-    """Write a PNG: a panel for each set; a thick line is the median over seeds, thin ones are the seeds."""
+    """Write a PNG with a panel per set; thin lines are seeds, the thick one their median."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -154,10 +171,37 @@ def _steps(each: Curve, seconds_max: float) -> tuple[list[float], list[float]]:
 
 
 def _median(group: Sequence[Curve]) -> Curve:
-    """Over seeds, from when all have a best."""
+    """The median curve over seeds, from the time at which each has a best."""
     begin = max(c.seconds[0] for c in group)
     times = sorted({at for c in group for at in c.seconds if at >= begin})
     middle = [statistics.median(c.at(at) or 0.0 for c in group) for at in times]
     first = group[0]
     keys: dict[str, Any] = {"data": first.data, "system": first.system, "seed": -1}
     return Curve(**keys, seconds=tuple(times), accuracy=tuple(middle), n_trials=0, n_complete=0)
+
+
+def report(folder: Path, plot: Path | None) -> None:
+    """Print the table of the searches and judgements in `folder`; draw them into `plot`."""
+    settings = json.loads((folder / "settings.json").read_text())
+    seconds = settings["seconds"]
+    runs = [json.loads(file.read_text()) for file in sorted(folder.glob("*-*-*.json"))]
+    judged = judgements(folder / "referee.jsonl")
+    curves = [curve(run, judged, seconds) for run in runs]
+    untuned = untuned_point(Size(**{field.name: settings[field.name] for field in fields(Size)}))
+    names = dict.fromkeys(run["data"] for run in runs)
+    default = {name: statistics.mean(judged[Case(Path(name), untuned).key]) for name in names}
+    print(table(curves, default))
+    if plot is not None:
+        draw(curves, seconds, plot)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="--out of benchmarks.peers.first_to_accuracy")
+    parser.add_argument("--plot", type=Path, help="PNG")
+    args = parser.parse_args()
+    report(args.folder, args.plot)
+
+
+if __name__ == "__main__":
+    main()

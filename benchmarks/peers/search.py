@@ -1,21 +1,21 @@
-"""One search by one system: its processes started, ended when the time is up, and what its trials came to."""
+"""One search by one system: start its processes, end them when the time is up, read its trials."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import optuna
-from peers_job import Job, Size, study_text
 
+from benchmarks.common.processes import module_command, module_environment
+from benchmarks.peers.job import Job, Size, search_study
 from tlopt.app.handle import open_session
 from tlopt.storage.attributes import TrialRecord
 from tlopt.system.cpus import n_cores
@@ -28,6 +28,11 @@ SYSTEMS = {
     "tlopt2": "tlopt, 2 workers",
 }
 WORKERS = {"tlopt1": 1, "tlopt2": 2}
+MODULES = {
+    "plain": "benchmarks.peers.with_optuna",
+    "ray": "benchmarks.peers.with_ray",
+    "syne": "benchmarks.peers.with_syne_tune",
+}
 OWN_END = {"ray", "syne"}  # end by themselves when the time is up, and their trials with them
 OWN_END_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -35,23 +40,23 @@ STOP_SECONDS = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is searched, by which system."""
+    """One search: images, system, seed."""
 
-    data: Path  # with train/, val/ and test/, as many images as are used
+    data: Path  # folder with train/, val/ and test/; all images are used
     system: str
     seed: int
     size: Size
 
 
 def run_search(search: Search) -> list[dict[str, Any]]:
-    """Run it in a new folder, with nothing in any cache; its trials, see `from_reports`.
+    """Run a search in a new folder with empty caches; returns its trials, see `from_reports`.
 
     Raises:
-        SystemExit: a process ended with an error, or no epoch was reported.
+        SystemExit: A process ended with an error, or no epoch was reported.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        text = study_text(search.data, search.seed, search.size)
+        text = search_study(search.data, search.seed, search.size)
         (folder / "study.toml").write_text(text)
         keys: dict[str, Any] = {"data": str(search.data), "folder": name, "seed": search.seed}
         job = Job(**keys, began=time.time(), seconds=search.size.seconds)
@@ -64,8 +69,8 @@ def run_search(search: Search) -> list[dict[str, Any]]:
 
 
 def _run(job: Job, system: str, log: int) -> bool:
-    """Whether a process ended with an error of its own."""
-    environment = os.environ | _environment(job, system)
+    """Run the processes of a search; returns whether one ended with an error of its own."""
+    environment = module_environment() | _environment(job, system)
     commands = _commands(job, system)
     processes = [
         subprocess.Popen(
@@ -86,13 +91,12 @@ def _run(job: Job, system: str, log: int) -> bool:
 def _commands(job: Job, system: str) -> list[list[str]]:
     file = str(job.write())
     if system not in WORKERS:
-        return [[sys.executable, str(Path(__file__).with_name(f"peers_{system}.py")), file]]
+        return [module_command(MODULES[system], file)]
     threads = str(max(1, n_cores() // WORKERS[system]))
-    worker = [sys.executable, "-m", "tlopt", "worker", "study.toml", "--threads", threads]
-    return [worker] * WORKERS[system]
+    return [module_command("tlopt", "worker", "study.toml", "--threads", threads)] * WORKERS[system]
 
 
-def _environment(job: Job, system: str) -> Mapping[str, str]:
+def _environment(job: Job, system: str) -> dict[str, str]:
     if system == "ray":
         return {"RAY_USAGE_STATS_ENABLED": "0"}
     if system in WORKERS:
@@ -115,7 +119,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], until: float) -> None:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask them and theirs to end, and end those that do not."""
+    """Ask the processes and their children to end, then kill those that remain."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             try:
@@ -126,7 +130,11 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def from_reports(job: Job, epochs: int) -> list[dict[str, Any]]:
-    """Trials by their last report: seconds, accuracy by epoch, point, and whether all epochs were trained."""
+    """Trials in order of their last report.
+
+    Each has `seconds` of the last report, `accuracy` by epoch, `point`, and `complete`: whether it trained
+    all `epochs`.
+    """
     rows = sorted(job.reports(), key=lambda row: str(row["trial"]))
     trials = []
     for _, group in groupby(rows, key=lambda row: str(row["trial"])):
@@ -143,7 +151,7 @@ def from_reports(job: Job, epochs: int) -> list[dict[str, Any]]:
 
 
 def from_study(job: Job) -> list[dict[str, Any]]:
-    """The same of tlopt's trials, `seconds` when they were told; None of those that did not end."""
+    """tlopt's trials in the form of `from_reports`; `seconds` of the end, None for those that did not end."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(job.folder)
     session = open_session(folder / "study.toml", storage_url=_url(job), runs=folder / "runs")
@@ -166,7 +174,7 @@ def from_study(job: Job) -> list[dict[str, Any]]:
 
 
 def save(file: Path, search: Search, trials: list[dict[str, Any]]) -> None:
-    """Whole or not at all."""
+    """Write the trials of `search` into `file`, whole or not at all."""
     row = {"data": search.data.name, "seed": search.seed, "system": search.system, "trials": trials}
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(row) + "\n")

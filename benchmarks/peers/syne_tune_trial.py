@@ -1,20 +1,20 @@
-"""One trial of `peers_syne.py`, a process that Syne Tune starts with the drawn values as arguments."""
+"""One trial of a search by Syne Tune, which starts it as a process with the drawn values as arguments."""
 
 import argparse
 from pathlib import Path
 
 import torch
-from peers_job import Job, point_of, searched
-from peers_plain import train
-from plain import Machine
 from syne_tune import Reporter
 
+from benchmarks.common.plain_script import Machine
+from benchmarks.peers.job import Job, point_of, searched
+from benchmarks.peers.with_optuna import train
 from tlopt.spec.dimensions import Int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--job", type=Path, required=True)
+    parser.add_argument("--job", type=Path, required=True, help="file of the search's job")
     parser.add_argument("--st_checkpoint_dir", type=Path, required=True, help="where a trial may be saved")
     known, rest = parser.parse_known_args()
     job = Job.read(known.job)

@@ -1,6 +1,7 @@
-"""A search as people write it: Optuna, its TPE and its median pruner around the training code of `plain.py`.
+"""A search with plain Optuna: its TPE and its median pruner around the plain script's training.
 
-Started by `first_to_accuracy.py`. One process has the whole machine: a torch thread a core, two loaders.
+Started by `benchmarks.peers.first_to_accuracy`. One process has the whole machine: a torch thread per core
+and two loader processes.
 """
 
 from collections.abc import Iterator
@@ -8,16 +9,16 @@ from pathlib import Path
 
 import optuna
 import torch
-from peers_job import Job, limits
-from plain import Machine, epochs
 
+from benchmarks.common.plain_script import Machine, epochs
+from benchmarks.peers.job import Job, limits
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.cpus import n_cores
 
 
 def train(job: Job, trial: str, point: Point, machine: Machine) -> Iterator[float]:
-    """Validation accuracy after each epoch of `point`, written down."""
+    """Train `point`; yields and reports validation accuracy after each epoch."""
     seed = seed_for(job.seed, trial)
     for epoch, accuracy in enumerate(epochs(Path(job.data), point, machine, seed)):
         job.report(trial, point, epoch, accuracy)

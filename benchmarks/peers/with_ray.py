@@ -1,7 +1,8 @@
-"""A search by Ray Tune: random draws, ASHA with its defaults, around the training code of `plain.py`.
+"""A search with Ray Tune: random draws and ASHA with its defaults around the plain script's training.
 
-Started by `first_to_accuracy.py`. As many trials at once as there are cores, one torch thread each, which is
-what Ray gives a trial by default; images are decoded in the trial's own process, for no core is free.
+Started by `benchmarks.peers.first_to_accuracy`. As many trials run at once as there are cores, one torch
+thread each, which is Ray's default for a trial; images are decoded in the trial's own process, since no core
+is free.
 """
 
 import logging
@@ -9,21 +10,21 @@ from pathlib import Path
 from typing import Any, assert_never
 
 import ray
-from peers_job import Job, point_of, searched
-from peers_plain import train
-from plain import Machine
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from benchmarks.common.plain_script import Machine
+from benchmarks.peers.job import Job, point_of, searched
+from benchmarks.peers.with_optuna import train
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.system.cpus import n_cores
 
-_STORE_BYTES = 100_000_000  # nothing but numbers is passed
+_STORE_BYTES = 100_000_000  # only numbers are passed
 
 
 def space_of(study: Study) -> dict[str, Any]:
-    """The space in Ray's words."""
+    """The space as Ray's domains."""
     return {name: _domain(dimension) for name, dimension in searched(study).items()}
 
 

@@ -1,20 +1,20 @@
-"""A search by Syne Tune: ASHA with its defaults, local back-end, around the training code of `plain.py`.
+"""A search with Syne Tune: ASHA with its defaults and the local back-end around the plain script's training.
 
-Started by `first_to_accuracy.py`. As many workers as there are cores; a trial is a process of its own with
-one torch thread, `peers_syne_trial.py`. The tuner looks every tenth of a second instead of every five, which
-with epochs as short as these would be most of the time.
+Started by `benchmarks.peers.first_to_accuracy`. As many workers as there are cores; a trial is a process
+with one torch thread, `syne_tune_trial.py`. The tuner polls every 0.1 s instead of every 5 s, which would be
+most of the time with epochs as short as these.
 """
 
 import os
 from pathlib import Path
 from typing import Any, assert_never
 
-from peers_job import Job, searched
 from syne_tune import StoppingCriterion, Tuner
 from syne_tune.backend import LocalBackend
 from syne_tune.config_space import choice, loguniform, randint
 from syne_tune.optimizer.baselines import ASHA
 
+from benchmarks.peers.job import Job, searched
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.system.cpus import n_cores
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.1
 
 
 def space_of(study: Study) -> dict[str, Any]:
-    """The space in Syne Tune's words."""
+    """The space as Syne Tune's domains."""
     return {name: _domain(dimension) for name, dimension in searched(study).items()}
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         random_seed=job.seed,
     )
     Tuner(
-        trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("peers_syne_trial.py"))),
+        trial_backend=LocalBackend(entry_point=str(Path(__file__).with_name("syne_tune_trial.py"))),
         scheduler=scheduler,
         stop_criterion=StoppingCriterion(max_wallclock_time=job.seconds_left),
         n_workers=n_cores(),

@@ -1,10 +1,11 @@
-"""What a trial costs beside its training, for 1 to 64 workers: tlopt, Optuna on its own, Optuna's gRPC proxy.
+"""Cost of a trial without its training, for 1 to 64 workers: tlopt, Optuna alone, Optuna's gRPC proxy.
 
-Workers are processes that share one PostgreSQL server and train nothing (`simulated_trials`). The systems
-take turns, so that what else the machine does falls on all of them. The proxy needs the package grpcio.
+Workers are processes that share one PostgreSQL server and train nothing, see `benchmarks.service.trials`.
+The systems take turns, so that other load on the machine falls on all of them. The proxy needs the package
+grpcio.
 
-    python benchmarks/overhead.py
-    python benchmarks/overhead.py --start      # 64 workers at once on an empty database for 80 connections
+    python -m benchmarks.service.overhead
+    python -m benchmarks.service.overhead --start      # 64 workers at once, an empty database, 80 connections
 """
 
 import argparse
@@ -18,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import simulated_server
-from simulated_server import Connections, Watched
-from simulated_workers import Outcome, first_start, proxy, run_worker
+from benchmarks.service import server
+from benchmarks.service.server import Connections, Watched
+from benchmarks.service.workers import Outcome, first_start, proxy, run_worker
 
 System = Literal["Optuna", "gRPC proxy", "tlopt"]
 SYSTEMS: tuple[System, ...] = ("Optuna", "gRPC proxy", "tlopt")
@@ -32,7 +33,7 @@ _context = multiprocessing.get_context("fork")  # the libraries are loaded once
 
 @dataclass(frozen=True)
 class Cell:
-    """One size of the problem; `repeats` and `trials` (of one worker) are what the time allows."""
+    """One row of the table: `trials` by each worker, measured `repeats` times."""
 
     n_finished: int
     n_workers: int
@@ -55,7 +56,7 @@ CELLS = (
 
 
 def run_cell(watched: Watched, system: System, cell: Cell) -> dict[str, float]:
-    """One system in one cell, on a fresh copy of the database."""
+    """Measure one system in one cell, on a fresh copy of the database."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(watched.copy(f"finished_{cell.n_finished}"))
         connections = stack.enter_context(Connections(watched.server))
@@ -96,7 +97,7 @@ def _next(results: Any, workers: list[Any]) -> str:
     """The next worker's outcome.
 
     Raises:
-        TimeoutError: there was none for too long.
+        TimeoutError: No worker finished in time.
     """
     until = time.monotonic() + _RUN_SECONDS_MAX
     while time.monotonic() < until:
@@ -130,10 +131,10 @@ def _line(cell: Cell, system: System, rows: list[dict[str, float]]) -> str:
 
 
 def measure(cells: list[Cell], out: Path | None) -> None:
-    """Print one line for each cell and system: medians of its repeats."""
+    """Print a row per cell and system, medians over repeats."""
     rows: dict[tuple[Cell, System], list[dict[str, float]]] = defaultdict(list)
     print(_HEAD, flush=True)
-    with simulated_server.running(_CONNECTIONS_MAX) as watched:
+    with server.running(_CONNECTIONS_MAX) as watched:
         for n_finished in dict.fromkeys(cell.n_finished for cell in cells):
             watched.fill(f"finished_{n_finished}", n_finished)
         for cell in cells:
@@ -148,8 +149,8 @@ def measure(cells: list[Cell], out: Path | None) -> None:
 
 
 def start_at_once(n_workers: int, max_connections: int) -> None:
-    """Print how many workers find their study when all begin on an empty database."""
-    with simulated_server.running(max_connections) as watched:
+    """Print how many workers open their study when all start at once on an empty database."""
+    with server.running(max_connections) as watched:
         for system in ("tlopt", "Optuna"):
             url = watched.make(f"empty_{system.lower()}")
             ready, go = _context.Barrier(n_workers), _context.Barrier(n_workers + 1)
@@ -172,11 +173,11 @@ def start_at_once(n_workers: int, max_connections: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--start", action="store_true", help="only begin, on an empty database")
-    parser.add_argument("--finished", type=int, nargs="*", help="of these sizes alone")
-    parser.add_argument("--workers", type=int, nargs="*", help="with so many workers alone")
-    parser.add_argument("--repeats", type=int, help="of each cell")
-    parser.add_argument("--out", type=Path, help="for every run's numbers, JSON")
+    parser.add_argument("--start", action="store_true", help="measure the start on an empty database instead")
+    parser.add_argument("--finished", type=int, nargs="*", help="only cells with so many finished trials")
+    parser.add_argument("--workers", type=int, nargs="*", help="only cells with so many workers")
+    parser.add_argument("--repeats", type=int, help="runs per cell")
+    parser.add_argument("--out", type=Path, help="JSON file for every run's figures")
     arguments = parser.parse_args()
     chosen = [
         Cell(c.n_finished, c.n_workers, c.trials, arguments.repeats or c.repeats)

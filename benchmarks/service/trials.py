@@ -1,7 +1,7 @@
-"""One trial without training, held through tlopt's service or through Optuna's storage alone.
+"""A trial without training, run through tlopt's leased storage or through Optuna's storage alone.
 
-Both draw 10 parameters with the same sampler settings, report 30 epochs of no duration and ask the same
-pruner after each (its answer is not followed), and note 5 user attributes, tlopt's also a constraint.
+Both draw 10 parameters with the same sampler settings, report 30 epochs that take no time, ask the same
+pruner after each without following its answer, and write 5 user attributes; tlopt also writes a constraint.
 """
 
 import os
@@ -18,7 +18,7 @@ from tlopt.search.plan import Plan
 from tlopt.search.samplers import FirstThese, make_pruner, make_sampler
 from tlopt.spec import algorithms
 from tlopt.spec.trial_spec import Task
-from tlopt.storage import attributes, workers
+from tlopt.storage import attributes, optuna_private, workers
 from tlopt.storage.studies import service_of
 from tlopt.storage.workers import Identity
 from tlopt.worker import claim, finish
@@ -48,7 +48,7 @@ warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 class Tally(Protocol):
-    """What is told where in a trial its worker is."""
+    """A count of round trips by operation."""
 
     def at(self, operation: str) -> Any:
         """A context manager around one operation."""
@@ -63,7 +63,7 @@ class NoTally:
 
 
 def value(number: int, epoch: int) -> float:
-    """What trial `number` reports after `epoch`, from 0: rising, and another for each trial."""
+    """The value trial `number` reports after `epoch` (from 0): rising with epochs, different per trial."""
     return 0.9 - 0.6 / (epoch + 1) + (number * 37 % 101) / 1000
 
 
@@ -74,7 +74,7 @@ def draw(trial: optuna.Trial) -> None:
 
 
 class Stock:
-    """A worker that uses Optuna's ask and tell on whatever storage it is given."""
+    """A worker that uses Optuna's ask and tell on any storage."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self.study = optuna.load_study(
@@ -85,7 +85,7 @@ class Stock:
         )
 
     def trial(self, tally: Tally) -> None:
-        """Hold one trial from its beginning to its end."""
+        """Run one trial from start to end."""
         with tally.at("claim and 10 parameters"):
             trial = self.study.ask()
             draw(trial)
@@ -104,14 +104,14 @@ class Stock:
             self.study.tell(trial, value(trial.number, N_EPOCHS - 1))
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing: there is no heartbeat to stop."""
 
 
 class Ours:
-    """A worker that goes the way of `tlopt.worker.loop`.
+    """A worker that takes the same steps as tlopt's.
 
     Args:
-        beating: whether its heart beats by itself, in a thread; otherwise call `beat`.
+        beating: Whether the heartbeat runs in a thread; otherwise call `beat`.
     """
 
     def __init__(self, storage: BaseStorage, *, beating: bool) -> None:
@@ -126,15 +126,15 @@ class Ours:
         self.me: Identity = workers.here()
         engine = self.storage.engine
         self.storage.ask(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
-        self.heart = Heart(self.storage, self.me, [self.study._study_id])
+        self.heart = Heart(self.storage, self.me, [optuna_private.study_id(self.study)])
         if beating:
             self.heart.start()
 
     def trial(self, tally: Tally) -> None:
-        """Hold one trial from its beginning to its end.
+        """Run one trial from start to end.
 
         Raises:
-            RuntimeError: there was no work.
+            RuntimeError: The study has no work.
         """
         with tally.at("look for work"):
             stands, waits = claim.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
@@ -143,8 +143,8 @@ class Ours:
         if stands != "work" or found is None:
             raise RuntimeError(f"a study with room has no trial: {stands}")
         trial, held = found
-        self.heart.hold(trial._trial_id, held.token, 0.0)
-        with tally.at("3 attributes"), self.storage.together(trial._trial_id):
+        self.heart.hold(optuna_private.trial_id(trial), held.token, 0.0)
+        with tally.at("3 attributes"), self.storage.together(optuna_private.trial_id(trial)):
             trial.set_user_attr(attributes.POINT, _POINT)
             trial.set_user_attr(attributes.WORKER, {"worker": self.me.name, "device": "cpu"})
             trial.set_user_attr(attributes.LABEL, "simulated")
@@ -160,19 +160,21 @@ class Ours:
     def _end(self, trial: optuna.Trial, tally: Tally) -> None:
         last = value(trial.number, N_EPOCHS - 1)
         result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
-        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=self.study._study_id)
+        study_id = optuna_private.study_id(self.study)
+        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id)
+        unnamed: Any = SimpleNamespace(label="")
         with tally.at("whether it leads, for its pictures"):
-            finish._leads(result, its_job, self.storage)
+            finish.shows(last, unnamed, its_job, self.storage)
         with tally.at("2 attributes and the end"):
             finish.tell(trial, result, ["simulated"], its_job, self.storage)
 
     def beat(self, tally: Tally) -> None:
-        """One beat of its heart."""
-        with tally.at("one beat of the heart"):
+        """Send one heartbeat."""
+        with tally.at("one heartbeat"):
             self.heart.tick()
 
     def close(self) -> None:
-        """End its heart."""
+        """Stop the heartbeat."""
         self.heart.stop()
 
 

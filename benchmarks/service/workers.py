@@ -1,4 +1,4 @@
-"""The processes of `overhead.py`: workers without training, and Optuna's gRPC proxy."""
+"""Processes for measuring overhead: workers that do not train, and Optuna's gRPC proxy."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import simulated_server
 from optuna.storages import BaseStorage
-from simulated_server import postgres
-from simulated_trials import STUDY, NoTally, Ours, Stock
 
+from benchmarks.common.postgres import free_port
+from benchmarks.service import server
+from benchmarks.service.trials import STUDY, NoTally, Ours, Stock
 from tlopt import spec
 from tlopt.storage.studies import create_or_open, open_storage
 
@@ -37,39 +37,39 @@ lr = {{ log = [1e-3, 1e-1] }}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one worker says of its trials."""
+    """One worker's measurements."""
 
-    wall_seconds: float  # of all its trials
-    cpu_seconds: float  # of this process, its heart included
-    cold_seconds: float  # its first read of the study
-    rss_mb: float  # at most
-    error: str  # of the first trial that failed, "" for none
+    wall_seconds: float  # all its trials
+    cpu_seconds: float  # this process, heartbeat included
+    cold_seconds: float  # first read of the study
+    rss_mb: float  # peak
+    error: str  # of the first trial that failed; "" if none did
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A gRPC proxy's process."""
+    """The process of a gRPC proxy."""
 
     pid: int
     port: int
 
     def cpu_seconds(self) -> float:
-        """Since it began."""
-        return simulated_server.cpu_seconds(self.pid)
+        """Processor time since its start."""
+        return server.cpu_seconds(self.pid)
 
     def rss_mb(self) -> float:
-        """The most so far."""
+        """Peak memory so far."""
         lines = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 @contextlib.contextmanager
 def proxy(context: Any, url: str, *, wanted: bool) -> Iterator[Proxy | None]:
-    """A proxy that serves `url` until the block ends, or None."""
+    """A proxy that serves `url` within the block; None if it is not `wanted`."""
     if not wanted:
         yield None
         return
-    port = postgres._free_port()
+    port = free_port()
     process = context.Process(target=_serve, args=(url, port), daemon=True)
     process.start()
     try:
@@ -98,7 +98,7 @@ def _worker(system: str, storage: BaseStorage, *, beating: bool = True) -> Ours 
 
 
 def run_worker(system: str, address: str | int, n_trials: int, ready: Any, go: Any, results: Any) -> None:
-    """Read the study, wait for the others at `ready`, run trials, tell `results`, and stay until `go`."""
+    """Read the study, wait at `ready`, run trials, put an `Outcome` into `results`, and stay until `go`."""
     worker, error, began = None, "", time.monotonic()
     try:
         worker = _worker(system, _open(system, address))
@@ -123,11 +123,11 @@ def run_worker(system: str, address: str | int, n_trials: int, ready: Any, go: A
     )
     results.put(json.dumps(asdict(outcome)))
     go.wait()
-    os._exit(0)  # neither pools nor channels are to be closed in turn
+    os._exit(0)  # skips closing pools and channels one by one
 
 
 def first_start(system: str, url: str, ready: Any, go: Any, results: Any) -> None:
-    """Begin together with the others where there are no tables; tell `results` seconds and error."""
+    """Open the study together with the others on an empty database; put seconds and error into `results`."""
     ready.wait()
     start, error = time.monotonic(), ""
     try:

@@ -1,51 +1,30 @@
-"""What caches take of memory and disk beside their bounds, and how both grow: Markdown tables.
+"""Memory and disk of the caches, how both grow, and how they compare with their bounds.
 
-    python benchmarks/caches.py path/to/flowers5 --out /tmp/caches
+    python -m benchmarks.speed.caches DATA/flowers5 --out /tmp/caches
 
-Weights are random numbers, planted where torchvision looks for its own: nothing is fetched. Memory is that of
-/proc/PID/smaps_rollup (Linux); disk is blocks, as du counts them.
+Prints Markdown tables. Weights are random: none are fetched. Memory is read from /proc/PID/smaps_rollup
+(Linux); disk is counted in blocks, as by du.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from caches_inside import memory_mb
-from planted import plant_weights
+
+from benchmarks.common.planted_weights import plant_weights
+from benchmarks.common.processes import module_command, module_environment
+from benchmarks.common.study_file import ANY_DEPTH, study_text
+from benchmarks.speed.caches_inside import memory_mb
 
 _LOOK_SECONDS = 20.0
 BACKBONES = ("mobilenet_v3_small", "resnet18")
-STUDY = """
-name = "{name}"
-seed = 5
-objective = "log_loss"
-[data]
-source = "{source}"
-views = {views}
-images_max = {images}
-[model]
-backbone = {backbone}
-[budget]
-trials = {trials}
-epochs = {epochs}
-[search]
-resolution = 48
-batch_size = 16
-lr = {{ log = [1e-4, 1e-2] }}
-freeze_depth = {depths}
-[sampler]
-kind = "random"
-[pruner]
-kind = "none"
-"""
 PARTS = ["growth", "bound", "workers", "flat", "start"]
 GROWTH = ("changed", "images", "blocks kept", "pixels, MB", "features, MB", "planned, MB", "memory more, MB",
           "s to fill", "s to read")  # fmt: skip
@@ -53,38 +32,62 @@ BOUND = ("bound, MB", "blocks kept", "planned, MB", "features, MB")
 WORKERS = ("workers", "features, MB", "pixels, MB", "RSS of one", "PSS of one", "its own", "PSS of all")
 FLAT = ("trials", "RSS, MB", "after malloc_trim", "tensors", "their MB", "objects", "open files", "threads")
 START = ("start", "files", "to know them, s of processor", "to have them decoded")
-ALL_DEPTHS = "{ uniform = [0.0, 1.0] }"
+CHOSEN_DEPTHS = ({"choice": [7, 8]}, {"choice": [5, 6, 7, 8]}, ANY_DEPTH)
 USUAL: dict[str, Any] = {
     "name": "caches",
+    "backbone": BACKBONES[1],
     "views": 2,
     "images": 400,
-    "depths": ALL_DEPTHS,
+    "depths": ANY_DEPTH,
     "trials": 1,
     "epochs": 1,
 }
 
 
-class Place:
-    """A folder with a study, a database and a cache of its own."""
+def caches_study(source: Path, keys: Mapping[str, Any]) -> str:
+    """The study file for `keys`, which replace those of `USUAL`."""
+    given = USUAL | dict(keys)
+    return study_text(
+        given["name"],
+        data={"source": source, "views": given["views"], "images_max": given["images"]},
+        model={"backbone": given["backbone"]},
+        budget={"trials": given["trials"], "epochs": given["epochs"]},
+        search={
+            "resolution": 48,
+            "batch_size": 16,
+            "lr": {"log": [1e-4, 1e-2]},
+            "freeze_depth": given["depths"],
+        },
+        more={
+            "seed": 5,
+            "objective": "log_loss",
+            "sampler": {"kind": "random"},
+            "pruner": {"kind": "none"},
+        },
+    )
 
-    def __init__(self, folder: Path, data: Path, *, backbone: str = f'"{BACKBONES[1]}"', **keys: Any) -> None:
+
+class Place:
+    """A folder with a study, a database and a cache of its own; `keys` replace those of `USUAL`."""
+
+    def __init__(self, folder: Path, data: Path, keys: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file, self.cache = folder / "caches.toml", folder / "cache"
-        given = USUAL | keys
-        self.name = given["name"]
-        self.file.write_text(STUDY.format(source=data, backbone=backbone, **given))
-        self.environment = os.environ | {
+        self.name = (USUAL | dict(keys))["name"]
+        self.file.write_text(caches_study(data, keys))
+        self.environment = module_environment() | {
             "TLOPT_CACHE": str(self.cache),
             "TLOPT_STORAGE": f"sqlite:///{folder}/tlopt.db",
             "OMP_NUM_THREADS": "1",
         }
 
-    def inside(self, what: str, *arguments: str, **environment: str) -> list[dict[str, Any]]:
-        """The rows that caches_inside.py prints."""
-        script = Path(__file__).with_name("caches_inside.py")
+    def inside(
+        self, what: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows that `caches_inside` prints, run on this study."""
         said = subprocess.run(
-            [sys.executable, script, what, self.file, *arguments],
-            env=self.environment | environment,
+            module_command("benchmarks.speed.caches_inside", what, self.file, *arguments),
+            env=self.environment | dict(environment or {}),
             cwd=self.file.parent,
             stdout=subprocess.PIPE,
             check=True,
@@ -92,37 +95,27 @@ class Place:
         return [json.loads(line) for line in said.splitlines()]
 
     def worker(self) -> "subprocess.Popen[bytes]":
-        """`tlopt worker`, on one thread."""
-        command = [
-            sys.executable,
-            "-m",
-            "tlopt",
-            "worker",
-            str(self.file),
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-        ]
+        """Start `tlopt worker` on one thread."""
+        command = module_command("tlopt", "worker", self.file, "--device", "cpu", "--threads", "1")
         return subprocess.Popen(
             command, env=self.environment, cwd=self.file.parent, stdout=subprocess.DEVNULL
         )
 
     def n_seasoned(self) -> int:
-        """Workers that have finished two trials of the study."""
+        """Number of workers that have finished two trials of the study."""
         logs = (self.file.parent / "runs" / self.name / "trials").glob("*.jsonl")
         events = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
         done = Counter(rows[0]["worker"] for rows in events if rows and rows[-1]["event"] == "end")
         return sum(n >= 2 for n in done.values())
 
     def disk_mb(self, kind: str) -> float:
-        """Of what lies in the cache."""
+        """MB on disk of the cache's subfolder `kind`."""
         paths = [path for path in (self.cache / kind).rglob("*") if path.is_file()]
         return sum(path.stat().st_blocks * 512 for path in paths) / 1e6
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a Markdown table; floats with what digits they need."""
+    """Print a Markdown table."""
     names = list(head)
     print("\n| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
     for row in rows:
@@ -134,14 +127,15 @@ def _cell(value: object) -> str:
 
 
 def growth(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
-    """How disk and memory grow with images, blocks and views, with everything filled."""
+    """Rows: disk and memory with everything filled, by images, blocks and views."""
     changes: list[dict[str, Any]] = [
         *({"images": n} for n in (100, 200, 400, 800)),
-        *({"depths": text} for text in ("8", "{ choice = [7, 8] }", "{ choice = [5, 6, 7, 8] }", ALL_DEPTHS)),
+        {"depths": 8},
+        *({"depths": depths} for depths in CHOSEN_DEPTHS),
         *({"views": n} for n in (1, 2, 4, 8)),
     ]
     for index, change in enumerate(changes):
-        place = Place(folder / f"growth{index}", data, **change)
+        place = Place(folder / f"growth{index}", data, change)
         (found,) = place.inside("fill")
         ((what, much),) = change.items()
         more = found["after"]["rss"] - found["before"]["rss"]
@@ -153,20 +147,20 @@ def growth(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
 
 
 def bound(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
-    """What is kept under which bound."""
+    """Rows: what is kept under which bound."""
     for gb in ("0", "0.005", "0.02", "0.08", "20"):
-        place = Place(folder / f"bound{gb}", data)
-        (found,) = place.inside("fill", TLOPT_CACHE_GB_MAX=gb)
+        place = Place(folder / f"bound{gb}", data, {})
+        (found,) = place.inside("fill", environment={"TLOPT_CACHE_GB_MAX": gb})
         kept = ", ".join(map(str, found["kept"])) or "none"
         yield f"{float(gb) * 1e3:g}", kept, found["planned_mb"], place.disk_mb("features")
 
 
 def workers(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
-    """What one more worker on the node costs, on a cache that is filled."""
-    place = Place(folder / "workers", data)
+    """Rows: memory of 1, 2 and 4 workers on a filled cache."""
+    place = Place(folder / "workers", data, {})
     place.inside("fill")
     for n in (1, 2, 4):
-        place = Place(folder / "workers", data, name=f"caches{n}", trials=1000, epochs=2)
+        place = Place(folder / "workers", data, {"name": f"caches{n}", "trials": 1000, "epochs": 2})
         running = [place.worker() for _ in range(n)]
         most = _settled(place, running)
         for worker in running:
@@ -177,7 +171,7 @@ def workers(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
 
 
 def _settled(place: Place, running: list["subprocess.Popen[bytes]"]) -> list[dict[str, float]]:
-    """Each worker's memory when it was highest, until some seconds after each has finished two trials."""
+    """Each worker's peak memory until `_LOOK_SECONDS` after all have finished two trials."""
     most: dict[int, dict[str, float]] = {}
     until = float("inf")
     while time.monotonic() < until and all(worker.poll() is None for worker in running):
@@ -192,9 +186,8 @@ def _settled(place: Place, running: list["subprocess.Popen[bytes]"]) -> list[dic
 
 
 def flat(data: Path, folder: Path, budgets: list[int]) -> Iterator[tuple[object, ...]]:
-    """Whether a warm worker's memory stays where it is."""
-    names = ", ".join(f'"{name}"' for name in BACKBONES)
-    place = Place(folder / "flat", data, backbone=f"{{ choice = [{names}] }}", images=60)
+    """Rows: memory of one warm worker after each number of trials in `budgets`, and a trend."""
+    place = Place(folder / "flat", data, {"backbone": {"choice": list(BACKBONES)}, "images": 60})
     rows = place.inside("flat", "--trials", *map(str, budgets))
     for row in rows:
         yield (row["trials"], *(float(row[name]) for name in ("rss", "trimmed")), row["tensors"],
@@ -204,9 +197,9 @@ def flat(data: Path, folder: Path, budgets: list[int]) -> Iterator[tuple[object,
 
 
 def start(data: Path, folder: Path, n_files: int) -> Iterator[tuple[object, ...]]:
-    """What reading a folder of many files takes, first and again, in a new process each."""
+    """Rows: processor seconds to read a folder of many files, three times, each in a new process."""
     source = copies(data, folder / "many", n_files)
-    place = Place(folder / "start", source)
+    place = Place(folder / "start", source, {})
     for when in ("first", "second", "third"):
         said = subprocess.run(
             [sys.executable, "-c", READ, source], env=place.environment, stdout=subprocess.PIPE, check=True
@@ -228,7 +221,7 @@ print(times[1] - times[0], times[2] - times[1])
 
 
 def copies(data: Path, folder: Path, n_files: int) -> Path:
-    """A folder with `n_files` files like those of train/, no two alike: behind each picture is a number."""
+    """A folder with `n_files` different files: those of train/ with a number appended to each."""
     files = sorted(path for path in (data / "train").rglob("*") if path.is_file())
     for index in range(n_files):
         file = files[index % len(files)]
@@ -242,9 +235,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/, and perhaps val/ and test/")
     parser.add_argument("--out", type=Path, required=True, help="an empty folder")
-    parser.add_argument("--files", type=int, default=20_000, help="for the start")
-    parser.add_argument("--trials", type=int, nargs="+", default=[20, 50, 100, 150, 200])
-    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--files", type=int, default=20_000, help="files in the folder of the part `start`")
+    parser.add_argument("--trials", type=int, nargs="+", default=[20, 50, 100, 150, 200], help="of `flat`")
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, help="tables")
     args = parser.parse_args()
     data, out = args.data.absolute(), args.out.absolute()
     plant_weights(out / "torch", BACKBONES)

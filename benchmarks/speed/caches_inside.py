@@ -1,11 +1,11 @@
-"""A worker's process seen from inside, for caches.py: what it keeps when all is filled, what trials leave.
+"""Memory of a worker's process, read from inside: with caches filled, and from trial to trial.
 
-    python benchmarks/caches_inside.py fill FOLDER/study.toml
-    python benchmarks/caches_inside.py flat FOLDER/study.toml --trials 20 50 100 150 200
+    python -m benchmarks.speed.caches_inside fill FOLDER/study.toml
+    python -m benchmarks.speed.caches_inside flat FOLDER/study.toml --trials 20 50 100 150 200
 
-Prints JSON objects. `TLOPT_CACHE` and `TLOPT_STORAGE` are the environment's. `fill` asks for every kept
-block's outputs in every view, twice. `flat` is one warm worker; between two looks its budget grows, which is
-no change of the study.
+Started by `benchmarks.speed.caches`, with TLOPT_CACHE and TLOPT_STORAGE in the environment. Prints JSON
+objects. `fill` reads every kept block's outputs in every view, twice. `flat` is one warm worker whose budget
+grows between measurements, which does not change the study.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tlopt.worker.shutdown import Interrupt
 
 
 def memory_mb(pid: int | str = "self") -> dict[str, float]:
-    """MB of a process: resident; its share where pages are shared; what is its own; what it shares."""
+    """Memory of a process in MB: `rss` resident, `pss` proportional, `own` private, `shared`."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     kb = {name: int(value) for name, value in re.findall(r"(?m)^(\w+): +(\d+) kB$", text)}
     own, shared = ((f"{kind}_Clean", f"{kind}_Dirty") for kind in ("Private", "Shared"))
@@ -46,7 +46,7 @@ def memory_mb(pid: int | str = "self") -> dict[str, float]:
 
 
 def fill(file: Path) -> dict[str, object]:
-    """What is kept, and the memory of the process before and after each of two passes over all of it."""
+    """The blocks kept, planned MB, memory before and after two passes over all features, seconds of each."""
     settle_process(1)
     bench = make_ready(open_session(file), device="cpu")
     limits = bench.limits
@@ -86,10 +86,10 @@ def _views(bench: Bench, training_view, point) -> Iterator[tuple[View, np.ndarra
 
 
 def looked_at() -> dict[str, float]:
-    """MB and counts of this process, once what nobody refers to is gone."""
+    """Memory in MB and counts of this process after a garbage collection."""
     gc.collect()
     memory = memory_mb()
-    ctypes.CDLL(None).malloc_trim(0)  # what the allocator has back and keeps is no leak
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that the allocator keeps is no leak
     objects = gc.get_objects()
     tensors = [found for found in objects if issubclass(type(found), torch.Tensor)]
     return {
@@ -104,22 +104,22 @@ def looked_at() -> dict[str, float]:
 
 
 def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
-    """What the process holds after so many trials."""
+    """Run trials up to each of `budgets`; yields what the process then holds."""
     session = open_session(file)
     bench = make_ready(session, device="cpu")
     for trials in budgets:
         file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
         session = open_session(file, store=session.store)
-        grown = replace(bench, study=session.study)  # with all that the worker keeps from trial to trial
+        grown = replace(bench, study=session.study)  # keeps what a worker keeps from trial to trial
         work_here([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
         yield {"trials": trials, **looked_at()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["fill", "flat"])
+    parser.add_argument("what", choices=["fill", "flat"], help="measurement")
     parser.add_argument("file", type=Path, help="a study file, with a line trials = N")
-    parser.add_argument("--trials", type=int, nargs="+", default=[20, 50, 100, 150, 200])
+    parser.add_argument("--trials", type=int, nargs="+", default=[20, 50, 100, 150, 200], help="of `flat`")
     args = parser.parse_args()
     for row in [fill(args.file)] if args.what == "fill" else flat(args.file, args.trials):
         print(json.dumps(row), flush=True)

@@ -1,10 +1,10 @@
-"""What compiling training steps costs at the start of a trial, and what it gains in each epoch.
+"""Cost of compiling training steps at the start of a trial, and its gain per epoch.
 
-    python benchmarks/compiled.py path/to/flowers5 --backbones efficientnet_lite0 resnet18 --images 128
+    python -m benchmarks.speed.compiled DATA/flowers5 --images 128 --repeats 5
 
-The same trial with `model.compile` and without, which take turns, one epoch each, in one process, after
-another compiled trial that found torch's compiler cache empty. Precision and layout are what this machine is
-fastest with. Prints a Markdown table; epochs are medians.
+The same trial with `model.compile` and without take turns, an epoch each, in one process, after another
+compiled trial that found torch's compiler cache empty. Precision and layout are this machine's fastest.
+Prints a Markdown table; epochs are medians.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from epochs import Case, allocate, open_case, point_of, subset
-from planted import plant_weights
-
+from benchmarks.common.images import link_images
+from benchmarks.common.planted_weights import plant_weights
+from benchmarks.speed.epochs import Case, allocate, open_case, point_of
 from tlopt.training.loop import fit
 from tlopt.trial.images import images_for
 from tlopt.trial.workspace import start_run
@@ -27,7 +27,7 @@ SHARES = (0.0, 0.5)
 
 
 def epochs(case: Case, share: float, compiles: bool) -> Iterator[float]:
-    """Seconds of one training epoch after another."""
+    """Train; yields the seconds of each epoch."""
     point, bench = point_of(case.bench, share), case.bench
     model = bench.study.model.model_copy(update={"compile": compiles})
     own = replace(
@@ -44,7 +44,7 @@ def epochs(case: Case, share: float, compiles: bool) -> Iterator[float]:
 
 
 def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
-    """Seconds: compiling with an empty cache, with what that left in it, and an epoch with and without."""
+    """Seconds: compiling with an empty cache and with a filled one, an epoch with and without it."""
     cold = next(epochs(case, share, True))
     compiled, plain = epochs(case, share, True), epochs(case, share, False)
     warm = next(compiled)
@@ -55,7 +55,7 @@ def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
 
 
 def row(found: dict[str, float]) -> str:
-    """Cells of the table."""
+    """The cells of a row."""
     gain = found["usual"] - found["compiled"]
     pays = f"{found['warm'] / gain:.0f}" if gain > 0 else "never"
     start = " | ".join(f"{found[name]:.1f}" for name in ("cold", "warm"))
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
     parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "resnet18"])
-    parser.add_argument("--images", type=int, default=128, help="to train on")
+    parser.add_argument("--images", type=int, default=128, help="training images")
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TLOPT_CACHE"] = f"{folder}/cache"
         plant_weights(Path(folder) / "torch", args.backbones)
-        data = subset(args.data, Path(folder) / "data", args.images)
+        data = link_images(args.data, Path(folder) / "data", {"train": args.images, "val": None})
         allocate(True)
         for backbone in args.backbones:
             case = open_case(data, backbone, args.resolution)

@@ -1,10 +1,10 @@
-"""A training epoch by freeze depth: the plain script, then idea by idea, beside what its operations take.
+"""Duration of a training epoch by freeze depth: the plain script, then tlopt's means one by one.
 
-    python benchmarks/epochs.py path/to/flowers5 --backbones efficientnet_lite0 resnet18 --images 256
+    python -m benchmarks.speed.epochs DATA/flowers5 --images 128 --repeats 3
 
-The ways take turns, one epoch each, in one process; first epochs, in which caches are filled, are left out.
-Prints a Markdown table of medians as ratios to the limit: the operations of forward and backward pass through
-what is trained, at this machine's rate for the whole network with nothing frozen and the images at hand.
+The ways take turns, an epoch each, in one process; first epochs, which fill the caches, are left out. Prints
+a Markdown table of medians as ratios to the limit: the operations of forward and backward passes through what
+is trained, at this machine's rate for the whole network with nothing frozen and the images at hand.
 """
 
 import argparse
@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from plain import Machine, train_batches
-from planted import plant_weights
-from whole_bound import prefix_flops, step_seconds
 
+from benchmarks.common.images import link_images
+from benchmarks.common.plain_script import Machine, train_batches
+from benchmarks.common.planted_weights import plant_weights
+from benchmarks.common.study_file import ANY_DEPTH, study_text
+from benchmarks.speed.compute_bound import prefix_flops, step_seconds
 from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
@@ -39,36 +41,33 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("plain script", "decoded once, batched", "+ memory kept", "+ fastest numbers", "+ kept features")
 VIEWS = 2
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
-STUDY = """
-name = "epochs"
-[data]
-source = "{source}"
-views = {views}
-[model]
-backbone = "{backbone}"
-[budget]
-trials = 1
-epochs = 99
-[search]
-resolution = {resolution}
-freeze_depth = {{ uniform = [0.0, 1.0] }}
-"""
+
+
+def epochs_study(source: Path, backbone: str, resolution: int) -> str:
+    """The study file: default values, any freeze depth."""
+    return study_text(
+        "epochs",
+        data={"source": source, "views": VIEWS},
+        model={"backbone": backbone},
+        budget={"trials": 1, "epochs": 99},
+        search={"resolution": resolution, "freeze_depth": ANY_DEPTH},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One backbone on one set of images."""
 
-    data: Path  # with train/ of as many images as are trained on
+    data: Path  # folder with train/, all of whose images are used
     bench: Bench
     train: NDArray[np.int64]
     chosen: Numerics
 
 
 def open_case(data: Path, backbone: str, resolution: int) -> Case:
-    """The case, with the numerics that this machine is fastest with."""
+    """The case, with this machine's fastest numerics."""
     allocate(True)
-    text = STUDY.format(source=data, views=VIEWS, backbone=backbone, resolution=resolution)
+    text = epochs_study(data, backbone, resolution)
     bench = open_bench(spec.loads(text, "epochs.toml"), torch.device("cpu"))
     found = bench.weights[backbone]
     point = point_of(bench, 0.0)
@@ -87,14 +86,14 @@ def open_case(data: Path, backbone: str, resolution: int) -> Case:
 
 
 def point_of(bench: Bench, share: float) -> Point:
-    """Default values but for `freeze_depth`, a share of the blocks."""
+    """The default point with `share` of the blocks frozen."""
     backbone = bench.study.model.backbones[0]
     resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
     return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, bench.limits)
 
 
 def way(case: Case, share: float, name: str) -> Iterator[float]:
-    """Seconds of one training epoch after another."""
+    """Train one way; yields the seconds of each epoch."""
     point, bench = point_of(case.bench, share), case.bench
     if name == WAYS[0]:
         epochs: Iterator[object] = train_batches(case.data, point, Machine())
@@ -117,7 +116,7 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
 
 
 def allocate(keeps: bool) -> None:
-    """Keep freed memory, or let glibc do as it does by itself after a few steps."""
+    """Keep freed memory, or restore the thresholds at which glibc arrives by itself after a few steps."""
     keep_freed_memory()
     if not keeps:
         libc = ctypes.CDLL(None)
@@ -127,7 +126,7 @@ def allocate(keeps: bool) -> None:
 
 
 def limit(case: Case, share: float) -> float:
-    """Seconds of an epoch if its operations ran at the rate of the whole network's."""
+    """Seconds of an epoch at the whole network's rate of operations."""
     own = replace(case.bench, features={}, numerics={case.bench.study.model.backbones[0]: case.chosen})
     run = start_run(own, point_of(case.bench, 0.0), seed=0, train=case.train)
     prefix = prefix_flops(run)
@@ -152,31 +151,20 @@ def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
     return {**medians, "limit": limit(case, share)}
 
 
-def subset(data: Path, folder: Path, n_images: int) -> Path:
-    """A folder with links to `n_images` of the images in train/, spread over the classes, and to val/."""
-    files = sorted(p for p in (data / "train").rglob("*") if p.is_file())
-    for index in np.linspace(0, len(files) - 1, min(n_images, len(files))).astype(int):
-        target = folder / files[index].relative_to(data)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(files[index].absolute())
-    (folder / "val").symlink_to((data / "val").absolute())
-    return folder
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
     parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "resnet18"])
-    parser.add_argument("--images", type=int, default=256, help="to train on")
+    parser.add_argument("--images", type=int, default=256, help="training images")
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TLOPT_CACHE"] = f"{folder}/cache"
         plant_weights(Path(folder) / "torch", args.backbones)
-        data = subset(args.data, Path(folder) / "data", args.images)
+        data = link_images(args.data, Path(folder) / "data", {"train": args.images, "val": None})
         print("| backbone | frozen | limit, s | " + " | ".join(WAYS) + " | plain / kept |")
         print("| --- | --- | --- |" + " --- |" * (len(WAYS) + 1))
         for backbone in args.backbones:
@@ -184,7 +172,7 @@ def main() -> None:
             for share in SHARES:
                 found = measure(case, share, args.repeats)
                 rows.append({"backbone": backbone, "share": share, "numerics": str(case.chosen), **found})
-                # behind the last block the head's operations take next to nothing: seconds instead
+                # only the head is trained behind the last block, and its limit is near 0: seconds instead
                 unit = found["limit"] if share < 1 else 1.0
                 cells = [f"{found[name] / unit:.2f}" + ("" if share < 1 else " s") for name in WAYS]
                 gain = found[WAYS[0]] / found[WAYS[-1]]

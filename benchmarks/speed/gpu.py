@@ -1,11 +1,11 @@
-"""Training on a GPU: images a second and how busy the GPU is, in a plain script and in tlopt.
+"""Training on a GPU: images per second and GPU utilisation, in the plain script and in tlopt.
 
-    python benchmarks/gpu.py path/to/images --backbones resnet50 vit_b_16 --resolution 224
+    python -m benchmarks.speed.gpu DATA/flowers5 --backbones resnet50 vit_b_16 --resolution 224
 
-Whole epochs over train/, in turns, in one process; first epochs, in which kernels are chosen and caches
-filled, are left out. The plain script has as many loader processes as there are cores. Prints a table of
-medians. Trials an hour: `whole_study.py --device cuda --workers 1 --backbone resnet50 --resolution 224`.
-With `--planted` no weights are fetched; `--device cpu` tries it without a GPU.
+Whole epochs over train/, in turns, in one process; first epochs, which choose kernels and fill caches, are
+left out. The plain script has as many loader processes as there are cores. Prints a Markdown table of
+medians. For trials per hour see `benchmarks.speed.whole_study --device cuda --workers 1`. `--planted` fetches
+no weights; `--device cpu` is a dry run without a GPU.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from plain import Machine, train_batches
-from planted import plant_weights
 
+from benchmarks.common.plain_script import Machine, train_batches
+from benchmarks.common.planted_weights import plant_weights
+from benchmarks.common.study_file import ANY_DEPTH, FASTEST, study_text
 from tlopt import spec
 from tlopt.data import pixels
 from tlopt.search.space import resolve
@@ -36,35 +37,29 @@ from tlopt.trial.workspace import Bench, choose_device, features_for, open_bench
 SHARES = (0.0, 0.5)
 VIEWS = 2
 WAYS = ("plain script", "plain script, bfloat16", "tlopt, streamed", "tlopt", "tlopt, kept features")
-STUDY = """
-name = "gpu"
-[data]
-source = "{source}"
-views = {views}
-[model]
-backbone = "{backbone}"
-precision = "auto"
-layout = "auto"
-[budget]
-trials = 1
-epochs = 99
-[search]
-resolution = {resolution}
-batch_size = {batch_size}
-freeze_depth = {{ uniform = [0.0, 1.0] }}
-"""
+
+
+def gpu_study(source: Path, backbone: str, resolution: int, batch_size: int) -> str:
+    """The study file: default values, any freeze depth, fastest numerics."""
+    return study_text(
+        "gpu",
+        data={"source": source, "views": VIEWS},
+        model={"backbone": backbone, **FASTEST},
+        budget={"trials": 1, "epochs": 99},
+        search={"resolution": resolution, "batch_size": batch_size, "freeze_depth": ANY_DEPTH},
+    )
 
 
 @dataclass
 class Way:
-    """One way of training, its epochs' seconds and what the GPU was doing, in percent of the time."""
+    """One way of training: seconds per epoch, and samples of GPU utilisation in percent."""
 
     epochs: Iterator[object]
     seconds: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
 
     def train(self, device: torch.device) -> None:
-        """One epoch more."""
+        """Train one more epoch."""
         with _busy(device) as busy:
             start = time.perf_counter()
             next(self.epochs)
@@ -74,7 +69,7 @@ class Way:
 
 @contextmanager
 def _busy(device: torch.device) -> Iterator[list[float]]:
-    """What nvidia-smi says of the GPU within the block, every 100 ms; nothing on a CPU."""
+    """GPU utilisation in percent within the block, from nvidia-smi every 100 ms; empty on a CPU."""
     found: list[float] = []
     if device.type != "cuda":
         yield found
@@ -90,16 +85,15 @@ def _busy(device: torch.device) -> Iterator[list[float]]:
 
 
 def open_case(args: argparse.Namespace, backbone: str, device: torch.device) -> Bench:
-    """The images and the network, with the numerics that are fastest here."""
-    keys = {"resolution": args.resolution, "batch_size": args.batch_size}
-    text = STUDY.format(source=args.data.absolute(), views=VIEWS, backbone=backbone, **keys)
+    """Images and network, with this machine's fastest numerics."""
+    text = gpu_study(args.data.absolute(), backbone, args.resolution, args.batch_size)
     bench = open_bench(spec.loads(text, "gpu.toml"), device)
     bench.numerics.update(measured(bench.study, bench.weights, n_classes=bench.n_classes, device=device))
     return bench
 
 
 def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]:
-    """Training epochs of `point`, one way."""
+    """The training epochs of `point`, one way."""
     if name in WAYS[:2]:
         machine = Machine(n_cores(), str(bench.device), autocast=name == WAYS[1])
         return train_batches(data, point, machine)
@@ -115,7 +109,7 @@ def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]
 
 
 def measure(bench: Bench, data: Path, share: float, args: argparse.Namespace) -> list[str]:
-    """Cells of a row: images a second by way, and how busy the GPU was."""
+    """The cells of a row: images per second and GPU utilisation by way."""
     values = {"freeze_depth": share, "resolution": args.resolution, "batch_size": args.batch_size}
     point = resolve(values, bench.study.model.backbones[0], 99, bench.limits)
     ways = {name: Way(begin(bench, data, point, name)) for name in WAYS}
@@ -138,12 +132,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--planted", action="store_true", help="random weights: none are fetched")
+    parser.add_argument("--planted", action="store_true", help="random weights instead of pretrained ones")
     args = parser.parse_args()
     device = choose_device(args.device)
     settle_process(0)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}: images a second, and how busy the GPU was\n")
+    print(f"{name}: images per second, GPU utilisation\n")
     print("| backbone | frozen | " + " | ".join(WAYS) + " |")
     print("| --- | --- |" + " --- |" * len(WAYS))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,68 +1,61 @@
-"""A whole study, the same points for the same epochs without pruning: the plain script against tlopt.
+"""Duration of a whole study without pruning: tlopt beside the plain script on the same points.
 
-    python benchmarks/whole_study.py path/to/flowers5 --trials 51 --epochs 4 --rounds 3 --out /tmp/whole
+    python -m benchmarks.speed.whole_study DATA/flowers5 --trials 51 --epochs 4 --rounds 3 --out /tmp/whole
 
-Each round is a study with a seed of its own: first tlopt's workers, with an empty cache, then the script on
-the points that they drew. Imports, decoding, measuring, features and database are in tlopt's time, as imports
-and loaders are in the script's; both have the whole machine. A second start goes on with the rounds that are
-missing. `whole_bound.py` says what tlopt is compared with beside the script.
+Each round is a study with a seed of its own: first tlopt's workers with an empty cache, then the script on
+the points they drew. Each has the whole machine. tlopt's time includes imports, decoding, measuring, features
+and database; the script's includes imports and loaders. A second start runs the rounds that are missing. Both
+are compared with the bound of `benchmarks.speed.compute_bound`.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from planted import BUNDLED, plant_weights
-from whole_bound import Bound, bound
 
+from benchmarks.common.planted_weights import BUNDLED, plant_weights
+from benchmarks.common.processes import module_command, module_environment
+from benchmarks.common.study_file import ANY_DEPTH, FASTEST, study_text
+from benchmarks.speed.compute_bound import Bound, bound
 from tlopt.app.handle import open_session
 from tlopt.spec.point import Point
 from tlopt.storage.attributes import TrialRecord
 from tlopt.system.cpus import n_cores
 
-STUDY = """
-name = "whole"
-seed = {seed}
-[data]
-source = "{source}"
-views = {views}
-[model]
-backbone = "{backbone}"
-precision = "auto"
-layout = "auto"
-[budget]
-trials = {trials}
-epochs = {epochs}
-[search]
-resolution = {resolution}
-transfer_depth = {{ uniform = [0.5, 1.0] }}
-freeze_depth = {{ uniform = [0.0, 1.0] }}
-lr = {{ log = [1e-4, 1e-2] }}
-lr_ratio = {{ log = [0.03, 1.0] }}
-[sampler]
-kind = "random"
-[pruner]
-kind = "none"
-"""
+
+def whole_study(args: argparse.Namespace, seed: int) -> str:
+    """The study file of one round: random points, no pruning."""
+    return study_text(
+        "whole",
+        data={"source": args.data.absolute(), "views": args.views},
+        model={"backbone": args.backbone, **FASTEST},
+        budget={"trials": args.trials, "epochs": args.epochs},
+        search={
+            "resolution": args.resolution,
+            "transfer_depth": {"uniform": [0.5, 1.0]},
+            "freeze_depth": ANY_DEPTH,
+            "lr": {"log": [1e-4, 1e-2]},
+            "lr_ratio": {"log": [0.03, 1.0]},
+        },
+        more={"seed": seed, "sampler": {"kind": "random"}, "pruner": {"kind": "none"}},
+    )
 
 
 def run_tlopt(
     file: Path, folder: Path, n_workers: int, device: str
 ) -> tuple[float, list[TrialRecord], list[float]]:
-    """Seconds that workers take for the study file's budget, its trials, and when each ended."""
-    environment = os.environ | {
+    """Seconds that the workers take for the study, its trials, and the seconds after which each ended."""
+    environment = module_environment() | {
         "TLOPT_CACHE": str(folder / "cache"),
         "TLOPT_STORAGE": f"sqlite:///{folder}/tlopt.db",
     }
     threads = str(max(1, n_cores() // n_workers))
-    command = [sys.executable, "-m", "tlopt", "worker", str(file), "--threads", threads, "--device", device]
+    command = module_command("tlopt", "worker", file, "--threads", threads, "--device", device)
     start = time.time()
     workers = [subprocess.Popen(command, cwd=folder, env=environment) for _ in range(n_workers)]
     ended = [worker.wait() for worker in workers]
@@ -78,32 +71,22 @@ def run_tlopt(
 def run_plain(
     data: Path, points: list[Point], folder: Path, device: str
 ) -> tuple[float, list[dict[str, float]]]:
-    """Seconds that the script takes for `points`; for each its end and value."""
+    """Seconds that the script takes for `points`; end and value of each."""
     given, out = folder / "points.json", folder / "plain.jsonl"
     given.write_text(json.dumps([point.as_dict() for point in points]))
-    script = Path(__file__).with_name("plain.py")
-    command = [sys.executable, script, data, "--points", given, "--out", out, "--device", device]
+    arguments: list[str | Path] = [data, "--points", given, "--out", out, "--device", device]
+    command = module_command("benchmarks.common.plain_script", *arguments)
     start = time.perf_counter()
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=module_environment())
     return time.perf_counter() - start, [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Both ways through one study; what was measured."""
+    """Measure tlopt and the script on one study; returns what the report needs."""
     folder = args.out / f"round{seed}"
     folder.mkdir()
     file, data = folder / "whole.toml", args.data.absolute()
-    file.write_text(
-        STUDY.format(
-            seed=seed,
-            source=data,
-            views=args.views,
-            backbone=args.backbone,
-            trials=args.trials,
-            epochs=args.epochs,
-            resolution=args.resolution,
-        )
-    )
+    file.write_text(whole_study(args, seed))
     seconds, records, ends = run_tlopt(file, folder, args.workers, args.device)
     points = [Point.from_dict(record.point or {}) for record in records]
     plain_seconds, plain = run_plain(data, points, folder, args.device)
@@ -120,7 +103,7 @@ def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def report(rounds: list[dict[str, Any]]) -> None:
-    """Print a table: a line a round, and medians."""
+    """Print a table with a row per round, and medians."""
     columns = "round | plain, s | tlopt, s | plain / tlopt | bound, s | bound / tlopt | of it training"
     print(f"| {columns} | mean accuracy, %: plain | tlopt | difference | rank correlation |")
     print("| --- |" + " --- |" * 10)
@@ -142,12 +125,12 @@ def report(rounds: list[dict[str, Any]]) -> None:
     numerics = rounds[0]["bound"]["numerics"]
     hours = [[row[name]["seconds"] / 3600 for row in rounds] for name in ("plain", "tlopt")]
     a_trial = [statistics.median(row) / len(rounds[0]["plain"]["values"]) for row in hours]
-    print(f"\ntrials an hour: {1 / a_trial[0]:.0f} plain, {1 / a_trial[1]:.0f} tlopt")
+    print(f"\ntrials per hour: {1 / a_trial[0]:.0f} plain, {1 / a_trial[1]:.0f} tlopt")
     print(f"median: {gain:.2f} times the plain script, {share:.0%} of the bound; {numerics}")
 
 
 def plot(rounds: list[dict[str, Any]], path: Path) -> None:
-    """Draw the best accuracy so far against time, a line a round."""
+    """Draw the best accuracy so far against time, a line per round."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -173,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
     parser.add_argument("--backbone", default=BUNDLED)
-    parser.add_argument("--planted", action="store_true", help="random weights: none are fetched")
+    parser.add_argument("--planted", action="store_true", help="random weights instead of pretrained ones")
     parser.add_argument("--trials", type=int, default=51)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--views", type=int, default=4)
@@ -181,7 +164,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=n_cores())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True, help="a folder for it all")
+    parser.add_argument("--out", type=Path, required=True, help="folder for studies and results")
     parser.add_argument("--plot", type=Path, help="PNG")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

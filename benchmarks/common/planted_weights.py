@@ -1,6 +1,6 @@
-"""Random numbers in the place of pretrained weights, for networks whose weights are not at hand.
+"""Random weights in the place of pretrained ones, for networks whose weights are not available.
 
-Times do not depend on the values of weights. Accuracies do: random blocks that are frozen teach little.
+Times do not depend on the values of weights. Accuracies do: frozen random blocks are poor features.
 """
 
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 import torchvision
 
-BUNDLED = "efficientnet_lite0"  # comes as a package, its weights with it
+BUNDLED = "efficientnet_lite0"  # its weights come as a package
 
 
 def plant_weights(folder: Path, backbones: Iterable[str]) -> None:
-    """Have this process, and those that it starts from here on, find such weights as torchvision's own.
+    """Put random weights where torchvision looks for its own, for this process and those it starts.
 
     Args:
-        folder: in which torch's cache is kept from here on.
-        backbones: names that torchvision knows; `BUNDLED` is left as it is.
+        folder: Torch's cache folder from now on.
+        backbones: Names of torchvision's models; `BUNDLED` keeps its weights.
 
     Raises:
-        ValueError: torchvision does not know one.
+        ValueError: torchvision has no model of a name.
     """
     os.environ["TORCH_HOME"] = str(folder)
     place = folder / "hub" / "checkpoints"

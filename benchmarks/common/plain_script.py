@@ -1,6 +1,6 @@
-"""What people write today for the same trials: torchvision's loaders and torch; nothing is kept of a trial.
+"""The script that tlopt is compared with: the same trials with torchvision's loaders and plain torch.
 
-    python benchmarks/plain.py path/to/flowers5 --points points.json --out values.jsonl
+    python -m benchmarks.common.plain_script DATA/flowers5 --points points.json --out values.jsonl
 
 Each trial reads weights and folder anew, decodes and augments every image with PIL in loader processes, and
 runs the frozen blocks forward in every step. Network, parameter groups and schedule are tlopt's own, so that
@@ -30,15 +30,15 @@ from tlopt.training.optim import make_groups, schedule_factor
 
 @dataclass(frozen=True)
 class Machine:
-    """How a script uses its machine."""
+    """Processes, device and precision of the script."""
 
-    n_loaders: int = 2  # processes that decode
+    n_loaders: int = 2  # processes that decode images
     device: str = "cpu"
     autocast: bool = False  # to bfloat16
 
 
 def loader(folder: Path, weights: Weights, point: Point, machine: Machine, *, train: bool) -> DataLoader:  # type: ignore[type-arg]
-    """Batches of the images in `folder`, augmented where they are trained on."""
+    """Batches of the images in `folder`, augmented if `train`."""
     side, a = point.resolution, point.augmentation
     views = (
         [
@@ -63,7 +63,7 @@ def loader(folder: Path, weights: Weights, point: Point, machine: Machine, *, tr
 def train_batches(
     data: Path, point: Point, machine: Machine, seed: int = 0
 ) -> Iterator[tuple[nn.Module, Weights, float]]:
-    """Train `point`; after each epoch the network, its weights' facts and the epoch's mean loss."""
+    """Train `point`; yields network, weights and mean training loss after each epoch."""
     torch.manual_seed(seed)
     weights = load_weights(point.backbone, "default")
     batches = loader(data / "train", weights, point, machine, train=True)
@@ -127,7 +127,7 @@ def _pull(optimizer: torch.optim.Optimizer, strength: float) -> None:
 
 @torch.no_grad()
 def accuracy(network: nn.Module, batches: DataLoader, machine: Machine) -> float:  # type: ignore[type-arg]
-    """Share of the images that the network is right about."""
+    """Accuracy of `network` on `batches`, in [0, 1]."""
     network.eval()
     with torch.autocast(machine.device.partition(":")[0], torch.bfloat16, enabled=machine.autocast):
         found = [(network(images.to(machine.device)).argmax(1).cpu(), labels) for images, labels in batches]
@@ -135,7 +135,7 @@ def accuracy(network: nn.Module, batches: DataLoader, machine: Machine) -> float
 
 
 def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterator[float]:
-    """Validation accuracy after each epoch of `point`."""
+    """Train `point`; yields validation accuracy, in [0, 1], after each epoch."""
     batches = None
     for network, weights, _ in train_batches(data, point, machine, seed):
         batches = batches or loader(data / "val", weights, point, machine, train=False)
@@ -143,7 +143,7 @@ def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterato
 
 
 def run_points(data: Path, points: list[Point], machine: Machine, out: Path) -> None:
-    """Train each of `points` to its end; a JSON line for each: seconds since the start, value."""
+    """Train each of `points` to its end; writes a JSON line for each: seconds since the start, value."""
     start = time.perf_counter()
     with out.open("w") as file:
         for number, point in enumerate(points):
@@ -156,9 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="a folder with train/ and val/")
     parser.add_argument("--points", type=Path, required=True, help="JSON list of points")
-    parser.add_argument("--loaders", type=int, default=2)
+    parser.add_argument("--loaders", type=int, default=2, help="loader processes")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines")
     args = parser.parse_args()
     points = [Point.from_dict(row) for row in json.loads(args.points.read_text())]
     run_points(args.data, points, Machine(args.loaders, args.device), args.out)

@@ -1,4 +1,4 @@
-"""What a study's operations would take at the machine's rate for its model, if nothing else took time."""
+"""A lower bound of a study's duration: its operations at the machine's rate for the network, nothing else."""
 
 import multiprocessing
 import os
@@ -24,31 +24,38 @@ from tlopt.training.step import take_step
 from tlopt.trial.autotune import measured
 from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
 
-STEP_PASSES = 3  # of a training step, in forward passes: forward, and twice as much backward
+STEP_PASSES = 3  # operations of a training step in forward passes: one forward, two backward
 _N_STEPS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Seconds, with all workers busy, at the rate of a training step of the whole network."""
+    """Seconds with all workers busy, at the rate of a training step of the whole network.
 
-    training: float  # forward and backward through what each trial trains
-    validation: float  # forward through it, after each epoch
-    features: float  # the frozen blocks, once for each image and view that some trial sees behind them
+    Attributes:
+        training: Forward and backward passes through what each trial trains.
+        validation: Forward passes through the same after each epoch.
+        features: Forward passes through the frozen blocks, once per image and view.
+        numerics: Precision and layout.
+    """
+
+    training: float
+    validation: float
+    features: float
     numerics: str
 
     @property
     def seconds(self) -> float:
-        """Of all of it."""
+        """The sum."""
         return self.training + self.validation + self.features
 
     def as_dict(self) -> dict[str, float | str]:
-        """For JSON."""
+        """The bound as a JSON object."""
         return asdict(self)
 
 
 def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, device: str) -> Bound:
-    """What `points` take at least, by the steps of one worker while the others take steps as well."""
+    """The bound for `points`, by the steps of one worker while the others take steps as well."""
     os.environ["TLOPT_CACHE"] = str(folder / "cache")
     settle_process(max(1, n_cores() // n_workers))
     bench = open_bench(spec.load(file), torch.device(device))
@@ -73,7 +80,7 @@ def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, devi
 
 @contextmanager
 def _others(n: int, file: Path, bench: Bench, point: Point) -> Iterator[None]:
-    """Have `n` other processes take the same steps: workers share the memory's bandwidth, too."""
+    """Run the same steps in `n` other processes within the block: workers share memory bandwidth."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(n + 1)
     what = (file, bench.device, dict(bench.numerics), point, torch.get_num_threads(), ready)
@@ -107,14 +114,15 @@ def _keep_stepping(
 
 
 def _n_views(bench: Bench, points: list[Point], n_train: int, n_val: int) -> int:
-    """Of training as many as the longest trial sees, of validation one."""
+    """Views to compute features for: as many per training image as the longest trial sees, one per other."""
     return n_val + min(bench.study.data.views, max(point.epochs for point in points)) * n_train
 
 
 def prefix_flops(run: Run) -> NDArray[np.float64]:
-    """Operations of a forward pass of one image up to block 0, 1, ..., B.
+    """Operations of one image's forward pass up to block 0, 1, ..., B.
 
-    Torch's counter takes the backward pass of a grouped convolution for a dense one's: forward alone.
+    Only forward passes are counted: torch's counter takes the backward pass of a grouped convolution for
+    that of a dense one.
     """
     side = run.point.resolution
     image = torch.zeros(1, 3, side, side, device=run.device).contiguous(
@@ -125,7 +133,7 @@ def prefix_flops(run: Run) -> NDArray[np.float64]:
 
 
 def step_seconds(run: Run) -> float:
-    """Median seconds of a training step with nothing frozen; `run` is spent."""
+    """Median seconds of a training step with nothing frozen; changes the weights of `run`."""
     side = run.point.resolution
     x = torch.randn(run.point.batch_size, 3, side, side, device=run.device)
     x = x.contiguous(memory_format=run.numerics.memory_format)
