@@ -1,6 +1,7 @@
-"""How numbers are said, on planted ones."""
+"""Words for numbers, on planted ones."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from finished import make_row, make_verdict, planted
@@ -35,49 +36,87 @@ def test_one_seed_is_not_seeds() -> None:
     assert (seeds_words(1), seeds_words(3)) == ("1 seed", "3 seeds")
 
 
-def test_a_gain_above_its_spread_is_told_with_it() -> None:
-    sentence = gain_sentence(planted(), PLAIN_LABEL)
-    assert sentence == (
-        "Gain over plain fine-tuning in accuracy on test: +2.0 ± 1.0 points (seed by seed, 3 seeds), larger"
-        " than its spread."
+def test_a_gain_whose_interval_excludes_zero_is_ahead() -> None:
+    # differences of 2, 3 and 2.5 points: mean 2.5, deviation 0.5, t(2) = 4.3027, half width 1.24
+    chosen = make_row("trial 12", (0.95, 0.90, 0.91), (0.89, 0.92, 0.935))
+
+    assert gain_sentence(make_verdict([chosen, *DEFAULTS]), PLAIN_LABEL) == (
+        "Against plain fine-tuning, accuracy on test: +2.5 points (95 % interval +1.3 to +3.7, 3 seeds):"
+        " ahead."
     )
 
 
-def test_a_gain_within_its_spread_is_called_that() -> None:
-    verdict = make_verdict([make_row("trial 12", (0.95, 0.90, 0.91), (0.95, 0.86, 0.90)), *DEFAULTS])
-    assert "not larger than its spread, so chance alone could explain it" in gain_sentence(
-        verdict, PLAIN_LABEL
+def test_a_gain_of_two_deviations_over_three_seeds_is_not_told_apart() -> None:
+    # differences of 3, 2 and 1 points: half width 4.3027 * 1 / sqrt(3) = 2.5
+    assert gain_sentence(planted(), PLAIN_LABEL) == (
+        "Against plain fine-tuning, accuracy on test: +2.0 points (95 % interval -0.5 to +4.5, 3 seeds):"
+        " not told apart."
     )
 
 
-def test_a_loss_on_test_is_called_a_loss() -> None:
+def test_a_loss_whose_interval_excludes_zero_is_behind() -> None:
     verdict = make_verdict([make_row("trial 12", (0.95, 0.95, 0.95), (0.81, 0.83, 0.85)), *DEFAULTS])
-    assert "-6.0 ± 0.0 points (seed by seed, 3 seeds), a loss" in gain_sentence(verdict, PLAIN_LABEL)
+    assert "-6.0 points (95 % interval -6.0 to -6.0, 3 seeds): behind" in gain_sentence(verdict, PLAIN_LABEL)
 
 
 def test_a_lower_log_loss_is_a_gain() -> None:
     rows = [make_row("trial 12", (0.91, 0.92, 0.93)), make_row(PROBE_LABEL, (0.80, 0.82, 0.84), number=-2)]
     verdict = make_verdict(rows, objective="log_loss")
-    assert "on validation, on which it was chosen: +0.1000 ± 0.0100 (" in gain_sentence(verdict, PROBE_LABEL)
+    # differences of 0.11, 0.10 and 0.09: half width 4.3027 * 0.01 / sqrt(3) = 0.0248
+    assert "on validation, on which it was chosen: +0.1000 (95 % interval +0.0752 to +0.1248" in (
+        gain_sentence(verdict, PROBE_LABEL)
+    )
 
 
-def test_one_pair_of_runs_claims_no_spread() -> None:
+def test_one_pair_of_runs_tells_nothing_apart() -> None:
     rows = [make_row("trial 12", (0.9,), (0.9,)), make_row(PLAIN_LABEL, (0.8,), (0.8,), number=-1)]
-    assert "+10.0 points (seed by seed, 1 seed), one pair of runs" in gain_sentence(
+    assert "+10.0 points (a single seed, so no interval): not told apart" in gain_sentence(
         make_verdict(rows), PLAIN_LABEL
     )
 
 
+def test_a_difference_of_few_images_is_not_told_apart_however_steady() -> None:
+    rows = [
+        make_row("trial 12", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        make_row(PLAIN_LABEL, (0.9, 0.9, 0.9), (5 / 6, 5 / 6, 5 / 6), number=-1),
+    ]
+    verdict = replace(make_verdict(rows), n_images={"test": 6})
+
+    *gains, paired, resolution = gain_sentences(verdict)
+
+    assert gains == [
+        "Against plain fine-tuning, accuracy on test: +16.7 points (95 % interval +16.7 to +16.7, 3 seeds):"
+        " not told apart, a difference of fewer than 6 images."
+    ]
+    assert "runs with the same seed" in paired
+    assert resolution.startswith("One of 6 test images is 16.7 points; a difference of fewer than 6 images")
+
+
 def test_a_default_that_was_not_measured_has_no_gain() -> None:
-    assert gain_sentence(make_verdict(DEFAULTS), PROBE_LABEL) == (
-        "Against linear probe there is no measured gain."
+    assert (
+        gain_sentence(make_verdict(DEFAULTS), PROBE_LABEL) == "The gain over linear probe was not measured."
     )
+
+
+def test_the_stronger_default_comes_first() -> None:
+    probe_is_stronger = make_verdict(
+        [
+            make_row("trial 12", (0.95, 0.95)),
+            make_row(PLAIN_LABEL, (0.7, 0.7), number=-1),
+            make_row(PROBE_LABEL, (0.9, 0.9), number=-2),
+        ]
+    )
+
+    first, second, *_ = gain_sentences(probe_is_stronger)
+
+    assert "Against linear probe" in first
+    assert "Against plain fine-tuning" in second
 
 
 def test_there_is_a_sentence_for_each_default_that_is_a_candidate() -> None:
     scratch = make_verdict([make_row("trial 12", (0.9, 0.9)), make_row(SCRATCH_LABEL, (0.8, 0.8), number=-1)])
 
-    (only,) = gain_sentences(scratch)
+    only, paired = gain_sentences(scratch)
 
-    assert "over training from scratch" in only
-    assert len(list(gain_sentences(planted()))) == 2
+    assert "Against training from scratch" in only
+    assert "Student's t" in paired

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from finished import make_row, make_verdict
 
-from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Spread, Verdict, as_dict
+from tlopt.confirm.verdict import Spread, Verdict, as_dict, from_dict
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 
 
 def test_a_spread_is_the_mean_and_the_deviation_of_a_sample() -> None:
@@ -109,10 +110,52 @@ def test_the_record_holds_every_number_and_the_gains() -> None:
 
     assert (record["chosen"], record["direction"], record["test_readings"]) == ("trial 12", "maximize", 1)
     assert record["candidates"][0]["val"][1] == {"accuracy": 0.875, "log_loss": 0.125}
-    assert record["gain"][PLAIN_LABEL] == {"val": {"mean": 0.125, "std": 0.125, "n": 3}, "test": None}
+    gain = record["gain"][PLAIN_LABEL]
+    assert gain["test"] is None
+    assert {name: gain["val"][name] for name in ("mean", "std", "n")} == {"mean": 0.125, "std": 0.125, "n": 3}
+    # t(2) = 4.3027: 0.125 ± 4.3027 * 0.125 / sqrt(3)
+    assert gain["val"]["interval"] == pytest.approx((0.125 - 0.31052, 0.125 + 0.31052), abs=1e-5)
+    assert gain["val"]["standing"] == "not told apart"
 
 
 def test_a_deviation_that_does_not_exist_is_null() -> None:
     verdict = make_verdict([make_row("trial 12", (0.75,)), make_row(PLAIN_LABEL, (0.5,))])
 
-    assert as_dict(verdict)["gain"][PLAIN_LABEL]["val"] == {"mean": 0.25, "std": None, "n": 1}
+    gain = as_dict(verdict)["gain"][PLAIN_LABEL]["val"]
+    assert (gain["mean"], gain["std"], gain["n"], gain["interval"]) == (0.25, None, 1, None)
+
+
+def test_a_record_without_numbers_of_images_is_read() -> None:
+    record = as_dict(planted())
+    del record["n_images"]  # as written before they were kept
+
+    assert from_dict(record).n_images == {}
+
+
+# Ahead or not
+
+
+def compared(ours: tuple[float, ...], theirs: tuple[float, ...], **n_images: int) -> str | None:
+    rows = [make_row("trial 12", (1.0,) * len(ours), ours), make_row(PLAIN_LABEL, (0.0,) * len(ours), theirs)]
+    return replace(make_verdict(rows), n_images=n_images).standing(PLAIN_LABEL, split="test")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "standing"),
+    [
+        ((0.53, 0.52, 0.525), (0.50, 0.50, 0.50), "ahead"),
+        ((0.47, 0.48, 0.475), (0.50, 0.50, 0.50), "behind"),
+        ((0.53, 0.52, 0.51), (0.50, 0.50, 0.50), "not told apart"),  # two deviations, p = 0.07
+        ((0.53,), (0.50,), "not told apart"),
+        ((), (), None),
+    ],
+)
+def test_a_candidate_is_ahead_where_the_paired_interval_excludes_zero(
+    ours: tuple[float, ...], theirs: tuple[float, ...], standing: str | None
+) -> None:
+    assert compared(ours, theirs) == standing
+
+
+@pytest.mark.parametrize(("n_images", "standing"), [(100, "ahead"), (99, "not told apart"), (0, "ahead")])
+def test_a_difference_has_to_be_about_six_images(n_images: int, standing: str) -> None:
+    assert compared((0.56, 0.56, 0.56), (0.50, 0.50, 0.50), test=n_images) == standing

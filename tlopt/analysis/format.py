@@ -1,14 +1,14 @@
-"""How numbers, points, ranges and times are said, in tables, cards and reports alike.
+"""Words for numbers, points, ranges and times, the same in tables, cards and reports.
 
-Fractions are said in per cent, log-loss as it is.
+Fractions are given in per cent, log-loss as it is.
 """
 
 import math
 from collections.abc import Iterator
 
+from tlopt.confirm.interval import IMAGES_MIN
 from tlopt.confirm.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.point import Point
 
@@ -18,6 +18,8 @@ TITLES = {
     "macro_f1": "macro F1",
     "log_loss": "log-loss",
 }
+
+RESOLUTION_IMAGES = 1000  # in a smaller set the share of one image is stated: a tenth of a point and more
 
 
 def value_words(value: float, objective: str) -> str:
@@ -40,41 +42,68 @@ def seeds_words(n: int) -> str:
 
 
 def gain_sentences(verdict: Verdict) -> Iterator[str]:
-    """One sentence for each default that is a candidate."""
-    for label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL):
-        if verdict.row(label) is not None:
-            yield gain_sentence(verdict, label)
+    """One sentence for each default that is a candidate, the strongest default first; then what they mean."""
+    yield from (gain_sentence(verdict, label) for label in verdict.defaults)
+    yield from resolution_sentences(verdict)
 
 
 def gain_sentence(verdict: Verdict, label: str) -> str:
-    """What the chosen point gains over `label`, on test or else on validation, and how sure that is."""
+    """The gain of the chosen point over `label`, on test if read, else on validation, with its interval."""
     if verdict.chosen.label == label:
         return f"The chosen point is {label} itself: the search found nothing better on validation."
-    split = "test" if verdict.chosen.test else "val"
+    split = verdict.split
     gain = verdict.gain(label, split=split)
     if gain is None:
-        return f"Against {label} there is no measured gain."
+        return f"The gain over {label} was not measured."
     where = "test" if split == "test" else "validation, on which it was chosen"
     return (
-        f"Gain over {label} in {TITLES[verdict.objective]} on {where}: {gain_words(gain, verdict.objective)}"
-        f" (seed by seed, {seeds_words(gain.n)}), {judged(gain)}."
+        f"Against {label}, {TITLES[verdict.objective]} on {where}: {gain_words(gain, verdict.objective)}"
+        f" ({interval_words(gain, verdict.objective)}): {standing_words(verdict, label)}."
     )
 
 
 def gain_words(gain: Spread, objective: str) -> str:
-    """A difference with its sign: "+20.2 ± 5.0 points", of a log-loss "+0.0312 ± 0.0100"."""
+    """A mean difference with its sign: "+20.2 points", of a log-loss "+0.0312"."""
     scale, digits = _scale(objective)
-    spread = "" if math.isnan(gain.std) else f" ± {scale * gain.std:.{digits}f}"
-    return f"{scale * gain.mean:+.{digits}f}{spread}" + ("" if scale == 1 else " points")
+    return f"{scale * gain.mean:+.{digits}f}" + ("" if scale == 1 else " points")
 
 
-def judged(gain: Spread) -> str:
-    """How a gain stands to its own spread."""
-    if math.isnan(gain.std):
-        return "one pair of runs says nothing about its spread"
-    if abs(gain.mean) <= gain.std:
-        return "not larger than its spread, so chance alone could explain it"
-    return "larger than its spread" if gain.mean > 0 else "a loss, larger than its spread"
+def interval_words(gain: Spread, objective: str) -> str:
+    """The paired interval of a difference: "95 % interval -0.5 to +4.5, 3 seeds"."""
+    if gain.interval is None:
+        return "a single seed, so no interval"
+    scale, digits = _scale(objective)
+    low, high = (f"{scale * bound:+.{digits}f}" for bound in gain.interval)
+    return f"95 % interval {low} to {high}, {seeds_words(gain.n)}"
+
+
+def standing_words(verdict: Verdict, label: str) -> str:
+    """Whether the chosen point is ahead of `label`, and why not where it is not told apart."""
+    split = verdict.split
+    gain, standing = verdict.gain(label, split=split), verdict.standing(label, split=split)
+    if gain is None or standing is None:
+        return "not measured"
+    if standing == "not told apart" and verdict.within_images(gain, split=split):
+        return f"not told apart, a difference of fewer than {IMAGES_MIN} images"
+    return standing
+
+
+def resolution_sentences(verdict: Verdict) -> Iterator[str]:
+    """What is paired, what the interval leaves out, and the share of one image where images are few."""
+    gains = [verdict.gain(label, split=verdict.split) for label in verdict.defaults]
+    if not any(gain is not None and gain.interval is not None for gain in gains):
+        return
+    where = {"test": "test", "val": "validation"}[verdict.split]
+    yield (
+        "Interval: Student's t over the differences of runs with the same seed. It covers the chance of"
+        f" training, not which images are in the {where} set."
+    )
+    n = verdict.n_images.get(verdict.split, 0)
+    if verdict.objective != "log_loss" and 0 < n < RESOLUTION_IMAGES:
+        yield (
+            f"One of {n} {where} images is {100 / n:.1f} points; a difference of fewer than {IMAGES_MIN}"
+            f" images ({100 * IMAGES_MIN / n:.1f} points) can be chance."
+        )
 
 
 def dimension_words(dimension: Dimension | PerOptimizer) -> str:

@@ -1,12 +1,13 @@
-"""What a confirmation found: candidates over the same seeds, the chosen one, its gain over the defaults."""
+"""The outcome of a confirmation: candidates over the same seeds, the chosen one, its gain over defaults."""
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
+from tlopt.confirm.interval import IMAGES_MIN, half_width, images_of
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
 
 
@@ -23,6 +24,16 @@ class Spread:
         """The spread of at least one value."""
         std = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), std, len(values))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % t interval of the mean; None for a single value."""
+        half = half_width(self.std, self.n)
+        return None if math.isnan(half) else (self.mean - half, self.mean + half)
+
+
+Standing = Literal["ahead", "not told apart", "behind"]
+Split = Literal["val", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,7 @@ class Verdict:
     n_expected: int  # runs that the confirmation consists of
     n_finished: int
     test_readings: int  # how often the test split has been read for this study
+    n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
 
     @property
     def finished(self) -> bool:
@@ -67,11 +79,15 @@ class Verdict:
         return self.rows[0]
 
     def row(self, label: str) -> Confirmed | None:
-        """The candidate called `label`."""
+        """The candidate with the label `label`."""
         return next((row for row in self.rows if row.label == label), None)
 
     def gain(self, label: str, *, split: str) -> Spread | None:
-        """By how much the chosen one is better than `label`, seed by seed (positive is better)."""
+        """How much better the chosen candidate is than `label`, paired by seed; positive is better.
+
+        Runs of one seed share the split, the order of the images and the views, so their difference is taken
+        first and its mean and deviation are over seeds. None where the two were not measured together.
+        """
         other = self.row(label)
         if other is None:
             return None
@@ -84,6 +100,39 @@ class Verdict:
             [sign * (a[self.objective] - b[self.objective]) for a, b in zip(ours, theirs, strict=True)]
         )
 
+    @property
+    def split(self) -> Split:
+        """The split that gains are stated on: test once it was read for the chosen one, else validation."""
+        return "test" if self.chosen.test else "val"
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Labels of the defaults among the candidates, the strongest on validation first."""
+        return tuple(row.label for row in self.rows if row.label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL))
+
+    def standing(self, label: str, *, split: Split) -> Standing | None:
+        """How the chosen candidate stands to `label`; None where they were not measured together.
+
+        "ahead" and "behind" need two things: the 95 % interval of the paired differences excludes zero, and
+        the mean difference is about at least `IMAGES_MIN` images (of a fraction; not asked of a log-loss, nor
+        where the number of images is unknown).
+        """
+        gain = self.gain(label, split=split)
+        if gain is None:
+            return None
+        if gain.interval is None or self.within_images(gain, split=split):
+            return "not told apart"
+        low, high = gain.interval
+        return "ahead" if low > 0 else "behind" if high < 0 else "not told apart"
+
+    def within_images(self, gain: Spread, *, split: Split) -> bool:
+        """Whether `gain` is about too few images to tell, whichever way each of them goes."""
+        n_images = self.n_images.get(split, 0)
+        if self.objective == "log_loss" or not n_images:
+            return False
+        # six images of 97 are 5.999... in floating point
+        return images_of(gain.mean, n_images) < IMAGES_MIN - 1e-9
+
 
 def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[Confirmed, ...]:
     """`rows`, best mean validation objective first, then lowest log-loss; those without a value last."""
@@ -95,6 +144,9 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
         return (False, value.mean if direction == "minimize" else -value.mean, loss.mean)
 
     return tuple(sorted(rows, key=key))
+
+
+_SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
@@ -117,9 +169,10 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
             for row in verdict.rows
         ],
         "gain": {
-            label: {split: _spread(verdict.gain(label, split=split)) for split in ("val", "test")}
-            for label in (PROBE_LABEL, PLAIN_LABEL)
+            label: {split: _gain(verdict, label, split) for split in _SPLITS}
+            for label in dict.fromkeys((PROBE_LABEL, PLAIN_LABEL, *verdict.defaults))
         },
+        "n_images": dict(verdict.n_images),
     }
 
 
@@ -145,10 +198,18 @@ def from_dict(values: dict[str, Any]) -> Verdict:
         n_expected=n_runs,
         n_finished=n_runs,
         test_readings=values["test_readings"],
+        n_images=values.get("n_images", {}),
     )
 
 
-def _spread(spread: Spread | None) -> dict[str, float | None] | None:
-    if spread is None:
+def _gain(verdict: Verdict, label: str, split: Split) -> dict[str, Any] | None:
+    gain = verdict.gain(label, split=split)
+    if gain is None:
         return None
-    return {"mean": spread.mean, "std": None if math.isnan(spread.std) else spread.std, "n": spread.n}
+    return {
+        "mean": gain.mean,
+        "std": None if math.isnan(gain.std) else gain.std,
+        "n": gain.n,
+        "interval": gain.interval,
+        "standing": verdict.standing(label, split=split),
+    }

@@ -3,9 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tlopt.analysis.format import TITLES, describe, gain_words, judged, seeds_words, spread_words, value_words
+from tlopt.analysis.format import (
+    TITLES,
+    describe,
+    gain_words,
+    interval_words,
+    seeds_words,
+    spread_words,
+    standing_words,
+    value_words,
+)
 from tlopt.report.data import Report
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +38,17 @@ def tiles(report: Report) -> Iterator[Tile]:
     objective = report.study.objective
     verdict = report.confirmed
     if verdict is not None:
-        split = "test" if verdict.chosen.test else "val"
+        split = verdict.split
         spread = verdict.chosen.spread(objective, split=split)
         where = "test" if split == "test" else "validation"
         n = seeds_words(spread.n) if spread else ""
         yield Tile(value=spread_words(spread, objective), title=f"{where} {TITLES[objective]}", note=n)
-        for label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL):
+        for label in verdict.defaults:
             gain = None if verdict.chosen.label == label else verdict.gain(label, split=split)
             if gain is not None:
                 better = " (positive is better)" if objective == "log_loss" else ""
-                note = f"on {where}{better}: {judged(gain)}"
+                interval = interval_words(gain, objective)
+                note = f"on {where}{better}: {standing_words(verdict, label)} ({interval})"
                 yield Tile(value=gain_words(gain, objective), title=f"over {label}", note=note)
     elif report.ranked:
         best = report.ranked[0]
