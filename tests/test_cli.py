@@ -52,7 +52,7 @@ def test_looking_for_a_study_makes_no_database(tmp_path: Path) -> None:
 )
 def test_answers_that_need_no_network_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom tlopt import cli\n"
+        "import sys\nfrom tlopt.cli import main as cli\n"
         f"sys.argv = {['tlopt', *arguments]!r}\n"
         "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
         "sys.exit('torch' in sys.modules)"

@@ -388,7 +388,7 @@ def store(folder: Path) -> str:
 def test_the_command_writes_the_file_once_and_loads_no_torch(tmp_path: Path) -> None:
     url = store(tmp_path)
     code = (
-        "import sys\nfrom tlopt import cli\n"
+        "import sys\nfrom tlopt.cli import main as cli\n"
         f"sys.argv = ['tlopt', 'report', 'flowers', '--storage', {url!r}]\n"
         "try:\n    cli.main()\nexcept SystemExit as ended:\n    print(ended.code)\n"
         "print('torch' in sys.modules)"
