@@ -16,7 +16,7 @@ LADDER = (
 )
 COMFORTABLE = (16, 6)  # below it the resolution is lowered first
 _STARTUP_TRIALS = 5  # of the median pruner; the two defaults are among them
-_UNPRUNED_SHARE = 0.7  # of its epochs that a trial behind them trains: benchmarks/README.md
+_UNPRUNED_SHARE = 0.7  # of its epochs that a trial behind them trains: benchmarks/defaults/README.md
 _WORKER_START_SECONDS = 8.0  # importing the libraries, reading weights and images
 
 

@@ -10,7 +10,7 @@ from tlopt.propose.budget import SEEDS, Size
 from tlopt.propose.dataset import Look
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
 
-VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/README.md
+VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/defaults/README.md
 STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
 _FEW_IMAGES = 300

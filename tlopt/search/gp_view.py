@@ -1,7 +1,7 @@
 """A study as a Gaussian process has to see it: Optuna's reads complete and running trials alone.
 
 What it does not see it draws again: near copies of points that ran out of memory, and of those that were
-pruned (benchmarks/README.md, "Points that could not be trained").
+pruned (benchmarks/defaults/README.md, "Points that could not be trained").
 """
 
 import copy

@@ -19,7 +19,7 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Un
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
-LIKELY_SHARE = 0.8  # of the blocks: "Where a search starts" in benchmarks/README.md
+LIKELY_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
 
 
 @dataclass(frozen=True)

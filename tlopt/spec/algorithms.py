@@ -1,6 +1,6 @@
 """Optuna's samplers and pruners as records of the study file: their names, their arguments, our defaults.
 
-The defaults were measured: benchmarks/README.md.
+The defaults were measured: benchmarks/defaults/README.md.
 """
 
 from typing import Annotated, Literal

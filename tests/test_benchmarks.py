@@ -1,0 +1,210 @@
+"""The benchmarks are in order: no import circle, commands and links that exist, figures as recorded."""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers.referee import judgements
+from benchmarks.peers.report import curve, table, targets
+from benchmarks.peers.search import SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+MODULES = sorted(BENCHMARKS.rglob("*.py"))
+FOLDERS = sorted({file.parent for file in MODULES})
+READMES = sorted(BENCHMARKS.rglob("README.md"))
+FILES_MAX = 16
+
+
+def name_of(file: Path) -> str:
+    """The dotted name of a module in the repository."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module or package in the repository; None if there is none."""
+    at = ROOT.joinpath(*module.split("."))
+    return next((file for file in (at.with_suffix(".py"), at / "__init__.py") if file.is_file()), None)
+
+
+def imports(file: Path) -> Iterator[tuple[str, str]]:
+    """Each (module, name) that `file` imports from benchmarks or tlopt, at any depth of its code."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("benchmarks", "tlopt"):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def imported_modules(file: Path) -> set[str]:
+    return {
+        f"{module}.{name}" if file_of(f"{module}.{name}") else module
+        for module, name in imports(file)
+        if module.startswith("benchmarks")
+    }
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of a circle, or [] if there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        for other in sorted(graph.get(module, ())):
+            if found := visit(other, [*path, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next(filter(None, (visit(module, []) for module in sorted(graph))), [])
+
+
+def test_no_import_circle() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c"]
+    assert circle({name_of(file): imported_modules(file) for file in MODULES}) == []
+
+
+def bound_names(body: Iterable[ast.AST]) -> set[str]:
+    """Names that statements define, assign or import; functions and classes are not entered."""
+    names: set[str] = set()
+    for node in body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+                continue
+            case ast.alias(name=name, asname=asname):
+                names.add(asname or name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+        names |= bound_names(ast.iter_child_nodes(node))
+    return names
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_imported_names_exist(file: Path) -> None:
+    for module, name in imports(file):
+        home = file_of(module)
+        assert home is not None, f"there is no {module}"
+        assert file_of(f"{module}.{name}") or name in bound_names(ast.parse(home.read_text()).body), (
+            f"{module} has no {name}"
+        )
+
+
+def test_names_within_a_function_are_not_bound_by_the_module() -> None:
+    code = "import a.b as c\nif c:\n    d = 1\ndef e():\n    f = 1\nclass G:\n    h: int = 2"
+    assert bound_names(ast.parse(code).body) == {"c", "d", "e", "G"}
+
+
+def test_each_folder_has_a_readme_and_few_files() -> None:
+    assert len(FOLDERS) > 5
+    for folder in FOLDERS:
+        files = [file for file in folder.iterdir() if file.is_file()]
+        assert (folder / "README.md") in files, folder
+        assert len(files) <= FILES_MAX, folder
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands in `text` that run Python, continued lines joined, each from its `-m` on."""
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if re.search(r"^\s*\S*python -m ", line)]
+    return [row[row.index("-m") + 1 :] for row in words]
+
+
+def options(file: Path) -> set[str]:
+    """The options that a script's parser defines."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    adds = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "add_argument"]
+    return {str(c.args[0].value) for c in adds if isinstance(c.args[0], ast.Constant)}
+
+
+def check_command(module: str, arguments: list[str]) -> None:
+    file = file_of(module)
+    assert file is not None, f"there is no {module}"
+    assert '__name__ == "__main__"' in file.read_text(), f"{module} is no script"
+    unknown = {word.split("=")[0] for word in arguments if word.startswith("--")} - options(file)
+    assert not unknown, f"{module} has no {unknown}"
+
+
+DOCUMENTS = {str(file.relative_to(ROOT)): file.read_text() for file in READMES} | {
+    name_of(file): ast.get_docstring(ast.parse(file.read_text())) or "" for file in MODULES
+}
+
+
+@pytest.mark.parametrize("where", DOCUMENTS)
+def test_commands_name_scripts_and_options_that_exist(where: str) -> None:
+    for module, *arguments in commands(DOCUMENTS[where]):
+        if module.startswith("benchmarks"):
+            check_command(module, arguments)
+
+
+def test_a_wrong_command_is_found() -> None:
+    (known,) = commands("    python -m benchmarks.chaos.run \\\n      --out /tmp/x  # a comment")
+    assert known == ["benchmarks.chaos.run", "--out", "/tmp/x"]
+    check_command(*known[:1], known[1:])
+    with pytest.raises(AssertionError, match="has no"):
+        check_command("benchmarks.chaos.run", ["--outt"])
+
+
+def test_every_script_is_documented_where_it_lies() -> None:
+    for file in MODULES:
+        if "ArgumentParser" in file.read_text() and "Started by" not in DOCUMENTS[name_of(file)]:
+            shown = [module for module, *_ in commands((file.parent / "README.md").read_text())]
+            started_by_a_library = file.name == "syne_tune_trial.py"
+            assert name_of(file) in shown or started_by_a_library, file
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of a Markdown file's headings, as GitHub forms them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", file.read_text())
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(file: Path, text: str) -> list[str]:
+    broken = []
+    for link in re.findall(r"\]\(\s*([^)\s]+)\s*\)", text):
+        path, _, anchor = link.partition("#")
+        target = file.parent / path if path else file
+        if ":" not in link and not (target.exists() and (not anchor or anchor in anchors(target))):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("file", READMES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    assert broken_links(file, "[a](#nowhere) [b](nothing.md) [c](https://example.org)") == [
+        "#nowhere",
+        "nothing.md",
+    ]
+    assert broken_links(file, file.read_text()) == []
+
+
+def test_links_to_benchmarks_lead_somewhere() -> None:
+    for file in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+        links = [link for link in broken_links(file, file.read_text()) if "benchmarks" in link]
+        assert links == [], file
+
+
+def test_the_table_beside_other_systems_is_that_of_the_recorded_searches() -> None:
+    folder = BENCHMARKS / "peers" / "first"
+    seconds = json.loads((folder / "settings.json").read_text())["seconds"]
+    judged = judgements(folder / "referee.jsonl")
+    runs = [json.loads(file.read_text()) for file in folder.glob("*-*-*.json")]
+    curves = sorted(
+        (curve(run, judged, seconds) for run in runs), key=lambda c: (c.data, list(SYSTEMS).index(c.system))
+    )
+    sets = {c.data for c in curves}
+    text = (BENCHMARKS / "peers" / "README.md").read_text()
+    rows = table(curves, dict.fromkeys(sets, 0.0)).splitlines()[2:]
+    assert len(rows) == 15
+    for row in rows:
+        trials, final = (cell.strip() for cell in row.split("|")[3:5])
+        assert f"| {trials} | {final} |" in text, row
+    for data in sets:
+        assert f"{data}: target {100 * targets(curves, data)[0]:.1f}," in text
