@@ -108,9 +108,7 @@ def no_pauses(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
     """A process that waits, and how it calls itself; killed at the end."""
-    say = (
-        "from tlopt.search import presence as p; m = p.here(); print(m.born, m.machine, flush=True); input()"
-    )
+    say = "from tlopt.storage.workers import here; m = here(); print(m.born, m.machine, flush=True); input()"
     command = [sys.executable, "-c", say]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

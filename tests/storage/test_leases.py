@@ -1,5 +1,6 @@
 """One holder a trial: whoever was expired writes nothing more, and the budget is never exceeded."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,7 +237,7 @@ def test_sixteen_processes_that_claim_at_once_never_exceed_the_budget(postgres_u
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, postgres_url],
-            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.PIPE,
             text=True,
         )

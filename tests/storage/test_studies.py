@@ -402,7 +402,7 @@ TOGETHER = """
 import os, pathlib, sys, time
 import optuna
 from tlopt import spec
-from tlopt.search import storage
+from tlopt.storage import studies
 
 def wait_for_all():
     folder = pathlib.Path(sys.argv[3])
@@ -416,13 +416,13 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 FIRST_START = """
 wait_for_all()
 text = open(sys.argv[4]).read()
-opened = storage.open_storage(sys.argv[1])
-study = storage.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts={"images": "0a1b"})
+opened = studies.open_storage(sys.argv[1])
+study = studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts={"images": "0a1b"})
 print(study.user_attrs["tlopt:digest"])
 """
 
 TAKE = """
-study = storage.open_existing(storage.open_storage(sys.argv[1]), "stripes")
+study = studies.open_existing(studies.open_storage(sys.argv[1]), "stripes")
 wait_for_all()
 for _ in range(10):
     trial = study.ask()

@@ -129,9 +129,9 @@ def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> Non
 # As in `tlopt worker`, with the last second brought forward.
 WORKER = """
 import sys, time
-from tlopt.search import interrupt
-interrupt.LAST_SECONDS = 0.5
-i = interrupt.Interrupt(int(sys.argv[1]))
+from tlopt.worker import shutdown
+shutdown.LAST_SECONDS = 0.5
+i = shutdown.Interrupt(int(sys.argv[1]))
 i.install()
 print("ready", flush=True)
 """
