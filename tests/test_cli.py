@@ -10,7 +10,7 @@ import tiny
 from typer.testing import CliRunner
 
 from tlopt import spec
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.errors import SpecError
 from tlopt.propose import proposal as propose_module
 from tlopt.propose.proposal import Proposal, Wishes
@@ -72,32 +72,32 @@ def test_init_writes_the_proposal_and_never_over_a_file(
 
     monkeypatch.setattr(propose_module, "propose", propose)
     monkeypatch.chdir(tmp_path)
-    shown = CliRunner().invoke(main.app, ["init", "photos", "--trials", "9", "--skip-unreadable"])
+    shown = CliRunner().invoke(app, ["init", "photos", "--trials", "9", "--skip-unreadable"])
     assert shown.exit_code == 0, shown.exception
     assert "said [so]" in shown.output
     assert asked[0] == Wishes(trials=9, skip_unreadable=True)
     assert spec.load("mine.toml").name == "mine"
-    again = CliRunner().invoke(main.app, ["init", "photos"])
+    again = CliRunner().invoke(app, ["init", "photos"])
     assert isinstance(again.exception, SpecError)
     assert "mine.toml exists" in str(again.exception)
 
 
 def test_blocks_lists_a_backbone_from_the_input_on() -> None:
-    shown = CliRunner().invoke(main.app, ["blocks", "resnet18"])
+    shown = CliRunner().invoke(app, ["blocks", "resnet18"])
     assert shown.exit_code == 0
     assert "9 blocks" in shown.output
     assert shown.output.index("layer1.0") < shown.output.index("layer4.1")
 
 
 def test_blocks_without_a_name_lists_all_backbones() -> None:
-    shown = CliRunner().invoke(main.app, ["blocks"])
+    shown = CliRunner().invoke(app, ["blocks"])
     assert "resnet50" in shown.output
     assert "vit_b_16" in shown.output
 
 
 def test_nothing_shown_is_wider_than_eighty_columns() -> None:
     for arguments in (["blocks", "efficientnet_b0"], ["blocks"], ["--help"], ["run", "--help"]):
-        shown = CliRunner().invoke(main.app, arguments, env={"COLUMNS": "80"})
+        shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
         assert max(map(len, shown.output.splitlines())) <= 80, arguments
 
 
@@ -110,7 +110,7 @@ def url(tmp_path: Path) -> str:
 
 
 def test_a_report_to_standard_output_is_the_page_alone(url: str) -> None:
-    shown = CliRunner().invoke(main.app, ["report", "planted", "-", "--storage", url])
+    shown = CliRunner().invoke(app, ["report", "planted", "-", "--storage", url])
 
     assert shown.output.startswith("<!DOCTYPE html>")
     assert shown.output.rstrip().endswith("</html>")

@@ -15,7 +15,7 @@ from postgres import Server
 from psycopg2 import sql
 from typer.testing import CliRunner
 
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.dashboard import server
 from tlopt.dashboard.access import Application
 from tlopt.storage import studies
@@ -84,7 +84,7 @@ def test_a_workers_role_suffices_to_work(place: tiny.Place, urls: Urls) -> None:
     place.work()
 
     assert [trial.state for trial in place.trials] == [TrialState.COMPLETE] * 3
-    pause = CliRunner().invoke(main.app, ["pause", place.study.name], env={"TLOPT_STORAGE": urls.worker})
+    pause = CliRunner().invoke(app, ["pause", place.study.name], env={"TLOPT_STORAGE": urls.worker})
     assert pause.exit_code == 0, pause.output
 
 
@@ -110,9 +110,9 @@ def test_a_viewers_role_suffices_to_look(place: tiny.Place, urls: Urls, tmp_path
     place.work()
     name, environment = place.study.name, {"TLOPT_STORAGE": urls.viewer}
 
-    shown = CliRunner().invoke(main.app, ["status", name, "--json"], env=environment)
-    listed = CliRunner().invoke(main.app, ["status"], env=environment)
-    best = CliRunner().invoke(main.app, ["export", name, "--top", "1", "--format", "json"], env=environment)
+    shown = CliRunner().invoke(app, ["status", name, "--json"], env=environment)
+    listed = CliRunner().invoke(app, ["status"], env=environment)
+    best = CliRunner().invoke(app, ["export", name, "--top", "1", "--format", "json"], env=environment)
 
     assert json.loads(shown.stdout)["trials_finished"] == 3
     assert "planned" in listed.stdout

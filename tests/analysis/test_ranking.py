@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tlopt import spec
 from tlopt.analysis import table as trials_table
 from tlopt.analysis.ranking import pareto, ranking, write_files, written
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.confirm.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
 from tlopt.model.facts import Limits
@@ -84,7 +84,7 @@ def url(tmp_path: Path, study: spec.Study) -> str:
 
 
 def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(main.app, ["export", "flowers", "--storage", url, *arguments])
+    result = CliRunner().invoke(app, ["export", "flowers", "--storage", url, *arguments])
     if result.exception:
         raise result.exception
     return result.stdout

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tlopt import spec
 from tlopt.app import admin
 from tlopt.app.handle import list_studies, open_session
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.search.plan import CONFIRM_SUFFIX
 from tlopt.storage import attributes as study_attributes
@@ -87,7 +87,7 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
 def test_a_study_that_is_not_there_is_named_beside_those_that_are(url: str, command: str) -> None:
     made(url, "kept")
 
-    caught = CliRunner().invoke(main.app, [command, "absent", "--storage", url]).exception
+    caught = CliRunner().invoke(app, [command, "absent", "--storage", url]).exception
 
     assert isinstance(caught, NotReady)
     assert "there is no study 'absent' in this storage (there are: kept)" in str(caught)

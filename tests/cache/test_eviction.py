@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tlopt.cache import eviction
 from tlopt.cache.eviction import Held, entries, features_bytes_max, remove, room_for
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
 from tlopt.errors import SpecError
@@ -164,7 +164,7 @@ def test_features_leave_half_of_what_the_disk_has(root: Path, monkeypatch: pytes
 
 
 def run(*arguments: str) -> str:
-    result = CliRunner().invoke(main.app, ["cache", *arguments], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(app, ["cache", *arguments], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -242,7 +242,7 @@ def test_cleaning_takes_what_is_old_and_not_in_use(make: Callable[..., Path]) ->
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    caught = CliRunner().invoke(main.app, ["cache", "ls", "--kind", "pixel"]).exception
+    caught = CliRunner().invoke(app, ["cache", "ls", "--kind", "pixel"]).exception
 
     assert isinstance(caught, SpecError)
     assert "features, pixels, digests, listings" in str(caught)

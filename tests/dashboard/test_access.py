@@ -16,7 +16,7 @@ import pytest
 import waitress
 from typer.testing import CliRunner
 
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.dashboard import server as dashboard_server
 from tlopt.dashboard.access import check_host, is_loopback, read_logins
 from tlopt.errors import SpecError
@@ -258,7 +258,7 @@ def test_this_machine_alone_needs_none(host: str) -> None:
 def test_the_command_does_not_listen_elsewhere_without_a_login(tmp_path: Path) -> None:
     arguments = ["dashboard", "--host", "0.0.0.0", "--storage", f"sqlite:///{tmp_path}/x.db"]
 
-    caught = CliRunner().invoke(main.app, arguments).exception
+    caught = CliRunner().invoke(app, arguments).exception
 
     assert isinstance(caught, SpecError)
     assert "--login-file" in str(caught)
@@ -271,7 +271,7 @@ def test_the_command_hands_on_what_it_was_told(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(dashboard_server, "serve", lambda url, runs, **rest: vars(told).update(rest))
 
     arguments = ["dashboard", "--host", "0.0.0.0", "--port", "81", "--storage", f"sqlite:///{tmp_path}/x.db"]
-    result = CliRunner().invoke(main.app, arguments, env={"TLOPT_DASHBOARD_LOGIN_FILE": str(file)})
+    result = CliRunner().invoke(app, arguments, env={"TLOPT_DASHBOARD_LOGIN_FILE": str(file)})
 
     assert result.exit_code == 0, result.output
     assert vars(told) == {"host": "0.0.0.0", "port": 81, "edits": False, "logins": LOGINS}

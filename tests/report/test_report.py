@@ -16,7 +16,7 @@ import tlopt
 from tlopt import spec
 from tlopt.analysis import importance as importances
 from tlopt.analysis.importance import importance
-from tlopt.cli.main import main
+from tlopt.cli.main import app
 from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.errors import SpecError, StorageError
 from tlopt.report.html import page
@@ -407,11 +407,11 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
     file.write_text("kept", encoding="utf-8")
     command = ["report", "flowers", str(file), "--storage", url]
 
-    refused = CliRunner().invoke(main.app, command)
+    refused = CliRunner().invoke(app, command)
     assert isinstance(refused.exception, SpecError)
     assert file.read_text(encoding="utf-8") == "kept"
 
-    assert CliRunner().invoke(main.app, [*command, "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
