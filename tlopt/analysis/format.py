@@ -10,6 +10,7 @@ from tlopt.confirm.interval import IMAGES_MIN
 from tlopt.confirm.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
+from tlopt.spec.objectives import is_fraction
 from tlopt.spec.point import Point
 
 TITLES = {
@@ -146,4 +147,4 @@ def duration_words(seconds: float) -> str:
 
 def _scale(objective: str) -> tuple[int, int]:
     """The factor to what is shown, and its decimals."""
-    return (1, 4) if objective == "log_loss" else (100, 1)
+    return (100, 1) if is_fraction(objective) else (1, 4)

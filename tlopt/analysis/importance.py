@@ -3,12 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.plots.series import evenly
+from tlopt.spec.objectives import Direction
 
 TRIALS_MIN = 12  # complete ones: with fewer the best tenth is a single trial
 TRIALS_MAX = 2000  # of which an importance is computed; takes seconds
@@ -22,7 +22,7 @@ class Importance:
     note: str
 
 
-def importance(trials: Sequence[FrozenTrial], direction: Literal["maximize", "minimize"]) -> Importance:
+def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importance:
     """Optuna's importance (PED-ANOVA) of every parameter of the complete ones among `trials`.
 
     What sets the best tenth of the trials apart from all of them counts. Of more than `TRIALS_MAX` trials so
@@ -45,7 +45,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Literal["maximize", "mi
     return Importance(shares=tuple(sorted(shares.items(), key=lambda item: -item[1])), note=note)
 
 
-def _shares(trials: Sequence[FrozenTrial], direction: Literal["maximize", "minimize"]) -> dict[str, float]:
+def _shares(trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
     study = optuna.create_study(direction=direction)
     with warnings.catch_warnings():
         # it warns of parameters that a trial lacks, as after a change of the ranges, and leaves those out

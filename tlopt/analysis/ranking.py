@@ -13,6 +13,7 @@ from tlopt.confirm.verdict import Spread, Verdict
 from tlopt.errors import SpecError
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import Study
+from tlopt.spec.objectives import cost
 from tlopt.spec.point import Point
 from tlopt.storage.attributes import TrialRecord, best_first
 
@@ -70,18 +71,17 @@ def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None
 
 def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
     """Those of `rows` that no other beats in value and in seconds of work alike, quickest first."""
-    sign = 1 if study.direction == "minimize" else -1
     timed = [
-        (row.seconds, sign * row.value, row)
+        (row.seconds, cost(row.value, study.direction), row)
         for row in rows
         if row.seconds is not None and row.value is not None
     ]
     front: list[Best] = []
     best = float("inf")
-    for _, cost, row in sorted(timed, key=lambda item: item[:2]):
-        if cost < best:
+    for _, row_cost, row in sorted(timed, key=lambda item: item[:2]):
+        if row_cost < best:
             front.append(row)
-            best = cost
+            best = row_cost
     return front
 
 

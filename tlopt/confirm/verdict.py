@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tlopt.confirm.interval import IMAGES_MIN, half_width, images_of
+from tlopt.spec import objectives
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
 
@@ -95,9 +96,11 @@ class Verdict:
         theirs = other.val if split == "val" else other.test
         if not ours or len(ours) != len(theirs):
             return None
-        sign = -1 if self.direction == "minimize" else 1
         return Spread.of(
-            [sign * (a[self.objective] - b[self.objective]) for a, b in zip(ours, theirs, strict=True)]
+            [
+                objectives.gain(a[self.objective], b[self.objective], self.direction)
+                for a, b in zip(ours, theirs, strict=True)
+            ]
         )
 
     @property
@@ -141,7 +144,7 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
         value, loss = row.spread(objective), row.spread("log_loss")
         if value is None or loss is None:
             return (True, 0.0, 0.0)
-        return (False, value.mean if direction == "minimize" else -value.mean, loss.mean)
+        return (False, objectives.cost(value.mean, direction), loss.mean)
 
     return tuple(sorted(rows, key=key))
 

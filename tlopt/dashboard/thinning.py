@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlopt.dashboard.access import Application, Environ, StartResponse
+from tlopt.spec.objectives import cost
 
 CURVES_MAX = 500  # more lines than this no eye tells apart
 _CURVES_BEST = 100
@@ -69,4 +70,4 @@ def _best(trials: list[dict[str, Any]], direction: str) -> list[dict[str, Any]]:
         for trial in trials
         if trial["state"] == "Complete" and isinstance(trial.get("values", [None])[0], float)
     ]
-    return sorted(valued, key=lambda trial: trial["values"][0], reverse=direction == "maximize")
+    return sorted(valued, key=lambda trial: cost(trial["values"][0], direction))

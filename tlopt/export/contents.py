@@ -14,6 +14,7 @@ from tlopt.confirm.held_out import WeightsFile, trained
 from tlopt.confirm.verdict import Verdict
 from tlopt.errors import NotReady
 from tlopt.export.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.spec.objectives import cost
 from tlopt.storage.attributes import TrialRecord
 from tlopt.training.history import History, history_file
 from tlopt.trial.workspace import Bench
@@ -38,10 +39,9 @@ def choose_network(bench: Bench, verdict: Verdict, weights_file: WeightsFile) ->
     chosen = verdict.chosen
     if not chosen.val:
         raise NotReady(f"{verdict.study}: no candidate of the confirmation ended with a value")
-    sign = 1 if verdict.direction == "minimize" else -1
     replicate = min(
         range(len(chosen.val)),
-        key=lambda r: (sign * chosen.val[r][verdict.objective], chosen.val[r]["log_loss"]),
+        key=lambda r: (cost(chosen.val[r][verdict.objective], verdict.direction), chosen.val[r]["log_loss"]),
     )
     file = weights_file(chosen.number, replicate)
     trained(bench, chosen.point, chosen.seeds[replicate], replicate, file)

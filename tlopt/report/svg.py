@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from tlopt.analysis.format import TITLES
 from tlopt.plots.axes import log_axis
 from tlopt.plots.series import Array, running_median, value_limits
+from tlopt.spec import objectives
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
 _OFF_MIN = 3  # points at "off" whose median is shown
@@ -67,7 +68,7 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
         shown: indices of the points that are drawn; the median is that of all.
         log: the axis is logarithmic; zeros stand at its left edge.
     """
-    direction = "minimize" if objective == "log_loss" else "maximize"
+    direction = objectives.direction_of(objective)
     with _figure() as (figure, axes):
         place = log_axis(axes, x, colour=_MUTED) if log else x
         along = np.log(place) if log else place
@@ -90,7 +91,7 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
 
 def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str) -> str:
     """Values over epochs, one array of (epoch, value) rows a trial; the first of `best` stands out."""
-    direction = "minimize" if objective == "log_loss" else "maximize"
+    direction = objectives.direction_of(objective)
     with _figure(height=3.4) as (figure, axes):
         for index, curve in enumerate(pruned):
             axes.plot(*curve.T, lw=0.8, color=_PALE, marker=_dot(curve), label="" if index else "pruned")
@@ -118,7 +119,7 @@ def _figure(height: float = _HEIGHT) -> Iterator[tuple[Figure, Axes]]:
 
 
 def _value_axis(axes: Axes, objective: str) -> None:
-    fraction = objective != "log_loss"
+    fraction = objectives.is_fraction(objective)
     scale = 100 if fraction else 1
     axes.set_ylabel(f"validation {TITLES[objective]}" + (", %" if fraction else ", nats"))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

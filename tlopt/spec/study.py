@@ -4,7 +4,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from tlopt.errors import SpecError
 from tlopt.spec import dimensions, messages, search_keys
 from tlopt.spec.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Log, Uniform
+from tlopt.spec.objectives import Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
@@ -23,7 +24,6 @@ _LATER = {"model.compile": False}
 _MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 
 
 class PerOptimizer(Record):
@@ -121,9 +121,9 @@ class Study(Record):
         return isinstance(dimension, Log)
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """Optuna's direction of the objective."""
-        return "minimize" if self.objective == "log_loss" else "maximize"
+        return direction_of(self.objective)
 
     @property
     def digest(self) -> str:

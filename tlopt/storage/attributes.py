@@ -32,6 +32,8 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from tlopt.spec.objectives import cost
+
 PREFIX = "tlopt:"
 
 FILE = PREFIX + "file"
@@ -116,10 +118,9 @@ class TrialRecord:
 
 def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
     """The complete trials among `trials`, best value first; validation log-loss breaks ties."""
-    sign = 1 if direction == "minimize" else -1
 
     def key(trial: TrialRecord) -> tuple[float, float]:
         assert trial.value is not None, "a complete trial has a value"
-        return (sign * trial.value, trial.metrics.get("log_loss", float("inf")))
+        return (cost(trial.value, direction), trial.metrics.get("log_loss", float("inf")))
 
     return sorted((trial for trial in trials if trial.outcome == "complete"), key=key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from tlopt.spec.objectives import is_better
 from tlopt.spec.trial_spec import Task
 from tlopt.storage import attributes, commands, leases, optuna_private
 from tlopt.storage.attributes import TrialRecord
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 OUTCOME_CONSTRAINT = "outcome"  # above 0 for a point that could not be trained
 _BAD = ("crashed", "failed")
-MINIMIZE = optuna.study.StudyDirection.MINIMIZE
 
 
 def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, storage: ServiceStorage) -> None:
@@ -80,7 +80,7 @@ def shows(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
     best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
     if best is None:
         return True
-    return bool(value < best if job.optuna_study.direction == MINIMIZE else value > best)
+    return is_better(value, best, job.bench.study.direction)
 
 
 def show(trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
+from tlopt.spec import objectives
 from tlopt.spec.trial_spec import Task
 from tlopt.storage import optuna_private
 from tlopt.training.loop import Epoch, Step
@@ -201,13 +202,13 @@ class _Attempt:
     def result(self, outcome: str, cause: str) -> Result:
         """How the trial ended, with the epochs it came to."""
         values = [self._value(epoch) for epoch in self.epochs]
-        best = min if self.bench.study.direction == "minimize" else max
+        best = objectives.best(values, self.bench.study.direction)
         last = self.epochs[-1] if self.epochs else None
         return Result(
             outcome=outcome,
             value=values[-1] if values and outcome == "complete" else None,
-            best_epoch=values.index(best(values)) if values else None,
-            best_value=best(values) if values else None,
+            best_epoch=None if best is None else values.index(best),
+            best_value=best,
             metrics=last.val.as_dict() if last and last.val else {},
             train_loss=last.train_loss if last else None,
             seconds=self.seconds,
