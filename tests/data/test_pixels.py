@@ -55,7 +55,7 @@ def test_images_come_in_the_order_asked_for_and_as_often(data):
 
 def test_no_image_at_all_may_be_asked_for(data):
     """The mistakes of a network that makes none."""
-    found = store.pixels(data, size=8, resize="crop")[np.array([], dtype=np.int64)]
+    found = pixel_store.pixels(data, size=8, resize="crop")[np.array([], dtype=np.int64)]
     assert (found.shape, found.dtype) == ((0, 8, 8, 3), np.uint8)
 
 
