@@ -78,7 +78,7 @@ class Link(threading.Thread):
         self._open.clear()
 
     def heal(self) -> None:
-        """What was sent meanwhile arrives."""
+        """Let through again; what was sent meanwhile arrives."""
         self._open.set()
 
     def forget(self) -> None:

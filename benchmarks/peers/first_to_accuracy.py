@@ -13,8 +13,9 @@ search and a line for each judgement.
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,30 @@ from benchmarks.peers.search import SYSTEMS, Search, run_search, save
 from tlopt import spec
 
 PACKAGES = ("torch", "optuna", "ray", "syne-tune")
+NEEDS = {"ray": "ray", "syne": "syne-tune"}  # package of a system
 
 
 def size_of(args: argparse.Namespace) -> Size:
     """The settings of every search."""
     return Size(seconds=args.seconds, epochs=args.epochs, resolution=args.resolution, backbone=args.backbone)
+
+
+def versions(systems: Iterable[str]) -> dict[str, str | None]:
+    """Versions of `PACKAGES`, None for those that are not installed.
+
+    Raises:
+        SystemExit: A package of one of `systems` is not installed.
+    """
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    if missing := [name for name in map(NEEDS.get, systems) if name and found[name] is None]:
+        cure = "pip install -r benchmarks/peers/requirements.txt, or choose --systems"
+        raise SystemExit(f"not installed: {', '.join(missing)}; {cure}")
+    return found
 
 
 def settle(args: argparse.Namespace) -> None:
@@ -42,7 +62,7 @@ def settle(args: argparse.Namespace) -> None:
     """
     names = ("train", "val", "judge", "planted")
     given = asdict(size_of(args)) | {name: getattr(args, name) for name in names}
-    settings = given | {"semantics": spec.SEMANTICS_VERSION} | {name: version(name) for name in PACKAGES}
+    settings = given | {"semantics": spec.SEMANTICS_VERSION} | versions(args.systems)
     file: Path = args.out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != settings:
         raise SystemExit(f"{args.out} was begun with other settings: {file.read_text()}")

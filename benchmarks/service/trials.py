@@ -96,9 +96,9 @@ class Stock:
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
                 trial.report(value(trial.number, epoch), epoch)
-            with tally.at("30 questions to the pruner"):
+            with tally.at("30 pruner checks"):
                 trial.should_prune()
-        with tally.at("2 attributes and the end"):
+        with tally.at("2 attributes and the final state"):
             trial.set_user_attr(attributes.RESULT, _RESULT)
             trial.set_user_attr(attributes.NOTES, ["simulated"])
             self.study.tell(trial, value(trial.number, N_EPOCHS - 1))
@@ -152,7 +152,7 @@ class Ours:
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
                 trial.report(value(trial.number, epoch), epoch)
-            with tally.at("30 questions to the pruner"):
+            with tally.at("30 pruner checks"):
                 prunes(trial)
         self._end(trial, tally)
         self.heart.let_go()
@@ -163,9 +163,9 @@ class Ours:
         study_id = optuna_private.study_id(self.study)
         its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id)
         unnamed: Any = SimpleNamespace(label="")
-        with tally.at("whether it leads, for its pictures"):
+        with tally.at("check for a new best"):
             finish.shows(last, unnamed, its_job, self.storage)
-        with tally.at("2 attributes and the end"):
+        with tally.at("2 attributes and the final state"):
             finish.tell(trial, result, ["simulated"], its_job, self.storage)
 
     def beat(self, tally: Tally) -> None:
