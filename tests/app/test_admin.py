@@ -14,7 +14,7 @@ from tlopt.app import admin
 from tlopt.app.handle import list_studies, open_session
 from tlopt.cli.main import app
 from tlopt.errors import NotReady, StorageError, StudyChanged
-from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage import commands, studies
 from tlopt.storage.commands import Order, State

@@ -11,6 +11,8 @@ import tiny
 from optuna.trial import TrialState
 
 from tlopt.confirm.candidates import (
+    CANDIDATES,
+    belongs,
     find_candidates,
     open_confirmation,
     read_verdict,
@@ -18,12 +20,12 @@ from tlopt.confirm.candidates import (
     stored_candidates,
     wants_test,
 )
-from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_plan, confirm_seed
 from tlopt.search.samplers import FirstThese
 from tlopt.search.space import defaults
 from tlopt.spec import Study
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.storage import attributes
 from tlopt.storage.studies import create_or_open, open_storage
@@ -143,7 +145,52 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
 
 def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes: Any) -> optuna.Study:
     study = STUDY.model_copy(update=changes)
-    return open_confirmation(store, study, file_text=TEXT, facts=FACTS, candidates=candidates)
+    search = create_or_open(store, STUDY, file_text=TEXT, facts=FACTS)
+    return open_confirmation(
+        store,
+        study,
+        name=f"{study.name}.confirm",
+        search=search,
+        file_text=TEXT,
+        facts=FACTS,
+        candidates=candidates,
+    )
+
+
+# Whose confirmation it is
+
+
+def test_a_confirmation_is_of_the_search_it_was_begun_for(
+    store: optuna.storages.BaseStorage, searched: optuna.Study
+) -> None:
+    add_trial(searched, 0.75, at(0.3))
+    confirmation = opened(store, Candidate(0, "trial 0", at(0.3)), Candidate(PROBE, PROBE_LABEL, PROBE_POINT))
+
+    assert belongs(confirmation, searched)
+
+
+def test_a_confirmation_of_a_deleted_search_is_not_that_of_the_next(
+    store: optuna.storages.BaseStorage, searched: optuna.Study, tmp_path: Path
+) -> None:
+    add_trial(searched, 0.75, at(0.3))
+    confirmation = opened(store, Candidate(0, "trial 0", at(0.3)))
+    optuna.delete_study(study_name=STUDY.name, storage=store)
+    later = open_storage(f"sqlite:///{tmp_path}/tlopt.db")  # another process
+    again = create_or_open(later, STUDY, file_text=TEXT, facts=FACTS)
+    add_trial(again, 0.75, at(0.3))  # even where it draws the same point
+
+    assert not belongs(confirmation, again)
+
+
+@pytest.mark.parametrize(("lr", "belonging"), [(0.3, True), (0.4, False)])
+def test_a_confirmation_of_an_earlier_version_is_known_by_its_points(
+    store: optuna.storages.BaseStorage, searched: optuna.Study, lr: float, belonging: bool
+) -> None:
+    add_trial(searched, 0.75, at(lr))
+    earlier = optuna.create_study(study_name="planted.confirm", storage=store)
+    earlier.set_user_attr(CANDIDATES, [{"number": 0, "label": "trial 0", "point": at(0.3).as_dict()}])
+
+    assert belongs(earlier, searched) is belonging
 
 
 BEST = Candidate(12, "trial 12", at(0.3))

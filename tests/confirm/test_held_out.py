@@ -78,6 +78,27 @@ def test_a_network_whose_weights_are_here_is_not_trained_again(
     assert logits(workshop, candidate, weights_file(12, 1)).shape[1] == 3
 
 
+@pytest.mark.usefixtures("confirmed")
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_a_network_whose_file_is_damaged_is_trained_again_and_said(
+    workshop: tiny.Workshop,
+    candidate: Candidate,
+    weights_file: Callable[[int, int], Path],
+    caplog: pytest.LogCaptureFixture,
+    suffix: str,
+) -> None:
+    file = weights_file(12, 1)
+    whole = logits(workshop, candidate, file)
+    damaged = file.with_suffix(suffix)
+    damaged.write_bytes(damaged.read_bytes()[:20])
+
+    again = logits(workshop, candidate, file)
+
+    assert np.array_equal(whole, again)
+    assert "is damaged" in caplog.text
+    assert f"with {torch.get_num_threads()} CPU threads" in caplog.text
+
+
 def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
     workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,21 @@
-"""What a person tells a study: wait, go on, end, come along to this version."""
+"""Commands to a study and its confirmation: pause, resume, cancel, archive, delete, upgrade."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.app.handle import Session
-from tlopt.errors import NotReady, SpecError, StorageError
-from tlopt.search.plan import CONFIRM_SUFFIX
-from tlopt.storage import attributes, commands, optuna_private, studies
+from tlopt.analysis.snapshot import SILENT_SECONDS
+from tlopt.app.handle import Session, checkpoint_root, confirm_name, open_present
+from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
+from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.storage import attributes, commands, leases, optuna_private, studies, workers
 from tlopt.storage.schema import epoch_seconds
 
 # What changed with a semantics version, where trials of the one before may stand beside new ones.
@@ -28,10 +33,86 @@ def order(session: Session, state: commands.State) -> None:
         NotReady: there is no such study.
     """
     told = [session.optuna_study()]
-    with suppress(NotReady):
+    with suppress(NotReady, StudyChanged):
         told.append(session.confirmation())
     for optuna_study in told:
         commands.give_order(optuna_study, commands.Order(state))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """What deleting a study would remove, and what it would leave."""
+
+    trials: dict[str, int]  # number of trials by name of the study; the confirmation first
+    folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
+
+
+def plan_deletion(
+    target: str, *, storage_url: str | None, runs: Path, checkpoints: str | None = None
+) -> tuple[BaseStorage, Deletion]:
+    """The database, and what deleting the study `target` would remove from it.
+
+    Args:
+        target: a study file, or a study's name: with its confirmation, or a confirmation's name alone.
+
+    Raises:
+        NotReady: there is neither such a study nor a confirmation of it; or workers are serving it.
+        StorageError: tlopt did not make it.
+    """
+    file = Path(target)
+    name = spec.load(file).name if file.is_file() else target
+    store = open_present(studies.find_url(storage_url), target=target)
+    there = optuna.get_all_study_names(store)
+    named = [each for each in dict.fromkeys((_confirmation_of(store, name), name)) if each in there]
+    if not named:
+        studies.open_existing(store, name)  # says which studies there are
+    trials = {}
+    for each in named:
+        opened = optuna.load_study(study_name=each, storage=store)
+        if attributes.DIGEST not in opened.user_attrs:
+            raise StorageError(
+                f"the study {each!r} was not made by tlopt; delete it with: optuna delete-study"
+            )
+        trials[each] = len(opened.get_trials(deepcopy=False))
+    _refuse_served(store, named)
+    root = checkpoint_root(checkpoints, runs)
+    folders = [runs / each for each in named]
+    folders += [Path(root) / each for each in named if "://" not in root]
+    return store, Deletion(trials=trials, folders=tuple(folder for folder in folders if folder.exists()))
+
+
+def delete(store: BaseStorage, deletion: Deletion) -> None:
+    """Delete the studies of `deletion` from the database, the confirmation first."""
+    service = studies.service_of(store)
+    for name in deletion.trials:
+        study_id = optuna_private.study_id(optuna.load_study(study_name=name, storage=store))
+        optuna.delete_study(study_name=name, storage=store)
+        service.ask(partial(leases.forget_study, study_id=study_id))
+
+
+def _confirmation_of(store: BaseStorage, name: str) -> str:
+    """The name of the confirmation that goes with the study `name`; its own name for a confirmation."""
+    if name.endswith(CONFIRM_SUFFIX) or name not in optuna.get_all_study_names(store):
+        return name.removesuffix(CONFIRM_SUFFIX) + CONFIRM_SUFFIX
+    return confirm_name(store, name)
+
+
+def _refuse_served(store: BaseStorage, names: Sequence[str]) -> None:
+    """Raise if workers that were heard of lately serve one of the studies.
+
+    Raises:
+        NotReady: some do; names them.
+    """
+    service = studies.service_of(store)
+    present = service.ask(lambda executor: workers.present(executor, service.engine))
+    at = [
+        row.identity.name
+        for row in present
+        if set(row.studies) & set(names) and row.silent_seconds < SILENT_SECONDS
+    ]
+    if at:
+        study = names[-1].removesuffix(CONFIRM_SUFFIX)
+        raise NotReady(f"{', '.join(at)} at work on {study}; end the workers first: tlopt cancel {study}")
 
 
 def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""What people take home: the best config as text, an export, an export trained on all images, predictions."""
+"""Configs, reports, exports and predictions for users."""
 
-import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,9 +12,11 @@ from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import look
 from tlopt.app.handle import Session
+from tlopt.app.workflow import settle_threads
 from tlopt.confirm import candidates as confirmation
-from tlopt.confirm.verdict import Confirmed, Verdict, from_dict
-from tlopt.errors import NotReady, SpecError
+from tlopt.confirm.verdict import Confirmed, Verdict
+from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
+from tlopt.export.result import RESULT, read_result, read_verdict
 from tlopt.search.fixed_study import point_of
 from tlopt.spec.point import Point
 from tlopt.storage.attributes import TrialRecord
@@ -25,15 +27,13 @@ if TYPE_CHECKING:
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Bench
 
-CONFIG, RESULT = "config.toml", "result.json"
+CONFIG = "config.toml"
+_logger = logging.getLogger(__name__)
 
 
 def best_points(session: Session) -> list[Best]:
     """The points of complete trials, best first; those of a finished confirmation come first."""
-    try:
-        verdict = confirmation.read_verdict(session.study, session.confirmation())
-    except NotReady:
-        verdict = None
+    verdict = session.verdict()
     trials = session.optuna_study().get_trials(deepcopy=False)
     return ranking(
         session.study,
@@ -56,9 +56,9 @@ def report(session: Session) -> str:
     study = stored_spec(opened)
     seen = look(study, session.store)
     confirmed = verdict = None
-    with suppress(NotReady):
+    with suppress(NotReady, StudyChanged):
         confirmed = session.confirmation()
-        verdict = confirmation.read_verdict(study, confirmed)
+        verdict = session.verdict()
     return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC)))
 
 
@@ -79,25 +79,21 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
 def known_verdict(session: Session, folder: Path) -> Verdict | None:
     """The verdict of a study with nothing left to do, whose export is in `folder`; None otherwise.
 
-    Read from the database alone, so that a finished study answers at once.
+    Read from the database and result.json alone, so that a finished study answers at once. A damaged
+    result.json counts as no export, with a warning: it is written anew.
     """
-    result = folder / RESULT
-    if not result.is_file():
+    verdict = session.verdict()
+    if verdict is None or not (folder / RESULT).is_file():
         return None
     try:
-        opened, verdict = (
-            session.optuna_study(),
-            confirmation.read_verdict(session.study, session.confirmation()),
-        )
-    except NotReady:
+        stored = read_result(folder)
+    except DataError as error:
+        _logger.warning("%s", str(error).replace("export it again", "it is exported again"))
         return None
-    stored = json.loads(result.read_text(encoding="utf-8"))
-    same = (
-        stored["study"]["digest"] == session.study.digest
-        and stored["point"] == verdict.chosen.point.as_dict()
-    )
-    read = stored["data"]["n_test"] == 0 or not confirmation.wants_test(verdict)
-    trials = opened.get_trials(deepcopy=False)
+    digest, point = stored["study"].get("digest"), stored["point"]
+    same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
+    read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
+    trials = session.optuna_study().get_trials(deepcopy=False)
     spent = sum(trial.state.is_finished() for trial in trials) >= session.study.budget.trials
     return verdict if spent and same and verdict.finished and read else None
 
@@ -121,6 +117,7 @@ def export(
     bench = bench.on(choose_device())
     opened = session.optuna_study()
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
+    settle_threads(session)
     chosen = choose_network(bench, verdict, session.weights_file)
     findings = gather(bench, session.file_text, verdict, trials, chosen.trained)
     write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
@@ -203,12 +200,14 @@ def predict(
 
 def _verdict_beside(config: Path, point: Point, study: spec.Study, fingerprint: str) -> Verdict:
     """The verdict in the export that `config` belongs to, on the same images, or an empty one."""
-    result = config.with_name(RESULT)
-    if result.is_file():
-        stored = json.loads(result.read_text(encoding="utf-8"))
-        verdict = from_dict(stored["verdict"])
-        if verdict.chosen.point == point and stored["data"]["fingerprint"] == fingerprint:
-            return verdict
+    if config.with_name(RESULT).is_file():
+        try:
+            verdict, stored = read_verdict(config.parent), read_result(config.parent)
+        except DataError as error:
+            _logger.warning("%s", str(error).replace("export it again", "its numbers are left out"))
+        else:
+            if verdict.chosen.point == point and stored["data"].get("fingerprint") == fingerprint:
+                return verdict
     row = Confirmed(number=0, label="config", point=point, seeds=(), val=(), test=())
     return Verdict(
         study=study.name,

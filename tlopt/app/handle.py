@@ -1,6 +1,7 @@
-"""One study opened for work: its file, its database, its folders."""
+"""A study opened for work: its file, its database, its folders, its confirmation."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.errors import NotReady, SpecError
-from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.confirm import candidates
+from tlopt.confirm.verdict import Verdict
+from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
+from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, commands, studies
 
 
@@ -21,9 +24,9 @@ from tlopt.storage import attributes, commands, studies
 class Session:
     """A study and everything that a command needs to reach it."""
 
-    study: Study
+    study: Study  # under the name that the study has in the database
     file_text: str
-    target: str  # what the user named: a file or a study in the database
+    target: str  # named by the user: a file, or a study in the database
     url: str
     store: BaseStorage
     runs: Path
@@ -31,18 +34,22 @@ class Session:
 
     @property
     def folders(self) -> Folders:
-        """Where the search's files go."""
+        """The folders of the search."""
         return Folders(root=self.runs, study=self.study.name)
 
     @property
     def confirm_folders(self) -> Folders:
-        """Where the confirmation's files go."""
-        return Folders(root=self.runs, study=self.study.name + CONFIRM_SUFFIX)
+        """The folders of the confirmation."""
+        return Folders(root=self.runs, study=self.confirm_name)
+
+    @property
+    def confirm_name(self) -> str:
+        """The name of the confirmation."""
+        return confirm_name(self.store, self.study.name)
 
     def weights_file(self, number: int, replicate: int) -> Path:
-        """The trained tensors of a confirmation's run."""
-        folder = self.runs / (self.study.name + CONFIRM_SUFFIX) / "weights"
-        return folder / f"candidate{number}-seed{replicate}.safetensors"
+        """The file with the trained tensors of a candidate's run in the confirmation."""
+        return self.runs / self.confirm_name / "weights" / f"candidate{number}-seed{replicate}.safetensors"
 
     def optuna_study(self) -> optuna.Study:
         """The search, which must exist.
@@ -53,12 +60,73 @@ class Session:
         return studies.open_existing(self.store, self.study.name)
 
     def confirmation(self) -> optuna.Study:
-        """The confirmation, which must exist.
+        """The confirmation of this very search, which must exist.
 
         Raises:
-            NotReady: it does not.
+            NotReady: the search or its confirmation does not exist.
+            StudyChanged: the confirmation is of an earlier search of the same name.
         """
-        return studies.open_existing(self.store, self.study.name + CONFIRM_SUFFIX)
+        search = self.optuna_study()
+        found = studies.open_existing(self.store, self.confirm_name)
+        if not candidates.belongs(found, search):
+            raise StudyChanged(_foreign(found.study_name, self.study.name))
+        return found
+
+    def refuse_foreign_confirmation(self) -> None:
+        """Raise if the confirmation that this study would get is left from an earlier search.
+
+        Raises:
+            StudyChanged: it is; names the command that removes it.
+        """
+        name = self.confirm_name
+        if name not in optuna.get_all_study_names(self.store):
+            return
+        found = optuna.load_study(study_name=name, storage=self.store)
+        if not candidates.is_begun(found):
+            return
+        try:
+            search = self.optuna_study()
+        except NotReady:
+            raise StudyChanged(_foreign(name, self.study.name)) from None
+        if not candidates.belongs(found, search):
+            raise StudyChanged(_foreign(name, self.study.name))
+
+    def verdict(self) -> Verdict | None:
+        """The results of the confirmation so far; None where there is none, or only another search's."""
+        try:
+            search, confirmation = self.optuna_study(), self.confirmation()
+            return candidates.read_verdict(self.study, confirmation, n_images=n_images(search))
+        except (NotReady, StudyChanged):
+            return None
+
+
+def confirm_name(store: BaseStorage, name: str) -> str:
+    """The name of a study's confirmation: NAME.confirm, or its former one if only the search was renamed."""
+    usual = name + CONFIRM_SUFFIX
+    names = set(optuna.get_all_study_names(store))
+    if usual in names or name not in names:
+        return usual
+    search = optuna.load_study(study_name=name, storage=store)
+    confirmations = sorted(each for each in names if each.endswith(CONFIRM_SUFFIX))
+    for orphan in (each for each in confirmations if each.removesuffix(CONFIRM_SUFFIX) not in names):
+        other = optuna.load_study(study_name=orphan, storage=store)
+        if candidates.is_begun(other) and candidates.belongs(other, search):
+            return orphan
+    return usual
+
+
+def n_images(search: optuna.Study) -> dict[str, int]:
+    """Images by split, "val" and "test", as the first worker found them; empty for early studies."""
+    found = search.user_attrs.get(attributes.IMAGES, {})
+    return {split: int(found[f"n_{split}"]) for split in ("val", "test") if f"n_{split}" in found}
+
+
+def _foreign(confirmation: str, study: str) -> str:
+    return (
+        f"{confirmation} confirms another search, which had the name {study} and was deleted, renamed or"
+        " replaced: its candidates are not this search's trials. Give this search another name, or delete the"
+        f" old confirmation with: tlopt delete {confirmation}"
+    )
 
 
 def open_session(
@@ -74,8 +142,8 @@ def open_session(
 
     Args:
         checkpoints: folder or URL; default: TLOPT_CHECKPOINTS, else the folder `checkpoints` in `runs`.
-        wait_seconds: how long a database is waited for that does not answer.
-        store: the database, where it is open already.
+        wait_seconds: seconds to wait for a database that does not answer.
+        store: the database, if it is already open.
 
     Raises:
         SpecError: there is no such file, or it is wrong.
@@ -85,15 +153,15 @@ def open_session(
     url = studies.find_url(storage_url)
     path = Path(target)
     if path.is_file():
+        study = spec.load(path)
         text = path.read_text(encoding="utf-8")
-        study = spec.loads(text, str(path))
         outage = study.service.outage_seconds_max
         store = store or studies.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
     elif path.suffix == ".toml" or "/" in str(target):
         raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
     else:
-        store = store or _open_present(url, wait_seconds)
-        stored = studies.open_existing(store, str(target))
+        store = store or open_present(url, wait_seconds, target=str(target))
+        stored = _stored(store, str(target))
         study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.FILE])
         studies.service_of(store).patience.seconds_max = study.service.outage_seconds_max
     return Session(
@@ -103,18 +171,39 @@ def open_session(
         url=url,
         store=store,
         runs=Path(runs).absolute(),
-        checkpoints=_checkpoints(checkpoints, Path(runs)),
+        checkpoints=checkpoint_root(checkpoints, Path(runs)),
     )
 
 
-def _checkpoints(given: str | None, runs: Path) -> str:
+def _stored(store: BaseStorage, name: str) -> optuna.Study:
+    """The study `name` of a database, whose name can be a folder's."""
+    try:
+        found = studies.open_existing(store, name)
+    except NotReady as error:
+        raise NotReady(str(error) + beside(name)) from None
+    if not re.match(spec.NAME_PATTERN, name):
+        raise SpecError(
+            f"the study {name!r} has a name that tlopt cannot use for files; rename it to at most 100"
+            " letters, digits and . _ - (not the first)"
+        )
+    return found
+
+
+def beside(name: str) -> str:
+    """A hint for a name that is no study but may be a file's without its suffix, or ""."""
+    file = Path(f"{name}.toml")
+    return f"; there is a study file {file}: name it with its suffix" if file.is_file() else ""
+
+
+def checkpoint_root(given: str | None, runs: Path) -> str:
+    """The folder or URL of all studies' checkpoints: as given, of the environment, or in `runs`."""
     found = given or os.environ.get("TLOPT_CHECKPOINTS") or str(runs / "checkpoints")
     return found.rstrip("/") if "://" in found else str(Path(found).expanduser().absolute())
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """One row of a database's list of studies."""
+    """One row in the list of a database's studies."""
 
     name: str
     n_finished: int  # complete or pruned
@@ -122,8 +211,8 @@ class StudySummary:
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
-    """The studies of ours in a database, by name, without their confirmations."""
-    store = _open_present(studies.find_url(storage_url))
+    """The studies in a database that tlopt made, by name, without confirmations and archived ones."""
+    store = open_present(studies.find_url(storage_url))
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
@@ -134,12 +223,12 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     return rows
 
 
-def _open_present(url: str, wait_seconds: float = 0.0) -> BaseStorage:
+def open_present(url: str, wait_seconds: float = 0.0, *, target: str = "") -> BaseStorage:
     """The database at `url`, which has to be there: an SQLite file is not made by looking for it."""
     parsed = sqlalchemy.make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise NotReady(
             f"there is no database {parsed.database}; tlopt run FILE makes it,"
-            " --storage or TLOPT_STORAGE names another"
+            f" --storage or TLOPT_STORAGE names another{beside(target) if target else ''}"
         )
     return studies.open_storage(url, wait_seconds=wait_seconds)

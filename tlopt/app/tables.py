@@ -3,6 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -21,9 +22,8 @@ from tlopt.analysis.format import (
 )
 from tlopt.analysis.snapshot import SILENT_SECONDS, Overview, WorkerRow, look
 from tlopt.app.handle import Session, StudySummary
-from tlopt.confirm import candidates as confirmation
 from tlopt.confirm.verdict import Verdict
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
 from tlopt.search.warnings import pull_warnings
@@ -114,9 +114,13 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
 def show_status(session: Session, console: Console, *, top: int) -> None:
     """Outcomes, workers, best trials and, where there is one, the confirmation."""
     console.print(status_group(session, top=top))
-    try:
-        verdict = confirmation.read_verdict(session.study, session.confirmation())
-    except NotReady:
+    with suppress(NotReady):
+        try:
+            session.confirmation()
+        except StudyChanged as error:
+            console.print(f"note: {error}", markup=False)
+    verdict = session.verdict()
+    if verdict is None:
         return
     console.print(f"confirmation: {verdict.n_finished} of {verdict.n_expected} runs")
     show_verdict(verdict, console)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tlopt.analysis.format import gain_sentences
-from tlopt.app.handle import Session
+from tlopt.app.handle import Session, n_images
 from tlopt.app.local_run import Snapshot, follow, refuse_stopped
 from tlopt.confirm import candidates as confirmation
 from tlopt.confirm.verdict import Verdict
@@ -65,6 +65,7 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
         StudyChanged: the name is taken by a study that means something else.
     """
     study = session.study
+    session.refuse_foreign_confirmation()
     plan = search_plan(study, bench.limits, len(bench.data.splits))
     opened = studies.create_or_open(
         session.store,
@@ -130,14 +131,28 @@ def _open_confirm(
     session: Session, bench: "Bench", candidates: Sequence[Candidate]
 ) -> tuple[optuna.Study, Plan]:
     """The confirmation with `candidates` added to those it has, and its plan."""
+    session.refuse_foreign_confirmation()
     opened = confirmation.open_confirmation(
-        session.store, session.study, file_text=session.file_text, facts=bench.facts, candidates=candidates
+        session.store,
+        session.study,
+        name=session.confirm_name,
+        search=session.optuna_study(),
+        file_text=session.file_text,
+        facts=bench.facts,
+        candidates=candidates,
     )
     known = confirmation.stored_candidates(opened)
     plan = confirm_plan(session.study, known, len(bench.data.splits), session.weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan
+
+
+def settle_threads(session: Session) -> None:
+    """Give this process the number of threads that the study has chosen, for what is trained again here."""
+    from tlopt.trial.workspace import settle_process
+
+    settle_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
 
 
 def work_here(
@@ -234,8 +249,8 @@ def judge(session: Session, bench: "Bench") -> Verdict:
     from tlopt.confirm.held_out import read_test
     from tlopt.trial.workspace import choose_device
 
-    opened = session.confirmation()
-    verdict = confirmation.read_verdict(session.study, opened)
+    opened, known = session.confirmation(), n_images(session.optuna_study())
+    verdict = confirmation.read_verdict(session.study, opened, n_images=known)
     if not verdict.finished:
         raise NotReady(
             f"{opened.study_name}: {verdict.n_finished} of {verdict.n_expected} runs have ended;"
@@ -243,8 +258,9 @@ def judge(session: Session, bench: "Bench") -> Verdict:
         )
     wanted = confirmation.wants_test(verdict)
     if wanted and bench.data.n_test:
+        settle_threads(session)
         confirmation.record_test(opened, read_test(bench.on(choose_device()), wanted, session.weights_file))
-        verdict = confirmation.read_verdict(session.study, opened)
+        verdict = confirmation.read_verdict(session.study, opened, n_images=known)
     chosen = f"chosen: {verdict.chosen.label}"
     note.refresh(
         session.optuna_study(),

@@ -163,6 +163,27 @@ def archive(target: Target, storage: Storage = None) -> None:
     _order(target, storage, "archived", "left out of tlopt status; take it back with: tlopt resume")
 
 
+@app.command()
+def delete(
+    target: Target,
+    storage: Storage = None,
+    runs: Runs = RUNS,
+    checkpoints: Checkpoints = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study and its confirmation from the database. Exports, logs and checkpoints stay."""
+    from tlopt.app import admin
+
+    store, deletion = admin.plan_deletion(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
+    said = " and ".join(f"{name} ({n} trials)" for name, n in deletion.trials.items())
+    if not yes:
+        typer.confirm(f"delete {said} from the database?", abort=True)
+    admin.delete(store, deletion)
+    out.print(f"deleted {said}", markup=False, soft_wrap=True)
+    for folder in deletion.folders:
+        out.print(f"left: {folder}", markup=False, soft_wrap=True)
+
+
 def _order(target: str, storage: str | None, state: "State", sentence: str) -> None:
     from tlopt.app import admin, handle
 

@@ -1,7 +1,10 @@
 """Confirmation: the best points and the two defaults over the same seeds, as a plain study `NAME.confirm`.
 
-Optuna's half: which candidates, which runs, what they came to. The held-out images are read elsewhere, once,
-after the choice.
+Optuna's half: the candidates, their runs and results. The held-out images are read in `held_out`, once, after
+the choice.
+
+A confirmation belongs to one search and says so in `SEARCH`: a study's name is free again once the study is
+deleted or renamed, and a candidate's number means a trial of one search only.
 """
 
 from collections import Counter
@@ -15,7 +18,7 @@ from optuna.trial import TrialState
 from tlopt.confirm.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady
 from tlopt.model.facts import Limits
-from tlopt.search.plan import CONFIRM_SUFFIX, PLAIN, PROBE, Candidate, confirm_seed
+from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed
 from tlopt.search.space import defaults
 from tlopt.spec import Study
 from tlopt.spec.default_names import PROBE_LABEL
@@ -23,6 +26,7 @@ from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import TrialRecord, best_first
 
+SEARCH = attributes.PREFIX + "search"  # `attributes.BEGAN` of the search that is confirmed
 CANDIDATES = attributes.PREFIX + "candidates"
 TEST = attributes.PREFIX + "test"
 TEST_READINGS = attributes.PREFIX + "test_readings"
@@ -52,17 +56,52 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
     return tuple(chosen)
 
 
+def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
+    """Whether `confirmation` is of the search `search`, and not of one that had its name before.
+
+    It is when it names the search's beginning, or names none as those of earlier versions, and each of its
+    candidates is the search's trial of that number with the same point.
+    """
+    began = confirmation.user_attrs.get(SEARCH)
+    if began is not None and began != search.user_attrs.get(attributes.BEGAN):
+        return False
+    points = {
+        trial.number: trial.user_attrs.get(attributes.POINT) for trial in search.get_trials(deepcopy=False)
+    }
+    rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
+    return all(row["number"] < 0 or _same(points.get(row["number"]), row["point"]) for row in rows)
+
+
+def is_begun(confirmation: optuna.Study) -> bool:
+    """Whether there is something in it that could be mistaken for another search's."""
+    return bool(confirmation.user_attrs.get(CANDIDATES)) or SEARCH in confirmation.user_attrs
+
+
+def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
+    """Whether two stored points are one; an earlier version may have stored fewer keys."""
+    if searched is None:
+        return False
+    if searched == confirmed:
+        return True
+    return Point.stored(searched, "a trial") == Point.stored(confirmed, "a candidate")
+
+
 def open_confirmation(
     store: BaseStorage,
     study: Study,
     *,
+    name: str,
+    search: optuna.Study,
     file_text: str,
     facts: Mapping[str, str | int],
     candidates: Sequence[Candidate],
 ) -> optuna.Study:
-    """The study `NAME.confirm`; new candidates join those it has already."""
-    named = study.model_copy(update={"name": study.name + CONFIRM_SUFFIX})
+    """The confirmation `name` of `search`, created or opened; new candidates join those it has already."""
+    named = study.model_copy(update={"name": name})
     confirmation = studies.create_or_open(store, named, file_text=file_text, facts=dict(facts))
+    began = search.user_attrs.get(attributes.BEGAN)
+    if began is not None and SEARCH not in confirmation.user_attrs:
+        confirmation.set_user_attr(SEARCH, began)
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
@@ -72,7 +111,7 @@ def open_confirmation(
 
 
 def stored_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
-    """What the confirmation consists of.
+    """The candidates of a confirmation.
 
     Raises:
         NotReady: it has not been begun.
@@ -83,8 +122,17 @@ def stored_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
     return candidates
 
 
-def read_verdict(study: Study, confirmation: optuna.Study) -> Verdict:
-    """What the confirmation has come to so far."""
+def read_verdict(
+    study: Study, confirmation: optuna.Study, *, n_images: Mapping[str, int] | None = None
+) -> Verdict:
+    """The results of a confirmation so far.
+
+    Args:
+        n_images: number of images by split, "val" and "test", where known.
+
+    Raises:
+        NotReady: it has no candidates yet.
+    """
     candidates = stored_candidates(confirmation)
     runs = {
         (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
@@ -101,18 +149,19 @@ def read_verdict(study: Study, confirmation: optuna.Study) -> Verdict:
         n_expected=len(candidates) * study.confirm.seeds,
         n_finished=sum(1 for _, replicate in runs if replicate < study.confirm.seeds),
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
+        n_images=dict(n_images or {}),
     )
 
 
 def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, float]]]) -> None:
-    """Keep what the held-out images said of each candidate, by number, and that they were read once more."""
+    """Store test metrics, by candidate and seed, and count one more reading of the test split."""
     kept = confirmation.user_attrs.get(TEST, {}) | {str(number): rows for number, rows in test.items()}
     confirmation.set_user_attr(TEST, kept)
     confirmation.set_user_attr(TEST_READINGS, confirmation.user_attrs.get(TEST_READINGS, 0) + 1)
 
 
 def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
-    """The chosen candidate and the defaults, as far as the held-out images were not read for them yet."""
+    """The chosen candidate and the defaults, those that have no test metrics yet."""
     named = sorted((row for row in verdict.rows if row.number < 0), key=lambda row: row.number)
     wanted = [verdict.chosen, *named]
     rows = {row.number: row for row in wanted if len(row.test) < len(row.val)}
@@ -120,7 +169,7 @@ def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
 
 
 def _why_none(study: Study, optuna_study: optuna.Study) -> str:
-    """Why there is nothing to confirm, and what to do."""
+    """The reason why there is nothing to confirm, and what to do."""
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     ended = [trial for trial in trials if trial.counts]
     if not ended:

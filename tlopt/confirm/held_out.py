@@ -1,10 +1,13 @@
 """The only place that reads the test split: after the choice, for the chosen point and the two defaults."""
 
+import logging
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from tlopt.confirm.verdict import Confirmed
 from tlopt.data.load import test_split
@@ -17,6 +20,7 @@ from tlopt.trial.images import images_for, test_images
 from tlopt.trial.workspace import Bench, load_trained, save_weights, start_run
 
 WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)
+_logger = logging.getLogger(__name__)
 
 
 def read_test(
@@ -46,15 +50,38 @@ def read_test(
 
 
 def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
-    """The run that the confirmation's trial ended with: from its weights' file, else trained again."""
+    """The run that the confirmation's trial ended with: from its weights' file, else trained again.
+
+    The last bits of a network that is trained again depend on this process's number of threads; they are the
+    confirmation's with the number that the study has chosen.
+    """
     split = bench.data.splits[replicate % len(bench.data.splits)]
     run = start_run(bench, point, seed=seed, train=split.train)
-    if history_file(weights_file).is_file() and load_trained(bench, run, weights_file):
+    lost = _load(bench, run, weights_file)
+    if not lost:
         return run
+    _logger.warning(
+        "%s %s: the network is trained again from its seed, with %d CPU threads",
+        weights_file,
+        lost,
+        torch.get_num_threads(),
+    )
+    run = start_run(bench, point, seed=seed, train=split.train)  # half of a damaged file may be in it
     epochs = list(fit(run, images_for(bench, point), split.train, split.val))
     save_weights(bench, run, weights_file)
     History.of(epochs).write(history_file(weights_file))
     return run
+
+
+def _load(bench: Bench, run: Run, weights_file: Path) -> str:
+    """Fill `run` from its weights' file; why that failed, or ""."""
+    if not weights_file.is_file() or not history_file(weights_file).is_file():
+        return "is not on this machine"
+    try:
+        History.read(history_file(weights_file))
+        return "" if load_trained(bench, run, weights_file) else "is of another run"
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        return f"is damaged ({type(error).__name__})"
 
 
 def train_on_all(bench: Bench, point: Point) -> tuple[Run, Generator[Epoch]]:

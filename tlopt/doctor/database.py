@@ -11,7 +11,7 @@ from tlopt.doctor import postgres
 from tlopt.doctor.connection import DAMAGED, connected, options, translated
 from tlopt.doctor.disks import write_obstacle
 from tlopt.doctor.finding import Ended, Finding
-from tlopt.search.plan import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes
 from tlopt.storage.url import find_url, hide_password, refuse_network_file
 

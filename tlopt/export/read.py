@@ -1,6 +1,5 @@
 """An export read back: a folder that holds a trained network and everything its use needs."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +9,7 @@ from torch import nn
 
 from tlopt.data.decode import Resize
 from tlopt.errors import DataError, NotReady, WeightsError
+from tlopt.export.result import RESULT, read_json, read_result
 from tlopt.model.build import build
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head
@@ -18,10 +18,8 @@ from tlopt.model.sources import read_file
 from tlopt.model.weights import load_weights
 from tlopt.spec.point import Point
 
-FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export
-
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
-PREPROCESSING, RESULT = "preprocessing.json", "result.json"
+PREPROCESSING = "preprocessing.json"
 
 _PLAIN_TORCH = """\
 from pathlib import Path
@@ -99,9 +97,7 @@ def read_export(folder: Path) -> Export:
     for name in (WEIGHTS, CLASSES, PREPROCESSING, RESULT):
         if not (folder / name).is_file():
             raise NotReady(f"{folder} is no export, it has no {name}; an export is written by: tlopt export")
-    result, preprocessing = _read_json(folder / RESULT), _read_json(folder / PREPROCESSING)
-    if result.get("format") != FORMAT:
-        raise DataError(f"{folder / RESULT}: format {result.get('format')!r}, this tlopt reads {FORMAT} only")
+    result, preprocessing = read_result(folder), read_json(folder / PREPROCESSING)
     try:
         return _export(folder, result, preprocessing)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -215,16 +211,6 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         weights_digest=result["weights"]["digest"],
         digest=result["study"]["digest"],
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}; export it again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged: not an object; export it again")
-    return value
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:

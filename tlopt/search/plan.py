@@ -13,7 +13,6 @@ from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import Task
 
-CONFIRM_SUFFIX = ".confirm"
 PROBE, PLAIN = -2, -1  # candidates that are no trial of the search
 _CANDIDATE_MAX = 10_000_000
 

@@ -23,6 +23,7 @@ _LATER = {"model.compile": False}
 # Keys that change no trial; the images and a weights file have fingerprints of their own.
 _MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
 
+CONFIRM_SUFFIX = ".confirm"  # of the name of a study's confirmation
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -58,7 +59,7 @@ class Study(Record):
     @field_validator("name")
     @classmethod
     def _name_is_free(cls, name: str) -> str:
-        if name.endswith(".confirm"):
+        if name.endswith(CONFIRM_SUFFIX):
             raise ValueError("names that end in .confirm belong to confirmations")
         return name
 

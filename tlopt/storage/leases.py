@@ -240,6 +240,11 @@ def expire(executor: Executor, seen: Seen, cause: str) -> None:
     )
 
 
+def forget_study(executor: Executor, study_id: int) -> None:
+    """Remove all leases of a study that has been deleted."""
+    executor.execute(sa.delete(leases).where(leases.c.study_id == study_id))
+
+
 def forgive(executor: Executor, study_id: int) -> None:
     """Count the crashes of the study's trials anew."""
     executor.execute(sa.update(leases).where(leases.c.study_id == study_id).values(crashes=0, cause=""))

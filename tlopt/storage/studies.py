@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec.differences import differences
+from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private
 from tlopt.storage.connect import connect, translated, turns
 from tlopt.storage.rdb import ServiceStorage
@@ -164,13 +165,16 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
 
 
 def stored_spec(optuna_study: optuna.Study) -> spec.Study:
-    """The study file that is stored with `optuna_study`, decoded.
+    """The study file that is stored with `optuna_study`, decoded, under the name that the study has now.
+
+    A copied or renamed study keeps the text of the file it was made from, whose name is another study's.
 
     Raises:
-        SpecError: this version of tlopt reads the stored file no longer.
+        SpecError: this version of tlopt no longer reads the stored file.
     """
     name = optuna_study.study_name
-    return spec.loads(optuna_study.user_attrs[attributes.FILE], f"study {name}")
+    stored = spec.loads(optuna_study.user_attrs[attributes.FILE], f"study {name}")
+    return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX)})
 
 
 def _not_ours(name: str) -> StorageError:

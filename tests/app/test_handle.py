@@ -1,0 +1,230 @@
+"""The study that was named is the one acted on, with its own confirmation, also once names change hands."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tiny
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+from tlopt.app import admin
+from tlopt.app.handle import Session, open_session
+from tlopt.cli.main import app
+from tlopt.confirm.candidates import CANDIDATES, open_confirmation
+from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
+from tlopt.search.plan import Candidate
+from tlopt.search.space import defaults
+from tlopt.storage import attributes, commands, studies
+from tlopt.storage.commands import Order
+
+SEARCH = "lr = { log = [1e-4, 1e-1] }"
+POINT = defaults(tiny.study(SEARCH), tiny.limits())[1].point
+TEXT = tiny.text(SEARCH)
+STUDY = tiny.study(SEARCH)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/studies.db"
+
+
+def search(url: str) -> optuna.Study:
+    """A search with one complete trial."""
+    opened = studies.create_or_open(studies.open_storage(url), STUDY, file_text=TEXT, facts={})
+    opened.add_trial(
+        optuna.create_trial(
+            value=0.5, user_attrs={attributes.POINT: POINT.as_dict()}, state=TrialState.COMPLETE
+        )
+    )
+    return opened
+
+
+def confirmation(url: str, of: optuna.Study) -> optuna.Study:
+    return open_confirmation(
+        studies.open_storage(url),
+        STUDY,
+        name="planted.confirm",
+        search=of,
+        file_text=TEXT,
+        facts={},
+        candidates=[Candidate(0, "trial 0", POINT)],
+    )
+
+
+def rename(url: str, old: str, new: str) -> None:
+    """As optuna-dashboard renames a study: copy, then delete."""
+    optuna.copy_study(from_study_name=old, from_storage=url, to_storage=url, to_study_name=new)
+    optuna.delete_study(study_name=old, storage=url)
+
+
+def named(name: str, url: str) -> Session:
+    return open_session(name, storage_url=url)
+
+
+def invoke(*arguments: Any, answer: str = "") -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=answer)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
+
+
+# Names
+
+
+def test_a_copied_study_is_the_one_that_is_acted_on(url: str) -> None:
+    search(url)
+    optuna.copy_study(from_study_name="planted", from_storage=url, to_storage=url, to_study_name="copied")
+
+    assert "copied is cancelled" in invoke("cancel", "copied", "--storage", url)
+
+    assert commands.order_of(named("copied", url).optuna_study()) == Order("cancelled")
+    assert commands.order_of(named("planted", url).optuna_study()) == Order("open")
+
+
+def test_a_renamed_study_keeps_its_trials_and_its_confirmation(url: str) -> None:
+    confirmation(url, search(url))
+    rename(url, "planted", "renamed")
+
+    session = named("renamed", url)
+
+    assert session.study.name == "renamed"
+    assert len(session.optuna_study().trials) == 1
+    assert session.confirmation().study_name == "planted.confirm"
+    assert "renamed: 1 of 60 trials" in invoke("status", "renamed", "--storage", url)
+
+
+def test_a_copy_has_no_part_in_the_confirmation_of_the_study_it_was_copied_from(url: str) -> None:
+    confirmation(url, search(url))
+    optuna.copy_study(from_study_name="planted", from_storage=url, to_storage=url, to_study_name="copied")
+
+    with pytest.raises(NotReady, match=r"no study 'copied\.confirm'"):
+        named("copied", url).confirmation()
+
+
+def test_a_name_that_files_cannot_have_is_refused(url: str) -> None:
+    search(url)
+    rename(url, "planted", "../elsewhere")
+
+    with pytest.raises((SpecError, NotReady)):
+        named("../elsewhere", url)
+    rename(url, "../elsewhere", "my flowers")
+    with pytest.raises(SpecError, match="'my flowers' has a name that tlopt cannot use for files"):
+        named("my flowers", url)
+
+
+def test_a_name_without_the_suffix_of_the_file_beside_it_is_hinted_at(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(url)
+    (tmp_path / "flowers.toml").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(NotReady, match=r"there is a study file flowers\.toml: name it with its suffix"):
+        named("flowers", url)
+    with pytest.raises(NotReady, match=r"there is a study file flowers\.toml"):
+        named("flowers", f"sqlite:///{tmp_path}/none.db")
+
+
+# Confirmations of another search
+
+
+def test_the_confirmation_of_a_deleted_search_is_not_that_of_the_next(url: str) -> None:
+    confirmation(url, search(url))
+    optuna.delete_study(study_name="planted", storage=url)
+    again = search(url)
+    again.add_trial(optuna.create_trial(value=0.75, user_attrs={attributes.POINT: POINT.as_dict()}))
+    session = named("planted", url)
+
+    with pytest.raises(StudyChanged, match=r"tlopt delete planted\.confirm"):
+        session.confirmation()
+    assert session.verdict() is None
+    assert "note: planted.confirm confirms another search" in " ".join(
+        invoke("status", "planted", "--storage", url).split()
+    )
+
+
+def test_a_search_is_refused_at_its_start_where_an_older_confirmation_has_its_name(
+    url: str, tmp_path: Path
+) -> None:
+    confirmation(url, search(url))
+    optuna.delete_study(study_name="planted", storage=url)
+    file = tmp_path / "planted.toml"
+    file.write_text(TEXT)
+
+    with pytest.raises(StudyChanged, match=r"tlopt delete planted\.confirm"):
+        open_session(file, storage_url=url).refuse_foreign_confirmation()
+
+
+def test_a_confirmation_of_an_earlier_version_goes_on(url: str) -> None:
+    old = search(url)
+    store = studies.open_storage(url)
+    earlier = studies.create_or_open(
+        store, STUDY.model_copy(update={"name": "planted.confirm"}), file_text=TEXT, facts={}
+    )
+    earlier.set_user_attr(CANDIDATES, [{"number": 0, "label": "trial 0", "point": POINT.as_dict()}])
+
+    assert named("planted", url).confirmation().study_name == "planted.confirm"
+    assert old.study_name == "planted"
+
+
+# Deleting
+
+
+def test_a_study_is_deleted_with_its_confirmation_and_no_other(url: str, tmp_path: Path) -> None:
+    confirmation(url, search(url))
+    optuna.create_study(study_name="theirs", storage=url)
+
+    said = invoke("delete", "planted", "--yes", "--storage", url, "--runs", tmp_path / "runs")
+
+    assert "deleted planted.confirm (0 trials) and planted (1 trials)" in said
+    assert optuna.get_all_study_names(url) == ["theirs"]
+
+
+def test_a_confirmation_is_deleted_alone_by_its_name(url: str) -> None:
+    confirmation(url, search(url))
+
+    invoke("delete", "planted.confirm", "--yes", "--storage", url)
+
+    assert optuna.get_all_study_names(url) == ["planted"]
+
+
+def test_a_confirmation_whose_search_is_gone_is_deleted_by_the_name_of_either(url: str) -> None:
+    confirmation(url, search(url))
+    optuna.delete_study(study_name="planted", storage=url)
+
+    invoke("delete", "planted", "--yes", "--storage", url)
+
+    assert optuna.get_all_study_names(url) == []
+
+
+def test_nothing_is_deleted_without_a_yes(url: str) -> None:
+    search(url)
+
+    invoke("delete", "planted", "--storage", url, answer="n\n")
+
+    assert optuna.get_all_study_names(url) == ["planted"]
+
+
+def test_a_study_of_others_is_not_deleted(url: str) -> None:
+    studies.open_storage(url)
+    optuna.create_study(study_name="theirs", storage=url)
+
+    with pytest.raises(StorageError, match="was not made by tlopt"):
+        invoke("delete", "theirs", "--yes", "--storage", url)
+
+
+def test_a_study_under_work_is_not_deleted(url: str) -> None:
+    search(url)
+    store = studies.open_storage(url)
+    service = studies.service_of(store)
+    from tlopt.storage import workers
+
+    me = workers.here()
+    service.ask(
+        lambda executor: workers.register(executor, service.engine, me, device="cpu", studies="planted")
+    )
+
+    with pytest.raises(NotReady, match="end the workers first: tlopt cancel planted"):
+        admin.plan_deletion("planted", storage_url=url, runs=Path("runs"))
