@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check audit clean
+.PHONY: demo test test-slow check docs audit clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/tlopt run studies/digits.toml
@@ -18,6 +18,11 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The site, in build/site; generated parts of the pages are written anew. A broken link ends it.
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --clean --strict
 
 # Known holes in the packages of the image. It asks an advisory service, so it is no part of check; without one it fails.
 audit: $(VENV)/dev.stamp
@@ -39,4 +44,4 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/demo.stamp
 
 clean:
-	rm -rf $(VENV) runs exports tlopt.db tlopt.db-* tlopt.db.lock
+	rm -rf $(VENV) build runs exports tlopt.db tlopt.db-* tlopt.db.lock

@@ -1,0 +1,1 @@
+"""A study at one moment: ranking, importance and formatted numbers. No torch."""

@@ -1,0 +1,1 @@
+"""The commands' work: search, confirm, judge, deliver, administer."""

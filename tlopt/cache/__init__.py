@@ -1,0 +1,1 @@
+"""The cache folder: record files with checksums, bounded and cleaned."""

@@ -1,0 +1,1 @@
+"""The best points trained again over seeds; the only reader of the test split."""

@@ -1,0 +1,1 @@
+"""optuna-dashboard with a login, fewer bytes and pictures."""

@@ -1,0 +1,1 @@
+"""Images: listed, divided into splits, decoded once, cropped and batched."""

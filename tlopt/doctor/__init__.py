@@ -1,0 +1,1 @@
+"""Checks of machine, database, disks and study, each with a cure."""

@@ -1,0 +1,1 @@
+"""Backbones as ordered blocks: built, cut, given pretrained or fresh weights."""

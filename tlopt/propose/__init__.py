@@ -1,0 +1,1 @@
+"""A study file proposed for somebody's images and machine."""

@@ -1,0 +1,1 @@
+"""Search space, samplers and the order of trials. Optuna, no torch."""

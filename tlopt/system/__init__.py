@@ -1,0 +1,1 @@
+"""Processors, memory and file systems of this machine."""

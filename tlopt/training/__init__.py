@@ -1,0 +1,1 @@
+"""The training loop, its optimiser groups and pulls, checkpoints, kept features. Torch, no Optuna."""

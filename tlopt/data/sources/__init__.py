@@ -1,0 +1,1 @@
+"""Listings of images: folders, torchvision's data sets, built-in samples."""

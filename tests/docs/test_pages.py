@@ -1,0 +1,85 @@
+"""Pages are as the code has them, link to what is there, and all of them are in the site's navigation."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+
+import pages
+import pytest
+import typer
+
+from tlopt import spec
+from tlopt.cli.main import app
+from tlopt.data.sources.folder import EXTENSIONS
+
+README = (pages.ROOT / "README.md").read_text(encoding="utf-8")
+README_LINES, README_WORDS = 130, 1000
+
+
+def test_generated_parts_and_links_are_as_the_code_has_them() -> None:
+    command = [sys.executable, "-m", "docs.generate", "--check"]
+
+    found = subprocess.run(command, cwd=pages.ROOT, capture_output=True, text=True)
+
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    site = tomllib.loads((pages.ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    ours = {pages.name(page) for page in pages.PAGES if ".github" not in page.parts}
+
+    assert ours <= set(entries(site["nav"]))
+
+
+def entries(nav: object) -> Iterator[str]:
+    match nav:
+        case str():
+            yield nav
+        case list():
+            for entry in nav:
+                yield from entries(entry)
+        case dict():
+            for entry in nav.values():
+                yield from entries(entry)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= README_LINES
+    assert len(README.split()) <= README_WORDS
+
+
+def test_the_suffixes_on_the_page_about_images_are_those_that_are_read() -> None:
+    text = (pages.ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"Files are read by suffix: (.*?);", text, flags=re.DOTALL)
+
+    assert listed.split() == list(EXTENSIONS)
+
+
+def test_every_variable_of_the_environment_is_on_the_page_about_machines() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (pages.ROOT / "tlopt").rglob("*.py"))
+    page = (pages.ROOT / "docs" / "machines.md").read_text(encoding="utf-8")
+
+    assert set(re.findall(r'"(TLOPT_[A-Z_]+)"', source)) == set(re.findall(r"\| `(TLOPT_[A-Z_]+)` \|", page))
+
+
+def test_every_study_under_studies_decodes() -> None:
+    files = sorted((pages.ROOT / "studies").rglob("*.toml"))
+    assert files
+    for file in files:
+        spec.load(file)
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_group(app).commands))
+def test_every_command_says_what_it_does(command: str) -> None:
+    assert typer.main.get_group(app).commands[command].help
+
+
+def test_figures_of_the_demo_are_the_same_everywhere() -> None:
+    wanted = re.findall(r"\d+\.\d ± \d\.\d %", (pages.ROOT / "studies" / "digits.toml").read_text())
+    assert len(wanted) == 3
+
+    for page in ("README.md", "docs/start.md"):
+        text = (pages.ROOT / page).read_text(encoding="utf-8")
+        assert [figure for figure in wanted if figure not in text] == [], page
