@@ -5,13 +5,21 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import optuna
 import pytest
 
+from benchmarks.chaos.schedule import schedule
+from benchmarks.common.images import link_images
+from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
 from benchmarks.peers.search import SYSTEMS
+from benchmarks.service import trials
+from tlopt import spec
+from tlopt.storage.studies import open_storage
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -208,3 +216,45 @@ def test_the_table_beside_other_systems_is_that_of_the_recorded_searches() -> No
         assert f"| {trials} | {final} |" in text, row
     for data in sets:
         assert f"{data}: target {100 * targets(curves, data)[0]:.1f}," in text
+
+
+def test_simulated_trials_end_complete(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/simulated.db")
+    study = optuna.create_study(study_name=trials.STUDY, storage=storage, direction="maximize")
+    for worker in (trials.Ours(storage, beating=False), trials.Stock(storage)):
+        worker.trial(trials.NoTally())
+        worker.close()
+    last = trials.N_EPOCHS - 1
+    assert [trial.value for trial in study.get_trials()] == [trials.value(n, last) for n in range(2)]
+    assert [len(trial.intermediate_values) for trial in study.get_trials()] == [trials.N_EPOCHS] * 2
+
+
+@pytest.mark.parametrize("n_workers", [1, 8])
+def test_the_schedule_of_faults_never_hits_what_is_still_down(n_workers: int) -> None:
+    faults = schedule(seed=2, minutes=10, n_workers=n_workers)
+    assert faults == schedule(seed=2, minutes=10, n_workers=n_workers)
+    for slot in {fault.slot for fault in faults}:
+        own = [fault for fault in faults if fault.slot == slot]
+        assert all(first.until < second.at for first, second in pairwise(own))
+    assert all(fault.until < 600 for fault in faults)
+
+
+def test_the_study_file_of_a_search_decodes(tmp_path: Path) -> None:
+    size = Size(seconds=1.0, epochs=6, resolution=96, backbone="resnet18")
+    study = spec.loads(search_study(tmp_path, 3, size), "study.toml")
+    assert (study.seed, study.budget.epochs, study.pruner.min_epochs) == (3, 6, 3)
+    assert set(searched(study)) == {
+        "transfer_depth", "freeze_depth", "lr", "lr_ratio", "l2_sp", "augmentation",
+    }  # fmt: skip
+
+
+def test_linked_images_are_spread_over_the_classes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for index in range(4):
+            file = tmp_path / "data" / "train" / name / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"")
+    (tmp_path / "data" / "val").mkdir()
+    linked = link_images(tmp_path / "data", tmp_path / "linked", {"train": 4, "val": None})
+    found = sorted(str(file.relative_to(linked)) for file in linked.rglob("*.png"))
+    assert [name.split("/")[1] for name in found] == ["a", "a", "b", "b"]

@@ -1,8 +1,8 @@
 """Cost of a trial without its training, for 1 to 64 workers: tlopt, Optuna alone, Optuna's gRPC proxy.
 
 Workers are processes that share one PostgreSQL server and train nothing, see `benchmarks.service.trials`.
-The systems take turns, so that other load on the machine falls on all of them. The proxy needs the package
-grpcio.
+The systems take turns, so that other load on the machine falls on all of them. The proxy is left out where
+the package grpcio is missing.
 
     python -m benchmarks.service.overhead
     python -m benchmarks.service.overhead --start      # 64 workers at once, an empty database, 80 connections
@@ -13,9 +13,11 @@ import contextlib
 import json
 import multiprocessing
 import statistics
+import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +80,8 @@ def run_cell(watched: Watched, system: System, cell: Cell) -> dict[str, float]:
         go.wait(_START_SECONDS_MAX)
         for worker in workers:
             worker.join()
+    for text in sorted({o.error for o in outcomes if o.error}):
+        print(f"{system}: {text}", file=sys.stderr, flush=True)
     n_trials = cell.n_workers * cell.trials
     return {
         "wall": statistics.median(o.wall_seconds / cell.trials for o in outcomes) * 1e3,
@@ -130,18 +134,27 @@ def _line(cell: Cell, system: System, rows: list[dict[str, float]]) -> str:
     return f"| {cell.n_finished} | {cell.n_workers} | {system} | {numbers} |"
 
 
+def _systems() -> tuple[System, ...]:
+    """`SYSTEMS`, without the proxy if its package is missing, which is said on stderr."""
+    if find_spec("grpc") is not None:
+        return SYSTEMS
+    print("Optuna's gRPC proxy is left out: pip install grpcio protobuf", file=sys.stderr, flush=True)
+    return tuple(system for system in SYSTEMS if system != "gRPC proxy")
+
+
 def measure(cells: list[Cell], out: Path | None) -> None:
     """Print a row per cell and system, medians over repeats."""
     rows: dict[tuple[Cell, System], list[dict[str, float]]] = defaultdict(list)
+    systems = _systems()
     print(_HEAD, flush=True)
     with server.running(_CONNECTIONS_MAX) as watched:
         for n_finished in dict.fromkeys(cell.n_finished for cell in cells):
             watched.fill(f"finished_{n_finished}", n_finished)
         for cell in cells:
             for _ in range(cell.repeats):
-                for system in SYSTEMS:
+                for system in systems:
                     rows[cell, system].append(run_cell(watched, system, cell))
-            for system in SYSTEMS:
+            for system in systems:
                 print(_line(cell, system, rows[cell, system]), flush=True)
     if out is not None:
         kept = [{"cell": vars(cell), "system": system, "rows": r} for (cell, system), r in rows.items()]
