@@ -19,6 +19,7 @@ from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
 from tlopt.export.result import RESULT, read_result, read_verdict
 from tlopt.search.fixed_study import point_of
 from tlopt.spec.point import Point
+from tlopt.spec.text import read_text
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
 
@@ -162,7 +163,7 @@ def train(
     history = History.of(epochs)
     trained = describe(history, run.seed, "training and validation images")
     verdict = _verdict_beside(file, point, study, bench.data.fingerprint)
-    findings = gather(bench, file.read_text(encoding="utf-8"), verdict, (), trained)
+    findings = gather(bench, read_text(file), verdict, (), trained)
     write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
     weights_file.unlink()
     if onnx:

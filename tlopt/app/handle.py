@@ -17,6 +17,7 @@ from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.text import is_file, read_text, user_path
 from tlopt.storage import attributes, commands, studies
 
 
@@ -152,9 +153,9 @@ def open_session(
     """
     url = studies.find_url(storage_url)
     path = Path(target)
-    if path.is_file():
-        study = spec.load(path)
-        text = path.read_text(encoding="utf-8")
+    if is_file(path):
+        text = read_text(path)
+        study = spec.loads(text, str(path))
         outage = study.service.outage_seconds_max
         store = store or studies.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
     elif path.suffix == ".toml" or "/" in str(target):
@@ -198,7 +199,7 @@ def beside(name: str) -> str:
 def checkpoint_root(given: str | None, runs: Path) -> str:
     """The folder or URL of all studies' checkpoints: as given, of the environment, or in `runs`."""
     found = given or os.environ.get("TLOPT_CHECKPOINTS") or str(runs / "checkpoints")
-    return found.rstrip("/") if "://" in found else str(Path(found).expanduser().absolute())
+    return found.rstrip("/") if "://" in found else str(user_path(found).absolute())
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tlopt.confirm.verdict import Verdict
 from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
-from tlopt.search.warnings import pull_warnings
+from tlopt.search.warnings import epoch_warnings, pull_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -59,7 +59,7 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     for default in defaults(study, bench.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    for sentence in (*pull_warnings(study, bench.limits), *view_warnings(study)):
+    for sentence in (*epoch_warnings(study), *pull_warnings(study, bench.limits), *view_warnings(study)):
         yield f"  warning: {sentence}"
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -50,9 +51,13 @@ def init(
     ] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml.")] = None,
 ) -> None:
-    """Look at the images and the machine, and write a commented study file."""
+    """Look at the images and the machine, and write a commented study file.
+
+    Beside it goes tlopt.schema.json, by which editors complete and check the file.
+    """
     from tlopt import spec
     from tlopt.propose.proposal import Wishes, propose
+    from tlopt.spec.schema import FILE_NAME, schema_text
     from tlopt.training.timing import look_at_machine
 
     wishes = Wishes(
@@ -69,10 +74,19 @@ def init(
     proposal = propose(folder, wishes, look_at_machine(), progress=True)
     path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
     _check_absent(path)
-    path.write_text(proposal.text, encoding="utf-8")
+    path.write_text(f"#:schema ./{FILE_NAME}\n{proposal.text}", encoding="utf-8")
+    path.with_name(FILE_NAME).write_text(schema_text(), encoding="utf-8")
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
     out.print(f"wrote {path}; next: tlopt run {path}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the study file, by which editors complete and check it."""
+    from tlopt.spec.schema import schema_text
+
+    sys.stdout.write(schema_text())
 
 
 @app.command()
@@ -232,16 +246,19 @@ def main() -> None:
         err.print(str(error), markup=False)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.filename is None and error.errno not in _DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        err.print(f"OSError: {where}{error.strerror}", markup=False)
+        err.print(f"{where}{error.strerror or error}", markup=False)
         sys.exit(1)
 
 
 def _check_absent(path: Path) -> None:
-    if path.exists():
+    """Refuse a path that is taken, or whose folder is not there, before anything is measured for it."""
+    if os.path.lexists(path):
         raise SpecError(f"{path} exists; remove it, or name another file with --output")
+    if not path.absolute().parent.is_dir():
+        raise SpecError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
 def _stop_on_sigterm() -> None:

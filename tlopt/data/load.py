@@ -5,7 +5,6 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tlopt.data.sources.folder import list_folder
 from tlopt.data.split import FEW, Division, divide, subset
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
+from tlopt.spec.text import user_path
 
 IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
 _NAMED_AT_MOST = 5
@@ -101,7 +101,7 @@ def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
 def _list(source: str, *, progress: bool) -> Listing:
     if source == "digits" or source.startswith("torchvision:"):
         return list_samples(source, progress=progress)
-    root = Path(source).expanduser().absolute()
+    root = user_path(source).absolute()
     tree = list_folder(root)
     looks = inspect(root, [entry.path for entry in tree.entries], progress=progress)
     labels = {name: label for label, name in enumerate(tree.class_names)}

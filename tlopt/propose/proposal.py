@@ -1,5 +1,6 @@
 """A first study file for somebody's images: what fits them, this machine and the time there is."""
 
+import math
 import os
 import re
 import unicodedata
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tlopt import spec
-from tlopt.errors import MissingExtra, WeightsError
+from tlopt.errors import MissingExtra, SpecError, WeightsError
 from tlopt.model.build import check_resolution, n_blocks
 from tlopt.model.families.table import LITE0
 from tlopt.model.rates import usual_lr
@@ -16,6 +17,7 @@ from tlopt.propose import budget, study_file
 from tlopt.propose.budget import Size, Terms, choose_size
 from tlopt.propose.dataset import Look, look
 from tlopt.propose.study_file import Choices, write_study
+from tlopt.spec.search_keys import RULES
 from tlopt.training.timing import Cost, Machine, measure_costs
 
 CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
@@ -65,6 +67,8 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
         SpecError: a wish is not possible; says what is.
         MissingExtra: the source or the wished backbone needs an optional package.
     """
+    if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
+        raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
     seen = look(source, seed=0, skip_unreadable=wishes.skip_unreadable, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
@@ -173,6 +177,7 @@ def _at_hand(backbone: str) -> bool:
 def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine) -> list[int]:
     """Pixels a side to choose from, ascending; without a limit of time only the best."""
     if wishes.resolution is not None:
+        _check_wished_resolution(wishes.resolution)
         check_resolution(weights, wishes.resolution)
         return [wishes.resolution]
     if weights.resolution_fixed:
@@ -183,6 +188,12 @@ def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine)
     if machine.on_cpu or wishes.minutes is not None:
         return [r for r in allowed if r <= best]
     return [best]
+
+
+def _check_wished_resolution(resolution: int) -> None:
+    rule = RULES["resolution"]
+    if rule.refuse(resolution):
+        raise SpecError(f"--resolution {resolution} is not allowed: {rule.allowed} pixels a side")
 
 
 def _estimate(minutes: float, machine: Machine, cost: Cost, size: Size) -> str:

@@ -36,8 +36,8 @@ class Choices:
 
 
 def batch_size(look: Look) -> int:
-    """Images a step: fewer where there would be too few steps an epoch."""
-    return 16 if look.n_seen < _FEW_IMAGES else 32
+    """Training images per optimiser step: fewer where an epoch would have too few steps."""
+    return 16 if look.counts.train < _FEW_IMAGES else 32
 
 
 def lr_range(plain_lr: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Whether a study's ranges reach pulls that diverge by themselves."""
+"""What a study's keys lead to that their author may not have meant."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,30 @@ from tlopt.model.facts import Limits
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.search_keys import DEFAULT_L2, RULES
+
+
+def epoch_warnings(study: Study) -> Iterator[str]:
+    """A sentence for each count of epochs that leaves another key without effect."""
+    epochs = study.budget.epochs
+    min_epochs = getattr(study.pruner, "min_epochs", 0)
+    if min_epochs >= epochs:
+        yield (
+            f"pruner.min_epochs = {min_epochs} leaves nothing to prune: a trial ends after budget.epochs ="
+            f' {epochs} anyway; lower it, or set pruner.kind = "none"'
+        )
+    head_first = max(map(int, dimensions.bounds(_dimension(study, "head_first_epochs", 0))))
+    shortest = min(map(int, dimensions.bounds(_dimension(study, "epochs", epochs))))
+    if head_first >= shortest:
+        yield (
+            f"head_first_epochs = {head_first} takes all {shortest} epochs of a trial: such trials train the"
+            " head alone"
+        )
+
+
+def _dimension(study: Study, name: str, default: int) -> dimensions.Dimension:
+    found = study.search.get(name, Fixed(default))
+    assert not isinstance(found, PerOptimizer), f"{name} has one range"
+    return found
 
 
 def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:

@@ -16,6 +16,8 @@ import math
 from dataclasses import dataclass
 from typing import assert_never, cast
 
+# The range is lengthened downwards for "off", and its logarithms must stay within those of a double.
+LOG_LOW_MIN = 1e-30
 OFF_SHARE = 0.2  # prior probability of "off" where zero = true
 
 Scalar = bool | int | float | str
@@ -177,6 +179,8 @@ def parse(raw: object) -> Dimension:
     if low <= 0:
         hint = "; write zero = true beside it to search 0 too" if low == 0 else ""
         raise ValueError(f"a log range must start above 0, not at {low}{hint}")
+    if low < LOG_LOW_MIN:
+        raise ValueError(f"a log range starts at {LOG_LOW_MIN:g} or above, not at {low:g}")
     return Log(float(low), float(high), bool(raw.get("zero", False)))
 
 

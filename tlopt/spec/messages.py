@@ -1,6 +1,7 @@
 """What pydantic found wrong in a study file, in the file's own words: key, what is wrong, what is allowed."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,13 @@ def lines(error: ValidationError, record: type[BaseModel]) -> list[str]:
     return [line for item in error.errors(include_url=False) for line in _explain(item, record)]
 
 
+def unknown_key(name: str, allowed: Sequence[str]) -> str:
+    """The words for a key that does not exist: those that come closest, else every one that does."""
+    close = difflib.get_close_matches(name.lower(), allowed, n=3, cutoff=0.6)
+    guess = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"unknown key; {guess}the keys here are {', '.join(allowed)}"
+
+
 def _explain(item: Any, record: type[BaseModel]) -> list[str]:
     path = [str(part) for part in item["loc"]]
     if len(path) == 3:
@@ -47,7 +55,7 @@ def _explain(item: Any, record: type[BaseModel]) -> list[str]:
 
 def _problem(kind: str, given: Any, context: Any, record: type[BaseModel], path: tuple[str, ...]) -> str:
     if kind == "extra_forbidden":
-        return f"unknown key; the keys here are {', '.join(_record_at(record, path[:-1]).model_fields)}"
+        return unknown_key(path[-1], list(_record_at(record, path[:-1]).model_fields))
     field = _record_at(record, path[:-1]).model_fields[path[-1]]
     if kind == "missing":
         return f"missing: {field.description or f'a table, [{path[-1]}]'}"

@@ -8,6 +8,8 @@ from tlopt.spec import dimensions
 from tlopt.spec.algorithms import Record
 from tlopt.spec.dimensions import Choice, Dimension, Fixed
 
+_LIMIT_SECONDS_MIN = 0.01  # below which no step of any network could end
+
 
 class DataSpec(Record):
     """`[data]`: where the images come from and how they are split."""
@@ -101,8 +103,10 @@ class ModelSpec(Record):
 class BudgetSpec(Record):
     """`[budget]`: when the search ends."""
 
-    trials: int = Field(ge=1, description="so many trials, complete or pruned, over all workers")
-    epochs: int = Field(ge=1, description="the most epochs a trial may train")
+    trials: int = Field(
+        ge=1, le=1_000_000, description="number of trials to finish, complete or pruned, over all workers"
+    )
+    epochs: int = Field(ge=1, le=100_000, description="largest number of epochs of a trial")
     hours: float = Field(
         default=0.0, ge=0, description="no trial starts later than this after the study began; 0: no limit"
     )
@@ -146,5 +150,14 @@ class ServiceSpec(Record):
         description="seconds between checkpoints within an epoch, beside those at its end; 0: only there",
     )
     checkpoint_gb_max: float = Field(
-        default=50.0, gt=0, description="gigabytes that all checkpoints of the study may take"
+        default=50.0, ge=0.001, description="gigabytes that all checkpoints of the study may take"
     )
+
+    @field_validator("trial_seconds_max", "stall_seconds_max")
+    @classmethod
+    def _is_long_enough(cls, seconds: float) -> float:
+        if 0 < seconds < _LIMIT_SECONDS_MIN:
+            raise ValueError(
+                f"{seconds:g} is not allowed: 0 for no limit, or {_LIMIT_SECONDS_MIN:g} and more"
+            )
+        return seconds

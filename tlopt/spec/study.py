@@ -14,6 +14,7 @@ from tlopt.spec.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSamp
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.spec.objectives import Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
+from tlopt.spec.text import read_text, user_path
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
@@ -137,7 +138,7 @@ class Study(Record):
         """The weights' file, where `model.weights` is a path and not a name."""
         weights = self.model.weights
         is_path = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
-        return Path(weights).expanduser() if is_path else None
+        return user_path(weights) if is_path else None
 
 
 def meaning(study: Study) -> dict[str, object]:
@@ -181,16 +182,12 @@ def load(path: str | Path) -> Study:
     Raises:
         SpecError: the file cannot be read, or a key is wrong.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read as a study file: {error}") from error
-    return loads(text, str(path))
+    return loads(read_text(path), str(path))
 
 
 def _parse_key(name: str, raw: object) -> Dimension | PerOptimizer:
     if name not in search_keys.RULES:
-        raise ValueError(f"unknown key; the keys here are {', '.join(search_keys.RULES)}")
+        raise ValueError(messages.unknown_key(name, list(search_keys.RULES)))
     if _per_optimizer(name) and isinstance(raw, dict) and set(raw) & set(search_keys.OPTIMIZERS):
         return _parse_per_optimizer(name, raw)
     return search_keys.checked(name, dimensions.parse(raw))

@@ -1,0 +1,59 @@
+"""The text of a study file, read from disk."""
+
+import codecs
+import os
+from pathlib import Path
+
+from tlopt.errors import SpecError
+
+# UTF-32 begins like UTF-16 in little-endian order, so it is looked for first.
+_OTHER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a study file, without the byte-order mark that some editors write.
+
+    Raises:
+        SpecError: the file cannot be read, or is not UTF-8; names the encoding or the line.
+    """
+    try:
+        data = user_path(path).read_bytes()
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read as a study file: {error.strerror or error}") from error
+    for mark, encoding in _OTHER_MARKS:
+        if data.startswith(mark):
+            raise SpecError(f"{path}: is {encoding} text; a study file is UTF-8: save it in that encoding")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8, as in text saved as Latin-1;"
+            " save the file as UTF-8"
+        ) from error
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; False also for names that no file can have, such as one of 300 letters."""
+    try:
+        return user_path(path).is_file()
+    except (OSError, SpecError, ValueError):
+        return False
+
+
+def user_path(path: str | Path) -> Path:
+    """`path` with a leading ~ or ~name replaced by that home directory.
+
+    Raises:
+        SpecError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = os.fspath(path).split("/")[0]
+        raise SpecError(f"{path}: {user} names no home directory; write the whole path") from None
