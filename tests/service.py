@@ -282,8 +282,8 @@ def trained(log: list[dict[str, Any]]) -> list[list[int]]:
 
 
 def resumed_at(trial: TrialRecord) -> list[int]:
-    """The epochs at which its notes say that it was taken up again."""
-    return [int(n.split()[3].strip(",;")) for n in trial.notes if n.startswith("resumed at epoch")]
+    """The epochs, from 0, at which its notes say that it was taken up again."""
+    return [int(n.split()[3].strip(",;")) - 1 for n in trial.notes if n.startswith("resumed at epoch")]
 
 
 def result_of(trial: FrozenTrial) -> dict[str, Any]:

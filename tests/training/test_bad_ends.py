@@ -21,7 +21,7 @@ MakePoint = Callable[..., Point]
 def test_an_absurd_rate_diverges_in_the_first_epoch(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
-    with pytest.raises(Diverged, match=r"^epoch 0: the mean training loss is (nan|inf)"):
+    with pytest.raises(Diverged, match=r"^epoch 1: the mean training loss is (nan|inf)"):
         list(fit(begin(point(lr=1e30)), images, train, val))
 
 
@@ -34,7 +34,7 @@ def test_divergence_names_the_epoch_in_which_it_happens(
     with torch.no_grad():
         run.network.net.get_parameter("head.bias").fill_(float("nan"))
 
-    with pytest.raises(Diverged, match=r"^epoch 1: "):
+    with pytest.raises(Diverged, match=r"^epoch 2: "):
         next(epochs)
 
 
@@ -45,7 +45,7 @@ def test_a_loss_that_is_finite_only_in_training_is_divergence_too(
     # statistics that only the eval mode looks at
     run.network.net.get_buffer("stem.1.running_mean").fill_(float("nan"))
 
-    with pytest.raises(Diverged, match=r"^epoch 0: the validation log-loss is nan"):
+    with pytest.raises(Diverged, match=r"^epoch 1: the validation log-loss is nan"):
         next(fit(run, images, train, val))
 
 

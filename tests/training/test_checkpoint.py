@@ -263,7 +263,7 @@ def test_a_content_of_another_form_is_unreadable(
 OTHERS: dict[str, tuple[dict[str, object], str]] = {
     "freezes more": ({"freeze_depth": 1}, "other tensors: stem"),
     "optimizer": ({"optimizer": "adamw"}, "another optimizer: head.weight has momentum_buffer"),
-    "fewer epochs": ({"epochs": 0}, "stands at epoch 0, step 2 of 0 epochs"),
+    "fewer epochs": ({"epochs": 0}, "stands at epoch 1, step 2 of 0 epochs"),
 }
 
 

@@ -406,7 +406,7 @@ def test_a_trial_that_was_stopped_and_taken_up_again_ends_as_if_undisturbed(
     assert stopped.trials[0].intermediate_values == undisturbed.trials[0].intermediate_values
     assert stopped.trials[0].value == undisturbed.trials[0].value
     notes = record(stopped.trials[0]).notes
-    assert notes[-1] == ("resumed at epoch 1, step 1" if kept else notes[0])
+    assert notes[-1] == ("resumed at epoch 2, step 1" if kept else notes[0])
 
 
 def test_a_checkpoint_from_before_an_upgrade_is_not_gone_on_with(

@@ -103,7 +103,7 @@ def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
 
     result = run(task, study.ask())
 
-    assert (result.outcome, result.value, result.cause) == ("pruned", None, "pruned after epoch 0")
+    assert (result.outcome, result.value, result.cause) == ("pruned", None, "pruned after epoch 1")
     assert (result.best_value, len(result.epochs)) == (0.25, 1)
 
 
@@ -191,13 +191,13 @@ def test_what_was_measured_before_a_trial_diverged_is_kept(
 ) -> None:
     def breaks_off(point: Point) -> Iterator[float]:
         yield 0.5
-        raise Diverged("epoch 1: the mean training loss is inf")
+        raise Diverged("epoch 2: the mean training loss is inf")
 
     tiny.plant(monkeypatch, breaks_off)
 
     result = run(task)
 
-    assert (result.outcome, result.cause) == ("diverged", "epoch 1: the mean training loss is inf")
+    assert (result.outcome, result.cause) == ("diverged", "epoch 2: the mean training loss is inf")
     assert (result.value, result.best_value, result.best_epoch) == (None, 0.5, 0)
 
 
@@ -331,7 +331,7 @@ def test_a_trial_that_works_for_too_long_is_timed_out(
     result = run(task, conditions=tiny.conditions(trial_seconds_max=1e-9))
 
     assert (result.outcome, result.value, len(result.epochs)) == ("timed_out", None, 1)
-    assert result.cause == "epoch 1: more than 1e-09 s of work"
+    assert result.cause == "more than 1e-09 s of work, after 1 epoch"
 
 
 def test_an_outcome_nobody_knows_is_a_programming_error(
@@ -412,3 +412,12 @@ def test_the_surest_mistakes_come_first_with_their_pictures(
     assert found.probability.tolist() == pytest.approx([np.exp(s) / (np.exp(s) + 2) for s in (4.0, 2.0, 1.0)])
     assert np.array_equal(found.pictures, at.images.eval_pixels[val[[3, 1, 4]]])
     assert two.labels.tolist() == labels[[3, 1]].tolist()
+
+
+def test_processor_time_is_recorded_beside_wall_time(
+    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution.TaskRun, "processor_seconds", property(lambda at: 12.5))
+    tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
+
+    assert run(task).as_dict()["processor_seconds"] == 12.5

@@ -21,7 +21,7 @@ tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:worker          trial   {"worker": name, "device": name} of whoever has or had the trial last
 tlopt:notes           trial   sentences on what befell it: resumed, handed back, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
-                              "cause"}, written before the trial is told
+                              "processor_seconds", "cause"}, written before the trial is told
 ====================  ======  ==============================================================================
 """
 
@@ -76,6 +76,7 @@ class TrialRecord:
     metrics: dict[str, float]
     train_loss: float | None
     seconds: float | None  # of work, over all who had the trial
+    processor_seconds: float | None  # of processor time; None in records of earlier versions
     notes: tuple[str, ...]
     worker: str
     device: str
@@ -107,6 +108,7 @@ class TrialRecord:
             metrics=result.get("metrics") or {},
             train_loss=result.get("train_loss"),
             seconds=result.get("seconds"),
+            processor_seconds=result.get("processor_seconds"),
             notes=tuple(attributes.get(NOTES, ())),
             worker=holder.get("worker", ""),
             device=holder.get("device", ""),

@@ -181,7 +181,9 @@ def _check_position(run: Run, position: dict[str, Any]) -> None:
     whole = sums is None if step == 0 else step > 0 and sums.shape == (2,)
     # behind the last epoch no step can have been taken
     if not whole or not 0 <= epoch <= run.point.epochs - (step > 0):
-        raise CheckpointUnreadable(f"it stands at epoch {epoch}, step {step} of {run.point.epochs} epochs")
+        raise CheckpointUnreadable(
+            f"it stands at epoch {epoch + 1}, step {step} of {run.point.epochs} epochs"
+        )
 
 
 @torch.no_grad()

@@ -155,9 +155,9 @@ def _finish_epoch(
     train_loss, train_accuracy = (sums / n_train).tolist()
     metrics, confusion = (None, None) if val is None else _measure(run, images, val, kept)
     if not np.isfinite(train_loss):
-        raise Diverged(f"epoch {index}: the mean training loss is {train_loss}")
+        raise Diverged(f"epoch {index + 1}: the mean training loss is {train_loss}")
     if metrics is not None and not np.isfinite(metrics.log_loss):
-        raise Diverged(f"epoch {index}: the validation log-loss is {metrics.log_loss}")
+        raise Diverged(f"epoch {index + 1}: the validation log-loss is {metrics.log_loss}")
     return Epoch(
         index=index,
         train_loss=train_loss,

@@ -50,7 +50,9 @@ class TaskRun:
     n_micro: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
     seconds_before: float = 0.0  # of work, by earlier holders up to their checkpoint
+    processor_seconds_before: float = 0.0  # of processor time, by earlier holders up to their checkpoint
     began: float = field(default_factory=time.perf_counter)
+    processor_began: float = field(default_factory=time.process_time)
     complaint: str = ""
 
     def new_complaints(self) -> str:
@@ -66,6 +68,11 @@ class TaskRun:
     def seconds(self) -> float:
         """Of work on the trial so far; what was done twice counts once."""
         return self.seconds_before + time.perf_counter() - self.began
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of the processes that worked on the trial, all threads; load does not change it."""
+        return self.processor_seconds_before + time.process_time() - self.processor_began
 
     @property
     def order(self) -> tuple[int, int]:
@@ -131,6 +138,7 @@ def resume(
             continue
         at.epochs = list(found.epochs)
         at.seconds_before = float(found.facts["seconds"])
+        at.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
         notes.append(_resumed(at, found))
         return at
     return begin(task, bench, n_micro=n_micro_min, resides=resides)
@@ -148,7 +156,7 @@ def _resumed(at: TaskRun, found: Checkpoint) -> str:
     epoch, step = at.order
     at_step = f", step {step}" if step else ""
     exact = f"; last bits may differ: {', '.join(other)}" if other else ""
-    return f"resumed at epoch {epoch}{at_step}{exact}"
+    return f"resumed at epoch {epoch + 1}{at_step}{exact}"
 
 
 def events(at: TaskRun) -> Generator[Step | Epoch]:
@@ -234,7 +242,8 @@ def check_time(at: TaskRun, seconds_max: float) -> None:
         TimedOut: it has worked for longer than `seconds_max`, unless that is 0.
     """
     if 0 < seconds_max < at.seconds:
-        raise TimedOut(f"epoch {len(at.epochs)}: more than {seconds_max:g} s of work")
+        n = len(at.epochs)
+        raise TimedOut(f"more than {seconds_max:g} s of work, after {n} epoch{'s' if n != 1 else ''}")
 
 
 @dataclass
@@ -259,7 +268,12 @@ class Saving:
     def save(self, at: TaskRun) -> str:
         """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
         start = time.perf_counter()
-        facts = {**circumstances(at.bench.device), "seconds": at.seconds, "n_micro": at.n_micro}
+        facts = {
+            **circumstances(at.bench.device),
+            "seconds": at.seconds,
+            "processor_seconds": at.processor_seconds,
+            "n_micro": at.n_micro,
+        }
         who = _rightful(at.bench, at.task)
         said = ""
         try:

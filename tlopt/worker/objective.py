@@ -31,6 +31,7 @@ class Result:
     metrics: dict[str, float]
     train_loss: float | None
     seconds: float  # of work, over all who had the trial
+    processor_seconds: float  # of processor time, over all who had the trial
     n_micro: int  # pieces in which a batch went through the network
     cause: str
     epochs: tuple[Epoch, ...]
@@ -45,6 +46,7 @@ class Result:
             "metrics": self.metrics,
             "train_loss": self.train_loss,
             "seconds": round(self.seconds, 3),
+            "processor_seconds": round(self.processor_seconds, 3),
             "n_micro": self.n_micro,
             "cause": self.cause,
         }
@@ -126,6 +128,7 @@ class _Attempt:
     at: TaskRun | None = None
     n_micro: int = 1
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     epochs: Sequence[Epoch] = ()
     mistakes: Mistakes | None = None
 
@@ -142,11 +145,11 @@ class _Attempt:
             )
         self.n_micro, self.epochs = at.n_micro, at.epochs
         pruned = self._reported(at) or self._train(at)
-        self.seconds = at.seconds
+        self.seconds, self.processor_seconds = at.seconds, at.processor_seconds
         if not pruned and self.under.shows(self._value(at.epochs[-1])):
             with self.under.interrupt.armed(STEP_SECONDS):
                 self.mistakes = find_mistakes(at, _N_MISTAKES)
-        cause = f"pruned after epoch {at.epochs[-1].index}" if pruned else ""
+        cause = f"pruned after epoch {at.epochs[-1].index + 1}" if pruned else ""
         return self.result("pruned" if pruned else "complete", cause)
 
     def _reported(self, at: TaskRun) -> bool:
@@ -163,7 +166,7 @@ class _Attempt:
                     event = next(training, None)
                 if event is None:
                     return False
-                self.seconds = at.seconds
+                self.seconds, self.processor_seconds = at.seconds, at.processor_seconds
                 if saving is not None and saving.is_due(event):
                     self._note(saving.save(at))
                 if isinstance(event, Epoch):
@@ -212,6 +215,7 @@ class _Attempt:
             metrics=last.val.as_dict() if last and last.val else {},
             train_loss=last.train_loss if last else None,
             seconds=self.seconds,
+            processor_seconds=self.processor_seconds,
             n_micro=self.n_micro,
             cause=cause,
             epochs=tuple(self.epochs),
