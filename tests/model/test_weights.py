@@ -68,15 +68,6 @@ def test_a_file_gives_the_backbone_s_tensors_without_the_classifier(
     assert (weights.resolution_fixed, weights.resolution_min) == (False, 8)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
-def test_wrappers_and_the_prefix_of_parallel_training_are_taken_off(
-    tmp_path: Path, state: dict[str, Tensor], wrapper: str
-) -> None:
-    wrapped = {wrapper: {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 3}
-
-    assert load_weights("resnet18", saved(tmp_path, wrapped)).digest == digest(body(state))
-
-
 def test_a_file_of_half_precision_comes_in_the_network_s_types(
     tmp_path: Path, state: dict[str, Tensor]
 ) -> None:
@@ -121,26 +112,6 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path, state: dict[str, Ten
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"gone\.pth: there is no such weights file"):
         load_weights("resnet18", str(tmp_path / "gone.pth"))
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"no weights at all")
-
-    with pytest.raises(WeightsError, match=rf"{name}: cannot be read as weights"):
-        load_weights("resnet18", str(tmp_path / name))
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, {"conv1.weight": Path("code")})
-
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
-        load_weights("resnet18", path)
-
-
-def test_a_file_with_more_than_tensors_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="holds no tensors by name"):
-        load_weights("resnet18", saved(tmp_path, {"epoch": 3}))
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:

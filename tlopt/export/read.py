@@ -14,8 +14,8 @@ from tlopt.model.build import build
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
-from tlopt.model.sources import read_file
 from tlopt.model.weights import load_weights
+from tlopt.model.weights_file import read_file
 from tlopt.spec.point import Point
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
@@ -169,7 +169,7 @@ def load_network(export: Export, device: torch.device) -> Network:
     blank = replace(load_weights(export.backbone, "none"), resolution=export.resolution)
     network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
     try:
-        network.net.load_state_dict(read_file(path))
+        network.net.load_state_dict(read_file(path)[0])
     except RuntimeError as error:
         raise WeightsError(f"{path} does not fit {export.backbone}: {error}") from error
     return network.to(device).eval()

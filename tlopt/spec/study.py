@@ -14,7 +14,8 @@ from tlopt.spec.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSamp
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Log, Uniform
 from tlopt.spec.objectives import Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
-from tlopt.spec.text import read_text, user_path
+from tlopt.spec.text import read_text
+from tlopt.spec.weights_file import is_file_name, split_part
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
@@ -137,8 +138,7 @@ class Study(Record):
     def weights_file(self) -> Path | None:
         """The weights' file, where `model.weights` is a path and not a name."""
         weights = self.model.weights
-        is_path = "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
-        return user_path(weights) if is_path else None
+        return split_part(weights)[0] if is_file_name(weights) else None
 
 
 def meaning(study: Study) -> dict[str, object]:
