@@ -71,8 +71,8 @@ class ModelSpec(Record):
     weights: str = Field(
         default="default",
         min_length=1,
-        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file ("#" and a name'
-        ' take one entry of several, such as "a.pth#state_dict_ema"), or "none"',
+        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file ("#" and a'
+        ' name take one entry of several, such as "a.pth#state_dict_ema"), or "none"',
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
