@@ -121,4 +121,4 @@ def test_a_disk_that_takes_nothing_is_a_line_and_a_status(url: str, tmp_path: Pa
     ended = tlopt("report", "planted", "/dev/full", "--overwrite", "--storage", url, folder=tmp_path)
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "OSError: No space left on device\n"
+    assert ended.stderr == "No space left on device\n"

@@ -210,7 +210,7 @@ def start(data: Path, folder: Path, n_files: int) -> Iterator[tuple[object, ...]
 READ = """
 import sys, time
 from tlopt.data import load, store
-from tlopt.data_keys import DataSpec
+from tlopt.spec.sections import DataSpec
 times = [time.process_time()]
 data = load.load(DataSpec(source=sys.argv[1]), seed=5)
 times.append(time.process_time())

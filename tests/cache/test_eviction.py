@@ -23,7 +23,7 @@ from tlopt.spec.sections import DataSpec
 MB = 1_000_000
 HOLDER = """
 import sys
-from tlopt.data.housekeeping import Held
+from tlopt.cache.eviction import Held
 held = Held(sys.argv[1], "another")
 print("held", flush=True)
 sys.stdin.read()

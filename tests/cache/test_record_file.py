@@ -141,7 +141,7 @@ def test_where_no_file_can_be_made_there_are_no_rows(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys, numpy as np
 from pathlib import Path
-from tlopt.data.rows import Rows
+from tlopt.cache.record_file import Rows
 resource.setrlimit(resource.RLIMIT_FSIZE, (10 * 32 + 5, resource.RLIM_INFINITY))
 store, rows = Rows(Path(sys.argv[1]), n_rows=20, row_bytes=24), np.arange(20)
 store.write(rows, (rows[:, None] * 7 + np.arange(24)).astype(np.uint8))
@@ -231,7 +231,7 @@ def test_a_file_that_is_something_else_holds_nothing_and_is_made_anew(
 UNREADABLE = """
 import os, sys, numpy as np
 from pathlib import Path
-from tlopt.data.rows import Rows
+from tlopt.cache.record_file import Rows
 if os.geteuid() == 0:
     os.setuid(65534)  # nothing is unreadable to root
 rows, values, out = np.arange(3), np.full((3, 24), 7, np.uint8), np.empty((3, 24), np.uint8)

@@ -122,9 +122,9 @@ def test_size_and_resize_have_stores_of_their_own(data, own_cache):
 
 
 BUILD = """
-import sys, numpy as np, tlopt.data.store as store
+import sys, numpy as np, tlopt.data.pixels as store
 from tlopt.data import load
-from tlopt.data_keys import DataSpec
+from tlopt.spec.sections import DataSpec
 decode, count = store._decode, 0
 def counted(*positional, **named):
     global count

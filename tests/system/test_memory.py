@@ -12,7 +12,7 @@ from tlopt.system.memory import keep_freed_memory
 # Pages that the system clears for twenty buffers of 64 MB in turn: 16,384 each where each is new.
 FAULTS = """
 import resource
-from tlopt.allocator import keep_freed_memory
+from tlopt.system.memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -40,7 +40,7 @@ def test_where_no_line_can_be_written_that_is_said_once(
 SMALL = """
 import resource, sys
 from pathlib import Path
-from tlopt.search.log import TrialLog
+from tlopt.worker.trial_log import TrialLog
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 for index in range(100):
     TrialLog(Path(sys.argv[1])).note(f"line {index}")
