@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tlopt import spec
 from tlopt.confirm.verdict import PLAIN_LABEL
 from tlopt.errors import DataError, NotReady, WeightsError
+from tlopt.export import write
 from tlopt.export.read import Export, load_network, read_export
 from tlopt.export.write import write_export
 
@@ -179,7 +180,7 @@ def test_a_write_that_fails_leaves_the_old_export_and_no_trace(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tlopt.export.write.draw_confusion", full)
+    monkeypatch.setattr(write, "draw_confusion", full)
     with pytest.raises(DataError, match="No space left"):
         write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=True)
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
