@@ -41,8 +41,8 @@ def __getattr__(name: str) -> Any:
 class _Package(ModuleType):
     """The package, where `confirm`, `export` and `report` are functions although modules have these names.
 
-    Importing the module tlopt.export sets an attribute of that name on the package, after which `tlopt.export(...)`
-    would call the module. `from tlopt.export import ...` does not need that attribute.
+    Importing the module tlopt.export sets an attribute of that name on the package, and calling tlopt.export
+    would then call the module. `from tlopt.export import ...` does not need the attribute.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -10,7 +10,7 @@ import tiny
 import torch
 from finished import make_row
 
-from tlopt.confirm import held_out
+from tlopt.confirm import held_out as reader
 from tlopt.confirm.held_out import read_test, train_on_all, trained
 from tlopt.data.load import test_split as held_out_images
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
@@ -74,7 +74,7 @@ def test_a_network_whose_weights_are_here_is_not_trained_again(
     weights_file: Callable[[int, int], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(held_out, "fit", None)
+    monkeypatch.setattr(reader, "fit", None)
 
     assert logits(workshop, candidate, weights_file(12, 1)).shape[1] == 3
 
@@ -113,8 +113,8 @@ def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
         asked.append((point == candidate.point, seed, replicate))
         return (f"seed {replicate}", file)
 
-    monkeypatch.setattr(held_out, "trained", remember)
-    monkeypatch.setattr(held_out, "predict_logits", all_wrong)
+    monkeypatch.setattr(reader, "trained", remember)
+    monkeypatch.setattr(reader, "predict_logits", all_wrong)
     row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
 
     said = read_test(workshop.bench, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
@@ -135,7 +135,7 @@ def test_the_final_training_sees_training_and_validation_images(
     workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr(held_out, "fit", lambda *arguments: given.append(arguments[2:]))
+    monkeypatch.setattr(reader, "fit", lambda *arguments: given.append(arguments[2:]))
 
     run, _ = train_on_all(workshop.bench, candidate.point)
 
