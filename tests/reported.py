@@ -10,7 +10,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tlopt import spec
-from tlopt.analysis.snapshot import Overview
+from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirm.verdict import Verdict
 from tlopt.report.data import Report, gather
 from tlopt.storage import attributes as study_attributes
@@ -126,5 +126,5 @@ def report(
         opened.set_user_attr(name, value)
     opened.add_trials(trials)
     rows = tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
-    seen = Overview(study=study, order=order or Order(), trials=rows, workers=())
+    seen = Snapshot(study=study, order=order or Order(), trials=rows, workers=())
     return gather(seen, opened, None, verdict, created=CREATED)

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 import tlopt
 from tlopt.analysis.format import spread_words
-from tlopt.app import deliver, workflow
+from tlopt.app import deliver, serve, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.confirm import held_out
@@ -58,9 +58,9 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(cache_folder))
         workflow.begin(session, bench)
-        workflow.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
+        serve.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
         workflow.begin_confirm(session, bench)
-        workflow.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
+        serve.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
         verdict = workflow.judge(session, bench)
     return Finished(file=file, url=url, session=session, bench=bench, verdict=verdict)
 
@@ -98,8 +98,8 @@ def test_a_finished_study_begins_no_worker(finished: Finished, monkeypatch: pyte
     (searched,) = workflow.search(finished.session, finished.bench)
     (confirmed,) = workflow.confirm(finished.session, finished.bench)
 
-    assert (searched.n_finished, searched.n_planned) == (3, 3)
-    assert confirmed.n_finished == confirmed.n_planned == 3 * len(finished.verdict.rows)
+    assert searched.progress == (3, 3)
+    assert confirmed.progress == (3 * len(finished.verdict.rows),) * 2
 
 
 def test_the_trials_of_a_study_are_listed_by_number(finished: Finished) -> None:
@@ -144,7 +144,7 @@ def test_an_unfinished_confirmation_is_not_judged(
     bench = replace(workshop.bench, study=session.study)
     tiny.plant(monkeypatch, lambda point: [0.5])
     workflow.begin(session, bench)
-    workflow.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
+    serve.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
     workflow.begin_confirm(session, bench)
 
     with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):

@@ -10,10 +10,11 @@ from PIL import Image
 
 import tlopt
 from tlopt import api, spec
+from tlopt.analysis.snapshot import Snapshot, Stage
 from tlopt.app import workflow
-from tlopt.app.local_run import Snapshot
 from tlopt.propose import proposal
 from tlopt.propose.proposal import Proposal, Wishes
+from tlopt.storage.commands import Order
 from tlopt.training import timing
 
 
@@ -87,9 +88,9 @@ def test_progress_is_shown_where_it_is_asked_for(
     (tmp_path / "x.toml").write_text(study_text())
     study = spec.load(tmp_path / "x.toml")
 
-    def planted(title: str) -> Callable[..., Iterator[Snapshot]]:
+    def planted(stage: Stage) -> Callable[..., Iterator[Snapshot]]:
         return lambda session, bench, *, n_workers: iter(
-            [Snapshot(title=title, study=study, trials=(), n_planned=4, n_workers=2, seconds=1.0)]
+            [Snapshot(study=study, order=Order(), trials=(), workers=(), stage=stage)]
         )
 
     monkeypatch.setattr(workflow, "prepare", lambda session, *, progress: None)
@@ -98,4 +99,4 @@ def test_progress_is_shown_where_it_is_asked_for(
     monkeypatch.setattr(workflow, "judge", lambda session, bench: None)
     step(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db", progress=progress)
 
-    assert ("confirm: 0/4 trials" in capsys.readouterr().out) is progress
+    assert ("confirm: 0/15 runs" in capsys.readouterr().out) is progress

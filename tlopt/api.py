@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, tables, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.handle import open_session
-from tlopt.app.local_run import Snapshot
 from tlopt.confirm.verdict import Verdict
 from tlopt.spec import load
 from tlopt.storage.attributes import TrialRecord

@@ -4,8 +4,11 @@ Fractions are given in per cent, log-loss as it is.
 """
 
 import math
+import statistics
 from collections.abc import Iterator
 
+from tlopt.analysis.cost import Cost
+from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirm.interval import IMAGES_MIN
 from tlopt.confirm.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
@@ -148,3 +151,68 @@ def duration_words(seconds: float) -> str:
 def _scale(objective: str) -> tuple[int, int]:
     """The factor to what is shown, and its decimals."""
     return (100, 1) if is_fraction(objective) else (1, 4)
+
+
+def best_sentence(snapshot: Snapshot) -> str:
+    """The best trial so far, or in a confirmation the leading candidate; "" before there is one."""
+    objective = snapshot.study.objective
+    if snapshot.stage == "search":
+        best = snapshot.best
+        if best is None or best.value is None:
+            return ""
+        what = best.label or (describe(best.point) if best.point else "")
+        name = f"trial {best.number}" + (f", {what}" if what else "")
+        return f"best so far: {value_words(best.value, objective)} ({name})"
+    verdict = snapshot.verdict
+    if verdict is None or not verdict.chosen.val:
+        return ""
+    leader, n = verdict.chosen, snapshot.study.confirm.seeds
+    mean = value_words(statistics.fmean(row[objective] for row in leader.val), objective)
+    return f"leading so far: {leader.label}, {mean} on validation over {len(leader.val)} of {n} seeds"
+
+
+def left_words(snapshot: Snapshot) -> str:
+    """The time to the end of the confirmation at the pace so far, or "" where there is no pace."""
+    left = snapshot.left
+    if left is None or left.seconds <= 0:
+        return ""
+    confirm = f", {duration_words(left.confirm)} of it for the confirmation" if left.search else ""
+    return f"about {duration_words(left.seconds)} left{confirm if left.confirm else ''}"
+
+
+def hours_sentence(snapshot: Snapshot) -> str:
+    """Why no further trial starts once budget.hours are over, and the cure; "" while they are not."""
+    if not snapshot.hours_are_over:
+        return ""
+    budget = snapshot.study.budget
+    return (
+        f"budget.hours = {budget.hours:g} is over, with {snapshot.n_finished} of {budget.trials} trials"
+        " finished: no further trial starts. Hours count from the study's first start, outages and pauses"
+        " included; raise budget.hours in the study file to go on"
+    )
+
+
+def winner_sentence(snapshot: Snapshot) -> str:
+    """The chosen point, and Optuna's best trial where that is another one; "" before the choice."""
+    chosen, best = snapshot.chosen, snapshot.best
+    if chosen is None:
+        return ""
+    said = f"chosen by the confirmation: {chosen.label}"
+    same = best is None or best.number == chosen.number or (best.label and best.label == chosen.label)
+    if best is None or same or best.value is None:
+        return said
+    value = value_words(best.value, snapshot.study.objective)
+    return (
+        f"{said}. Optuna's best trial is {best.number}, {value}: the best single run of the search, and a"
+        " lucky one"
+    )
+
+
+def cost_words(cost: Cost) -> str:
+    """As in "131 epochs, 25.1 minutes of processor time, 16.7 minutes of work"."""
+    processor = (
+        f"{duration_words(cost.processor_seconds)} of processor time, "
+        if cost.processor_seconds is not None
+        else ""
+    )
+    return f"{cost.epochs:,} epochs, {processor}{duration_words(cost.seconds)} of work"

@@ -1,79 +1,167 @@
-"""A study at one moment, for people and programs: trials, workers, best, pace, spend."""
+"""A study at one moment, for people and programs: search, confirmation, workers, pace, cost."""
 
 import json
 import statistics
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+import optuna
 from optuna.storages import BaseStorage
 
+from tlopt.analysis.cost import Cost
+from tlopt.confirm import candidates
+from tlopt.confirm.verdict import Confirmed, Verdict, as_dict
+from tlopt.errors import NotReady
 from tlopt.spec import Study
-from tlopt.storage import commands, studies
+from tlopt.storage import attributes, commands, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.storage.schema import epoch_seconds
 
-GONE_SECONDS = 900.0  # longer than most outages; its trial is another's by then, and it is shown no more
-SILENT_SECONDS = 30.0  # a worker that has not beaten for so long is shown as silent
+GONE_SECONDS = 900.0  # longer than most outages; another worker has its trial by then, and it is hidden
+SILENT_SECONDS = 30.0  # since the last heartbeat, after which a worker is shown as silent
+_DEFAULTS = 2  # candidates of a confirmation beside the best points
+
+Stage = Literal["search", "confirm"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow:
-    """One worker as a person wants to see it."""
+    """One worker as people see it."""
 
     name: str  # host:process
     device: str
-    study: str  # that it is at, or ""
+    study: str  # being served, or ""
     trial: int | None
     epoch: int  # under way, from 0
     epochs: int
     step: int
-    steps: int  # of the epoch; 0 where it has not begun
-    silent_seconds: float  # since its last beat
+    steps: int  # in the epoch; 0 before it has begun
+    silent_seconds: float  # since its last heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overview:
+class Left:
+    """Estimated seconds to the end at the pace so far, with the workers at work now."""
+
+    search: float
+    confirm: float
+
+    @property
+    def seconds(self) -> float:
+        """Both together."""
+        return self.search + self.confirm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
     """A study at one moment."""
 
     study: Study
     order: commands.Order
-    trials: tuple[TrialRecord, ...]
-    workers: tuple[WorkerRow, ...]
+    trials: tuple[TrialRecord, ...]  # of the search
+    workers: tuple[WorkerRow, ...]  # of search and confirmation
+    runs: tuple[TrialRecord, ...] = ()  # of the confirmation
+    verdict: Verdict | None = None  # None before the confirmation has begun
+    n_splits: int = 1  # that each trial of the search trains on
+    hours_left: float | None = None  # in which trials may start; None: no limit
+    exports: tuple[dict[str, Any], ...] = ()  # as `attributes.EXPORTS`
+    stage: Stage = "search"  # being followed
+    doing: str = ""  # before there are trials to follow: "measuring ..."
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """How many trials came to what, most frequent first."""
+        """Number of trials by outcome, most frequent first."""
         return dict(Counter(trial.outcome for trial in self.trials).most_common())
 
     @property
     def n_finished(self) -> int:
-        """Complete and pruned trials."""
+        """Number of complete and pruned trials of the search."""
         return sum(1 for trial in self.trials if trial.counts)
 
     @property
-    def spent_hours(self) -> float:
-        """Of work in finished trials, over all workers."""
-        return sum(trial.seconds or 0.0 for trial in self.trials) / 3600
+    def n_runs(self) -> int:
+        """Number of runs in the confirmation; the most there can be before it has begun."""
+        if self.verdict is not None:
+            return self.verdict.n_expected
+        return (self.study.confirm.points + _DEFAULTS) * self.study.confirm.seeds
 
     @property
-    def left_seconds(self) -> float | None:
-        """Until the budget is spent at the pace so far; None where there is no pace or no worker."""
-        seconds = [trial.seconds for trial in self.trials if trial.counts and trial.seconds]
-        n_working = sum(1 for worker in self.workers if worker.trial is not None)
+    def n_runs_finished(self) -> int:
+        """Number of ended runs of the confirmation."""
+        return 0 if self.verdict is None else self.verdict.n_finished
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Finished and planned trials, or runs, of the stage."""
+        if self.stage == "search":
+            return self.n_finished, self.study.budget.trials
+        return self.n_runs_finished, self.n_runs
+
+    @property
+    def shown(self) -> tuple[TrialRecord, ...]:
+        """The trials, or runs, of the stage."""
+        return self.trials if self.stage == "search" else self.runs
+
+    @property
+    def search_cost(self) -> Cost:
+        """The cost of the search's finished trials so far."""
+        return Cost.of((t for t in self.trials if t.state.is_finished()), n_splits=self.n_splits)
+
+    @property
+    def confirm_cost(self) -> Cost:
+        """The cost of the confirmation's finished runs so far."""
+        return Cost.of(run for run in self.runs if run.state.is_finished())
+
+    @property
+    def hours_are_over(self) -> bool:
+        """Whether budget.hours ended the search before its trials were spent."""
         left = self.study.budget.trials - self.n_finished
-        if not seconds or not n_working or left <= 0:
-            return 0.0 if left <= 0 else None
-        return left * statistics.mean(seconds) / n_working
+        return left > 0 and self.hours_left is not None and self.hours_left <= 0
+
+    @property
+    def left(self) -> Left | None:
+        """The time to the end of the confirmation; None without a worker at work or a finished trial."""
+        n_working = sum(1 for worker in self.workers if worker.trial is not None)
+        n_trials = 0 if self.hours_are_over else max(0, self.study.budget.trials - self.n_finished)
+        n_runs = max(0, self.n_runs - self.n_runs_finished)
+        if n_trials + n_runs == 0:
+            return Left(search=0.0, confirm=0.0)
+        trial, run = self._mean_seconds()
+        if not n_working or (n_trials and trial is None) or (n_runs and run is None):
+            return None
+        return Left(
+            search=n_trials * (trial or 0.0) / n_working,
+            confirm=n_runs * (run or 0.0) / n_working,
+        )
+
+    def _mean_seconds(self) -> tuple[float | None, float | None]:
+        """Mean seconds of a trial, and of a run of the confirmation: one split, never pruned."""
+        trials = [trial.seconds for trial in self.trials if trial.counts and trial.seconds]
+        whole = [t.seconds / self.n_splits for t in self.trials if t.outcome == "complete" and t.seconds]
+        runs = [run.seconds for run in self.runs if run.counts and run.seconds] or whole
+        return (
+            statistics.mean(trials) if trials else None,
+            statistics.mean(runs) if runs else None,
+        )
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete trial with the best value."""
+        """The complete trial with the best value, one lucky run; Optuna's `best_trial`."""
         return next(iter(best_first(self.trials, self.study.direction)), None)
+
+    @property
+    def chosen(self) -> Confirmed | None:
+        """The candidate that the confirmation has chosen; None before it is finished."""
+        verdict = self.verdict
+        done = verdict is not None and verdict.finished and verdict.chosen.val
+        return verdict.chosen if verdict is not None and done else None
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain values, the trials' records included."""
-        best = self.best
+        best, left = self.best, self.left
         return {
             "study": self.study.name,
             "digest": self.study.digest,
@@ -86,35 +174,96 @@ class Overview:
             "best": None
             if best is None
             else {"trial": best.number, "value": best.value, "point": best.point},
-            "spent_hours": self.spent_hours,
-            "left_seconds": self.left_seconds,
+            "chosen": self._chosen(),
+            "confirmation": self._confirmation(),
+            "exports": list(self.exports),
+            "spent_hours": self.search_cost.seconds / 3600,
+            "cost": {"search": self.search_cost.as_dict(), "confirmation": self.confirm_cost.as_dict()},
+            "left_seconds": None if left is None else left.seconds,
+            "hours_left": self.hours_left,
             "workers": [asdict(worker) for worker in self.workers],
             "trials": [_plain(trial) for trial in self.trials],
         }
 
+    def _chosen(self) -> dict[str, Any] | None:
+        chosen = self.chosen
+        if chosen is None:
+            return None
+        return {
+            "label": chosen.label,
+            "trial": chosen.number if chosen.number >= 0 else self._trial_of(chosen),
+            "point": chosen.point.as_dict(),
+            **{split: _mean(chosen, self.study.objective, split) for split in ("val", "test")},
+        }
 
-def look(study: Study, store: BaseStorage, *, name: str | None = None) -> Overview:
-    """What there is to see of a study now.
+    def _trial_of(self, default: Confirmed) -> int | None:
+        """The trial in which the search ran a default, where it did."""
+        return next((trial.number for trial in self.trials if trial.label == default.label), None)
+
+    def _confirmation(self) -> dict[str, Any] | None:
+        verdict = self.verdict
+        if verdict is None:
+            return None
+        counts = {"runs_planned": verdict.n_expected, "runs_finished": verdict.n_finished}
+        return {**counts, "finished": verdict.finished, **as_dict(verdict)}
+
+
+def look(
+    study: Study, store: BaseStorage, *, confirmation: optuna.Study | None = None, stage: Stage = "search"
+) -> Snapshot:
+    """The study as the database has it now.
 
     Args:
-        name: of the Optuna study; None: the search itself.
+        confirmation: its confirmation, where there is one.
+        stage: that is followed.
 
     Raises:
-        NotReady: it was not begun.
+        NotReady: it has not been begun.
     """
-    opened = studies.open_existing(store, name or study.name)
+    opened = studies.open_existing(store, study.name)
     service = studies.service_of(store)
     present = service.ask(lambda executor: worker_rows.present(executor, service.engine))
-    return Overview(
+    now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
+    attrs = opened.user_attrs
+    names = {opened.study_name} | ({confirmation.study_name} if confirmation is not None else set())
+    began, hours = attrs.get(attributes.BEGAN), study.budget.hours
+    return Snapshot(
         study=study,
         order=commands.order_of(opened),
-        trials=tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)),
+        trials=_records(opened),
         workers=tuple(
-            _worker(row)
-            for row in present
-            if opened.study_name in row.studies and row.silent_seconds < GONE_SECONDS
+            _worker(row) for row in present if names & set(row.studies) and row.silent_seconds < GONE_SECONDS
         ),
+        runs=() if confirmation is None else _records(confirmation),
+        verdict=_verdict(study, opened, confirmation),
+        n_splits=int(attrs.get(attributes.IMAGES, {}).get("n_splits", 1)),
+        hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
+        exports=tuple(attrs.get(attributes.EXPORTS, ())),
+        stage=stage,
     )
+
+
+def n_images(search: optuna.Study) -> dict[str, int]:
+    """Images by split, "val" and "test", as the first worker found them; empty for early studies."""
+    found = search.user_attrs.get(attributes.IMAGES, {})
+    return {split: int(found[f"n_{split}"]) for split in ("val", "test") if f"n_{split}" in found}
+
+
+def _verdict(study: Study, search: optuna.Study, confirmation: optuna.Study | None) -> Verdict | None:
+    if confirmation is None:
+        return None
+    with suppress(NotReady):  # it has no candidates yet
+        return candidates.read_verdict(study, confirmation, n_images=n_images(search))
+    return None
+
+
+def _records(opened: optuna.Study) -> tuple[TrialRecord, ...]:
+    return tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False))
+
+
+def _mean(row: Confirmed, objective: str, split: str) -> float | None:
+    spread = row.spread(objective, split=split)
+    return None if spread is None else spread.mean
 
 
 def _worker(row: worker_rows.Presence) -> WorkerRow:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
+from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
 from tlopt.confirm import candidates
 from tlopt.confirm.verdict import Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
@@ -92,6 +94,30 @@ class Session:
         if not candidates.belongs(found, search):
             raise StudyChanged(_foreign(name, self.study.name))
 
+    def snapshot(self, stage: Stage = "search") -> Snapshot:
+        """The study as the database has it now.
+
+        Args:
+            stage: that is followed.
+
+        Raises:
+            NotReady: the search has not been begun.
+        """
+        try:
+            confirmation = self.confirmation()
+        except (NotReady, StudyChanged):
+            confirmation = None
+        return look(self.study, self.store, confirmation=confirmation, stage=stage)
+
+    def foreign_confirmation(self) -> str:
+        """Why the confirmation of this name is another search's, and the cure; "" where it is this one's."""
+        with suppress(NotReady):
+            try:
+                self.confirmation()
+            except StudyChanged as error:
+                return str(error)
+        return ""
+
     def verdict(self) -> Verdict | None:
         """The results of the confirmation so far; None where there is none, or only another search's."""
         try:
@@ -114,12 +140,6 @@ def confirm_name(store: BaseStorage, name: str) -> str:
         if candidates.is_begun(other) and candidates.belongs(other, search):
             return orphan
     return usual
-
-
-def n_images(search: optuna.Study) -> dict[str, int]:
-    """Images by split, "val" and "test", as the first worker found them; empty for early studies."""
-    found = search.user_attrs.get(attributes.IMAGES, {})
-    return {split: int(found[f"n_{split}"]) for split in ("val", "test") if f"n_{split}" in found}
 
 
 def _foreign(confirmation: str, study: str) -> str:

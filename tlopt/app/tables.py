@@ -1,9 +1,8 @@
-"""What the commands show: tables and lines that fit a terminal of eighty columns."""
+"""Tables and lines of the commands, for a terminal of eighty columns."""
 
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -12,18 +11,20 @@ from rich.text import Text
 
 from tlopt.analysis.format import (
     TITLES,
+    cost_words,
     describe,
     dimension_words,
-    duration_words,
     gain_sentences,
+    hours_sentence,
+    left_words,
     seeds_words,
     spread_words,
     value_words,
+    winner_sentence,
 )
-from tlopt.analysis.snapshot import SILENT_SECONDS, Overview, WorkerRow, look
-from tlopt.app.handle import Session, StudySummary
+from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
+from tlopt.app.handle import StudySummary
 from tlopt.confirm.verdict import Verdict
-from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings
@@ -63,15 +64,23 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
         yield f"  warning: {sentence}"
 
 
-def trials_table(trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int) -> Table:
-    """The `n` best complete trials, best first."""
-    table = Table(title=f"best trials by validation {TITLES[objective]}", title_justify="left")
+def trials_table(
+    trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int, chosen: int = -1
+) -> Table:
+    """The `n` best complete trials, best first, and the one that the confirmation has chosen.
+
+    Args:
+        chosen: number of the chosen trial; below 0: none of them, or not chosen yet.
+    """
+    table = Table(title=f"best trials by validation {TITLES[objective]}, one run each", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "point")  # type: ignore[arg-type]
-    for trial in best_first(trials, direction)[:n]:
+    ranked = best_first(trials, direction)
+    rest = [trial for trial in ranked[n:] if trial.number == chosen]
+    for trial in [*ranked[:n], *rest]:
         point = describe(trial.point) if trial.point else ""
         table.add_row(
-            str(trial.number),
+            f"{trial.number} ←" if trial.number == chosen else str(trial.number),
             value_words(trial.value or 0.0, objective),
             str((trial.last_epoch or 0) + 1),
             f"{trial.label}: {point}" if trial.label else point,
@@ -111,42 +120,54 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         console.print(sentence, markup=False)
 
 
-def show_status(session: Session, console: Console, *, top: int) -> None:
-    """Outcomes, workers, best trials and, where there is one, the confirmation."""
-    console.print(status_group(session, top=top))
-    with suppress(NotReady):
-        try:
-            session.confirmation()
-        except StudyChanged as error:
-            console.print(f"note: {error}", markup=False)
-    verdict = session.verdict()
-    if verdict is None:
-        return
-    console.print(f"confirmation: {verdict.n_finished} of {verdict.n_expected} runs")
-    show_verdict(verdict, console)
+def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
+    """A study at one moment: trials, workers, pace, cost, causes, and the confirmation where there is one.
 
-
-def status_group(session: Session, *, top: int) -> Group:
-    """A search at one moment: trials, workers, best, pace, spend, and what went wrong."""
-    seen = look(session.study, session.store)
-    study = session.study
+    Args:
+        top: number of best trials to show.
+        note: one more line.
+    """
+    study = seen.study
     parts: list[RenderableType] = [Text(line) for line in _progress_lines(seen)]
+    if note:
+        parts.append(Text(f"note: {note}"))
     if seen.workers:
         parts.append(workers_table(seen.workers))
-    if any(trial.outcome == "complete" for trial in seen.trials):
-        parts.append(trials_table(seen.trials, objective=study.objective, direction=study.direction, n=top))
+    if seen.best is not None:
+        chosen = -1 if seen.chosen is None else seen.chosen.number
+        shown = trials_table(
+            seen.trials, objective=study.objective, direction=study.direction, n=top, chosen=chosen
+        )
+        parts.append(shown)
     parts += [Text(line) for line in _cause_lines(seen.trials)]
+    if seen.verdict is not None:
+        parts.append(Text(f"confirmation: {seen.verdict.n_finished} of {seen.verdict.n_expected} runs"))
+        parts.append(verdict_table(seen.verdict))
+        parts += [Text(sentence) for sentence in gain_sentences(seen.verdict)]
+    if winner := winner_sentence(seen):
+        parts.append(Text(winner))
     return Group(*parts)
 
 
-def _progress_lines(seen: Overview) -> Iterator[str]:
+def _progress_lines(seen: Snapshot) -> Iterator[str]:
     study = seen.study
     yield f"{study.name}: {seen.n_finished} of {study.budget.trials} trials; {outcomes_line(seen.trials)}"
     if not seen.order.works:
         yield f"{seen.order.state}" + (f": {seen.order.reason}" if seen.order.reason else "")
-    left = seen.left_seconds
-    pace = f"; about {duration_words(left)} left at this pace" if left else ""
-    yield f"spent: {duration_words(3600 * seen.spent_hours)} of work{pace}"
+    if sentence := hours_sentence(seen):
+        yield sentence
+    yield from cost_lines(seen)
+    if left := left_words(seen):
+        yield f"{left} at this pace"
+
+
+def cost_lines(seen: Snapshot) -> Iterator[str]:
+    """The cost of the search, of the confirmation, and of both."""
+    search, confirm = seen.search_cost, seen.confirm_cost
+    yield f"cost of the search: {cost_words(search)}"
+    if confirm.n:
+        yield f"cost of the confirmation: {cost_words(confirm)}"
+        yield f"cost in all: {cost_words(search + confirm)}"
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:

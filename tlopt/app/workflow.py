@@ -1,4 +1,4 @@
-"""The road from a study file to a verdict, step by step; each long step yields what it has come to so far."""
+"""From a study file to a verdict: prepare, search, confirm, judge. Long steps yield snapshots."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tlopt.analysis.format import gain_sentences
-from tlopt.app.handle import Session, n_images
-from tlopt.app.local_run import Snapshot, follow, refuse_stopped
+from tlopt.analysis.format import gain_sentences, winner_sentence
+from tlopt.analysis.snapshot import Snapshot, n_images
+from tlopt.app.handle import Session
+from tlopt.app.local_run import follow
 from tlopt.confirm import candidates as confirmation
 from tlopt.confirm.verdict import Verdict
 from tlopt.dashboard import note
@@ -19,12 +20,9 @@ from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.point import seed_for
 from tlopt.storage import attributes, studies
+from tlopt.storage.commands import Order
 from tlopt.system.cpus import n_cores
-from tlopt.system.memory import spare_long_lived_objects
 from tlopt.worker import local
-from tlopt.worker.claim import Job, standing
-from tlopt.worker.loop import work
-from tlopt.worker.shutdown import Interrupt
 
 if TYPE_CHECKING:
     from tlopt.trial.workspace import Bench
@@ -43,15 +41,6 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     check_resolutions(bench)
     with suppress(NotReady):
         _adopt(bench, session.optuna_study())
-    return bench
-
-
-def make_ready(session: Session, *, device: str) -> "Bench":
-    """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
-    from tlopt.trial.images import decode
-
-    bench = prepare(session, device=device)
-    decode(bench)
     return bench
 
 
@@ -85,7 +74,7 @@ def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]
     from tlopt.trial.autotune import measured
     from tlopt.trial.workspace import settle_process
 
-    if session.study.name in optuna.get_all_study_names(session.store):
+    if not _is_new(session):
         return {}
     settle_process(n_threads)
     chosen = measured(session.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
@@ -94,6 +83,10 @@ def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]
         "numerics": {name: str(numerics) for name, numerics in chosen.items()},
         "images": _images(bench),
     }
+
+
+def _is_new(session: Session) -> bool:
+    return session.study.name not in optuna.get_all_study_names(session.store)
 
 
 def _images(bench: "Bench") -> dict[str, Any]:
@@ -127,6 +120,17 @@ def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]
     return _open_confirm(session, bench, candidates)
 
 
+def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+    """The confirmation as it was begun, and its plan.
+
+    Raises:
+        NotReady: it was not.
+        StudyChanged: it is of an earlier search of the same name.
+    """
+    session.confirmation()
+    return _open_confirm(session, bench, ())
+
+
 def _open_confirm(
     session: Session, bench: "Bench", candidates: Sequence[Candidate]
 ) -> tuple[optuna.Study, Plan]:
@@ -155,72 +159,8 @@ def settle_threads(session: Session) -> None:
     settle_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
 
 
-def work_here(
-    opened: Sequence[tuple[Session, "Bench"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
-) -> int:
-    """Be a worker until every study is over or a stop is asked for; returns the number of trials finished.
-
-    Args:
-        opened: studies, those first that come first.
-        confirm: work on their confirmations.
-        n_threads: CPU threads; 0: as many as the study has chosen.
-
-    Raises:
-        NotReady: `confirm`, and a confirmation was not begun.
-        WorkersFailed: too many trials in a row crashed or failed; says why.
-    """
-    from tlopt.trial.workspace import settle_process
-
-    jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
-    chosen = [job.optuna_study.user_attrs.get(attributes.THREADS, 0) for job in jobs]
-    settle_process(n_threads or next(filter(None, chosen), 0))
-    spare_long_lived_objects()
-    n_finished = work(jobs, studies.service_of(opened[0][0].store), interrupt)
-    for job in () if interrupt.requested else jobs:
-        refuse_stopped(job.optuna_study)
-    return n_finished
-
-
-def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> Job:
-    from tlopt.training.checkpoint_store import CheckpointStore
-
-    if confirm:
-        session.confirmation()
-        opened, plan = _open_confirm(session, bench, ())
-    else:
-        opened, plan = begin(session, bench, n_threads=n_threads)
-    service = session.study.service
-    return Job(
-        optuna_study=opened,
-        plan=plan,
-        bench=bench,
-        folders=session.confirm_folders if confirm else session.folders,
-        service=service,
-        checkpoints=CheckpointStore(
-            f"{session.checkpoints}/{opened.study_name}", bytes_max=int(service.checkpoint_gb_max * 1e9)
-        ),
-    )
-
-
-def is_over(session: Session) -> bool:
-    """Whether the search in the database is this one and has ended; asked before anything heavy is loaded.
-
-    Raises:
-        WorkersFailed: too many trials in a row crashed or failed; says why.
-    """
-    try:
-        opened = session.optuna_study()
-    except NotReady:
-        return False
-    if opened.user_attrs[attributes.DIGEST] != session.study.digest:
-        return False
-    refuse_stopped(opened)
-    budget, service = session.study.budget, studies.service_of(session.store)
-    return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
-
-
 def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the search with local workers, yielding what it has come to twice a second, to its end.
+    """Run the search with local workers to its end; yields the study twice a second.
 
     Raises:
         WorkersFailed: workers ended with an error and the budget is not spent.
@@ -229,15 +169,22 @@ def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[
     from tlopt.trial.workspace import choose_device, devices
 
     at = local.slots(n_workers, devices(), n_cores())
+    if _is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
+        yield _before(session, "measuring which precision and layout are fastest, once for all workers")
     # what is measured for all is measured where the workers will be
     opened, plan = begin(session, bench.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
-    yield from follow(session, opened, plan, session.folders, n_workers, title="search")
+    yield from follow(session, opened, plan, session.folders, n_workers, stage="search")
+
+
+def _before(session: Session, doing: str) -> Snapshot:
+    """The study before it is in the database."""
+    return Snapshot(study=session.study, order=Order(), trials=(), workers=(), doing=doing)
 
 
 def confirm(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
-    """Run the confirmation with local workers, yielding what it has come to twice a second, to its end."""
+    """Run the confirmation with local workers to its end; yields the study twice a second."""
     opened, plan = begin_confirm(session, bench)
-    yield from follow(session, opened, plan, session.confirm_folders, n_workers, title="confirm")
+    yield from follow(session, opened, plan, session.confirm_folders, n_workers, stage="confirm")
 
 
 def judge(session: Session, bench: "Bench") -> Verdict:
@@ -261,12 +208,12 @@ def judge(session: Session, bench: "Bench") -> Verdict:
         settle_threads(session)
         confirmation.record_test(opened, read_test(bench.on(choose_device()), wanted, session.weights_file))
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
-    chosen = f"chosen: {verdict.chosen.label}"
     note.refresh(
         session.optuna_study(),
         session.study,
         images=bench.images_words,
-        verdict=[chosen, *gain_sentences(verdict)],
+        verdict=[winner_sentence(session.snapshot()), *gain_sentences(verdict)],
+        chosen=verdict.chosen.number,
     )
     return verdict
 

@@ -129,6 +129,7 @@ def run(
 
     Goes on where it stopped; a finished study is shown, not run again.
     """
+    from tlopt.analysis.format import hours_sentence
     from tlopt.app import deliver, handle, progress, tables, workflow
 
     _stop_on_sigterm()
@@ -145,6 +146,8 @@ def run(
     last = progress.follow(workflow.search(opened, bench, n_workers=workers), out)
     out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
     out.print(f"search: {tables.outcomes_line(last.trials)}")
+    if sentence := hours_sentence(last):
+        out.print(sentence, markup=False, soft_wrap=True)
     progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
     verdict = workflow.judge(opened, bench)
     tables.show_verdict(verdict, out)

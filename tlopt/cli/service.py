@@ -14,7 +14,6 @@ from rich.console import Console
 from tlopt.cli.options import RUNS, Checkpoints, Device, Runs, Storage, Target
 
 if TYPE_CHECKING:
-    from tlopt.app.handle import Session
     from tlopt.storage.commands import State
 
 app = typer.Typer()
@@ -49,15 +48,16 @@ def worker(
     interrupt = Interrupt(parent)
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
-    from tlopt.app import handle, workflow
+    from tlopt.analysis.format import hours_sentence
+    from tlopt.app import handle, serve
+    from tlopt.errors import TloptError
 
     targets = [name for name in [target, *(studies or "").split(",")] if name]
     if not targets:
         raise typer.BadParameter("name a study, or several with --studies")
-    n = 0
+    n, sessions = 0, list[handle.Session]()
     with suppress(Interrupted):
         with interrupt.armed():
-            sessions: list[handle.Session] = []
             for name in targets:
                 opened = handle.open_session(
                     name,
@@ -68,11 +68,15 @@ def worker(
                     store=sessions[0].store if sessions else None,
                 )
                 sessions.append(opened)
-            left = [opened for opened in sessions if confirm or not workflow.is_over(opened)]
-            benches = [(opened, workflow.make_ready(opened, device=device)) for opened in left]
+            left = [opened for opened in sessions if confirm or not serve.is_over(opened)]
+            benches = [(opened, serve.make_ready(opened, device=device)) for opened in left]
         if benches:
-            n = workflow.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
+            n = serve.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
+    for opened in () if confirm or interrupt.requested else sessions:
+        with suppress(TloptError):  # the work is done, whatever the database says now
+            if sentence := hours_sentence(opened.snapshot()):
+                out.print(f"{opened.study.name}: {sentence}", markup=False, soft_wrap=True)
     if interrupt.requested:
         sys.stdout.flush()
         os._exit(0)  # taking torch down takes a second, and longer on a busy machine
@@ -98,25 +102,33 @@ def status(
         else:
             out.print(tables.studies_table(rows))
         return
+    if watch and not as_json:
+        _watch(target, storage, top)
+        return
     opened = handle.open_session(target, storage_url=storage)
+    seen = opened.snapshot()
     if as_json:
-        from tlopt.analysis.snapshot import look
-
-        sys.stdout.write(json.dumps(look(opened.study, opened.store).as_dict()) + "\n")
-    elif watch:
-        _watch(opened, top)
+        sys.stdout.write(json.dumps(seen.as_dict()) + "\n")
     else:
-        tables.show_status(opened, out, top=top)
+        out.print(tables.status_group(seen, top=top, note=opened.foreign_confirmation()))
 
 
-def _watch(opened: "Session", top: int) -> None:
+def _watch(target: str, storage: str | None, top: int) -> None:
+    """Show the study anew every two seconds until Ctrl-C; waits for one that has not begun yet."""
     from rich.live import Live
+    from rich.text import Text
 
-    from tlopt.app import tables
+    from tlopt.app import handle, tables
+    from tlopt.errors import NotReady
 
+    opened = None
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while True:
-            live.update(tables.status_group(opened, top=top), refresh=True)
+            try:
+                opened = opened or handle.open_session(target, storage_url=storage)
+                live.update(tables.status_group(opened.snapshot(), top=top), refresh=True)
+            except NotReady as error:
+                live.update(Text(f"waiting for {target}: {error}"), refresh=True)
             time.sleep(2.0)
 
 

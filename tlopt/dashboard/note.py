@@ -21,12 +21,20 @@ _N_BINS = 4
 _N_BEST = 3
 
 
-def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: Sequence[str] = ()) -> None:
+def refresh(
+    optuna_study: optuna.Study,
+    study: Study,
+    *,
+    images: str,
+    verdict: Sequence[str] = (),
+    chosen: int | None = None,
+) -> None:
     """Write the note anew, if it says something new.
 
     Args:
         images: what there is to learn from, in words.
         verdict: what the confirmation came to, a sentence each.
+        chosen: number of the trial that the confirmation has chosen; None: none of them, or not yet.
     """
     from optuna_dashboard import get_note, save_note  # half a second, which only a leading trial pays
 
@@ -34,7 +42,7 @@ def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: S
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)
-    said = lines(study, trials, images=images, verdict=verdict, picture=picture)
+    said = lines(study, trials, images=images, verdict=verdict, picture=picture, chosen=chosen)
     body = "\n".join([*said, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
@@ -42,7 +50,13 @@ def refresh(optuna_study: optuna.Study, study: Study, *, images: str, verdict: S
 
 
 def lines(
-    study: Study, trials: Sequence[TrialRecord], *, images: str, verdict: Sequence[str], picture: str
+    study: Study,
+    trials: Sequence[TrialRecord],
+    *,
+    images: str,
+    verdict: Sequence[str],
+    picture: str,
+    chosen: int | None = None,
 ) -> Iterator[str]:
     """The part of the note that is kept current, in Markdown.
 
@@ -61,8 +75,8 @@ def lines(
     else:
         yield "- not confirmed yet: the best of many trials is a lucky one"
     yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
-    shown = [trial for place, trial in enumerate(best) if place < _N_BEST or trial.label]
-    yield from map(_row, shown)
+    shown = [t for place, t in enumerate(best) if place < _N_BEST or t.label or t.number == chosen]
+    yield from (_row(trial, is_chosen=trial.number == chosen) for trial in shown)
     if picture:
         # another address for another picture, or an open page would not load it
         yield from ("", "---", "", f"![what depth, rates and pulls did]({picture}?trials={len(best)})")
@@ -81,11 +95,12 @@ def _searched(study: Study) -> Iterator[str]:
             yield _escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
 
 
-def _row(trial: TrialRecord) -> str:
+def _row(trial: TrialRecord, *, is_chosen: bool) -> str:
     point = trial.point or {}
     values = (f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
     label = f" {trial.label}" if trial.label else ""
-    return _cells((f"{trial.number}{label}", f"{trial.value:.4g}", *values))
+    mark = " (chosen)" if is_chosen else ""
+    return _cells((f"{trial.number}{label}{mark}", f"{trial.value:.4g}", *values))
 
 
 def _heading(names: Sequence[str]) -> tuple[str, str]:

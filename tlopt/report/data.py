@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
-from tlopt.analysis.snapshot import Overview
+from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirm.verdict import Verdict
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
@@ -63,7 +63,7 @@ class Curve:
 class Report:
     """Everything that a report says of a study at one moment."""
 
-    seen: Overview
+    seen: Snapshot
     file_text: str
     verdict: Verdict | None  # None before the confirmation was begun
     best: Best | None  # confirmed or not, see `ranking`
@@ -90,7 +90,7 @@ class Report:
 
 
 def gather(
-    seen: Overview,
+    seen: Snapshot,
     opened: optuna.Study,
     confirmation: optuna.Study | None,
     verdict: Verdict | None,
@@ -142,7 +142,7 @@ def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curv
     return tuple(curves)
 
 
-def _spent(seen: Overview, runs: Sequence[TrialRecord]) -> tuple[Spent, ...]:
+def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[Spent, ...]:
     rows = [
         Spent.of(outcome, [trial for trial in seen.trials if trial.outcome == outcome])
         for outcome in seen.outcomes

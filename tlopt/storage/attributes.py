@@ -15,6 +15,7 @@ tlopt:numerics        study   precision and layout that were measured to be fast
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               the first worker found them; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"} of what people told its workers, see `control`
+tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, the newest last
 tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
 tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
@@ -45,6 +46,7 @@ THREADS = PREFIX + "threads"
 NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
+EXPORTS = PREFIX + "exports"
 
 FORMAT_VERSION = 2
 CLASS_NAMES_MAX = 1000  # of a data set with more, the first ones tell enough
@@ -69,6 +71,7 @@ class TrialRecord:
     value: float | None  # the objective after the last epoch; of a pruned trial its last report
     point: dict[str, Any] | None  # `Point.as_dict()`
     label: str
+    replicate: int | None  # of a confirmation's run, from 0: its seed and split
     outcome: str  # waiting, running, complete, pruned, diverged, out_of_memory, ..., failed
     cause: str
     best_epoch: int | None  # from 0
@@ -101,6 +104,7 @@ class TrialRecord:
             value=trial.value,
             point=attributes.get(POINT),
             label=attributes.get(LABEL, ""),
+            replicate=trial.params.get("replicate"),
             outcome=_UNFINISHED.get(trial.state) or result.get("outcome") or _FINISHED[trial.state],
             cause=result.get("cause") or "",
             best_epoch=result.get("best_epoch"),

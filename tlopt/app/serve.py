@@ -1,0 +1,90 @@
+"""A worker of one or several studies: made ready, at work until they are over."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tlopt.app.handle import Session
+from tlopt.app.local_run import refuse_stopped
+from tlopt.app.workflow import begin, join_confirm, prepare
+from tlopt.errors import NotReady
+from tlopt.storage import attributes, studies
+from tlopt.system.memory import spare_long_lived_objects
+from tlopt.worker.claim import Job, standing
+from tlopt.worker.loop import work
+from tlopt.worker.shutdown import Interrupt
+
+if TYPE_CHECKING:
+    from tlopt.trial.workspace import Bench
+
+
+def is_over(session: Session) -> bool:
+    """Whether the search in the database is this one and has ended; asked before anything heavy is loaded.
+
+    Raises:
+        WorkersFailed: too many trials in a row crashed or failed; says why.
+    """
+    try:
+        opened = session.optuna_study()
+    except NotReady:
+        return False
+    if opened.user_attrs[attributes.DIGEST] != session.study.digest:
+        return False
+    refuse_stopped(opened)
+    budget, service = session.study.budget, studies.service_of(session.store)
+    return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
+
+
+def make_ready(session: Session, *, device: str) -> "Bench":
+    """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
+    from tlopt.trial.images import decode
+
+    bench = prepare(session, device=device)
+    decode(bench)
+    return bench
+
+
+def work_here(
+    opened: Sequence[tuple[Session, "Bench"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
+) -> int:
+    """Be a worker until every study is over or a stop is asked for; returns the number of trials finished.
+
+    Args:
+        opened: studies, those first that come first.
+        confirm: work on their confirmations.
+        n_threads: CPU threads; 0: as many as the study has chosen.
+
+    Raises:
+        NotReady: `confirm`, and a confirmation was not begun.
+        WorkersFailed: too many trials in a row crashed or failed; says why.
+    """
+    from tlopt.trial.workspace import settle_process
+
+    jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
+    chosen = [job.optuna_study.user_attrs.get(attributes.THREADS, 0) for job in jobs]
+    settle_process(n_threads or next(filter(None, chosen), 0))
+    spare_long_lived_objects()
+    n_finished = work(jobs, studies.service_of(opened[0][0].store), interrupt)
+    for job in () if interrupt.requested else jobs:
+        refuse_stopped(job.optuna_study)
+    return n_finished
+
+
+def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> Job:
+    from tlopt.training.checkpoint_store import CheckpointStore
+
+    if confirm:
+        session.confirmation()
+        opened, plan = join_confirm(session, bench)
+    else:
+        opened, plan = begin(session, bench, n_threads=n_threads)
+    service = session.study.service
+    return Job(
+        optuna_study=opened,
+        plan=plan,
+        bench=bench,
+        folders=session.confirm_folders if confirm else session.folders,
+        service=service,
+        checkpoints=CheckpointStore(
+            f"{session.checkpoints}/{opened.study_name}", bytes_max=int(service.checkpoint_gb_max * 1e9)
+        ),
+    )
