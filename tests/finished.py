@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from tlopt import spec
-from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
-from tlopt.export.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
 from tlopt.spec import search_keys

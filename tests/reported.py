@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.confirm.verdict import Verdict
-from tlopt.report.data import Report, gather
+from tlopt.confirmation.verdict import Verdict
+from tlopt.reports.data import Report, gather
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.commands import Order

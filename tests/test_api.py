@@ -14,8 +14,8 @@ from tlopt.analysis.format import spread_words
 from tlopt.app import deliver, serve, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
-from tlopt.confirm import held_out
-from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.confirmation import held_out
+from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.trial.workspace import Bench
 from tlopt.worker.shutdown import Interrupt

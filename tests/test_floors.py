@@ -92,7 +92,7 @@ def test_only_the_last_judgement_reads_the_test_split() -> None:
         )
     ]
 
-    assert readers == ["confirm/held_out.py"]
+    assert readers == ["confirmation/held_out.py"]
 
 
 @pytest.mark.parametrize(

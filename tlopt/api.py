@@ -14,12 +14,12 @@ from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, tables, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.handle import open_session
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import load
 from tlopt.storage.attributes import TrialRecord
 
 if TYPE_CHECKING:
-    from tlopt.export.predict import Prediction
+    from tlopt.exports.predict import Prediction
     from tlopt.propose.proposal import Proposal
     from tlopt.training.loop import Epoch
 

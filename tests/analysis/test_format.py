@@ -7,7 +7,7 @@ import pytest
 from finished import make_row, make_verdict, planted
 
 from tlopt.analysis.format import gain_sentence, gain_sentences, seeds_words, spread_words, value_words
-from tlopt.confirm.verdict import Spread
+from tlopt.confirmation.verdict import Spread
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
 DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)

@@ -19,7 +19,7 @@ from tlopt import spec
 from tlopt.analysis import table as trials_table
 from tlopt.analysis.ranking import pareto, ranking, write_files, written
 from tlopt.cli.main import app
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
 from tlopt.model.facts import Limits
 from tlopt.search.fixed_study import point_of

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tlopt.app import admin
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
-from tlopt.confirm.candidates import CANDIDATES, open_confirmation
+from tlopt.confirmation.candidates import CANDIDATES, open_confirmation
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.plan import Candidate
 from tlopt.search.space import defaults

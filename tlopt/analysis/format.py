@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.confirm.interval import IMAGES_MIN
-from tlopt.confirm.verdict import Spread, Verdict
+from tlopt.confirmation.interval import IMAGES_MIN
+from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.objectives import is_fraction

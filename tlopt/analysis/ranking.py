@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tlopt.confirm.verdict import Spread, Verdict
+from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.errors import SpecError
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import Study

@@ -11,8 +11,8 @@ import optuna
 from optuna.storages import BaseStorage
 
 from tlopt.analysis.cost import Cost
-from tlopt.confirm import candidates
-from tlopt.confirm.verdict import Confirmed, Verdict, as_dict
+from tlopt.confirmation import candidates
+from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.spec import Study
 from tlopt.storage import attributes, commands, studies

@@ -13,10 +13,10 @@ from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import look
 from tlopt.app.handle import Session
 from tlopt.app.workflow import settle_threads
-from tlopt.confirm import candidates as confirmation
-from tlopt.confirm.verdict import Confirmed, Verdict
+from tlopt.confirmation import candidates as confirmation
+from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
-from tlopt.export.result import RESULT, read_result, read_verdict
+from tlopt.exports.result import RESULT, read_result, read_verdict
 from tlopt.search.fixed_study import point_of
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
@@ -24,7 +24,7 @@ from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
 
 if TYPE_CHECKING:
-    from tlopt.export.predict import Prediction
+    from tlopt.exports.predict import Prediction
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Bench
 
@@ -50,8 +50,8 @@ def report(session: Session) -> str:
         NotReady: the study was not begun.
     """
     # figures and templates take their time to load, which the other commands need not wait for
-    from tlopt.report.data import gather
-    from tlopt.report.html import page
+    from tlopt.reports.data import gather
+    from tlopt.reports.html import page
 
     opened = session.optuna_study()
     study = stored_spec(opened)
@@ -108,10 +108,10 @@ def export(
         DataError: something is there that may not be replaced.
         MissingExtra: ONNX is asked for and not installed.
     """
-    from tlopt.export.contents import choose_network, gather
-    from tlopt.export.onnx import write_onnx
-    from tlopt.export.read import read_export
-    from tlopt.export.write import check_target, write_export
+    from tlopt.exports.contents import choose_network, gather
+    from tlopt.exports.onnx import write_onnx
+    from tlopt.exports.read import read_export
+    from tlopt.exports.write import check_target, write_export
     from tlopt.trial.workspace import choose_device
 
     check_target(folder, overwrite=overwrite)
@@ -140,11 +140,11 @@ def train(
         SpecError: a key is searched.
         DataError: something is at `folder` that may not be replaced.
     """
-    from tlopt.confirm.held_out import train_on_all
-    from tlopt.export.contents import describe, gather
-    from tlopt.export.onnx import write_onnx
-    from tlopt.export.read import read_export
-    from tlopt.export.write import check_target, write_export
+    from tlopt.confirmation.held_out import train_on_all
+    from tlopt.exports.contents import describe, gather
+    from tlopt.exports.onnx import write_onnx
+    from tlopt.exports.read import read_export
+    from tlopt.exports.write import check_target, write_export
     from tlopt.training.history import History
     from tlopt.trial.workspace import choose_device, open_bench, save_weights
 
@@ -177,8 +177,8 @@ def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, de
         NotReady: `folder` is no export.
         DataError: there is no image.
     """
-    from tlopt.export.predict import write_csv
-    from tlopt.export.read import read_export
+    from tlopt.exports.predict import write_csv
+    from tlopt.exports.read import read_export
 
     class_names = read_export(folder).class_names
     predictions = predict(folder, images, device=device, progress=True)
@@ -192,8 +192,8 @@ def predict(
     folder: Path, images: Sequence[Path], *, device: str = "auto", progress: bool = False
 ) -> Iterator["Prediction"]:
     """What the export in `folder` makes of each image file, in order."""
-    from tlopt.export import predict as predictions
-    from tlopt.export.read import read_export
+    from tlopt.exports import predict as predictions
+    from tlopt.exports.read import read_export
     from tlopt.trial.workspace import choose_device
 
     return predictions.predict(read_export(folder), images, choose_device(device), progress=progress)

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
-from tlopt.confirm import candidates
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation import candidates
+from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders

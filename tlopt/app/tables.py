@@ -24,7 +24,7 @@ from tlopt.analysis.format import (
 )
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings

@@ -10,8 +10,8 @@ from tlopt.analysis.format import gain_sentences, winner_sentence
 from tlopt.analysis.snapshot import Snapshot, n_images
 from tlopt.app.handle import Session
 from tlopt.app.local_run import follow
-from tlopt.confirm import candidates as confirmation
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation import candidates as confirmation
+from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady
 from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
@@ -193,7 +193,7 @@ def judge(session: Session, bench: "Bench") -> Verdict:
     Raises:
         NotReady: the confirmation has runs to go.
     """
-    from tlopt.confirm.held_out import read_test
+    from tlopt.confirmation.held_out import read_test
     from tlopt.trial.workspace import choose_device
 
     opened, known = session.confirmation(), n_images(session.optuna_study())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tlopt.confirm.interval import IMAGES_MIN, half_width, t_quantile, t_within
+from tlopt.confirmation.interval import IMAGES_MIN, half_width, t_quantile, t_within
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from tlopt import spec
 from tlopt.analysis import importance as importances
 from tlopt.analysis.importance import importance
 from tlopt.cli.main import app
-from tlopt.confirm.verdict import PLAIN_LABEL, PROBE_LABEL
+from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.errors import SpecError, StorageError
-from tlopt.report.html import page
-from tlopt.report.svg import with_own_ids
+from tlopt.reports.html import page
+from tlopt.reports.svg import with_own_ids
 from tlopt.spec.default_names import SCRATCH_LABEL
 from tlopt.storage import attributes, studies
 from tlopt.storage.commands import Order

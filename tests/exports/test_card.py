@@ -14,8 +14,8 @@ from PIL import Image
 
 from tlopt.data.decode import decode
 from tlopt.data.views import eval_views
-from tlopt.export.card import model_card
-from tlopt.export.read import Export, load_network, plain_torch_code
+from tlopt.exports.card import model_card
+from tlopt.exports.read import Export, load_network, plain_torch_code
 from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.point import Point
 

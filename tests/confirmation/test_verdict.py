@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from finished import make_row, make_verdict
 
-from tlopt.confirm.verdict import Spread, Verdict, as_dict, from_dict
+from tlopt.confirmation.verdict import Spread, Verdict, as_dict, from_dict
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 
 

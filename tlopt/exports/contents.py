@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tlopt.confirm.held_out import WeightsFile, trained
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation.held_out import WeightsFile, trained
+from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady
-from tlopt.export.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.spec.objectives import cost
 from tlopt.storage.attributes import TrialRecord
 from tlopt.training.history import History, history_file

@@ -10,8 +10,8 @@ import tiny
 import torch
 from finished import make_row
 
-from tlopt.confirm import held_out as reader
-from tlopt.confirm.held_out import read_test, train_on_all, trained
+from tlopt.confirmation import held_out as reader
+from tlopt.confirmation.held_out import read_test, train_on_all, trained
 from tlopt.data.load import test_split as held_out_images
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
 from tlopt.search.space import defaults

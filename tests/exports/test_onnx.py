@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tlopt.errors import MissingExtra
-from tlopt.export import onnx
-from tlopt.export.onnx import write_onnx
-from tlopt.export.read import Export, load_network
+from tlopt.exports import onnx
+from tlopt.exports.onnx import write_onnx
+from tlopt.exports.read import Export, load_network
 
 
 @pytest.fixture(scope="module")

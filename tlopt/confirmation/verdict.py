@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tlopt.confirm.interval import IMAGES_MIN, half_width, images_of
+from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tlopt.errors import MissingExtra
-from tlopt.export.read import Export, load_network
+from tlopt.exports.read import Export, load_network
 
 ONNX = "model.onnx"
 

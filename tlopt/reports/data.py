@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.confirm.verdict import Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
 from tlopt.storage import attributes as study_attributes

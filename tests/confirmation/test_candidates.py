@@ -10,7 +10,7 @@ import pytest
 import tiny
 from optuna.trial import TrialState
 
-from tlopt.confirm.candidates import (
+from tlopt.confirmation.candidates import (
     CANDIDATES,
     belongs,
     find_candidates,

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tlopt.confirm.verdict import as_dict
+from tlopt.confirmation.verdict import as_dict
 from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
-from tlopt.export.card import Findings, model_card
-from tlopt.export.onnx import ONNX
-from tlopt.export.read import CLASSES, CONFIG, PREPROCESSING, WEIGHTS, Export, preprocessing_json
-from tlopt.export.result import FORMAT, RESULT
+from tlopt.exports.card import Findings, model_card
+from tlopt.exports.onnx import ONNX
+from tlopt.exports.read import CLASSES, CONFIG, PREPROCESSING, WEIGHTS, Export, preprocessing_json
+from tlopt.exports.result import FORMAT, RESULT
 from tlopt.plots.training import draw_confusion, draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION

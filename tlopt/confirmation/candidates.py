@@ -15,7 +15,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from tlopt.confirm.verdict import Confirmed, Verdict, ranked
+from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady
 from tlopt.model.facts import Limits
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed

@@ -18,10 +18,10 @@ from tlopt.analysis.format import (
     spread_words,
     value_words,
 )
-from tlopt.report import figures as figures
-from tlopt.report import headline as headline
-from tlopt.report.data import Report
-from tlopt.report.svg import with_own_ids
+from tlopt.reports import figures as figures
+from tlopt.reports import headline as headline
+from tlopt.reports.data import Report
+from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.search_keys import RULES
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from tlopt.confirm.verdict import Confirmed
+from tlopt.confirmation.verdict import Confirmed
 from tlopt.data.load import test_split
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.history import History, history_file

@@ -7,8 +7,8 @@ import pytest
 import torch
 from finished import CLASS_NAMES, make_findings, make_point, planted, save_untrained
 
-from tlopt.export.read import Export, read_export
-from tlopt.export.write import write_export
+from tlopt.exports.read import Export, read_export
+from tlopt.exports.write import write_export
 from tlopt.spec.point import Point
 
 Exporter = Callable[[Point, str], Export]

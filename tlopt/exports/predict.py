@@ -18,7 +18,7 @@ from tlopt.data.sources.folder import EXTENSIONS
 from tlopt.data.threads import each
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
-from tlopt.export.read import Export, load_network
+from tlopt.exports.read import Export, load_network
 from tlopt.model.network import Network
 from tlopt.training.metrics import log_probabilities
 

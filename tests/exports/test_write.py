@@ -9,11 +9,11 @@ from finished import CLASS_NAMES, make_findings, make_point, make_row, make_verd
 from safetensors.torch import load_file
 
 from tlopt import spec
-from tlopt.confirm.verdict import PLAIN_LABEL
+from tlopt.confirmation.verdict import PLAIN_LABEL
 from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.export import write
-from tlopt.export.read import Export, load_network, read_export
-from tlopt.export.write import write_export
+from tlopt.exports import write
+from tlopt.exports.read import Export, load_network, read_export
+from tlopt.exports.write import write_export
 
 FILES = {
     "config.toml",

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlopt.analysis.format import TITLES, gain_sentences, seeds_words, spread_words
-from tlopt.confirm.verdict import Confirmed, Verdict
-from tlopt.export.read import Export, plain_torch_code, preprocessing_words
+from tlopt.confirmation.verdict import Confirmed, Verdict
+from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
 from tlopt.spec import Study
 from tlopt.spec.search_keys import RULES, Depth

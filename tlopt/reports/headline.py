@@ -13,7 +13,7 @@ from tlopt.analysis.format import (
     standing_words,
     value_words,
 )
-from tlopt.report.data import Report
+from tlopt.reports.data import Report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from finished import CLASS_NAMES
 from tlopt.data.decode import decode
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
-from tlopt.export.predict import Prediction, find_images, predict, write_csv
-from tlopt.export.read import Export, load_network
+from tlopt.exports.predict import Prediction, find_images, predict, write_csv
+from tlopt.exports.read import Export, load_network
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlopt.confirm.verdict import Verdict, from_dict
+from tlopt.confirmation.verdict import Verdict, from_dict
 from tlopt.errors import DataError
 
 FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export

@@ -9,7 +9,7 @@ from torch import nn
 
 from tlopt.data.decode import Resize
 from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.export.result import RESULT, read_json, read_result
+from tlopt.exports.result import RESULT, read_json, read_result
 from tlopt.model.build import build
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlopt.plots.series import Array, best_so_far, evenly, value_limits
-from tlopt.report import svg as plots
-from tlopt.report.data import Report
+from tlopt.reports import svg as plots
+from tlopt.reports.data import Report
 from tlopt.storage.attributes import TrialRecord
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
