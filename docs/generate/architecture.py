@@ -6,23 +6,29 @@ import tomllib
 from pathlib import Path
 
 ROOM_WIDTH, ROOM_HEIGHT, GAP = 182, 62, 10  # pixels
-LABEL_WIDTH = 34
+LABEL_WIDTH, LEGEND_HEIGHT = 34, 24
 LINE = 31  # characters of a room's purpose in a line
 PURPOSE_LINES = 2
 STYLE = """
     .floor { fill: #f3f4f6 }
-    .room { fill: #ffffff; stroke: #9ca3af }
-    .bridge { fill: #fde68a; stroke: #b45309 }
+    .none { fill: #ffffff; stroke: #9ca3af }
+    .torch { fill: #fee2e2; stroke: #b91c1c }
+    .optuna { fill: #dbeafe; stroke: #1d4ed8 }
+    .both { fill: #fde68a; stroke: #b45309 }
     text { font-family: system-ui, sans-serif; fill: #111827; font-size: 10px }
     .name { font-size: 13px; font-weight: 600 }
     .number { fill: #4b5563; font-size: 12px }
     @media (prefers-color-scheme: dark) {
       .floor { fill: #1f2937 }
-      .room { fill: #111827; stroke: #6b7280 }
-      .bridge { fill: #78350f; stroke: #fbbf24 }
+      .none { fill: #111827; stroke: #6b7280 }
+      .torch { fill: #450a0a; stroke: #f87171 }
+      .optuna { fill: #172554; stroke: #60a5fa }
+      .both { fill: #78350f; stroke: #fbbf24 }
       text { fill: #f3f4f6 }
       .number { fill: #d1d5db }
     }"""
+TORCH, OPTUNA = {"torch", "torchvision", "timm", "safetensors"}, {"optuna", "optuna_dashboard"}
+LEGEND = {"torch": "imports torch", "optuna": "imports Optuna", "both": "both", "none": "neither"}
 TITLE = "Floors of the package tlopt, highest first. A room imports only from lower floors and from itself."
 
 
@@ -37,7 +43,7 @@ def svg(root: Path) -> str:
     rows = [[name for name in floor if name != "__main__"] for floor in floors(root)]
     rows = [row for row in rows if row]
     width = LABEL_WIDTH + max(map(len, rows)) * (ROOM_WIDTH + GAP) + GAP
-    height = len(rows) * (ROOM_HEIGHT + 2 * GAP) + GAP
+    height = len(rows) * (ROOM_HEIGHT + 2 * GAP) + GAP + LEGEND_HEIGHT
     body = [
         part
         for place, (number, row) in enumerate(reversed(list(enumerate(rows, start=1))))
@@ -50,6 +56,7 @@ def svg(root: Path) -> str:
             f"  <title>{TITLE}</title>",
             f"  <style>{STYLE}\n  </style>",
             *body,
+            *_legend(y=height - LEGEND_HEIGHT),
             "</svg>",
             "",
         ]
@@ -68,8 +75,7 @@ def _row(root: Path, number: int, names: list[str], *, y: int, width: int) -> li
 
 
 def _room(root: Path, name: str, *, x: int, y: int) -> list[str]:
-    kind = "bridge" if name == "worker" else "room"
-    lines = _purpose(root, name)
+    kind, lines = _kind(root, name), _purpose(root, name)
     return [
         f'  <rect class="{kind}" x="{x}" y="{y}" width="{ROOM_WIDTH}" height="{ROOM_HEIGHT}" rx="4"/>',
         f'  <text class="name" x="{x + 8}" y="{y + 20}">{html.escape(name)}</text>',
@@ -78,6 +84,31 @@ def _room(root: Path, name: str, *, x: int, y: int) -> list[str]:
             for line, text in enumerate(lines)
         ),
     ]
+
+
+def _legend(*, y: int) -> list[str]:
+    parts = []
+    for place, (kind, words) in enumerate(LEGEND.items()):
+        x = LABEL_WIDTH + place * 130
+        parts.append(f'  <rect class="{kind}" x="{x}" y="{y}" width="14" height="14" rx="2"/>')
+        parts.append(f'  <text x="{x + 20}" y="{y + 11}">{words}</text>')
+    return parts
+
+
+def _kind(root: Path, name: str) -> str:
+    """Which of torch and Optuna the room's modules import: a key of `LEGEND`."""
+    folder = root / "tlopt" / name
+    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    found: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names):
+                    found |= {alias.name.split(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module)):
+                    found.add(module.split(".")[0])
+    torch, optuna = bool(found & TORCH), bool(found & OPTUNA)
+    return "both" if torch and optuna else "torch" if torch else "optuna" if optuna else "none"
 
 
 def _purpose(root: Path, name: str) -> list[str]:
