@@ -61,7 +61,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     settle_process(0)
-    print("| images | frozen | new views, % | " + " | ".join(f"{n} views" for n in VIEWS[1:]) + " |")
+    print(
+        "| images | frozen | new views, % | "
+        + " | ".join(f"{n} view{'s' if n > 1 else ''}" for n in VIEWS[1:])
+        + " |"
+    )
     print("| --- | --- | --- |" + " --- |" * len(VIEWS[1:]))
     for source in args.data:
         with tempfile.TemporaryDirectory() as folder:

@@ -192,8 +192,8 @@ def flat(data: Path, folder: Path, budgets: list[int]) -> Iterator[tuple[object,
     for row in rows:
         yield (row["trials"], *(float(row[name]) for name in ("rss", "trimmed")), row["tensors"],
                *(row[name] for name in ("tensor_mb", "objects", "files", "threads")))  # fmt: skip
-    kb = np.polyfit(budgets[1:], [1e3 * row["rss"] for row in rows[1:]], 1)[0]
-    yield f"a trial, from {budgets[1]} on", f"{kb:.1f} kB"
+    kb = np.polyfit(budgets[1:], [1e3 * row["trimmed"] for row in rows[1:]], 1)[0]
+    yield f"per trial, after malloc_trim, from {budgets[1]} on", f"{kb:.1f} kB"
 
 
 def start(data: Path, folder: Path, n_files: int) -> Iterator[tuple[object, ...]]:
