@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pictures import save
 from PIL import Image
 from postgres import Server, find_binaries, running
 
@@ -37,6 +38,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What TLOPT_CACHE names in this test alone: a folder that is not there yet."""
     monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of images: `folder(9, 12)` has classes a and b, `folder(train=(5, 5))` a split."""
+
+    def make(*sizes: int, **splits: tuple[int, ...]) -> Path:
+        root = tmp_path / "images"
+        content = 0
+        for split, counts in (splits or {"": sizes}).items():
+            for class_name, count in zip("abcdef", counts, strict=False):
+                for index in range(count):
+                    content += 1
+                    save(root / split / class_name / f"{index:03}.png", content)
+        return root
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,7 @@ def test_sizes_are_those_of_du(make: Callable[..., Path], root: Path) -> None:
     assert shutil.disk_usage(root).free - free == pytest.approx(entry.size_bytes, abs=20 * MB)  # others write
 
 
-def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cache: Path) -> None:
+def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
     pixels = pixel_store.pixels(data, size=8, resize="crop")
 
@@ -205,10 +205,10 @@ def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], own_cac
 
     del pixels
     assert "removed 1 of 1" in run("clean")
-    assert not list((own_cache / "pixels").iterdir())
+    assert not list((cache / "pixels").iterdir())
 
 
-def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], own_cache: Path) -> None:
+def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
 
     pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(3))
@@ -219,7 +219,7 @@ def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], 
     assert [entry.about for entry in entries(["pixels"])] == ["8 images, 8 pixels"]
 
 
-def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], own_cache: Path) -> None:
+def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], cache: Path) -> None:
     source = folder(5, 5)
     load.load(DataSpec(source=str(source)), seed=7)
 

@@ -267,7 +267,7 @@ def test_the_fingerprint_does_not_depend_on_the_seed(folder):
 def test_loading_a_folder_imports_no_torch(folder):
     code = (
         "import sys; from tlopt.data.load import load; from tlopt.data.pixels import pixels;"
-        "from tlopt.spec import DataSpec;"
+        "from tlopt.spec.sections import DataSpec;"
         f"pixels(load(DataSpec(source={str(folder(5, 5))!r}), seed=1), size=8, resize='crop');"
         "assert 'torch' not in sys.modules"
     )
