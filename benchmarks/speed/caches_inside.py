@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tlopt.app.handle import open_session
-from tlopt.app.workflow import make_ready, work_here
+from tlopt.app.serve import make_ready, work_here
 from tlopt.data.batches import MIDDLE, View
 from tlopt.search.space import resolve
 from tlopt.trial.images import images_for
