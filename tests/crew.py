@@ -10,11 +10,16 @@ from typing import Any, Literal
 import optuna
 import pytest
 import sqlalchemy as sa
+from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tlopt.model.facts import Limits
 from tlopt.search.plan import Plan
+from tlopt.search.space import resolve
+from tlopt.spec.trial_spec import Task
 from tlopt.storage import leases, retry, schema, studies, workers
+from tlopt.storage.attributes import POINT
 from tlopt.storage.leases import Claim, Seen
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
@@ -22,6 +27,11 @@ from tlopt.worker import claim as claims
 
 STUDY = "crew"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
+
+LIMITS = Limits(
+    n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
+)
+TASK = Task(point=resolve({}, "net", 1, LIMITS), seeds=(7,), splits=(0,), label="", prunable=True)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -49,11 +59,17 @@ class Worker:
     def try_claim(self, budget: int = 99, *, waits: bool = False) -> tuple[Trial, Claim] | None:
         """A trial whose parameter x is drawn and written, or None."""
 
-        def task_of(trial: Trial) -> Any:
-            return trial.suggest_float("x", 0.0, 1.0)
-
-        plan = Plan(trials=budget, hours=0.0, first=[], task_of=task_of, min_epochs=0)
-        return claims.claim(self.study, plan, self.service, self.me.worker_id, waits=waits)
+        plan = Plan(
+            trials=budget,
+            hours=0.0,
+            first=[],
+            space={"x": FloatDistribution(0.0, 1.0)},
+            accept=dict,
+            task_of=lambda number, params: TASK,
+            min_epochs=0,
+        )
+        found = claims.claim(self.study, plan, self.service, self.me.worker_id, waits=waits, crashes_max=99)
+        return None if found is None else (found.trial, found.lease)
 
     def claim(self, budget: int = 99, *, waits: bool = False) -> Trial:
         found = self.try_claim(budget, waits=waits)
@@ -96,6 +112,11 @@ def hire(url: str, **of_storage: Any) -> Worker:
         pruner=optuna.pruners.NopPruner(),
     )
     return Worker(store, study, workers.here())
+
+
+def noted(trial: FrozenTrial) -> dict[str, Any]:
+    """What was noted of a trial after it was claimed."""
+    return {key: value for key, value in trial.user_attrs.items() if key != POINT}
 
 
 def no_pauses(patch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ def undisturbed(here: Service, trial: FrozenTrial, shop: tiny.Workshop) -> dict[
     """The reports of `trial`, by epoch, had nothing befallen it: it is trained again in this process."""
     study = spec.load(here.file)
     plan = search_plan(study, shop.limits, len(shop.bench.data.splits))
-    task = plan.task_of(trial)  # type: ignore[arg-type]  # a stored trial suggests what it has
+    task = plan.draw(trial)
     epochs = replay(task, replace(shop.bench, study=study))
     return {epoch.index: epoch.val.as_dict()[study.objective] for epoch in epochs if epoch.val is not None}
 

@@ -115,8 +115,8 @@ class Place:
     def claim(self) -> optuna.Trial | None:
         """A trial that another worker of this process holds from now on, and never goes on with."""
         service = studies.service_of(self.store)
-        found = claim(self.opened, self.plan, service, "another", waits=True)
-        return None if found is None else found[0]
+        found = claim(self.opened, self.plan, service, "another", waits=True, crashes_max=9)
+        return None if found is None else found.trial
 
     def hand_back(self, trial: optuna.Trial) -> None:
         """Make a claimed trial wait."""
@@ -137,7 +137,9 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
         decoded,
         file_text=file_text,
         facts=dict(shop.bench.facts),
-        sampler=FirstThese(plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name)),
+        sampler=FirstThese(
+            plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
+        ),
         pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
     )
     return Place(

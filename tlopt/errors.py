@@ -13,7 +13,8 @@ TloptError
 └── TrialError       a trial ended without a value; the worker goes on
     ├── Diverged     a loss stopped being finite
     ├── OutOfMemory  the point does not fit the device
-    └── TimedOut     it worked for longer than the study allows
+    ├── TimedOut     it worked for longer than the study allows
+    └── Refused      the parameters that somebody gave it are not of this search
 """
 
 
@@ -71,3 +72,7 @@ class OutOfMemory(TrialError):
 
 class TimedOut(TrialError):
     """The trial worked for longer than the study allows."""
+
+
+class Refused(TrialError):
+    """The parameters that somebody gave the trial are not of this search; names them and what is allowed."""

@@ -154,7 +154,7 @@ def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], 
     differing = []
     n_reports = 0
     for trial in trials:
-        task = plan.task_of(trial)  # type: ignore[arg-type]  # a stored trial suggests what it has
+        task = plan.draw(trial)
         n = task.point.epochs if trial.state == TrialState.COMPLETE else len(trial.intermediate_values)
         values = _first(n, events(begin(task, bench, n_micro=1)), study.objective)
         n_reports += n

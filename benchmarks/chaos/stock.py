@@ -34,7 +34,7 @@ def work(study: Study, runs: Path) -> None:
     plan = search_plan(study, bench.limits, len(bench.data.splits))
 
     def objective(trial: optuna.Trial) -> float:
-        task = plan.task_of(trial)
+        task = plan.draw(trial)
         origin = RetryHeartbeatStaleTrialCallback.retried_trial_number(
             trial.study.get_trials(deepcopy=False)[trial.number]
         )

@@ -27,7 +27,7 @@ from benchmarks.defaults.failing_problems import Problem, problems
 from tlopt.search.samplers import FirstThese, make_pruner
 from tlopt.spec.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
 from tlopt.spec.point import seed_for
-from tlopt.worker.finish import OUTCOME_CONSTRAINT
+from tlopt.storage.attributes import OUTCOME_CONSTRAINT
 
 SAMPLERS: dict[str, Sampler] = {
     "tpe": TpeSampler(),

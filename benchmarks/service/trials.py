@@ -12,16 +12,19 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import optuna
+from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 
+from tlopt.model.facts import Limits
 from tlopt.search.plan import Plan
 from tlopt.search.samplers import FirstThese, make_pruner, make_sampler
+from tlopt.search.space import resolve
 from tlopt.spec import algorithms
 from tlopt.spec.trial_spec import Task
 from tlopt.storage import attributes, optuna_private, workers
 from tlopt.storage.studies import service_of
 from tlopt.storage.workers import Identity
-from tlopt.worker import claim, finish
+from tlopt.worker import claim, finish, pictures
 from tlopt.worker.heartbeat import Heart
 from tlopt.worker.pruning import gate
 
@@ -40,6 +43,10 @@ _RESULT = {
     "cause": "",
 }
 _POINT = {f"p{i}": 0.5 for i in range(N_PARAMS)}
+_LIMITS = Limits(
+    n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
+)
+_TASK = Task(point=resolve({}, "net", N_EPOCHS, _LIMITS), seeds=(0,), splits=(0,), label="", prunable=True)
 _SAMPLER = algorithms.TpeSampler()
 _PRUNER = algorithms.MedianPruner()
 
@@ -121,7 +128,13 @@ class Ours:
         )
         self.study.sampler = FirstThese([], _SAMPLER, seed=0, whole=self.study)
         self.plan = Plan(
-            trials=_BUDGET, hours=0.0, first=[], task_of=_draw_task, min_epochs=_PRUNER.min_epochs
+            trials=_BUDGET,
+            hours=0.0,
+            first=[],
+            space={f"p{i}": FloatDistribution(0.0, 1.0) for i in range(N_PARAMS)},
+            accept=dict,
+            task_of=lambda number, params: _TASK,
+            min_epochs=_PRUNER.min_epochs,
         )
         self.me: Identity = workers.here()
         engine = self.storage.engine
@@ -139,13 +152,14 @@ class Ours:
         with tally.at("look for work"):
             stands, waits = claim.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
         with tally.at("claim and 10 parameters"):
-            found = claim.claim(self.study, self.plan, self.storage, self.me.worker_id, waits=waits)
+            found = claim.claim(
+                self.study, self.plan, self.storage, self.me.worker_id, waits=waits, crashes_max=9
+            )
         if stands != "work" or found is None:
             raise RuntimeError(f"a study with room has no trial: {stands}")
-        trial, held = found
-        self.heart.hold(optuna_private.trial_id(trial), held.token, 0.0)
+        trial = found.trial
+        self.heart.hold(optuna_private.trial_id(trial), found.lease.token, 0.0)
         with tally.at("3 attributes"), self.storage.together(optuna_private.trial_id(trial)):
-            trial.set_user_attr(attributes.POINT, _POINT)
             trial.set_user_attr(attributes.WORKER, {"worker": self.me.name, "device": "cpu"})
             trial.set_user_attr(attributes.LABEL, "simulated")
         prunes = gate(self.study, self.storage, min_epochs=self.plan.min_epochs)
@@ -165,7 +179,7 @@ class Ours:
         its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id, bench=bench)
         unnamed: Any = SimpleNamespace(label="")
         with tally.at("check for a new best"):
-            finish.shows(last, unnamed, its_job, self.storage)
+            pictures.wants_pictures(last, unnamed, its_job, self.storage)
         with tally.at("2 attributes and the final state"):
             finish.tell(trial, result, ["simulated"], its_job, self.storage)
 
@@ -177,9 +191,3 @@ class Ours:
     def close(self) -> None:
         """Stop the heartbeat."""
         self.heart.stop()
-
-
-def _draw_task(trial: optuna.Trial) -> Task:
-    draw(trial)
-    nothing: Any = None  # it is not trained
-    return nothing  # type: ignore[no-any-return]

@@ -241,7 +241,7 @@ def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
         confirmation.sampler = FirstThese(plan.first, STUDY.sampler, seed=1)
         while len(confirmation.trials) < plan.trials:
             trial = confirmation.ask()
-            plan.task_of(trial)
+            plan.draw(trial)
             confirmation.tell(trial, 0.5)
         return [(t.params["candidate"], t.params["replicate"]) for t in confirmation.trials]
 

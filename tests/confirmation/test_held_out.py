@@ -45,7 +45,7 @@ def confirmed(
     study.enqueue_trial({"candidate": 12, "replicate": 1})
     trial = study.ask()
     log = TrialLog(tmp_path / "log.jsonl")
-    run_trial(trial, plan.task_of(trial), workshop.bench, log=log, conditions=tiny.conditions())
+    run_trial(trial, plan.draw(trial), workshop.bench, log=log, conditions=tiny.conditions())
 
 
 def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:

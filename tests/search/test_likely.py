@@ -95,7 +95,7 @@ def test_a_search_tries_it_third_as_any_other_trial() -> None:
     plan = search_plan(study, LIMITS, 1)
     of = optuna.create_study()
     of.enqueue_trial(plan.first[2])
-    task = plan.task_of(of.ask())
+    task = plan.draw(of.ask())
 
     assert len(plan.first) == 3
     assert plan.first[2] == likely(study, LIMITS)

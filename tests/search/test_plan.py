@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 import tiny
 from optuna.trial import FixedTrial
@@ -30,10 +29,7 @@ def weights_file(number: int, replicate: int) -> Path:
 
 def tasks(plan: Plan, params: list[dict[str, object]]) -> list[Task]:
     """One task for each set of parameters, numbered from 0."""
-    of = optuna.create_study()
-    for row in params:
-        of.enqueue_trial(row)
-    return [plan.task_of(of.ask()) for _ in params]
+    return [plan.draw(FixedTrial(row, number=number)) for number, row in enumerate(params)]
 
 
 def search_tasks(lrs: list[float], n_splits: int = 1) -> list[Task]:
@@ -144,6 +140,6 @@ def test_no_seed_of_the_search_is_one_of_the_confirmation() -> None:
 def test_a_fixed_trial_is_a_task_too() -> None:
     plan = search_plan(STUDY, LIMITS, 1)
 
-    task = plan.task_of(FixedTrial({"freeze_depth": 3, "lr": 0.5}, number=5))  # type: ignore[arg-type]
+    task = plan.draw(FixedTrial({"freeze_depth": 3, "lr": 0.5}, number=5))
 
     assert task.point.freeze_depth == 3

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from tlopt.errors import MissingExtra
 from tlopt.search.samplers import FirstThese, Params, make_pruner
 from tlopt.spec import algorithms
+from tlopt.storage.attributes import POINT
 from tlopt.storage.studies import open_storage
 
 FIRST: list[Params] = [{"x": 0.25, "kind": "a"}, {"x": 0.75, "kind": "b"}, {"x": 0.25, "kind": "b"}]
@@ -44,6 +45,7 @@ def study(drawn_by: BaseSampler, pruned_by: optuna.pruners.BasePruner | None = N
 def draw(trial: optuna.Trial) -> Params:
     trial.suggest_float("x", 0.0, 1.0)
     trial.suggest_categorical("kind", ["a", "b"])
+    trial.set_user_attr(POINT, {})  # as a worker does
     return trial.params
 
 

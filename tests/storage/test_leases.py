@@ -78,7 +78,7 @@ def test_the_next_holder_has_the_same_trial_with_what_was_written(storage_url: s
     again.report(0.5, 1)
     second.study.tell(again, 0.75)
 
-    assert (again.number, again.params, again.user_attrs) == (0, trial.params, {"note": "first"})
+    assert (again.number, again.params, again.user_attrs["note"]) == (0, trial.params, "first")
     (stored,) = second.trials
     assert (stored.intermediate_values, stored.value) == ({0: 0.25, 1: 0.5}, 0.75)
     assert second.rows()["leases"] == []
@@ -232,7 +232,10 @@ def test_sixteen_processes_that_claim_at_once_never_exceed_the_budget(postgres_u
     worker = hire(postgres_url)
     for x in range(5):
         worker.study.enqueue_trial({"x": x / 10})
-    code = "import sys, crew, test_leases as t; print(t.spend(crew.hire(sys.argv[1]), 60))"
+    code = (
+        "import sys; sys.path.append('..'); import crew, test_leases as t;"
+        " print(t.spend(crew.hire(sys.argv[1]), 60))"
+    )
 
     processes = [
         subprocess.Popen(

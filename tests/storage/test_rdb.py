@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from crew import Faults, What, Worker, hire, no_pauses
+from crew import Faults, What, Worker, hire, no_pauses, noted
 from optuna.trial import TrialState
 
 from tlopt.errors import StorageError
@@ -77,7 +77,7 @@ def tell(worker: Worker, faults: Faults) -> Callable[[], None]:
             worker.study.tell(trial, 0.5)
         faults.rest()
         stored = worker.trials[trial.number]
-        assert (stored.state, stored.value, stored.user_attrs) == (
+        assert (stored.state, stored.value, noted(stored)) == (
             TrialState.COMPLETE,
             0.5,
             {"note": "kept"},
@@ -126,7 +126,7 @@ def attributes(worker: Worker, faults: Faults) -> Callable[[], None]:
             trial.set_user_attr("both", 2)
             trial.set_constraint("fits", 1.0)
         stored = worker.trials[trial.number]
-        assert (stored.user_attrs, stored.constraints) == ({"alone": 1, "both": 2}, {"fits": 1.0})
+        assert (noted(stored), stored.constraints) == ({"alone": 1, "both": 2}, {"fits": 1.0})
         worker.study.tell(trial, state=TrialState.FAIL)
 
     return check_one

@@ -82,7 +82,7 @@ def test_auto_is_measured_once_for_a_study_and_every_worker_follows(
     assert len(asked_for) == 1
     assert (asked_for[0]["resolution"], asked_for[0]["batch_size"]) == (32, 8)
     assert opened.user_attrs[attributes.NUMERICS] == {"resnet18": "bfloat16 channels_last"}
-    point = plan.task_of(opened.ask()).point
+    point = plan.draw(opened.ask()).point
     for bench in (*benches, workflow.prepare(session(lines))):
         run = start_run(bench, point, seed=1, train=bench.data.splits[0].train)
         assert run.numerics == Numerics("bfloat16", "channels_last")

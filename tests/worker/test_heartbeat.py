@@ -14,7 +14,9 @@ from crew import Faults, Worker, hire, process
 from optuna.trial import Trial, TrialState
 
 from tlopt.storage import commands
+from tlopt.storage import leases as lease_rows
 from tlopt.storage import workers as worker_rows
+from tlopt.storage.leases import StillBeating
 from tlopt.storage.schema import leases, workers
 from tlopt.worker import heartbeat
 from tlopt.worker.heartbeat import Doing, Heart
@@ -319,3 +321,62 @@ def test_a_heart_beats_by_itself_until_it_is_stopped(
 
     assert not own.is_alive()
     assert (there, file.exists()) == (True, False)
+
+
+# Trials that no worker holds
+
+
+def ask(worker: Worker) -> None:
+    worker.study.ask()
+
+
+def add(worker: Worker) -> None:
+    worker.study.add_trial(optuna.create_trial(state=TrialState.RUNNING))
+
+
+@pytest.mark.parametrize("begin", [ask, add])
+def test_a_running_trial_that_nobody_holds_waits_after_the_grace(
+    begin: Callable[[Worker], None], storage_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = hire(storage_url)
+    begin(worker)
+    heart = heart_of(worker)
+
+    beat(clock, GRACE, heart)
+    assert state(worker) == TrialState.RUNNING
+    beat(clock, 2 * LOOK, heart)
+
+    assert state(worker) == TrialState.WAITING
+    assert "trial 0 was running and no worker of tlopt holds it" in caplog.text
+    assert worker.claim(waits=True).number == 0
+
+
+def test_a_trial_that_is_reported_on_is_left_to_whoever_does(storage_url: str, clock: Clock) -> None:
+    worker = hire(storage_url)
+    trial, heart = hire(storage_url).study.ask(), heart_of(worker)
+
+    for step in range(8):
+        trial.report(0.5, step)
+        beat(clock, GRACE / 2, heart)
+
+    assert state(worker) == TrialState.RUNNING
+
+
+def test_a_trial_that_was_taken_meanwhile_is_left_to_its_worker(storage_url: str) -> None:
+    worker, other = hire(storage_url), hire(storage_url)
+    trial = worker.claim()
+
+    with pytest.raises(StillBeating):
+        other.service.requeue_unheld(trial._trial_id)
+
+    assert state(worker) == TrialState.RUNNING
+
+
+def test_the_lease_of_a_trial_that_somebody_else_has_told_is_forgotten(storage_url: str) -> None:
+    worker = hire(storage_url)
+    told, kept = worker.claim(), worker.claim()
+    hire(storage_url).study.tell(told.number, 0.5)
+
+    worker.service.ask(lambda executor: lease_rows.forget_ended(executor, worker.study_id))
+
+    assert [row[0] for row in worker.rows()["leases"]] == [kept._trial_id]

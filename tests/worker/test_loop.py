@@ -1,30 +1,34 @@
 """A worker spends the budget exactly, ends each trial with a record, and hands back what it cannot end."""
 
 import json
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import optuna_dashboard
 import pytest
 import tiny
 import torch
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import DataError, Diverged, OutOfMemory
+from tlopt.plots import training
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.point import Point
-from tlopt.storage import attributes, workers
+from tlopt.storage import attributes, commands, workers
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import open_storage
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.loop import Epoch, Step, steps
 from tlopt.trial import execution
-from tlopt.worker import claim
+from tlopt.worker import claim, objective
 from tlopt.worker.shutdown import Interrupt
 
 Curve = Callable[[Point], Sequence[float]]
@@ -167,6 +171,109 @@ def test_a_withdrawn_trial_costs_no_budget(
     here.opened.tell(running, state=TrialState.FAIL)
 
     assert here.work() == 2
+
+
+# Other calls to Optuna beside a worker
+
+
+@pytest.mark.parametrize(
+    "given", [{"lr": "abc"}, {"lr": None}, {"lr": 7.0}, {"lrr": 0.01}, {"freeze_depth": math.nan}]
+)
+def test_an_enqueued_trial_that_cannot_be_ends_with_its_cause_and_costs_no_budget(
+    given: dict[str, Any], place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=2)
+    here.opened.enqueue_trial(given)
+
+    assert here.work() == 3
+    assert states(here) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    refused = record(here.trials[0])
+    (key,) = given
+    assert (refused.outcome, refused.cause.split(" = ")[0], refused.counts) == ("refused", key, False)
+    assert [record(trial).label for trial in here.trials[1:]] == ["linear probe", "plain fine-tuning"]
+
+
+def test_refused_trials_stop_no_study(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=2, tables="[service]\nfailures_max = 2")
+    for _ in range(5):
+        here.opened.enqueue_trial({"lr": "abc"})
+
+    assert here.work() == 7
+    assert commands.order_of(here.opened).works
+
+
+def test_an_enqueued_zero_is_off(place: Callable[..., tiny.Place], planted: Callable[[Curve], None]) -> None:
+    planted(flat(0.5))
+    here = place(trials=1, search="l2_sp = { log = [1e-3, 1.0], zero = true }")
+    here.opened.enqueue_trial({"l2_sp": 0.0})
+
+    assert here.work() == 1
+    point = record(here.trials[0]).point
+    assert point is not None
+    assert point["l2_sp"] == 0.0
+
+
+def added(
+    value: float | None = 0.75, state: TrialState = TrialState.COMPLETE, **params: float
+) -> FrozenTrial:
+    """A trial that tlopt did not run, drawn from distributions of its own."""
+    space = {name: FloatDistribution(-9.0, 9.0) for name in params}
+    return optuna.create_trial(value=value, state=state, params=params, distributions=space)
+
+
+def test_trials_that_tlopt_did_not_run_cost_no_budget_and_take_no_default(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=2)
+    for trial in (
+        added(lr=PROBE_LR, freeze_depth=1.0),
+        added(),
+        added(lr=5.0),
+        added(None, TrialState.PRUNED),
+        added(None, TrialState.FAIL),
+    ):
+        here.opened.add_trial(trial)
+
+    assert here.work() == 2
+    assert [record(trial).label for trial in here.trials[5:]] == ["linear probe", "plain fine-tuning"]
+    assert [record(trial).counts for trial in here.trials] == [False] * 5 + [True] * 2
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random", "gp"])
+def test_every_sampler_goes_on_beside_trials_that_tlopt_did_not_run(
+    kind: str, place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(lambda point: [point.lr])
+    startup = "" if kind == "random" else "\nn_startup_trials = 2"
+    here = place(trials=5, epochs=1, tables=f'[sampler]\nkind = "{kind}"{startup}')
+    here.opened.add_trial(added(lr=0.01, freeze_depth=0.5))
+    here.opened.add_trial(added(lr=-5.0, freeze_depth=0.5))
+    here.opened.add_trial(added(width=3.0))
+    here.opened.add_trial(added())
+
+    assert here.work() == 5
+
+
+def test_a_study_that_is_deleted_ends_its_worker(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = place(trials=4)
+
+    def deleted_at_the_second_trial(point: Point) -> Iterator[float]:
+        yield 0.5
+        if point.lr == PLAIN_LR:
+            optuna.delete_study(study_name=here.opened.study_name, storage=here.store)
+        yield 0.5
+
+    planted(deleted_at_the_second_trial)  # type: ignore[arg-type]
+
+    assert here.work() == 1
+    assert "was deleted" in caplog.text
 
 
 # The defaults
@@ -335,14 +442,14 @@ def test_a_trial_that_was_handed_back_is_the_next_one_with_the_same_parameters(
     here = tiny.place(tiny.lighter(study_text(trials=4)), there, tmp_path)
     asked = [here.claim() for _ in range(3)]
     assert asked[1] is not None
-    task = here.plan.task_of(asked[1])
+    task = here.plan.draw(asked[1])
 
     here.hand_back(asked[1])
     again = here.claim()
 
     assert again is not None
     assert again.number == 1
-    assert here.plan.task_of(again) == task
+    assert here.plan.draw(again) == task
 
 
 def test_a_stop_ends_the_worker_and_its_trial_waits(
@@ -526,6 +633,47 @@ def test_a_note_that_cannot_be_written_harms_no_trial(
 
     assert [trial.state for trial in here.trials] == [TrialState.COMPLETE] * 2
     assert "no room for a note" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["find_mistakes", "draw_confusion", "draw_learning_curves"])
+def test_a_picture_that_cannot_be_drawn_harms_no_trial(
+    broken: str,
+    place: Callable[..., tiny.Place],
+    planted: Callable[[Curve], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no such colour")
+
+    planted(flat(0.5))
+    monkeypatch.setattr(objective if broken == "find_mistakes" else training, broken, fail)
+    here = place(trials=1)
+
+    assert here.work() == 1
+    (trial,) = here.trials
+    assert trial.state == TrialState.COMPLETE
+    assert [note for note in record(trial).notes if note.endswith("ValueError: no such colour")]
+    artifacts = optuna.artifacts.get_all_artifact_meta(trial, storage=here.store)
+    assert len(artifacts) == (2 if broken == "find_mistakes" else 1)
+
+
+def test_a_trial_without_one_mistake_has_its_other_pictures(
+    place: Callable[..., tiny.Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = execution.predict_logits
+
+    def perfect(run: Any, images: Any, indices: Any, kept: Any) -> Any:
+        logits = sound(run, images, indices, kept)
+        logits[:] = np.eye(logits.shape[1])[images.labels[indices]] * 9
+        return logits
+
+    monkeypatch.setattr(execution, "predict_logits", perfect)
+    here = place(trials=1, epochs=1)
+
+    assert here.work() == 1
+    assert record(here.trials[0]).notes == ()
+    artifacts = optuna.artifacts.get_all_artifact_meta(here.trials[0], storage=here.store)
+    assert sorted(each.filename for each in artifacts) == ["confusion.png", "learning_curves.png"]
 
 
 def test_an_untrainable_default_has_no_pictures(

@@ -94,8 +94,8 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
     digest, point = stored["study"].get("digest"), stored["point"]
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
     read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
-    trials = session.optuna_study().get_trials(deepcopy=False)
-    spent = sum(trial.state.is_finished() for trial in trials) >= session.study.budget.trials
+    trials = map(TrialRecord.from_frozen, session.optuna_study().get_trials(deepcopy=False))
+    spent = sum(trial.counts for trial in trials) >= session.study.budget.trials
     return verdict if spent and same and verdict.finished and read else None
 
 

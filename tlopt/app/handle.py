@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
@@ -239,8 +238,9 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
         opened = optuna.load_study(study_name=name, storage=store)
         archived = commands.order_of(opened).state == "archived"
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
-            trials = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            rows.append(StudySummary(name, len(trials), studies.stored_spec(opened).budget.trials))
+            trials = map(attributes.TrialRecord.from_frozen, opened.get_trials(deepcopy=False))
+            n_finished = sum(trial.counts for trial in trials)
+            rows.append(StudySummary(name, n_finished, studies.stored_spec(opened).budget.trials))
     return rows
 
 

@@ -33,8 +33,21 @@ def follow(
 
     Raises:
         WorkersFailed: workers ended with an error, and the budget is not spent.
-        NotReady: the study was paused, cancelled or archived.
+        NotReady: the study was paused, cancelled, archived or deleted.
     """
+    try:
+        yield from _follow(session, opened, plan, folders, n_workers, stage=stage)
+    except (KeyError, NotReady):
+        if opened.study_name in optuna.get_all_study_names(session.store):
+            raise
+        raise NotReady(
+            f"the study {opened.study_name} was deleted; begin it again with: tlopt run {session.target}"
+        ) from None
+
+
+def _follow(
+    session: Session, opened: optuna.Study, plan: Plan, folders: Folders, n_workers: int, *, stage: Stage
+) -> Iterator[Snapshot]:
     from tlopt.trial.workspace import devices
 
     _refuse_commanded(opened)

@@ -1,6 +1,7 @@
 """A worker of one or several studies: made ready, at work until they are over."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tlopt.app.handle import Session
@@ -65,7 +66,8 @@ def work_here(
     spare_long_lived_objects()
     n_finished = work(jobs, studies.service_of(opened[0][0].store), interrupt)
     for job in () if interrupt.requested else jobs:
-        refuse_stopped(job.optuna_study)
+        with suppress(KeyError):  # somebody has deleted it, which the worker has said
+            refuse_stopped(job.optuna_study)
     return n_finished
 
 

@@ -220,4 +220,4 @@ def judge(session: Session, bench: "Bench") -> Verdict:
 
 def _sampler(study: Study, plan: Plan, opened: optuna.Study) -> FirstThese:
     seed = seed_for(study.seed, opened.study_name)
-    return FirstThese(plan.first, study.sampler, seed=seed, whole=opened)
+    return FirstThese(plan.first, study.sampler, seed=seed, whole=opened, shows=plan.shown)

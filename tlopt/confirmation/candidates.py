@@ -7,17 +7,20 @@ A confirmation belongs to one search and says so in `SEARCH`: a study's name is 
 deleted or renamed, and a candidate's number means a trial of one search only.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import Limits
+from tlopt.search.asked import point_of_params
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed
 from tlopt.search.space import defaults
 from tlopt.spec import Study
@@ -31,18 +34,22 @@ CANDIDATES = attributes.PREFIX + "candidates"
 TEST = attributes.PREFIX + "test"
 TEST_READINGS = attributes.PREFIX + "test_readings"
 
+_logger = logging.getLogger(__name__)
+
 
 def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) -> tuple[Candidate, ...]:
     """The two defaults and the best distinct points of the search, `confirm.points` of them.
 
-    Complete trials are ranked by their value, then by validation log-loss.
+    Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run take
+    part where their parameters are a point of the search.
 
     Raises:
         NotReady: no trial is complete yet.
         StorageError: a later version wrote one of the points.
     """
     trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete = best_first(map(TrialRecord.from_frozen, trials), study.direction)
+    records = [_with_point(trial, study, limits) for trial in trials]
+    complete = best_first(records, study.direction)
     if not complete:
         raise NotReady(_why_none(study, optuna_study))
     known = defaults(study, limits)
@@ -60,21 +67,26 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
     """Whether `confirmation` is of the search `search`, and not of one that had its name before.
 
     It is when it names the search's beginning, or names none as those of earlier versions, and each of its
-    candidates is the search's trial of that number with the same point.
+    candidates is the search's trial of that number with the same point, if tlopt ran that trial.
     """
     began = confirmation.user_attrs.get(SEARCH)
     if began is not None and began != search.user_attrs.get(attributes.BEGAN):
         return False
-    points = {
-        trial.number: trial.user_attrs.get(attributes.POINT) for trial in search.get_trials(deepcopy=False)
-    }
+    trials = {trial.number: trial for trial in search.get_trials(deepcopy=False)}
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
-    return all(row["number"] < 0 or _same(points.get(row["number"]), row["point"]) for row in rows)
+    return all(row["number"] < 0 or _is_of(trials.get(row["number"]), row["point"]) for row in rows)
 
 
 def is_begun(confirmation: optuna.Study) -> bool:
     """Whether there is something in it that could be mistaken for another search's."""
     return bool(confirmation.user_attrs.get(CANDIDATES)) or SEARCH in confirmation.user_attrs
+
+
+def _is_of(trial: FrozenTrial | None, confirmed: dict[str, Any]) -> bool:
+    """Whether the search has the trial, with the point that was confirmed."""
+    if trial is None:
+        return False
+    return not attributes.ran_here(trial) or _same(trial.user_attrs.get(attributes.POINT), confirmed)
 
 
 def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
@@ -84,6 +96,21 @@ def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
     if searched == confirmed:
         return True
     return Point.stored(searched, "a trial") == Point.stored(confirmed, "a candidate")
+
+
+def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord:
+    """The trial's record; that of a foreign one with the point of its parameters, if it has one."""
+    record = TrialRecord.from_frozen(trial)
+    if record.ran_here:
+        return record
+    try:
+        point = point_of_params(trial.params, study, limits)
+    except Refused as error:
+        _logger.warning(
+            "trial %d of %s was not run by tlopt and is left out: %s", trial.number, study.name, error
+        )
+        return record
+    return replace(record, point=point.as_dict())
 
 
 def open_confirmation(
@@ -137,7 +164,9 @@ def read_verdict(
     runs = {
         (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
         for trial in confirmation.get_trials(deepcopy=False)
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "replicate" in trial.params
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and attributes.ran_here(trial)
+        and "replicate" in trial.params
     }
     test = confirmation.user_attrs.get(TEST, {})
     rows = [_confirmed(candidate, study, runs, test) for candidate in candidates]

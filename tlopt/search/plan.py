@@ -1,17 +1,24 @@
 """What the trials of a study are to do: of a search, or of the confirmation of its best points."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import FixedTrial, FrozenTrial
 
+from tlopt.errors import Refused
 from tlopt.model.facts import Limits
-from tlopt.search.samplers import Params
-from tlopt.search.space import defaults, likely, suggest
+from tlopt.search import asked
+from tlopt.search.sampler_view import in_space
+from tlopt.search.space import Params, decode, defaults, draw, likely, search_space
 from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import Task
+from tlopt.storage import optuna_private
 
 PROBE, PLAIN = -2, -1  # candidates that are no trial of the search
 _CANDIDATE_MAX = 10_000_000
@@ -24,8 +31,40 @@ class Plan:
     trials: int  # complete or pruned, over all workers
     hours: float  # no trial starts later than this after the first; 0: no limit
     first: Sequence[Params]  # drawn before the sampler is asked
-    task_of: Callable[[optuna.Trial], Task]
+    space: Mapping[str, BaseDistribution]  # of every trial's parameters, in the order in which they are drawn
+    accept: Callable[[Mapping[str, Any]], Params]  # parameters that people give, as the space has them
+    task_of: Callable[[int, Params], Task]  # by a trial's number and parameters
     min_epochs: int  # that every trial finishes before the pruner is asked
+
+    def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> Task:
+        """What `trial` is to do, its parameters drawn where they were not before.
+
+        Raises:
+            Refused: somebody gave it parameters that are not of this study.
+        """
+        foreign = {n: v for n, v in trial.params.items() if trial.distributions[n] != self.space.get(n)}
+        asked.check_drawn(foreign, trial.distributions, self.space)
+        self.accept(foreign)
+        if isinstance(trial, optuna.Trial):
+            optuna_private.fix_params(trial, self.accept(optuna_private.fixed_params(trial)))
+        with warnings.catch_warnings():
+            if (
+                foreign
+            ):  # Optuna tells of ranges that are not the search's; the values are, as was just checked
+                warnings.simplefilter("ignore", RuntimeWarning)
+            params = draw(trial, self.space)
+        return self.task_of(trial.number, params)
+
+    def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """What the sampler is to see of the study's trials."""
+        return in_space(trials, self.space, self._whole)
+
+    def _whole(self, params: Mapping[str, Any]) -> Params | None:
+        try:
+            known = self.accept(params)
+        except Refused:
+            return None
+        return known if known.keys() == self.space.keys() else None
 
 
 @dataclass(frozen=True)
@@ -45,12 +84,14 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
     if guess is not None and guess not in first:
         first.append(guess)
 
-    def task_of(trial: optuna.Trial) -> Task:
-        point = suggest(trial, study, limits)
-        label = next((label for label, params in known if params == trial.params), "")
+    def accept(given: Mapping[str, Any]) -> Params:
+        return asked.accepted(given, study)
+
+    def task_of(number: int, params: Params) -> Task:
+        label = next((label for label, of_default in known if of_default == params), "")
         return Task(
-            point=point,
-            seeds=tuple(seed_for(study.seed, "trial", trial.number, r) for r in range(n_splits)),
+            point=decode(params, study, limits),
+            seeds=tuple(seed_for(study.seed, "trial", number, r) for r in range(n_splits)),
             splits=tuple(range(n_splits)),
             label=label,
             prunable=not label,
@@ -60,6 +101,8 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
         trials=study.budget.trials,
         hours=study.budget.hours,
         first=first,
+        space=search_space(study),
+        accept=accept,
         task_of=task_of,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
     )
@@ -75,10 +118,16 @@ def confirm_plan(
     """
     by_number: Mapping[int, Candidate] = {candidate.number: candidate for candidate in candidates}
 
-    def task_of(trial: optuna.Trial) -> Task:
-        number = trial.suggest_int("candidate", PROBE, _CANDIDATE_MAX)
-        replicate = trial.suggest_int("replicate", 0, _CANDIDATE_MAX)
-        candidate = by_number[number]
+    def accept(given: Mapping[str, Any]) -> Params:
+        if given:
+            raise Refused("tlopt itself plans the runs of a confirmation; enqueue the point in the search")
+        return {}
+
+    def task_of(_number: int, params: Params) -> Task:
+        number, replicate = params["candidate"], params["replicate"]
+        candidate = by_number.get(number)
+        if candidate is None:
+            raise Refused(f"candidate = {number}: the confirmation has {', '.join(map(str, by_number))}")
         return Task(
             point=candidate.point,
             seeds=(confirm_seed(study, replicate),),
@@ -93,7 +142,13 @@ def confirm_plan(
         for replicate in range(study.confirm.seeds)
         for candidate in candidates
     ]
-    return Plan(trials=len(first), hours=0.0, first=first, task_of=task_of, min_epochs=0)
+    space = {
+        "candidate": IntDistribution(PROBE, _CANDIDATE_MAX),
+        "replicate": IntDistribution(0, _CANDIDATE_MAX),
+    }
+    return Plan(
+        trials=len(first), hours=0.0, first=first, space=space, accept=accept, task_of=task_of, min_epochs=0
+    )
 
 
 def confirm_seed(study: Study, replicate: int) -> int:

@@ -1,7 +1,8 @@
 """Samplers and pruners from the study file, seeded so that a search can be repeated."""
 
 import importlib.util
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import optuna
@@ -11,11 +12,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import MissingExtra
-from tlopt.search.gp_view import gp_view
+from tlopt.search import sampler_view
+from tlopt.search.space import Params
 from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
+from tlopt.storage.attributes import ran_here
 
-Params = dict[str, Any]
+_REDRAWS_MAX = 16  # of a point that is there already; a space of few points has no other one
 
 
 class FirstThese(BaseSampler):
@@ -28,6 +31,7 @@ class FirstThese(BaseSampler):
     Args:
         first: parameter sets, whole or for some of the parameters.
         whole: the study that is sampled; with Hyperband Optuna hands over its trials of one bracket only.
+        shows: what the sampler behind is to see of the study's trials; None: all, as they are.
     """
 
     def __init__(
@@ -37,9 +41,11 @@ class FirstThese(BaseSampler):
         *,
         seed: int,
         whole: optuna.Study | None = None,
+        shows: sampler_view.Transform | None = None,
     ) -> None:
         self._first = list(first)
         self._whole = whole
+        self._shows = shows
         self._behind = behind
         self._seed = seed
         self._number = -1  # of the trial that is being drawn; a worker draws one after the other
@@ -61,14 +67,41 @@ class FirstThese(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> Params:
-        return self._sampler.sample_relative(self._shown(study), trial, search_space) if search_space else {}
+        if not search_space:
+            return {}
+        params = self._sampler.sample_relative(self._shown(study), trial, search_space)
+        if isinstance(self._behind, algorithms.GpSampler):
+            return self._unlike_others(params, study, trial, search_space)
+        return params
+
+    def _unlike_others(
+        self,
+        params: Params,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> Params:
+        """`params`, or a random draw where a trial has the very same.
+
+        On a plateau, say of perfect scores, a Gaussian process draws its best point over and over.
+        """
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+        random = optuna.samplers.RandomSampler(seed=seed_for(self._seed, trial.number, "redraw") % 2**32)
+        for _ in range(_REDRAWS_MAX):
+            if not any(_is_repeated(params, each.params) for each in others):
+                break
+            params = {
+                name: random.sample_independent(study, trial, name, distribution)
+                for name, distribution in search_space.items()
+            }
+        return params
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         if self._given is not None:
             return self._given[param_name]
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler.sample_independent(self._shown(study), trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -76,7 +109,12 @@ class FirstThese(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
     def _shown(self, study: optuna.Study) -> optuna.Study:
-        return gp_view(study) if isinstance(self._behind, algorithms.GpSampler) else study
+        if self._shows is not None:
+            study = sampler_view.view(study, self._shows)
+        if isinstance(self._behind, algorithms.GpSampler):
+            direction = study.direction
+            return sampler_view.view(study, lambda trials: sampler_view.as_complete(trials, direction))
+        return study
 
     def _prepare(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.number == self._number:
@@ -91,9 +129,16 @@ def next_of_first(first: Sequence[Params], trials: Sequence[FrozenTrial], number
     """The parameter set that trial `number` is to run, or None when all are taken.
 
     Sets that a living or finished trial holds are taken; a lower-numbered trial that is still drawing takes
-    the first free one that agrees with what it has drawn. Trials that a person enqueued take none.
+    the first free one that agrees with what it has drawn. Trials that a person enqueued or brought along
+    finished take none.
     """
-    alive = [t for t in trials if t.state != TrialState.FAIL and "fixed_params" not in t.system_attrs]
+    alive = [
+        t
+        for t in trials
+        if t.state != TrialState.FAIL
+        and "fixed_params" not in t.system_attrs
+        and (ran_here(t) or not t.state.is_finished())
+    ]
     own = next((t for t in alive if t.number == number), None)
     if own is None:
         return None
@@ -111,6 +156,17 @@ def _agrees(trial: FrozenTrial, params: Params) -> bool:
 
 def _drawn(trial: FrozenTrial, params: Params) -> bool:
     return params.keys() <= trial.params.keys()
+
+
+def _is_repeated(params: Params, others: Mapping[str, Any]) -> bool:
+    """Whether another trial has these parameters, numbers to nine digits."""
+    return bool(params) and all(name in others and _is_same(params[name], others[name]) for name in params)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
 
 
 def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:

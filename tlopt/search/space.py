@@ -1,15 +1,21 @@
-"""From a trial's parameters to a `Point`, and the two points every practitioner would try first.
+"""The parameters that trials draw, the `Point` they mean, and the points a practitioner would try first.
 
-Distributions are static: every searched key is always suggested, so that the sampler sees one joint space;
-what a draw comes to (a depth capped by another, "off") is decoded here and recorded as the trial's point.
+Distributions are static: every searched key is always drawn, so that the sampler sees one joint space. What a
+draw comes to (a depth capped by another, "off") is decoded here and recorded as the trial's point.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 from optuna import Trial
-from optuna.trial import FixedTrial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial, FrozenTrial
 
 from tlopt.errors import SpecError
 from tlopt.model.facts import Limits
@@ -18,6 +24,8 @@ from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
+
+Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
 LIKELY_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
 
@@ -31,9 +39,42 @@ class Default:
     params: dict[str, Any] | None
 
 
-def suggest(trial: Trial | FixedTrial, study: Study, limits: Limits) -> Point:
-    """The point that `trial` stands for; asks it for every searched key."""
-    backbone = str(_draw(trial, "backbone", study.model.backbone))
+def search_space(study: Study) -> dict[str, BaseDistribution]:
+    """The distributions of the parameters of every trial, by name, in the order in which they are drawn.
+
+    A key whose range depends on the optimizer has a parameter `KEY_position` in [0, 1].
+    """
+    space = _distribution("backbone", study.model.backbone)
+    for name in RULES:
+        dimension = study.search.get(name)
+        if isinstance(dimension, PerOptimizer):
+            space[f"{name}_position"] = FloatDistribution(0.0, 1.0)
+            space |= _distribution("optimizer", study.search["optimizer"])
+        elif dimension is not None:
+            space |= _distribution(name, dimension)
+    return space
+
+
+def draw(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistribution]) -> Params:
+    """A value from `trial` for every parameter of `space`; the trial keeps them."""
+    return {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
+
+
+def _suggest(trial: Trial | FixedTrial | FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case IntDistribution(low=low, high=high):
+            return trial.suggest_int(name, low, high)
+        case FloatDistribution(low=low, high=high, log=log):
+            return trial.suggest_float(name, low, high, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+        case _:
+            raise TypeError(f"{name} has a distribution that no dimension has: {distribution}")
+
+
+def decode(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
+    """The point that `params`, a value for every parameter of the search space, mean."""
+    backbone = str(_decoded(params, "backbone", study.model.backbone))
     values: dict[str, Scalar] = {}
     for name in RULES:
         dimension = study.search.get(name)
@@ -41,12 +82,16 @@ def suggest(trial: Trial | FixedTrial, study: Study, limits: Limits) -> Point:
             case None:
                 continue
             case PerOptimizer():
-                position = trial.suggest_float(f"{name}_position", 0.0, 1.0)
-                optimizer = str(_draw(trial, "optimizer", study.search["optimizer"]))
-                values[name] = dimensions.at(getattr(dimension, optimizer), position)
+                optimizer = str(_decoded(params, "optimizer", study.search["optimizer"]))
+                values[name] = dimensions.at(getattr(dimension, optimizer), params[f"{name}_position"])
             case _:
-                values[name] = _draw(trial, name, dimension)
+                values[name] = _decoded(params, name, dimension)
     return resolve(values, backbone, study.budget.epochs, limits)
+
+
+def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, limits: Limits) -> Point:
+    """The point that `trial` stands for; draws every parameter of the search space."""
+    return decode(draw(trial, search_space(study)), study, limits)
 
 
 def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
@@ -152,22 +197,36 @@ _TRANSFER_KEYS = frozenset(
 )
 
 
-def _draw(trial: Trial | FixedTrial, name: str, dimension: Dimension | PerOptimizer) -> Scalar:
+def _distribution(name: str, dimension: Dimension | PerOptimizer) -> dict[str, BaseDistribution]:
+    """The parameter `name`; none for a key that is not searched."""
     match dimension:
-        case Fixed(value):
-            return value
+        case Fixed():
+            return {}
         case Int(low, high):
-            return trial.suggest_int(name, low, high)
+            return {name: IntDistribution(low, high)}
         case Uniform(low, high):
-            return trial.suggest_float(name, low, high)
+            return {name: FloatDistribution(low, high)}
         case Log(_, high):
-            return dimension.decode(trial.suggest_float(name, dimension.drawn_low, high, log=True))
+            return {name: FloatDistribution(dimension.drawn_low, high, log=True)}
         case Choice(options):
-            return cast(Scalar, trial.suggest_categorical(name, options))
+            return {name: CategoricalDistribution(options)}
         case PerOptimizer():
             raise TypeError(f"{name} depends on the optimizer and has a position, not a draw")
         case _:
             assert_never(dimension)
+
+
+def _decoded(params: Mapping[str, Any], name: str, dimension: Dimension | PerOptimizer) -> Scalar:
+    match dimension:
+        case Fixed(value):
+            return value
+        case Log():
+            return dimension.decode(params[name])
+        case PerOptimizer():
+            raise TypeError(f"{name} depends on the optimizer and has a position, not a draw")
+        case _:
+            drawn: Scalar = params[name]
+            return drawn
 
 
 def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
@@ -224,7 +283,7 @@ def encode(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
             return None
         if not isinstance(dimension, Fixed):
             params[name] = dimension.encode(value) if isinstance(dimension, Log) else value
-    return params if suggest(FixedTrial(params), study, limits) == point else None
+    return params if decode(params, study, limits) == point else None
 
 
 def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:

@@ -56,6 +56,8 @@ POINT = PREFIX + "point"
 WORKER = PREFIX + "worker"
 RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
+OUTCOME_CONSTRAINT = "outcome"  # Optuna's: above 0 for a point that could not be trained
+RAN_HERE = (POINT, RESULT)  # a trial has one of them once a worker has begun it
 
 # What a trial is called where its worker wrote no outcome; a trial under way has none, whatever was written.
 _UNFINISHED = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
@@ -87,10 +89,12 @@ class TrialRecord:
     started: datetime | None  # local time, of the worker's clock
     finished: datetime | None
 
+    ran_here: bool  # whether a worker of tlopt has run it; people may add trials of their own
+
     @property
     def counts(self) -> bool:
         """Whether the trial has used up its part of the budget: complete, or pruned for whatever cause."""
-        return self.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return self.ran_here and self.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
     @classmethod
     def from_frozen(cls, trial: FrozenTrial) -> Self:
@@ -119,14 +123,24 @@ class TrialRecord:
             last_epoch=max(trial.intermediate_values, default=None),
             started=trial.datetime_start,
             finished=trial.datetime_complete,
+            ran_here=ran_here(trial),
         )
 
 
+def ran_here(trial: FrozenTrial) -> bool:
+    """Whether a worker of tlopt has begun the trial; trials that people add or ask for have none."""
+    return any(key in trial.user_attrs for key in RAN_HERE)
+
+
 def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
-    """The complete trials among `trials`, best value first; validation log-loss breaks ties."""
+    """The complete trials with a point among `trials`, best value first; validation log-loss breaks ties.
+
+    Trials that tlopt did not run have none, and no value that another one could be held to.
+    """
 
     def key(trial: TrialRecord) -> tuple[float, float]:
         assert trial.value is not None, "a complete trial has a value"
         return (cost(trial.value, direction), trial.metrics.get("log_loss", float("inf")))
 
-    return sorted((trial for trial in trials if trial.outcome == "complete"), key=key)
+    complete = [trial for trial in trials if trial.outcome == "complete" and trial.point is not None]
+    return sorted(complete, key=key)

@@ -14,7 +14,8 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tlopt.errors import TloptError
-from tlopt.storage.schema import COUNTED, FINISHED, leases, reports, studies, trials, values
+from tlopt.storage.attributes import RAN_HERE
+from tlopt.storage.schema import COUNTED, FINISHED, leases, reports, studies, trials, user_attrs, values
 
 
 class Executor(Protocol):
@@ -82,14 +83,20 @@ class Seen:
 
 
 def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
-    """How many trials of the study are in each state."""
+    """How many trials of the study are in each state; ended ones only where a worker of tlopt ran them."""
     rows = executor.execute(
         sa.select(trials.c.state, sa.func.count())
-        .where(trials.c.study_id == study_id)
+        .where(trials.c.study_id == study_id, _NOT_FOREIGN)
         .group_by(trials.c.state)
     )
     found = {state: int(n) for state, n in rows}
     return {state: found.get(state, 0) for state in TrialState}
+
+
+# Trials that people have added complete or pruned (`study.add_trial`) use up no budget.
+_NOT_FOREIGN = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)) | sa.exists().where(
+    user_attrs.c.trial_id == trials.c.trial_id, user_attrs.c.key.in_(RAN_HERE)
+)
 
 
 def check(executor: Executor, trial_id: int, token: str) -> None:
@@ -124,7 +131,7 @@ def begin_new(executor: Executor, claim: Claim) -> None:
     earlier = executor.execute(sa.select(leases.c.trial_id).where(leases.c.token == claim.token)).scalar()
     if earlier is not None:
         raise AlreadyCreated(int(earlier))
-    if _n_trials(executor, claim.study_id, COUNTED) > claim.budget:
+    if _n_counted(executor, claim.study_id, COUNTED) > claim.budget:
         raise BudgetSpent
     # the newest is this transaction's own: nobody creates one without the lock on the study's row
     newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == claim.study_id)
@@ -143,7 +150,7 @@ def begin_taken(executor: Executor, claim: Claim, trial_id: int) -> None:
         sa.select(studies.c.study_id).where(studies.c.study_id == claim.study_id).with_for_update()
     )
     states = [state for state in COUNTED if state != TrialState.WAITING]
-    if _n_trials(executor, claim.study_id, states) > claim.budget:
+    if _n_counted(executor, claim.study_id, states) > claim.budget:
         raise BudgetSpent
     known = executor.execute(
         sa.select(leases.c.crashes, leases.c.cause).where(leases.c.trial_id == trial_id).with_for_update()
@@ -186,11 +193,14 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
 
 def n_finished(executor: Executor, study_id: int) -> int:
     """How many trials of the study have ended, in whatever way."""
-    return _n_trials(executor, study_id, FINISHED)
+    found = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
+    return int(executor.execute(found.select_from(trials)).scalar())
 
 
-def _n_trials(executor: Executor, study_id: int, states: Sequence[TrialState]) -> int:
-    counted = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(states))
+def _n_counted(executor: Executor, study_id: int, states: Sequence[TrialState]) -> int:
+    counted = sa.select(sa.func.count()).where(
+        trials.c.study_id == study_id, trials.c.state.in_(states), _NOT_FOREIGN
+    )
     return int(executor.execute(counted.select_from(trials)).scalar())
 
 
@@ -268,3 +278,50 @@ def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
         )
     )
     return [Seen(int(row.trial_id), int(row.number), row.token, int(row.beat), row.worker_id) for row in rows]
+
+
+def unheld(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
+    """The running trials of these studies that no worker holds; `beat` is the number of their reports.
+
+    `study.ask`, `study.add_trial` and `optuna.copy_study` make such trials, tlopt itself never.
+    """
+    n_reports = (
+        sa.select(sa.func.count())
+        .select_from(reports)
+        .where(reports.c.trial_id == trials.c.trial_id)
+        .scalar_subquery()
+    )
+    rows = executor.execute(
+        sa.select(trials.c.trial_id, trials.c.number, n_reports.label("beat")).where(
+            trials.c.study_id.in_(study_ids), trials.c.state == TrialState.RUNNING, ~_HELD
+        )
+    )
+    return [Seen(int(r.trial_id), int(r.number), f"nobody's {r.trial_id}", int(r.beat), "") for r in rows]
+
+
+_HELD = sa.exists().where(leases.c.trial_id == trials.c.trial_id, leases.c.token.is_not(None))
+
+
+def check_unheld(executor: Executor, trial_id: int) -> None:
+    """Check, in the transaction that makes the trial wait, that no worker holds it.
+
+    Raises:
+        StillBeating: one does.
+    """
+    if holder(executor, trial_id) is not None:
+        raise StillBeating
+
+
+def forget_ended(executor: Executor, study_id: int) -> None:
+    """Remove leases of the study's trials that were ended or deleted by somebody else than their holders."""
+    alive = sa.exists().where(
+        trials.c.trial_id == leases.c.trial_id,
+        trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
+    )
+    executor.execute(sa.delete(leases).where(leases.c.study_id == study_id, ~alive))
+
+
+def is_there(executor: Executor, study_id: int, name: str) -> bool:
+    """Whether nobody has deleted the study."""
+    found = sa.select(studies.c.study_id).where(studies.c.study_id == study_id, studies.c.study_name == name)
+    return executor.execute(found).first() is not None

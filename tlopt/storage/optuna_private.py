@@ -3,6 +3,8 @@
 The tables are in `tables`; methods of `RDBStorage` are overridden in `patient_storage` and `service`.
 """
 
+from typing import Any
+
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
@@ -31,3 +33,13 @@ def below(storage: BaseStorage) -> BaseStorage:
 def reported(trial: optuna.Trial) -> dict[int, float]:
     """Step to value, as this process knows them: no question to the database."""
     return trial._cached_frozen_trial.intermediate_values
+
+
+def fixed_params(trial: optuna.Trial) -> dict[str, Any]:
+    """The parameters with which the trial was enqueued; empty for others."""
+    return dict(trial._fixed_params)
+
+
+def fix_params(trial: optuna.Trial, params: dict[str, Any]) -> None:
+    """Have the trial draw `params` from now on where it has not drawn yet; what was enqueued stays stored."""
+    trial._fixed_params = params

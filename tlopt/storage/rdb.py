@@ -83,6 +83,20 @@ class ServiceStorage(PatientStorage):
         except (UpdateFinishedTrialError, LeaseLost, KeyError):  # it has ended, or was deleted
             raise StillBeating from None
 
+    def requeue_unheld(self, trial_id: int) -> None:
+        """Make a running trial wait that no worker holds. One attempt, from any thread.
+
+        Raises:
+            StillBeating: a worker holds it, or it runs no longer.
+        """
+        try:
+            if RDBStorage.get_trial(self, trial_id).state != TrialState.RUNNING:
+                raise StillBeating
+            with self._guarded(lambda executor: leases.check_unheld(executor, trial_id)):
+                RDBStorage.set_trial_state_values(self, trial_id, TrialState.WAITING)
+        except (UpdateFinishedTrialError, KeyError):
+            raise StillBeating from None
+
     # Writes to a trial
 
     def send(self, trial_id: int) -> None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 from optuna.trial import TrialState
 
+from tlopt.errors import Refused
 from tlopt.search.plan import Plan
 from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
+from tlopt.spec.trial_spec import Task
 from tlopt.storage import attributes, commands, leases, optuna_private
 from tlopt.storage.commands import Order
 from tlopt.storage.leases import BudgetSpent, Claim
@@ -36,6 +38,11 @@ class Job:
     def standing(self, storage: ServiceStorage) -> tuple[Standing, bool]:
         """See `standing`."""
         return standing(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
+
+    def is_there(self, storage: ServiceStorage) -> bool:
+        """Whether nobody has deleted the study."""
+        study_id, name = self.study_id, self.optuna_study.study_name
+        return storage.ask(lambda executor: leases.is_there(executor, study_id, name))
 
     @property
     def study_id(self) -> int:
@@ -78,23 +85,49 @@ def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) 
     return bool(now - began > hours * 3600)
 
 
-def claim(optuna_study: optuna.Study, plan: Plan, storage: ServiceStorage, worker_id: str, *, waits: bool
-          ) -> tuple[optuna.Trial, Claim] | None:  # fmt: skip
-    """A trial to run, held by this process until it ends, or None when another one was quicker.
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A trial that this process holds until it ends."""
+
+    trial: optuna.Trial
+    lease: Claim
+    task: Task | None  # None where the trial is not to be trained
+    refusal: str  # why it cannot be trained: somebody gave it parameters that are not of this study
+
+
+def claim(
+    optuna_study: optuna.Study,
+    plan: Plan,
+    storage: ServiceStorage,
+    worker_id: str,
+    *,
+    waits: bool,
+    crashes_max: int,
+) -> Claimed | None:
+    """A trial to run, or None when another worker was quicker.
 
     Args:
         waits: whether a waiting trial was seen; otherwise none is looked for.
+        crashes_max: a trial that was lost so often is not to be trained; whatever is wrong with it, it is not
+            looked at either.
     """
-    wish = Claim(
+    lease = Claim(
         study_id=optuna_private.study_id(optuna_study), worker_id=worker_id, budget=plan.trials, waits=waits
     )
+    task, refusal = None, ""
     try:
-        with storage.claiming(wish):
+        with storage.claiming(lease):
             trial = optuna_study.ask()
-            plan.task_of(trial)  # draws every parameter, so that they are written together
+            if lease.crashes < crashes_max:
+                try:
+                    task = plan.draw(trial)  # draws every parameter, so that they are written together
+                except Refused as error:
+                    refusal = str(error)
+                else:
+                    trial.set_user_attr(attributes.POINT, task.point.as_dict())
     except BudgetSpent:
         return None
-    return trial, wish
+    return Claimed(trial=trial, lease=lease, task=task, refusal=refusal)
 
 
 def obey(order: Order | None) -> str:

@@ -211,14 +211,17 @@ class Heart(threading.Thread):
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
             ]
             holders = workers.identities(connection, {seen.worker_id for seen in found})
+            unheld = leases.unheld(connection, self._study_ids)
         self._storage.patience.back()
         self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
             self._watch.forget()
-        still = self._watch.look(found, time.monotonic())
+        still = self._watch.look([*found, *unheld], time.monotonic())
+        for seen in [s for s in still if s in unheld]:
+            self._requeue_unheld(seen)
         gone = [s for s in found if s.worker_id in holders and workers.is_gone(holders[s.worker_id])]
-        for seen in {s.token: s for s in (*still, *gone)}.values():
+        for seen in {s.token: s for s in (*still, *gone) if s not in unheld}.values():
             name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
             self._hand_on(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
         if gone:
@@ -241,6 +244,17 @@ class Heart(threading.Thread):
         except (StillBeating, UpdateFinishedTrialError):
             return
         _logger.warning("trial %d waits for another worker: %s", seen.number, cause)
+
+    def _requeue_unheld(self, seen: Seen) -> None:
+        try:
+            self._storage.requeue_unheld(seen.trial_id)
+        except StillBeating:
+            return
+        _logger.warning(
+            "trial %d was running and no worker of tlopt holds it (study.ask, add_trial or copy_study leave"
+            " such trials): it waits for a worker",
+            seen.number,
+        )
 
     def _replace_if_stalled(self) -> None:
         hold, silent = self._hold, time.monotonic() - self._stepped

@@ -13,14 +13,15 @@ import optuna
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
 from tlopt.spec.trial_spec import Task
-from tlopt.storage import attributes, optuna_private, workers
+from tlopt.storage import attributes, leases, optuna_private, workers
 from tlopt.storage.commands import Order
 from tlopt.storage.leases import Claim, LeaseLost
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
-from tlopt.worker.claim import Job, claim, obey
-from tlopt.worker.finish import show, shows, tell, tell_without_training
+from tlopt.worker.claim import Claimed, Job, claim, obey
+from tlopt.worker.finish import tell, tell_without_training
 from tlopt.worker.heartbeat import Doing, Heart
+from tlopt.worker.pictures import add_pictures, wants_pictures
 from tlopt.worker.pruning import gate
 from tlopt.worker.shutdown import Interrupt, Interrupted
 from tlopt.worker.trial_log import TrialLog
@@ -47,31 +48,47 @@ def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> 
 
     Studies come in the order of `jobs`: a later one is served while an earlier one has nothing to do. Trials
     whose workers are gone are taken over. Ends when every study is over or when `interrupt` was asked for;
-    then the trial under way is saved and handed back.
+    then the trial under way is saved and handed back. A study that somebody deletes is over.
 
     Raises:
         StorageError: the database was away for longer than allowed.
         Exception: a programming error in a trial; its trial is FAIL, with the cause in its record.
     """
-    n_finished = 0
+    n_finished, left = 0, list(jobs)
     with _desk(jobs, storage, interrupt) as desk:
         for job in jobs:
-            _sweep_checkpoints(job)
+            _sweep(job, storage)
         try:
-            while not interrupt.requested:
-                found = _next(jobs, desk)
-                if found == "over":
-                    break
-                if found == "wait":
-                    _pause(IDLE_SECONDS, interrupt)
-                else:
-                    n_finished += _run_one(*found, desk)
+            while left and not interrupt.requested:
+                try:
+                    found = _next(left, desk)
+                    if found == "over":
+                        break
+                    if found == "wait":
+                        _pause(IDLE_SECONDS, interrupt)
+                    else:
+                        n_finished += _run_one(*found, desk)
+                except StorageError:
+                    raise
+                except Exception:
+                    there = _not_deleted(left, storage)
+                    if len(there) == len(left):
+                        raise
+                    left = there
         except Interrupted:
             pass
         except StorageError:
             if not interrupt.requested:  # asked to stop, nobody waits for a database
                 raise
     return n_finished
+
+
+def _not_deleted(jobs: Sequence[Job], storage: ServiceStorage) -> list[Job]:
+    """Those of `jobs` whose studies nobody has deleted; says of which somebody has."""
+    there = [job for job in jobs if job.is_there(storage)]
+    for job in (job for job in jobs if job not in there):
+        _logger.warning("the study %s was deleted: this worker lets go of it", job.optuna_study.study_name)
+    return there
 
 
 @contextmanager
@@ -103,7 +120,7 @@ def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) ->
             storage.ask(lambda executor: workers.leave(executor, me))
 
 
-def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, optuna.Trial, Claim] | Literal["wait", "over"]:
+def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, Claimed] | Literal["wait", "over"]:
     """A trial of the first study that has one; else "wait" or "over"."""
     over = True
     for job in jobs:
@@ -113,9 +130,16 @@ def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, optuna.Trial, Claim] | 
             continue
         over = False
         desk.heart.hear(job.study_id, Order())  # asked just now; its own last look is some seconds old
-        found = claim(job.optuna_study, job.plan, desk.storage, desk.me.worker_id, waits=waits)
+        found = claim(
+            job.optuna_study,
+            job.plan,
+            desk.storage,
+            desk.me.worker_id,
+            waits=waits,
+            crashes_max=job.service.crashes_max,
+        )
         if found is not None:
-            return job, *found
+            return job, found
     return "over" if over else "wait"
 
 
@@ -150,22 +174,28 @@ class _Held:
             raise HandBack(reason)
 
 
-def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
+def _run_one(job: Job, held: Claimed, desk: Desk) -> int:
     """Run one trial to its end, or let go of it; 1 or 0 trials finished."""
     from tlopt.worker.objective import HandBack
 
+    trial, lease = held.trial, held.lease
     storage, log = desk.storage, TrialLog(job.folders.logs / f"{trial.number:04d}.jsonl")
     notes = list(trial.user_attrs.get(attributes.NOTES, ()))
-    desk.heart.hold(optuna_private.trial_id(trial), held.token, job.service.stall_seconds_max)
+    desk.heart.hold(optuna_private.trial_id(trial), lease.token, job.service.stall_seconds_max)
     try:
-        if held.crashes >= job.service.crashes_max:
-            cause = f"lost {held.crashes} times in a row without progress; the last time {held.crash_cause}"
+        if held.refusal:
+            tell_without_training(trial, "refused", held.refusal, notes, job, storage)
+            log.end(outcome="refused", cause=held.refusal)
+            _logger.warning("trial %d cannot be trained: %s", trial.number, held.refusal)
+        elif held.task is None:
+            cause = f"lost {lease.crashes} times in a row without progress; the last time {lease.crash_cause}"
             tell_without_training(trial, "crashed", cause, notes, job, storage)
             log.end(outcome="crashed", cause=cause)
         else:
-            _train_one(job, trial, held, notes, log, desk)
+            _train_one(job, trial, held.task, lease, notes, log, desk)
     except LeaseLost as error:
         storage.let_go(optuna_private.trial_id(trial))
+        storage.ask(lambda executor: leases.forget_ended(executor, job.study_id))
         log.note(f"let go by {desk.me.name}: {error}")
         return 0
     except HandBack as reason:
@@ -194,15 +224,19 @@ def _run_one(job: Job, trial: optuna.Trial, held: Claim, desk: Desk) -> int:
 
 
 def _train_one(
-    job: Job, trial: optuna.Trial, held: Claim, notes: list[str], log: TrialLog, desk: Desk
+    job: Job,
+    trial: optuna.Trial,
+    task: Task,
+    lease: Claim,
+    notes: list[str],
+    log: TrialLog,
+    desk: Desk,
 ) -> None:
     from tlopt.trial.execution import Keeper
     from tlopt.worker.objective import Conditions, run_trial
 
-    task = job.plan.task_of(trial)
     storage = desk.storage
     with storage.together(optuna_private.trial_id(trial)):
-        trial.set_user_attr(attributes.POINT, task.point.as_dict())
         trial.set_user_attr(attributes.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
         if task.label:
             trial.set_user_attr(attributes.LABEL, task.label)
@@ -212,7 +246,7 @@ def _train_one(
         keeper = Keeper(
             store=job.checkpoints,
             trial=trial.number,
-            holder=held.token,
+            holder=lease.token,
             seconds=job.service.checkpoint_seconds,
         )
     conditions = Conditions(
@@ -221,15 +255,15 @@ def _train_one(
         keeper=keeper,
         prunes=gate(job.optuna_study, storage, min_epochs=job.plan.min_epochs),
         trial_seconds_max=job.service.trial_seconds_max,
-        shows=lambda value: shows(value, task, job, storage),
+        shows=lambda value: wants_pictures(value, task, job, storage),
         notes=notes,
     )
     result = run_trial(trial, task, job.bench, log=log, conditions=conditions)
-    if result.mistakes is not None:
-        show(trial, task, result, job, log)
+    if result.has_pictures:
+        add_pictures(trial, task, result, job, log, notes)
     tell(trial, result, notes, job, storage)
     log.end(**result.as_dict(), value=result.value)
-    if result.mistakes is not None or study_figure.is_due(trial.number):
+    if result.has_pictures or study_figure.is_due(trial.number):
         _keep_note(job)
 
 
@@ -252,8 +286,9 @@ def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -
     storage.let_go(optuna_private.trial_id(trial))
 
 
-def _sweep_checkpoints(job: Job) -> None:
-    """Delete what is left of trials that have ended."""
+def _sweep(job: Job, storage: ServiceStorage) -> None:
+    """Delete the leases and checkpoints of trials that were ended by somebody else than their workers."""
+    storage.ask(lambda executor: leases.forget_ended(executor, job.study_id))
     if job.checkpoints is None:
         return
     ended = {t.number for t in job.optuna_study.get_trials(deepcopy=False) if t.state.is_finished()}

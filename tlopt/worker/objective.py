@@ -35,7 +35,8 @@ class Result:
     n_micro: int  # pieces in which a batch went through the network
     cause: str
     epochs: tuple[Epoch, ...]
-    mistakes: Mistakes | None  # of a complete trial that is to have pictures
+    has_pictures: bool  # whether the trial, which is complete, is to have some
+    mistakes: Mistakes | None  # for one of them, where they could be found
 
     def as_dict(self) -> dict[str, Any]:
         """For the trial's record; the value is Optuna's own."""
@@ -130,6 +131,7 @@ class _Attempt:
     seconds: float = 0.0
     processor_seconds: float = 0.0
     epochs: Sequence[Epoch] = ()
+    has_pictures: bool = False
     mistakes: Mistakes | None = None
 
     def run(self, n_micro: int, *, resides: bool) -> Result:
@@ -146,11 +148,20 @@ class _Attempt:
         self.n_micro, self.epochs = at.n_micro, at.epochs
         pruned = self._reported(at) or self._train(at)
         self.seconds, self.processor_seconds = at.seconds, at.processor_seconds
-        if not pruned and self.under.shows(self._value(at.epochs[-1])):
-            with self.under.interrupt.armed(STEP_SECONDS):
-                self.mistakes = find_mistakes(at, _N_MISTAKES)
+        self.has_pictures = not pruned and self.under.shows(self._value(at.epochs[-1]))
+        if self.has_pictures:
+            self.mistakes = self._find_mistakes(at)
         cause = f"pruned after epoch {at.epochs[-1].index + 1}" if pruned else ""
         return self.result("pruned" if pruned else "complete", cause)
+
+    def _find_mistakes(self, at: TaskRun) -> Mistakes | None:
+        """The trial's mistakes, or None with a note: no picture is worth a trial that is complete."""
+        try:
+            with self.under.interrupt.armed(STEP_SECONDS):
+                return find_mistakes(at, _N_MISTAKES)
+        except Exception as error:
+            self._note(f"no picture mistakes.png: {type(error).__name__}: {error}")
+            return None
 
     def _reported(self, at: TaskRun) -> bool:
         """Make good what was saved and not reported; whether the pruner stops the trial now."""
@@ -219,6 +230,7 @@ class _Attempt:
             n_micro=self.n_micro,
             cause=cause,
             epochs=tuple(self.epochs),
+            has_pictures=self.has_pictures,
             mistakes=self.mistakes,
         )
 

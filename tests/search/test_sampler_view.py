@@ -1,11 +1,14 @@
 """What a Gaussian process is shown of a study: everything that was learned, nothing that was not."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from tlopt.search.gp_view import gp_view
+from tlopt.search.sampler_view import as_complete, in_space, view
 
 SPACE = {"lr": FloatDistribution(0.0, 1.0)}
 
@@ -24,6 +27,10 @@ def add(
             constraints={"outcome": 1.0 if failed else -1.0},
         )
     )
+
+
+def gp_view(study: optuna.Study) -> optuna.Study:
+    return view(study, lambda trials: as_complete(trials, study.direction))
 
 
 def shown(study: optuna.Study) -> list[tuple[float, str, float | None]]:
@@ -55,8 +62,8 @@ def test_running_points_are_shown_and_failures_of_the_program_are_not() -> None:
     add(study, 0.2, TrialState.FAIL, failed=True)
     add(study, 0.3, TrialState.WAITING)
 
-    view = gp_view(study).get_trials(states=(TrialState.COMPLETE, TrialState.RUNNING))
-    assert [(trial.params["lr"], trial.state.name) for trial in view] == [(0.1, "RUNNING")]
+    seen = gp_view(study).get_trials(states=(TrialState.COMPLETE, TrialState.RUNNING))
+    assert [(trial.params["lr"], trial.state.name) for trial in seen] == [(0.1, "RUNNING")]
 
 
 def test_without_any_value_failed_points_teach_nothing_yet() -> None:
@@ -74,3 +81,49 @@ def test_the_study_itself_stays_as_it_is() -> None:
     gp_view(study)
 
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
+
+
+# Trials that tlopt did not run
+
+
+def accept(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    return {"lr": float(params["lr"])} if 0 <= params.get("lr", -1) <= 1 else None
+
+
+def test_a_foreign_trial_is_seen_in_the_searchs_own_space_or_not_at_all() -> None:
+    study = optuna.create_study()
+    add(study, 0.1, TrialState.COMPLETE, value=0.75)
+    for params, space in (
+        ({"lr": 0.5}, {"lr": FloatDistribution(0.0, 9.0)}),
+        ({"lr": 5.0}, {"lr": FloatDistribution(0.0, 9.0)}),
+        ({}, {}),
+        ({"width": 3.0}, {"width": FloatDistribution(0.0, 9.0)}),
+    ):
+        study.add_trial(optuna.create_trial(value=0.5, params=params, distributions=space))
+
+    seen = in_space(study.trials, SPACE, accept)
+
+    assert [(trial.number, trial.params, trial.distributions) for trial in seen] == [
+        (0, {"lr": 0.1}, SPACE),
+        (1, {"lr": 0.5}, SPACE),
+    ]
+    assert study.trials[1].distributions != SPACE
+
+
+def test_a_trial_that_is_drawing_is_seen_with_what_it_has() -> None:
+    study = optuna.create_study()
+    study.ask()
+
+    assert [trial.number for trial in in_space(study.trials, SPACE, accept)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "shown"), [({}, -1.0), ({"mine": 3.0}, 1.0), ({"mine": -3.0, "outcome": -1.0}, -1.0)]
+)
+def test_every_finished_trial_has_the_one_constraint(constraints: dict[str, float], shown: float) -> None:
+    trial = optuna.create_trial(value=0.5, params={"lr": 0.5}, distributions=SPACE, constraints=constraints)
+
+    (seen,) = in_space([trial], SPACE, accept)
+
+    assert seen.constraints == {"outcome": shown}
+    assert trial.constraints == constraints

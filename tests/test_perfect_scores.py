@@ -1,0 +1,68 @@
+"""A whole study on images so easy that no trial makes a mistake on them: nothing may take offence at that."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import optuna_dashboard
+import pytest
+from optuna.trial import TrialState
+from PIL import Image
+from service import WAIT_SECONDS, Service
+from service import make_service as make_service
+
+from tlopt.storage.studies import open_storage
+
+COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230)}
+
+
+@pytest.fixture
+def easy_images(tmp_path: Path) -> Path:
+    """Two classes of 20 images, each of one colour with a little noise."""
+    random = np.random.default_rng(3)
+    for name, colour in COLOURS.items():
+        folder = tmp_path / "easy" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            pixels = np.array(colour) + random.integers(-9, 10, (36, 36, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
+    return tmp_path / "easy"
+
+
+def pictures(here: Service, number: int) -> set[str]:
+    store = open_storage(here.url)
+    trial = here.frozen()[number]
+    return {each.filename for each in optuna.artifacts.get_all_artifact_meta(trial, storage=store)}
+
+
+def test_a_study_without_one_mistake_is_searched_confirmed_exported_and_reported(
+    service: Callable[..., Service], easy_images: Path
+) -> None:
+    search = "lr = { log = [1e-3, 3e-3] }\nresolution = 32\nbatch_size = 8\naugmentation = 0.0"
+    here = service(
+        source=easy_images, trials=3, epochs=3, search=search, tables="[confirm]\npoints = 1\nseeds = 3"
+    )
+
+    status, _, errors = here.start("run", "--workers", "1").end(WAIT_SECONDS)
+
+    assert (status, errors) == (0, "")
+    trials = here.frozen()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert trials[0].value == 1.0, "the images are meant to be told apart without a mistake"
+    assert pictures(here, 0) == {"learning_curves.png", "confusion.png"}
+    export = here.folder / "exports" / here.name
+    verdict = json.loads((export / "result.json").read_text())["verdict"]
+    assert {row["accuracy"] for each in verdict["candidates"] for row in each["val"]} == {1.0}
+    assert "100.0 %" in (export / "README.md").read_text()
+    opened = optuna.load_study(study_name=here.name, storage=open_storage(here.url))
+    assert "| 0 | 1 |" in optuna_dashboard.get_note(opened).replace("&emsp;", "")
+
+    status, _, errors = here.launch(
+        [sys.executable, "-m", "tlopt", "report", str(here.file), "report.html"], (), in_runs=False
+    ).end(WAIT_SECONDS)
+
+    assert (status, errors) == (0, "")
+    assert "100.0" in (here.folder / "report.html").read_text()

@@ -1,0 +1,113 @@
+"""A study as its sampler sees it: trials of the search's own space, and what a Gaussian process overlooks.
+
+People may add trials that tlopt did not run. Those whose parameters are a whole point of the search inform
+the sampler as if it had drawn them; others are left out, since a parameter that is missing or of another
+range would change the space that Optuna infers for all.
+
+Optuna's Gaussian process reads complete and running trials alone, and draws near copies of the others again:
+of points that ran out of memory, and of pruned ones ("Points that could not be trained" in
+benchmarks/defaults/README.md).
+"""
+
+import copy
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from tlopt.storage.attributes import OUTCOME_CONSTRAINT
+
+Transform = Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
+
+
+def view(study: optuna.Study, transform: Transform) -> optuna.Study:
+    """The study with `transform` of its trials; what is stored stays as it is."""
+    return cast(optuna.Study, _View(study, transform))
+
+
+class _View:
+    """All of a study but its trials."""
+
+    def __init__(self, study: optuna.Study, transform: Transform) -> None:
+        self._study = study
+        self._transform = transform
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As `optuna.Study.get_trials`."""
+        trials = self._transform(self._study.get_trials(deepcopy=deepcopy))
+        return [trial for trial in trials if states is None or trial.state in states]
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        return self.get_trials(deepcopy, states)
+
+
+def in_space(
+    trials: Sequence[FrozenTrial],
+    space: Mapping[str, BaseDistribution],
+    accept: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+) -> list[FrozenTrial]:
+    """`trials` that have drawn from `space`, and copies of others in the space where `accept` takes them.
+
+    Args:
+        accept: a trial's parameters as the space has them, or None where they are not a whole point of it.
+    """
+    found = []
+    for trial in map(_constrained, trials):
+        ours = all(trial.distributions[name] == space.get(name) for name in trial.params)
+        if ours and (space.keys() == trial.params.keys() or not trial.state.is_finished()):
+            found.append(trial)
+            continue
+        params = accept(trial.params)
+        if params is not None:
+            trial = copy.copy(trial)
+            trial.distributions, trial.params = dict(space), dict(params)
+            found.append(trial)
+    return found
+
+
+def _constrained(trial: FrozenTrial) -> FrozenTrial:
+    """`trial`, with the one constraint that every trial of tlopt's has.
+
+    Optuna's Gaussian process refuses trials with unlike constraints, as after `study.tell` by a person.
+    """
+    if not trial.state.is_finished() or trial.constraints.keys() == {OUTCOME_CONSTRAINT}:
+        return trial
+    broken = any(value > 0 for value in trial.constraints.values())
+    constraints = {OUTCOME_CONSTRAINT: 1.0 if broken else -1.0}
+    own = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
+    trial = copy.copy(trial)
+    trial.system_attrs = own | optuna.create_trial(value=0.0, constraints=constraints).system_attrs
+    return trial
+
+
+def as_complete(trials: Sequence[FrozenTrial], direction: optuna.study.StudyDirection) -> list[FrozenTrial]:
+    """`trials`, in which pruned ones are complete with their last report; those without a value left out.
+
+    Those that broke a constraint have the worst value of the complete ones.
+    """
+    values = [
+        trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None
+    ]
+    worst = (min if direction == optuna.study.StudyDirection.MAXIMIZE else max)(values, default=None)
+    found = []
+    for trial in trials:
+        if trial.state == TrialState.PRUNED:
+            value = worst if any(each > 0 for each in trial.constraints.values()) else trial.value
+            if value is None:
+                continue
+            trial = copy.copy(trial)
+            trial.state, trial.value = TrialState.COMPLETE, value
+        found.append(trial)
+    return found

@@ -1,0 +1,118 @@
+"""Pictures of a trial for the dashboard: learning curves, confusion, surest mistakes.
+
+A picture may never cost a trial: one that cannot be drawn is left out with a note.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+from tlopt.errors import StorageError
+from tlopt.spec.objectives import is_better
+from tlopt.spec.trial_spec import Task
+from tlopt.storage import leases
+from tlopt.storage.leases import LeaseLost
+from tlopt.storage.rdb import ServiceStorage
+from tlopt.worker.claim import Job
+from tlopt.worker.trial_log import TrialLog
+
+if TYPE_CHECKING:
+    from tlopt.trial.execution import Mistakes
+    from tlopt.worker.objective import Result
+
+_logger = logging.getLogger(__name__)
+
+
+def wants_pictures(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
+    """Whether a trial that is complete with `value` gets pictures: named points and new leaders do."""
+    if task.label:
+        return True
+    best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
+    if best is None:
+        return True
+    return is_better(value, best, job.bench.study.direction)
+
+
+def add_pictures(
+    trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog, notes: list[str]
+) -> None:
+    """Draw the pictures of `trial` and attach them to it; what cannot be drawn is said in its notes and log.
+
+    Raises:
+        LeaseLost, StorageError: from the database, as any other write to the trial.
+    """
+    folder = job.folders.pictures / f"{trial.number:04d}"
+    title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
+    for name, draw in _pictures(result, job.bench.data.class_names, title):
+        file = folder / f"{name}.png"
+        try:
+            _attach(draw(file), trial, job)
+        except (LeaseLost, StorageError):
+            raise
+        except Exception as error:
+            file.unlink(missing_ok=True)  # half of it may be there
+            text = f"no picture {file.name}: {_cause(error)}"
+            notes.append(text)
+            log.note(text)
+            if not isinstance(error, OSError):  # of a full disk the note says enough
+                _logger.exception("trial %d: %s", trial.number, text)
+
+
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
+def _pictures(
+    result: "Result", class_names: tuple[str, ...], title: str
+) -> Iterator[tuple[str, Callable[[Path], Path]]]:
+    """Names of the pictures that there are to be, each with the function that draws it into a file."""
+    # matplotlib takes its time to load, which commands that draw nothing need not wait for
+    from tlopt.plots.training import draw_confusion, draw_learning_curves, draw_mistakes
+
+    rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
+    yield (
+        "learning_curves",
+        lambda file: draw_learning_curves(
+            file,
+            train_loss=[epoch.train_loss for epoch in result.epochs],
+            val={name: [row[name] for row in rows] for name in rows[0]},
+            title=title,
+        ),
+    )
+    confusion = result.epochs[-1].confusion
+    assert confusion is not None, "a trial always has validation images"
+    yield (
+        "confusion",
+        lambda file: draw_confusion(
+            file, counts=confusion, class_names=class_names, title=f"{title}, validation"
+        ),
+    )
+    mistakes = result.mistakes
+    if mistakes is not None and len(mistakes.labels):
+        yield (
+            "mistakes",
+            lambda file: draw_mistakes(
+                file,
+                pictures=mistakes.pictures,
+                captions=_captions(mistakes, class_names),
+                title=f"{title}, surest mistakes on validation\ntrue class, below it the predicted one",
+            ),
+        )
+
+
+def _captions(mistakes: "Mistakes", class_names: tuple[str, ...]) -> list[str]:
+    return [
+        f"{class_names[label]}\n{probability:.0%} {class_names[predicted]}"
+        for label, predicted, probability in zip(
+            mistakes.labels, mistakes.predicted, mistakes.probability, strict=True
+        )
+    ]
+
+
+def _attach(file: Path, trial: optuna.Trial, job: Job) -> None:
+    job.folders.artifacts.mkdir(parents=True, exist_ok=True)
+    store = optuna.artifacts.FileSystemArtifactStore(job.folders.artifacts)
+    optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
