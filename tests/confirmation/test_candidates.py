@@ -102,6 +102,26 @@ def test_the_defaults_and_the_best_points_are_confirmed(searched: optuna.Study) 
     assert [c.point for c in candidates] == [PROBE_POINT, PLAIN_POINT, at(0.3), at(0.4)]
 
 
+def test_a_trial_that_tlopt_did_not_run_is_confirmed_where_its_parameters_are_a_point(
+    searched: optuna.Study, store: optuna.storages.BaseStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = optuna.distributions.FloatDistribution(-99.0, 99.0)
+    for params in ({"freeze_depth": 3.0, "lr": 0.3}, {"freeze_depth": 3.0, "lr": 5.0}, {"lr": 0.3}, {}):
+        searched.add_trial(
+            optuna.create_trial(value=0.75, params=params, distributions=dict.fromkeys(params, real))
+        )
+    add_trial(searched, 0.5, at(0.2))
+
+    candidates = find_candidates(STUDY, searched, LIMITS)
+
+    assert [candidate.number for candidate in candidates[2:]] == [0, 4]
+    assert candidates[2].point == replace(at(0.3), freeze_depth=3)
+    assert "trial 1 of planted was not run by tlopt and is left out: lr = 5.0" in caplog.text
+    assert "trial 2 of planted was not run by tlopt and is left out: it has no freeze_depth" in caplog.text
+    confirmation = opened(store, *candidates)
+    assert belongs(confirmation, searched)
+
+
 def test_the_lowest_log_loss_is_the_best() -> None:
     minimising = STUDY.model_copy(update={"objective": "log_loss"})
     searched = optuna.create_study(direction="minimize")
@@ -241,7 +261,7 @@ def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
         confirmation.sampler = FirstThese(plan.first, STUDY.sampler, seed=1)
         while len(confirmation.trials) < plan.trials:
             trial = confirmation.ask()
-            plan.draw(trial)
+            trial.set_user_attr(attributes.POINT, plan.draw(trial).point.as_dict())
             confirmation.tell(trial, 0.5)
         return [(t.params["candidate"], t.params["replicate"]) for t in confirmation.trials]
 
