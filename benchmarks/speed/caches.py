@@ -209,12 +209,13 @@ def start(data: Path, folder: Path, n_files: int) -> Iterator[tuple[object, ...]
 
 READ = """
 import sys, time
-from tlopt.data import load, store
+from tlopt.data import load, pixels as store
+from tlopt.data.decode import Reading
 from tlopt.spec.sections import DataSpec
 times = [time.process_time()]
 data = load.load(DataSpec(source=sys.argv[1]), seed=5)
 times.append(time.process_time())
-store.pixels(data, size=store.training_size(48), resize="crop")
+store.pixels(data, size=store.training_size(48), reading=Reading(resize="crop"))
 times.append(time.process_time())
 print(times[1] - times[0], times[2] - times[1])
 """

@@ -26,6 +26,7 @@ from benchmarks.common.planted_weights import plant_weights
 from benchmarks.common.study_file import ANY_DEPTH, FASTEST, study_text
 from tlopt import spec
 from tlopt.data import pixels
+from tlopt.data.decode import Reading
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
@@ -103,7 +104,7 @@ def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]
     own = replace(bench, study=study, features={}, views={})
     if name == WAYS[2]:
         for size in (pixels.eval_size(point.resolution), pixels.training_size(point.resolution)):
-            own.views[size] = pixels.pixels(bench.data, size=size, resize=study.data.resize)
+            own.views[size] = pixels.pixels(bench.data, size=size, reading=Reading.of(study.data))
     run, images = start_run(own, point, seed=0, train=train), images_for(own, point)
     return fit(run, images, train, None, features_for(own, run, images) if keeps else None)
 

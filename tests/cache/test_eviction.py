@@ -17,6 +17,7 @@ from tlopt.cache.eviction import Held, entries, features_bytes_max, remove, room
 from tlopt.cli.main import app
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
+from tlopt.data.decode import Reading
 from tlopt.errors import SpecError
 from tlopt.spec.sections import DataSpec
 
@@ -196,7 +197,7 @@ def test_sizes_are_those_of_du(make: Callable[..., Path], root: Path) -> None:
 
 def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
-    pixels = pixel_store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))
 
     said = run("clean")
     assert "removed 1 of 2" in said
@@ -211,11 +212,11 @@ def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], cache: 
 def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], cache: Path) -> None:
     data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
 
-    pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(3))
+    pixel_store.pixels(data, size=8, reading=Reading(resize="crop"), wanted=np.arange(3))
     assert [entry.about for entry in entries(["pixels"])] == ["3 images, 8 pixels"]
 
-    pixel_store.pixels(data, size=8, resize="crop")
-    pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(5))
+    pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))
+    pixel_store.pixels(data, size=8, reading=Reading(resize="crop"), wanted=np.arange(5))
     assert [entry.about for entry in entries(["pixels"])] == ["8 images, 8 pixels"]
 
 

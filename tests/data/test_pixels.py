@@ -14,12 +14,14 @@ from pictures import SEED, save, spec
 
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
-from tlopt.data.decode import decode
+from tlopt.data.decode import Reading, decode
 from tlopt.errors import DataError
+
+CROP = Reading(resize="crop")
 
 
 def stored(data, **changes):
-    pixels = pixel_store.pixels(data, **{"size": 8, "resize": "crop", **changes})
+    pixels = pixel_store.pixels(data, **{"size": 8, "reading": CROP, **changes})
     return pixels[np.arange(len(pixels))]
 
 
@@ -32,30 +34,30 @@ def files(own_cache: Path, pattern: str) -> list[Path]:
     return sorted((own_cache / "pixels").glob(pattern))
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
 def test_the_store_holds_what_decoding_gives(data, resize):
-    pixels = stored(data, resize=resize)
+    pixels = stored(data, reading=Reading(resize=resize))
     assert (pixels.shape, pixels.dtype) == ((len(data.images), 8, 8, 3), np.uint8)
     for found, one in zip(pixels, data.images, strict=True):
-        assert (found == decode(one.origin.path, size=8, resize=resize)).all()
+        assert (found == decode(one.origin.path, size=8, reading=Reading(resize=resize))).all()
 
 
 def test_what_is_read_is_a_copy(data):
-    pixels = pixel_store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, reading=CROP)
     expected = pixels[np.arange(3)].copy()
     pixels[np.arange(3)][:] = 0
     assert (pixels[np.arange(3)] == expected).all()
 
 
 def test_images_come_in_the_order_asked_for_and_as_often(data):
-    pixels, all_of_them = pixel_store.pixels(data, size=8, resize="crop"), stored(data)
+    pixels, all_of_them = pixel_store.pixels(data, size=8, reading=CROP), stored(data)
     wanted = np.array([5, 0, 5, 2, 7, 1])
     assert (pixels[wanted] == all_of_them[wanted]).all()
 
 
 def test_no_image_at_all_may_be_asked_for(data):
     """The mistakes of a network that makes none."""
-    found = pixel_store.pixels(data, size=8, resize="crop")[np.array([], dtype=np.int64)]
+    found = pixel_store.pixels(data, size=8, reading=CROP)[np.array([], dtype=np.int64)]
     assert (found.shape, found.dtype) == ((0, 8, 8, 3), np.uint8)
 
 
@@ -86,25 +88,25 @@ def counted(monkeypatch) -> list[object]:
 
 def test_only_what_is_wanted_is_decoded_at_once_and_the_rest_when_it_is_read(data, monkeypatch):
     seen = counted(monkeypatch)
-    pixels = pixel_store.pixels(data, size=8, resize="crop", wanted=np.array([1, 4, 6]))
+    pixels = pixel_store.pixels(data, size=8, reading=CROP, wanted=np.array([1, 4, 6]))
     assert seen == [data.images[i] for i in (1, 4, 6)]
-    assert (pixels[np.arange(8)][2] == decode(data.images[2].origin.path, size=8, resize="crop")).all()
+    assert (pixels[np.arange(8)][2] == decode(data.images[2].origin.path, size=8, reading=CROP)).all()
     assert len(seen) == 8
 
 
 def test_what_one_wanted_another_does_not_decode_again(data, monkeypatch):
     seen = counted(monkeypatch)
     for wanted in ([1, 4, 6], [0, 1, 4], [1, 4, 6], [0, 1, 4]):
-        pixel_store.pixels(data, size=8, resize="crop", wanted=np.array(wanted))
+        pixel_store.pixels(data, size=8, reading=CROP, wanted=np.array(wanted))
     assert seen == [data.images[i] for i in (1, 4, 6, 0)]
 
 
 def test_what_is_known_to_be_there_is_not_looked_for(data, monkeypatch):
     for wanted in ([6, 7], [0, 1], None):
-        pixel_store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+        pixel_store.pixels(data, size=8, reading=CROP, wanted=None if wanted is None else np.array(wanted))
     monkeypatch.setattr(pixel_store.Pixels, "fill", None)  # would be called
     for wanted in (None, [0, 1], [6, 7]):
-        pixel_store.pixels(data, size=8, resize="crop", wanted=None if wanted is None else np.array(wanted))
+        pixel_store.pixels(data, size=8, reading=CROP, wanted=None if wanted is None else np.array(wanted))
 
 
 def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
@@ -116,14 +118,15 @@ def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
 
 
 def test_size_and_resize_have_stores_of_their_own(data, own_cache):
-    for size, resize in ((8, "crop"), (9, "crop"), (8, "squash")):
-        stored(data, size=size, resize=resize)
+    for size, resize in ((8, "crop"), (9, "crop"), (8, "stretch")):
+        stored(data, size=size, reading=Reading(resize=resize))
     assert len(files(own_cache, "*.rows")) == 3
 
 
 BUILD = """
 import sys, numpy as np, tlopt.data.pixels as store
 from tlopt.data import load
+from tlopt.data.decode import Reading
 from tlopt.spec.sections import DataSpec
 decode, count = store._decode, 0
 def counted(*positional, **named):
@@ -134,7 +137,7 @@ store._decode = counted
 data = load.load(DataSpec(source=sys.argv[1]), seed=7)
 print("ready", flush=True)
 sys.stdin.readline()
-pixels = store.pixels(data, size=64, resize="crop")
+pixels = store.pixels(data, size=64, reading=Reading(resize="crop"))
 print(count, pixels[np.arange(len(pixels))].astype(int).sum())
 """
 
@@ -192,7 +195,7 @@ def test_a_damaged_store_is_built_again(data, own_cache, damage):
 
 @pytest.mark.parametrize("damage", [cut, flip_a_byte, empty, without_sidecar])
 def test_a_store_damaged_while_it_is_read_gives_the_same_pixels_and_is_mended(data, own_cache, damage):
-    pixels, everything = pixel_store.pixels(data, size=8, resize="crop"), np.arange(8)
+    pixels, everything = pixel_store.pixels(data, size=8, reading=CROP), np.arange(8)
     expected = pixels[everything]
     (path,) = files(own_cache, "*.rows")
     whole = path.read_bytes()
@@ -202,7 +205,7 @@ def test_a_store_damaged_while_it_is_read_gives_the_same_pixels_and_is_mended(da
 
 
 def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, own_cache):
-    pixels, everything = pixel_store.pixels(data, size=8, resize="crop"), np.arange(8)
+    pixels, everything = pixel_store.pixels(data, size=8, reading=CROP), np.arange(8)
     expected = pixels[everything]
     shutil.rmtree(own_cache)
     assert (pixels[everything] == expected).all()
@@ -210,11 +213,11 @@ def test_a_store_that_is_deleted_while_it_is_read_gives_the_same_pixels(data, ow
 
 
 def test_a_disk_without_room_costs_nobody_the_rows_that_are_there(data, own_cache, monkeypatch):
-    expected = pixel_store.pixels(data, size=8, resize="crop", wanted=np.arange(4))[np.arange(4)]
+    expected = pixel_store.pixels(data, size=8, reading=CROP, wanted=np.arange(4))[np.arange(4)]
     (path,) = files(own_cache, "*.rows")
     whole = path.read_bytes()
     monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 0)
-    pixels = pixel_store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, reading=CROP)
     assert path.read_bytes() == whole
     assert (pixels[np.arange(4)] == expected).all()
 
@@ -222,22 +225,22 @@ def test_a_disk_without_room_costs_nobody_the_rows_that_are_there(data, own_cach
 def test_a_disk_that_has_room_again_is_written_again(data, own_cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pixel_store, "free_bytes", lambda path: 0)
-        pixels = pixel_store.pixels(data, size=8, resize="crop")
+        pixels = pixel_store.pixels(data, size=8, reading=CROP)
         pixels.try_again()
         pixels[np.arange(8)]
         assert files(own_cache, "*.rows") == []
     pixels.try_again()
     expected = pixels[np.arange(8)]
     (path,) = files(own_cache, "*.rows")
-    assert (pixel_store.Pixels(path, data.images, size=8, resize="crop")[np.arange(8)] == expected).all()
+    assert (pixel_store.Pixels(path, data.images, size=8, reading=CROP)[np.arange(8)] == expected).all()
     assert path.stat().st_size == 8 * (8 * 8 * 3 + 8)
 
 
 def test_a_disk_without_room_is_left_alone_and_said_once(data, own_cache, monkeypatch, caplog):
     monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 8 * (8 * 8 * 3 + 8) - 1)
-    pixels = pixel_store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, reading=CROP)
     for found, one in zip(pixels[np.arange(8)], data.images, strict=True):
-        assert (found == decode(one.origin.path, size=8, resize="crop")).all()
+        assert (found == decode(one.origin.path, size=8, reading=CROP)).all()
     assert files(own_cache, "*.rows") == []
     (said,) = caplog.messages
     assert f"the cache {own_cache} takes no more" in said
@@ -268,7 +271,7 @@ def test_a_disk_that_fills_up_meanwhile_is_given_back_what_was_taken(data, own_c
 def test_what_no_disk_takes_is_decoded_once_as_far_as_memory_goes(data, own_cache, monkeypatch):
     monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 0)
     monkeypatch.setattr(pixel_store, "_MEMORY_BYTES_MAX", 5 * 8 * 8 * 3)
-    pixels = pixel_store.pixels(data, size=8, resize="crop")
+    pixels = pixel_store.pixels(data, size=8, reading=CROP)
     first = pixels[np.arange(8)]
     decoded, count = pixel_store._decode, []
     monkeypatch.setattr(pixel_store, "_decode", lambda *a, **k: count.append(a) or decoded(*a, **k))
@@ -284,7 +287,7 @@ def test_an_image_that_changed_since_loading_is_named(data):
 
 def test_an_image_that_went_away_since_loading_is_named(data):
     data.images[3].origin.path.unlink()
-    with pytest.raises(DataError, match=f"{data.images[3].origin} cannot be read any more"):
+    with pytest.raises(DataError, match=f"{data.images[3].origin} is gone or changed: it cannot be read"):
         stored(data)
 
 

@@ -1,6 +1,7 @@
 """The card tells the truth, and its code works when copied."""
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,11 +44,18 @@ def _save_grey(path: Path) -> None:
     _smooth("L", (50, 44)).save(path, "PNG")
 
 
+def _save_deep_grey(path: Path) -> None:
+    values = np.asarray(_smooth("L", (50, 44))).astype(np.uint16) * 257
+    Image.fromarray(values).save(path, "PNG")
+
+
 def _logits_of_card(export: Export, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """What the block computes for image.jpg in the export's folder."""
     card = (export.folder / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     monkeypatch.chdir(export.folder)
+    monkeypatch.syspath_prepend(str(export.folder))
+    monkeypatch.delitem(sys.modules, "image_rgb", raising=False)
     names: dict[str, Any] = {}
     exec(block, names)
     logits: torch.Tensor = names["logits"]
@@ -55,7 +63,7 @@ def _logits_of_card(export: Export, monkeypatch: pytest.MonkeyPatch) -> torch.Te
 
 
 def _logits_of_tlopt(export: Export) -> torch.Tensor:
-    pixels = decode(export.folder / "image.jpg", size=export.store_size, resize=export.resize)
+    pixels = decode(export.folder / "image.jpg", size=export.store_size, reading=export.reading)
     views = eval_views(
         torch.from_numpy(pixels[None].copy()), resolution=export.resolution, mean=export.mean, std=export.std
     )
@@ -64,8 +72,8 @@ def _logits_of_tlopt(export: Export) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("save", [_save_turned_jpeg, _save_transparent, _save_grey])
-@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize("save", [_save_turned_jpeg, _save_transparent, _save_grey, _save_deep_grey])
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
 def test_the_code_block_sees_images_as_tlopt_does(
     save: Callable[[Path], None], resize: str, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

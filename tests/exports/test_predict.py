@@ -34,13 +34,13 @@ def folder(tmp_path: Path, image_folder: Path) -> Path:
 
 
 def test_folders_are_searched_for_images_to_the_bottom(folder: Path) -> None:
-    found = [str(path.relative_to(folder)) for path in find_images([folder])]
+    found = [str(path.relative_to(folder)) for path in find_images([folder]).files]
     assert found == ["blue/deep/00.png", "blue/deep/01.PNG", "broken.jpg", "red/00.png", "red/01.png"]
 
 
 def test_a_named_file_is_taken_whatever_its_name_and_once(folder: Path) -> None:
     named = [folder / "notes.txt", folder / "red", folder / "red" / "00.png"]
-    assert find_images(named) == (folder / "notes.txt", folder / "red/00.png", folder / "red/01.png")
+    assert find_images(named).files == (folder / "notes.txt", folder / "red/00.png", folder / "red/01.png")
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path, export: Export) -> None:
@@ -57,7 +57,7 @@ def test_probabilities_are_the_softmax_of_the_network_on_the_exports_view(
     folder: Path, export: Export
 ) -> None:
     (row,) = predict(export, [folder / "red/00.png"], CPU)
-    pixels = decode(row.path, size=export.store_size, resize=export.resize)
+    pixels = decode(row.path, size=export.store_size, reading=export.reading)
     views = eval_views(
         torch.from_numpy(pixels[None].copy()), resolution=export.resolution, mean=export.mean, std=export.std
     )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tlopt import spec
 from tlopt.confirmation.verdict import PLAIN_LABEL
+from tlopt.data.decode import Reading
 from tlopt.errors import DataError, NotReady, WeightsError
 from tlopt.exports import write
 from tlopt.exports.read import Export, load_network, read_export
@@ -21,6 +22,7 @@ FILES = {
     "weights.safetensors",
     "classes.txt",
     "preprocessing.json",
+    "image_rgb.py",
     "result.json",
     "README.md",
     "learning_curves.png",
@@ -54,7 +56,7 @@ def test_an_export_reads_back_as_written(folder: Path) -> None:
         folder=folder,
         point=make_point(),
         class_names=CLASS_NAMES,
-        resize="crop",
+        reading=Reading(resize="crop"),
         store_size=37,
         resolution=32,
         mean=(0.485, 0.456, 0.406),

@@ -12,6 +12,7 @@ from optuna.trial import FixedTrial
 
 from tlopt.data import pixels
 from tlopt.data.dataset import File
+from tlopt.data.decode import Reading
 from tlopt.data.decode import decode as decode_file
 from tlopt.data.load import test_split as load_test_split
 from tlopt.search.space import defaults, suggest
@@ -22,6 +23,9 @@ from tlopt.trial.workspace import Bench, start_run
 
 EVALUATED, CROPPED = 37, 48  # for a network that sees 32 pixels
 Count = dict[int, int]
+
+
+CROP = Reading(resize="crop")
 
 
 @pytest.fixture
@@ -43,9 +47,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
     """How many images were decoded so far, by the size that they were brought to."""
     decode, found = pixels._decode, Count()
 
-    def counting(image: object, *, size: int, resize: str) -> object:
+    def counting(image: object, *, size: int, reading: Reading) -> object:
         found[size] = found.get(size, 0) + 1
-        return decode(image, size=size, resize=resize)  # type: ignore[arg-type]
+        return decode(image, size=size, reading=reading)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pixels, "_decode", counting)
     return found
@@ -107,7 +111,7 @@ def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
         assert isinstance(source, pixels.Pixels)
         origin = own.data.images[3].origin
         assert isinstance(origin, File)
-        assert (source[np.array([3])][0] == decode_file(origin.path, size=size, resize="crop")).all()
+        assert (source[np.array([3])][0] == decode_file(origin.path, size=size, reading=CROP)).all()
 
 
 @pytest.mark.parametrize("opened", [0.0, 0.5])

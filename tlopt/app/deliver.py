@@ -175,7 +175,7 @@ def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, de
 
     Raises:
         NotReady: `folder` is no export.
-        DataError: there is no image.
+        DataError: there is no image, or `output` cannot be written.
     """
     from tlopt.exports.predict import write_csv
     from tlopt.exports.read import read_export
@@ -184,7 +184,11 @@ def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, de
     predictions = predict(folder, images, device=device, progress=True)
     if output is None:
         return write_csv(predictions, sys.stdout, class_names)
-    with output.open("w", encoding="utf-8", newline="") as file:
+    try:
+        file = output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {error.strerror or error}") from error
+    with file:
         return write_csv(predictions, file, class_names)
 
 

@@ -1,49 +1,55 @@
-"""From a file to a square of pixels: the one rule that training, confirmation and prediction share.
+"""Files and their bytes to pixels by the rule of `data.rgb`, with every failure as an error for a person."""
 
-1. The first frame, turned as its EXIF orientation says.
-2. RGB: grey is repeated, CMYK and palettes are converted, whatever is transparent lies on white, 16-bit grey
-   is scaled by 255/65535. Colour profiles are not applied.
-3. "crop": the largest centred square; "squash": the whole image; resampled to `size` x `size` pixels with
-   Pillow's antialiased bicubic filter. A JPEG whose shorter side has 4 x `size` pixels or more is halved (or
-   quartered, ...) by the JPEG decoder first, to not less than 2 x `size`.
-
-A damaged, truncated or empty file, and one above Pillow's limit against decompression bombs, is unreadable.
-"""
-
-import io
+import importlib.metadata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL.Image import Transpose
 
+from tlopt.data import formats, rgb
+from tlopt.data.files import read_regular
+from tlopt.data.rgb import FULL_BITS, Decoded, Resize, square
 from tlopt.errors import DataError
+from tlopt.spec.sections import DataSpec
 
-_RULE_VERSION = 1  # raised when the same file comes to give other pixels
+_RULE_VERSION = 2  # raised when the same file comes to give other pixels
+
+
+def _heif_version() -> str:
+    try:
+        return importlib.metadata.version("pillow-heif")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+HEIF = _heif_version()  # of the optional package that reads HEIC, "" without it
+
 # What equal pixels need: another Pillow, with other codecs in it, may read files otherwise.
-DECODER = f"{_RULE_VERSION}, Pillow {PIL.__version__}"
-
-Resize = Literal["crop", "squash"]
-
-_ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4 A
-_TURNS = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
+DECODER = f"{_RULE_VERSION}, Pillow {PIL.__version__}" + (f", pillow-heif {HEIF}" if HEIF else "")
 
 
-def decode(file: str | Path | bytes, *, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """The image as (size, size, 3) uint8 RGB, by the rule at the top of this module.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The keys of `[data]` that decide which pixels a file gives."""
+
+    resize: Resize
+    bits: int = FULL_BITS  # that 16-bit values use
+    megapixels_max: float = 0.0  # of one image; 0: Pillow's own limit
+
+    @staticmethod
+    def of(spec: DataSpec) -> "Reading":
+        """The keys as a study file has them."""
+        return Reading(resize=spec.resize, bits=spec.bits or FULL_BITS, megapixels_max=spec.megapixels_max)
+
+
+def decode(file: str | Path | bytes, *, size: int, reading: Reading) -> NDArray[np.uint8]:
+    """The image as (size, size, 3) uint8 RGB, by the rule of `data.rgb`.
 
     Args:
         file: a path, or the bytes of an image file.
@@ -53,25 +59,13 @@ def decode(file: str | Path | bytes, *, size: int, resize: Resize) -> NDArray[np
     """
     name = "an image" if isinstance(file, bytes) else str(file)
     try:
-        content = file if isinstance(file, bytes) else Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
-    try:
-        return square(open_rgb(content, size), size=size, resize=resize)
+        content = file if isinstance(file, bytes) else read_regular(Path(file))
+        return square(open_rgb(content, size, reading).image, size=size, resize=reading.resize)
     except DataError as error:
         raise DataError(f"{name} cannot be decoded: {error}") from error
 
 
-def problem_of(content: bytes) -> str:
-    """Why these bytes of a file are not an image, or "" if they are: every byte of the image is decoded."""
-    try:
-        open_rgb(content, 1)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def open_rgb(content: bytes, size: int) -> PIL.Image.Image:
+def open_rgb(content: bytes, size: int, reading: Reading) -> Decoded:
     """The decoded, upright RGB image; a JPEG may come smaller, but not below 2 x `size`.
 
     Raises:
@@ -79,43 +73,34 @@ def open_rgb(content: bytes, size: int) -> PIL.Image.Image:
     """
     if not content:
         raise DataError("the file is empty")
+    allow(reading.megapixels_max)
+    if HEIF and formats.is_heif(content):
+        _register_heif()
     try:
-        image = PIL.Image.open(io.BytesIO(content))
-        image.draft(image.mode, (2 * size, 2 * size))
-        image.load()
-        return rgb(_upright(image))
-    except DataError:
-        raise
+        return rgb.open_rgb(content, size, bits=reading.bits)
     # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, struct.error, KeyError
     except Exception as error:
-        raise DataError(_reason(error)) from error
+        raise DataError(_reason(error, content)) from error
 
 
-def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The image in mode RGB; transparent parts lie on white.
+def sample_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """A data set's decoded image in RGB; transparent parts lie on white.
 
     Raises:
         DataError: pixels of a kind whose range is not known.
     """
-    if image.mode.startswith("I"):
-        return PIL.Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        raise DataError("floating-point pixels have no fixed range: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", over.size, "white")
-        return PIL.Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")
+    try:
+        return rgb.eight_bits(image)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
-def square(image: PIL.Image.Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """The RGB image as (size, size, 3) uint8: its middle ("crop") or the whole of it ("squash")."""
-    width, height = image.size
-    side = min(width, height)
-    part = (side, side) if resize == "crop" else (width, height)
-    left, top = (width - part[0]) / 2, (height - part[1]) / 2
-    box = (left, top, left + part[0], top + part[1])
-    return np.asarray(image.resize((size, size), PIL.Image.Resampling.BICUBIC, box=box))
+def allow(megapixels: float) -> None:
+    """Raise Pillow's limit against decompression bombs, in this process, to images of so many megapixels."""
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    # Pillow warns from its limit on and refuses from twice the limit on.
+    if limit is not None and 2 * limit < megapixels * 1e6:
+        PIL.Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)
 
 
 @contextmanager
@@ -127,26 +112,19 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    # Broken EXIF blocks are common on the web; the pixels are whole, so the image is used as it lies.
-    except Exception:
-        return image
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+@cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
-def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = grey.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise DataError("whole-number pixels outside 0..65535: save it with 8 or 16 bits")
-    return ((values * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "the content is no known image format, or one that this Pillow was built without (avif, jp2)"
+        return formats.unknown(content)
     if isinstance(error, (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)):
-        return "it has more pixels than Pillow's limit against decompression bombs allows: make it smaller"
+        return (
+            "it has more pixels than Pillow's limit against decompression bombs allows: make it smaller, or"
+            " allow as many with megapixels_max under [data] of a study file"
+        )
     return str(error) or type(error).__name__

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from tlopt.cache.eviction import hold
@@ -21,9 +22,11 @@ from tlopt.cache.folder import (
     write_json_if_possible,
 )
 from tlopt.cache.record_file import Rows
-from tlopt.data.dataset import Data, File, Image, TestSplit
-from tlopt.data.decode import DECODER, Resize, open_rgb, quiet, square
-from tlopt.data.digest import sha256
+from tlopt.data.dataset import Data, File, Image, Sample, TestSplit
+from tlopt.data.decode import DECODER, Reading, open_rgb, quiet
+from tlopt.data.digest import content_digest
+from tlopt.data.files import read_regular
+from tlopt.data.rgb import square
 from tlopt.data.sources.builtin import open_sample, pixel_digest
 from tlopt.data.threads import each
 from tlopt.errors import DataError
@@ -57,9 +60,9 @@ class Pixels:
     where the disk takes nothing, kept in memory as far as half a gigabyte goes.
     """
 
-    def __init__(self, path: Path, images: Sequence[Image], *, size: int, resize: Resize) -> None:
+    def __init__(self, path: Path, images: Sequence[Image], *, size: int, reading: Reading) -> None:
         self.shape = (len(images), size, size, 3)
-        self._images, self._size, self._resize = images, size, resize
+        self._images, self._size, self._reading = images, size, reading
         self._rows = Rows(path, n_rows=len(images), row_bytes=size * size * 3)
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
@@ -121,7 +124,7 @@ class Pixels:
         def decoded(index: int) -> NDArray[np.uint8]:
             if index in self._memory:
                 return self._memory[index]
-            return _decode(self._images[index], size=self._size, resize=self._resize)
+            return _decode(self._images[index], size=self._size, reading=self._reading)
 
         made = each(decoded, indices.tolist(), label=label, progress=progress)
         for index, square_pixels in zip(indices.tolist(), made, strict=True):
@@ -141,7 +144,7 @@ def pixels(
     data: Data | TestSplit,
     *,
     size: int,
-    resize: Resize,
+    reading: Reading,
     wanted: Indices | None = None,
     progress: bool = False,
 ) -> Pixels:
@@ -156,8 +159,8 @@ def pixels(
     Raises:
         DataError: an image changed or went away since `load`.
     """
-    path = cache_root() / "pixels" / f"{_key(data.images, size, resize)}.rows"
-    found = Pixels(path, data.images, size=size, resize=resize)
+    path = cache_root() / "pixels" / f"{_key(data.images, size, reading)}.rows"
+    found = Pixels(path, data.images, size=size, reading=reading)
     wanted = np.arange(len(found)) if wanted is None else wanted
     which = hashlib.sha256(wanted.tobytes()).hexdigest()[:32]
     if which not in _filled(path):
@@ -174,8 +177,9 @@ def pixels(
     return found
 
 
-def _key(images: Sequence[Image], size: int, resize: Resize) -> str:
-    meaning = json.dumps([DECODER, size, resize, [image.digest for image in images]])
+def _key(images: Sequence[Image], size: int, reading: Reading) -> str:
+    rule = [size, reading.resize, reading.bits]
+    meaning = json.dumps([DECODER, rule, [image.digest for image in images]])
     return hashlib.sha256(meaning.encode()).hexdigest()[:32]
 
 
@@ -195,18 +199,25 @@ def _filled(path: Path) -> dict[str, int]:
     return {}
 
 
-def _decode(image: Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:
+def _decode(image: Image, *, size: int, reading: Reading) -> NDArray[np.uint8]:
     origin = image.origin
-    if isinstance(origin, File):
-        try:
-            content = origin.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{origin} cannot be read any more: {error.strerror or error}") from error
-        same = sha256(content) == image.digest
-        opened = open_rgb(content, size) if same else None
-    else:
-        opened = open_sample(origin)
-        same = pixel_digest(opened) == image.digest
-    if opened is None or not same:
+    opened = _open_file(origin.path, image.digest, size, reading) if isinstance(origin, File) else None
+    if isinstance(origin, Sample):
+        sample = open_sample(origin)
+        opened = sample if pixel_digest(sample) == image.digest else None
+    if opened is None:
         raise DataError(f"{origin} has changed since it was first read: start again")
-    return square(opened, size=size, resize=resize)
+    return square(opened, size=size, resize=reading.resize)
+
+
+def _open_file(path: Path, digest: str, size: int, reading: Reading) -> PIL.Image.Image | None:
+    """The image in the file at `path`, None where it is another one by now."""
+    try:
+        content = read_regular(path)
+    except DataError as error:
+        raise DataError(f"{path} is gone or changed: {error}") from error
+    try:
+        decoded = open_rgb(content, size, reading)
+    except DataError:
+        return None
+    return decoded.image if content_digest(content, revised=decoded.revised) == digest else None

@@ -1,6 +1,7 @@
 """Classify image files with an export, by the export's own rule."""
 
 import csv
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tlopt.data.decode import decode, quiet
-from tlopt.data.sources.folder import EXTENSIONS
+from tlopt.data.sources.entry import EXTENSIONS, is_image, left_out
 from tlopt.data.threads import each
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
@@ -34,28 +35,46 @@ class Prediction:
     error: str = ""  # why there is no label
 
 
+_logger = logging.getLogger(__name__)
+
 _Decoded = tuple[Path, NDArray[np.uint8] | str]  # pixels (S, S, 3), or why there are none
 
 
-def find_images(paths: Sequence[Path]) -> tuple[Path, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Files to classify."""
+
+    files: tuple[Path, ...]
+    notices: tuple[str, ...]  # clauses on files that are left out
+
+
+def find_images(paths: Sequence[Path]) -> Found:
     """`paths` with the image files inside the folders among them, sorted, in their place; each file once.
 
-    Files are taken whatever their names; of folders only files with an image's extension, no hidden ones.
+    Files are taken whatever their names; of folders only files with an image's extension, no hidden ones. A
+    link to nowhere is taken, too: its prediction says so.
 
     Raises:
         DataError: a path does not exist, or there is no image at all.
     """
     found: dict[Path, None] = {}
+    notices = []
     for path in paths:
-        if not path.exists():
+        if not os.path.lexists(path):
             raise DataError(f"{path}: there is no such file or folder")
-        found |= dict.fromkeys(_images_in(path) if path.is_dir() else [path])
+        if not os.path.isdir(path):
+            found[path] = None
+            continue
+        files = _files_in(path)
+        found |= dict.fromkeys(file for file in files if is_image(file))
+        if others := [file for file in files if not is_image(file)]:
+            notices.append(f"{path}: {left_out(path, others)}")
     if not found:
         raise DataError(
             f"no images in {', '.join(map(str, paths)) or 'an empty list'}; of folders, files count with"
             f" {', '.join(sorted(EXTENSIONS))}"
         )
-    return tuple(found)
+    return Found(files=tuple(found), notices=tuple(notices))
 
 
 def predict(
@@ -72,11 +91,16 @@ def predict(
         batch_size: files that are classified at once; changes last digits only.
         progress: a bar on stderr.
 
+    Files that are left out are logged as a warning.
+
     Raises:
         DataError: before the first prediction, as `find_images`. A file that cannot be decoded is no error.
         WeightsError: before the first prediction, as `load_network`.
     """
-    return _stream(export, load_network(export, device), find_images(images), device, batch_size, progress)
+    found = find_images(images)
+    for notice in found.notices:
+        _logger.warning("%s", notice)
+    return _stream(export, load_network(export, device), found.files, device, batch_size, progress)
 
 
 def write_csv(predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]) -> int:
@@ -115,7 +139,7 @@ def _stream(
 
 def _decode(export: Export, path: Path) -> _Decoded:
     try:
-        return path, decode(path, size=export.store_size, resize=export.resize)
+        return path, decode(path, size=export.store_size, reading=export.reading)
     except DataError as error:
         return path, str(error)
 
@@ -153,17 +177,14 @@ def _prediction(path: Path, probabilities: NDArray[np.float64], class_names: Seq
     )
 
 
-def _images_in(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder).parts
-        if (
-            path.suffix.lower() in EXTENSIONS
-            and path.is_file()
-            and not any(p.startswith(".") for p in inside)
-        ):
-            found.append(path)
-    return found
+def _files_in(folder: Path) -> list[Path]:
+    """Everything under `folder` that is neither a folder nor hidden, sorted."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not os.path.isdir(path)
+    ]
 
 
 def _text(path: Path) -> str:

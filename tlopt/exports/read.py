@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from tlopt.data.decode import Resize
+from tlopt.data.decode import Reading
+from tlopt.data.rgb import FULL_BITS, Resize
 from tlopt.errors import DataError, NotReady, WeightsError
 from tlopt.exports.result import RESULT, read_json, read_result
 from tlopt.model.build import build
@@ -20,13 +21,16 @@ from tlopt.spec.point import Point
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
+DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
+
+_FORMER_NAMES = {"stretch": "squash"}  # of values in preprocessing.json, which every version reads
 
 _PLAIN_TORCH = """\
 from pathlib import Path
 
 import {library}
 import torch
-from PIL import Image, ImageOps
+from image_rgb import open_rgb, square  # the file beside this one; it needs Pillow and NumPy
 from safetensors.torch import load_file
 from torch import nn
 from torchvision import transforms
@@ -40,15 +44,8 @@ normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize({mea
 
 
 def pixels(path):
-    image = Image.open(path)
-    image.draft(image.mode, ({twice}, {twice}))
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-{box}
-    image = image.convert("RGB").resize(({size}, {size}), Image.Resampling.BICUBIC, box=box)
-    return normalise(image.crop(({start}, {start}, {end}, {end})))
+    image = open_rgb(Path(path).read_bytes(), {size}{bits}).image
+    return normalise(square(image, size={size}, resize="{resize}")[{start}:{end}, {start}:{end}])
 
 
 class_names = Path("classes.txt").read_text(encoding="utf-8").split("\\n")
@@ -56,13 +53,6 @@ with torch.inference_mode():
     logits = net(pixels("image.jpg").unsqueeze(0))[0]
 best = int(logits.argmax())
 print(class_names[best], float(logits.softmax(0)[best]))"""
-
-_CROP_BOX = """\
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)"""
-
-_SQUASH_BOX = "    box = (0, 0, *image.size)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +62,9 @@ class Export:
     folder: Path
     point: Point
     class_names: tuple[str, ...]  # in the order of the logits
-    resize: Resize
+    reading: Reading
     store_size: int  # pixels a side of the resized image
-    resolution: int  # pixels a side of its middle, which the network sees
+    resolution: int  # pixels a side of its centre, which the network sees
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
     weights_label: str  # of the pretrained weights: "IMAGENET1K_V2", "file.safetensors", "none"
@@ -106,8 +96,13 @@ def read_export(folder: Path) -> Export:
 
 def preprocessing_json(export: Export) -> dict[str, Any]:
     """What `read_export` reads from preprocessing.json, and the same in words."""
+    reading = export.reading
+    said = {"bits": reading.bits} if reading.bits != FULL_BITS else {}
+    allowed = {"megapixels_max": reading.megapixels_max} if reading.megapixels_max else {}
     return {
-        "resize": export.resize,
+        "resize": _FORMER_NAMES.get(reading.resize, reading.resize),
+        **said,
+        **allowed,
         "store_size": export.store_size,
         "resolution": export.resolution,
         "mean": list(export.mean),
@@ -118,14 +113,14 @@ def preprocessing_json(export: Export) -> dict[str, Any]:
 
 def preprocessing_words(export: Export) -> list[str]:
     """The steps from an image file to what the network sees."""
-    size = export.store_size
-    part = {"crop": "the largest centred square", "squash": "the whole image"}[export.resize]
+    size, bits = export.store_size, export.reading.bits
+    part = {"crop": "the largest centred square", "stretch": "the whole image"}[export.reading.resize]
     return [
         "decode the first frame, upright as its EXIF orientation says, to RGB; what is transparent lies on"
-        " white; 16-bit grey times 255/65535",
+        f" white; 16-bit values times 255/{2**bits - 1}",
         f"halve a JPEG while decoding as often as its shorter side stays at {2 * size} pixels or more",
         f"resample {part} to {size} x {size} pixels (Pillow, bicubic, antialiased)",
-        f"take the middle {export.resolution} x {export.resolution} pixels",
+        f"take the central {export.resolution} x {export.resolution} pixels",
         "divide by 255, subtract mean, divide by std (red, green, blue)",
     ]
 
@@ -150,8 +145,8 @@ def plain_torch_code(export: Export) -> str:
         head=_expression(head),
         mean=list(export.mean),
         std=list(export.std),
-        twice=2 * export.store_size,
-        box={"crop": _CROP_BOX, "squash": _SQUASH_BOX}[export.resize],
+        resize=export.reading.resize,
+        bits=f", bits={export.reading.bits}" if export.reading.bits != FULL_BITS else "",
         size=export.store_size,
         start=margin,
         end=margin + export.resolution,
@@ -202,7 +197,7 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         folder=folder,
         point=Point.stored(result["point"], f"the export {folder}"),
         class_names=class_names,
-        resize=preprocessing["resize"],
+        reading=_reading(preprocessing),
         store_size=preprocessing["store_size"],
         resolution=preprocessing["resolution"],
         mean=cast(tuple[float, float, float], tuple(preprocessing["mean"])),
@@ -210,6 +205,15 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         weights_label=result["weights"]["label"],
         weights_digest=result["weights"]["digest"],
         digest=result["study"]["digest"],
+    )
+
+
+def _reading(preprocessing: dict[str, Any]) -> Reading:
+    today: dict[str, Resize] = {"crop": "crop", "stretch": "stretch", "squash": "stretch"}
+    return Reading(
+        resize=today[preprocessing["resize"]],
+        bits=preprocessing.get("bits", FULL_BITS),
+        megapixels_max=preprocessing.get("megapixels_max", 0.0),
     )
 
 

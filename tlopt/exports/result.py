@@ -9,6 +9,7 @@ from tlopt.confirmation.verdict import Verdict, from_dict
 from tlopt.errors import DataError
 
 FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export
+FORMAT_WITH_BITS = 2  # where 16-bit images use fewer bits, which the first format has no word for
 RESULT = "result.json"
 
 # The keys that some command reads, with the kind of each; an earlier version's file may lack any other.
@@ -38,8 +39,9 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULT
     result = read_json(path)
-    if result.get("format") != FORMAT:
-        raise DataError(f"{path}: format {result.get('format')!r}, this tlopt reads {FORMAT} only")
+    if result.get("format") not in (FORMAT, FORMAT_WITH_BITS):
+        known = f"{FORMAT} and {FORMAT_WITH_BITS}"
+        raise DataError(f"{path}: format {result.get('format')!r}, this tlopt reads {known} only")
     for key, kind in _WANTED.items():
         if not isinstance(result.get(key), kind):
             raise DataError(f"{path} is damaged: no table {key!r}; export it again")

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from tlopt.confirmation.verdict import as_dict
+from tlopt.data import rgb
+from tlopt.data.decode import Reading
 from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
 from tlopt.exports.card import Findings, model_card
 from tlopt.exports.onnx import ONNX
-from tlopt.exports.read import CLASSES, CONFIG, PREPROCESSING, WEIGHTS, Export, preprocessing_json
-from tlopt.exports.result import FORMAT, RESULT
+from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS, Export, preprocessing_json
+from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.training import draw_confusion, draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
-_OURS = frozenset((CONFIG, WEIGHTS, CLASSES, PREPROCESSING, RESULT, CARD, STUDY, CURVES, CONFUSION, ONNX))
+_OURS = frozenset(
+    (CONFIG, WEIGHTS, CLASSES, PREPROCESSING, RESULT, DECODING, CARD, STUDY, CURVES, CONFUSION, ONNX)
+)
 
 
 def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwrite: bool) -> Path:
@@ -72,6 +76,7 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     _write(folder / CONFIG, fixed_study(study, chosen.point, name=name))
     _write(folder / STUDY, findings.study_text)
     _write(folder / CLASSES, "\n".join(export.class_names) + "\n")
+    shutil.copyfile(rgb.__file__, folder / DECODING)
     _write(folder / PREPROCESSING, _json(preprocessing_json(export)))
     _write(folder / RESULT, _json(_result(findings)))
     _write(folder / CARD, model_card(findings, export))
@@ -96,7 +101,7 @@ def _describe(folder: Path, findings: Findings) -> Export:
         folder=folder,
         point=point,
         class_names=findings.images.class_names,
-        resize=findings.study.data.resize,
+        reading=Reading.of(findings.study.data),
         store_size=eval_size(point.resolution),
         resolution=point.resolution,
         mean=findings.pretrained.mean,
@@ -112,7 +117,7 @@ def _result(findings: Findings) -> dict[str, Any]:
     study, images, spend = findings.study, findings.images, findings.spend
     chosen = findings.verdict.chosen
     return {
-        "format": FORMAT,
+        "format": FORMAT_WITH_BITS if study.data.bits else FORMAT,
         "created": findings.created.isoformat(),
         "study": {
             "name": study.name,

@@ -1,14 +1,13 @@
 """What a person would see on opening the folder: how many images of what, how large, grey or not."""
 
-import io
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import PIL.Image
 
 from tlopt.data.dataset import Data, File, Image
-from tlopt.data.decode import open_rgb, quiet
+from tlopt.data.decode import Reading, open_rgb, quiet
+from tlopt.data.files import read_regular
 from tlopt.data.load import IMBALANCE, load
 from tlopt.data.sources.builtin import open_sample
 from tlopt.propose.budget import Counts
@@ -59,7 +58,7 @@ def look(source: str, *, seed: int, skip_unreadable: bool, progress: bool) -> Lo
     data = load(spec, seed=seed, progress=progress)
     sizes = Counter(data.labels.tolist())
     split = data.splits[0]
-    side, grey = _open_some(data)
+    side, grey = _open_some(data, Reading.of(spec))
     return Look(
         class_names=data.class_names,
         counts=Counts(train=len(split.train), val=len(split.val), test=data.n_test),
@@ -74,19 +73,19 @@ def look(source: str, *, seed: int, skip_unreadable: bool, progress: bool) -> Lo
     )
 
 
-def _open_some(data: Data) -> tuple[int, bool]:
+def _open_some(data: Data, reading: Reading) -> tuple[int, bool]:
     """The median of the shorter sides, and whether all are grey, of images spread over all classes."""
     spread = np.linspace(0, len(data.images) - 1, min(_SAMPLE, len(data.images))).astype(int)
     with quiet():
-        rows = [_open(data.images[i]) for i in spread]
+        rows = [_open(data.images[i], reading) for i in spread]
     return int(np.median([side for side, _ in rows])), all(grey for _, grey in rows)
 
 
-def _open(image: Image) -> tuple[int, bool]:
+def _open(image: Image, reading: Reading) -> tuple[int, bool]:
     if isinstance(image.origin, File):
-        content = image.origin.path.read_bytes()
-        side = min(PIL.Image.open(io.BytesIO(content)).size)
-        opened = open_rgb(content, 32)
+        content = read_regular(image.origin.path)
+        decoded = open_rgb(content, 32, reading)
+        side, opened = decoded.side, decoded.image
     else:
         opened = open_sample(image.origin)
         side = min(opened.size)

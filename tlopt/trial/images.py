@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from tlopt.data import pixels
 from tlopt.data.batches import Images, Resident, Source, resident
 from tlopt.data.dataset import Data, TestSplit
+from tlopt.data.decode import Reading
 from tlopt.model.build import check_resolution
 from tlopt.search.repeated_views import dimension_of, trains_uncropped
 from tlopt.spec.dimensions import Fixed, bounds
@@ -39,7 +40,7 @@ def images_for(bench: Bench, point: Point, *, resides: bool = True) -> Images:
 def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
     """The held-out images as `point` sees them."""
     size = pixels.eval_size(point.resolution)
-    middles = pixels.pixels(test, size=size, resize=bench.study.data.resize, progress=bench.progress)
+    middles = pixels.pixels(test, size=size, reading=Reading.of(bench.study.data), progress=bench.progress)
     return _images(bench, test, middles, middles, point)
 
 
@@ -63,8 +64,8 @@ def _wanted(bench: Bench, resolution: int) -> dict[int, NDArray[np.int64]]:
 
 
 def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> pixels.Pixels:
-    resize, progress = bench.study.data.resize, bench.progress
-    return pixels.pixels(bench.data, size=size, resize=resize, wanted=wanted, progress=progress)
+    reading, progress = Reading.of(bench.study.data), bench.progress
+    return pixels.pixels(bench.data, size=size, reading=reading, wanted=wanted, progress=progress)
 
 
 def _placed(source: Source, wanted: NDArray[np.int64], bench: Bench, *, resides: bool) -> Source:

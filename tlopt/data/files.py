@@ -1,0 +1,44 @@
+"""Reading of files whose names come from users: regular files only, so that nothing hangs."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from tlopt.errors import DataError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of the file at `path`; links are followed.
+
+    Raises:
+        DataError: it cannot be read, or is no regular file (to open a named pipe would wait for a writer).
+            The message does not name the file.
+    """
+    try:
+        # O_NONBLOCK: the open of a named pipe returns at once. It has no effect on regular files.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+            if kind != stat.S_IFREG:
+                raise DataError(f"it is no regular file but {_KINDS.get(kind, 'something else')}")
+            return file.read()
+    except OSError as error:
+        raise DataError(f"it cannot be read ({_reason(path, error)})") from error
+    except ValueError as error:  # a null byte in the name
+        raise DataError(f"it cannot be read ({error})") from error
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT and os.path.islink(path):
+        return f"a link to {os.readlink(path)}, which is not there"
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    return error.strerror or str(error)
