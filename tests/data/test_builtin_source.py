@@ -10,6 +10,7 @@ from pictures import SEED, spec
 
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
+from tlopt.data.decode import Reading
 from tlopt.data.sources import builtin
 from tlopt.errors import DataError, MissingExtra
 
@@ -97,7 +98,7 @@ def test_a_second_start_opens_no_data_set(monkeypatch):
 def test_pixels_of_samples_come_from_the_data_set(monkeypatch):
     install(monkeypatch)
     data = loaded()
-    pixels = pixel_store.pixels(data, size=4, resize="crop")[np.arange(len(data.images))]
+    pixels = pixel_store.pixels(data, size=4, reading=Reading(resize="crop"))[np.arange(len(data.images))]
     values = {(int(label), int(image[0, 0, 0])) for label, image in zip(data.labels, pixels, strict=True)}
     assert values == {(i % 3, offset + i) for offset in (0, 100) for i in range(12)}
 
@@ -107,7 +108,7 @@ def test_samples_that_changed_are_named(monkeypatch):
     data = loaded()
     monkeypatch.setattr(fake, "__getitem__", lambda self, index: (PIL.Image.new("L", (4, 4), 50), 0))
     with pytest.raises(DataError, match=r"torchvision:Fake/\w+\[\d+\] has changed"):
-        pixel_store.pixels(data, size=4, resize="crop")
+        pixel_store.pixels(data, size=4, reading=Reading(resize="crop"))
 
 
 def test_missing_class_names_are_numbers(monkeypatch):
@@ -191,14 +192,19 @@ def test_fake_data_of_torchvision_is_used_without_a_network(monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "FakeData", FakeData)
     data = loaded("torchvision:FakeData")
     assert (data.class_names, len(data.images) + data.n_test) == (("0", "1"), 60)
-    assert pixel_store.pixels(data, size=8, resize="crop").shape == (len(data.images), 8, 8, 3)
+    assert pixel_store.pixels(data, size=8, reading=Reading(resize="crop")).shape == (
+        len(data.images),
+        8,
+        8,
+        3,
+    )
 
 
 def test_digits_are_ten_classes_of_grey_images():
     pytest.importorskip("sklearn")
     data = loaded("digits", test_fraction=0.0)
     assert (data.class_names, len(data.images)) == (tuple("0123456789"), 1797)
-    pixels = pixel_store.pixels(data, size=8, resize="crop")[np.arange(1797)]
+    pixels = pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))[np.arange(1797)]
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert (pixels[..., 0] == pixels[..., 2]).all()
 

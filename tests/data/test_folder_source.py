@@ -5,7 +5,8 @@ import os
 import pytest
 from pictures import save
 
-from tlopt.data.sources.folder import EXTENSIONS, list_folder
+from tlopt.data.sources.entry import EXTENSIONS
+from tlopt.data.sources.folder import list_folder
 from tlopt.errors import DataError
 
 
@@ -138,7 +139,7 @@ def test_a_folder_of_loose_images_is_refused(tmp_path):
 def test_a_table_of_labels_is_refused_by_name(tmp_path):
     save(tmp_path / "x.png", 1)
     (tmp_path / "labels.csv").touch()
-    refused(tmp_path, r"labels in a table \(labels\.csv\) are not read")
+    refused(tmp_path, r'labels are in labels\.csv, name it: source = ".*labels\.csv"')
 
 
 def test_one_class_is_refused(folder):
@@ -154,8 +155,8 @@ def test_an_empty_class_is_named(folder):
 def test_a_class_of_other_files_only_says_which(folder):
     root = folder(3, 3)
     (root / "phone").mkdir()
-    (root / "phone" / "x.HEIC").touch()
-    refused(root, r"empty of images, only \.heic files")
+    (root / "phone" / "x.MOV").touch()
+    refused(root, r"empty of images, only \.mov files: fill")
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -12,7 +12,7 @@ import typer
 
 from tlopt import spec
 from tlopt.cli.main import app
-from tlopt.data.sources.folder import EXTENSIONS
+from tlopt.data.sources.entry import PLAIN_EXTENSIONS
 
 README = (pages.ROOT / "README.md").read_text(encoding="utf-8")
 README_LINES, README_WORDS = 130, 1000
@@ -54,7 +54,7 @@ def test_the_suffixes_on_the_page_about_images_are_those_that_are_read() -> None
     text = (pages.ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     (listed,) = re.findall(r"Files are read by suffix: (.*?);", text, flags=re.DOTALL)
 
-    assert listed.split() == list(EXTENSIONS)
+    assert listed.split() == list(PLAIN_EXTENSIONS)
 
 
 def test_every_variable_of_the_environment_is_on_the_page_about_machines() -> None:

@@ -42,8 +42,24 @@ class Image:
 
     origin: File | Sample
     label: int  # index into the class names
-    digest: str  # sha256 in 64 hex digits: of a file's bytes, of a sample's pixels
+    digest: str  # 64 hex digits, see `digest.content_digest`; of a sample, sha256 of its pixels
     split: Role
+    sketch: str = ""  # see `likeness.sketch`; "" for samples
+    group: str = (
+        ""  # the user's name of what must stay on one side of every split; "" where there are no groups
+    )
+    shared: str = ""  # smallest digest of the files with these pixels, "" for this one's
+    joined: str = ""  # smallest digest of the images that must stay with this one, "" for `identity`
+
+    @property
+    def identity(self) -> str:
+        """A digest that images have in common if their pixels are the same."""
+        return self.shared or self.digest
+
+    @property
+    def unit(self) -> str:
+        """A digest that images have in common if they must stay on one side of every split."""
+        return self.joined or self.identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +98,7 @@ class Data:
     splits: tuple[Split, ...]  # one for each repeat
     fingerprint: str  # 16 hex digits, see `load.fingerprint`
     skipped: tuple[str, ...]  # files left out because unreadable = "skip"
-    notices: tuple[str, ...]  # sentences for a person
+    notices: tuple[str, ...]  # for a person: clauses without capital and full stop
     n_test: int  # images locked away
 
     @property

@@ -2,25 +2,38 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from tlopt.data.dataset import Data, File, Image, Listing, TestSplit, Unreadable
-from tlopt.data.digest import inspect
+from tlopt.data.decode import Reading
+from tlopt.data.digest import Look, inspect
+from tlopt.data.overlap import (
+    check_groups,
+    drop_conflicts,
+    drop_leaks,
+    lookalikes,
+    with_shared_pixels,
+    with_units,
+)
 from tlopt.data.sources.builtin import list_samples
+from tlopt.data.sources.entry import NAMED_AT_MOST, Entries, Entry, below, some
 from tlopt.data.sources.folder import list_folder
+from tlopt.data.sources.table import list_table
 from tlopt.data.split import FEW, Division, divide, subset
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
 
 IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
-_NAMED_AT_MOST = 5
 _FEW_PER_CLASS = 10
-_PROTECTION = {"trainval": 0, "train": 0, "val": 1, "test": 2}
+_DIM = 1 << 13  # an eighth of the range of 16 bits
 
 
 def load(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
@@ -67,11 +80,16 @@ def test_split(spec: DataSpec, *, seed: int) -> TestSplit:
 def fingerprint(class_names: Sequence[str], images: Sequence[Image]) -> str:
     """Sixteen hex digits of class names and every image's label, content and the source's split.
 
-    Independent of paths, order and machine; the fractions and the seed that divide the images are not in it.
+    Also of which images stay together, where that decides how images are divided. Independent of paths, order
+    and machine; the fractions and the seed that divide the images are not in it.
     """
     rows = sorted([image.label, image.digest, image.split] for image in images)
-    canonical = json.dumps([list(class_names), rows])
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    canonical = [list(class_names), rows]
+    divides = any(image.split == "trainval" for image in images) or all(i.split != "test" for i in images)
+    together = sorted([i.digest, i.unit] for i in images if i.unit != i.digest)
+    if divides and together:
+        canonical.append(together)
+    return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,47 +101,107 @@ class _Prepared:
 
 
 def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
-    listing = _list(spec.source, progress=progress)
+    listing = _list(spec, progress=progress)
     skipped = _refuse_or_skip(listing.unreadable, spec)
-    agreed, contradictions = _drop_contradictions(listing)
-    protected, leaks = _drop_leaks(agreed)
-    used = subset(protected, spec.images_max)
+    agreed, conflicts = drop_conflicts(listing, spec)
+    protected, leaks = drop_leaks(agreed)
+    check_groups(protected)
+    used = subset(with_units(protected), spec.images_max)
     division = divide(used, spec, seed=seed, class_names=listing.class_names)
-    notices = [*listing.notices, *contradictions, *leaks]
+    notices = [*listing.notices, *conflicts, *leaks]
     if skipped:
-        notices.append(f"{len(skipped)} images cannot be decoded and are skipped: {_some(skipped)}")
+        notices.append(f"{len(skipped)} images cannot be decoded and are skipped: {some(skipped)}")
     notices += _size_notices(listing.class_names, division, spec)
+    notices += lookalikes(division)
     return _Prepared(
         class_names=listing.class_names, division=division, skipped=skipped, notices=tuple(notices)
     )
 
 
-def _list(source: str, *, progress: bool) -> Listing:
-    if source == "digits" or source.startswith("torchvision:"):
-        return list_samples(source, progress=progress)
-    root = user_path(source).absolute()
-    tree = list_folder(root)
-    looks = inspect(root, [entry.path for entry in tree.entries], progress=progress)
-    labels = {name: label for label, name in enumerate(tree.class_names)}
+def _list(spec: DataSpec, *, progress: bool) -> Listing:
+    if spec.source == "digits" or spec.source.startswith("torchvision:"):
+        if spec.group_folder or spec.group_pattern:
+            raise DataError(f"{spec.source} has no files: data.group_folder and group_pattern are not for it")
+        return list_samples(spec.source, progress=progress)
+    root = user_path(spec.source).absolute()
+    entries = list_table(spec) if spec.is_table and not os.path.isdir(root) else list_folder(root)
+    return _read(_with_groups(entries, spec), spec, progress=progress)
+
+
+def _read(found: Entries, spec: DataSpec, *, progress: bool) -> Listing:
+    """What the files hold."""
+    reading = Reading.of(spec)
+    looks = inspect(found.root, [entry.path for entry in found.entries], reading, progress=progress)
+    labels = {name: label for label, name in enumerate(found.class_names)}
     images, unreadable = [], []
-    for entry, look in zip(tree.entries, looks, strict=True):
-        origin = File(entry.path)
+    for entry, look in zip(found.entries, looks, strict=True):
         if look.problem:
-            unreadable.append(Unreadable(origin=origin, problem=look.problem))
+            unreadable.append(Unreadable(origin=File(entry.path), problem=look.problem))
         else:
-            label = labels[entry.class_name]
-            images.append(Image(origin=origin, label=label, digest=look.digest, split=entry.split))
+            images.append(
+                Image(
+                    origin=File(entry.path),
+                    label=labels[entry.class_name],
+                    digest=look.digest,
+                    split=entry.split,
+                    sketch=look.sketch,
+                    group=entry.group,
+                )
+            )
+    if spec.copies == "pixels":
+        images = with_shared_pixels(found.root, images, reading, progress=progress)
     return Listing(
-        class_names=tree.class_names,
+        class_names=found.class_names,
         images=tuple(images),
         unreadable=tuple(unreadable),
-        notices=tree.notices,
+        notices=(*found.notices, *_dim_notices(looks, spec)),
     )
+
+
+def _with_groups(found: Entries, spec: DataSpec) -> Entries:
+    """The entries with the groups that their paths name, where the study wants them."""
+    if not (spec.group_folder or spec.group_pattern):
+        return found
+    groups = [_group_of(entry, found.root, spec) for entry in found.entries]
+    if without := [entry for entry, group in zip(found.entries, groups, strict=True) if not group]:
+        key = "group_pattern" if spec.group_pattern else "group_folder"
+        wanted = spec.group_pattern or f"a folder {spec.group_folder} above the file"
+        raise DataError(
+            f"{len(without)} of {len(groups)} images have no group: data.{key} wants {wanted}, below"
+            f" {found.root}; such are {below(found.root, [entry.path for entry in without])}"
+        )
+    entries = tuple(replace(e, group=g) for e, g in zip(found.entries, groups, strict=True))
+    names = sorted(set(groups))
+    notice = f"{len(names)} groups of images stay on one side of every split: {some(names)}"
+    return replace(found, entries=entries, notices=(*found.notices, notice))
+
+
+def _group_of(entry: Entry, root: Path, spec: DataSpec) -> str:
+    """The group that the file's path below `root` names, "" where it names none."""
+    path = Path(os.path.relpath(entry.path, root))
+    if spec.group_folder:
+        folders = path.parts[:-1]
+        return folders[-spec.group_folder] if spec.group_folder <= len(folders) else ""
+    match = re.search(spec.group_pattern, path.as_posix())
+    if match is None:
+        return ""
+    return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
+
+
+def _dim_notices(looks: Sequence[Look], spec: DataSpec) -> Iterator[str]:
+    peaks = [look.peak for look in looks if look.peak >= 0]
+    if peaks and max(peaks) < _DIM and not spec.bits:
+        n, bits = len(peaks), max(8, max(peaks).bit_length())
+        yield (
+            f"{n} image{'s have' if n != 1 else ' has'} 16 bits, of whose range not an eighth is used (the"
+            f" largest value is {max(peaks)} of 65535): they come near black; bits = {bits} under [data]"
+            f" takes {2**bits - 1} as white"
+        )
 
 
 def _refuse_or_skip(unreadable: Sequence[Unreadable], spec: DataSpec) -> tuple[str, ...]:
     if unreadable and spec.unreadable == "error":
-        lines = [f"{bad.origin}: {bad.problem}" for bad in unreadable[:_NAMED_AT_MOST]]
+        lines = [f"{bad.origin}: {bad.problem}" for bad in unreadable[:NAMED_AT_MOST]]
         more = len(unreadable) - len(lines)
         lines += [f"... and {more} more"] if more else []
         raise DataError(
@@ -132,48 +210,6 @@ def _refuse_or_skip(unreadable: Sequence[Unreadable], spec: DataSpec) -> tuple[s
             + " --skip-unreadable for tlopt init"
         )
     return tuple(sorted(str(bad.origin) for bad in unreadable))
-
-
-def _drop_contradictions(listing: Listing) -> tuple[list[Image], list[str]]:
-    """The images without those whose content has two labels.
-
-    Raises:
-        DataError: such images are files, which their owner can mend.
-    """
-    first: dict[str, Image] = {}
-    double: set[str] = set()
-    for image in listing.images:
-        other = first.setdefault(image.digest, image)
-        if other.label == image.label:
-            continue
-        if isinstance(image.origin, File):
-            names = f'"{listing.class_names[other.label]}" and "{listing.class_names[image.label]}"'
-            raise DataError(
-                f"{other.origin} and {image.origin} are the same image in two classes, {names}: remove one"
-                " (an image has one class here)"
-            )
-        double.add(image.digest)
-    kept = [image for image in listing.images if image.digest not in double]
-    left_out = len(listing.images) - len(kept)
-    return kept, [f"{left_out} images whose copies have another label are left out"] if double else []
-
-
-def _drop_leaks(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
-    """The images, each content in the most protected split that has it only: test, then val, then train."""
-    home: dict[str, int] = defaultdict(int)
-    for image in images:
-        home[image.digest] = max(home[image.digest], _PROTECTION[image.split])
-    kept = [image for image in images if _PROTECTION[image.split] == home[image.digest]]
-    leaks = len(images) - len(kept)
-    copies = len(kept) - len(home)
-    notices = []
-    if leaks:
-        notices.append(
-            f"{leaks} images of train or val are copies of images in val or test and are left out there"
-        )
-    if copies:
-        notices.append(f"{copies} images are copies of another one of their class; copies stay in one split")
-    return kept, notices
 
 
 def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec) -> Iterator[str]:
@@ -201,8 +237,3 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
 
 def _labels(images: Sequence[Image]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.array([image.label for image in images], dtype=np.int64)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = [f"and {len(names) - _NAMED_AT_MOST} more"] if len(names) > _NAMED_AT_MOST else []
-    return ", ".join([*names[:_NAMED_AT_MOST], *more])

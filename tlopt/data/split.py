@@ -7,8 +7,9 @@ images of a class outside the source's own val and test, rounded half up, at lea
     test_fraction * n   are locked away   where the source has no test split
     val_fraction * n    validate          where the source has no val split; drawn after the test images
 
-Copies of one image travel together: a group that does not fit into what is left of the number is passed over,
-so that it can fall short by a few; where none fits, the smallest group is taken.
+Copies of one image stay together: those that do not fit into what is left of the number are passed over, so
+that it can fall short by a few; where none fit, the image with the fewest copies is taken. Where images have
+groups, whole groups are drawn instead, over all classes at once: see `data.grouped`.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlopt.data.dataset import Image, Role, Split
+from tlopt.data.grouped import draw_groups
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 
@@ -75,20 +77,18 @@ def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: S
     own_test = any(image.split == "test" for image in ordered)
     own_val = any(image.split == "val" for image in ordered)
     pool = [image for image in ordered if image.split in ("train", "trainval")]
-    classes = _by_class(pool)
     draws_test = not own_test and spec.test_fraction > 0
-    _check_sizes(classes, class_names, needed=1 + (not own_val) + draws_test)
+    _check_sizes(_by_class(pool), class_names, needed=1 + (not own_val) + draws_test)
+    draw = _Draw(pool, seed=seed, class_names=class_names)
 
-    test = {image.digest for image in ordered if image.split == "test"}
+    test = {image.unit for image in ordered if image.split == "test"}
     if draws_test:
-        for members in classes.values():
-            count = _share(spec.test_fraction, len(members))
-            test |= _draw(members, count, salt=f"{seed}/test", leave=1 + (not own_val))
-    seen = tuple(image for image in ordered if image.digest not in test)
+        test |= draw(pool, spec.test_fraction, salt="test", leave=1 + (not own_val))
+    seen = tuple(image for image in ordered if image.unit not in test)
     return Division(
         seen=seen,
-        test=tuple(image for image in ordered if image.digest in test),
-        splits=_own_split(seen) if own_val else _drawn_splits(seen, classes, spec, seed),
+        test=tuple(image for image in ordered if image.unit in test),
+        splits=_own_split(seen) if own_val else _drawn_splits(seen, draw, spec),
     )
 
 
@@ -96,17 +96,35 @@ def _own_split(seen: Sequence[Image]) -> tuple[Split, ...]:
     return (_split([image.split == "val" for image in seen]),)
 
 
-def _drawn_splits(
-    seen: Sequence[Image], classes: dict[int, list[Image]], spec: DataSpec, seed: int
-) -> tuple[Split, ...]:
+def _drawn_splits(seen: Sequence[Image], draw: "_Draw", spec: DataSpec) -> tuple[Split, ...]:
     splits = []
     for repeat in range(spec.repeats or (3 if len(seen) < FEW else 1)):
-        val: set[str] = set()
-        for label, members in _by_class(seen).items():
-            count = _share(spec.val_fraction, len(classes[label]))
-            val |= _draw(members, count, salt=f"{seed}/{repeat}", leave=1)
-        splits.append(_split([image.digest in val for image in seen]))
+        val = draw(seen, spec.val_fraction, salt=str(repeat), leave=1)
+        splits.append(_split([image.unit in val for image in seen]))
     return tuple(splits)
+
+
+class _Draw:
+    """Draws of units from images, by class or, where images have groups, by group."""
+
+    def __init__(self, pool: Sequence[Image], *, seed: int, class_names: Sequence[str]) -> None:
+        self._sizes = {label: len(members) for label, members in _by_class(pool).items()}
+        self._grouped = any(image.group for image in pool)
+        self._seed, self._class_names = seed, class_names
+
+    def __call__(self, images: Sequence[Image], fraction: float, *, salt: str, leave: int) -> set[str]:
+        """Units of a `fraction` of the pool, of `images`; of each class `leave` different ones are left."""
+        salt = f"{self._seed}/{salt}"
+        wanted = {label: _share(fraction, n) for label, n in self._sizes.items()}
+        if self._grouped:
+            part = "test" if salt.endswith("/test") else "validation"
+            return draw_groups(
+                images, wanted, salt=salt, leave=leave, part=part, class_names=self._class_names
+            )
+        drawn: set[str] = set()
+        for label, members in _by_class(images).items():
+            drawn |= _draw(members, wanted[label], salt=salt, leave=leave)
+        return drawn
 
 
 def _split(is_val: list[bool]) -> Split:
@@ -115,15 +133,15 @@ def _split(is_val: list[bool]) -> Split:
 
 
 def _draw(members: list[Image], count: int, *, salt: str, leave: int) -> set[str]:
-    """Digests of about `count` of the images, first by rank; at least `leave` different ones are left."""
-    copies = Counter(image.digest for image in members)
+    """Units of about `count` of the images, first by rank; at least `leave` different ones are left."""
+    copies = Counter(image.unit for image in members)
     taken: set[str] = set()
     room = count
-    for digest in sorted(copies, key=lambda digest: _rank(digest, salt)):
-        if copies[digest] <= room and len(taken) < len(copies) - leave:
-            taken.add(digest)
-            room -= copies[digest]
-    smallest = min(copies, key=lambda digest: (copies[digest], _rank(digest, salt)))
+    for unit in sorted(copies, key=lambda unit: _rank(unit, salt)):
+        if copies[unit] <= room and len(taken) < len(copies) - leave:
+            taken.add(unit)
+            room -= copies[unit]
+    smallest = min(copies, key=lambda unit: (copies[unit], _rank(unit, salt)))
     return taken or {smallest}
 
 
@@ -144,7 +162,7 @@ def _by_class(images: Sequence[Image]) -> dict[int, list[Image]]:
 
 def _check_sizes(classes: dict[int, list[Image]], class_names: Sequence[str], *, needed: int) -> None:
     for label, name in enumerate(class_names):
-        different = len({image.digest for image in classes.get(label, [])})
+        different = len({image.identity for image in classes.get(label, [])})
         if different < needed:
             raise DataError(
                 f'the class "{name}" has too few images: {different} different in train of {needed} needed,'

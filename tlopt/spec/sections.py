@@ -1,5 +1,6 @@
 """The tables of a study file but `[search]`: one class each, one documented field per key."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -11,11 +12,16 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed
 _LIMIT_SECONDS_MIN = 0.01  # below which no step of any network could end
 
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
 class DataSpec(Record):
     """`[data]`: where the images come from and how they are split."""
 
     source: str = Field(
-        min_length=1, description='a folder, "torchvision:NAME" (say, torchvision:Flowers102) or "digits"'
+        min_length=1,
+        description="a folder, a table of files and labels (.csv, .tsv, .jsonl, .parquet),"
+        ' "torchvision:NAME" (say, torchvision:Flowers102) or "digits"',
     )
     val_fraction: float = Field(
         default=0.2, gt=0, lt=0.9, description="share for validation, where the source has no val split"
@@ -40,9 +46,55 @@ class DataSpec(Record):
     unreadable: Literal["error", "skip"] = Field(
         default="error", description="what to do with a file that cannot be decoded; skips are counted"
     )
-    resize: Literal["crop", "squash"] = Field(
+    conflicts: Literal["error", "skip"] = Field(
+        default="error",
+        description="what to do with images that lie in two classes; skip leaves all of their copies out",
+    )
+    copies: Literal["pixels", "files"] = Field(
+        default="pixels",
+        description="what counts as one image and stays on one side of every split: files whose decoded"
+        " pixels are equal, or only files whose bytes are",
+    )
+    file_column: str = Field(default="", description="column of a table that names the image file")
+    label_column: str = Field(default="", description="column of a table that names the class")
+    split_column: str = Field(
+        default="", description="column of a table that says train, val or test; without one, all is divided"
+    )
+    images_root: str = Field(
+        default="", description="folder that a table's file names start from; the table's own by default"
+    )
+    group_column: str = Field(
+        default="", description="column of a table whose equal values (a patient, a scene) stay on one side"
+    )
+    group_folder: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="images in folders of equal name stay on one side of every split: 1 is the folder that"
+        " holds the file, 2 the one above; 0: no groups",
+    )
+    group_pattern: str = Field(
+        default="",
+        description="regular expression, searched in the file's path below the source; images with equal"
+        " (groups) of it, or equal matches, stay on one side",
+    )
+    resize: Literal["crop", "stretch"] = Field(
         default="crop",
-        description="crop: shorter side to 8/7 of the resolution, then the middle; squash: both sides",
+        description="crop: shorter side to 8/7 of the resolution, then the central square; stretch: both"
+        " sides",
+    )
+    bits: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="bits that the values of 16-bit images use, 8 to 16, where cameras leave the upper ones"
+        " empty; larger values come white; 0: all 16",
+    )
+    megapixels_max: float = Field(
+        default=0.0,
+        ge=0,
+        description="millions of pixels that one image may have; each takes 3 to 8 bytes of memory while it"
+        " is decoded; 0: Pillow's limit, 179",
     )
     flip: bool = Field(default=True, description="mirror half of the training images left to right")
     views: int = Field(
@@ -52,6 +104,43 @@ class DataSpec(Record):
         description="views of a training image that the epochs of every trial take turns at; 0: new ones each"
         " epoch, and nothing frozen is kept from epoch to epoch",
     )
+
+    @field_validator("resize", mode="before")
+    @classmethod
+    def _read_former_name(cls, raw: object) -> object:
+        return "stretch" if raw == "squash" else raw
+
+    @field_validator("bits")
+    @classmethod
+    def _is_a_depth(cls, bits: int) -> int:
+        if 0 < bits < 8:
+            raise ValueError(f"{bits} is not allowed: 0, or 8 to 16")
+        return bits
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _is_an_expression(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _names_columns_of_tables_only(self) -> Self:
+        keys = ("file_column", "label_column", "split_column", "group_column", "images_root")
+        given = [key for key in keys if getattr(self, key)]
+        if given and not self.is_table:
+            raise ValueError(f"{given[0]} needs a table as the source ({', '.join(TABLE_SUFFIXES)})")
+        groups = [key for key in ("group_column", "group_folder", "group_pattern") if getattr(self, key)]
+        if len(groups) > 1:
+            raise ValueError(f"{' and '.join(groups)} both say what a group is: keep one of them")
+        return self
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the source is a table of files and labels."""
+        return self.source.lower().endswith(TABLE_SUFFIXES)
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Self:

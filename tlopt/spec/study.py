@@ -20,10 +20,19 @@ from tlopt.spec.weights_file import is_file_name, split_part
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
 # Keys that came after studies had been made, with what a trial meant without them.
-_LATER = {"model.compile": False}
+_LATER = {"model.compile": False, "data.bits": 0}
 
-# Keys that change no trial; the images and a weights file have fingerprints of their own.
-_MEANINGLESS = {"name", "confirm.points", "confirm.seeds", "data.source", "budget.trials", "budget.hours"}
+# Values that were called otherwise when studies were made: their digests keep the former name.
+_FORMERLY = {("data.resize", "stretch"): "squash"}
+
+# Keys that change no trial. Which images there are, of which class and split, and what stays together, is in
+# the images' fingerprint; a weights file has one of its own.
+_MEANINGLESS = {
+    *("name", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
+    *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
+    *("data.file_column", "data.label_column", "data.split_column"),
+    *("data.group_column", "data.group_folder", "data.group_pattern"),
+}
 
 CONFIRM_SUFFIX = ".confirm"  # of the name of a study's confirmation
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -156,6 +165,9 @@ def meaning(study: Study) -> dict[str, object]:
             keys[name] = value
     if study.weights_file is not None:
         keys["model.weights"] = "a file"
+    for key, value in _FORMERLY:
+        if keys.get(key) == value:
+            keys[key] = _FORMERLY[key, value]
     unsaid = {key for key, value in _LATER.items() if keys.get(key) == value}
     return {key: value for key, value in keys.items() if key not in _MEANINGLESS | unsaid}
 

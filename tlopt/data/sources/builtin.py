@@ -19,7 +19,7 @@ import PIL.Image
 
 from tlopt.cache.folder import cache_root, locked_if_possible, read_json, write_json_if_possible
 from tlopt.data.dataset import Image, Listing, Role, Sample, Unreadable
-from tlopt.data.decode import DECODER, quiet, rgb
+from tlopt.data.decode import DECODER, quiet, sample_rgb
 from tlopt.data.threads import each
 from tlopt.errors import DataError, MissingExtra
 
@@ -89,7 +89,7 @@ def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
             raise DataError(f"{sample} cannot be read: {error}") from error
         if not isinstance(image, PIL.Image.Image):
             raise DataError(f"{sample} is no image but {type(image).__name__}")
-        return rgb(image), label
+        return sample_rgb(image), label
 
 
 def _walk(source: str, *, progress: bool) -> dict[str, Any]:

@@ -2,56 +2,34 @@
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tlopt.data.dataset import Role
-from tlopt.errors import DataError
-
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
-    *(".tga", ".ppm", ".pgm", ".pbm"),
+from tlopt.data.sources.entry import (
+    HEIF_EXTENSIONS,
+    ROLES,
+    Entries,
+    Entry,
+    below,
+    is_image,
+    left_out,
+    missing_notices,
+    some,
+    training_classes,
 )
+from tlopt.errors import DataError
+from tlopt.spec.sections import TABLE_SUFFIXES
 
 EXPECTED = (
     "expected is one folder for each class with its images inside, either directly (flowers/rose/1.jpg)"
     " or in train/ and optionally val/ and test/ (flowers/train/rose/1.jpg)"
 )
 
-_ROLES: dict[str, Role] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-_NAMED_AT_MOST = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A file that ought to be an image."""
-
-    path: Path
-    class_name: str
-    split: Role
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tree:
-    """What a folder holds."""
-
-    class_names: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    notices: tuple[str, ...]
-
-
-def list_folder(root: Path) -> Tree:
+def list_folder(root: Path) -> Entries:
     """The images under `root` by class and split.
 
     Class names are the folders' names in Unicode's composed form (NFC), sorted by code points; folders inside
@@ -76,18 +54,19 @@ def list_folder(root: Path) -> Tree:
             strays += odd
             class_name = unicodedata.normalize("NFC", name)
             entries += [Entry(path=path, class_name=class_name, split=role) for path in found]
-    class_names = _check_classes(root, entries)
-    return Tree(
-        class_names=class_names,
-        entries=tuple(entries),
-        notices=(*notices, *_stray_notices(root, strays), *_missing_notices(class_names, entries)),
-    )
+    class_names = _class_names(root, entries)
+    notices += [*_fold_notices(splits), *_stray_notices(root, strays), *missing_notices(class_names, entries)]
+    return Entries(root=root, class_names=class_names, entries=tuple(entries), notices=tuple(notices))
 
 
 def _check_folder(root: Path) -> None:
-    if root.is_file():
-        raise DataError(f"{root} is a file: unpack it, or name the folder; {EXPECTED}")
-    if not root.is_dir():
+    # os.path: a name that is too long or holds a null byte is no folder, too
+    if os.path.isfile(root):
+        raise DataError(
+            f"{root} is a file: unpack it, or name the folder, or a table of files and labels (.csv, .tsv,"
+            f" .jsonl, .parquet); {EXPECTED}"
+        )
+    if not os.path.isdir(root):
         raise DataError(f"{root}: there is no such folder")
 
 
@@ -96,7 +75,7 @@ def _split_folders(root: Path, folders: list[str]) -> tuple[dict[Role, Path], li
 
     A folder is a split's only with folders inside: beside bus/ and car/, train/ may be a class.
     """
-    named = [name for name in folders if name.casefold() in _ROLES]
+    named = [name for name in folders if name.casefold() in ROLES]
     if not any(_children(root / name)[0] for name in named):
         if named and len(named) == len(folders):
             raise DataError(f"{root / named[0]} holds no class folders; {EXPECTED}")
@@ -106,7 +85,7 @@ def _split_folders(root: Path, folders: list[str]) -> tuple[dict[Role, Path], li
         return {"trainval": root}, []
     splits: dict[Role, Path] = {}
     for name in named:
-        role = _ROLES[name.casefold()]
+        role = ROLES[name.casefold()]
         if role in splits:
             raise DataError(f"{splits[role]} and {root / name} name the same split: keep one of them")
         splits[role] = root / name
@@ -132,8 +111,16 @@ def _children(folder: Path) -> tuple[list[str], list[Path]]:
             entries = [entry for entry in scan if not _is_junk(entry.name)]
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    return folders, [Path(path) for path in sorted(entry.path for entry in entries if not entry.is_dir())]
+    is_folder = {entry.name: _is_folder(entry) for entry in entries}
+    folders = sorted(name for name, is_one in is_folder.items() if is_one)
+    return folders, [folder / name for name in sorted(is_folder) if not is_folder[name]]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _is_junk(name: str) -> bool:
@@ -143,10 +130,12 @@ def _is_junk(name: str) -> bool:
 def _class_files(folder: Path, *, required: bool) -> tuple[list[Path], list[Path]]:
     """The image files anywhere under a class folder, and the other files."""
     files = list(_walk(folder, set()))
-    images = [path for path in files if _is_image(path)]
-    others = [path for path in files if not _is_image(path)]
+    images = [path for path in files if is_image(path)]
+    others = [path for path in files if not is_image(path)]
     if required and not images:
-        only = f", only {_kinds(others)} files" if others else ""
+        heif = any(path.suffix.lower() in HEIF_EXTENSIONS for path in others)
+        cure = ' (pip install "tlopt[heif]" reads them)' if heif else ""
+        only = f", only {_kinds(others)} files{cure}" if others else ""
         raise DataError(f"{folder}: the class folder is empty of images{only}: fill it or remove it")
     return images, others
 
@@ -161,12 +150,8 @@ def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
         yield from _walk(folder / name, above | {real})
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS
-
-
-def _check_classes(root: Path, entries: list[Entry]) -> tuple[str, ...]:
-    training = {entry.class_name for entry in entries if entry.split in ("train", "trainval")}
+def _class_names(root: Path, entries: list[Entry]) -> tuple[str, ...]:
+    training = training_classes(entries)
     for entry in entries:
         if entry.class_name not in training:
             raise DataError(
@@ -174,38 +159,35 @@ def _check_classes(root: Path, entries: list[Entry]) -> tuple[str, ...]:
                 " add training images or remove the folder"
             )
     if len(training) >= 2:
-        return tuple(sorted(training))
-    tables = [path.name for path in _children(root)[1] if path.suffix.lower() in (".csv", ".tsv", ".json")]
-    table = f"; labels in a table ({tables[0]}) are not read" if tables else ""
+        return training
+    tables = [path for path in _children(root)[1] if path.name.lower().endswith(TABLE_SUFFIXES)]
+    table = f'; if the labels are in {tables[0].name}, name it: source = "{tables[0]}"' if tables else ""
     count = "only one class" if training else "no class folders with images"
     raise DataError(f"{root} has {count}{table}; {EXPECTED}")
 
 
+def _fold_notices(splits: dict[Role, Path]) -> Iterator[str]:
+    """What folds look like, or cameras, or years: every class folder holds the same folders."""
+    for folder in splits.values():
+        names = _children(folder)[0]
+        inner = {tuple(_children(folder / name)[0]) for name in names}
+        inside = inner.pop()
+        if len(names) > 1 and not inner and len(inside) > 1:
+            yield (
+                f"each of the classes {some(names)} holds the same folders ({some(inside)}): if those are the"
+                " classes and these are folds, label the images by a table and keep folds together by"
+                " group_column"
+            )
+            return
+
+
 def _stray_notices(root: Path, strays: list[Path]) -> Iterator[str]:
-    loose = [path for path in strays if _is_image(path)]
-    others = [path for path in strays if not _is_image(path)]
+    loose = [path for path in strays if is_image(path)]
+    others = [path for path in strays if not is_image(path)]
     if loose:
-        yield f"{len(loose)} images lie beside the class folders and are left out: {_names(root, loose)}"
+        yield f"{len(loose)} images lie beside the class folders and are left out: {below(root, loose)}"
     if others:
-        yield f"{len(others)} files are no images by their names and are left out: {_names(root, others)}"
-
-
-def _missing_notices(class_names: tuple[str, ...], entries: list[Entry]) -> Iterator[str]:
-    roles = {entry.split for entry in entries}
-    counts = Counter((entry.split, entry.class_name) for entry in entries)
-    for role in ("val", "test"):
-        missing = [name for name in class_names if not counts[role, name]]
-        if role in roles and missing:
-            yield f"{role} has no images of {_listed(missing)}"
-
-
-def _names(root: Path, paths: list[Path]) -> str:
-    return _listed([str(path.relative_to(root)) for path in paths])
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"and {len(names) - _NAMED_AT_MOST} more"] if len(names) > _NAMED_AT_MOST else []
-    return ", ".join([*names[:_NAMED_AT_MOST], *more])
+        yield left_out(root, others)
 
 
 def _kinds(paths: Iterable[Path]) -> str:

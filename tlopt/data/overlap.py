@@ -1,0 +1,183 @@
+"""Images that are the same, belong together or look alike: what that means for classes and splits."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tlopt.data.dataset import File, Image, Listing
+from tlopt.data.decode import Reading
+from tlopt.data.digest import pixel_digests
+from tlopt.data.likeness import alike, tells
+from tlopt.data.sources.entry import NAMED_AT_MOST
+from tlopt.data.split import Division
+from tlopt.errors import DataError
+from tlopt.spec.sections import DataSpec
+
+_PROTECTION = {"trainval": 0, "train": 0, "val": 1, "test": 2}
+_LOOKALIKES_MAX = 100_000  # images up to which pairs are looked for
+
+
+def with_shared_pixels(
+    root: Path, images: Sequence[Image], reading: Reading, *, progress: bool
+) -> list[Image]:
+    """The images with `shared` set where the decoded pixels of files of different bytes are equal.
+
+    Only files whose sketches are alike are decoded at full size for it.
+    """
+    pairs = [
+        (i, j) for i, j in alike([image.sketch for image in images]) if images[i].digest != images[j].digest
+    ]
+    suspects = sorted({i for pair in pairs for i in pair})
+    paths = [Path(str(images[i].origin)) for i in suspects]
+    pixels = dict(zip(suspects, pixel_digests(root, paths, reading, progress=progress), strict=True))
+    smallest: dict[str, str] = {}
+    for i in suspects:
+        digest = images[i].digest
+        smallest[pixels[i]] = min(smallest.get(pixels[i], digest), digest)
+    # Files of equal bytes are equal also where only one of them was a suspect.
+    shared = {images[i].digest: smallest[pixels[i]] for i in suspects if pixels[i]}
+    return [
+        replace(image, shared=shared[image.digest])
+        if shared.get(image.digest, image.digest) != image.digest
+        else image
+        for image in images
+    ]
+
+
+def with_units(images: Sequence[Image]) -> list[Image]:
+    """The images with `joined` set where groups, or equal pixels in several groups, keep images together."""
+    if not any(image.group for image in images):
+        return list(images)
+    sets = _Sets()
+    for image in images:
+        sets.join(("image", image.identity), ("group", image.group))
+    smallest: dict[Hashable, str] = {}
+    for image in images:
+        root = sets.find(("group", image.group))
+        smallest[root] = min(smallest.get(root, image.identity), image.identity)
+    return [replace(image, joined=smallest[sets.find(("group", image.group))]) for image in images]
+
+
+class _Sets:
+    """Disjoint sets that can be joined."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Hashable, Hashable] = {}
+
+    def find(self, item: Hashable) -> Hashable:
+        """The member that stands for the set of `item`."""
+        root = item
+        while (above := self._parent.get(root, root)) != root:
+            root = above
+        while item != root:
+            self._parent[item], item = root, self._parent[item]
+        return root
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        """Make one set of two."""
+        self._parent.setdefault(one, one)
+        self._parent.setdefault(other, other)
+        self._parent[self.find(one)] = self.find(other)
+
+
+def check_groups(images: Iterable[Image]) -> None:
+    """
+    Raises:
+        DataError: a group lies in two of the source's own splits.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.group:
+            splits[image.group].add({"trainval": "train"}.get(image.split, image.split))
+    torn = [f'"{group}" ({", ".join(sorted(where))})' for group, where in splits.items() if len(where) > 1]
+    if torn:
+        raise DataError(
+            f"{len(torn)} groups lie in several splits of the source: {_first(torn, ', ')}: move each into"
+            " one, or let tlopt divide the images, without a split of the source's own"
+        )
+
+
+def drop_conflicts(listing: Listing, spec: DataSpec) -> tuple[list[Image], list[str]]:
+    """The images without those that lie in two classes; a clause on them.
+
+    Raises:
+        DataError: such images are files, which their owner can mend, and are not to be skipped.
+    """
+    first: dict[str, Image] = {}
+    found: dict[str, tuple[Image, Image]] = {}
+    for image in listing.images:
+        other = first.setdefault(image.identity, image)
+        if other.label != image.label:
+            found.setdefault(image.identity, (other, image))
+    files = [pair for pair in found.values() if isinstance(pair[0].origin, File)]
+    if files and spec.conflicts == "error":
+        raise DataError(_conflict_lines(files, listing.class_names, spec))
+    kept = [image for image in listing.images if image.identity not in found]
+    left_out = len(listing.images) - len(kept)
+    return kept, [f"{left_out} images whose copies have another label are left out"] if found else []
+
+
+def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], spec: DataSpec) -> str:
+    lines = [
+        f'{a.origin} ("{names[a.label]}") and {b.origin} ("{names[b.label]}")'
+        + (", with the same pixels" if a.digest != b.digest else "")
+        for a, b in pairs
+    ]
+    n = len(pairs)
+    return (
+        f"{n} image{'s' * (n != 1)} of {spec.source} {'lie' if n != 1 else 'lies'} in two classes:\n"
+        + _first(lines, "\n")
+        + "\nkeep each in one class (an image has one class here), or leave out all of their copies:"
+        ' conflicts = "skip" under [data] of a study file, --data conflicts=skip for tlopt init'
+    )
+
+
+def drop_leaks(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
+    """The images, each content in the most protected split that has it only: test, then val, then train."""
+    home: dict[str, int] = defaultdict(int)
+    for image in images:
+        home[image.identity] = max(home[image.identity], _PROTECTION[image.split])
+    kept = [image for image in images if _PROTECTION[image.split] == home[image.identity]]
+    leaks = len(images) - len(kept)
+    copies = len(kept) - len(home)
+    saved_again = len({image.digest for image in kept}) - len(home)
+    again = f" ({saved_again} of them saved again, with the same pixels)" if saved_again else ""
+    notices = []
+    if leaks:
+        notices.append(
+            f"{leaks} images of train or val are copies of images in val or test and are left out there"
+        )
+    if copies:
+        notices.append(
+            f"{copies} images are copies of another one of their class{again}; copies stay in one split"
+        )
+    return kept, notices
+
+
+def lookalikes(division: Division) -> Iterator[str]:
+    """A clause on images of test or validation that look like one of another split."""
+    val = {division.seen[i].identity for i in division.splits[0].val}
+    sides = {image.identity: 1 if image.identity in val else 0 for image in division.seen}
+    sides |= {image.identity: 2 for image in division.test}
+    images = [image for image in (*division.seen, *division.test) if image.sketch and tells(image.sketch)]
+    if len(images) > _LOOKALIKES_MAX:
+        return
+    found: dict[str, tuple[Image, Image]] = {}
+    for i, j in alike([image.sketch for image in images]):
+        lower, upper = sorted((images[i], images[j]), key=lambda image: sides[image.identity])
+        if sides[lower.identity] != sides[upper.identity]:
+            found.setdefault(upper.identity, (upper, lower))
+    if found:
+        upper, lower = next(iter(found.values()))
+        n = len(found)
+        yield (
+            f"{n} image{'s' * (n != 1)} of val or test look{'s' * (n == 1)} much like one of another split,"
+            f" say {upper.origin} and {lower.origin}: if they show the same thing, results are too good; keep"
+            " them together by group_column, group_folder or group_pattern"
+        )
+
+
+def _first(items: Sequence[str], separator: str) -> str:
+    more = len(items) - NAMED_AT_MOST
+    return separator.join([*items[:NAMED_AT_MOST], *([f"... and {more} more"] if more > 0 else [])])

@@ -1,0 +1,87 @@
+"""Image files with their classes and splits, as a folder or a table has them, before any of them is read."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlopt.data.dataset import Role
+from tlopt.data.decode import HEIF
+
+PLAIN_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
+    *(".tga", ".ppm", ".pgm", ".pbm"),
+)
+HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
+# Without the package that reads them they are left out, as ever, and that is said.
+EXTENSIONS = (*PLAIN_EXTENSIONS, *HEIF_EXTENSIONS) if HEIF else PLAIN_EXTENSIONS
+
+ROLES: dict[str, Role] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file that ought to be an image."""
+
+    path: Path
+    class_name: str
+    split: Role
+    group: str = ""  # see `dataset.Image`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entries:
+    """The image files of a source."""
+
+    root: Path  # folder that names in messages and patterns for groups start from
+    class_names: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    notices: tuple[str, ...]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names and how many more there are."""
+    more = [f"and {len(names) - NAMED_AT_MOST} more"] if len(names) > NAMED_AT_MOST else []
+    return ", ".join([*names[:NAMED_AT_MOST], *more])
+
+
+def below(root: Path, paths: Iterable[Path]) -> str:
+    """The first few paths, from `root` on."""
+    return some([os.path.relpath(path, root) for path in paths])
+
+
+def left_out(root: Path, paths: Sequence[Path]) -> str:
+    """A clause on files that are no images by their names."""
+    heif = [path for path in paths if path.suffix.lower() in HEIF_EXTENSIONS]
+    cure = f'; {len(heif)} are HEIC images, read with pip install "tlopt[heif]"' if heif else ""
+    return f"{len(paths)} files are no images by their names and are left out: {below(root, paths)}{cure}"
+
+
+def training_classes(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Names of the classes that have training images, sorted by code points."""
+    return tuple(sorted({entry.class_name for entry in entries if entry.split in ("train", "trainval")}))
+
+
+def missing_notices(class_names: Sequence[str], entries: Iterable[Entry]) -> Iterator[str]:
+    """A clause for each given split that lacks classes."""
+    counts = Counter((entry.split, entry.class_name) for entry in entries)
+    roles = {role for role, _ in counts}
+    for role in ("val", "test"):
+        missing = [name for name in class_names if not counts[role, name]]
+        if role in roles and missing:
+            yield f"{role} has no images of {some(missing)}"

@@ -1,0 +1,268 @@
+"""Labels in a table: which file is an image of which class, split and group; no path's words are read."""
+
+import difflib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlopt.data.dataset import Role
+from tlopt.data.sources.entry import (
+    EXTENSIONS,
+    NAMED_AT_MOST,
+    ROLES,
+    Entries,
+    Entry,
+    missing_notices,
+    some,
+    training_classes,
+)
+from tlopt.data.sources.table_rows import Rows, read_rows
+from tlopt.errors import DataError
+from tlopt.spec.sections import DataSpec
+from tlopt.spec.text import user_path
+
+# Names of columns that are taken without being told, in the order of preference; case does not matter.
+_KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
+    "file_column": (
+        (
+            "file_name",
+            "filename",
+            "file",
+            "file_path",
+            "filepath",
+            "path",
+            "image_path",
+            "image_name",
+            "image",
+        ),
+        ("image_id", "id"),
+    ),
+    "label_column": (("label", "class", "class_name", "category", "target"),),
+    "split_column": (("split", "subset"),),
+    "group_column": (("group", "group_id", "patient", "patient_id", "subject", "subject_id"),),
+}
+_REQUIRED = {"file_column": "names the image file", "label_column": "names the class"}
+_WORDS = {"file_column": "file", "label_column": "class", "split_column": "split", "group_column": "group"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    line: int
+    path: Path
+    label: str
+    split: str  # as the table has it
+    group: str
+
+
+def list_table(spec: DataSpec) -> Entries:
+    """The images of the table `spec.source`, by the columns that `spec` or their well-known names say.
+
+    File names start from `images_root`, or else from the table's folder; a name without a suffix is that of
+    the one image there with this stem.
+
+    Raises:
+        DataError: the table cannot be read, a column is missing or ambiguous, or rows cannot be used: those
+            are named by their lines.
+        MissingExtra: Parquet without pyarrow.
+    """
+    path = user_path(spec.source).absolute()
+    root = user_path(spec.images_root).absolute() if spec.images_root else path.parent
+    if not os.path.isdir(root):
+        raise DataError(f"{root} (data.images_root): there is no such folder")
+    table = read_rows(path)
+    columns = _columns(path, table, spec)
+    rows = _resolved(path, root, table, columns)
+    roles = _roles(path, rows, has_split=bool(columns["split_column"]))
+    once, doubled = _once(path, rows)
+    entries = [
+        Entry(
+            path=row.path,
+            class_name=unicodedata.normalize("NFC", row.label),
+            split=roles[row.split],
+            group=row.group,
+        )
+        for row in once
+    ]
+    class_names = _class_names(path, once, entries)
+    read = ", ".join(f'{word} from "{columns[key]}"' for key, word in _WORDS.items() if columns[key])
+    notices = [f"of the table, {read}", *doubled, *missing_notices(class_names, entries)]
+    return Entries(root=root, class_names=class_names, entries=tuple(entries), notices=tuple(notices))
+
+
+def _columns(path: Path, table: Rows, spec: DataSpec) -> dict[str, str]:
+    """The column of each key, "" where there is none."""
+    if not table.rows:
+        raise DataError(f"{path} has no rows")
+    found = {}
+    for key in _KNOWN:
+        wanted = getattr(spec, key)
+        # A folder level or a pattern says what a group is: no column has to.
+        skips = key == "group_column" and bool(spec.group_folder or spec.group_pattern)
+        found[key] = _given(path, table, key, wanted) if wanted else "" if skips else _known(path, table, key)
+    for key, column in found.items():
+        if column in table.nested:
+            raise DataError(
+                f'{path}, line {table.nested[column]}: "{column}" holds several values'
+                + (": an image has one class here" if key == "label_column" else "")
+            )
+    return found
+
+
+def _given(path: Path, table: Rows, key: str, wanted: str) -> str:
+    if wanted in table.columns:
+        return wanted
+    close = difflib.get_close_matches(wanted, table.columns, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    raise DataError(
+        f'{path} has no column "{wanted}" (data.{key}); its columns are {some(table.columns)}{hint}'
+    )
+
+
+def _known(path: Path, table: Rows, key: str) -> str:
+    for names in _KNOWN[key]:
+        found = [column for column in table.columns if column.casefold() in names]
+        if len(found) > 1:
+            raise DataError(
+                f"{path}: {' and '.join(found)} could each be the {_WORDS[key]}: say which by {key} under"
+                " [data]"
+            )
+        if found:
+            return found[0]
+    if key in _REQUIRED:
+        raise DataError(
+            f"{path}: which column {_REQUIRED[key]}? Say it by {key} under [data]; the columns are"
+            f" {some(table.columns)}"
+        )
+    return ""
+
+
+def _resolved(path: Path, root: Path, table: Rows, columns: Mapping[str, str]) -> list[_Row]:
+    stems = _Stems(root)
+    rows, problems = [], defaultdict(list)
+    for line, cells in table.rows:
+        values = {key: cells[column] if column else "" for key, column in columns.items()}
+        for key in ("file_column", "label_column", "group_column"):
+            if columns[key] and not values[key]:
+                problems[f"have no {_WORDS[key]}"].append((line, ""))
+        name = values["file_column"]
+        files = stems.find(name) if name else []
+        if len(files) > 1:
+            problems["name several files each"].append((line, f"{name}: {some([f.name for f in files])}"))
+        elif not files and name:
+            problems[f"name files that are not in {root}"].append((line, name))
+        elif files:
+            rows.append(
+                _Row(
+                    line=line,
+                    path=files[0],
+                    label=values["label_column"],
+                    split=values["split_column"],
+                    group=values["group_column"],
+                )
+            )
+    for what, where in problems.items():
+        raise DataError(f"{path}: {len(where)} rows {what}: {_lines(where)}")
+    return rows
+
+
+class _Stems:
+    """Image files by their names, with or without a suffix."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, name: str) -> list[Path]:
+        """The file called `name`, or the images with that name and any suffix."""
+        exact = Path(os.path.normpath(self._root / name))
+        # lexists: a link to nowhere is there and unreadable, which is said of it later
+        if os.path.lexists(exact) and not os.path.isdir(exact):
+            return [exact]
+        if exact.suffix.lower() in EXTENSIONS:
+            return []
+        if exact.parent not in self._folders:
+            self._folders[exact.parent] = _by_stem(exact.parent)
+        return self._folders[exact.parent].get(exact.name, [])
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = defaultdict(list)
+    try:
+        names = sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        return found
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in EXTENSIONS:
+            found[stem].append(folder / name)
+    return found
+
+
+def _roles(path: Path, rows: Sequence[_Row], *, has_split: bool) -> dict[str, Role]:
+    """What each word of the split column means."""
+    if not has_split:
+        return {"": "trainval"}
+    unknown = [(row.line, row.split or "nothing") for row in rows if row.split.casefold() not in ROLES]
+    if unknown:
+        raise DataError(
+            f"{path}: {len(unknown)} rows have an unknown split: {_lines(unknown)}; known are"
+            f" {', '.join(ROLES)}"
+        )
+    roles = {row.split: ROLES[row.split.casefold()] for row in rows}
+    if "train" not in roles.values():
+        raise DataError(f"{path}: no row has the split train")
+    if "val" not in roles.values():
+        roles = {word: "trainval" if role == "train" else role for word, role in roles.items()}
+    return roles
+
+
+def _once(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows without those that say again what another one says; a clause on them.
+
+    Rows that give one file two classes are kept: what is done about them is a key's.
+
+    Raises:
+        DataError: a file has two splits or groups.
+    """
+    first: dict[Path, _Row] = {}
+    kept, doubled, torn = [], [], []
+    for row in rows:
+        other = first.setdefault(row.path, row)
+        if other is row or other.label != row.label:
+            kept.append(row)
+        elif (other.split, other.group) == (row.split, row.group):
+            doubled.append((row.line, row.path.name))
+        else:
+            torn.append((row.line, f"{row.path.name}, as in line {other.line}"))
+    if torn:
+        raise DataError(
+            f"{path}: {len(torn)} rows give a file another split or group than a row before: {_lines(torn)}"
+        )
+    return kept, [f"{len(doubled)} rows name a file again and count once: {_lines(doubled)}"] * bool(doubled)
+
+
+def _class_names(path: Path, rows: Sequence[_Row], entries: Sequence[Entry]) -> tuple[str, ...]:
+    training = training_classes(entries)
+    odd = [
+        (row.line, row.label)
+        for row, entry in zip(rows, entries, strict=True)
+        if entry.class_name not in training
+    ]
+    if odd:
+        raise DataError(
+            f"{path}: {len(odd)} rows of val or test have a class that train lacks: {_lines(odd)}"
+        )
+    if len(training) < 2:
+        raise DataError(f'{path} has only one class, "{training[0]}"')
+    return training
+
+
+def _lines(where: Sequence[tuple[int, str]]) -> str:
+    shown: Iterator[str] = (
+        f"line {line}" + (f" ({what})" if what else "") for line, what in where[:NAMED_AT_MOST]
+    )
+    more = [f"and {len(where) - NAMED_AT_MOST} more"] if len(where) > NAMED_AT_MOST else []
+    return ", ".join([*shown, *more])
