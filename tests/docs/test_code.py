@@ -109,13 +109,15 @@ def test_python_uses_what_tlopt_offers(example: Example) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.weights
 def test_python_runs(
     study_text: Callable[..., str], image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder with a study `photos.toml`, its images, and images to predict in `new/`."""
+    """In a folder with a study `photos.toml`, images in `photos/`, and images to predict in `new/`."""
     monkeypatch.chdir(tmp_path)
     text = study_text(name="photos", trials=3, epochs=1, backbone="mobilenet_v3_small")
     Path("photos.toml").write_text(text.replace("[model]", "repeats = 1\n[model]"))
+    shutil.copytree(image_folder, "photos")
     shutil.copytree(image_folder / "red", "new")
     examples = pages.code("python")
     assert examples
