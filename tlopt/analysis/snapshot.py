@@ -15,6 +15,7 @@ from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.spec import Study
+from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, commands, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -72,7 +73,7 @@ class Snapshot:
     doing: str = ""  # before there are trials to follow: "measuring ..."
 
     @property
-    def outcomes(self) -> dict[str, int]:
+    def outcomes(self) -> dict[Outcome, int]:
         """Number of trials by outcome, most frequent first."""
         return dict(Counter(trial.outcome for trial in self.trials).most_common())
 
@@ -140,7 +141,9 @@ class Snapshot:
     def _mean_seconds(self) -> tuple[float | None, float | None]:
         """Mean seconds of a trial, and of a run of the confirmation: one split, never pruned."""
         trials = [trial.seconds for trial in self.trials if trial.counts and trial.seconds]
-        whole = [t.seconds / self.n_splits for t in self.trials if t.outcome == "complete" and t.seconds]
+        whole = [
+            t.seconds / self.n_splits for t in self.trials if t.outcome == Outcome.COMPLETE and t.seconds
+        ]
         runs = [run.seconds for run in self.runs if run.counts and run.seconds] or whole
         return (
             statistics.mean(trials) if trials else None,

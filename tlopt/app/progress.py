@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tlopt.analysis.format import best_sentence, describe, left_words
 from tlopt.analysis.snapshot import Snapshot
+from tlopt.spec.outcome import Outcome
 
 if TYPE_CHECKING:
     from tlopt.training.loop import Epoch
@@ -66,7 +67,7 @@ def _unit(snapshot: Snapshot) -> str:
 def _share(snapshot: Snapshot) -> float:
     """The share of the stage's budget that is spent, epochs of running trials counted in part; in [0, 1]."""
     epochs = snapshot.study.budget.epochs
-    running = [trial for trial in snapshot.shown if trial.outcome == "running"]
+    running = [trial for trial in snapshot.shown if trial.outcome == Outcome.RUNNING]
     partial = sum(0 if trial.last_epoch is None else (trial.last_epoch + 1) / epochs for trial in running)
     done, planned = snapshot.progress
     return min(1.0, (done + partial) / max(1, planned))
@@ -77,7 +78,7 @@ def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
         if line:
             yield Text("  " + line, overflow="ellipsis", no_wrap=True)
     for trial in snapshot.shown:
-        if trial.outcome == "running":
+        if trial.outcome == Outcome.RUNNING:
             epoch = "starting" if trial.last_epoch is None else f"{trial.last_epoch + 1} epochs done"
             what = trial.label or (describe(trial.point) if trial.point else "")
             name = f"trial {trial.number}: {epoch}  {what}"

@@ -30,6 +30,7 @@ from tlopt.search.space import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def trials_table(
 
 def outcomes_line(trials: Sequence[TrialRecord]) -> str:
     """How many trials came to what, most frequent first."""
-    counts = Counter(trial.outcome for trial in trials if trial.outcome != "withdrawn")
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts.most_common())
+    counts = Counter(trial.outcome for trial in trials)
+    return ", ".join(f"{n} {outcome.words}" for outcome, n in counts.most_common())
 
 
 def verdict_table(verdict: Verdict) -> Table:
@@ -192,14 +193,14 @@ def workers_table(workers: Sequence[WorkerRow]) -> Table:
 
 def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
     """The causes of trials that ended badly, the most frequent ones, each once."""
-    bad = [t for t in trials if t.cause and t.outcome not in ("pruned", "withdrawn")]
-    by_cause: dict[tuple[str, str], list[int]] = {}
+    bad = [t for t in trials if t.cause and t.outcome != Outcome.PRUNED]
+    by_cause: dict[tuple[Outcome, str], list[int]] = {}
     for trial in bad:
         by_cause.setdefault((trial.outcome, trial.cause), []).append(trial.number)
     rows = sorted(by_cause.items(), key=lambda item: -len(item[1]))
     for (outcome, cause), numbers in rows[:n]:
         which = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-        yield f"{outcome.replace('_', ' ')} (trial {which}): {cause}"
+        yield f"{outcome.words} (trial {which}): {cause}"
     if len(rows) > n:
         yield f"and {len(rows) - n} other causes: tlopt status --json has all"
 

@@ -25,6 +25,7 @@ from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed
 from tlopt.search.space import defaults
 from tlopt.spec import Study
 from tlopt.spec.default_names import PROBE_LABEL
+from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -110,7 +111,7 @@ def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord
             "trial %d of %s was not run by tlopt and is left out: %s", trial.number, study.name, error
         )
         return record
-    return replace(record, point=point.as_dict())
+    return replace(record, outcome=Outcome.COMPLETE, point=point.as_dict())
 
 
 def open_confirmation(
@@ -204,8 +205,8 @@ def _why_none(study: Study, optuna_study: optuna.Study) -> str:
     if not ended:
         return f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
     outcomes = Counter(trial.outcome for trial in ended)
-    said = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in outcomes.most_common())
-    causes = [trial.cause for trial in ended if trial.outcome != "pruned"]
+    said = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
+    causes = [trial.cause for trial in ended if trial.outcome != Outcome.PRUNED]
     return (
         f"study {study.name} has no complete trial to confirm: {said}"
         + (f"; the first cause: {causes[0]}\n" if causes else "\n")
@@ -221,7 +222,7 @@ def _confirmed(
 ) -> Confirmed:
     replicates = range(study.confirm.seeds)
     ended = [runs[candidate.number, r] for r in replicates if (candidate.number, r) in runs]
-    valued = all(record.outcome == "complete" for record in ended)
+    valued = all(record.outcome == Outcome.COMPLETE for record in ended)
     return Confirmed(
         number=candidate.number,
         label=candidate.label,

@@ -78,7 +78,7 @@ def gather(
         pretrained=Pretrained(label=weights.label, digest=weights.digest, mean=weights.mean, std=weights.std),
         trained=chosen,
         spend=Spend(
-            trials=Counter(trial.outcome for trial in trials if trial.outcome != "withdrawn"),
+            trials=Counter(trial.outcome.value for trial in trials),
             epochs=sum(trial.last_epoch + 1 for trial in trials if trial.last_epoch is not None),
             seconds=float(np.sum([trial.seconds or 0.0 for trial in trials])),
         ),

@@ -15,6 +15,7 @@ from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.verdict import Verdict
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
+from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage.attributes import TrialRecord, best_first
 
@@ -46,7 +47,7 @@ class Spent:
 class Cause:
     """Why trials ended badly."""
 
-    outcome: str
+    outcome: Outcome
     cause: str
     numbers: tuple[int, ...]  # of the trials
 
@@ -106,7 +107,7 @@ def gather(
     direction, attributes = seen.study.direction, opened.user_attrs
     trials = opened.get_trials(deepcopy=False)
     ranked = best_first(seen.trials, direction)
-    pruned = [trial.number for trial in seen.trials if trial.outcome == "pruned"]
+    pruned = [trial.number for trial in seen.trials if trial.outcome == Outcome.PRUNED]
     shown = [pruned[index] for index in evenly(len(pruned), CURVES_PRUNED_MAX)]
     runs = () if confirmation is None else _records(confirmation)
     confirmed = verdict if verdict is not None and verdict.finished else None
@@ -146,16 +147,15 @@ def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[Spent, ...]:
     rows = [
         Spent.of(outcome, [trial for trial in seen.trials if trial.outcome == outcome])
         for outcome in seen.outcomes
-        if outcome != "withdrawn"
     ]
-    ended = [run for run in runs if run.state.is_finished() and run.outcome != "withdrawn"]
+    ended = [run for run in runs if run.state.is_finished()]
     return (*rows, *([Spent.of("confirmation", ended)] if ended else []))
 
 
 def _causes(trials: Sequence[TrialRecord]) -> tuple[Cause, ...]:
-    numbers: dict[tuple[str, str], list[int]] = {}
+    numbers: dict[tuple[Outcome, str], list[int]] = {}
     for trial in trials:
-        if trial.cause and trial.outcome not in ("pruned", "withdrawn"):
+        if trial.cause and trial.outcome != Outcome.PRUNED:
             numbers.setdefault((trial.outcome, trial.cause), []).append(trial.number)
     causes = (
         Cause(outcome=outcome, cause=cause, numbers=tuple(n)) for (outcome, cause), n in numbers.items()

@@ -8,6 +8,7 @@ import numpy as np
 from tlopt.plots.series import Array, best_so_far, evenly, value_limits
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
+from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
@@ -30,7 +31,7 @@ def progress(report: Report) -> Iterator[Shown]:
     if not report.ranked:
         return
     ended.sort(key=lambda trial: (trial.finished is None, trial.finished or 0, trial.number))
-    given = [trial.value if trial.outcome == "complete" else None for trial in ended]
+    given = [trial.value if trial.outcome == Outcome.COMPLETE else None for trial in ended]
     best = best_so_far(given, report.study.direction)
     values = np.array([np.nan if value is None else value for value in given])
     hours = np.cumsum([trial.seconds or 0.0 for trial in ended]) / 3600
@@ -76,7 +77,7 @@ def curves(report: Report) -> Iterator[Shown]:
     """Learning curves of the best trials, and those of pruned ones behind them."""
     if not report.curves_best and not report.curves_pruned:
         return
-    n_pruned = report.seen.outcomes.get("pruned", 0)
+    n_pruned = report.seen.outcomes.get(Outcome.PRUNED, 0)
     svg = plots.learning_curves(
         [curve.values for curve in report.curves_best],
         [curve.values for curve in report.curves_pruned],

@@ -166,9 +166,9 @@ def _barred(
 
 
 def _outcomes(report: Report) -> Table:
-    counts = {name: n for name, n in report.seen.outcomes.items() if name != "withdrawn"}
+    counts = report.seen.outcomes
     total = sum(counts.values()) or 1
-    rows = [(name.replace("_", " "), str(n), f"{100 * n / total:.1f} %") for name, n in counts.items()]
+    rows = [(name.words, str(n), f"{100 * n / total:.1f} %") for name, n in counts.items()]
     return _barred(("outcome", "trials", "share"), rows, [(name, float(n)) for name, n in counts.items()])
 
 
@@ -177,7 +177,7 @@ def _causes(report: Report) -> list[str]:
     for row in report.causes[:_CAUSES_MAX]:
         which = ", ".join(map(str, row.numbers[:5])) + (", …" if len(row.numbers) > 5 else "")
         cause = row.cause if len(row.cause) <= _SYMBOLS_MAX else row.cause[: _SYMBOLS_MAX - 1] + "…"
-        lines.append(f"{row.outcome.replace('_', ' ')}, {len(row.numbers)} (trial {which}): {cause}")
+        lines.append(f"{row.outcome.words}, {len(row.numbers)} (trial {which}): {cause}")
     more = len(report.causes) - _CAUSES_MAX
     return [*lines, f"and {more} other causes: tlopt status --json has all"] if more > 0 else lines
 

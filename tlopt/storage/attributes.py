@@ -34,6 +34,7 @@ from typing import Any, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.spec.objectives import cost
+from tlopt.spec.outcome import Outcome
 
 PREFIX = "tlopt:"
 
@@ -59,9 +60,13 @@ NOTES = PREFIX + "notes"
 OUTCOME_CONSTRAINT = "outcome"  # Optuna's: above 0 for a point that could not be trained
 RAN_HERE = (POINT, RESULT)  # a trial has one of them once a worker has begun it
 
-# What a trial is called where its worker wrote no outcome; a trial under way has none, whatever was written.
-_UNFINISHED = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
-_FINISHED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+# The outcome where a trial's worker wrote none; a trial under way has none, whatever was written.
+_UNFINISHED = {TrialState.RUNNING: Outcome.RUNNING, TrialState.WAITING: Outcome.WAITING}
+_FINISHED = {
+    TrialState.COMPLETE: Outcome.COMPLETE,
+    TrialState.PRUNED: Outcome.PRUNED,
+    TrialState.FAIL: Outcome.FAILED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,7 @@ class TrialRecord:
     point: dict[str, Any] | None  # `Point.as_dict()`
     label: str
     replicate: int | None  # of a confirmation's run, from 0: its seed and split
-    outcome: str  # waiting, running, complete, pruned, diverged, out_of_memory, ..., failed
+    outcome: Outcome
     cause: str
     best_epoch: int | None  # from 0
     best_value: float | None
@@ -88,7 +93,6 @@ class TrialRecord:
     last_epoch: int | None  # the last one reported, from 0
     started: datetime | None  # local time, of the worker's clock
     finished: datetime | None
-
     ran_here: bool  # whether a worker of tlopt has run it; people may add trials of their own
 
     @property
@@ -109,7 +113,7 @@ class TrialRecord:
             point=attributes.get(POINT),
             label=attributes.get(LABEL, ""),
             replicate=trial.params.get("replicate"),
-            outcome=_UNFINISHED.get(trial.state) or result.get("outcome") or _FINISHED[trial.state],
+            outcome=_outcome(trial, result.get("outcome")),
             cause=result.get("cause") or "",
             best_epoch=result.get("best_epoch"),
             best_value=result.get("best_value"),
@@ -127,6 +131,17 @@ class TrialRecord:
         )
 
 
+def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
+    """The trial's outcome; its state decides where `written` is none that this version knows."""
+    if not trial.state.is_finished():
+        return _UNFINISHED[trial.state]
+    if written in set(Outcome):
+        return Outcome(written)
+    if trial.state != TrialState.FAIL and not ran_here(trial):
+        return Outcome.ADDED
+    return _FINISHED[trial.state]
+
+
 def ran_here(trial: FrozenTrial) -> bool:
     """Whether a worker of tlopt has begun the trial; trials that people add or ask for have none."""
     return any(key in trial.user_attrs for key in RAN_HERE)
@@ -142,5 +157,5 @@ def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecor
         assert trial.value is not None, "a complete trial has a value"
         return (cost(trial.value, direction), trial.metrics.get("log_loss", float("inf")))
 
-    complete = [trial for trial in trials if trial.outcome == "complete" and trial.point is not None]
+    complete = [trial for trial in trials if trial.outcome == Outcome.COMPLETE and trial.point is not None]
     return sorted(complete, key=key)
