@@ -15,9 +15,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tlopt.model.facts import Limits
-from tlopt.search.plan import Plan
+from tlopt.search.plan import StudyPlan
 from tlopt.search.space import resolve
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import leases, retry, schema, studies, workers
 from tlopt.storage.attributes import POINT
 from tlopt.storage.leases import Claim, Seen
@@ -31,7 +31,7 @@ TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
 LIMITS = Limits(
     n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
 )
-TASK = Task(point=resolve({}, "net", 1, LIMITS), seeds=(7,), splits=(0,), label="", prunable=True)
+TASK = TrialSpec(point=resolve({}, "net", 1, LIMITS), seeds=(7,), splits=(0,), label="", prunable=True)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -59,7 +59,7 @@ class Worker:
     def try_claim(self, budget: int = 99, *, waits: bool = False) -> tuple[Trial, Claim] | None:
         """A trial whose parameter x is drawn and written, or None."""
 
-        plan = Plan(
+        plan = StudyPlan(
             trials=budget,
             hours=0.0,
             first=[],

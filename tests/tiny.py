@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from tlopt import spec
 from tlopt.model.facts import Limits
 from tlopt.plots import effects, training
-from tlopt.search.plan import Plan, search_plan
-from tlopt.search.samplers import FirstThese, make_pruner
+from tlopt.search.plan import StudyPlan, search_plan
+from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.point import Point, seed_for
@@ -26,8 +26,8 @@ from tlopt.training.metrics import Metrics
 from tlopt.trial import execution
 from tlopt.trial.workspace import Bench, open_bench
 from tlopt.worker import loop, objective
-from tlopt.worker.claim import Job, claim
-from tlopt.worker.objective import Conditions
+from tlopt.worker.claim import StudyWork, claim
+from tlopt.worker.objective import TrialContext
 from tlopt.worker.shutdown import Interrupt
 
 NO_MISTAKES = execution.Mistakes(
@@ -93,12 +93,12 @@ class Place:
     bench: Bench
     store: BaseStorage
     opened: optuna.Study
-    plan: Plan
+    plan: StudyPlan
     folders: Folders
 
-    def job(self, checkpoints: CheckpointStore | None = None) -> Job:
+    def job(self, checkpoints: CheckpointStore | None = None) -> StudyWork:
         """The study as a worker serves it."""
-        return Job(
+        return StudyWork(
             optuna_study=self.opened,
             plan=self.plan,
             bench=self.bench,
@@ -137,7 +137,7 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
         decoded,
         file_text=file_text,
         facts=dict(shop.bench.facts),
-        sampler=FirstThese(
+        sampler=InitialPointsSampler(
             plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
         ),
         pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
@@ -159,9 +159,9 @@ class Free:
         """Nothing."""
 
 
-def conditions(*, notes: list[str] | None = None, trial_seconds_max: float = 0.0) -> Conditions:
+def conditions(*, notes: list[str] | None = None, trial_seconds_max: float = 0.0) -> TrialContext:
     """A trial without checkpoints or limits, whose study's pruner is asked after every epoch."""
-    return Conditions(
+    return TrialContext(
         interrupt=Interrupt(),
         holder=Free(),
         keeper=None,

@@ -17,7 +17,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from tlopt.search.plan import Plan, search_plan
+from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.spec import Study, loads
 from tlopt.spec.algorithms import MedianPruner, TpeSampler
 from tlopt.training.loop import Epoch
@@ -58,7 +58,7 @@ def work(study: Study, runs: Path) -> None:
     opened.optimize(objective, callbacks=[MaxTrialsCallback(plan.trials, states=COUNTED)])
 
 
-def _open(study: Study, plan: Plan) -> optuna.Study:
+def _open(study: Study, plan: StudyPlan) -> optuna.Study:
     assert isinstance(study.sampler, TpeSampler)
     assert isinstance(study.pruner, MedianPruner)
     grace_seconds = int(study.service.grace_seconds)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from benchmarks.defaults.failing_problems import Problem, problems
-from tlopt.search.samplers import FirstThese, make_pruner
+from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.spec.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
 from tlopt.spec.point import seed_for
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT
@@ -97,7 +97,7 @@ def search(
 ) -> Search:
     """Run one search; `n_workers` trials are always running, and the oldest ends first."""
     rng = np.random.default_rng(seed)
-    first = FirstThese(problem.first, sampler, seed=seed_for(problem.name, seed))
+    first = InitialPointsSampler(problem.first, sampler, seed=seed_for(problem.name, seed))
     pruner = make_pruner(MedianPruner() if problem.pruned else NoPruner(kind="none"), epochs_max=EPOCHS)
     study = optuna.create_study(direction="maximize", sampler=first, pruner=pruner)
     drawn: list[Drawn] = []

@@ -11,7 +11,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
 from benchmarks.defaults.replay import Floats, Recording
-from tlopt.search.samplers import FirstThese
+from tlopt.search.samplers import InitialPointsSampler
 from tlopt.spec.algorithms import Sampler
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -90,7 +90,9 @@ def draw_params(rng: np.random.Generator) -> dict[str, Any]:
 def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> tuple[Floats, Floats]:
     """Means and noisy values of the trials of one search, in order."""
     rng = np.random.default_rng(seed)
-    study = optuna.create_study(direction="maximize", sampler=FirstThese(surrogate.first, sampler, seed=seed))
+    study = optuna.create_study(
+        direction="maximize", sampler=InitialPointsSampler(surrogate.first, sampler, seed=seed)
+    )
     means, values = [], []
     for _ in range(n_trials):
         trial = study.ask(DISTRIBUTIONS)

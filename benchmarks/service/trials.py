@@ -16,16 +16,16 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 
 from tlopt.model.facts import Limits
-from tlopt.search.plan import Plan
-from tlopt.search.samplers import FirstThese, make_pruner, make_sampler
+from tlopt.search.plan import StudyPlan
+from tlopt.search.samplers import InitialPointsSampler, make_pruner, make_sampler
 from tlopt.search.space import resolve
 from tlopt.spec import algorithms
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, optuna_private, workers
 from tlopt.storage.studies import service_of
 from tlopt.storage.workers import Identity
 from tlopt.worker import claim, finish, pictures
-from tlopt.worker.heartbeat import Heart
+from tlopt.worker.heartbeat import Heartbeat
 from tlopt.worker.pruning import gate
 
 STUDY = "simulated"
@@ -46,7 +46,9 @@ _POINT = {f"p{i}": 0.5 for i in range(N_PARAMS)}
 _LIMITS = Limits(
     n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
 )
-_TASK = Task(point=resolve({}, "net", N_EPOCHS, _LIMITS), seeds=(0,), splits=(0,), label="", prunable=True)
+_TASK = TrialSpec(
+    point=resolve({}, "net", N_EPOCHS, _LIMITS), seeds=(0,), splits=(0,), label="", prunable=True
+)
 _SAMPLER = algorithms.TpeSampler()
 _PRUNER = algorithms.MedianPruner()
 
@@ -126,8 +128,8 @@ class Ours:
         self.study = optuna.load_study(
             study_name=STUDY, storage=storage, pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS)
         )
-        self.study.sampler = FirstThese([], _SAMPLER, seed=0, whole=self.study)
-        self.plan = Plan(
+        self.study.sampler = InitialPointsSampler([], _SAMPLER, seed=0, whole=self.study)
+        self.plan = StudyPlan(
             trials=_BUDGET,
             hours=0.0,
             first=[],
@@ -139,7 +141,7 @@ class Ours:
         self.me: Identity = workers.here()
         engine = self.storage.engine
         self.storage.ask(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
-        self.heart = Heart(self.storage, self.me, [optuna_private.study_id(self.study)])
+        self.heart = Heartbeat(self.storage, self.me, [optuna_private.study_id(self.study)])
         if beating:
             self.heart.start()
 

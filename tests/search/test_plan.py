@@ -7,9 +7,9 @@ import pytest
 import tiny
 from optuna.trial import FixedTrial
 
-from tlopt.search.plan import PLAIN, PROBE, Candidate, Plan, confirm_plan, confirm_seed, search_plan
+from tlopt.search.plan import PLAIN, PROBE, Candidate, StudyPlan, confirm_plan, confirm_seed, search_plan
 from tlopt.search.space import defaults
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 
 STUDY = tiny.study(
     "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"
@@ -27,12 +27,12 @@ def weights_file(number: int, replicate: int) -> Path:
     return Path(f"{number}/{replicate}")
 
 
-def tasks(plan: Plan, params: list[dict[str, object]]) -> list[Task]:
+def tasks(plan: StudyPlan, params: list[dict[str, object]]) -> list[TrialSpec]:
     """One task for each set of parameters, numbered from 0."""
     return [plan.draw(FixedTrial(row, number=number)) for number, row in enumerate(params)]
 
 
-def search_tasks(lrs: list[float], n_splits: int = 1) -> list[Task]:
+def search_tasks(lrs: list[float], n_splits: int = 1) -> list[TrialSpec]:
     return tasks(search_plan(STUDY, LIMITS, n_splits), [{"freeze_depth": 3, "lr": lr} for lr in lrs])
 
 
@@ -88,7 +88,7 @@ def test_no_trial_of_a_search_keeps_its_weights() -> None:
 # The confirmation
 
 
-def confirmation(n_splits: int = 1) -> Plan:
+def confirmation(n_splits: int = 1) -> StudyPlan:
     return confirm_plan(STUDY, CANDIDATES, n_splits, weights_file)
 
 
@@ -104,7 +104,7 @@ def test_every_candidate_is_run_once_with_every_seed() -> None:
 def test_a_run_of_a_confirmation_trains_its_candidates_point_and_is_never_pruned() -> None:
     (task,) = tasks(confirmation(), [{"candidate": 12, "replicate": 2}])
 
-    assert task == Task(
+    assert task == TrialSpec(
         point=CANDIDATES[2].point,
         seeds=(confirm_seed(STUDY, 2),),
         splits=(0,),

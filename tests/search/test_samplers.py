@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
 from tlopt.errors import MissingExtra
-from tlopt.search.samplers import FirstThese, Params, make_pruner
+from tlopt.search.samplers import InitialPointsSampler, Params, make_pruner
 from tlopt.spec import algorithms
 from tlopt.storage.attributes import POINT
 from tlopt.storage.studies import open_storage
@@ -23,9 +23,9 @@ PRUNERS = ("none", "median", "percentile", "successive_halving", "hyperband")
 
 def sampler(
     kind: str = "random", first: Sequence[Params] = (), seed: int = 7, **arguments: Any
-) -> FirstThese:
+) -> InitialPointsSampler:
     spec: algorithms.Sampler = TypeAdapter(algorithms.Sampler).validate_python({"kind": kind, **arguments})
-    return FirstThese(first, spec, seed=seed)
+    return InitialPointsSampler(first, spec, seed=seed)
 
 
 def pruner(kind: str, *, epochs_max: int = 30, **arguments: Any) -> optuna.pruners.BasePruner:
@@ -37,7 +37,7 @@ def study(drawn_by: BaseSampler, pruned_by: optuna.pruners.BasePruner | None = N
     of = optuna.create_study(
         study_name="planted", direction="maximize", sampler=drawn_by, pruner=pruned_by or pruner("none")
     )
-    if isinstance(drawn_by, FirstThese):
+    if isinstance(drawn_by, InitialPointsSampler):
         drawn_by._whole = of
     return of
 

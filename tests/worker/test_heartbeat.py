@@ -19,7 +19,7 @@ from tlopt.storage import workers as worker_rows
 from tlopt.storage.leases import StillBeating
 from tlopt.storage.schema import leases, workers
 from tlopt.worker import heartbeat
-from tlopt.worker.heartbeat import Doing, Heart
+from tlopt.worker.heartbeat import Doing, Heartbeat
 
 GRACE = 60.0
 GAP = GRACE / 2
@@ -43,13 +43,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def heart_of(worker: Worker) -> Heart:
+def heart_of(worker: Worker) -> Heartbeat:
     service = worker.service
     service.ask(lambda e: worker_rows.register(e, service.engine, worker.me, device="cpu", studies="crew"))
-    return Heart(service, worker.me, [worker.study_id], grace_seconds=GRACE)
+    return Heartbeat(service, worker.me, [worker.study_id], grace_seconds=GRACE)
 
 
-def beat(clock: Clock, seconds: float, *hearts: Heart, every: float = LOOK) -> None:
+def beat(clock: Clock, seconds: float, *hearts: Heartbeat, every: float = LOOK) -> None:
     """Let so many seconds pass, in which these hearts beat."""
     for _ in range(round(seconds / every)):
         clock.now += every
@@ -57,12 +57,12 @@ def beat(clock: Clock, seconds: float, *hearts: Heart, every: float = LOOK) -> N
             each.tick()
 
 
-def hold(by: Heart, worker: Worker, trial: Trial, stall_seconds_max: float = 0.0) -> None:
+def hold(by: Heartbeat, worker: Worker, trial: Trial, stall_seconds_max: float = 0.0) -> None:
     by.hold(trial._trial_id, worker.seen(trial).token, stall_seconds_max)
 
 
 @pytest.fixture
-def pair(storage_url: str, clock: Clock) -> tuple[Worker, Heart, Trial, Worker, Heart]:
+def pair(storage_url: str, clock: Clock) -> tuple[Worker, Heartbeat, Trial, Worker, Heartbeat]:
     """A worker with a trial, and another one; both have hearts, which have beaten once."""
     holder, other = hire(storage_url), hire(storage_url)
     trial = holder.claim()
@@ -73,7 +73,7 @@ def pair(storage_url: str, clock: Clock) -> tuple[Worker, Heart, Trial, Worker, 
     return holder, first, trial, other, second
 
 
-Pair = tuple[Worker, Heart, Trial, Worker, Heart]
+Pair = tuple[Worker, Heartbeat, Trial, Worker, Heartbeat]
 
 
 def state(worker: Worker) -> TrialState:
@@ -112,19 +112,19 @@ def test_looks_that_are_far_apart_take_nothing(pair: Pair, clock: Clock) -> None
     assert state(other) == TrialState.RUNNING
 
 
-def lose_the_answer(other: Worker, faults: Faults, second: Heart) -> None:
+def lose_the_answer(other: Worker, faults: Faults, second: Heartbeat) -> None:
     faults.plant("statement", 2, done=False)
     second.tick()
     faults.clear()
 
 
-def lose_the_connection(other: Worker, faults: Faults, second: Heart) -> None:
+def lose_the_connection(other: Worker, faults: Faults, second: Heartbeat) -> None:
     other.service.engine.dispose()
 
 
 @pytest.mark.parametrize("interrupt", [lose_the_answer, lose_the_connection])
 def test_after_an_interruption_holders_have_the_whole_grace_again(
-    interrupt: Callable[[Worker, Faults, Heart], None],
+    interrupt: Callable[[Worker, Faults, Heartbeat], None],
     pair: Pair,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,7 +182,7 @@ def shown(worker: Worker) -> set[str]:
 
 def test_a_silent_worker_of_another_study_is_not_this_ones_business(pair: Pair, clock: Clock) -> None:
     *_, other, _ = pair
-    stranger = Heart(other.service, other.me, [other.study_id + 1], grace_seconds=GRACE)
+    stranger = Heartbeat(other.service, other.me, [other.study_id + 1], grace_seconds=GRACE)
     beat(clock, 3 * GRACE, stranger)
 
     assert state(other) == TrialState.RUNNING

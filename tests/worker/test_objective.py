@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from tlopt.errors import Diverged, OutOfMemory, TrialError
 from tlopt.search.space import defaults
 from tlopt.spec.point import Point
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.training.history import History, history_file
 from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.run import Run
 from tlopt.trial import execution, feature_policy
 from tlopt.trial.execution import begin, find_mistakes
 from tlopt.trial.workspace import start_run
-from tlopt.worker.objective import Conditions, Result, run_trial
+from tlopt.worker.objective import Result, TrialContext, run_trial
 from tlopt.worker.trial_log import TrialLog
 
 
@@ -45,19 +45,19 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
-def task(workshop: tiny.Workshop) -> Task:
+def task(workshop: tiny.Workshop) -> TrialSpec:
     """Plain fine-tuning for two epochs on the only split, prunable."""
     point = defaults(workshop.bench.study, workshop.limits)[1].point
-    return Task(point=point, seeds=(3,), splits=(0,), label="", prunable=True)
+    return TrialSpec(point=point, seeds=(3,), splits=(0,), label="", prunable=True)
 
 
 @pytest.fixture
 def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
     def run_task(
-        task: Task,
+        task: TrialSpec,
         trial: optuna.Trial | None = None,
         objective: str = "accuracy",
-        conditions: Conditions | None = None,
+        conditions: TrialContext | None = None,
     ) -> Result:
         study = workshop.bench.study.model_copy(update={"objective": objective})
         bench = replace(workshop.bench, study=study)
@@ -69,7 +69,7 @@ def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
 
 
 def test_each_epoch_is_reported_from_step_zero(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     study = optuna.create_study()
@@ -83,7 +83,7 @@ def test_each_epoch_is_reported_from_step_zero(
 def test_the_objective_is_what_is_reported(
     objective: str,
     value: float,
-    task: Task,
+    task: TrialSpec,
     run: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -96,7 +96,7 @@ def test_the_objective_is_what_is_reported(
 
 
 def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     study = optuna.create_study(pruner=Always())
@@ -108,7 +108,7 @@ def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
 
 
 def test_a_trial_is_not_pruned_after_its_last_epoch(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25])
     pruner = Always()
@@ -119,7 +119,7 @@ def test_a_trial_is_not_pruned_after_its_last_epoch(
 
 
 def test_the_pruner_is_not_asked_about_a_trial_that_is_not_prunable(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     pruner = Always()
@@ -130,7 +130,7 @@ def test_the_pruner_is_not_asked_about_a_trial_that_is_not_prunable(
 
 
 def test_epochs_that_were_reported_before_are_trained_and_not_reported_again(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Optuna warns at a second report, and warnings are errors here."""
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
@@ -148,7 +148,7 @@ def test_epochs_that_were_reported_before_are_trained_and_not_reported_again(
 
 
 def test_a_trial_on_several_splits_has_the_mean_of_its_runs(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curves = iter([[0.25, 0.5], [0.75, 1.0]])
     tiny.plant(monkeypatch, lambda point: next(curves))
@@ -162,7 +162,7 @@ def test_a_trial_on_several_splits_has_the_mean_of_its_runs(
 
 
 def test_each_run_trains_with_its_seed_on_its_split(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
 ) -> None:
     seen = []
     split = workshop.bench.data.splits[0]
@@ -187,7 +187,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
 
 
 def test_what_was_measured_before_a_trial_diverged_is_kept(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks_off(point: Point) -> Iterator[float]:
         yield 0.5
@@ -202,7 +202,7 @@ def test_what_was_measured_before_a_trial_diverged_is_kept(
 
 
 def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given_up(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
@@ -231,7 +231,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
 
 def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
-    task: Task, workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = workshop.bench.on(torch.device("cpu"))
     frozen = replace(task, point=replace(task.point, freeze_depth=12))
@@ -268,7 +268,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
 
 
 def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
-    task: Task, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -279,7 +279,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
@@ -298,7 +298,7 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 
 
 def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks: list[weakref.ref[torch.nn.Module]] = []
     kept: list[int] = []
@@ -324,7 +324,7 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
 
 
 def test_a_trial_that_works_for_too_long_is_timed_out(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
 
@@ -335,7 +335,7 @@ def test_a_trial_that_works_for_too_long_is_timed_out(
 
 
 def test_an_outcome_nobody_knows_is_a_programming_error(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks_off(point: Point) -> Sequence[float]:
         raise TrialError("something new")
@@ -347,7 +347,7 @@ def test_an_outcome_nobody_knows_is_a_programming_error(
 
 
 def test_the_generators_are_closed_when_a_trial_is_pruned(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
 
@@ -366,7 +366,7 @@ def test_the_generators_are_closed_when_a_trial_is_pruned(
 
 
 def test_the_record_of_a_result_is_json(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
 
@@ -380,7 +380,7 @@ def test_the_record_of_a_result_is_json(
 
 
 def test_a_complete_trial_leaves_its_weights_and_its_history(
-    task: Task, run: Callable[..., Result], workshop: tiny.Workshop, tmp_path: Path
+    task: TrialSpec, run: Callable[..., Result], workshop: tiny.Workshop, tmp_path: Path
 ) -> None:
     file = tmp_path / "folder" / "weights.safetensors"
 
@@ -393,7 +393,7 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
 
 
 def test_the_surest_mistakes_come_first_with_their_pictures(
-    task: Task, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = begin(task, workshop.bench, n_micro=1)
     val = workshop.bench.data.splits[0].val
@@ -415,9 +415,9 @@ def test_the_surest_mistakes_come_first_with_their_pictures(
 
 
 def test_processor_time_is_recorded_beside_wall_time(
-    task: Task, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution.TaskRun, "processor_seconds", property(lambda at: 12.5))
+    monkeypatch.setattr(execution.TrialRun, "processor_seconds", property(lambda at: 12.5))
     tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
 
     assert run(task).as_dict()["processor_seconds"] == 12.5

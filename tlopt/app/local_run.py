@@ -10,7 +10,7 @@ import optuna
 from tlopt.analysis.snapshot import Snapshot, Stage
 from tlopt.app.handle import Session
 from tlopt.errors import NotReady, TloptError
-from tlopt.search.plan import Plan
+from tlopt.search.plan import StudyPlan
 from tlopt.spec.folders import Folders
 from tlopt.storage import attributes, commands, studies
 from tlopt.system.cpus import n_cores
@@ -25,7 +25,7 @@ class WorkersFailed(TloptError):
 
 
 def follow(
-    session: Session, opened: optuna.Study, plan: Plan, folders: Folders, n_workers: int, *, stage: Stage
+    session: Session, opened: optuna.Study, plan: StudyPlan, folders: Folders, n_workers: int, *, stage: Stage
 ) -> Iterator[Snapshot]:
     """Keep local workers on `plan` until nothing of it waits or runs, here or on another machine.
 
@@ -46,7 +46,7 @@ def follow(
 
 
 def _follow(
-    session: Session, opened: optuna.Study, plan: Plan, folders: Folders, n_workers: int, *, stage: Stage
+    session: Session, opened: optuna.Study, plan: StudyPlan, folders: Folders, n_workers: int, *, stage: Stage
 ) -> Iterator[Snapshot]:
     from tlopt.trial.workspace import devices
 

@@ -10,7 +10,7 @@ from tlopt.app.workflow import begin, join_confirm, prepare
 from tlopt.errors import NotReady
 from tlopt.storage import attributes, studies
 from tlopt.system.memory import spare_long_lived_objects
-from tlopt.worker.claim import Job, standing
+from tlopt.worker.claim import StudyWork, standing
 from tlopt.worker.loop import work
 from tlopt.worker.shutdown import Interrupt
 
@@ -71,7 +71,7 @@ def work_here(
     return n_finished
 
 
-def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> Job:
+def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> StudyWork:
     from tlopt.training.checkpoint_store import CheckpointStore
 
     if confirm:
@@ -80,7 +80,7 @@ def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> 
     else:
         opened, plan = begin(session, bench, n_threads=n_threads)
     service = session.study.service
-    return Job(
+    return StudyWork(
         optuna_study=opened,
         plan=plan,
         bench=bench,

@@ -14,8 +14,8 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady
-from tlopt.search.plan import Candidate, Plan, confirm_plan, search_plan
-from tlopt.search.samplers import FirstThese, make_pruner
+from tlopt.search.plan import Candidate, StudyPlan, confirm_plan, search_plan
+from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.point import seed_for
@@ -44,7 +44,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     return bench
 
 
-def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optuna.Study, Plan]:
+def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optuna.Study, StudyPlan]:
     """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
 
     Args:
@@ -110,7 +110,7 @@ def _adopt(bench: "Bench", opened: optuna.Study) -> None:
     bench.numerics.update({name: Numerics.parse(text) for name, text in chosen.items()})
 
 
-def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, StudyPlan]:
     """The confirmation in the database and its plan, with the search's best points and the defaults.
 
     Raises:
@@ -120,7 +120,7 @@ def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]
     return _open_confirm(session, bench, candidates)
 
 
-def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
+def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, StudyPlan]:
     """The confirmation as it was begun, and its plan.
 
     Raises:
@@ -133,7 +133,7 @@ def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, Plan]:
 
 def _open_confirm(
     session: Session, bench: "Bench", candidates: Sequence[Candidate]
-) -> tuple[optuna.Study, Plan]:
+) -> tuple[optuna.Study, StudyPlan]:
     """The confirmation with `candidates` added to those it has, and its plan."""
     session.refuse_foreign_confirmation()
     opened = confirmation.open_confirmation(
@@ -218,6 +218,6 @@ def judge(session: Session, bench: "Bench") -> Verdict:
     return verdict
 
 
-def _sampler(study: Study, plan: Plan, opened: optuna.Study) -> FirstThese:
+def _sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:
     seed = seed_for(study.seed, opened.study_name)
-    return FirstThese(plan.first, study.sampler, seed=seed, whole=opened, shows=plan.shown)
+    return InitialPointsSampler(plan.first, study.sampler, seed=seed, whole=opened, shows=plan.shown)

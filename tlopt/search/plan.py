@@ -17,7 +17,7 @@ from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode, defaults, draw, likely, search_space
 from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import optuna_private
 
 PROBE, PLAIN = -2, -1  # candidates that are no trial of the search
@@ -25,7 +25,7 @@ _CANDIDATE_MAX = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """A study as its workers see it."""
 
     trials: int  # complete or pruned, over all workers
@@ -33,10 +33,10 @@ class Plan:
     first: Sequence[Params]  # drawn before the sampler is asked
     space: Mapping[str, BaseDistribution]  # of every trial's parameters, in the order in which they are drawn
     accept: Callable[[Mapping[str, Any]], Params]  # parameters that people give, as the space has them
-    task_of: Callable[[int, Params], Task]  # by a trial's number and parameters
+    task_of: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
     min_epochs: int  # that every trial finishes before the pruner is asked
 
-    def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> Task:
+    def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
         """What `trial` is to do, its parameters drawn where they were not before.
 
         Raises:
@@ -76,7 +76,7 @@ class Candidate:
     point: Point
 
 
-def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
+def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     """The search itself: the defaults and a likely point where the space has them, then the sampler's."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     first = [params for _, params in known]
@@ -87,9 +87,9 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
     def accept(given: Mapping[str, Any]) -> Params:
         return asked.accepted(given, study)
 
-    def task_of(number: int, params: Params) -> Task:
+    def task_of(number: int, params: Params) -> TrialSpec:
         label = next((label for label, of_default in known if of_default == params), "")
-        return Task(
+        return TrialSpec(
             point=decode(params, study, limits),
             seeds=tuple(seed_for(study.seed, "trial", number, r) for r in range(n_splits)),
             splits=tuple(range(n_splits)),
@@ -97,7 +97,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
             prunable=not label,
         )
 
-    return Plan(
+    return StudyPlan(
         trials=study.budget.trials,
         hours=study.budget.hours,
         first=first,
@@ -110,7 +110,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> Plan:
 
 def confirm_plan(
     study: Study, candidates: Sequence[Candidate], n_splits: int, weights_file: Callable[[int, int], Path]
-) -> Plan:
+) -> StudyPlan:
     """Every candidate once for every seed, never pruned; replicate r trains on split r modulo their number.
 
     Args:
@@ -123,12 +123,12 @@ def confirm_plan(
             raise Refused("tlopt itself plans the runs of a confirmation; enqueue the point in the search")
         return {}
 
-    def task_of(_number: int, params: Params) -> Task:
+    def task_of(_number: int, params: Params) -> TrialSpec:
         number, replicate = params["candidate"], params["replicate"]
         candidate = by_number.get(number)
         if candidate is None:
             raise Refused(f"candidate = {number}: the confirmation has {', '.join(map(str, by_number))}")
-        return Task(
+        return TrialSpec(
             point=candidate.point,
             seeds=(confirm_seed(study, replicate),),
             splits=(replicate % n_splits,),
@@ -146,7 +146,7 @@ def confirm_plan(
         "candidate": IntDistribution(PROBE, _CANDIDATE_MAX),
         "replicate": IntDistribution(0, _CANDIDATE_MAX),
     }
-    return Plan(
+    return StudyPlan(
         trials=len(first), hours=0.0, first=first, space=space, accept=accept, task_of=task_of, min_epochs=0
     )
 

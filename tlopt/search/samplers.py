@@ -21,7 +21,7 @@ from tlopt.storage.attributes import ran_here
 _REDRAWS_MAX = 16  # of a point that is there already; a space of few points has no other one
 
 
-class FirstThese(BaseSampler):
+class InitialPointsSampler(BaseSampler):
     """Draws given parameter sets first, each once over all workers, then what a sampler of Optuna draws.
 
     No trial is enqueued, so workers that start together cannot double one, and a set whose trial failed comes

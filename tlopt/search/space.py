@@ -27,7 +27,7 @@ from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
 Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
-LIKELY_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
+WARM_START_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def likely(study: Study, limits: Limits) -> dict[str, Any] | None:
         return None
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     values = {
-        name: _nearest_depth(LIKELY_SHARE, dimension, limits.n_blocks[backbone])
+        name: _nearest_depth(WARM_START_SHARE, dimension, limits.n_blocks[backbone])
         if isinstance(RULES[name], Depth)
         else _nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
         for name, dimension in study.search.items()

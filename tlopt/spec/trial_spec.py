@@ -7,7 +7,7 @@ from tlopt.spec.point import Point
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrialSpec:
     """What one trial is to do: train `point` once for each seed, on the split beside it, in step."""
 
     point: Point

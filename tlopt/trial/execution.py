@@ -13,7 +13,7 @@ from tlopt.cache.folder import complain
 from tlopt.data.batches import Images, gather
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.spec import SEMANTICS_VERSION
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
@@ -39,10 +39,10 @@ class Keeper:
 
 
 @dataclass(kw_only=True)
-class TaskRun:
+class TrialRun:
     """The networks of one task side by side, and what they have come to; changed in place by `events`."""
 
-    task: Task
+    task: TrialSpec
     bench: Bench
     images: Images
     runs: Sequence[Run]
@@ -80,7 +80,7 @@ class TaskRun:
         return min((run.position.epoch, run.position.step) for run in self.runs)
 
 
-def begin(task: Task, bench: Bench, *, n_micro: int, resides: bool = True) -> TaskRun:
+def begin(task: TrialSpec, bench: Bench, *, n_micro: int, resides: bool = True) -> TrialRun:
     """The task at its start.
 
     Everything here may take long: images are decoded where nobody did before.
@@ -100,18 +100,18 @@ def begin(task: Task, bench: Bench, *, n_micro: int, resides: bool = True) -> Ta
             for seed, index in zip(task.seeds, task.splits, strict=True)
         ]
         kept = features_for(bench, runs[0], images, resides=resides)
-    return TaskRun(task=task, bench=bench, images=images, runs=runs, kept=kept, n_micro=n_micro)
+    return TrialRun(task=task, bench=bench, images=images, runs=runs, kept=kept, n_micro=n_micro)
 
 
 def resume(
-    task: Task,
+    task: TrialSpec,
     bench: Bench,
     keeper: Keeper | None,
     notes: list[str],
     *,
     n_micro_min: int = 1,
     resides: bool = True,
-) -> TaskRun:
+) -> TrialRun:
     """The task where its newest readable checkpoint left it, or at its start.
 
     Args:
@@ -144,12 +144,12 @@ def resume(
     return begin(task, bench, n_micro=n_micro_min, resides=resides)
 
 
-def _rightful(bench: Bench, task: Task) -> str:
+def _rightful(bench: Bench, task: TrialSpec) -> str:
     """What a checkpoint has to be of: the task's run, begun with this version's meaning of it."""
     return f"{identity(bench, task.point, task.seeds)}.{SEMANTICS_VERSION}"
 
 
-def _resumed(at: TaskRun, found: Checkpoint) -> str:
+def _resumed(at: TrialRun, found: Checkpoint) -> str:
     here = circumstances(at.bench.device)
     other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
              if found.facts.get(name) != value]  # fmt: skip
@@ -159,7 +159,7 @@ def _resumed(at: TaskRun, found: Checkpoint) -> str:
     return f"resumed at epoch {epoch + 1}{at_step}{exact}"
 
 
-def events(at: TaskRun) -> Generator[Step | Epoch]:
+def events(at: TrialRun) -> Generator[Step | Epoch]:
     """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
 
     After either the caller may save and stop. In the end the weights are written where the task wants them.
@@ -220,7 +220,7 @@ class Mistakes:
     probability: NDArray[np.float32]  # of the predicted class
 
 
-def find_mistakes(at: TaskRun, n_max: int) -> Mistakes:
+def find_mistakes(at: TrialRun, n_max: int) -> Mistakes:
     """Up to `n_max` mistakes of the task's first network, which is trained to its end."""
     val = at.bench.data.splits[at.task.splits[0]].val
     logits = torch.from_numpy(predict_logits(at.runs[0], at.images, val, at.kept))
@@ -235,7 +235,7 @@ def find_mistakes(at: TaskRun, n_max: int) -> Mistakes:
     )
 
 
-def check_time(at: TaskRun, seconds_max: float) -> None:
+def check_time(at: TrialRun, seconds_max: float) -> None:
     """Check that the trial may go on.
 
     Raises:
@@ -265,7 +265,7 @@ class Saving:
             return False
         return isinstance(event, Epoch) or 0 < self.keeper.seconds < since
 
-    def save(self, at: TaskRun) -> str:
+    def save(self, at: TrialRun) -> str:
         """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
         start = time.perf_counter()
         facts = {
@@ -291,6 +291,6 @@ class Saving:
         return new
 
 
-def replay(task: Task, bench: Bench) -> list[Epoch]:
+def replay(task: TrialSpec, bench: Bench) -> list[Epoch]:
     """The task's epochs from its start to its end, undisturbed, without any study."""
     return [event for event in events(begin(task, bench, n_micro=1)) if isinstance(event, Epoch)]

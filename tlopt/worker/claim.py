@@ -7,10 +7,10 @@ import optuna
 from optuna.trial import TrialState
 
 from tlopt.errors import Refused
-from tlopt.search.plan import Plan
+from tlopt.search.plan import StudyPlan
 from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, commands, leases, optuna_private
 from tlopt.storage.commands import Order
 from tlopt.storage.leases import BudgetSpent, Claim
@@ -25,11 +25,11 @@ Standing = Literal["work", "wait", "over"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class StudyWork:
     """A study, opened for its trials."""
 
     optuna_study: optuna.Study
-    plan: Plan
+    plan: StudyPlan
     bench: "Bench"
     folders: Folders
     service: ServiceSpec
@@ -91,13 +91,13 @@ class Claimed:
 
     trial: optuna.Trial
     lease: Claim
-    task: Task | None  # None where the trial is not to be trained
+    task: TrialSpec | None  # None where the trial is not to be trained
     refusal: str  # why it cannot be trained: somebody gave it parameters that are not of this study
 
 
 def claim(
     optuna_study: optuna.Study,
-    plan: Plan,
+    plan: StudyPlan,
     storage: ServiceStorage,
     worker_id: str,
     *,

@@ -10,7 +10,7 @@ from tlopt.storage import attributes, commands, optuna_private
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, ran_here
 from tlopt.storage.commands import Order
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.worker.claim import Job
+from tlopt.worker.claim import StudyWork
 
 if TYPE_CHECKING:
     from tlopt.worker.objective import Result
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _BAD = ("crashed", "failed")
 
 
-def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, storage: ServiceStorage) -> None:
+def tell(
+    trial: optuna.Trial, result: "Result", notes: list[str], job: StudyWork, storage: ServiceStorage
+) -> None:
     """End `trial`: complete with its value, or pruned; points that cannot be trained break a constraint.
 
     Record, constraint and state are written in one transaction.
@@ -39,7 +41,7 @@ def tell(trial: optuna.Trial, result: "Result", notes: list[str], job: Job, stor
 
 
 def tell_without_training(
-    trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: Job, storage: ServiceStorage
+    trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: StudyWork, storage: ServiceStorage
 ) -> None:
     """End a trial that is not trained any further: it crashed too often, failed by an error, or was refused.
 
@@ -57,7 +59,7 @@ def tell_without_training(
     stop_if_hopeless(job)
 
 
-def stop_if_hopeless(job: Job) -> None:
+def stop_if_hopeless(job: StudyWork) -> None:
     """Stop the study's workers where its last trials, `failures_max` of them, all crashed or failed."""
     n = job.service.failures_max
     ended = [t for t in job.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]

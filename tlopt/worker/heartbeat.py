@@ -116,7 +116,7 @@ class Watch:
         return [w.seen for w in self._watched.values() if now - w.since >= self._grace]
 
 
-class Heart(threading.Thread):
+class Heartbeat(threading.Thread):
     """Beats for one worker until `stop`.
 
     Each beat that the database has taken also renews the file TLOPT_HEARTBEAT_FILE, where one is named: a

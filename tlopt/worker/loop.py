@@ -12,15 +12,15 @@ import optuna
 
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, leases, optuna_private, workers
 from tlopt.storage.commands import Order
 from tlopt.storage.leases import Claim, LeaseLost
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
-from tlopt.worker.claim import Claimed, Job, claim, obey
+from tlopt.worker.claim import Claimed, StudyWork, claim, obey
 from tlopt.worker.finish import tell, tell_without_training
-from tlopt.worker.heartbeat import Doing, Heart
+from tlopt.worker.heartbeat import Doing, Heartbeat
 from tlopt.worker.pictures import add_pictures, wants_pictures
 from tlopt.worker.pruning import gate
 from tlopt.worker.shutdown import Interrupt, Interrupted
@@ -34,16 +34,16 @@ IDLE_SECONDS = 1.0  # between two looks for work
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class WorkerContext:
     """What a worker has at hand beside its studies."""
 
     storage: ServiceStorage
     me: Identity
-    heart: Heart
+    heart: Heartbeat
     interrupt: Interrupt
 
 
-def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> int:
+def work(jobs: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrupt) -> int:
     """Run trials one after the other; returns how many this worker finished.
 
     Studies come in the order of `jobs`: a later one is served while an earlier one has nothing to do. Trials
@@ -83,7 +83,7 @@ def work(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> 
     return n_finished
 
 
-def _not_deleted(jobs: Sequence[Job], storage: ServiceStorage) -> list[Job]:
+def _not_deleted(jobs: Sequence[StudyWork], storage: ServiceStorage) -> list[StudyWork]:
     """Those of `jobs` whose studies nobody has deleted; says of which somebody has."""
     there = [job for job in jobs if job.is_there(storage)]
     for job in (job for job in jobs if job not in there):
@@ -92,7 +92,9 @@ def _not_deleted(jobs: Sequence[Job], storage: ServiceStorage) -> list[Job]:
 
 
 @contextmanager
-def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) -> Iterator[Desk]:
+def _desk(
+    jobs: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrupt
+) -> Iterator[WorkerContext]:
     """A desk whose heart beats until the block ends."""
     me = workers.here()
     device = str(jobs[0].bench.device)
@@ -100,7 +102,7 @@ def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) ->
     engine = storage.engine
     storage.ask(lambda executor: workers.register(executor, engine, me, device=device, studies=names))
     storage.ask(lambda executor: workers.forget_old(executor, engine))
-    heart = Heart(
+    heart = Heartbeat(
         storage,
         me,
         [job.study_id for job in jobs],
@@ -113,14 +115,16 @@ def _desk(jobs: Sequence[Job], storage: ServiceStorage, interrupt: Interrupt) ->
     interrupt.tell(hurry)
     heart.start()
     try:
-        yield Desk(storage=storage, me=me, heart=heart, interrupt=interrupt)
+        yield WorkerContext(storage=storage, me=me, heart=heart, interrupt=interrupt)
     finally:
         heart.stop()
         with suppress(StorageError):
             storage.ask(lambda executor: workers.leave(executor, me))
 
 
-def _next(jobs: Sequence[Job], desk: Desk) -> tuple[Job, Claimed] | Literal["wait", "over"]:
+def _next(
+    jobs: Sequence[StudyWork], desk: WorkerContext
+) -> tuple[StudyWork, Claimed] | Literal["wait", "over"]:
     """A trial of the first study that has one; else "wait" or "over"."""
     over = True
     for job in jobs:
@@ -153,14 +157,14 @@ def _pause(seconds: float, interrupt: Interrupt) -> None:
 class _Held:
     """One trial's side of its worker's duties, see `trial.Holder`."""
 
-    job: Job
+    job: StudyWork
     trial: optuna.Trial
-    task: Task
-    desk: Desk
+    task: TrialSpec
+    desk: WorkerContext
 
     def goes_on(self, event: "Step | Epoch") -> None:
         """See `trial.Holder`."""
-        from tlopt.worker.objective import HandBack
+        from tlopt.worker.objective import Requeue
 
         heart = self.desk.heart
         heart.stepped(
@@ -169,14 +173,14 @@ class _Held:
         if heart.lost:
             raise LeaseLost(f"trial {self.trial.number} was given to another worker")
         if self.desk.interrupt.requested:
-            raise HandBack("its worker was asked to stop")
+            raise Requeue("its worker was asked to stop")
         if reason := obey(heart.orders.get(self.job.study_id)):
-            raise HandBack(reason)
+            raise Requeue(reason)
 
 
-def _run_one(job: Job, held: Claimed, desk: Desk) -> int:
+def _run_one(job: StudyWork, held: Claimed, desk: WorkerContext) -> int:
     """Run one trial to its end, or let go of it; 1 or 0 trials finished."""
-    from tlopt.worker.objective import HandBack
+    from tlopt.worker.objective import Requeue
 
     trial, lease = held.trial, held.lease
     storage, log = desk.storage, TrialLog(job.folders.logs / f"{trial.number:04d}.jsonl")
@@ -198,7 +202,7 @@ def _run_one(job: Job, held: Claimed, desk: Desk) -> int:
         storage.ask(lambda executor: leases.forget_ended(executor, job.study_id))
         log.note(f"let go by {desk.me.name}: {error}")
         return 0
-    except HandBack as reason:
+    except Requeue as reason:
         log.note(f"handed back by {desk.me.name}: {reason}")
         _hand_back(trial, [*notes, f"handed back by {desk.me.name}: {reason}"], storage)
         return 0
@@ -224,16 +228,16 @@ def _run_one(job: Job, held: Claimed, desk: Desk) -> int:
 
 
 def _train_one(
-    job: Job,
+    job: StudyWork,
     trial: optuna.Trial,
-    task: Task,
+    task: TrialSpec,
     lease: Claim,
     notes: list[str],
     log: TrialLog,
-    desk: Desk,
+    desk: WorkerContext,
 ) -> None:
     from tlopt.trial.execution import Keeper
-    from tlopt.worker.objective import Conditions, run_trial
+    from tlopt.worker.objective import TrialContext, run_trial
 
     storage = desk.storage
     with storage.together(optuna_private.trial_id(trial)):
@@ -249,7 +253,7 @@ def _train_one(
             holder=lease.token,
             seconds=job.service.checkpoint_seconds,
         )
-    conditions = Conditions(
+    conditions = TrialContext(
         interrupt=desk.interrupt,
         holder=_Held(job, trial, task, desk),
         keeper=keeper,
@@ -267,7 +271,7 @@ def _train_one(
         _keep_note(job)
 
 
-def _keep_note(job: Job) -> None:
+def _keep_note(job: StudyWork) -> None:
     try:
         if job.optuna_study.study_name == job.bench.study.name:  # a confirmation varies nothing
             study_figure.refresh(job.optuna_study, job.bench.study, job.folders)
@@ -286,7 +290,7 @@ def _hand_back(trial: optuna.Trial, notes: list[str], storage: ServiceStorage) -
     storage.let_go(optuna_private.trial_id(trial))
 
 
-def _sweep(job: Job, storage: ServiceStorage) -> None:
+def _sweep(job: StudyWork, storage: ServiceStorage) -> None:
     """Delete the leases and checkpoints of trials that were ended by somebody else than their workers."""
     storage.ask(lambda executor: leases.forget_ended(executor, job.study_id))
     if job.checkpoints is None:

@@ -9,10 +9,19 @@ import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
 from tlopt.spec import objectives
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import optuna_private
 from tlopt.training.loop import Epoch, Step
-from tlopt.trial.execution import Keeper, Mistakes, Saving, TaskRun, check_time, events, find_mistakes, resume
+from tlopt.trial.execution import (
+    Keeper,
+    Mistakes,
+    Saving,
+    TrialRun,
+    check_time,
+    events,
+    find_mistakes,
+    resume,
+)
 from tlopt.trial.workspace import Bench, leave_device, release_memory
 from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.worker.trial_log import TrialLog
@@ -53,7 +62,7 @@ class Result:
         }
 
 
-class HandBack(Exception):
+class Requeue(Exception):
     """The trial is to wait for another worker, or for this one later; says why."""
 
 
@@ -64,13 +73,13 @@ class Holder(Protocol):
         """Take note that the trial has made a step.
 
         Raises:
-            HandBack: it is to end here for now.
+            Requeue: it is to end here for now.
             LeaseLost: it is another worker's.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class TrialContext:
     """Under what a worker runs one trial."""
 
     interrupt: Interrupt
@@ -83,7 +92,7 @@ class Conditions:
 
 
 def run_trial(
-    trial: optuna.Trial, task: Task, bench: Bench, *, log: TrialLog, conditions: Conditions
+    trial: optuna.Trial, task: TrialSpec, bench: Bench, *, log: TrialLog, conditions: TrialContext
 ) -> Result:
     """Train `task` from where it stands and report each epoch; how it ended.
 
@@ -91,7 +100,7 @@ def run_trial(
         trial: running; it is not told here.
 
     Raises:
-        HandBack, LeaseLost: it goes on elsewhere; where there was time, it was saved.
+        Requeue, LeaseLost: it goes on elsewhere; where there was time, it was saved.
         Interrupted: it was given up in the middle of a step; the last checkpoint stands.
     """
     n_micro, resides = 1, True
@@ -122,11 +131,11 @@ class _Attempt:
     """One go at a trial; `at` holds the networks."""
 
     trial: optuna.Trial
-    task: Task
+    task: TrialSpec
     bench: Bench
     log: TrialLog
-    under: Conditions
-    at: TaskRun | None = None
+    under: TrialContext
+    at: TrialRun | None = None
     n_micro: int = 1
     seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -154,7 +163,7 @@ class _Attempt:
         cause = f"pruned after epoch {at.epochs[-1].index + 1}" if pruned else ""
         return self.result("pruned" if pruned else "complete", cause)
 
-    def _find_mistakes(self, at: TaskRun) -> Mistakes | None:
+    def _find_mistakes(self, at: TrialRun) -> Mistakes | None:
         """The trial's mistakes, or None with a note: no picture is worth a trial that is complete."""
         try:
             with self.under.interrupt.armed(STEP_SECONDS):
@@ -163,11 +172,11 @@ class _Attempt:
             self._note(f"no picture mistakes.png: {type(error).__name__}: {error}")
             return None
 
-    def _reported(self, at: TaskRun) -> bool:
+    def _reported(self, at: TrialRun) -> bool:
         """Make good what was saved and not reported; whether the pruner stops the trial now."""
         return any([self._report(epoch) for epoch in at.epochs][-1:])
 
-    def _train(self, at: TaskRun) -> bool:
+    def _train(self, at: TrialRun) -> bool:
         """Whether the pruner stopped the trial."""
         saving = None if self.under.keeper is None else Saving(self.under.keeper)
         interrupt = self.under.interrupt
@@ -187,11 +196,11 @@ class _Attempt:
                         return True
                 self._go_on(event, at, saving)
 
-    def _go_on(self, event: Step | Epoch, at: TaskRun, saving: Saving | None) -> None:
+    def _go_on(self, event: Step | Epoch, at: TrialRun, saving: Saving | None) -> None:
         check_time(at, self.under.trial_seconds_max)
         try:
             self.under.holder.goes_on(event)
-        except HandBack:
+        except Requeue:
             if saving is not None and saving.seconds < SAVE_SECONDS:
                 with self.under.interrupt.armed(SAVE_SECONDS):
                     self._note(saving.save(at))

@@ -12,11 +12,11 @@ import optuna
 
 from tlopt.errors import StorageError
 from tlopt.spec.objectives import is_better
-from tlopt.spec.trial_spec import Task
+from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import leases
 from tlopt.storage.leases import LeaseLost
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.worker.claim import Job
+from tlopt.worker.claim import StudyWork
 from tlopt.worker.trial_log import TrialLog
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def wants_pictures(value: float, task: Task, job: Job, storage: ServiceStorage) -> bool:
+def wants_pictures(value: float, task: TrialSpec, job: StudyWork, storage: ServiceStorage) -> bool:
     """Whether a trial that is complete with `value` gets pictures: named points and new leaders do."""
     if task.label:
         return True
@@ -37,7 +37,7 @@ def wants_pictures(value: float, task: Task, job: Job, storage: ServiceStorage) 
 
 
 def add_pictures(
-    trial: optuna.Trial, task: Task, result: "Result", job: Job, log: TrialLog, notes: list[str]
+    trial: optuna.Trial, task: TrialSpec, result: "Result", job: StudyWork, log: TrialLog, notes: list[str]
 ) -> None:
     """Draw the pictures of `trial` and attach them to it; what cannot be drawn is said in its notes and log.
 
@@ -112,7 +112,7 @@ def _captions(mistakes: "Mistakes", class_names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _attach(file: Path, trial: optuna.Trial, job: Job) -> None:
+def _attach(file: Path, trial: optuna.Trial, job: StudyWork) -> None:
     job.folders.artifacts.mkdir(parents=True, exist_ok=True)
     store = optuna.artifacts.FileSystemArtifactStore(job.folders.artifacts)
     optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
