@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,16 +106,16 @@ def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
 ) -> None:
     asked, held_out = [], held_out_images(workshop.bench.study.data, seed=workshop.bench.study.seed)
 
-    def all_wrong(run: object, images: object, indices: np.ndarray) -> np.ndarray:
+    def all_wrong(network: object, *_: object) -> np.ndarray:
         right = np.eye(3, dtype=np.float32)[held_out.labels]
-        return right if run == ("seed 0", Path("12/0")) else -right
+        return right if network == ("seed 0", Path("12/0")) else -right
 
     def remember(bench: object, point: object, seed: int, replicate: int, file: Path) -> object:
         asked.append((point == candidate.point, seed, replicate))
-        return (f"seed {replicate}", file)
+        return SimpleNamespace(network=(f"seed {replicate}", file))
 
     monkeypatch.setattr(reader, "trained", remember)
-    monkeypatch.setattr(reader, "predict_logits", all_wrong)
+    monkeypatch.setattr(reader, "exported_logits", all_wrong)
     row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
 
     said = read_test(workshop.bench, [row], lambda number, replicate: Path(f"{number}/{replicate}"))

@@ -13,7 +13,8 @@ from tlopt.confirmation.verdict import Confirmed
 from tlopt.data.load import test_split
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.history import History, history_file
-from tlopt.training.loop import Epoch, fit, predict_logits
+from tlopt.training.inference import exported_logits
+from tlopt.training.loop import Epoch, fit
 from tlopt.training.metrics import measure
 from tlopt.training.run import Run
 from tlopt.trial.images import images_for, test_images
@@ -28,6 +29,8 @@ def read_test(
 ) -> dict[int, list[dict[str, float]]]:
     """Test metrics of each row's networks, seed by seed, by the row's number.
 
+    They are those of the exported networks: float32, whatever precision the study trains in.
+
     A network whose weights are not on this machine is trained again from its seed.
     """
     held_out = test_split(bench.study.data, seed=bench.study.seed)
@@ -35,16 +38,15 @@ def read_test(
     test = {}
     for row in rows:
         images = test_images(bench, held_out, row.point)
+        runs = (
+            trained(bench, row.point, seed, replicate, weights_file(row.number, replicate))
+            for replicate, seed in enumerate(row.seeds)
+        )
         test[row.number] = [
             measure(
-                predict_logits(
-                    trained(bench, row.point, seed, replicate, weights_file(row.number, replicate)),
-                    images,
-                    indices,
-                ),
-                held_out.labels,
+                exported_logits(run.network, images, row.point, indices, bench.device), held_out.labels
             ).as_dict()
-            for replicate, seed in enumerate(row.seeds)
+            for run in runs
         ]
     return test
 

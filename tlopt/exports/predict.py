@@ -21,6 +21,7 @@ from tlopt.data.views import eval_views
 from tlopt.errors import DataError
 from tlopt.exports.read import Export, load_network
 from tlopt.model.network import Network
+from tlopt.training.inference import logits_of
 from tlopt.training.metrics import log_probabilities
 
 
@@ -157,8 +158,7 @@ def _classified(
             mean=export.mean,
             std=export.std,
         )
-        logits = network(views).float().cpu().numpy().astype(np.float64)
-        probabilities = iter(np.exp(log_probabilities(logits)))
+        probabilities = iter(np.exp(log_probabilities(logits_of(network, views))))
     return [
         Prediction(path=path, label="", probability=0.0, probabilities=(), error=image)
         if isinstance(image, str)

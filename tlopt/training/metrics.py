@@ -1,6 +1,7 @@
 """What a network's logits are worth: accuracy and its relatives, as fractions in [0, 1]."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return logarithms
 
 
-def measure(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Metrics:
+def measure(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Metrics:
     """The metrics of `logits` (N, classes) for `labels` (N,); NaN log-loss where a logit is not finite."""
     wide = logits.astype(np.float64)
     n_classes = logits.shape[1]

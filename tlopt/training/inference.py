@@ -1,0 +1,36 @@
+"""A trained network as its users run it: in eval mode, in float32, in the layout that libraries load."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tlopt.data.batches import MIDDLE, Images
+from tlopt.model.network import Network
+from tlopt.spec.point import Point
+
+BATCH_SIZE = 64
+
+
+@torch.inference_mode()
+def logits_of(network: Network, views: Tensor) -> NDArray[np.float64]:
+    """Logits (n, classes) of `network`, which must be in eval mode, for views (n, 3, R, R) on its device.
+
+    The precision and layout in which a study trains are no part of an export, so whatever is said of an
+    exported network is measured through this function.
+    """
+    logits: Tensor = network(views)
+    return logits.double().cpu().numpy()
+
+
+def exported_logits(
+    network: Network, images: Images, point: Point, indices: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float64]:
+    """Logits (n, classes) for the images at `indices`, as the network's export will give them.
+
+    Moves `network` into eval mode and the usual layout.
+    """
+    network.eval().to(memory_format=torch.contiguous_format)
+    pieces = np.split(indices, range(BATCH_SIZE, len(indices), BATCH_SIZE))
+    rows = [logits_of(network, images.seen(piece, MIDDLE, point, device)) for piece in pieces if len(piece)]
+    return np.concatenate(rows)
