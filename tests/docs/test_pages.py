@@ -1,10 +1,12 @@
 """Pages are as the code has them, link to what is there, and all of them are in the site's navigation."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pages
 import pytest
@@ -62,6 +64,26 @@ def test_every_variable_of_the_environment_is_on_the_page_about_machines() -> No
     page = (pages.ROOT / "docs" / "machines.md").read_text(encoding="utf-8")
 
     assert set(re.findall(r'"(TLOPT_[A-Z_]+)"', source)) == set(re.findall(r"\| `(TLOPT_[A-Z_]+)` \|", page))
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
+def test_a_file_named_in_the_text_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:tlopt|tests|docs|benchmarks|studies|docker|\.ci|\.github)/[\w./-]*)`", page.read_text("utf-8")
+    )
+
+    assert [path for path in named if not (pages.ROOT / path).exists()] == []
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    rooms = [
+        folder for folder in (pages.ROOT / "tlopt").rglob("__init__.py") if folder.parent.name != "tlopt"
+    ]
+
+    assert rooms
+    assert [
+        pages.name(room) for room in rooms if not ast.get_docstring(ast.parse(room.read_text("utf-8")))
+    ] == []
 
 
 def test_every_study_under_studies_decodes() -> None:
