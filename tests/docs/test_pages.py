@@ -69,7 +69,7 @@ def test_every_variable_of_the_environment_is_on_the_page_about_machines() -> No
 @pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
 def test_a_file_named_in_the_text_exists(page: Path) -> None:
     named = re.findall(
-        r"`((?:tlopt|tests|docs|benchmarks|studies|docker|\.ci|\.github)/[\w./-]*)`", page.read_text("utf-8")
+        r"`((?:tlopt|tests|docs|benchmarks|studies|\.ci|\.github)/[\w./-]*)`", page.read_text("utf-8")
     )
 
     assert [path for path in named if not (pages.ROOT / path).exists()] == []
