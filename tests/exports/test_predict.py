@@ -11,7 +11,9 @@ import pytest
 import torch
 from finished import CLASS_NAMES
 
+from tlopt.app.deliver import predict_csv
 from tlopt.data.decode import decode
+from tlopt.data.sources import entry
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
 from tlopt.exports.predict import Prediction, find_images, predict, write_csv
@@ -41,6 +43,41 @@ def test_folders_are_searched_for_images_to_the_bottom(folder: Path) -> None:
 def test_a_named_file_is_taken_whatever_its_name_and_once(folder: Path) -> None:
     named = [folder / "notes.txt", folder / "red", folder / "red" / "00.png"]
     assert find_images(named).files == (folder / "notes.txt", folder / "red/00.png", folder / "red/01.png")
+
+
+def test_what_a_folder_holds_beside_images_is_said(folder: Path) -> None:
+    (folder / "scan").write_bytes(b"without a suffix")
+    (notice,) = find_images([folder]).notices
+    assert notice == (f"{folder}: 2 files are no images by their names and are left out: notes.txt, scan")
+
+
+def test_heic_files_that_cannot_be_read_here_are_left_out_with_the_cure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "phone.HEIC").write_bytes(b"")
+    monkeypatch.setattr(entry, "EXTENSIONS", entry.PLAIN_EXTENSIONS)
+    (notice,) = find_images([folder]).notices
+    assert "notes.txt, phone.HEIC; 1 are HEIC images" in notice
+    assert "tlopt[heif]" in notice
+
+
+def test_left_out_files_are_logged(folder: Path, export: Export, caplog: pytest.LogCaptureFixture) -> None:
+    list(predict(export, [folder], CPU))
+    assert "left out: notes.txt" in caplog.text
+
+
+@pytest.mark.timeout(60)
+def test_links_to_nowhere_and_named_pipes_have_a_row_with_the_reason(folder: Path, export: Export) -> None:
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    errors = {row.path.name: row.error for row in predict(export, [folder], CPU) if row.error}
+    assert "a link to nowhere.png, which is not there" in errors["dangling.png"]
+    assert "a named pipe" in errors["pipe.png"]
+
+
+def test_a_folder_as_output_is_one_error(folder: Path, export: Export) -> None:
+    with pytest.raises(DataError, match=f"{folder} cannot be written: Is a directory"):
+        predict_csv(export.folder, [folder], folder)
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path, export: Export) -> None:

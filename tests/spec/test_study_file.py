@@ -465,6 +465,25 @@ def test_the_digest_sees_everything_that_changes_a_trial() -> None:
     assert len(set(digests)) == len(digests)
 
 
+def test_stretch_is_read_under_its_former_name_with_the_digest_that_it_had() -> None:
+    text = (
+        'name="a"\n[data]\nsource="x"\nresize="{}"\n[model]\nbackbone="resnet18"\n'
+        "[budget]\ntrials=3\nepochs=2\n"
+    )
+    studies = [spec.loads(text.format(word), "x.toml") for word in ("squash", "stretch")]
+
+    assert [study.data.resize for study in studies] == ["stretch", "stretch"]
+    assert [study.digest for study in studies] == ["e2aaa9913b5fb039"] * 2  # of the version before
+
+
+def test_bits_are_part_of_the_digest_only_where_they_are_set() -> None:
+    plain, none, twelve = (
+        loads({"data": f'source = "data/flowers"\n{line}'}).digest for line in ("", "bits = 0", "bits = 12")
+    )
+
+    assert plain == none != twelve
+
+
 def test_a_digest_is_sixteen_hex_digits_that_stay_the_same() -> None:
     digest = spec.loads(DESIGN, "x.toml").digest
 
