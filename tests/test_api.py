@@ -158,7 +158,7 @@ def test_a_search_that_was_not_begun_cannot_be_confirmed(
     file.write_text(tiny.lighter(study_text(name="none-yet")))
     session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db")
 
-    with pytest.raises(NotReady, match="there is no study 'none-yet'"):
+    with pytest.raises(NotReady, match=r"the study 'none-yet' of \S+ has not been started .* tlopt run"):
         workflow.begin_confirm(session, workshop.bench)
 
 

@@ -26,9 +26,9 @@ def tlopt(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["check", "absent.toml"], 1, "SpecError: absent.toml: there is no such study file"),
-        (["status", "absent"], 1, "NotReady: there is no database"),
-        (["predict", ".", "x.png"], 1, "NotReady:"),
+        (["check", "absent.toml"], 1, "error: absent.toml: there is no such study file"),
+        (["status", "absent"], 1, "error: there is no database"),
+        (["predict", ".", "x.png"], 1, "error: . is no export"),
         (["run"], 2, "Missing argument"),
         (["trane"], 2, "No such command"),
     ],
@@ -121,4 +121,4 @@ def test_a_disk_that_takes_nothing_is_a_line_and_a_status(url: str, tmp_path: Pa
     ended = tlopt("report", "planted", "/dev/full", "--overwrite", "--storage", url, folder=tmp_path)
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "No space left on device\n"
+    assert ended.stderr == "error: No space left on device\n"

@@ -136,7 +136,7 @@ def report(
 
     Args:
         file: default: NAME.html in the working directory.
-        overwrite: replace a file that is there, instead of refusing.
+        overwrite: replace a file that is no report of tlopt, instead of refusing; a report is renewed.
     """
     session = open_session(path, storage_url=storage)
     return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)

@@ -415,7 +415,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_python_writes_the_same_report_and_replaces_only_when_asked(
+def test_python_writes_the_same_report_and_renews_it_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = store(tmp_path)
@@ -423,9 +423,10 @@ def test_python_writes_the_same_report_and_replaces_only_when_asked(
 
     assert tlopt.report("flowers", storage=url) == Path("flowers.html")
     assert "Not confirmed yet" in Path("flowers.html").read_text(encoding="utf-8")
-    with pytest.raises(SpecError, match=r"flowers\.html exists"):
-        tlopt.report("flowers", storage=url)
+    assert tlopt.report("flowers", storage=url) == Path("flowers.html")  # its own file is renewed
     Path("mine.html").touch()
+    with pytest.raises(SpecError, match=r"mine\.html exists and is no report of tlopt"):
+        tlopt.report("flowers", "mine.html", storage=url)
     assert tlopt.report("flowers", "mine.html", storage=url, overwrite=True) == Path("mine.html")
     assert Path("mine.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Bench
 
 CONFIG = "config.toml"
+_HEAD_BYTES = 4096  # of a report, in which its title stands
 _logger = logging.getLogger(__name__)
 
 
@@ -66,15 +67,25 @@ def report(session: Session) -> str:
 def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Path:
     """Write a report to `file`, by default NAME.html; returns the file.
 
+    A report that tlopt wrote there before is renewed.
+
     Raises:
-        NotReady: the study was not begun.
-        SpecError: something is there that may not be replaced.
+        NotReady: the study has not been begun.
+        SpecError: something else is there, and `overwrite` is not set.
     """
     to = file or Path(f"{session.study.name}.html")
-    if to.exists() and not overwrite:
-        raise SpecError(f"{to} exists; --overwrite replaces it")
+    if to.exists() and not overwrite and not is_report(to):
+        raise SpecError(f"{to} exists and is no report of tlopt; --overwrite replaces it")
     to.write_text(report(session), encoding="utf-8")
     return to
+
+
+def is_report(file: Path) -> bool:
+    """Whether `file` is a report that tlopt wrote, of this or an earlier version."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return b": tlopt report</title>" in opened.read(_HEAD_BYTES)
 
 
 def known_verdict(session: Session, folder: Path) -> Verdict | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,16 @@ class Session:
         Raises:
             NotReady: it does not.
         """
-        return studies.open_existing(self.store, self.study.name)
+        try:
+            return studies.open_existing(self.store, self.study.name)
+        except NotReady:
+            started = self.study.name in optuna.get_all_study_names(self.store)
+            if started or not is_file(self.target):
+                raise
+            raise NotReady(
+                f"the study {self.study.name!r} of {self.target} has not been started in this database;"
+                f" start it with: tlopt run {shlex.quote(self.target)}"
+            ) from None
 
     def confirmation(self) -> optuna.Study:
         """The confirmation of this very search, which must exist.
@@ -68,8 +78,13 @@ class Session:
             NotReady: the search or its confirmation does not exist.
             StudyChanged: the confirmation is of an earlier search of the same name.
         """
-        search = self.optuna_study()
-        found = studies.open_existing(self.store, self.confirm_name)
+        search, name = self.optuna_study(), self.confirm_name
+        if name not in optuna.get_all_study_names(self.store):
+            raise NotReady(
+                f"the study {self.study.name!r} has no confirmation yet; first:"
+                f" tlopt confirm {shlex.quote(self.target)}"
+            )
+        found = studies.open_existing(self.store, name)
         if not candidates.belongs(found, search):
             raise StudyChanged(_foreign(found.study_name, self.study.name))
         return found

@@ -13,7 +13,7 @@ from tlopt.app.local_run import follow
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.plan import Candidate, StudyPlan, confirm_plan, search_plan
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.search.space import check_depths
@@ -56,14 +56,17 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
     study = session.study
     session.refuse_foreign_confirmation()
     plan = search_plan(study, bench.limits, len(bench.data.splits))
-    opened = studies.create_or_open(
-        session.store,
-        study,
-        file_text=session.file_text,
-        facts=dict(bench.facts),
-        choices=_choices(session, bench, n_threads or n_cores()),
-        pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
-    )
+    try:
+        opened = studies.create_or_open(
+            session.store,
+            study,
+            file_text=session.file_text,
+            facts=dict(bench.facts),
+            choices=_choices(session, bench, n_threads or n_cores()),
+            pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
+        )
+    except StudyChanged as error:
+        raise StudyChanged(f"{error}{_counts_that_differ(session, bench)}") from None
     _adopt(bench, opened)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
@@ -87,6 +90,24 @@ def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]
 
 def _is_new(session: Session) -> bool:
     return session.study.name not in optuna.get_all_study_names(session.store)
+
+
+def _counts_that_differ(session: Session, bench: "Bench") -> str:
+    """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
+    stored = session.optuna_study().user_attrs
+    before, here = stored.get(attributes.IMAGES, {}), _images(bench)
+    if stored.get(attributes.PREFIX + "data") in (None, bench.facts["data"]) or not before:
+        return ""
+
+    def said(counts: dict[str, Any]) -> str:
+        return (
+            f"{counts['n_train']} train, {counts['n_val']} validation and {counts['n_test']} test images in"
+            f" {counts['n_classes']} classes"
+        )
+
+    same = said(before) == said(here)
+    more = " (as many: files were exchanged or edited)" if same else f", here are {said(here)}"
+    return f"\nimages: the study has {said(before)}{more}"
 
 
 def _images(bench: "Bench") -> dict[str, Any]:

@@ -3,8 +3,12 @@
 import errno
 import logging
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -21,11 +25,9 @@ from tlopt.errors import SpecError, TloptError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Find how much of a pretrained network to keep, how fast to move it and how hard to hold it.",
-    epilog="Exit status: 0 done; 1 something is wrong, and the message says what; 2 wrong usage; 130 Ctrl-C.",
+    epilog="Exit status: 0 done; 1 an error, which the message names; 2 wrong usage; 130 Ctrl-C.",
 )
 app.add_typer(service_app)
 app.add_typer(export_app)
@@ -33,19 +35,35 @@ app.add_typer(report_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-# No mistake of a program's: what a user may not write to, or what is full.
+# Not a programming error: a place that may not be written to, or that is full.
 _DISK_ERRORS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"tlopt {version('tlopt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tlopt(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Search how much of a pretrained image network to keep, and how to train it, for your own images."""
 
 
 @app.command()
 def init(
     folder: Annotated[str, typer.Argument(help='Image folder, "torchvision:NAME" or "digits".')],
-    backbone: Annotated[str | None, typer.Option(help="See: tlopt blocks.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1)] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most, for each trial.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=8, help="Pixels a side.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=1, help="For search and confirmation.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the study and its file.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The network; tlopt blocks lists them.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs per trial.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, help="Pixels per side.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=1, help="Time for search and confirmation.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study and its file.")] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
     ] = False,
@@ -53,7 +71,7 @@ def init(
 ) -> None:
     """Look at the images and the machine, and write a commented study file.
 
-    Beside it goes tlopt.schema.json, by which editors complete and check the file.
+    tlopt.schema.json is written beside it, for editors that complete and check the file.
     """
     from tlopt import spec
     from tlopt.propose.proposal import Wishes, propose
@@ -83,7 +101,7 @@ def init(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the study file, by which editors complete and check it."""
+    """Print the JSON Schema of the study file, for editors that complete and check it."""
     from tlopt.spec.schema import schema_text
 
     sys.stdout.write(schema_text())
@@ -91,20 +109,21 @@ def schema() -> None:
 
 @app.command()
 def check(target: Target, storage: Storage = None) -> None:
-    """Read a study's file, images and weights, and say what would happen. Trains nothing."""
-    from tlopt.app import handle, tables, workflow
+    """Read a study's file, images and weights, and print what it would do and how long it takes."""
+    from tlopt.app import estimate, handle, tables, workflow
 
     opened = handle.open_session(target, storage_url=storage)
     bench = workflow.prepare(opened, progress=True)
     for line in tables.check_lines(opened.study, bench):
         out.print(line, markup=False, soft_wrap=True)
+    out.print(estimate.duration_line(opened.study, bench), markup=False, soft_wrap=True)
 
 
 @app.command()
 def blocks(
-    backbone: Annotated[str | None, typer.Argument(help="A name; without one, all that there are.")] = None,
+    backbone: Annotated[str | None, typer.Argument(help="Its name; default: list all backbones.")] = None,
 ) -> None:
-    """List a backbone's blocks, the unit in which depths count, or all backbones."""
+    """List the blocks of a backbone, the unit in which depths count, or all backbones."""
     from tlopt.app import tables
     from tlopt.model.build import outline, supported
 
@@ -127,12 +146,11 @@ def run(
 ) -> None:
     """Search with local workers, confirm the best points over seeds, and export the best one.
 
-    Goes on where it stopped; a finished study is shown, not run again.
+    Continues where it stopped; a finished study is shown, not run again.
     """
     from tlopt.analysis.format import hours_sentence
     from tlopt.app import deliver, handle, progress, tables, workflow
 
-    _stop_on_sigterm()
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     study, folder = opened.study, output or Path("exports") / opened.study.name
     verdict = deliver.known_verdict(opened, folder)
@@ -140,19 +158,24 @@ def run(
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)
         tables.show_verdict(verdict, out)
         return
-    bench = workflow.prepare(opened, progress=True)
-    for line in tables.check_lines(study, bench):
-        out.print(line, markup=False, soft_wrap=True)
-    last = progress.follow(workflow.search(opened, bench, n_workers=workers), out)
-    out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
-    out.print(f"search: {tables.outcomes_line(last.trials)}")
-    if sentence := hours_sentence(last):
-        out.print(sentence, markup=False, soft_wrap=True)
-    progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
-    verdict = workflow.judge(opened, bench)
-    tables.show_verdict(verdict, out)
-    deliver.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
-    out.print(f"exported to {folder}; next: tlopt predict {folder} IMAGES", markup=False)
+    with _stoppable():
+        bench = workflow.prepare(opened, progress=True)
+        for line in tables.check_lines(study, bench):
+            out.print(line, markup=False, soft_wrap=True)
+        last = progress.follow(workflow.search(opened, bench, n_workers=workers), out)
+        out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
+        out.print(f"search: {tables.outcomes_line(last.trials)}", markup=False)
+        if sentence := hours_sentence(last):
+            out.print(sentence, markup=False, soft_wrap=True)
+        last = progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
+        verdict = workflow.judge(opened, bench)
+        tables.show_verdict(verdict, out)
+        for line in tables.cost_lines(last):
+            out.print(line, markup=False, soft_wrap=True)
+        deliver.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
+        report = deliver.write_report(opened, folder.with_name(f"{folder.name}.html"), overwrite=False)
+    out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
+    out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -163,14 +186,14 @@ def confirm(
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
 ) -> None:
-    """Run the best points and the defaults over seeds, choose by validation, then read the test once."""
+    """Train the best points and the defaults over seeds, choose by validation, then read test once."""
     from tlopt.app import handle, progress, tables, workflow
 
-    _stop_on_sigterm()
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
-    bench = workflow.prepare(opened, progress=True)
-    progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
-    tables.show_verdict(workflow.judge(opened, bench), out)
+    with _stoppable():
+        bench = workflow.prepare(opened, progress=True)
+        progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
+        tables.show_verdict(workflow.judge(opened, bench), out)
 
 
 @app.command()
@@ -181,7 +204,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
-    """Train an exported config on training and validation images together, to final weights."""
+    """Train an exported config on training and validation images together, and export the network."""
     from tlopt.app import deliver, progress
 
     epochs = deliver.train(config, folder, device=device, overwrite=overwrite, onnx=onnx)
@@ -198,7 +221,7 @@ def predict(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Classify images with an export; writes CSV with the label and every class's probability."""
+    """Classify images with an export, as CSV with the label and the probability of each class."""
     from tlopt.app import deliver
 
     n_unreadable = deliver.predict_csv(folder, images, output, device=device)
@@ -211,18 +234,18 @@ def dashboard(
     storage: Storage = None,
     runs: Runs = RUNS,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; others than this machine's need a login.")
+        str, typer.Option(help="Address to listen on; any but this machine's needs a login.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     edit: Annotated[
-        bool, typer.Option("--edit/--read-only", help="Whether studies and notes may be changed.")
+        bool, typer.Option("--edit/--read-only", help="Allow changes of studies and notes.")
     ] = False,
     login_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             envvar="TLOPT_DASHBOARD_LOGIN_FILE",
-            help="Lines user:password. Passwords go over the net as they are: put TLS before it.",
+            help="Lines user:password. Passwords are sent unencrypted: put TLS in front.",
         ),
     ] = None,
 ) -> None:
@@ -239,19 +262,20 @@ def dashboard(
 
 
 def main() -> None:
-    """Run the command line; an error of ours, or of a disk, becomes its message and status 1."""
-    # Optuna tells of every trial and study; the tables here say it once
+    """Run the command line; a `TloptError`, or an error of a disk, becomes its message and status 1."""
+    # Optuna logs every trial and study; the tables here say it once
     logging.disable(logging.INFO)
     try:
         app()
     except TloptError as error:
-        err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
+        err.print("[bold red]error:[/] ", end="")
         err.print(str(error), markup=False)
         sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno not in _DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
+        err.print("[bold red]error:[/] ", end="")
         err.print(f"{where}{error.strerror or error}", markup=False)
         sys.exit(1)
 
@@ -264,10 +288,18 @@ def _check_absent(path: Path) -> None:
         raise SpecError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
-def _stop_on_sigterm() -> None:
-    """Let SIGTERM unwind the stack, so that local workers are stopped with their launcher."""
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like Ctrl-C, so that local workers are stopped, and say how to go on."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        again = shlex.join(["tlopt", *sys.argv[1:]])
+        err.print("stopped; trials under way are saved. Go on with the same command:", markup=False)
+        err.print(f"  {again}", markup=False)
+        raise

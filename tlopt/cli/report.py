@@ -1,4 +1,4 @@
-"""The command that writes a report."""
+"""`tlopt report`."""
 
 import sys
 from pathlib import Path
@@ -18,9 +18,9 @@ def report(
     target: Target,
     file: Annotated[Path | None, typer.Argument(help="Default: NAME.html; -: standard output.")] = None,
     storage: Storage = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
 ) -> None:
-    """Write what a study has come to as one HTML file that opens anywhere, offline."""
+    """Write a report on a study as one HTML file that opens offline; renews a report that is there."""
     from tlopt.app import deliver, handle
 
     opened = handle.open_session(target, storage_url=storage)

@@ -12,7 +12,7 @@ from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
 from tlopt.errors import NotReady, SpecError
 from tlopt.spec import Study
-from tlopt.spec.differences import differences
+from tlopt.spec.differences import changes, differences
 from tlopt.storage import attributes, studies
 
 if TYPE_CHECKING:
@@ -137,6 +137,6 @@ def _changed(bench: "Bench", store: BaseStorage) -> list[str] | None:
     stored = {name.removeprefix(attributes.PREFIX): value for name, value in opened.user_attrs.items()}
     here = {"semantics": spec.SEMANTICS_VERSION, **bench.facts}
     return [
-        *differences(spec.meaning(studies.stored_spec(opened)), spec.meaning(bench.study)),
+        *changes(studies.stored_spec(opened), bench.study),
         *differences({name: stored.get(name, "none") for name in here}, here),
     ]

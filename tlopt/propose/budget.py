@@ -51,6 +51,7 @@ class Size:
     trials: int
     epochs: int
     points: int  # confirmed, beside the two defaults
+    seeds: int = SEEDS  # of each in the confirmation
     images_max: int = 0  # 0: all
 
 
@@ -86,8 +87,8 @@ def minutes(size: Size, terms: Terms) -> float:
     later = max(size.trials - _STARTUP_TRIALS, 0)
     search = size.repeats * (defaults + (first + _UNPRUNED_SHARE * later) * trained(cost.searched))
     confirmed = defaults + size.points * trained((cost.searched + cost.full) / 2)
-    test = 3 * SEEDS * counts.test * cost.frozen
-    workers = (search + SEEDS * confirmed) / terms.n_workers
+    test = 3 * size.seeds * counts.test * cost.frozen
+    workers = (search + size.seeds * confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60
 
 

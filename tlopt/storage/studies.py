@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.spec.differences import differences
+from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private
 from tlopt.storage.connect import connect, translated, turns
@@ -225,8 +225,7 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, st
     }
     differing = differences({key: stored.get(key, "none") for key in here}, here)
     if stored[attributes.DIGEST] != study.digest:
-        digests = differences({"digest": stored[attributes.DIGEST]}, {"digest": study.digest})
-        differing = [*(_differing_keys(opened, study) or digests), *differing]
+        differing = [*_differing_keys(opened, study), *differing]
     if differing:
         raise StudyChanged(
             f"the study {opened.study_name!r} means something else: {'; '.join(differing)};"
@@ -235,8 +234,13 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, st
 
 
 def _differing_keys(opened: optuna.Study, study: spec.Study) -> list[str]:
+    """The keys that differ; none where the digests do because one file says what the other leaves out."""
+    digests = {"digest": opened.user_attrs[attributes.DIGEST]}
     try:
         stored = stored_spec(opened)
     except SpecError:  # written by another version of tlopt
-        return []
-    return differences(spec.meaning(stored), spec.meaning(study))
+        return differences(digests, {"digest": study.digest})
+    found = changes(stored, study)
+    if not found and stored.digest != digests["digest"]:  # digested in another way than this version's
+        return differences(digests, {"digest": study.digest})
+    return found
