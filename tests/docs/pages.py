@@ -10,7 +10,7 @@ from sybil.parsers.markdown import CodeBlockParser
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     file
-    for pattern in ("*.md", "docs/*.md", "docker/*.md", ".github/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "docker/*.md", "findings/*.md", ".github/**/*.md")
     for file in ROOT.glob(pattern)
     if file.name != "CHANGELOG.md"
 )
