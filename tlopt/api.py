@@ -4,7 +4,7 @@ Training runs in worker processes of its own, so a notebook can call these as th
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +36,17 @@ def init(
     minutes: float | None = None,
     name: str | None = None,
     skip_unreadable: bool = False,
+    data: Mapping[str, object] | None = None,
 ) -> "Proposal":
     """A study file for the images in `source` that fits them, this machine and the time; writes nothing.
 
     Its `text` is what goes into a file for `run`; reading images and measuring takes seconds to a minute.
 
     Args:
-        source: a folder, "torchvision:NAME" or "digits".
+        source: a folder, a table of files and labels, "torchvision:NAME" or "digits".
         minutes: of the whole study; half an hour on a CPU by default.
         skip_unreadable: leave out images that cannot be decoded, instead of refusing.
+        data: other keys of `[data]`, such as {"group_pattern": "^(\\d+)_"}.
     """
     from tlopt.propose.proposal import Wishes, propose
     from tlopt.training.timing import look_at_machine
@@ -57,6 +59,7 @@ def init(
         minutes=minutes,
         name=name,
         skip_unreadable=skip_unreadable,
+        data=dict(data or {}),
     )
     return propose(str(source), wishes, look_at_machine())
 

@@ -26,6 +26,7 @@ from tlopt.propose.proposal import Proposal, Wishes, propose, study_name
 from tlopt.search.space import check_depths, defaults
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
+from tlopt.spec.sections import DataSpec
 from tlopt.training.timing import Cost, Machine, look_at_machine, measure_costs
 
 CPU = Machine(device="cpu", device_name="planted", n_devices=1, n_cores=2)
@@ -164,6 +165,22 @@ def test_without_a_limit_of_time_a_gpu_study_is_long(images):
     assert (study.budget.trials, study.budget.epochs, study.budget.hours) == (60, 24, 0)
     assert study.model.backbones == ("resnet50",)
     assert study.search["resolution"] == Fixed(224)
+
+
+def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen(images):
+    root = images({"a": 30, "b": 30})
+    wishes = dataclasses.replace(EVERYTHING, data={"test_fraction": 0.5, "group_pattern": r"(\d+)\.png$"})
+    proposal = propose(str(root), wishes, CPU)
+    study = spec.loads(proposal.text, "x.toml")
+    assert (study.data.test_fraction, study.data.group_pattern) == (0.5, r"(\d+)\.png$")
+    assert "Classes: a, b." in proposal.notes
+    assert any("24 to train, 6 to validate, 30 locked away" in note for note in proposal.notes)
+
+
+def test_an_unknown_key_of_data_is_an_error(images):
+    wishes = dataclasses.replace(EVERYTHING, data={"group_colum": "x"})
+    with pytest.raises(SpecError, match=r"\[data\] group_colum: unknown key; did you mean group_column"):
+        propose(str(images({"a": 9, "b": 9})), wishes, CPU)
 
 
 def test_unequal_classes_are_judged_by_balanced_accuracy(images):
@@ -339,7 +356,8 @@ def test_no_step_of_the_proposed_pulls_passes_its_anchor(folder):
 
 @pytest.mark.parametrize(("n_train", "low"), [(100, 8), (100_000, 0)])
 def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_train, low):
-    seen = module.look(str(images(**FOLDERS["few"])), seed=0, skip_unreadable=False, progress=False)
+    source = DataSpec(source=str(images(**FOLDERS["few"])))
+    seen = module.look(source, seed=0, progress=False)
     choices = study_file.Choices(
         name="x",
         source="y",
@@ -349,6 +367,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
         n_blocks=17,
         plain_lr=1e-3,
         look=seen,
+        data={},
         size=Size(resolution=96, repeats=1, trials=20, epochs=8, points=3),
         n_train=n_train,
         batch_size=32,

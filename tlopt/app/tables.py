@@ -25,6 +25,7 @@ from tlopt.analysis.format import (
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
+from tlopt.data.some import some
 from tlopt.search.repeated_views import view_warnings
 from tlopt.search.space import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from tlopt.model.build import BlockOutline
     from tlopt.trial.workspace import Bench
 
+_CLASSES_NAMED = 20
+
 
 def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     """What a study is about to do, in lines for a person."""
@@ -47,6 +50,7 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
         f" {data.n_test} test (locked away), {len(data.class_names)} classes"
     )
+    yield f"classes: {some(data.class_names, _CLASSES_NAMED)}"
     for notice in data.notices:
         yield f"  note: {notice}"
     for name, weights in bench.weights.items():

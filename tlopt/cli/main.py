@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -57,7 +58,9 @@ def tlopt(
 
 @app.command()
 def init(
-    folder: Annotated[str, typer.Argument(help='Image folder, "torchvision:NAME" or "digits".')],
+    folder: Annotated[
+        str, typer.Argument(help='Image folder, table of labels, "torchvision:NAME" or "digits".')
+    ],
     backbone: Annotated[str | None, typer.Option(help="The network; tlopt blocks lists them.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs per trial.")] = None,
@@ -67,6 +70,10 @@ def init(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")
     ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A key of [data], such as group_column=patient. Repeatable."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml.")] = None,
 ) -> None:
     """Look at the images and the machine, and write a commented study file.
@@ -86,6 +93,7 @@ def init(
         minutes=minutes,
         name=name,
         skip_unreadable=skip_unreadable,
+        data=dict(map(_key_and_value, data or [])),
     )
     if output is not None:
         _check_absent(output)
@@ -278,6 +286,17 @@ def main() -> None:
         err.print("[bold red]error:[/] ", end="")
         err.print(f"{where}{error.strerror or error}", markup=False)
         sys.exit(1)
+
+
+def _key_and_value(text: str) -> tuple[str, object]:
+    """KEY=VALUE as TOML has it; a value that is none counts as a string."""
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise SpecError(f"--data {text}: expected is KEY=VALUE, such as group_column=patient")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
 
 
 def _check_absent(path: Path) -> None:

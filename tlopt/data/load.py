@@ -22,8 +22,9 @@ from tlopt.data.overlap import (
     with_shared_pixels,
     with_units,
 )
+from tlopt.data.some import NAMED_AT_MOST, some
 from tlopt.data.sources.builtin import list_samples
-from tlopt.data.sources.entry import NAMED_AT_MOST, Entries, Entry, below, some
+from tlopt.data.sources.entry import Entries, Entry, below
 from tlopt.data.sources.folder import list_folder
 from tlopt.data.sources.table import list_table
 from tlopt.data.split import FEW, Division, divide, subset

@@ -9,7 +9,7 @@ from tlopt.data.dataset import File, Image, Listing
 from tlopt.data.decode import Reading
 from tlopt.data.digest import pixel_digests
 from tlopt.data.likeness import alike, tells
-from tlopt.data.sources.entry import NAMED_AT_MOST
+from tlopt.data.some import NAMED_AT_MOST
 from tlopt.data.split import Division
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec

@@ -48,13 +48,12 @@ class Look:
         return all(len(name) == 1 and name.isalnum() for name in self.class_names)
 
 
-def look(source: str, *, seed: int, skip_unreadable: bool, progress: bool) -> Look:
-    """What there is in `source`, split as a study with `seed` splits it.
+def look(spec: DataSpec, *, seed: int, progress: bool) -> Look:
+    """The images of `spec`, split as a study with `seed` splits them.
 
     Raises:
         DataError, MissingExtra: the images cannot be used as they are; the message says what to do.
     """
-    spec = DataSpec(source=source, unreadable="skip" if skip_unreadable else "error")
     data = load(spec, seed=seed, progress=progress)
     sizes = Counter(data.labels.tolist())
     split = data.splits[0]

@@ -4,10 +4,13 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
 
 from tlopt import spec
+from tlopt.data.some import some
 from tlopt.errors import MissingExtra, SpecError, WeightsError
 from tlopt.model.build import check_resolution, n_blocks
 from tlopt.model.families.table import LITE0
@@ -17,7 +20,9 @@ from tlopt.propose import budget, study_file
 from tlopt.propose.budget import Size, Terms, choose_size
 from tlopt.propose.dataset import Look, look
 from tlopt.propose.study_file import Choices, write_study
+from tlopt.spec import messages
 from tlopt.spec.search_keys import RULES
+from tlopt.spec.sections import TABLE_SUFFIXES, DataSpec
 from tlopt.training.timing import Cost, Machine, measure_costs
 
 CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
@@ -25,6 +30,7 @@ RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
 _ENLARGED = (
     3  # times an image's own side up to which larger inputs still helped (28-pixel clothing: 96, not 128)
 )
+_CLASSES_NAMED = 20
 _NAME_CHARACTERS_MAX = 60
 _BUSY = 1.5  # wall clock over work from which a person is told
 _FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
@@ -42,6 +48,7 @@ class Wishes:
     minutes: float | None = None  # of the whole study
     name: str | None = None
     skip_unreadable: bool = False  # leave out images that cannot be decoded, instead of refusing
+    data: Mapping[str, object] = field(default_factory=dict)  # other keys of [data], with their values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +76,8 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     """
     if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
         raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
-    seen = look(source, seed=0, skip_unreadable=wishes.skip_unreadable, progress=progress)
+    given = {"unreadable": "skip"} | dict(wishes.data) if wishes.skip_unreadable else dict(wishes.data)
+    seen = look(_data_spec(source, given), seed=0, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
     terms = _terms(weights, resolutions, seen, wishes, machine)
@@ -86,6 +94,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             n_blocks=n_blocks(weights.backbone),
             plain_lr=usual_lr(weights.backbone)["adamw"],
             look=seen,
+            data=given,
             size=size,
             n_train=terms.used(size).train,
             batch_size=study_file.batch_size(seen),
@@ -102,11 +111,20 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     return Proposal(text=text, notes=notes, minutes=minutes)
 
 
+def _data_spec(source: str, given: Mapping[str, object]) -> DataSpec:
+    try:
+        return DataSpec.model_validate({"source": source, **given})
+    except ValidationError as error:
+        raise SpecError("\n".join(f"[data] {line}" for line in messages.lines(error, DataSpec))) from error
+
+
 def study_name(source: str) -> str:
     """The folder's or data set's name, in the characters that a study's name may have."""
     folder = source.removeprefix("torchvision:")
     if folder == source:
         folder = os.path.basename(os.path.abspath(os.path.expanduser(source)))
+        folder, suffix = os.path.splitext(folder)
+        folder += "" if suffix.lower() in TABLE_SUFFIXES else suffix
     # names that end in .confirm belong to confirmations
     return re.sub(r"(\.confirm)+$", "", _plain(folder)[:_NAME_CHARACTERS_MAX]) or "images"
 
@@ -219,6 +237,7 @@ def _duration(minutes: float) -> str:
 def _image_notes(seen: Look) -> Iterator[str]:
     kind = "grey images" if seen.grey else "images"
     counts = seen.counts
+    yield f"Classes: {some(seen.class_names, _CLASSES_NAMED)}."
     yield (
         f"{counts.all} {kind} of {len(seen.class_names)} classes: {counts.train} to train,"
         f" {counts.val} to validate, {counts.test} locked away; the shorter side has {seen.side} pixels."

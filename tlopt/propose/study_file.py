@@ -3,7 +3,7 @@
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlopt.propose.budget import SEEDS, Size
@@ -29,6 +29,7 @@ class Choices:
     n_blocks: int
     plain_lr: float  # of adamw, for plain fine-tuning
     look: Look
+    data: Mapping[str, object]  # keys of [data] that were asked for
     size: Size
     n_train: int  # images a trial trains on
     batch_size: int
@@ -79,24 +80,22 @@ def _head(c: Choices) -> list[str]:
 
 
 def _data(c: Choices) -> list[str]:
-    lines = [
-        "[data]",
-        _line("source", c.source),
-        _line("val_fraction", 0.2, "for validation, where the source has no val of its own"),
-        _line("test_fraction", 0.2, "locked away, where the source has no test of its own"),
-    ]
-    if not c.look.own_val:
-        lines.append(_line("repeats", c.size.repeats, "splits a trial trains on; each costs a training"))
-    if c.size.images_max:
-        lines.append(_line("images_max", c.size.images_max, "of all; 0 takes every image and more time"))
-    if c.look.skipped:
-        lines.append(_line("unreadable", "skip", f"leaves out {len(c.look.skipped)} files; or error"))
     mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
-    return [
-        *lines,
-        _line("flip", not c.look.are_signs, f"mirror half of the images; {mirror}"),
-        _line("views", VIEWS, "of each image, which epochs take turns at; 0: new ones, and slower"),
-    ]
+    keys: dict[str, tuple[object, str]] = {
+        "source": (c.source, ""),
+        "val_fraction": (0.2, "for validation, where the source has no val of its own"),
+        "test_fraction": (0.2, "locked away, where the source has no test of its own"),
+    }
+    if not c.look.own_val:
+        keys["repeats"] = (c.size.repeats, "splits a trial trains on; each costs a training")
+    if c.size.images_max:
+        keys["images_max"] = (c.size.images_max, "of all; 0 takes every image and more time")
+    if c.look.skipped:
+        keys["unreadable"] = ("skip", f"leaves out {len(c.look.skipped)} files; or error")
+    keys["flip"] = (not c.look.are_signs, f"mirror half of the images; {mirror}")
+    keys["views"] = (VIEWS, "of each image, which epochs take turns at; 0: new ones, and slower")
+    keys |= {key: (value, keys.get(key, ("", ""))[1]) for key, value in c.data.items()}
+    return ["[data]", *(_line(key, value, comment) for key, (value, comment) in keys.items())]
 
 
 def _model(c: Choices) -> list[str]:
@@ -162,7 +161,7 @@ def _end(c: Choices) -> list[str]:
     ]
 
 
-def _line(key: str, value: str | float | bool, comment: str = "") -> str:
+def _line(key: str, value: object, comment: str = "") -> str:
     return _commented(f"{key} = {json.dumps(value, ensure_ascii=False)}", comment)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tlopt.data.dataset import Role
 from tlopt.data.decode import HEIF
+from tlopt.data.some import some
 
 PLAIN_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
@@ -26,7 +27,6 @@ ROLES: dict[str, Role] = {
     "test": "test",
     "testing": "test",
 }
-NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,6 @@ class Entries:
 def is_image(path: Path) -> bool:
     """Whether a file's name is that of an image."""
     return path.suffix.lower() in EXTENSIONS
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names and how many more there are."""
-    more = [f"and {len(names) - NAMED_AT_MOST} more"] if len(names) > NAMED_AT_MOST else []
-    return ", ".join([*names[:NAMED_AT_MOST], *more])
 
 
 def below(root: Path, paths: Iterable[Path]) -> str:

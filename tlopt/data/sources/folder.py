@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tlopt.data.dataset import Role
+from tlopt.data.some import some
 from tlopt.data.sources.entry import (
     HEIF_EXTENSIONS,
     ROLES,
@@ -15,7 +16,6 @@ from tlopt.data.sources.entry import (
     is_image,
     left_out,
     missing_notices,
-    some,
     training_classes,
 )
 from tlopt.errors import DataError

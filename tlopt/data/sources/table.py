@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlopt.data.dataset import Role
-from tlopt.data.sources.entry import (
-    EXTENSIONS,
-    NAMED_AT_MOST,
-    ROLES,
-    Entries,
-    Entry,
-    missing_notices,
-    some,
-    training_classes,
-)
+from tlopt.data.some import NAMED_AT_MOST, some
+from tlopt.data.sources.entry import EXTENSIONS, ROLES, Entries, Entry, missing_notices, training_classes
 from tlopt.data.sources.table_rows import Rows, read_rows
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
