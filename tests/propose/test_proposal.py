@@ -174,7 +174,7 @@ def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen
     study = spec.loads(proposal.text, "x.toml")
     assert (study.data.test_fraction, study.data.group_pattern) == (0.5, r"(\d+)\.png$")
     assert "Classes: a, b." in proposal.notes
-    assert any("24 to train, 6 to validate, 30 locked away" in note for note in proposal.notes)
+    assert any("18 to train, 12 to validate, 30 locked away" in note for note in proposal.notes)
 
 
 def test_an_unknown_key_of_data_is_an_error(images):
