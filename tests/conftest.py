@@ -151,7 +151,7 @@ def study_text(image_folder: Path, weights_folder: Path) -> Callable[..., str]:
 def workshop(
     study_text: Callable[..., str], cache_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> "tiny.Workshop":
-    """One bench and one SQLite database for all tests that train in this process."""
+    """One workspace and one SQLite database for all tests that train in this process."""
     import tiny
 
     url = f"sqlite:///{tmp_path_factory.mktemp('workshop')}/tlopt.db"

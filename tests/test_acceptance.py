@@ -126,7 +126,7 @@ def refused(here: Service, facts: dict[str, str]) -> str:
 def test_a_worker_with_another_study_is_refused_in_one_line(
     service: Callable[..., Service], workshop: tiny.Workshop
 ) -> None:
-    line = refused(service(), workshop.bench.facts)
+    line = refused(service(), workshop.workspace.facts)
 
     assert line.startswith("StudyChanged: ")
     assert "budget.epochs: study has 2, here is 3" in line
@@ -135,7 +135,7 @@ def test_a_worker_with_another_study_is_refused_in_one_line(
 def test_a_worker_with_other_images_is_refused_in_one_line(
     service: Callable[..., Service], workshop: tiny.Workshop
 ) -> None:
-    line = refused(service(epochs=3), workshop.bench.facts | {"data": "0123456789abcdef"})
+    line = refused(service(epochs=3), workshop.workspace.facts | {"data": "0123456789abcdef"})
 
     assert line.startswith("StudyChanged: ")
-    assert f"data: study has 0123456789abcdef, here is {workshop.bench.facts['data']}" in line
+    assert f"data: study has 0123456789abcdef, here is {workshop.workspace.facts['data']}" in line

@@ -17,7 +17,7 @@ from tlopt.app.local_run import WorkersFailed
 from tlopt.confirmation import held_out
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
-from tlopt.trial.workspace import Bench
+from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
 
 CONFIRM = "[confirm]\npoints = 1\nseeds = 3"
@@ -30,7 +30,7 @@ class Finished:
     file: Path
     url: str
     session: Session
-    bench: Bench
+    workspace: Workspace
     verdict: Verdict
 
 
@@ -54,15 +54,15 @@ def finished(
     file.write_text(tiny.lighter(study_text(trials=3, epochs=1, tables=CONFIRM)))
     url = f"sqlite:///{folder}/tlopt.db"
     session = open_session(file, storage_url=url, runs=folder / "runs")
-    bench = replace(workshop.bench, study=session.study)
+    workspace = replace(workshop.workspace, study=session.study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(cache_folder))
-        workflow.begin(session, bench)
-        serve.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
-        workflow.begin_confirm(session, bench)
-        serve.work_here([(session, bench)], confirm=True, interrupt=Interrupt())
-        verdict = workflow.judge(session, bench)
-    return Finished(file=file, url=url, session=session, bench=bench, verdict=verdict)
+        workflow.begin(session, workspace)
+        serve.work_here([(session, workspace)], confirm=False, interrupt=Interrupt())
+        workflow.begin_confirm(session, workspace)
+        serve.work_here([(session, workspace)], confirm=True, interrupt=Interrupt())
+        verdict = workflow.judge(session, workspace)
+    return Finished(file=file, url=url, session=session, workspace=workspace, verdict=verdict)
 
 
 def test_the_verdict_has_the_best_point_and_the_defaults_over_the_same_seeds(finished: Finished) -> None:
@@ -89,14 +89,14 @@ def test_a_judged_study_is_judged_again_without_reading_the_test(
 ) -> None:
     monkeypatch.setattr(held_out, "test_split", None)
 
-    assert workflow.judge(finished.session, finished.bench) == finished.verdict
+    assert workflow.judge(finished.session, finished.workspace) == finished.verdict
 
 
 def test_a_finished_study_begins_no_worker(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tlopt.worker.local.subprocess.Popen", None)
 
-    (searched,) = workflow.search(finished.session, finished.bench)
-    (confirmed,) = workflow.confirm(finished.session, finished.bench)
+    (searched,) = workflow.search(finished.session, finished.workspace)
+    (confirmed,) = workflow.confirm(finished.session, finished.workspace)
 
     assert searched.progress == (3, 3)
     assert confirmed.progress == (3 * len(finished.verdict.rows),) * 2
@@ -132,7 +132,7 @@ def test_the_report_of_a_finished_study_has_its_verdict_and_its_classes(finished
     assert spread_words(test, "accuracy") in html
     assert f"Chosen by validation: {finished.verdict.chosen.label}" in html
     assert "blue, green, red" in html
-    assert f"{len(finished.bench.data.splits[0].train)} to train" in html
+    assert f"{len(finished.workspace.data.splits[0].train)} to train" in html
 
 
 def test_an_unfinished_confirmation_is_not_judged(
@@ -141,14 +141,14 @@ def test_an_unfinished_confirmation_is_not_judged(
     file = tmp_path / "early.toml"
     file.write_text(tiny.lighter(study_text(name="early", trials=1, epochs=1)))
     session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db", runs=tmp_path)
-    bench = replace(workshop.bench, study=session.study)
+    workspace = replace(workshop.workspace, study=session.study)
     tiny.plant(monkeypatch, lambda point: [0.5])
-    workflow.begin(session, bench)
-    serve.work_here([(session, bench)], confirm=False, interrupt=Interrupt())
-    workflow.begin_confirm(session, bench)
+    workflow.begin(session, workspace)
+    serve.work_here([(session, workspace)], confirm=False, interrupt=Interrupt())
+    workflow.begin_confirm(session, workspace)
 
     with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):
-        workflow.judge(session, bench)
+        workflow.judge(session, workspace)
 
 
 def test_a_search_that_was_not_begun_cannot_be_confirmed(
@@ -159,7 +159,7 @@ def test_a_search_that_was_not_begun_cannot_be_confirmed(
     session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db")
 
     with pytest.raises(NotReady, match=r"the study 'none-yet' of \S+ has not been started .* tlopt run"):
-        workflow.begin_confirm(session, workshop.bench)
+        workflow.begin_confirm(session, workshop.workspace)
 
 
 def test_a_study_that_means_something_else_is_refused(finished: Finished) -> None:
@@ -168,7 +168,7 @@ def test_a_study_that_means_something_else_is_refused(finished: Finished) -> Non
     )
 
     with pytest.raises(StudyChanged, match="objective: study has accuracy, here is macro_f1"):
-        workflow.begin(changed, finished.bench)
+        workflow.begin(changed, finished.workspace)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
     session = replace(finished.session, study=study, target="no-such-study", runs=tmp_path)
 
     with pytest.raises(WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
-        list(workflow.search(session, finished.bench, n_workers=1))
+        list(workflow.search(session, finished.workspace, n_workers=1))
 
 
 @pytest.mark.slow

@@ -73,14 +73,14 @@ def test_progress_is_shown_where_it_is_asked_for(
     study = spec.load(tmp_path / "x.toml")
 
     def planted(stage: Stage) -> Callable[..., Iterator[Snapshot]]:
-        return lambda session, bench, *, n_workers: iter(
+        return lambda session, workspace, *, n_workers: iter(
             [Snapshot(study=study, order=Order(), trials=(), workers=(), stage=stage)]
         )
 
     monkeypatch.setattr(workflow, "prepare", lambda session, *, progress: None)
     monkeypatch.setattr(workflow, "search", planted("search"))
     monkeypatch.setattr(workflow, "confirm", planted("confirm"))
-    monkeypatch.setattr(workflow, "judge", lambda session, bench: None)
+    monkeypatch.setattr(workflow, "judge", lambda session, workspace: None)
     step(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db", progress=progress)
 
     assert ("confirm: 0/15 runs" in capsys.readouterr().out) is progress

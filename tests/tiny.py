@@ -1,4 +1,4 @@
-"""Small studies: planted limits for what needs no images, and a bench that trains on some in a second."""
+"""Small studies: planted limits for what needs no images, and a workspace that trains on some in a second."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
 from tlopt.trial import execution
-from tlopt.trial.workspace import Bench, open_bench
+from tlopt.trial.workspace import Workspace
 from tlopt.worker import loop, objective
 from tlopt.worker.claim import StudyWork, claim
 from tlopt.worker.objective import TrialContext
@@ -72,25 +72,25 @@ def lighter(file_text: str, *, head: str = "") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What studies on the same images and network can share: a bench and a database."""
+    """What studies on the same images and network can share: a workspace and a database."""
 
-    bench: Bench
+    workspace: Workspace
     limits: Limits
     store: BaseStorage
 
 
 def workshop(file_text: str, url: str) -> Workshop:
     """A workshop on the CPU for the study file `file_text`."""
-    bench = open_bench(spec.loads(file_text, "tiny.toml"), torch.device("cpu"))
-    return Workshop(bench=bench, limits=bench.limits, store=studies.open_storage(url))
+    workspace = Workspace.open(spec.loads(file_text, "tiny.toml"), torch.device("cpu"))
+    return Workshop(workspace=workspace, limits=workspace.limits, store=studies.open_storage(url))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A study with its bench, its database and its folders, for a worker in this process."""
+    """A study with its workspace, its database and its folders, for a worker in this process."""
 
     study: Study
-    bench: Bench
+    workspace: Workspace
     store: BaseStorage
     opened: optuna.Study
     plan: StudyPlan
@@ -101,7 +101,7 @@ class Place:
         return StudyWork(
             optuna_study=self.opened,
             plan=self.plan,
-            bench=self.bench,
+            workspace=self.workspace,
             folders=self.folders,
             service=self.study.service,
             checkpoints=checkpoints,
@@ -131,12 +131,12 @@ class Place:
 def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     """A place for the study file `file_text` in a workshop for the same images and network."""
     decoded = spec.loads(file_text, "tiny.toml")
-    plan = search_plan(decoded, shop.limits, len(shop.bench.data.splits))
+    plan = search_plan(decoded, shop.limits, len(shop.workspace.data.splits))
     opened = studies.create_or_open(
         shop.store,
         decoded,
         file_text=file_text,
-        facts=dict(shop.bench.facts),
+        facts=dict(shop.workspace.facts),
         sampler=InitialPointsSampler(
             plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
         ),
@@ -144,7 +144,7 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     )
     return Place(
         study=decoded,
-        bench=replace(shop.bench, study=decoded, features={}),
+        workspace=replace(shop.workspace, study=decoded),
         store=shop.store,
         opened=opened,
         plan=plan,
@@ -180,14 +180,14 @@ def metrics(value: float) -> Metrics:
 def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) -> None:
     """From here on trials train nothing: their epochs have the values of `curve`; pictures are empty."""
 
-    def start_run(bench: Bench, point: Point, *, seed: int, train: object, n_micro: int = 1) -> Point:
+    def start_run(workspace: Workspace, point: Point, *, seed: int, train: object, n_micro: int = 1) -> Point:
         return point
 
     def steps(point: Point, images: object, train: object, val: object, kept: None) -> Iterator[Epoch]:
         yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
-    patch.setattr(execution, "start_run", start_run)
-    patch.setattr(execution, "features_for", lambda *_, **__: None)
+    patch.setattr(Workspace, "start_run", start_run)
+    patch.setattr(Workspace, "features", lambda *_, **__: None)
     patch.setattr(execution, "steps", steps)
     patch.setattr(execution.Saving, "save", lambda saving, at: "")
     patch.setattr(objective, "find_mistakes", lambda *_: NO_MISTAKES)

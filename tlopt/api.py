@@ -89,10 +89,10 @@ def run(
         progress: show how far it is: a bar on a terminal, a line now and then in a notebook.
     """
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = workflow.prepare(session, progress=progress)
-    _go_through(workflow.search(session, bench, n_workers=n_workers), progress)
-    _go_through(workflow.confirm(session, bench, n_workers=n_workers), progress)
-    return workflow.judge(session, bench)
+    workspace = workflow.prepare(session, progress=progress)
+    _go_through(workflow.search(session, workspace, n_workers=n_workers), progress)
+    _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress)
+    return workflow.judge(session, workspace)
 
 
 def confirm(
@@ -105,9 +105,9 @@ def confirm(
 ) -> Verdict:
     """Run the best points of a search again over seeds; the verdict. Arguments as for `run`."""
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = workflow.prepare(session, progress=progress)
-    _go_through(workflow.confirm(session, bench, n_workers=n_workers), progress)
-    return workflow.judge(session, bench)
+    workspace = workflow.prepare(session, progress=progress)
+    _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress)
+    return workflow.judge(session, workspace)
 
 
 def export(
@@ -121,9 +121,9 @@ def export(
 ) -> Path:
     """Write a confirmed study's best point to `folder`; returns it."""
     session = open_session(path, storage_url=storage, runs=runs)
-    bench = workflow.prepare(session)
-    verdict = workflow.judge(session, bench)
-    return deliver.export(session, bench, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
+    workspace = workflow.prepare(session)
+    verdict = workflow.judge(session, workspace)
+    return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 
 
 def report(

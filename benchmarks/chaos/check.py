@@ -143,20 +143,21 @@ def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[s
 
 def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], int]:
     from tlopt.search.plan import search_plan
+    from tlopt.training.devices import choose_device, settle_process
     from tlopt.trial.execution import begin, events
-    from tlopt.trial.workspace import choose_device, open_bench, settle_process
+    from tlopt.trial.workspace import Workspace
 
     study_file, trials = share
     study = loads(study_file.read_text(), str(study_file))
     settle_process(1)
-    bench = open_bench(study, choose_device("cpu"))
-    plan = search_plan(study, bench.limits, len(bench.data.splits))
+    workspace = Workspace.open(study, choose_device("cpu"))
+    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
     differing = []
     n_reports = 0
     for trial in trials:
         task = plan.draw(trial)
         n = task.point.epochs if trial.state == TrialState.COMPLETE else len(trial.intermediate_values)
-        values = _first(n, events(begin(task, bench, n_micro=1)), study.objective)
+        values = _first(n, events(begin(task, workspace, n_micro=1)), study.objective)
         n_reports += n
         stored = [trial.intermediate_values.get(step) for step in range(n)]
         differing += [

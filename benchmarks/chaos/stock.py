@@ -20,9 +20,10 @@ from optuna.trial import TrialState
 from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.spec import Study, loads
 from tlopt.spec.algorithms import MedianPruner, TpeSampler
+from tlopt.training.devices import choose_device, settle_process
 from tlopt.training.loop import Epoch
 from tlopt.trial.execution import begin, events
-from tlopt.trial.workspace import choose_device, open_bench, settle_process
+from tlopt.trial.workspace import Workspace
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -30,8 +31,8 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 def work(study: Study, runs: Path) -> None:
     """Run trials until the study has its budget of them."""
     settle_process(1)
-    bench = open_bench(study, choose_device("cpu"))
-    plan = search_plan(study, bench.limits, len(bench.data.splits))
+    workspace = Workspace.open(study, choose_device("cpu"))
+    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
 
     def objective(trial: optuna.Trial) -> float:
         task = plan.draw(trial)
@@ -39,7 +40,7 @@ def work(study: Study, runs: Path) -> None:
             trial.study.get_trials(deepcopy=False)[trial.number]
         )
         value = float("nan")
-        for event in events(begin(task, bench, n_micro=1)):
+        for event in events(begin(task, workspace, n_micro=1)):
             if not isinstance(event, Epoch):
                 continue
             assert event.val is not None

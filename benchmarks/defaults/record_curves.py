@@ -28,10 +28,10 @@ from tlopt import spec
 from tlopt.errors import Diverged
 from tlopt.search.space import defaults, suggest
 from tlopt.spec.point import Point, seed_for
+from tlopt.training.devices import settle_process
 from tlopt.training.loop import fit, predict_logits
 from tlopt.training.metrics import measure
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
+from tlopt.trial.workspace import Workspace
 
 SEARCH = {
     "resolution": 64,
@@ -55,7 +55,7 @@ class Task:
         judge: Indices of other validation images, used after the last epoch.
     """
 
-    bench: Bench
+    workspace: Workspace
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     judge: NDArray[np.int64]
@@ -75,26 +75,26 @@ def curves_study(source: Path, epochs: int, n_points: int) -> str:
     )
 
 
-def draw_points(bench: Bench, n_points: int) -> list[tuple[dict[str, Any], Point]]:
+def draw_points(workspace: Workspace, n_points: int) -> list[tuple[dict[str, Any], Point]]:
     """Parameters and points: the two defaults, then `n_points - 2` random ones, the same in every call."""
-    known = [(d.params or {}, d.point) for d in defaults(bench.study, bench.limits)]
+    known = [(d.params or {}, d.point) for d in defaults(workspace.study, workspace.limits)]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=bench.study.seed))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=workspace.study.seed))
     trials = [study.ask() for _ in range(n_points - len(known))]
-    points = [suggest(trial, bench.study, bench.limits) for trial in trials]
+    points = [suggest(trial, workspace.study, workspace.limits) for trial in trials]
     return [*known, *((trial.params, point) for trial, point in zip(trials, points, strict=True))]
 
 
 def prepare(source: Path, folder: Path, *, n_points: int, epochs: int, n_train: int, n_val: int) -> Task:
     """The task of one data set, with `n_train` and `n_val` images in proportion to the classes."""
     study = spec.loads(curves_study(source, epochs, n_points), source.name)
-    bench = open_bench(study, torch.device("cpu"))
-    split, labels = bench.data.splits[0], bench.data.labels
+    workspace = Workspace.open(study, torch.device("cpu"))
+    split, labels = workspace.data.splits[0], workspace.data.labels
     train, _ = train_test_split(split.train, train_size=n_train, stratify=labels[split.train], random_state=0)
     val, judge = train_test_split(split.val, train_size=n_val, stratify=labels[split.val], random_state=0)
     file = folder / f"{source.name}.json"
-    points = draw_points(bench, n_points)
-    return Task(bench=bench, train=train, val=val, judge=judge, points=points, file=file)
+    points = draw_points(workspace, n_points)
+    return Task(workspace=workspace, train=train, val=val, judge=judge, points=points, file=file)
 
 
 def read_or_begin(task: Task) -> dict[str, Any]:
@@ -104,9 +104,9 @@ def read_or_begin(task: Task) -> dict[str, Any]:
         return recorded
     return {
         "data": task.file.stem,
-        "classes": task.bench.n_classes,
+        "classes": task.workspace.n_classes,
         "images": {"train": len(task.train), "val": len(task.val), "judge": len(task.judge)},
-        "epochs": task.bench.study.budget.epochs,
+        "epochs": task.workspace.study.budget.epochs,
         "search": SEARCH,
         "versions": {name: version(name) for name in ("torch", "optuna", "scikit-learn")},
         "points": [],
@@ -116,8 +116,8 @@ def read_or_begin(task: Task) -> dict[str, Any]:
 def record_point(task: Task, number: int) -> dict[str, Any]:
     """Train point `number`; if it diverges its curves end early and `judge` is None."""
     params, point = task.points[number]
-    images = images_for(task.bench, point)
-    run = start_run(task.bench, point, seed=seed_for("curves", number), train=task.train)
+    images = task.workspace.images(point)
+    run = task.workspace.start_run(point, seed=seed_for("curves", number), train=task.train)
     row: dict[str, Any] = {"number": number, "params": params, "freeze_depth": point.freeze_depth}
     row |= {"accuracy": [], "log_loss": [], "seconds": [], "judge": None}
     try:

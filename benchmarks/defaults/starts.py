@@ -24,7 +24,8 @@ from benchmarks.defaults.views import accuracy
 from tlopt import spec
 from tlopt.search.space import defaults, resolve
 from tlopt.spec.point import Point
-from tlopt.trial.workspace import Bench, open_bench, settle_process
+from tlopt.training.devices import settle_process
+from tlopt.trial.workspace import Workspace
 
 VIEWS = 8
 
@@ -46,14 +47,14 @@ def starts_study(source: Path, args: argparse.Namespace) -> str:
     )
 
 
-def starts(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, Point]]:
+def starts(workspace: Workspace, args: argparse.Namespace) -> Iterator[tuple[str, Point]]:
     """The points compared, with their names."""
-    yield from ((row.label, row.point) for row in defaults(bench.study, bench.limits))
+    yield from ((row.label, row.point) for row in defaults(workspace.study, workspace.limits))
     fixed = {"resolution": args.resolution, "batch_size": args.batch_size}
     for share in args.shares:
         for lr in args.rates:
             values = {"transfer_depth": share, "freeze_depth": share, "lr": lr, **fixed}
-            yield f"{share:.2f}, {lr:g}", resolve(values, args.backbone, args.epochs, bench.limits)
+            yield f"{share:.2f}, {lr:g}", resolve(values, args.backbone, args.epochs, workspace.limits)
 
 
 def main() -> None:
@@ -73,18 +74,22 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TLOPT_CACHE"] = f"{folder}/cache"
             data = link_images(source, Path(folder) / "data", {"train": args.images, "val": None})
-            bench = open_bench(spec.loads(starts_study(data, args), "starts.toml"), torch.device("cpu"))
-            compared = dict(starts(bench, args))
+            workspace = Workspace.open(
+                spec.loads(starts_study(data, args), "starts.toml"), torch.device("cpu")
+            )
+            compared = dict(starts(workspace, args))
             if number == 0:
                 print("| images | " + " | ".join(compared) + " |")
                 print("| --- |" + " --- |" * len(compared))
-            print(f"| {source.name} | " + " | ".join(_cells(bench, compared, args.seeds)) + " |", flush=True)
+            print(
+                f"| {source.name} | " + " | ".join(_cells(workspace, compared, args.seeds)) + " |", flush=True
+            )
 
 
-def _cells(bench: Bench, compared: dict[str, Point], n_seeds: int) -> Iterator[str]:
+def _cells(workspace: Workspace, compared: dict[str, Point], n_seeds: int) -> Iterator[str]:
     """Cells: mean accuracy of each point in percent."""
     for point in compared.values():
-        own = replace(bench, features={})
+        own = replace(workspace)
         found = [accuracy(own, point, VIEWS, seed) for seed in range(n_seeds)]
         yield f"{100 * statistics.mean(found):.1f}"
 

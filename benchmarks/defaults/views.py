@@ -21,9 +21,9 @@ from benchmarks.common.study_file import ANY_DEPTH, study_text
 from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point, seed_for
+from tlopt.training.devices import settle_process
 from tlopt.training.loop import fit
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, features_for, open_bench, settle_process, start_run
+from tlopt.trial.workspace import Workspace
 
 VIEWS = (0, 1, 2, 4, 8)
 
@@ -39,15 +39,15 @@ def views_study(source: Path, backbone: str, epochs: int) -> str:
     )
 
 
-def accuracy(bench: Bench, point: Point, n_views: int, seed: int) -> float:
+def accuracy(workspace: Workspace, point: Point, n_views: int, seed: int) -> float:
     """Validation accuracy, in [0, 1], of one run after its last epoch."""
-    data = bench.study.data.model_copy(update={"views": n_views})
+    data = workspace.study.data.model_copy(update={"views": n_views})
     # other views for each seed: the number of views is measured, not their choice
-    study = bench.study.model_copy(update={"data": data, "seed": seed})
-    own = replace(bench, study=study, features={})
-    split, images = own.data.splits[0], images_for(own, point)
-    run = start_run(own, point, seed=seed_for("views", seed), train=split.train)
-    *_, last = fit(run, images, split.train, split.val, features_for(own, run, images))
+    study = workspace.study.model_copy(update={"data": data, "seed": seed})
+    own = replace(workspace, study=study)
+    split, images = own.data.splits[0], own.images(point)
+    run = own.start_run(point, seed=seed_for("views", seed), train=split.train)
+    *_, last = fit(run, images, split.train, split.val, own.features(run, images))
     assert last.val is not None, "there are validation images"
     return last.val.accuracy
 
@@ -72,12 +72,13 @@ def main() -> None:
             os.environ["TLOPT_CACHE"] = f"{folder}/cache"
             data = link_images(source, Path(folder) / "data", {"train": args.images, "val": None})
             text = views_study(data, args.backbone, args.epochs)
-            bench = open_bench(spec.loads(text, "views.toml"), torch.device("cpu"))
+            workspace = Workspace.open(spec.loads(text, "views.toml"), torch.device("cpu"))
             for share in (0.0, 0.5):
                 values = {"freeze_depth": share, "resolution": 64, "batch_size": 16}
-                point = resolve(values, args.backbone, args.epochs, bench.limits)
+                point = resolve(values, args.backbone, args.epochs, workspace.limits)
                 found = {
-                    n: [100 * accuracy(bench, point, n, seed) for seed in range(args.seeds)] for n in VIEWS
+                    n: [100 * accuracy(workspace, point, n, seed) for seed in range(args.seeds)]
+                    for n in VIEWS
                 }
                 cells = [_difference(found[n], found[0]) for n in VIEWS[1:]]
                 mean = statistics.mean(found[0])

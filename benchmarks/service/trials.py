@@ -177,8 +177,8 @@ class Ours:
         last = value(trial.number, N_EPOCHS - 1)
         result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
         study_id = optuna_private.study_id(self.study)
-        bench = SimpleNamespace(study=SimpleNamespace(direction="maximize"))
-        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id, bench=bench)
+        workspace = SimpleNamespace(study=SimpleNamespace(direction="maximize"))
+        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id, workspace=workspace)
         unnamed: Any = SimpleNamespace(label="")
         with tally.at("check for a new best"):
             pictures.wants_pictures(last, unnamed, its_job, self.storage)

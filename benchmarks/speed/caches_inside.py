@@ -27,8 +27,8 @@ from tlopt.app.handle import open_session
 from tlopt.app.serve import make_ready, work_here
 from tlopt.data.batches import MIDDLE, View
 from tlopt.search.space import resolve
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, features_for, settle_process, start_run
+from tlopt.training.devices import settle_process
+from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
 
 
@@ -48,21 +48,21 @@ def memory_mb(pid: int | str = "self") -> dict[str, float]:
 def fill(file: Path) -> dict[str, object]:
     """The blocks kept, planned MB, memory before and after two passes over all features, seconds of each."""
     settle_process(1)
-    bench = make_ready(open_session(file), device="cpu")
-    limits = bench.limits
-    (backbone,) = bench.weights
-    resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
+    workspace = make_ready(open_session(file), device="cpu")
+    limits = workspace.limits
+    (backbone,) = workspace.weights
+    resolution = workspace.study.search["resolution"].value  # type: ignore[union-attr]
     point = resolve({"freeze_depth": 1.0, "resolution": resolution}, backbone, 1, limits)
-    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
-    images = images_for(bench, point)
+    run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
+    images = workspace.images(point)
     before = memory_mb()
-    store = features_for(bench, run, images)
+    store = workspace.features(run, images)
     kept = sorted(store.kept) if store else []
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
         for block in kept:
-            for view, indices in _views(bench, images.training_view, point):
+            for view, indices in _views(workspace, images.training_view, point):
                 for at in range(0, len(indices), 64):
                     assert store is not None
                     store.outputs(run.frozen, view, indices[at : at + 64], block, indices[:0])
@@ -78,10 +78,10 @@ def fill(file: Path) -> dict[str, object]:
     }
 
 
-def _views(bench: Bench, training_view, point) -> Iterator[tuple[View, np.ndarray]]:  # type: ignore[no-untyped-def]
-    split = bench.data.splits[0]
+def _views(workspace: Workspace, training_view, point) -> Iterator[tuple[View, np.ndarray]]:  # type: ignore[no-untyped-def]
+    split = workspace.data.splits[0]
     yield MIDDLE, split.val
-    for epoch in range(bench.study.data.views):
+    for epoch in range(workspace.study.data.views):
         yield training_view(epoch, point, 0), split.train
 
 
@@ -106,11 +106,11 @@ def looked_at() -> dict[str, float]:
 def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
     """Run trials up to each of `budgets`; yields what the process then holds."""
     session = open_session(file)
-    bench = make_ready(session, device="cpu")
+    workspace = make_ready(session, device="cpu")
     for trials in budgets:
         file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
         session = open_session(file, store=session.store)
-        grown = replace(bench, study=session.study)  # keeps what a worker keeps from trial to trial
+        grown = replace(workspace, study=session.study)  # keeps what a worker keeps from trial to trial
         work_here([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
         yield {"trials": trials, **looked_at()}
 

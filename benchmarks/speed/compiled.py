@@ -20,23 +20,20 @@ from benchmarks.common.images import link_images
 from benchmarks.common.planted_weights import plant_weights
 from benchmarks.speed.epochs import Case, allocate, open_case, point_of
 from tlopt.training.loop import fit
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import start_run
 
 SHARES = (0.0, 0.5)
 
 
 def epochs(case: Case, share: float, compiles: bool) -> Iterator[float]:
     """Train; yields the seconds of each epoch."""
-    point, bench = point_of(case.bench, share), case.bench
-    model = bench.study.model.model_copy(update={"compile": compiles})
+    point, workspace = point_of(case.workspace, share), case.workspace
+    model = workspace.study.model.model_copy(update={"compile": compiles})
     own = replace(
-        bench,
-        study=bench.study.model_copy(update={"model": model}),
-        features={},
+        workspace,
+        study=workspace.study.model_copy(update={"model": model}),
         numerics={point.backbone: case.chosen},
     )
-    run, images = start_run(own, point, seed=0, train=case.train), images_for(own, point)
+    run, images = own.start_run(point, seed=0, train=case.train), own.images(point)
     start = time.perf_counter()
     for _ in fit(run, images, case.train, None):
         yield time.perf_counter() - start

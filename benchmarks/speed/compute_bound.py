@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from tlopt import spec
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
+from tlopt.training.devices import settle_process
 from tlopt.training.frozen_prefix import outline
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 from tlopt.training.step import take_step
 from tlopt.trial.autotune import measured
-from tlopt.trial.workspace import Bench, open_bench, settle_process, start_run
+from tlopt.trial.workspace import Workspace
 
 STEP_PASSES = 3  # operations of a training step in forward passes: one forward, two backward
 _N_STEPS = 7
@@ -58,32 +59,32 @@ def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, devi
     """The bound for `points`, by the steps of one worker while the others take steps as well."""
     os.environ["TLOPT_CACHE"] = str(folder / "cache")
     settle_process(max(1, n_cores() // n_workers))
-    bench = open_bench(spec.load(file), torch.device(device))
-    bench.numerics.update(
-        measured(bench.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
+    workspace = Workspace.open(spec.load(file), torch.device(device))
+    workspace.numerics.update(
+        measured(workspace.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device)
     )
     point = replace(points[0], freeze_depth=0)
-    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
     prefix = prefix_flops(run)
-    with _others(n_workers - 1, file, bench, point):
+    with _others(n_workers - 1, file, workspace, point):
         seconds = step_seconds(run)
     rate = n_workers * STEP_PASSES * point.batch_size * prefix[-1] / seconds
-    n_train, n_val = len(bench.data.splits[0].train), len(bench.data.splits[0].val)
+    n_train, n_val = len(workspace.data.splits[0].train), len(workspace.data.splits[0].val)
     suffix = sum(each.epochs * (prefix[-1] - prefix[each.freeze_depth]) for each in points)
     return Bound(
         training=n_train * STEP_PASSES * suffix / rate,
         validation=n_val * suffix / rate,
-        features=_n_views(bench, points, n_train, n_val) * prefix[-1] / rate,
+        features=_n_views(workspace, points, n_train, n_val) * prefix[-1] / rate,
         numerics=str(run.numerics),
     )
 
 
 @contextmanager
-def _others(n: int, file: Path, bench: Bench, point: Point) -> Iterator[None]:
+def _others(n: int, file: Path, workspace: Workspace, point: Point) -> Iterator[None]:
     """Run the same steps in `n` other processes within the block: workers share memory bandwidth."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(n + 1)
-    what = (file, bench.device, dict(bench.numerics), point, torch.get_num_threads(), ready)
+    what = (file, workspace.device, dict(workspace.numerics), point, torch.get_num_threads(), ready)
     processes = [context.Process(target=_keep_stepping, args=what, daemon=True) for _ in range(n)]
     for process in processes:
         process.start()
@@ -104,18 +105,18 @@ def _keep_stepping(
     ready: Barrier,
 ) -> None:
     settle_process(n_threads)
-    bench = open_bench(spec.load(file), device)
-    bench.numerics.update(numerics)
-    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    workspace = Workspace.open(spec.load(file), device)
+    workspace.numerics.update(numerics)
+    run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
     step_seconds(run)
     ready.wait()
     while True:
         step_seconds(run)
 
 
-def _n_views(bench: Bench, points: list[Point], n_train: int, n_val: int) -> int:
+def _n_views(workspace: Workspace, points: list[Point], n_train: int, n_val: int) -> int:
     """Views to compute features for: as many per training image as the longest trial sees, one per other."""
-    return n_val + min(bench.study.data.views, max(point.epochs for point in points)) * n_train
+    return n_val + min(workspace.study.data.views, max(point.epochs for point in points)) * n_train
 
 
 def prefix_flops(run: Run) -> NDArray[np.float64]:

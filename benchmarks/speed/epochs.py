@@ -33,9 +33,8 @@ from tlopt.spec.point import Point
 from tlopt.system.memory import keep_freed_memory
 from tlopt.training.loop import fit
 from tlopt.training.numerics import Numerics, usual
-from tlopt.trial.fastest import fastest
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, features_for, open_bench, start_run
+from tlopt.trial.autotune import fastest
+from tlopt.trial.workspace import Workspace
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("plain script", "decoded once, batched", "+ memory kept", "+ fastest numbers", "+ kept features")
@@ -59,7 +58,7 @@ class Case:
     """One backbone on one set of images."""
 
     data: Path  # folder with train/, all of whose images are used
-    bench: Bench
+    workspace: Workspace
     train: NDArray[np.int64]
     chosen: Numerics
 
@@ -68,46 +67,45 @@ def open_case(data: Path, backbone: str, resolution: int) -> Case:
     """The case, with this machine's fastest numerics."""
     allocate(True)
     text = epochs_study(data, backbone, resolution)
-    bench = open_bench(spec.loads(text, "epochs.toml"), torch.device("cpu"))
-    found = bench.weights[backbone]
-    point = point_of(bench, 0.0)
-    run = start_run(bench, point, seed=0, train=bench.data.splits[0].train)
+    workspace = Workspace.open(spec.loads(text, "epochs.toml"), torch.device("cpu"))
+    found = workspace.weights[backbone]
+    point = point_of(workspace, 0.0)
+    run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
     chosen = fastest(
         found,
-        usual(run.network, bench.device),
+        usual(run.network, workspace.device),
         precision=None,
         layout=None,
         resolution=resolution,
-        n_classes=bench.n_classes,
+        n_classes=workspace.n_classes,
         batch_size=point.batch_size,
-        device=bench.device,
+        device=workspace.device,
     )
-    return Case(data=data, bench=bench, train=bench.data.splits[0].train, chosen=chosen)
+    return Case(data=data, workspace=workspace, train=workspace.data.splits[0].train, chosen=chosen)
 
 
-def point_of(bench: Bench, share: float) -> Point:
+def point_of(workspace: Workspace, share: float) -> Point:
     """The default point with `share` of the blocks frozen."""
-    backbone = bench.study.model.backbones[0]
-    resolution = bench.study.search["resolution"].value  # type: ignore[union-attr]
-    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, bench.limits)
+    backbone = workspace.study.model.backbones[0]
+    resolution = workspace.study.search["resolution"].value  # type: ignore[union-attr]
+    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, workspace.limits)
 
 
 def way(case: Case, share: float, name: str) -> Iterator[float]:
     """Train one way; yields the seconds of each epoch."""
-    point, bench = point_of(case.bench, share), case.bench
+    point, workspace = point_of(case.workspace, share), case.workspace
     if name == WAYS[0]:
         epochs: Iterator[object] = train_batches(case.data, point, Machine())
     else:
         keeps, numerics = name == WAYS[4], case.chosen if name in WAYS[3:] else Numerics()
-        data = bench.study.data.model_copy(update={"views": VIEWS if keeps else 0})
+        data = workspace.study.data.model_copy(update={"views": VIEWS if keeps else 0})
         own = replace(
-            bench,
-            study=bench.study.model_copy(update={"data": data}),
-            features={},
+            workspace,
+            study=workspace.study.model_copy(update={"data": data}),
             numerics={point.backbone: numerics},
         )
-        run, images = start_run(own, point, seed=0, train=case.train), images_for(own, point)
-        kept = features_for(own, run, images) if keeps else None
+        run, images = own.start_run(point, seed=0, train=case.train), own.images(point)
+        kept = own.features(run, images) if keeps else None
         epochs = fit(run, images, case.train, None, kept)
     start = time.perf_counter()
     for _ in epochs:
@@ -127,10 +125,10 @@ def allocate(keeps: bool) -> None:
 
 def limit(case: Case, share: float) -> float:
     """Seconds of an epoch at the whole network's rate of operations."""
-    own = replace(case.bench, features={}, numerics={case.bench.study.model.backbones[0]: case.chosen})
-    run = start_run(own, point_of(case.bench, 0.0), seed=0, train=case.train)
+    own = replace(case.workspace, numerics={case.workspace.study.model.backbones[0]: case.chosen})
+    run = own.start_run(point_of(case.workspace, 0.0), seed=0, train=case.train)
     prefix = prefix_flops(run)
-    suffix = 1 - prefix[point_of(case.bench, share).freeze_depth] / prefix[-1]
+    suffix = 1 - prefix[point_of(case.workspace, share).freeze_depth] / prefix[-1]
     return float(suffix * step_seconds(run) * len(case.train) / run.point.batch_size)
 
 

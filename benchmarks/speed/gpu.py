@@ -25,15 +25,13 @@ from benchmarks.common.plain_script import Machine, train_batches
 from benchmarks.common.planted_weights import plant_weights
 from benchmarks.common.study_file import ANY_DEPTH, FASTEST, study_text
 from tlopt import spec
-from tlopt.data import pixels
-from tlopt.data.decode import Reading
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
+from tlopt.training.devices import choose_device, settle_process
 from tlopt.training.loop import fit
 from tlopt.trial.autotune import measured
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, choose_device, features_for, open_bench, settle_process, start_run
+from tlopt.trial.workspace import Workspace
 
 SHARES = (0.0, 0.5)
 VIEWS = 2
@@ -85,39 +83,38 @@ def _busy(device: torch.device) -> Iterator[list[float]]:
             found += [float(line) for line in (looking.communicate()[0] or "").split()]
 
 
-def open_case(args: argparse.Namespace, backbone: str, device: torch.device) -> Bench:
+def open_case(args: argparse.Namespace, backbone: str, device: torch.device) -> Workspace:
     """Images and network, with this machine's fastest numerics."""
     text = gpu_study(args.data.absolute(), backbone, args.resolution, args.batch_size)
-    bench = open_bench(spec.loads(text, "gpu.toml"), device)
-    bench.numerics.update(measured(bench.study, bench.weights, n_classes=bench.n_classes, device=device))
-    return bench
+    workspace = Workspace.open(spec.loads(text, "gpu.toml"), device)
+    workspace.numerics.update(
+        measured(workspace.study, workspace.weights, n_classes=workspace.n_classes, device=device)
+    )
+    return workspace
 
 
-def begin(bench: Bench, data: Path, point: Point, name: str) -> Iterator[object]:
+def begin(workspace: Workspace, data: Path, point: Point, name: str) -> Iterator[object]:
     """The training epochs of `point`, one way."""
     if name in WAYS[:2]:
-        machine = Machine(n_cores(), str(bench.device), autocast=name == WAYS[1])
+        machine = Machine(n_cores(), str(workspace.device), autocast=name == WAYS[1])
         return train_batches(data, point, machine)
-    train, keeps = bench.data.splits[0].train, name == WAYS[4]
-    data_keys = bench.study.data.model_copy(update={"views": VIEWS if keeps else 0})
-    study = bench.study.model_copy(update={"data": data_keys})
-    own = replace(bench, study=study, features={}, views={})
-    if name == WAYS[2]:
-        for size in (pixels.eval_size(point.resolution), pixels.training_size(point.resolution)):
-            own.views[size] = pixels.pixels(bench.data, size=size, reading=Reading.of(study.data))
-    run, images = start_run(own, point, seed=0, train=train), images_for(own, point)
-    return fit(run, images, train, None, features_for(own, run, images) if keeps else None)
+    train, keeps = workspace.data.splits[0].train, name == WAYS[4]
+    data_keys = workspace.study.data.model_copy(update={"views": VIEWS if keeps else 0})
+    study = workspace.study.model_copy(update={"data": data_keys})
+    own = replace(workspace, study=study)
+    run, images = own.start_run(point, seed=0, train=train), own.images(point, resides=name != WAYS[2])
+    return fit(run, images, train, None, own.features(run, images) if keeps else None)
 
 
-def measure(bench: Bench, data: Path, share: float, args: argparse.Namespace) -> list[str]:
+def measure(workspace: Workspace, data: Path, share: float, args: argparse.Namespace) -> list[str]:
     """The cells of a row: images per second and GPU utilisation by way."""
     values = {"freeze_depth": share, "resolution": args.resolution, "batch_size": args.batch_size}
-    point = resolve(values, bench.study.model.backbones[0], 99, bench.limits)
-    ways = {name: Way(begin(bench, data, point, name)) for name in WAYS}
+    point = resolve(values, workspace.study.model.backbones[0], 99, workspace.limits)
+    ways = {name: Way(begin(workspace, data, point, name)) for name in WAYS}
     for _ in range(VIEWS + args.repeats):
         for way in ways.values():
-            way.train(bench.device)
-    n_images = len(bench.data.splits[0].train)
+            way.train(workspace.device)
+    n_images = len(workspace.data.splits[0].train)
     return [
         f"{n_images / statistics.median(way.seconds[VIEWS:]):.0f}"
         + (f", {statistics.mean(way.busy):.0f} %" if way.busy else "")
@@ -146,10 +143,10 @@ def main() -> None:
         if args.planted:
             plant_weights(Path(folder) / "torch", args.backbones)
         for backbone in args.backbones:
-            bench = open_case(args, backbone, device)
+            workspace = open_case(args, backbone, device)
             for share in SHARES:
-                cells = measure(bench, args.data, share, args)
-                numerics = bench.numerics[backbone]
+                cells = measure(workspace, args.data, share, args)
+                numerics = workspace.numerics[backbone]
                 print(f"| {backbone} ({numerics}) | {share:.0%} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -18,7 +18,6 @@ from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
 from tlopt.search.space import defaults
 from tlopt.training.history import history_file
 from tlopt.training.loop import predict_logits
-from tlopt.trial.images import images_for
 from tlopt.worker.objective import run_trial
 from tlopt.worker.trial_log import TrialLog
 
@@ -30,7 +29,7 @@ def weights_file(tmp_path: Path) -> Callable[[int, int], Path]:
 
 @pytest.fixture
 def candidate(workshop: tiny.Workshop) -> Candidate:
-    point = defaults(workshop.bench.study, workshop.limits)[1].point
+    point = defaults(workshop.workspace.study, workshop.limits)[1].point
     return Candidate(12, "trial 12", replace(point, epochs=1, mixup=0.2, head_layers=1, head_dropout=0.5))
 
 
@@ -41,18 +40,18 @@ def confirmed(
     """One run of the confirmation, of replicate 1, with its weights on this machine."""
     import optuna
 
-    plan = confirm_plan(workshop.bench.study, [candidate], 1, weights_file)
+    plan = confirm_plan(workshop.workspace.study, [candidate], 1, weights_file)
     study = optuna.create_study()
     study.enqueue_trial({"candidate": 12, "replicate": 1})
     trial = study.ask()
     log = TrialLog(tmp_path / "log.jsonl")
-    run_trial(trial, plan.draw(trial), workshop.bench, log=log, conditions=tiny.conditions())
+    run_trial(trial, plan.draw(trial), workshop.workspace, log=log, conditions=tiny.conditions())
 
 
 def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:
-    study, bench = workshop.bench.study, workshop.bench
-    run = trained(bench, candidate.point, confirm_seed(study, 1), 1, file)
-    return predict_logits(run, images_for(bench, candidate.point), np.arange(len(bench.data.labels)))
+    study, workspace = workshop.workspace.study, workshop.workspace
+    run = trained(workspace, candidate.point, confirm_seed(study, 1), 1, file)
+    return predict_logits(run, workspace.images(candidate.point), np.arange(len(workspace.data.labels)))
 
 
 @pytest.mark.usefixtures("confirmed")
@@ -104,13 +103,13 @@ def test_a_network_whose_file_is_damaged_is_trained_again_and_said(
 def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
     workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, held_out = [], held_out_images(workshop.bench.study.data, seed=workshop.bench.study.seed)
+    asked, held_out = [], held_out_images(workshop.workspace.study.data, seed=workshop.workspace.study.seed)
 
     def all_wrong(network: object, *_: object) -> np.ndarray:
         right = np.eye(3, dtype=np.float32)[held_out.labels]
         return right if network == ("seed 0", Path("12/0")) else -right
 
-    def remember(bench: object, point: object, seed: int, replicate: int, file: Path) -> object:
+    def remember(workspace: object, point: object, seed: int, replicate: int, file: Path) -> object:
         asked.append((point == candidate.point, seed, replicate))
         return SimpleNamespace(network=(f"seed {replicate}", file))
 
@@ -118,17 +117,17 @@ def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
     monkeypatch.setattr(reader, "exported_logits", all_wrong)
     row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
 
-    said = read_test(workshop.bench, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
+    said = read_test(workshop.workspace, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
 
     assert asked == [(True, row.seeds[0], 0), (True, row.seeds[1], 1)]
     assert [metrics["accuracy"] for metrics in said[12]] == [1.0, 0.0]
 
 
 def test_no_image_of_the_search_is_held_out(workshop: tiny.Workshop) -> None:
-    held_out = held_out_images(workshop.bench.study.data, seed=workshop.bench.study.seed)
+    held_out = held_out_images(workshop.workspace.study.data, seed=workshop.workspace.study.seed)
 
-    seen = {image.digest for image in workshop.bench.data.images}
-    assert len(held_out.images) == workshop.bench.data.n_test > 0
+    seen = {image.digest for image in workshop.workspace.data.images}
+    assert len(held_out.images) == workshop.workspace.data.n_test > 0
     assert seen.isdisjoint(image.digest for image in held_out.images)
 
 
@@ -138,9 +137,9 @@ def test_the_final_training_sees_training_and_validation_images(
     given = []
     monkeypatch.setattr(reader, "fit", lambda *arguments: given.append(arguments[2:]))
 
-    run, _ = train_on_all(workshop.bench, candidate.point)
+    run, _ = train_on_all(workshop.workspace, candidate.point)
 
     ((train, val),) = given
-    assert train.tolist() == list(range(len(workshop.bench.data.labels)))
+    assert train.tolist() == list(range(len(workshop.workspace.data.labels)))
     assert val is None
     assert isinstance(run.network, torch.nn.Module)

@@ -16,7 +16,7 @@ from tlopt.doctor.finding import Finding, guarded
 from tlopt.doctor.study import listing_file, study
 from tlopt.doctor.weights import megabytes, unfetched
 from tlopt.storage import attributes
-from tlopt.trial.workspace import open_bench
+from tlopt.trial.workspace import Workspace
 
 Text = Callable[..., str]
 
@@ -43,7 +43,11 @@ def quick(study_text: Text) -> Text:
 def stored(text: str, **changed: object) -> BaseStorage:
     """A database that has the study of the file `text`, with other facts where some are `changed`."""
     decoded = spec.loads(text, "stripes.toml")
-    facts = {"semantics": spec.SEMANTICS_VERSION, **open_bench(decoded, torch.device("cpu")).facts, **changed}
+    facts = {
+        "semantics": spec.SEMANTICS_VERSION,
+        **Workspace.open(decoded, torch.device("cpu")).facts,
+        **changed,
+    }
     store = InMemoryStorage()
     made = optuna.create_study(storage=store, study_name=decoded.name)
     made.set_user_attr(attributes.FILE, text)

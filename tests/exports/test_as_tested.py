@@ -21,7 +21,6 @@ from tlopt.training.inference import exported_logits
 from tlopt.training.metrics import log_probabilities, measure
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
-from tlopt.trial.images import test_images as images_of
 
 CPU = torch.device("cpu")
 BACKBONES = [
@@ -57,7 +56,7 @@ def run_of(workshop: tiny.Workshop, backbone: str, resolution: int) -> Run:
         network,
         point,
         pretrained={},
-        labels=workshop.bench.data.labels,
+        labels=workshop.workspace.data.labels,
         seed=1,
         device=CPU,
         n_classes=3,
@@ -81,19 +80,21 @@ def test_predict_gives_the_numbers_that_test_was_read_with(
         {name: t.detach().contiguous() for name, t in run.network.net.state_dict().items()},
         tmp_path / "run.safetensors",
     )
-    findings = make_findings(planted(run.point), class_names=workshop.bench.data.class_names)
+    findings = make_findings(planted(run.point), class_names=workshop.workspace.data.class_names)
     export = read_export(
         write_export(tmp_path / "x", findings, weights_file=tmp_path / "run.safetensors", overwrite=False)
     )
-    bench = replace(workshop.bench, weights={backbone: load_weights(backbone, "none")}, views={}, features={})
-    held_out = held_out_images(bench.study.data, seed=bench.study.seed)
+    workspace = replace(
+        workshop.workspace, weights={backbone: load_weights(backbone, "none")}, views={}, features={}
+    )
+    held_out = held_out_images(workspace.study.data, seed=workspace.study.seed)
     monkeypatch.setattr(reader, "trained", lambda *_: run)
 
-    said = reader.read_test(bench, [make_row("trial 12", (0.5,), point=run.point)], lambda *_: tmp_path)
+    said = reader.read_test(workspace, [make_row("trial 12", (0.5,), point=run.point)], lambda *_: tmp_path)
     rows = list(predict(export, [image.origin.path for image in held_out.images], CPU))
 
     seen = exported_logits(
-        run.network, images_of(bench, held_out, run.point), run.point, np.arange(len(rows)), CPU
+        run.network, workspace.test_images(held_out, run.point), run.point, np.arange(len(rows)), CPU
     )
     probabilities = np.array([row.probabilities for row in rows])
     np.testing.assert_allclose(probabilities, np.exp(log_probabilities(seen)), atol=1e-5)

@@ -16,7 +16,6 @@ from tlopt.storage import attributes
 from tlopt.training.numerics import Numerics
 from tlopt.trial import autotune
 from tlopt.trial.autotune import asked, measured
-from tlopt.trial.workspace import start_run
 
 CPU = torch.device("cpu")
 PLAIN, GROUPED = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
@@ -74,15 +73,15 @@ def test_auto_is_measured_once_for_a_study_and_every_worker_follows(
     monkeypatch.setattr(autotune, "fastest", planted)
     lines = 'precision = "auto"\nlayout = "auto"'
     first, second = session(lines), session(lines)
-    benches = [workflow.prepare(first), workflow.prepare(second)]
+    workspaces = [workflow.prepare(first), workflow.prepare(second)]
 
-    workflow.begin(first, benches[0])
-    opened, plan = workflow.begin(second, benches[1])
+    workflow.begin(first, workspaces[0])
+    opened, plan = workflow.begin(second, workspaces[1])
 
     assert len(asked_for) == 1
     assert (asked_for[0]["resolution"], asked_for[0]["batch_size"]) == (32, 8)
     assert opened.user_attrs[attributes.NUMERICS] == {"resnet18": "bfloat16 channels_last"}
     point = plan.draw(opened.ask()).point
-    for bench in (*benches, workflow.prepare(session(lines))):
-        run = start_run(bench, point, seed=1, train=bench.data.splits[0].train)
+    for workspace in (*workspaces, workflow.prepare(session(lines))):
+        run = workspace.start_run(point, seed=1, train=workspace.data.splits[0].train)
         assert run.numerics == Numerics("bfloat16", "channels_last")

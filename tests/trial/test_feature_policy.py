@@ -11,7 +11,7 @@ import torch
 
 from tlopt.errors import SpecError
 from tlopt.trial.feature_policy import wanted_depths
-from tlopt.trial.workspace import open_bench
+from tlopt.trial.workspace import Workspace
 
 N_BLOCKS = 9
 
@@ -25,11 +25,11 @@ def _one_thread() -> None:
 def place(
     tmp_path: Path, study_text: Callable[..., str], workshop: tiny.Workshop
 ) -> Callable[..., tiny.Place]:
-    """A place with fixed views and a bench of its own; keywords as for `study_text`."""
+    """A place with fixed views and a workspace of its own; keywords as for `study_text`."""
 
     def make(*, name: str, views: int = 2, flip: str = "true", **changes: Any) -> tiny.Place:
         text = tiny.lighter(study_text(name=f"{tmp_path.name}-{name}", epochs=3, **changes))
-        shop = replace(workshop, bench=workshop.bench.on(torch.device("cpu")))
+        shop = replace(workshop, workspace=workshop.workspace.on(torch.device("cpu")))
         data = f"[data]\nviews = {views}\nflip = {flip}"
         return tiny.place(text.replace("[data]", data), shop, tmp_path / "runs")
 
@@ -105,7 +105,7 @@ def test_middles_of_training_images_are_planned_where_they_are_what_training_see
     there = place(name=flip, views=0, search=search, flip=flip, trials=2)
     there.work()
 
-    data, (store,) = there.bench.data, there.bench.features.values()
+    data, (store,) = there.workspace.data, there.workspace.feature_stores
     assert store is not None
     n_seen = len(data.ever_val if flip == "true" else data.images)
     assert {int(kept.there.sum()) for kept in store._open.values()} == {n_seen}
@@ -168,4 +168,4 @@ def test_a_wrong_bound_is_said_before_any_trial(
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "plenty")
 
     with pytest.raises(SpecError, match="plenty"):
-        open_bench(tiny.spec.loads(study_text(), "x.toml"), torch.device("cpu"))
+        Workspace.open(tiny.spec.loads(study_text(), "x.toml"), torch.device("cpu"))

@@ -18,8 +18,7 @@ from tlopt.data.load import test_split as load_test_split
 from tlopt.search.space import defaults, suggest
 from tlopt.spec.point import Point
 from tlopt.training.loop import fit
-from tlopt.trial import images as trial_images
-from tlopt.trial.workspace import Bench, start_run
+from tlopt.trial.workspace import Workspace
 
 EVALUATED, CROPPED = 37, 48  # for a network that sees 32 pixels
 Count = dict[int, int]
@@ -29,15 +28,13 @@ CROP = Reading(resize="crop")
 
 
 @pytest.fixture
-def bench(cache: Path, workshop: tiny.Workshop) -> Callable[[str], Bench]:
-    """A bench of its own, nothing decoded, for a study with one line of [search] on images of 32 pixels."""
+def workspace(cache: Path, workshop: tiny.Workshop) -> Callable[[str], Workspace]:
+    """A workspace where nothing is decoded, for a study with one line of [search] on images of 32 pixels."""
 
-    def make(line: str = "") -> Bench:
-        study = workshop.bench.study
+    def make(line: str = "") -> Workspace:
+        study = workshop.workspace.study
         search = study.search | tiny.study(f"resolution = 32\n{line}").search
-        return replace(
-            workshop.bench, study=study.model_copy(update={"search": search}), views={}, features={}
-        )
+        return replace(workshop.workspace, study=study.model_copy(update={"search": search}))
 
     return make
 
@@ -58,8 +55,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
 @pytest.fixture
 def point(workshop: tiny.Workshop) -> Callable[[float], Point]:
     """A point at 32 pixels with a strength of augmentation."""
-    plain = defaults(workshop.bench.study, workshop.limits)[-1].params
-    found = suggest(FixedTrial(plain), workshop.bench.study, workshop.limits)
+    plain = defaults(workshop.workspace.study, workshop.limits)[-1].params
+    found = suggest(FixedTrial(plain), workshop.workspace.study, workshop.limits)
     return lambda strength: replace(found, resolution=32, augmentation=strength)
 
 
@@ -73,39 +70,39 @@ def point(workshop: tiny.Workshop) -> Callable[[float], Point]:
     ],
 )
 def test_every_image_is_decoded_for_what_a_trial_does_with_it(
-    bench: Callable[[str], Bench], decoded: Count, line: str, evaluates: str, crops: str
+    workspace: Callable[[str], Workspace], decoded: Count, line: str, evaluates: str, crops: str
 ) -> None:
-    own = bench(line)
+    own = workspace(line)
     (split,) = own.data.splits
     counts = {"train": len(split.train), "val": len(split.val), "all": len(own.data.images), "none": 0}
 
-    trial_images.decode(own)
+    own.decode_images()
 
     assert decoded.get(EVALUATED, 0) == counts[evaluates]
     assert decoded.get(CROPPED, 0) == counts[crops]
 
 
 def test_a_trial_decodes_nothing_that_was_decoded_before_it(
-    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], decoded: Count, point: Callable[[float], Point]
 ) -> None:
-    own = bench("augmentation = { choice = [0.0, 0.5] }")
+    own = workspace("augmentation = { choice = [0.0, 0.5] }")
     (split,) = own.data.splits
-    trial_images.decode(own)
+    own.decode_images()
     before = dict(decoded)
 
     for strength in (0.5, 0.0):
         at = replace(point(strength), epochs=1)
-        run = start_run(own, at, seed=1, train=split.train)
-        list(fit(run, trial_images.images_for(own, at), split.train, split.val))
+        run = own.start_run(at, seed=1, train=split.train)
+        list(fit(run, own.images(at), split.train, split.val))
 
     assert decoded == before
 
 
 def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
-    bench: Callable[[str], Bench], point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], point: Callable[[float], Point]
 ) -> None:
-    own = bench("augmentation = 0.5")
-    images = trial_images.images_for(own, point(0.5))
+    own = workspace("augmentation = 0.5")
+    images = own.images(point(0.5))
 
     for source, size in ((images.training_pixels, CROPPED), (images.eval_pixels, EVALUATED)):
         assert isinstance(source, pixels.Pixels)
@@ -116,25 +113,25 @@ def test_crops_come_from_the_larger_images_and_middles_from_the_smaller(
 
 @pytest.mark.parametrize("opened", [0.0, 0.5])
 def test_images_opened_for_one_point_show_every_point_what_its_own_would(
-    bench: Callable[[str], Bench], point: Callable[[float], Point], opened: float
+    workspace: Callable[[str], Workspace], point: Callable[[float], Point], opened: float
 ) -> None:
     """Kept features are computed from the images of the first trial, for all trials."""
     line = "augmentation = { choice = [0.0, 0.5] }"
-    first = trial_images.images_for(bench(line), point(opened))
+    first = workspace(line).images(point(opened))
 
     for strength in (0.0, 0.5):
         at = point(strength)
-        own = trial_images.images_for(bench(line), at)
+        own = workspace(line).images(at)
         view = own.training_view(0, at, 1)
         one, other = (images.seen(np.arange(5), view, at, torch.device("cpu")) for images in (first, own))
         assert torch.equal(one, other)
 
 
 def test_without_strength_training_sees_the_middles(
-    bench: Callable[[str], Bench], point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], point: Callable[[float], Point]
 ) -> None:
-    own, at = bench("augmentation = 0.0"), point(0.0)
-    images = replace(trial_images.images_for(own, at), flip=False)
+    own, at = workspace("augmentation = 0.0"), point(0.0)
+    images = replace(own.images(at), flip=False)
     indices = np.arange(5)
 
     view = images.training_view(0, at, 1)
@@ -148,36 +145,34 @@ def test_without_strength_training_sees_the_middles(
 
 
 def test_training_on_all_images_decodes_those_of_validation_too(
-    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], decoded: Count, point: Callable[[float], Point]
 ) -> None:
-    own, at = bench("augmentation = 0.5"), replace(point(0.5), epochs=1)
+    own, at = workspace("augmentation = 0.5"), replace(point(0.5), epochs=1)
     everything = np.arange(len(own.data.images))
-    trial_images.decode(own)
+    own.decode_images()
 
-    list(
-        fit(start_run(own, at, seed=1, train=everything), trial_images.images_for(own, at), everything, None)
-    )
+    list(fit(own.start_run(at, seed=1, train=everything), own.images(at), everything, None))
 
     assert decoded[CROPPED] == len(everything)
 
 
 def test_held_out_images_are_decoded_to_be_evaluated_on_alone(
-    bench: Callable[[str], Bench], decoded: Count, point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], decoded: Count, point: Callable[[float], Point]
 ) -> None:
-    own = bench("augmentation = 0.5")
+    own = workspace("augmentation = 0.5")
     held_out = load_test_split(own.study.data, seed=own.study.seed)
 
-    trial_images.test_images(own, held_out, point(0.5))
+    own.test_images(held_out, point(0.5))
 
     assert decoded == {EVALUATED: len(held_out.images)}
 
 
 def test_of_the_sizes_those_of_the_last_resolution_are_held(
-    bench: Callable[[str], Bench], point: Callable[[float], Point]
+    workspace: Callable[[str], Workspace], point: Callable[[float], Point]
 ) -> None:
-    own = bench("augmentation = 0.5")
+    own = workspace("augmentation = 0.5")
 
-    trial_images.images_for(own, point(0.5))
-    trial_images.images_for(own, replace(point(0.5), resolution=64))
+    own.images(point(0.5))
+    own.images(replace(point(0.5), resolution=64))
 
-    assert set(own.views) == {pixels.eval_size(64), pixels.training_size(64)}
+    assert own.pixel_sizes == {pixels.eval_size(64), pixels.training_size(64)}

@@ -597,7 +597,7 @@ def test_the_note_is_kept_by_who_ends_a_leading_trial(
     text = optuna_dashboard.get_note(here.opened).replace("&emsp;", "")
     assert "| 2 | 0.75 |" in text
     assert "| 3 |" not in text
-    assert f"{here.bench.n_classes} classes" in text
+    assert f"{here.workspace.n_classes} classes" in text
 
 
 def test_the_studys_picture_is_renewed_by_leaders_and_when_it_is_due(

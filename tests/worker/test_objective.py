@@ -23,7 +23,7 @@ from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.run import Run
 from tlopt.trial import execution, feature_policy
 from tlopt.trial.execution import begin, find_mistakes
-from tlopt.trial.workspace import start_run
+from tlopt.trial.workspace import Workspace
 from tlopt.worker.objective import Result, TrialContext, run_trial
 from tlopt.worker.trial_log import TrialLog
 
@@ -47,7 +47,7 @@ def _one_thread() -> None:
 @pytest.fixture
 def task(workshop: tiny.Workshop) -> TrialSpec:
     """Plain fine-tuning for two epochs on the only split, prunable."""
-    point = defaults(workshop.bench.study, workshop.limits)[1].point
+    point = defaults(workshop.workspace.study, workshop.limits)[1].point
     return TrialSpec(point=point, seeds=(3,), splits=(0,), label="", prunable=True)
 
 
@@ -59,11 +59,11 @@ def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
         objective: str = "accuracy",
         conditions: TrialContext | None = None,
     ) -> Result:
-        study = workshop.bench.study.model_copy(update={"objective": objective})
-        bench = replace(workshop.bench, study=study)
+        study = workshop.workspace.study.model_copy(update={"objective": objective})
+        workspace = replace(workshop.workspace, study=study)
         asked = trial or optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
         log = TrialLog(tmp_path / "log.jsonl")
-        return run_trial(asked, task, bench, log=log, conditions=conditions or tiny.conditions())
+        return run_trial(asked, task, workspace, log=log, conditions=conditions or tiny.conditions())
 
     return run_task
 
@@ -165,18 +165,18 @@ def test_each_run_trains_with_its_seed_on_its_split(
     task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
 ) -> None:
     seen = []
-    split = workshop.bench.data.splits[0]
+    split = workshop.workspace.data.splits[0]
 
     def fit(seed: int, images: object, train: object, val: object, kept: object) -> Iterator[Epoch]:
         seen.append((seed, train is split.train, val is split.val))
         yield tiny.epoch(0, 0.5)
 
-    def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
+    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
         return seed
 
     monkeypatch.setattr(execution, "steps", fit)
-    monkeypatch.setattr(execution, "start_run", start)
-    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "start_run", start)
+    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -213,12 +213,12 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
             raise OutOfMemory("2 GiB wanted")
         yield tiny.epoch(1, 0.75)
 
-    def start(bench: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
+    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
         return n_micro
 
     monkeypatch.setattr(execution, "steps", fits_from_four_pieces_on)
-    monkeypatch.setattr(execution, "start_run", start)
-    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "start_run", start)
+    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
@@ -233,7 +233,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     task: TrialSpec, workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = workshop.bench.on(torch.device("cpu"))
+    workspace = workshop.workspace.on(torch.device("cpu"))
     frozen = replace(task, point=replace(task.point, freeze_depth=12))
     notes: list[str] = []
     residents: list[int] = []
@@ -241,7 +241,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     def ends(notes: list[str]) -> Result:
         trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
         log = TrialLog(tmp_path / "log.jsonl")
-        return run_trial(trial, frozen, bench, log=log, conditions=tiny.conditions(notes=notes))
+        return run_trial(trial, frozen, workspace, log=log, conditions=tiny.conditions(notes=notes))
 
     def fits_alone(run: Run, *arguments: Any) -> Iterator[Step | Epoch]:
         kept = arguments[-1]
@@ -262,7 +262,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     assert notes == ["out of memory: kept images and features leave the device (2 GiB wanted)"]
     assert (crowded.outcome, crowded.n_micro, crowded.value) == ("complete", 1, undisturbed.value)
     assert again.value == undisturbed.value
-    (store,) = bench.features.values()
+    (store,) = workspace.feature_stores
     assert store is not None
     assert store.resident_bytes > 0
 
@@ -275,7 +275,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
     monkeypatch.setattr(feature_policy, "_measure", refuse)
 
-    assert begin(task, workshop.bench.on(torch.device("cpu")), n_micro=1).kept is None
+    assert begin(task, workshop.workspace.on(torch.device("cpu")), n_micro=1).kept is None
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
@@ -289,8 +289,8 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
         yield
 
     monkeypatch.setattr(execution, "steps", never)
-    monkeypatch.setattr(execution, "start_run", lambda bench, point, *, seed, train, n_micro: n_micro)
-    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "start_run", lambda workspace, point, *, seed, train, n_micro: n_micro)
+    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
@@ -303,9 +303,11 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
     networks: list[weakref.ref[torch.nn.Module]] = []
     kept: list[int] = []
 
+    sound = Workspace.start_run
+
     def start(*arguments: Any, **keywords: Any) -> Run:
         kept.append(sum(network() is not None for network in networks))
-        made = start_run(*arguments, **keywords)
+        made = sound(*arguments, **keywords)
         networks.append(weakref.ref(made.network))
         return made
 
@@ -313,8 +315,8 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
         raise OutOfMemory("2 GiB wanted")
         yield
 
-    monkeypatch.setattr(execution, "start_run", start)
-    monkeypatch.setattr(execution, "features_for", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "start_run", start)
+    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
     monkeypatch.setattr(execution, "steps", never)
 
     run(task)
@@ -386,7 +388,7 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
 
     result = run(replace(task, weights_file=file, prunable=False))
 
-    fresh = start_run(workshop.bench, task.point, seed=3, train=workshop.bench.data.splits[0].train)
+    fresh = workshop.workspace.start_run(task.point, seed=3, train=workshop.workspace.data.splits[0].train)
     assert load_file(file).keys() == fresh.network.net.state_dict().keys()
     assert History.read(history_file(file)).train_loss == tuple(e.train_loss for e in result.epochs)
     assert len(list(file.parent.iterdir())) == 2  # no unfinished file stays
@@ -395,8 +397,8 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
 def test_the_surest_mistakes_come_first_with_their_pictures(
     task: TrialSpec, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = begin(task, workshop.bench, n_micro=1)
-    val = workshop.bench.data.splits[0].val
+    at = begin(task, workshop.workspace, n_micro=1)
+    val = workshop.workspace.data.splits[0].val
     labels = at.images.labels[val]
     logits = np.zeros((len(val), 3), dtype=np.float32)
     logits[np.arange(len(val)), labels] = 9.0  # right, and surer than the mistakes

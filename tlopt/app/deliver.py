@@ -26,7 +26,7 @@ from tlopt.storage.studies import stored_spec
 if TYPE_CHECKING:
     from tlopt.exports.predict import Prediction
     from tlopt.training.loop import Epoch
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
 _HEAD_BYTES = 4096  # of a report, in which its title stands
@@ -111,7 +111,7 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
 
 
 def export(
-    session: Session, bench: "Bench", verdict: Verdict, folder: Path, *, overwrite: bool, onnx: bool
+    session: Session, workspace: "Workspace", verdict: Verdict, folder: Path, *, overwrite: bool, onnx: bool
 ) -> Path:
     """Write the chosen point's export to `folder`; returns the folder.
 
@@ -123,15 +123,15 @@ def export(
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
-    from tlopt.trial.workspace import choose_device
+    from tlopt.training.devices import choose_device
 
     check_target(folder, overwrite=overwrite)
-    bench = bench.on(choose_device())
+    workspace = workspace.on(choose_device())
     opened = session.optuna_study()
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
     settle_threads(session)
-    chosen = choose_network(bench, verdict, session.weights_file)
-    findings = gather(bench, session.file_text, verdict, trials, chosen.trained)
+    chosen = choose_network(workspace, verdict, session.weights_file)
+    findings = gather(workspace, session.file_text, verdict, trials, chosen.trained)
     write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
@@ -156,25 +156,26 @@ def train(
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
+    from tlopt.training.devices import choose_device
     from tlopt.training.history import History
-    from tlopt.trial.workspace import choose_device, open_bench, save_weights
+    from tlopt.trial.workspace import Workspace
 
     file = config / CONFIG if config.is_dir() else config
     check_target(folder, overwrite=overwrite)
     study = spec.load(file)
-    bench = open_bench(study, choose_device(device), progress=True)
-    point = point_of(study, bench.limits)
-    run, training = train_on_all(bench, point)
+    workspace = Workspace.open(study, choose_device(device), progress=True)
+    point = point_of(study, workspace.limits)
+    run, training = train_on_all(workspace, point)
     epochs = []
     for epoch in training:
         epochs.append(epoch)
         yield epoch
     weights_file = folder.absolute().with_name(f".{folder.name}.safetensors")
-    save_weights(bench, run, weights_file)
+    workspace.save_weights(run, weights_file)
     history = History.of(epochs)
     trained = describe(history, run.seed, "training and validation images")
-    verdict = _verdict_beside(file, point, study, bench.data.fingerprint)
-    findings = gather(bench, read_text(file), verdict, (), trained)
+    verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
+    findings = gather(workspace, read_text(file), verdict, (), trained)
     write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
     weights_file.unlink()
     if onnx:
@@ -209,7 +210,7 @@ def predict(
     """What the export in `folder` makes of each image file, in order."""
     from tlopt.exports import predict as predictions
     from tlopt.exports.read import read_export
-    from tlopt.trial.workspace import choose_device
+    from tlopt.training.devices import choose_device
 
     return predictions.predict(read_export(folder), images, choose_device(device), progress=progress)
 

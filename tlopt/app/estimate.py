@@ -9,34 +9,34 @@ from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
 
 if TYPE_CHECKING:
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 
-def duration_line(study: Study, bench: "Bench") -> str:
+def duration_line(study: Study, workspace: "Workspace") -> str:
     """The time of search, confirmation and test with the default workers here, in words."""
     from tlopt.training.timing import look_at_machine
 
     machine = look_at_machine()
     workers = f"{machine.n_workers} worker{'s' if machine.n_workers != 1 else ''}"
-    expected = duration_words(60 * expected_minutes(study, bench))
+    expected = duration_words(60 * expected_minutes(study, workspace))
     return f"time: about {expected} with {workers} on this machine, confirmation included"
 
 
-def expected_minutes(study: Study, bench: "Bench") -> float:
+def expected_minutes(study: Study, workspace: "Workspace") -> float:
     """The expected minutes of the whole study with the default workers here; measuring takes seconds.
 
     A searched resolution or batch size counts at its highest, several backbones at their mean.
     """
     from tlopt.training.timing import look_at_machine, measure_costs
 
-    machine, data = look_at_machine(), bench.data
+    machine, data = look_at_machine(), workspace.data
     counts = Counts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
     batch_size = _highest(study, "batch_size", int(RULES["batch_size"].default or 0))
     expected = []
-    for weights in bench.weights.values():
+    for weights in workspace.weights.values():
         resolution = _highest(study, "resolution", weights.resolution)
         costs = measure_costs(
-            weights, [resolution], n_classes=bench.n_classes, batch_size=batch_size, device=machine.device
+            weights, [resolution], n_classes=workspace.n_classes, batch_size=batch_size, device=machine.device
         )
         size = Size(
             resolution=resolution,
@@ -50,7 +50,7 @@ def expected_minutes(study: Study, bench: "Bench") -> float:
             costs=costs,
             counts=counts,
             n_workers=machine.n_workers,
-            n_classes=bench.n_classes,
+            n_classes=workspace.n_classes,
             minutes_max=float("inf"),
         )
         expected.append(minutes(size, terms))

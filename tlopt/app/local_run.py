@@ -48,7 +48,7 @@ def follow(
 def _follow(
     session: Session, opened: optuna.Study, plan: StudyPlan, folders: Folders, n_workers: int, *, stage: Stage
 ) -> Iterator[Snapshot]:
-    from tlopt.trial.workspace import devices
+    from tlopt.training.devices import devices
 
     _refuse_commanded(opened)
     log = folders.root / folders.study / "workers.log"

@@ -15,7 +15,7 @@ from tlopt.worker.loop import work
 from tlopt.worker.shutdown import Interrupt
 
 if TYPE_CHECKING:
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 
 def is_over(session: Session) -> bool:
@@ -35,17 +35,16 @@ def is_over(session: Session) -> bool:
     return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
 
 
-def make_ready(session: Session, *, device: str) -> "Bench":
+def make_ready(session: Session, *, device: str) -> "Workspace":
     """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
-    from tlopt.trial.images import decode
 
-    bench = prepare(session, device=device)
-    decode(bench)
-    return bench
+    workspace = prepare(session, device=device)
+    workspace.decode_images()
+    return workspace
 
 
 def work_here(
-    opened: Sequence[tuple[Session, "Bench"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
+    opened: Sequence[tuple[Session, "Workspace"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
 ) -> int:
     """Be a worker until every study is over or a stop is asked for; returns the number of trials finished.
 
@@ -58,9 +57,9 @@ def work_here(
         NotReady: `confirm`, and a confirmation was not begun.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    from tlopt.trial.workspace import settle_process
+    from tlopt.training.devices import settle_process
 
-    jobs = [_job(session, bench, confirm=confirm, n_threads=n_threads) for session, bench in opened]
+    jobs = [_job(session, workspace, confirm=confirm, n_threads=n_threads) for session, workspace in opened]
     chosen = [job.optuna_study.user_attrs.get(attributes.THREADS, 0) for job in jobs]
     settle_process(n_threads or next(filter(None, chosen), 0))
     spare_long_lived_objects()
@@ -71,19 +70,19 @@ def work_here(
     return n_finished
 
 
-def _job(session: Session, bench: "Bench", *, confirm: bool, n_threads: int) -> StudyWork:
+def _job(session: Session, workspace: "Workspace", *, confirm: bool, n_threads: int) -> StudyWork:
     from tlopt.training.checkpoint_store import CheckpointStore
 
     if confirm:
         session.confirmation()
-        opened, plan = join_confirm(session, bench)
+        opened, plan = join_confirm(session, workspace)
     else:
-        opened, plan = begin(session, bench, n_threads=n_threads)
+        opened, plan = begin(session, workspace, n_threads=n_threads)
     service = session.study.service
     return StudyWork(
         optuna_study=opened,
         plan=plan,
-        bench=bench,
+        workspace=workspace,
         folders=session.confirm_folders if confirm else session.folders,
         service=service,
         checkpoints=CheckpointStore(

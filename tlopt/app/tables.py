@@ -36,14 +36,14 @@ from tlopt.storage.attributes import TrialRecord, best_first
 
 if TYPE_CHECKING:
     from tlopt.model.build import BlockOutline
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 _CLASSES_NAMED = 20
 
 
-def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
+def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     """What a study is about to do, in lines for a person."""
-    data, splits = bench.data, bench.data.splits
+    data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
     repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
     yield (
@@ -53,8 +53,8 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     yield f"classes: {some(data.class_names, _CLASSES_NAMED)}"
     for notice in data.notices:
         yield f"  note: {notice}"
-    for name, weights in bench.weights.items():
-        yield f"network: {name}, {bench.limits.n_blocks[name]} blocks, weights {weights.label}"
+    for name, weights in workspace.weights.items():
+        yield f"network: {name}, {workspace.limits.n_blocks[name]} blocks, weights {weights.label}"
     searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
     yield f"searched: {len(searched)} of {len(study.search)} keys given"
     for name, dimension in searched.items():
@@ -62,10 +62,10 @@ def check_lines(study: Study, bench: "Bench") -> Iterator[str]:
     yield f"budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs" + (
         f", none starts after {study.budget.hours:g} hours" if study.budget.hours else ""
     )
-    for default in defaults(study, bench.limits):
+    for default in defaults(study, workspace.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    for sentence in (*epoch_warnings(study), *pull_warnings(study, bench.limits), *view_warnings(study)):
+    for sentence in (*epoch_warnings(study), *pull_warnings(study, workspace.limits), *view_warnings(study)):
         yield f"  warning: {sentence}"
 
 

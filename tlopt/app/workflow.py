@@ -25,26 +25,27 @@ from tlopt.system.cpus import n_cores
 from tlopt.worker import local
 
 if TYPE_CHECKING:
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 
-def prepare(session: Session, *, device: str = "cpu", progress: bool = False) -> "Bench":
+def prepare(session: Session, *, device: str = "cpu", progress: bool = False) -> "Workspace":
     """The study's images and weights, read and checked against its ranges.
 
     Raises:
         SpecError, DataError, WeightsError: what is wrong, and what to do.
     """
-    from tlopt.trial.workspace import check_resolutions, choose_device, open_bench
+    from tlopt.training.devices import choose_device
+    from tlopt.trial.workspace import Workspace
 
-    bench = open_bench(session.study, choose_device(device), progress=progress)
-    check_depths(session.study, bench.limits)
-    check_resolutions(bench)
+    workspace = Workspace.open(session.study, choose_device(device), progress=progress)
+    check_depths(session.study, workspace.limits)
+    workspace.check_resolutions()
     with suppress(NotReady):
-        _adopt(bench, session.optuna_study())
-    return bench
+        workspace.adopt(session.optuna_study().user_attrs.get(attributes.NUMERICS, {}))
+    return workspace
 
 
-def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optuna.Study, StudyPlan]:
+def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tuple[optuna.Study, StudyPlan]:
     """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
 
     Args:
@@ -55,36 +56,38 @@ def begin(session: Session, bench: "Bench", *, n_threads: int = 0) -> tuple[optu
     """
     study = session.study
     session.refuse_foreign_confirmation()
-    plan = search_plan(study, bench.limits, len(bench.data.splits))
+    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
     try:
         opened = studies.create_or_open(
             session.store,
             study,
             file_text=session.file_text,
-            facts=dict(bench.facts),
-            choices=_choices(session, bench, n_threads or n_cores()),
+            facts=dict(workspace.facts),
+            choices=_choices(session, workspace, n_threads or n_cores()),
             pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
         )
     except StudyChanged as error:
-        raise StudyChanged(f"{error}{_counts_that_differ(session, bench)}") from None
-    _adopt(bench, opened)
+        raise StudyChanged(f"{error}{_counts_that_differ(session, workspace)}") from None
+    workspace.adopt(opened.user_attrs.get(attributes.NUMERICS, {}))
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
 
 
-def _choices(session: Session, bench: "Bench", n_threads: int) -> dict[str, Any]:
+def _choices(session: Session, workspace: "Workspace", n_threads: int) -> dict[str, Any]:
     """What the first worker decides or finds for all; measured only where the study is new."""
+    from tlopt.training.devices import settle_process
     from tlopt.trial.autotune import measured
-    from tlopt.trial.workspace import settle_process
 
     if not _is_new(session):
         return {}
     settle_process(n_threads)
-    chosen = measured(session.study, bench.weights, n_classes=bench.n_classes, device=bench.device)
+    chosen = measured(
+        session.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
+    )
     return {
         "threads": n_threads,
         "numerics": {name: str(numerics) for name, numerics in chosen.items()},
-        "images": _images(bench),
+        "images": _images(workspace),
     }
 
 
@@ -92,11 +95,11 @@ def _is_new(session: Session) -> bool:
     return session.study.name not in optuna.get_all_study_names(session.store)
 
 
-def _counts_that_differ(session: Session, bench: "Bench") -> str:
+def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
     """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
     stored = session.optuna_study().user_attrs
-    before, here = stored.get(attributes.IMAGES, {}), _images(bench)
-    if stored.get(attributes.PREFIX + "data") in (None, bench.facts["data"]) or not before:
+    before, here = stored.get(attributes.IMAGES, {}), _images(workspace)
+    if stored.get(attributes.PREFIX + "data") in (None, workspace.facts["data"]) or not before:
         return ""
 
     def said(counts: dict[str, Any]) -> str:
@@ -110,9 +113,9 @@ def _counts_that_differ(session: Session, bench: "Bench") -> str:
     return f"\nimages: the study has {said(before)}{more}"
 
 
-def _images(bench: "Bench") -> dict[str, Any]:
+def _images(workspace: "Workspace") -> dict[str, Any]:
     """What there is of images, for those who see the database alone."""
-    data = bench.data
+    data = workspace.data
     return {
         "class_names": data.class_names[: attributes.CLASS_NAMES_MAX],
         "n_classes": len(data.class_names),
@@ -123,25 +126,17 @@ def _images(bench: "Bench") -> dict[str, Any]:
     }
 
 
-def _adopt(bench: "Bench", opened: optuna.Study) -> None:
-    """Let `bench` compute as the study has chosen."""
-    from tlopt.training.numerics import Numerics
-
-    chosen = opened.user_attrs.get(attributes.NUMERICS, {})
-    bench.numerics.update({name: Numerics.parse(text) for name, text in chosen.items()})
-
-
-def begin_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, StudyPlan]:
+def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study, StudyPlan]:
     """The confirmation in the database and its plan, with the search's best points and the defaults.
 
     Raises:
         NotReady: no trial of the search is complete.
     """
-    candidates = confirmation.find_candidates(session.study, session.optuna_study(), bench.limits)
-    return _open_confirm(session, bench, candidates)
+    candidates = confirmation.find_candidates(session.study, session.optuna_study(), workspace.limits)
+    return _open_confirm(session, workspace, candidates)
 
 
-def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, StudyPlan]:
+def join_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study, StudyPlan]:
     """The confirmation as it was begun, and its plan.
 
     Raises:
@@ -149,11 +144,11 @@ def join_confirm(session: Session, bench: "Bench") -> tuple[optuna.Study, StudyP
         StudyChanged: it is of an earlier search of the same name.
     """
     session.confirmation()
-    return _open_confirm(session, bench, ())
+    return _open_confirm(session, workspace, ())
 
 
 def _open_confirm(
-    session: Session, bench: "Bench", candidates: Sequence[Candidate]
+    session: Session, workspace: "Workspace", candidates: Sequence[Candidate]
 ) -> tuple[optuna.Study, StudyPlan]:
     """The confirmation with `candidates` added to those it has, and its plan."""
     session.refuse_foreign_confirmation()
@@ -163,11 +158,11 @@ def _open_confirm(
         name=session.confirm_name,
         search=session.optuna_study(),
         file_text=session.file_text,
-        facts=bench.facts,
+        facts=workspace.facts,
         candidates=candidates,
     )
     known = confirmation.stored_candidates(opened)
-    plan = confirm_plan(session.study, known, len(bench.data.splits), session.weights_file)
+    plan = confirm_plan(session.study, known, len(workspace.data.splits), session.weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan
@@ -175,25 +170,25 @@ def _open_confirm(
 
 def settle_threads(session: Session) -> None:
     """Give this process the number of threads that the study has chosen, for what is trained again here."""
-    from tlopt.trial.workspace import settle_process
+    from tlopt.training.devices import settle_process
 
     settle_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
 
 
-def search(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
+def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:
     """Run the search with local workers to its end; yields the study twice a second.
 
     Raises:
         WorkersFailed: workers ended with an error and the budget is not spent.
         NotReady: the study was paused, cancelled or archived.
     """
-    from tlopt.trial.workspace import choose_device, devices
+    from tlopt.training.devices import choose_device, devices
 
     at = local.slots(n_workers, devices(), n_cores())
     if _is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
         yield _before(session, "measuring which precision and layout are fastest, once for all workers")
     # what is measured for all is measured where the workers will be
-    opened, plan = begin(session, bench.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
+    opened, plan = begin(session, workspace.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
     yield from follow(session, opened, plan, session.folders, n_workers, stage="search")
 
 
@@ -202,20 +197,20 @@ def _before(session: Session, doing: str) -> Snapshot:
     return Snapshot(study=session.study, order=Order(), trials=(), workers=(), doing=doing)
 
 
-def confirm(session: Session, bench: "Bench", *, n_workers: int = 0) -> Iterator[Snapshot]:
+def confirm(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:
     """Run the confirmation with local workers to its end; yields the study twice a second."""
-    opened, plan = begin_confirm(session, bench)
+    opened, plan = begin_confirm(session, workspace)
     yield from follow(session, opened, plan, session.confirm_folders, n_workers, stage="confirm")
 
 
-def judge(session: Session, bench: "Bench") -> Verdict:
+def judge(session: Session, workspace: "Workspace") -> Verdict:
     """The verdict of a finished confirmation; reads the held-out images where that was not done yet.
 
     Raises:
         NotReady: the confirmation has runs to go.
     """
     from tlopt.confirmation.held_out import read_test
-    from tlopt.trial.workspace import choose_device
+    from tlopt.training.devices import choose_device
 
     opened, known = session.confirmation(), n_images(session.optuna_study())
     verdict = confirmation.read_verdict(session.study, opened, n_images=known)
@@ -225,14 +220,16 @@ def judge(session: Session, bench: "Bench") -> Verdict:
             f" go on with: tlopt confirm {session.target}"
         )
     wanted = confirmation.wants_test(verdict)
-    if wanted and bench.data.n_test:
+    if wanted and workspace.data.n_test:
         settle_threads(session)
-        confirmation.record_test(opened, read_test(bench.on(choose_device()), wanted, session.weights_file))
+        confirmation.record_test(
+            opened, read_test(workspace.on(choose_device()), wanted, session.weights_file)
+        )
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
     note.refresh(
         session.optuna_study(),
         session.study,
-        images=bench.images_words,
+        images=workspace.images_words,
         verdict=[winner_sentence(session.snapshot()), *gain_sentences(verdict)],
         chosen=verdict.chosen.number,
     )

@@ -50,10 +50,10 @@ def export(
     elif config or top or pareto:
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
-        bench = workflow.prepare(opened, progress=True)
-        verdict = workflow.judge(opened, bench)
+        workspace = workflow.prepare(opened, progress=True)
+        verdict = workflow.judge(opened, workspace)
         to = folder or Path("exports") / opened.study.name
-        deliver.export(opened, bench, verdict, to, overwrite=overwrite, onnx=onnx)
+        deliver.export(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
         out.print(f"exported to {to}", markup=False)
 
 

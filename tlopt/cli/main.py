@@ -121,10 +121,10 @@ def check(target: Target, storage: Storage = None) -> None:
     from tlopt.app import estimate, handle, tables, workflow
 
     opened = handle.open_session(target, storage_url=storage)
-    bench = workflow.prepare(opened, progress=True)
-    for line in tables.check_lines(opened.study, bench):
+    workspace = workflow.prepare(opened, progress=True)
+    for line in tables.check_lines(opened.study, workspace):
         out.print(line, markup=False, soft_wrap=True)
-    out.print(estimate.duration_line(opened.study, bench), markup=False, soft_wrap=True)
+    out.print(estimate.duration_line(opened.study, workspace), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -167,20 +167,20 @@ def run(
         tables.show_verdict(verdict, out)
         return
     with _stoppable():
-        bench = workflow.prepare(opened, progress=True)
-        for line in tables.check_lines(study, bench):
+        workspace = workflow.prepare(opened, progress=True)
+        for line in tables.check_lines(study, workspace):
             out.print(line, markup=False, soft_wrap=True)
-        last = progress.follow(workflow.search(opened, bench, n_workers=workers), out)
+        last = progress.follow(workflow.search(opened, workspace, n_workers=workers), out)
         out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
         out.print(f"search: {tables.outcomes_line(last.trials)}", markup=False)
         if sentence := hours_sentence(last):
             out.print(sentence, markup=False, soft_wrap=True)
-        last = progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
-        verdict = workflow.judge(opened, bench)
+        last = progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)
+        verdict = workflow.judge(opened, workspace)
         tables.show_verdict(verdict, out)
         for line in tables.cost_lines(last):
             out.print(line, markup=False, soft_wrap=True)
-        deliver.export(opened, bench, verdict, folder, overwrite=True, onnx=onnx)
+        deliver.export(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
         report = deliver.write_report(opened, folder.with_name(f"{folder.name}.html"), overwrite=False)
     out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
     out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
@@ -199,9 +199,9 @@ def confirm(
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     with _stoppable():
-        bench = workflow.prepare(opened, progress=True)
-        progress.follow(workflow.confirm(opened, bench, n_workers=workers), out)
-        tables.show_verdict(workflow.judge(opened, bench), out)
+        workspace = workflow.prepare(opened, progress=True)
+        progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)
+        tables.show_verdict(workflow.judge(opened, workspace), out)
 
 
 @app.command()

@@ -17,15 +17,14 @@ from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, fit
 from tlopt.training.metrics import measure
 from tlopt.training.run import Run
-from tlopt.trial.images import images_for, test_images
-from tlopt.trial.workspace import Bench, load_trained, save_weights, start_run
+from tlopt.trial.workspace import Workspace
 
 WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)
 _logger = logging.getLogger(__name__)
 
 
 def read_test(
-    bench: Bench, rows: Iterable[Confirmed], weights_file: WeightsFile
+    workspace: Workspace, rows: Iterable[Confirmed], weights_file: WeightsFile
 ) -> dict[int, list[dict[str, float]]]:
     """Test metrics of each row's networks, seed by seed, by the row's number.
 
@@ -33,33 +32,33 @@ def read_test(
 
     A network whose weights are not on this machine is trained again from its seed.
     """
-    held_out = test_split(bench.study.data, seed=bench.study.seed)
+    held_out = test_split(workspace.study.data, seed=workspace.study.seed)
     indices = np.arange(len(held_out.labels))
     test = {}
     for row in rows:
-        images = test_images(bench, held_out, row.point)
+        images = workspace.test_images(held_out, row.point)
         runs = (
-            trained(bench, row.point, seed, replicate, weights_file(row.number, replicate))
+            trained(workspace, row.point, seed, replicate, weights_file(row.number, replicate))
             for replicate, seed in enumerate(row.seeds)
         )
         test[row.number] = [
             measure(
-                exported_logits(run.network, images, row.point, indices, bench.device), held_out.labels
+                exported_logits(run.network, images, row.point, indices, workspace.device), held_out.labels
             ).as_dict()
             for run in runs
         ]
     return test
 
 
-def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
+def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
     """The run that the confirmation's trial ended with: from its weights' file, else trained again.
 
     The last bits of a network that is trained again depend on this process's number of threads; they are the
     confirmation's with the number that the study has chosen.
     """
-    split = bench.data.splits[replicate % len(bench.data.splits)]
-    run = start_run(bench, point, seed=seed, train=split.train)
-    lost = _load(bench, run, weights_file)
+    split = workspace.data.splits[replicate % len(workspace.data.splits)]
+    run = workspace.start_run(point, seed=seed, train=split.train)
+    lost = _load(workspace, run, weights_file)
     if not lost:
         return run
     _logger.warning(
@@ -68,26 +67,26 @@ def trained(bench: Bench, point: Point, seed: int, replicate: int, weights_file:
         lost,
         torch.get_num_threads(),
     )
-    run = start_run(bench, point, seed=seed, train=split.train)  # half of a damaged file may be in it
-    epochs = list(fit(run, images_for(bench, point), split.train, split.val))
-    save_weights(bench, run, weights_file)
+    run = workspace.start_run(point, seed=seed, train=split.train)  # half of a damaged file may be in it
+    epochs = list(fit(run, workspace.images(point), split.train, split.val))
+    workspace.save_weights(run, weights_file)
     History.of(epochs).write(history_file(weights_file))
     return run
 
 
-def _load(bench: Bench, run: Run, weights_file: Path) -> str:
+def _load(workspace: Workspace, run: Run, weights_file: Path) -> str:
     """Fill `run` from its weights' file; why that failed, or ""."""
     if not weights_file.is_file() or not history_file(weights_file).is_file():
         return "is not on this machine"
     try:
         History.read(history_file(weights_file))
-        return "" if load_trained(bench, run, weights_file) else "is of another run"
+        return "" if workspace.load_trained(run, weights_file) else "is of another run"
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         return f"is damaged ({type(error).__name__})"
 
 
-def train_on_all(bench: Bench, point: Point) -> tuple[Run, Generator[Epoch]]:
+def train_on_all(workspace: Workspace, point: Point) -> tuple[Run, Generator[Epoch]]:
     """A run of `point` on training and validation images together, and the epochs that train it."""
-    everything: NDArray[np.int64] = np.arange(len(bench.data.labels))
-    run = start_run(bench, point, seed=seed_for(bench.study.seed, "train"), train=everything)
-    return run, fit(run, images_for(bench, point), everything, None)
+    everything: NDArray[np.int64] = np.arange(len(workspace.data.labels))
+    run = workspace.start_run(point, seed=seed_for(workspace.study.seed, "train"), train=everything)
+    return run, fit(run, workspace.images(point), everything, None)

@@ -18,7 +18,7 @@ from tlopt.storage import attributes, studies
 if TYPE_CHECKING:
     from tlopt.data.dataset import Data
     from tlopt.model.weights import Weights
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 
 def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings:
@@ -105,16 +105,19 @@ def _compared(
 ) -> Findings:
     """Whether the ranges fit the networks, and whether the stored study means the same."""
     from tlopt.search.space import check_depths
-    from tlopt.trial.workspace import Bench, check_resolutions, choose_device
+    from tlopt.training.devices import choose_device
+    from tlopt.trial.workspace import Workspace
 
-    bench = Bench(study=wanted, data=data, weights=weights, device=choose_device("cpu"), progress=False)
-    check_depths(wanted, bench.limits)
-    check_resolutions(bench)
+    workspace = Workspace(
+        study=wanted, data=data, weights=weights, device=choose_device("cpu"), progress=False
+    )
+    check_depths(wanted, workspace.limits)
+    workspace.check_resolutions()
     fits = "the ranges fit the networks"
     if store is None:
         yield Finding("ok", "study", f"{fits}; there is no stored study to compare with")
         return
-    changed = _changed(bench, store)
+    changed = _changed(workspace, store)
     if changed is None:
         yield Finding("ok", "study", f"{fits}; the database does not have it yet: tlopt run starts it")
     elif changed:
@@ -128,15 +131,15 @@ def _compared(
         yield Finding("ok", "study", f"{fits}; images, weights and file are those of the stored study")
 
 
-def _changed(bench: "Bench", store: BaseStorage) -> list[str] | None:
+def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
     """What differs from the stored study, one text each; None where there is none."""
     try:
-        opened = studies.open_existing(store, bench.study.name)
+        opened = studies.open_existing(store, workspace.study.name)
     except NotReady:
         return None
     stored = {name.removeprefix(attributes.PREFIX): value for name, value in opened.user_attrs.items()}
-    here = {"semantics": spec.SEMANTICS_VERSION, **bench.facts}
+    here = {"semantics": spec.SEMANTICS_VERSION, **workspace.facts}
     return [
-        *changes(studies.stored_spec(opened), bench.study),
+        *changes(studies.stored_spec(opened), workspace.study),
         *differences({name: stored.get(name, "none") for name in here}, here),
     ]

@@ -1,4 +1,4 @@
-"""Everything an export says, gathered from a study, its bench and its verdict."""
+"""Everything an export says, gathered from a study, its workspace and its verdict."""
 
 import platform
 from collections import Counter
@@ -17,7 +17,7 @@ from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.spec.objectives import cost
 from tlopt.storage.attributes import TrialRecord
 from tlopt.training.history import History, history_file
-from tlopt.trial.workspace import Bench
+from tlopt.trial.workspace import Workspace
 
 _PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")
 
@@ -30,7 +30,7 @@ class Chosen:
     trained: Trained
 
 
-def choose_network(bench: Bench, verdict: Verdict, weights_file: WeightsFile) -> Chosen:
+def choose_network(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> Chosen:
     """Of the chosen point's runs the one with the best validation objective; trained again where it is lost.
 
     Raises:
@@ -44,7 +44,7 @@ def choose_network(bench: Bench, verdict: Verdict, weights_file: WeightsFile) ->
         key=lambda r: (cost(chosen.val[r][verdict.objective], verdict.direction), chosen.val[r]["log_loss"]),
     )
     file = weights_file(chosen.number, replicate)
-    trained(bench, chosen.point, chosen.seeds[replicate], replicate, file)
+    trained(workspace, chosen.point, chosen.seeds[replicate], replicate, file)
     history = History.read(history_file(file))
     return Chosen(file, describe(history, chosen.seeds[replicate], "training images"))
 
@@ -61,19 +61,19 @@ def describe(history: History, seed: int, images: str) -> Trained:
 
 
 def gather(
-    bench: Bench, study_text: str, verdict: Verdict, trials: Sequence[TrialRecord], chosen: Trained
+    workspace: Workspace, study_text: str, verdict: Verdict, trials: Sequence[TrialRecord], chosen: Trained
 ) -> Findings:
     """The findings of a finished study."""
-    weights = bench.weights[verdict.chosen.point.backbone]
+    weights = workspace.weights[verdict.chosen.point.backbone]
     return Findings(
-        study=bench.study,
+        study=workspace.study,
         study_text=study_text,
         verdict=verdict,
         images=Images(
-            class_names=bench.data.class_names,
-            n_search=len(bench.data.labels),
-            n_test=bench.data.n_test,
-            fingerprint=bench.data.fingerprint,
+            class_names=workspace.data.class_names,
+            n_search=len(workspace.data.labels),
+            n_test=workspace.data.n_test,
+            fingerprint=workspace.data.fingerprint,
         ),
         pretrained=Pretrained(label=weights.label, digest=weights.digest, mean=weights.mean, std=weights.std),
         trained=chosen,

@@ -1,7 +1,7 @@
 """Who holds which trial: the SQL of `tlopt_leases`, each function part of its caller's transaction.
 
 A lease is a token and a beat counter. Whoever writes to a trial has to have the token; whoever takes a trial
-from another has to have seen the counter stand still (`worker.heartbeat`). No clock is compared with another's.
+from another has to have seen the counter stand still (`worker.heartbeat`). No two clocks are compared.
 """
 
 import uuid

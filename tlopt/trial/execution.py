@@ -22,8 +22,7 @@ from tlopt.training.history import History, history_file
 from tlopt.training.loop import Epoch, Step, predict_logits, steps
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run, memory_errors
-from tlopt.trial.images import images_for
-from tlopt.trial.workspace import Bench, features_for, identity, make_way, save_weights, start_run
+from tlopt.trial.workspace import Workspace
 
 _SHARE_MAX = 0.05  # of the time that may go into checkpoints
 
@@ -43,7 +42,7 @@ class TrialRun:
     """The networks of one task side by side, and what they have come to; changed in place by `events`."""
 
     task: TrialSpec
-    bench: Bench
+    workspace: Workspace
     images: Images
     runs: Sequence[Run]
     kept: FeatureStore | None
@@ -80,7 +79,7 @@ class TrialRun:
         return min((run.position.epoch, run.position.step) for run in self.runs)
 
 
-def begin(task: TrialSpec, bench: Bench, *, n_micro: int, resides: bool = True) -> TrialRun:
+def begin(task: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool = True) -> TrialRun:
     """The task at its start.
 
     Everything here may take long: images are decoded where nobody did before.
@@ -92,20 +91,22 @@ def begin(task: TrialSpec, bench: Bench, *, n_micro: int, resides: bool = True) 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
-    make_way(bench, task.point)
+    workspace.forget_other_features(task.point)
     with memory_errors():
-        images = images_for(bench, task.point, resides=resides)
+        images = workspace.images(task.point, resides=resides)
         runs = [
-            start_run(bench, task.point, seed=seed, train=bench.data.splits[index].train, n_micro=n_micro)
+            workspace.start_run(
+                task.point, seed=seed, train=workspace.data.splits[index].train, n_micro=n_micro
+            )
             for seed, index in zip(task.seeds, task.splits, strict=True)
         ]
-        kept = features_for(bench, runs[0], images, resides=resides)
-    return TrialRun(task=task, bench=bench, images=images, runs=runs, kept=kept, n_micro=n_micro)
+        kept = workspace.features(runs[0], images, resides=resides)
+    return TrialRun(task=task, workspace=workspace, images=images, runs=runs, kept=kept, n_micro=n_micro)
 
 
 def resume(
     task: TrialSpec,
-    bench: Bench,
+    workspace: Workspace,
     keeper: Keeper | None,
     notes: list[str],
     *,
@@ -123,14 +124,14 @@ def resume(
         OutOfMemory: the networks do not fit the device.
     """
     if keeper is None:
-        return begin(task, bench, n_micro=n_micro_min, resides=resides)
-    who = _rightful(bench, task)
+        return begin(task, workspace, n_micro=n_micro_min, resides=resides)
+    who = _rightful(workspace, task)
     for found in keeper.store.readable(keeper.trial, who):
         if isinstance(found, str):
             notes.append(found)
             continue
         n_micro = max(n_micro_min, int(found.facts["n_micro"]))
-        at = begin(task, bench, n_micro=n_micro, resides=resides)
+        at = begin(task, workspace, n_micro=n_micro, resides=resides)
         try:
             apply(found, at.runs)
         except CheckpointUnreadable as error:
@@ -141,16 +142,16 @@ def resume(
         at.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
         notes.append(_resumed(at, found))
         return at
-    return begin(task, bench, n_micro=n_micro_min, resides=resides)
+    return begin(task, workspace, n_micro=n_micro_min, resides=resides)
 
 
-def _rightful(bench: Bench, task: TrialSpec) -> str:
+def _rightful(workspace: Workspace, task: TrialSpec) -> str:
     """What a checkpoint has to be of: the task's run, begun with this version's meaning of it."""
-    return f"{identity(bench, task.point, task.seeds)}.{SEMANTICS_VERSION}"
+    return f"{workspace.identity(task.point, task.seeds)}.{SEMANTICS_VERSION}"
 
 
 def _resumed(at: TrialRun, found: Checkpoint) -> str:
-    here = circumstances(at.bench.device)
+    here = circumstances(at.workspace.device)
     other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
              if found.facts.get(name) != value]  # fmt: skip
     epoch, step = at.order
@@ -170,14 +171,14 @@ def events(at: TrialRun) -> Generator[Step | Epoch]:
     with ExitStack() as stack:
         fits = [
             stack.enter_context(closing(steps(run, at.images, split.train, split.val, at.kept)))
-            for run, split in zip(at.runs, (at.bench.data.splits[i] for i in at.task.splits), strict=True)
+            for run, split in zip(at.runs, (at.workspace.data.splits[i] for i in at.task.splits), strict=True)
         ]
         for event in _side_by_side(fits):
             if isinstance(event, Epoch):
                 at.epochs.append(event)
             yield event
     if at.task.weights_file is not None:
-        save_weights(at.bench, at.runs[0], at.task.weights_file)
+        at.workspace.save_weights(at.runs[0], at.task.weights_file)
         History.of(at.epochs).write(history_file(at.task.weights_file))
 
 
@@ -222,7 +223,7 @@ class Mistakes:
 
 def find_mistakes(at: TrialRun, n_max: int) -> Mistakes:
     """Up to `n_max` mistakes of the task's first network, which is trained to its end."""
-    val = at.bench.data.splits[at.task.splits[0]].val
+    val = at.workspace.data.splits[at.task.splits[0]].val
     logits = torch.from_numpy(predict_logits(at.runs[0], at.images, val, at.kept))
     probability, predicted = logits.softmax(dim=1).max(dim=1)
     wrong = np.flatnonzero(predicted.numpy() != at.images.labels[val])
@@ -269,12 +270,12 @@ class Saving:
         """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
         start = time.perf_counter()
         facts = {
-            **circumstances(at.bench.device),
+            **circumstances(at.workspace.device),
             "seconds": at.seconds,
             "processor_seconds": at.processor_seconds,
             "n_micro": at.n_micro,
         }
-        who = _rightful(at.bench, at.task)
+        who = _rightful(at.workspace, at.task)
         said = ""
         try:
             data = pack(at.runs, at.epochs, identity=who, facts=facts)
@@ -291,6 +292,6 @@ class Saving:
         return new
 
 
-def replay(task: TrialSpec, bench: Bench) -> list[Epoch]:
+def replay(task: TrialSpec, workspace: Workspace) -> list[Epoch]:
     """The task's epochs from its start to its end, undisturbed, without any study."""
-    return [event for event in events(begin(task, bench, n_micro=1)) if isinstance(event, Epoch)]
+    return [event for event in events(begin(task, workspace, n_micro=1)) if isinstance(event, Epoch)]

@@ -1,96 +1,113 @@
-"""The images of a bench as its trials see them, decoded at most once. Torch, and no word of Optuna."""
+"""The images of a study as its trials see them, decoded at most once. Torch, and no word of Optuna."""
+
+from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tlopt.data import pixels
 from tlopt.data.batches import Images, Resident, Source, resident
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.data.decode import Reading
-from tlopt.model.build import check_resolution
+from tlopt.model.weights import Weights
 from tlopt.search.repeated_views import dimension_of, trains_uncropped
-from tlopt.spec.dimensions import Fixed, bounds
-from tlopt.spec.point import Point, seed_for
-from tlopt.trial.workspace import Bench
+from tlopt.spec import Study
+from tlopt.spec.dimensions import bounds
+from tlopt.spec.point import seed_for
 
 
-def images_for(bench: Bench, point: Point, *, resides: bool = True) -> Images:
-    """The training and validation images, for all points with the backbone and resolution of `point`.
-
-    The pixels of one resolution are kept at a time: a searched resolution would fill the memory with others.
+class PixelStores:
+    """Decoded images by size, for one resolution at a time: a searched one would fill the memory with others.
 
     Args:
-        resides: whether they may lie on a GPU.
-
-    Raises:
-        DataError: an image changed or went away since `load`.
+        device: where pixels may lie as far as there is room to spare.
+        progress: whether decoding shows a bar on stderr.
     """
-    check_resolution(bench.weights[point.backbone], point.resolution)
-    wanted = _wanted(bench, point.resolution)
-    for other in set(bench.views).difference(wanted):
-        del bench.views[other]
-    for size, which in wanted.items():
-        if size not in bench.views:
-            bench.views[size] = _pixels(bench, size, which)
-        bench.views[size] = _placed(bench.views[size], which, bench, resides=resides)
-    eval_pixels, *crops = (bench.views[size] for size in wanted)
-    return _images(bench, bench.data, eval_pixels, crops[0] if crops else eval_pixels, point)
 
+    def __init__(self, study: Study, data: Data, device: torch.device, *, progress: bool) -> None:
+        self._study, self._data, self._device, self._progress = study, data, device, progress
+        self._stores: dict[int, Source] = {}
 
-def test_images(bench: Bench, test: TestSplit, point: Point) -> Images:
-    """The held-out images as `point` sees them."""
-    size = pixels.eval_size(point.resolution)
-    middles = pixels.pixels(test, size=size, reading=Reading.of(bench.study.data), progress=bench.progress)
-    return _images(bench, test, middles, middles, point)
+    def images(self, resolution: int, weights: Weights, *, resides: bool) -> Images:
+        """The training and validation images for a network with `weights` that sees `resolution`.
 
+        Args:
+            resides: whether they may lie on a GPU.
 
-def decode(bench: Bench) -> None:
-    """Decode the images now where the study has one resolution, so that no trial stands still for it."""
-    wanted = bench.study.search.get("resolution")
-    if wanted is not None and not isinstance(wanted, Fixed):
-        return
-    for resolution in {w.resolution if wanted is None else int(wanted.value) for w in bench.weights.values()}:
-        for size, which in _wanted(bench, resolution).items():
-            _pixels(bench, size, which)
+        Raises:
+            DataError: an image changed or went away since `load`.
+        """
+        wanted = self._wanted(resolution)
+        for other in set(self._stores).difference(wanted):
+            del self._stores[other]
+        for size, which in wanted.items():
+            store = self._stores[size] if size in self._stores else self._open(size, which)
+            self._stores[size] = self._placed(store, which, resides=resides)
+        eval_pixels, *crops = (self._stores[size] for size in wanted)
+        return self._seen(self._data, eval_pixels, crops[0] if crops else eval_pixels, weights)
 
+    def test_images(self, test: TestSplit, resolution: int, weights: Weights) -> Images:
+        """The held-out images for a network with `weights` that sees `resolution`."""
+        size = pixels.eval_size(resolution)
+        store = pixels.pixels(test, size=size, reading=Reading.of(self._study.data), progress=self._progress)
+        return self._seen(test, store, store, weights)
 
-def _wanted(bench: Bench, resolution: int) -> dict[int, NDArray[np.int64]]:
-    """Which images the study's trials see, by size: first to be evaluated on, then to cut crops from."""
-    everything = np.arange(len(bench.data.images))
-    middles = everything if trains_uncropped(bench.study) else bench.data.ever_val
-    crops_any = any(bounds(dimension_of(bench.study, "augmentation")))
-    crops = {pixels.training_size(resolution): bench.data.ever_train} if crops_any else {}
-    return {pixels.eval_size(resolution): middles} | crops
+    def decode(self, resolutions: Iterable[int]) -> None:
+        """Decode the images for these resolutions now, so that no trial stands still for it."""
+        for resolution in resolutions:
+            for size, which in self._wanted(resolution).items():
+                self._open(size, which)
 
+    @property
+    def sizes(self) -> set[int]:
+        """Sizes of the open stores, in pixels a side."""
+        return set(self._stores)
 
-def _pixels(bench: Bench, size: int, wanted: NDArray[np.int64]) -> pixels.Pixels:
-    reading, progress = Reading.of(bench.study.data), bench.progress
-    return pixels.pixels(bench.data, size=size, reading=reading, wanted=wanted, progress=progress)
+    def leave_device(self) -> bool:
+        """Free the pixels on the device; whether there were any."""
+        residents = {size: store for size, store in self._stores.items() if isinstance(store, Resident)}
+        self._stores.update({size: store.others for size, store in residents.items()})
+        return bool(residents)
 
+    def _wanted(self, resolution: int) -> dict[int, NDArray[np.int64]]:
+        """Indices of the images that trials see, by size: to be evaluated on, then to cut crops from."""
+        everything = np.arange(len(self._data.images))
+        uncropped = everything if trains_uncropped(self._study) else self._data.ever_val
+        crops_any = any(bounds(dimension_of(self._study, "augmentation")))
+        crops = {pixels.training_size(resolution): self._data.ever_train} if crops_any else {}
+        return {pixels.eval_size(resolution): uncropped} | crops
 
-def _placed(source: Source, wanted: NDArray[np.int64], bench: Bench, *, resides: bool) -> Source:
-    """`source` on the GPU, where there is one with room to spare, or off it."""
-    match source:
-        case Resident():
-            return source if resides else source.others
-        case pixels.Pixels():
-            source.try_again()
-            return resident(source, wanted, bench.device) if resides else source
-        case _:
-            return source
+    def _open(self, size: int, wanted: NDArray[np.int64]) -> pixels.Pixels:
+        return pixels.pixels(
+            self._data,
+            size=size,
+            reading=Reading.of(self._study.data),
+            wanted=wanted,
+            progress=self._progress,
+        )
 
+    def _placed(self, store: Source, wanted: NDArray[np.int64], *, resides: bool) -> Source:
+        """`store` on the GPU, where there is one with room to spare, or off it."""
+        match store:
+            case Resident():
+                return store if resides else store.others
+            case pixels.Pixels():
+                store.try_again()
+                return resident(store, wanted, self._device) if resides else store
+            case _:
+                return store
 
-def _images(
-    bench: Bench, source: Data | TestSplit, eval_pixels: Source, training_pixels: Source, point: Point
-) -> Images:
-    weights = bench.weights[point.backbone]
-    return Images(
-        training_pixels=training_pixels,
-        eval_pixels=eval_pixels,
-        labels=source.labels,
-        mean=weights.mean,
-        std=weights.std,
-        flip=bench.study.data.flip,
-        n_views=bench.study.data.views,
-        views_seed=seed_for(bench.study.seed, "views"),
-    )
+    def _seen(
+        self, source: Data | TestSplit, eval_pixels: Source, training_pixels: Source, weights: Weights
+    ) -> Images:
+        return Images(
+            training_pixels=training_pixels,
+            eval_pixels=eval_pixels,
+            labels=source.labels,
+            mean=weights.mean,
+            std=weights.std,
+            flip=self._study.data.flip,
+            n_views=self._study.data.views,
+            views_seed=seed_for(self._study.seed, "views"),
+        )

@@ -19,7 +19,7 @@ from tlopt.storage.schema import epoch_seconds
 
 if TYPE_CHECKING:
     from tlopt.training.checkpoint_store import CheckpointStore
-    from tlopt.trial.workspace import Bench
+    from tlopt.trial.workspace import Workspace
 
 Standing = Literal["work", "wait", "over"]
 
@@ -30,7 +30,7 @@ class StudyWork:
 
     optuna_study: optuna.Study
     plan: StudyPlan
-    bench: "Bench"
+    workspace: "Workspace"
     folders: Folders
     service: ServiceSpec
     checkpoints: "CheckpointStore | None"

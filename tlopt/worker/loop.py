@@ -97,7 +97,7 @@ def _desk(
 ) -> Iterator[WorkerContext]:
     """A desk whose heart beats until the block ends."""
     me = workers.here()
-    device = str(jobs[0].bench.device)
+    device = str(jobs[0].workspace.device)
     names = ",".join(job.optuna_study.study_name for job in jobs)
     engine = storage.engine
     storage.ask(lambda executor: workers.register(executor, engine, me, device=device, studies=names))
@@ -241,7 +241,7 @@ def _train_one(
 
     storage = desk.storage
     with storage.together(optuna_private.trial_id(trial)):
-        trial.set_user_attr(attributes.WORKER, {"worker": desk.me.name, "device": str(job.bench.device)})
+        trial.set_user_attr(attributes.WORKER, {"worker": desk.me.name, "device": str(job.workspace.device)})
         if task.label:
             trial.set_user_attr(attributes.LABEL, task.label)
     log.start(trial=trial.number, label=task.label, worker=desk.me.name, point=task.point.as_dict())
@@ -262,7 +262,7 @@ def _train_one(
         shows=lambda value: wants_pictures(value, task, job, storage),
         notes=notes,
     )
-    result = run_trial(trial, task, job.bench, log=log, conditions=conditions)
+    result = run_trial(trial, task, job.workspace, log=log, conditions=conditions)
     if result.has_pictures:
         add_pictures(trial, task, result, job, log, notes)
     tell(trial, result, notes, job, storage)
@@ -273,9 +273,9 @@ def _train_one(
 
 def _keep_note(job: StudyWork) -> None:
     try:
-        if job.optuna_study.study_name == job.bench.study.name:  # a confirmation varies nothing
-            study_figure.refresh(job.optuna_study, job.bench.study, job.folders)
-        note.refresh(job.optuna_study, job.bench.study, images=job.bench.images_words)
+        if job.optuna_study.study_name == job.workspace.study.name:  # a confirmation varies nothing
+            study_figure.refresh(job.optuna_study, job.workspace.study, job.folders)
+        note.refresh(job.optuna_study, job.workspace.study, images=job.workspace.images_words)
     except Exception:  # the trial has ended well, and no note or picture is worth losing that
         _logger.exception("the study's note was not written")
 

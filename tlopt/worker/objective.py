@@ -11,6 +11,7 @@ from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
 from tlopt.spec import objectives
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import optuna_private
+from tlopt.training.devices import release_memory
 from tlopt.training.loop import Epoch, Step
 from tlopt.trial.execution import (
     Keeper,
@@ -22,7 +23,7 @@ from tlopt.trial.execution import (
     find_mistakes,
     resume,
 )
-from tlopt.trial.workspace import Bench, leave_device, release_memory
+from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.worker.trial_log import TrialLog
 
@@ -92,7 +93,7 @@ class TrialContext:
 
 
 def run_trial(
-    trial: optuna.Trial, task: TrialSpec, bench: Bench, *, log: TrialLog, conditions: TrialContext
+    trial: optuna.Trial, task: TrialSpec, workspace: Workspace, *, log: TrialLog, conditions: TrialContext
 ) -> Result:
     """Train `task` from where it stands and report each epoch; how it ended.
 
@@ -105,15 +106,15 @@ def run_trial(
     """
     n_micro, resides = 1, True
     while True:
-        attempt = _Attempt(trial, task, bench, log, conditions)
+        attempt = _Attempt(trial, task, workspace, log, conditions)
         try:
             return attempt.run(n_micro, resides=resides)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
         # Here, where no traceback holds the networks any more.
         attempt.at = None
-        left = outcome == "out_of_memory" and resides and leave_device(bench)
-        release_memory(bench.device)
+        left = outcome == "out_of_memory" and resides and workspace.leave_device()
+        release_memory(workspace.device)
         if left:  # what was there for speed alone decides over no trial
             n_micro, resides = attempt.n_micro, False
             conditions.notes.append(f"out of memory: kept images and features leave the device ({cause})")
@@ -132,7 +133,7 @@ class _Attempt:
 
     trial: optuna.Trial
     task: TrialSpec
-    bench: Bench
+    workspace: Workspace
     log: TrialLog
     under: TrialContext
     at: TrialRun | None = None
@@ -148,7 +149,7 @@ class _Attempt:
         with self.under.interrupt.armed():
             at = self.at = resume(
                 self.task,
-                self.bench,
+                self.workspace,
                 self.under.keeper,
                 self.under.notes,
                 n_micro_min=n_micro,
@@ -220,12 +221,12 @@ class _Attempt:
 
     def _value(self, epoch: Epoch) -> float:
         assert epoch.val is not None, "a trial always has validation images"
-        return epoch.val.as_dict()[self.bench.study.objective]
+        return epoch.val.as_dict()[self.workspace.study.objective]
 
     def result(self, outcome: str, cause: str) -> Result:
         """How the trial ended, with the epochs it came to."""
         values = [self._value(epoch) for epoch in self.epochs]
-        best = objectives.best(values, self.bench.study.direction)
+        best = objectives.best(values, self.workspace.study.direction)
         last = self.epochs[-1] if self.epochs else None
         return Result(
             outcome=outcome,

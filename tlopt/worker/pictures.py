@@ -33,7 +33,7 @@ def wants_pictures(value: float, task: TrialSpec, job: StudyWork, storage: Servi
     best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
     if best is None:
         return True
-    return is_better(value, best, job.bench.study.direction)
+    return is_better(value, best, job.workspace.study.direction)
 
 
 def add_pictures(
@@ -46,7 +46,7 @@ def add_pictures(
     """
     folder = job.folders.pictures / f"{trial.number:04d}"
     title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
-    for name, draw in _pictures(result, job.bench.data.class_names, title):
+    for name, draw in _pictures(result, job.workspace.data.class_names, title):
         file = folder / f"{name}.png"
         try:
             _attach(draw(file), trial, job)

@@ -7,8 +7,8 @@ import torch
 
 from tlopt.model.weights import Weights, load_weights
 from tlopt.training.numerics import Layout, Numerics, Precision
-from tlopt.trial import fastest as fastest_numerics
-from tlopt.trial.fastest import fastest
+from tlopt.trial import autotune
+from tlopt.trial.autotune import fastest
 
 USUAL = Numerics("float32", "channels_first")
 FASTER = Numerics("bfloat16", "channels_last")
@@ -33,7 +33,7 @@ def chosen(
         measured.add(numerics)
         return seconds.get(numerics, 1.0)
 
-    patch.setattr(fastest_numerics, "step_seconds", planted)
+    patch.setattr(autotune, "step_seconds", planted)
     found = fastest(
         weights,
         USUAL,
@@ -66,7 +66,7 @@ def test_what_is_named_is_kept(weights: Weights, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_measurement_trains_a_little_network(weights: Weights) -> None:
-    seconds = fastest_numerics.step_seconds(
+    seconds = autotune.step_seconds(
         weights,
         32,
         n_classes=3,
