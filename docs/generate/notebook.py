@@ -16,8 +16,19 @@ def markdown(notebook: Path, images: Path) -> str:
             parts.append(cell.source)
         elif cell.cell_type == "code":
             parts.append(f"```python\n{cell.source}\n```")
-            parts += [_output(output, images) for output in cell.outputs]
+            parts += [_output(output, images) for output in _joined(cell.outputs)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """`outputs` with what was printed in several pieces as one."""
+    joined: list[Any] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" == joined[-1].output_type:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _output(output: Any, images: Path) -> str:

@@ -18,6 +18,7 @@ from tlopt.data.sources.entry import PLAIN_EXTENSIONS
 
 README = (pages.ROOT / "README.md").read_text(encoding="utf-8")
 README_LINES, README_WORDS = 130, 1000
+FOR_DEVELOPERS = ("demo", "test", "docs", "dev")
 
 
 def test_generated_parts_and_links_are_as_the_code_has_them() -> None:
@@ -95,7 +96,20 @@ def test_every_study_under_studies_decodes() -> None:
 
 @pytest.mark.parametrize("command", sorted(typer.main.get_group(app).commands))
 def test_every_command_says_what_it_does(command: str) -> None:
-    assert typer.main.get_group(app).commands[command].help
+    found = typer.main.get_group(app).commands[command]
+    said = [found.help, *(getattr(parameter, "help", None) for parameter in found.params)]
+
+    assert found.help
+    # [words] would be taken for markup, and left out
+    assert [text for text in said if text and re.search(r"(?<!\\)\[[a-z]", text)] == []
+
+
+def test_the_first_steps_list_every_extra() -> None:
+    project = tomllib.loads((pages.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (pages.ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z0-9]+)` \| ", text, flags=re.MULTILINE)
+
+    assert listed == [name for name in project["optional-dependencies"] if name not in FOR_DEVELOPERS]
 
 
 def test_figures_of_the_demo_are_the_same_everywhere() -> None:
