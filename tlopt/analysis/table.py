@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from tlopt.errors import MissingExtra, SpecError
 from tlopt.storage.attributes import TrialRecord
+from tlopt.system.atomic import replacing_file
 
 _PLAIN = (
     *("number", "outcome", "value", "label", "cause", "best_epoch", "best_value", "last_epoch", "train_loss"),
@@ -61,9 +62,10 @@ def write(table: Sequence[dict[str, Any]], path: Path, *, overwrite: bool) -> No
     if path.exists() and not overwrite:
         raise SpecError(f"{path} exists; --overwrite replaces it")
     if path.suffix == ".parquet":
-        write_parquet(table, path)
+        with replacing_file(path) as part:
+            write_parquet(table, part)
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         write_csv(table, file)
 
 

@@ -22,6 +22,7 @@ from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
+from tlopt.system.atomic import write_whole
 
 if TYPE_CHECKING:
     from tlopt.exports.predict import Prediction
@@ -76,7 +77,7 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
     to = file or Path(f"{session.study.name}.html")
     if to.exists() and not overwrite and not is_report(to):
         raise SpecError(f"{to} exists and is no report of tlopt; --overwrite replaces it")
-    to.write_text(report(session), encoding="utf-8")
+    write_whole(to, report(session))
     return to
 
 

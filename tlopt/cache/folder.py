@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
 
 from tlopt.errors import CacheUnwritable
+from tlopt.system.atomic import write_whole
 
 _logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -76,32 +77,15 @@ def complain(unwritable: str) -> None:
     _logger.warning("%s; until then the same results take longer", unwritable)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes `path`'s place when the block ends well, synced to disk, and else leaves no trace.
-
-    One writer at a time: hold `locked(path)`.
-    """
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Put `value` at `path` as JSON with a checksum, whole or not at all.
 
     Raises:
         CacheUnwritable: the cache folder cannot be written.
     """
-    with writing(), replacing(path) as file:
-        file.write(json.dumps({"crc32": _checksum(value), "value": value}).encode())
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"crc32": _checksum(value), "value": value}))
 
 
 def write_json_if_possible(path: Path, value: Any) -> None:

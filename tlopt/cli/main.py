@@ -23,6 +23,7 @@ from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage
 from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
+from tlopt.system.atomic import write_whole
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,8 +101,8 @@ def init(
     proposal = propose(folder, wishes, look_at_machine(), progress=True)
     path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
     _check_absent(path)
-    path.write_text(f"#:schema ./{FILE_NAME}\n{proposal.text}", encoding="utf-8")
-    path.with_name(FILE_NAME).write_text(schema_text(), encoding="utf-8")
+    write_whole(path, f"#:schema ./{FILE_NAME}\n{proposal.text}")
+    write_whole(path.with_name(FILE_NAME), schema_text())
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
     out.print(f"wrote {path}; next: tlopt run {path}", markup=False, soft_wrap=True)

@@ -4,7 +4,6 @@ It is an artifact of the study. A newer picture takes the older one's place, so 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.storage import optuna_private
 from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.system.atomic import replacing_file
 
 FILE = "depth_and_regularisation.png"
 TRIALS_MIN = 8  # complete ones; fewer points say nothing
@@ -89,9 +89,8 @@ def _keep(optuna_study: optuna.Study, file: Path, folder: Path) -> None:
             artifact_store=store, file_path=str(file), study_or_trial=optuna_study
         )
     for artifact in found:  # two, where two workers were the first at once
-        part = folder / f".{artifact}.{os.getpid()}"
-        shutil.copyfile(file, part)
-        part.replace(folder / artifact)
+        with replacing_file(folder / artifact) as part:
+            shutil.copyfile(file, part)
 
 
 def _artifacts(optuna_study: optuna.Study) -> list[str]:

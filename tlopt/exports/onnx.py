@@ -1,6 +1,5 @@
 """An export's network as an ONNX file."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 
 from tlopt.errors import MissingExtra
 from tlopt.exports.read import Export, load_network
+from tlopt.system.atomic import replacing_file
 
 ONNX = "model.onnx"
 
@@ -27,12 +27,11 @@ def write_onnx(export: Export, folder: Path) -> Path:
     network = load_network(export, torch.device("cpu"))
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, 3, export.resolution, export.resolution)
-    unfinished = folder / f".{ONNX}.{os.getpid()}"
-    try:
+    with replacing_file(folder / ONNX) as part:
         torch.onnx.export(
             network.net,
             (example,),
-            unfinished,
+            part,
             input_names=["pixels"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -40,7 +39,4 @@ def write_onnx(export: Export, folder: Path) -> Path:
             external_data=False,
             verbose=False,
         )
-        unfinished.replace(folder / ONNX)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return folder / ONNX

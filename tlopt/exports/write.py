@@ -1,10 +1,7 @@
 """A confirmed point written out: a folder that tlopt and plain torch can use, whole or not at all."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.training import draw_confusion, draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
+from tlopt.system.atomic import replacing_folder
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
 _OURS = frozenset(
@@ -43,8 +41,11 @@ def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwr
     _check_classes(findings.images.class_names)
     folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
-    with _replacing(folder) as unfinished:
-        _fill(unfinished, findings, weights_file)
+    try:
+        with replacing_folder(folder) as part:
+            _fill(part, findings, weights_file)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
@@ -147,26 +148,6 @@ def _check_classes(class_names: tuple[str, ...]) -> None:
     for name in class_names:
         if "\n" in name or any("\ud800" <= character <= "\udfff" for character in name):
             raise DataError(f"the class {name!r} has a line break or bytes that are no text: rename it")
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes `folder`'s place when the block ends well, and else leaves no trace."""
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if folder.exists():
-            folder.rename(replaced)
-        unfinished.rename(folder)
-    except OSError as error:
-        if replaced.exists() and not folder.exists():
-            replaced.rename(folder)
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _json(value: dict[str, Any]) -> str:

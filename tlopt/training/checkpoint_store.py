@@ -8,8 +8,6 @@ the next. Its checkpoints are as good, since runs are deterministic, and it dele
 """
 
 import contextlib
-import errno
-import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from tlopt.errors import CheckpointUnreadable, MissingExtra, SpecError
+from tlopt.system.atomic import replacing_file, sync
 from tlopt.training.checkpoint import Checkpoint, unpack
 
 KEPT = 2  # checkpoints of a holder: the newest, and the one before should that be unreadable
@@ -233,30 +232,10 @@ def _write_whole(path: Path, data: bytes, *, part: Path) -> None:
     """Write a file that after a loss of power is there, or is not at all; `part` is its name until then."""
     is_first = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with replacing_file(path, part=part):
+        part.write_bytes(data)
     if is_first:
-        _sync_folder(path.parent.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # some network file systems know no such thing: fsync(2)
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
+        sync(path.parent.parent)
 
 
 @contextlib.contextmanager

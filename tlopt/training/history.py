@@ -1,7 +1,6 @@
 """What a finished run left behind beside its weights: its epochs and its last confusion matrix, as JSON."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tlopt.system.atomic import write_whole
 from tlopt.training.loop import Epoch
 
 
@@ -45,9 +45,7 @@ class History:
         """Write to `path`, whole or not at all."""
         counts = None if self.confusion is None else self.confusion.tolist()
         values = {"train_loss": self.train_loss, "val": self.val, "confusion": counts}
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(values), encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, json.dumps(values))
 
     def curves(self) -> dict[str, list[float]]:
         """Each validation metric's values by epoch."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from tlopt.model.weights import Weights, load_weights
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Fixed, bounds
 from tlopt.spec.point import Point, seed_for
+from tlopt.system.atomic import replacing_file
 from tlopt.training.compiled import check_compiler
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.numerics import Numerics
@@ -235,9 +235,8 @@ class Workspace:
             name: tensor.detach().cpu().contiguous() for name, tensor in run.network.net.state_dict().items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(state, unfinished, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
-        unfinished.replace(path)
+        with replacing_file(path) as part:
+            save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
 
     def load_trained(self, run: Run, path: Path) -> bool:
         """Give `run` the tensors in `path` if they are this very run's, trained; returns whether they are."""
