@@ -73,7 +73,7 @@ def init(
     ] = False,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A key of the table data, such as group_column=patient. Repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="A key of data, such as group_column=patient. Repeatable."),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml.")] = None,
 ) -> None:
