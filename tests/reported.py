@@ -15,7 +15,7 @@ from tlopt.confirmation.verdict import Verdict
 from tlopt.reports.data import Report, gather
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage.attributes import TrialRecord
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 
 BLOCKS = 9
 START = datetime(2026, 11, 20, 8, 0)
@@ -111,7 +111,7 @@ def report(
     file_text: str = "",
     verdict: Verdict | None = None,
     images: Mapping[str, Any] = IMAGES,
-    order: Order | None = None,
+    order: Command | None = None,
 ) -> Report:
     """The report on a study with these trials."""
     file_text = file_text or text()
@@ -126,5 +126,5 @@ def report(
         opened.set_user_attr(name, value)
     opened.add_trials(trials)
     rows = tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
-    seen = Snapshot(study=study, order=order or Order(), trials=rows, workers=())
+    seen = Snapshot(study=study, order=order or Command(), trials=rows, workers=())
     return gather(seen, opened, None, verdict, created=CREATED)

@@ -12,7 +12,7 @@ from tlopt.analysis.snapshot import Snapshot, Stage
 from tlopt.app import workflow
 from tlopt.propose import proposal
 from tlopt.propose.proposal import Proposal, Wishes
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 from tlopt.training import timing
 
 
@@ -74,7 +74,7 @@ def test_progress_is_shown_where_it_is_asked_for(
 
     def planted(stage: Stage) -> Callable[..., Iterator[Snapshot]]:
         return lambda session, workspace, *, n_workers: iter(
-            [Snapshot(study=study, order=Order(), trials=(), workers=(), stage=stage)]
+            [Snapshot(study=study, order=Command(), trials=(), workers=(), stage=stage)]
         )
 
     monkeypatch.setattr(workflow, "prepare", lambda session, *, progress: None)

@@ -17,7 +17,7 @@ from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage import commands, studies
-from tlopt.storage.commands import Order, State
+from tlopt.storage.commands import Command, State
 
 SEARCH = "lr = { log = [1e-4, 1e-1] }"
 EARLIEST: dict[str, Any] = {
@@ -58,9 +58,9 @@ def test_an_order_is_kept_and_taken_back(url: str, state: State) -> None:
     session = open_session("planted", storage_url=url)
 
     admin.order(session, state)
-    assert commands.order_of(session.optuna_study()) == Order(state)
+    assert commands.command_of(session.optuna_study()) == Command(state)
     admin.order(session, "open")
-    assert commands.order_of(session.optuna_study()) == Order("open")
+    assert commands.command_of(session.optuna_study()) == Command("open")
 
 
 def test_an_order_is_for_the_confirmation_too(url: str) -> None:
@@ -69,7 +69,7 @@ def test_an_order_is_for_the_confirmation_too(url: str) -> None:
 
     admin.order(open_session("planted", storage_url=url), "paused")
 
-    assert commands.order_of(confirmation) == Order("paused")
+    assert commands.command_of(confirmation) == Command("paused")
 
 
 def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None:

@@ -17,7 +17,7 @@ from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.plan import Candidate
 from tlopt.search.space import defaults
 from tlopt.storage import attributes, commands, studies
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 
 SEARCH = "lr = { log = [1e-4, 1e-1] }"
 POINT = defaults(tiny.study(SEARCH), tiny.limits())[1].point
@@ -79,8 +79,8 @@ def test_a_copied_study_is_the_one_that_is_acted_on(url: str) -> None:
 
     assert "copied is cancelled" in invoke("cancel", "copied", "--storage", url)
 
-    assert commands.order_of(named("copied", url).optuna_study()) == Order("cancelled")
-    assert commands.order_of(named("planted", url).optuna_study()) == Order("open")
+    assert commands.command_of(named("copied", url).optuna_study()) == Command("cancelled")
+    assert commands.command_of(named("planted", url).optuna_study()) == Command("open")
 
 
 def test_a_renamed_study_keeps_its_trials_and_its_confirmation(url: str) -> None:

@@ -23,7 +23,7 @@ from tlopt.reports.html import page
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.default_names import SCRATCH_LABEL
 from tlopt.storage import attributes, studies
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -127,7 +127,7 @@ def test_what_comes_from_people_is_text_and_no_markup() -> None:
         trial(None, outcome="diverged", cause=EVIL, minute=40),
         trial(0.9, label=EVIL, minute=41),
     ]
-    told = Order("stopped", EVIL)
+    told = Command("stopped", EVIL)
     evil_text = text(source=EVIL).replace("[data]", f"# {EVIL}\n[data]")
 
     html = page(report(trials, images=images, file_text=evil_text, order=told))

@@ -4,27 +4,27 @@ import pytest
 from crew import hire
 
 from tlopt.storage import attributes, commands
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 
 
 def test_an_order_is_heard_by_every_worker(storage_url: str) -> None:
     person, worker = hire(storage_url), hire(storage_url)
 
-    commands.give_order(person.study, Order("paused", "the lab closes"))
+    commands.give(person.study, Command("paused", "the lab closes"))
 
     ids = [worker.study_id, worker.study_id + 1]
-    heard = worker.service.ask(lambda executor: commands.orders(executor, ids))
-    assert heard == {ids[0]: Order("paused", "the lab closes"), ids[1]: Order()}
-    assert commands.order_of(worker.study) == Order("paused", "the lab closes")
+    heard = worker.service.ask(lambda executor: commands.read(executor, ids))
+    assert heard == {ids[0]: Command("paused", "the lab closes"), ids[1]: Command()}
+    assert commands.command_of(worker.study) == Command("paused", "the lab closes")
 
 
 def test_the_last_order_holds(storage_url: str) -> None:
     worker = hire(storage_url)
 
     for state in ("paused", "open"):
-        commands.give_order(worker.study, Order(state))
+        commands.give(worker.study, Command(state))
 
-    assert commands.order_of(worker.study) == Order("open")
+    assert commands.command_of(worker.study) == Command("open")
     assert worker.standing(budget=1) == ("work", False)
 
 
@@ -35,7 +35,7 @@ def test_workers_leave_a_study_that_a_later_version_has_upgraded(key: str, stora
         worker.study.set_user_attr(key, version)
         assert worker.standing(budget=1) == (standing, False)
 
-    heard = worker.service.ask(lambda executor: commands.orders(executor, [worker.study_id]))
+    heard = worker.service.ask(lambda executor: commands.read(executor, [worker.study_id]))
 
     assert "a later tlopt" in heard[worker.study_id].reason
 
@@ -47,7 +47,7 @@ def test_an_order_to_work_has_crashes_counted_anew(
     worker = hire(storage_url)
     worker.expire(worker.claim())
 
-    commands.give_order(worker.study, Order(state))
+    commands.give(worker.study, Command(state))
 
     found = worker.try_claim(waits=True)
     assert found is not None
@@ -68,6 +68,6 @@ def test_workers_work_wait_or_end_by_the_order(
     state: commands.State, standing: str, storage_url: str
 ) -> None:
     worker = hire(storage_url)
-    commands.give_order(worker.study, Order(state))
+    commands.give(worker.study, Command(state))
 
     assert worker.standing(budget=1) == (standing, False)

@@ -203,7 +203,7 @@ def test_refused_trials_stop_no_study(
         here.opened.enqueue_trial({"lr": "abc"})
 
     assert here.work() == 7
-    assert commands.order_of(here.opened).works
+    assert commands.command_of(here.opened).works
 
 
 def test_an_enqueued_zero_is_off(place: Callable[..., tiny.Place], planted: Callable[[Curve], None]) -> None:

@@ -61,7 +61,7 @@ class Snapshot:
     """A study at one moment."""
 
     study: Study
-    order: commands.Order
+    order: commands.Command
     trials: tuple[TrialRecord, ...]  # of the search
     workers: tuple[WorkerRow, ...]  # of search and confirmation
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
@@ -232,7 +232,7 @@ def look(
     began, hours = attrs.get(attributes.BEGAN), study.budget.hours
     return Snapshot(
         study=study,
-        order=commands.order_of(opened),
+        order=commands.command_of(opened),
         trials=_records(opened),
         workers=tuple(
             _worker(row) for row in present if names & set(row.studies) and row.silent_seconds < GONE_SECONDS

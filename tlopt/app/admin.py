@@ -36,7 +36,7 @@ def order(session: Session, state: commands.State) -> None:
     with suppress(NotReady, StudyChanged):
         told.append(session.confirmation())
     for optuna_study in told:
-        commands.give_order(optuna_study, commands.Order(state))
+        commands.give(optuna_study, commands.Command(state))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,9 +85,11 @@ def _with_start(seen: Snapshot, n_workers: int) -> Snapshot:
 def _refuse_commanded(opened: optuna.Study) -> None:
     """Raise if the study is paused, stopped, cancelled or archived."""
     refuse_stopped(opened)
-    order = commands.order_of(opened)
-    if not order.works:
-        raise NotReady(f"{opened.study_name} is {order.state}; go on with: tlopt resume {opened.study_name}")
+    command = commands.command_of(opened)
+    if not command.works:
+        raise NotReady(
+            f"{opened.study_name} is {command.state}; go on with: tlopt resume {opened.study_name}"
+        )
 
 
 def _tail(log: Path, n_lines: int = 15) -> str:
@@ -100,6 +102,6 @@ def refuse_stopped(opened: optuna.Study) -> None:
     Raises:
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    order = commands.order_of(opened)
-    if order.state == "stopped":
-        raise WorkersFailed(f"{opened.study_name} was stopped: {order.reason} {opened.study_name}")
+    command = commands.command_of(opened)
+    if command.state == "stopped":
+        raise WorkersFailed(f"{opened.study_name} was stopped: {command.reason} {opened.study_name}")

@@ -20,7 +20,7 @@ from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.point import seed_for
 from tlopt.storage import attributes, studies
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
 from tlopt.worker import local
 
@@ -194,7 +194,7 @@ def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> I
 
 def _before(session: Session, doing: str) -> Snapshot:
     """The study before it is in the database."""
-    return Snapshot(study=session.study, order=Order(), trials=(), workers=(), doing=doing)
+    return Snapshot(study=session.study, order=Command(), trials=(), workers=(), doing=doing)
 
 
 def confirm(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:

@@ -1,4 +1,4 @@
-"""What people tell a study's workers, as a user attribute of the study: go on, pause, stop."""
+"""Commands to a study's workers, stored as a user attribute of the study: go on, pause, end."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -19,8 +19,11 @@ State = Literal["open", "paused", "stopped", "cancelled", "archived"]
 
 
 @dataclass(frozen=True)
-class Order:
-    """`open`: work; `paused`: wait; `stopped` (too many failures), `cancelled`, `archived`: end."""
+class Command:
+    """The desired state of a study's workers.
+
+    `open`: work; `paused`: wait; `stopped` (too many failures), `cancelled`, `archived`: end.
+    """
 
     state: State = "open"
     reason: str = ""
@@ -36,26 +39,32 @@ class Order:
         return self.state in ("stopped", "cancelled", "archived")
 
 
-def order_of(optuna_study: optuna.Study) -> Order:
-    """What the study's workers were last told."""
+def command_of(optuna_study: optuna.Study) -> Command:
+    """The last command to the study's workers."""
     return _decoded(optuna_study.user_attrs.get(CONTROL))
 
 
-def give_order(optuna_study: optuna.Study, order: Order) -> None:
-    """Tell the study's workers; they hear it with their next beat.
+def give(optuna_study: optuna.Study, command: Command) -> None:
+    """Command the study's workers, which read it with their next heartbeat.
 
-    An order to work has crashes counted anew: trials that wait are not to end, and the study not to stop
-    again, for what has been mended.
+    A command to work also resets the count of crashes: trials that wait are not to end, and the study not to
+    stop again, for what has been repaired.
+
+    Raises:
+        StorageError: this user may not write to the database.
     """
-    if order.works:
+    if command.works:
         service_of(optuna_private.storage_of(optuna_study)).ask(
             lambda executor: leases.forgive(executor, optuna_private.study_id(optuna_study))
         )
-    optuna_study.set_user_attr(CONTROL, {"state": order.state, "reason": order.reason})
+    optuna_study.set_user_attr(CONTROL, {"state": command.state, "reason": command.reason})
 
 
-def orders(executor: Executor, study_ids: Collection[int]) -> dict[int, Order]:
-    """The orders of several studies, by study id; one that a later version has upgraded is to be left."""
+def read(executor: Executor, study_ids: Collection[int]) -> dict[int, Command]:
+    """The commands to several studies, by study id.
+
+    A study that a later version of tlopt has upgraded is cancelled for this one.
+    """
     rows = executor.execute(
         sa.select(study_attrs.c.study_id, study_attrs.c.key, study_attrs.c.value_json).where(
             study_attrs.c.study_id.in_(study_ids), study_attrs.c.key.in_((CONTROL, FORMAT, SEMANTICS))
@@ -64,15 +73,15 @@ def orders(executor: Executor, study_ids: Collection[int]) -> dict[int, Order]:
     found: dict[int, dict[str, Any]] = {study_id: {} for study_id in study_ids}
     for study_id, key, text in rows:
         found[int(study_id)][key] = json.loads(text)
-    return {study_id: _order(attributes) for study_id, attributes in found.items()}
+    return {study_id: _command(attributes) for study_id, attributes in found.items()}
 
 
-def _order(attributes: Mapping[str, Any]) -> Order:
+def _command(attributes: Mapping[str, Any]) -> Command:
     later = attributes.get(FORMAT, 1) > FORMAT_VERSION or attributes.get(SEMANTICS, 1) > SEMANTICS_VERSION
     if later:
-        return Order("cancelled", "a later tlopt has upgraded it; start workers of that version")
+        return Command("cancelled", "a later tlopt has upgraded it; start workers of that version")
     return _decoded(attributes.get(CONTROL))
 
 
-def _decoded(stored: Any) -> Order:
-    return Order(stored["state"], stored["reason"]) if stored else Order()
+def _decoded(stored: Any) -> Command:
+    return Command(stored["state"], stored["reason"]) if stored else Command()

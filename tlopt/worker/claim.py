@@ -12,7 +12,7 @@ from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, commands, leases, optuna_private
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 from tlopt.storage.leases import BudgetSpent, Claim
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.schema import epoch_seconds
@@ -62,9 +62,9 @@ def standing(
         hours: after the study's beginning, in which trials may begin; 0: no limit.
     """
     study_id = optuna_private.study_id(optuna_study)
-    order = storage.ask(lambda executor: commands.orders(executor, [study_id]))[study_id]
-    if not order.works:
-        return ("over" if order.ends else "wait"), False
+    command = storage.ask(lambda executor: commands.read(executor, [study_id]))[study_id]
+    if not command.works:
+        return ("over" if command.ends else "wait"), False
     counts = storage.ask(lambda executor: leases.counts(executor, study_id))
     waits = counts[TrialState.WAITING] > 0
     finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
@@ -130,8 +130,8 @@ def claim(
     return Claimed(trial=trial, lease=lease, task=task, refusal=refusal)
 
 
-def obey(order: Order | None) -> str:
+def obey(command: Command | None) -> str:
     """Why a trial may not go on, or ""."""
-    if order is None or order.works:
+    if command is None or command.works:
         return ""
-    return f"the study is {order.state}" + (f": {order.reason}" if order.reason else "")
+    return f"the study is {command.state}" + (f": {command.reason}" if command.reason else "")

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tlopt.storage import attributes, commands, optuna_private
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, ran_here
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.worker.claim import StudyWork
 
@@ -69,4 +69,4 @@ def stop_if_hopeless(job: StudyWork) -> None:
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
     reason = f"the last {n} trials crashed or failed: {cause}; mend it, then: tlopt resume"
-    commands.give_order(job.optuna_study, Order("stopped", reason))
+    commands.give(job.optuna_study, Command("stopped", reason))
