@@ -122,7 +122,7 @@ def noted(trial: FrozenTrial) -> dict[str, Any]:
 def no_pauses(patch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
     patch.setattr(retry, "_PAUSE_SECONDS", (0.0, 0.0))
-    patch.setattr(retry, "_LOOK_SECONDS", 0.0)
+    patch.setattr(retry, "_POLL_SECONDS", 0.0)
     patch.setattr("optuna.storages._rdb.storage.random.random", lambda: 0.0)
 
 

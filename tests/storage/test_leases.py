@@ -114,7 +114,7 @@ def test_only_the_lease_that_was_seen_is_taken(storage_url: str) -> None:
     holder, other = hire(storage_url), hire(storage_url)
     trial = holder.claim()
     seen = other.seen(trial)
-    assert holder.service.ask(lambda executor: leases.beat(executor, seen.token))
+    assert holder.service.ask(lambda executor: leases.renew(executor, seen.token))
     before = other.rows()
 
     with pytest.raises(StillBeating):
@@ -141,7 +141,7 @@ def test_a_beat_for_a_lease_that_is_lost_says_so(storage_url: str) -> None:
     token = other.seen(trial := holder.claim()).token
     other.expire(trial)
 
-    assert not holder.service.ask(lambda executor: leases.beat(executor, token))
+    assert not holder.service.ask(lambda executor: leases.renew(executor, token))
 
 
 def test_a_waiting_trial_counts_where_one_is_created_and_not_where_it_is_taken(storage_url: str) -> None:

@@ -106,9 +106,9 @@ def report(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         trial.report(0.5, 1)
-        worker.service.patience.back()  # as the heart says
+        worker.service.retry.answered()  # as the heart says
         trial.report(0.75, 2)
-        worker.service.patience.back()
+        worker.service.retry.answered()
         worker.service.send(trial._trial_id)
         assert not worker.service.unsent(trial._trial_id)
         assert worker.trials[trial.number].intermediate_values == {0: 0.25, 1: 0.5, 2: 0.75}
@@ -157,7 +157,7 @@ def test_a_call_whose_error_is_no_outage_is_not_tried_again(worker: Worker, faul
     faults.clear()
 
     with pytest.raises(sa.exc.DatabaseError):
-        worker.service.ask(lambda executor: executor.execute(sa.text("SELECT nothing FROM nowhere")))
+        worker.service.ask(lambda executor: executor.execute(sa.text("SELECT nothing FROM studies")))
 
     assert faults.counts["statement"] == 1
 
@@ -198,16 +198,16 @@ def test_reports_made_in_an_outage_are_sent_with_the_next(worker: Worker, faults
     faults.plant("statement", 0, done=False)
     trial.report(0.25, 0)
     trial.report(0.5, 1)
-    away = (worker.service.patience.is_away, worker.service.unsent(trial._trial_id))
+    away = (worker.service.retry.is_away, worker.service.unsent(trial._trial_id))
     stored_then = worker.rows()["reports"]
 
-    worker.service.patience.back()
+    worker.service.retry.answered()
     trial.report(float("nan"), 2)
     rows = worker.rows()["reports"]
 
     assert (away, stored_then) == ((True, True), [])
     assert [row[2] for row in sorted(rows)] == [0, 1, 2]
-    assert worker.service.patience.n_outages == 1
+    assert worker.service.retry.n_outages == 1
 
 
 def test_reports_made_in_an_outage_are_written_with_the_trials_end(worker: Worker, faults: Faults) -> None:
@@ -231,7 +231,7 @@ def test_reports_made_in_an_outage_are_not_anothers(worker: Worker, faults: Faul
     trial.report(0.25, 0)
     other.expire(trial)
     before = other.rows()
-    worker.service.patience.back()
+    worker.service.retry.answered()
 
     with pytest.raises(LeaseLost):
         trial.report(0.5, 1)
@@ -243,7 +243,7 @@ def test_reports_made_in_an_outage_are_not_anothers(worker: Worker, faults: Faul
 
 def test_a_worker_in_a_hurry_tries_nothing_again(worker: Worker, faults: Faults) -> None:
     trial = worker.claim()
-    worker.service.patience.hurry = True
+    worker.service.retry.shutting_down = True
     faults.plant("statement", 0, done=False)
 
     with pytest.raises(StorageError, match="the database is away: server closed"):

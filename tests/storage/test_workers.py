@@ -76,7 +76,7 @@ def test_a_worker_shows_itself_until_it_leaves(storage_url: str) -> None:
     worker = hire(storage_url)
     engine = worker.service.engine
     register(worker)
-    worker.service.ask(lambda executor: worker_rows.beat(executor, engine, worker.me, "trial 3"))
+    worker.service.ask(lambda executor: worker_rows.heartbeat(executor, engine, worker.me, "trial 3", 1))
 
     (row,) = present(hire(storage_url))
     worker.service.ask(lambda executor: worker_rows.leave(executor, worker.me))

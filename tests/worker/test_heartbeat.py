@@ -147,11 +147,11 @@ def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch
     faults.plant("statement", 0, done=False)
 
     first.tick()
-    away = holder.service.patience.is_away
+    away = holder.service.retry.is_away
     trial.report(0.5, 0)
     first.tick()
 
-    assert (away, holder.service.patience.is_away) == (True, False)
+    assert (away, holder.service.retry.is_away) == (True, False)
     assert holder.service.unsent(trial._trial_id)
 
 
@@ -200,12 +200,12 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
 
 def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
-    commands.give_order(other.study, commands.Order("paused", "planted"))
+    commands.give(other.study, commands.Command("paused", "planted"))
     first.stepped(Doing("crew", 0, epoch=2, epochs=9, step=3, steps=8))
 
     first.tick()
 
-    assert first.orders == {holder.study_id: commands.Order("paused", "planted")}
+    assert first.commands == {holder.study_id: commands.Command("paused", "planted")}
     shown = sa.select(workers.c.doing, workers.c.beat).where(workers.c.worker_id == holder.me.worker_id)
     with other.service.engine.connect() as connection:
         assert connection.execute(shown).one() == (

@@ -182,11 +182,11 @@ def test_nothing_is_pruned_while_reports_are_kept_back(asker: Worker) -> None:
     trial, prunes = asker.claim(), gate(asker.study, asker.service, min_epochs=3)
     for step in range(3):
         trial.report(0.0, step)
-    asker.service.patience.away("planted")
+    asker.service.retry.away("planted")
     trial.report(0.0, 3)
     kept_back = prunes(trial)
 
-    asker.service.patience.back()
+    asker.service.retry.answered()
     trial.report(0.0, 4)
 
     assert (kept_back, prunes(trial)) == (False, True)

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from tlopt.errors import TloptError
 from tlopt.storage.attributes import RAN_HERE
+from tlopt.storage.optuna_private import ReadTrials
 from tlopt.storage.schema import COUNTED, FINISHED, leases, reports, studies, trials, user_attrs, values
 
 
@@ -191,6 +192,27 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
     return None if found is None else float(found)
 
 
+def has_kept(executor: Executor, study_id: int, read: ReadTrials) -> bool:
+    """Whether the study still has the trials that were read earlier; True also where the study is gone."""
+    known = trials.c.trial_id <= read.newest_id
+    created = trials.c.trial_id.in_(read.created)
+    ended = sa.case((trials.c.trial_id == read.finished_id, trials.c.datetime_complete))
+    counted = sa.select(
+        sa.func.count(sa.case((known, 1))),
+        sa.func.count(sa.case((created, 1))),
+        sa.func.max(ended, type_=trials.c.datetime_complete.type),
+    )
+    found = executor.execute(counted.where(trials.c.study_id == study_id, known | created)).one()
+    kept = tuple(found) == (read.n_trials, len(read.created), read.finished_at)
+    return kept or not exists(executor, study_id)
+
+
+def exists(executor: Executor, study_id: int) -> bool:
+    """Whether there is a study with this id."""
+    found = executor.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id))
+    return found.first() is not None
+
+
 def n_finished(executor: Executor, study_id: int) -> int:
     """How many trials of the study have ended, in whatever way."""
     found = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
@@ -260,10 +282,13 @@ def forgive(executor: Executor, study_id: int) -> None:
     executor.execute(sa.update(leases).where(leases.c.study_id == study_id).values(crashes=0, cause=""))
 
 
-def beat(executor: Executor, token: str) -> bool:
-    """Count the holder's beat; False where it holds the lease no longer."""
-    beaten = executor.execute(sa.update(leases).where(leases.c.token == token).values(beat=leases.c.beat + 1))
-    return bool(beaten.rowcount)
+def renew(executor: Executor, token: str) -> bool:
+    """Count the holder's heartbeat; False where it lost the lease, or the trial no longer runs."""
+    runs = sa.exists().where(trials.c.trial_id == leases.c.trial_id, trials.c.state == TrialState.RUNNING)
+    renewed = executor.execute(
+        sa.update(leases).where(leases.c.token == token, runs).values(beat=leases.c.beat + 1)
+    )
+    return bool(renewed.rowcount)
 
 
 def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:

@@ -1,13 +1,21 @@
-"""What Optuna's objects keep to themselves and tlopt has to know; tests/test_optuna_facts.py guards it.
+"""The private parts of Optuna that tlopt stands on, each under a public name.
 
-The tables are in `tables`; methods of `RDBStorage` are overridden in `patient_storage` and `service`.
+tests/test_optuna_facts.py guards them; the tables are in `schema`.
 """
 
+import logging
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+_logger = logging.getLogger("tlopt.storage")
 
 
 def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
@@ -21,7 +29,7 @@ def study_id(optuna_study: optuna.Study) -> int:
 
 
 def storage_of(optuna_study: optuna.Study) -> BaseStorage:
-    """The storage that the study reads and writes, caches included."""
+    """The storage that the study reads and writes, cache included."""
     return optuna_study._storage
 
 
@@ -31,7 +39,7 @@ def below(storage: BaseStorage) -> BaseStorage:
 
 
 def reported(trial: optuna.Trial) -> dict[int, float]:
-    """Step to value, as this process knows them: no question to the database."""
+    """Reported values by step, as this process knows them: the database is not asked."""
     return trial._cached_frozen_trial.intermediate_values
 
 
@@ -43,3 +51,149 @@ def fixed_params(trial: optuna.Trial) -> dict[str, Any]:
 def fix_params(trial: optuna.Trial, params: dict[str, Any]) -> None:
     """Have the trial draw `params` from now on where it has not drawn yet; what was enqueued stays stored."""
     trial._fixed_params = params
+
+
+class OptunaDatabase(RDBStorage):
+    """`RDBStorage` whose private calls, which Optuna's cache makes, have public names to override.
+
+    Every other call that a study makes is public in `RDBStorage`.
+    """
+
+    def create_trial(self, study_id: int, template: FrozenTrial | None) -> FrozenTrial:
+        """Create a trial; Optuna calls it for `ask`, `enqueue_trial` and `add_trial`."""
+        return super()._create_new_trial(study_id, template)
+
+    def write_param(
+        self,
+        trial_id: int,
+        name: str,
+        internal_value: float,
+        distribution: BaseDistribution,
+        previous: BaseDistribution | None,
+    ) -> None:
+        """Store a parameter's value; `previous` is an earlier trial's distribution, where one is known."""
+        super()._set_trial_param(trial_id, name, internal_value, distribution, previous)
+
+    def read_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        also: set[int],
+        newer_than: int,
+    ) -> list[FrozenTrial]:
+        """The trials whose id is in `also` or above `newer_than`, in order of their ids."""
+        return super()._get_trials(study_id, states, also, newer_than)
+
+    def best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
+        """The id of the complete trial with the best value.
+
+        Raises:
+            ValueError: no trial is complete.
+        """
+        return super()._get_best_trial_id(study_id, direction)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        return self.create_trial(study_id, template_trial)
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        self.write_param(trial_id, param_name, param_value_internal, distribution, previous_distribution)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        return self.read_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+
+    def _get_best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
+        return self.best_trial_id(study_id, direction)
+
+    def skips_reads(self) -> bool:
+        """Whether `read_trials` reads nothing at present, so that the cache stays as it is."""
+        return False
+
+    def has_kept(self, study_id: int, read: "ReadTrials") -> bool:
+        """Whether the database still has the trials that were read earlier."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ReadTrials:
+    """What identifies the trials of a study at one reading."""
+
+    n_trials: int
+    newest_id: int  # the highest trial id
+    finished_id: int  # the highest id of a finished trial; -1: none has finished
+    finished_at: datetime | None  # the end of that trial
+    created: tuple[int, ...] = ()  # ids of trials that this process created since
+
+    def with_created(self, trial_id: int) -> "ReadTrials":
+        """The same, and one more trial that was created here."""
+        return replace(self, created=(*self.created, trial_id))
+
+
+NOTHING_READ = ReadTrials(n_trials=0, newest_id=-1, finished_id=-1, finished_at=None)
+
+
+class Cache(_CachedStorage):
+    """Optuna's cache of trials, which begins anew when the database was restored to an earlier state.
+
+    Optuna's own reads finished trials once, by ascending ids. After a restore the ids are given again, and it
+    would show trials that are no more and never see those that are.
+    """
+
+    _backend: OptunaDatabase
+
+    def __init__(self, backend: OptunaDatabase) -> None:
+        super().__init__(backend)
+        self._read: dict[int, ReadTrials] = {}  # by study
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        created = super().create_new_trial(study_id, template_trial)
+        self._read[study_id] = self._read.get(study_id, NOTHING_READ).with_created(created)
+        return created
+
+    def _read_trials_from_remote_storage(self, study_id: int) -> None:
+        if self._backend.skips_reads():
+            super()._read_trials_from_remote_storage(study_id)
+            return
+        earlier = self._read.get(study_id)
+        if earlier is not None and not self._backend.has_kept(study_id, earlier):
+            _logger.warning("the database was restored to an earlier state: all trials are read anew")
+            self.forget()
+        super()._read_trials_from_remote_storage(study_id)
+        self._note_read(study_id)
+
+    def _note_read(self, study_id: int) -> None:
+        with self._lock:
+            trials = self._studies[study_id].trials.values()
+            finished = [trial for trial in trials if trial.state.is_finished()]
+            last = max(finished, key=trial_id, default=None)
+            self._read[study_id] = ReadTrials(
+                n_trials=len(trials),
+                newest_id=max(map(trial_id, trials), default=-1),
+                finished_id=-1 if last is None else trial_id(last),
+                finished_at=None if last is None else last.datetime_complete,
+            )
+
+    def forget(self) -> None:
+        """Read everything anew."""
+        with self._lock:
+            self._read.clear()
+            self._studies.clear()
+            self._trial_id_to_study_id_and_number.clear()
+            self._study_id_and_number_to_trial_id.clear()
+
+
+def cached(database: OptunaDatabase) -> BaseStorage:
+    """`database` behind the cache that Optuna's studies need."""
+    return Cache(database)

@@ -1,9 +1,9 @@
-"""Optuna's database storage, made fit for workers that die and databases that go away.
+"""The storage of a worker: Optuna's, fit for workers that die and databases that go away.
 
-Added, all within Optuna's tables and transactions and with `tlopt_leases` beside them:
+All within Optuna's tables and transactions, with `tlopt_leases` beside them:
 
-- every call is tried again while the database is away (`Patience`); what a lost answer may have done already
-  is found out and not done twice;
+- every call is retried while the database is away; what a lost answer may have done already is found out and
+  not done twice;
 - a trial is created or taken only while the budget has room, counted under the study's row lock, and together
   with its lease;
 - every write to a trial held here checks the lease's token in the transaction that writes;
@@ -17,28 +17,29 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
 from tlopt.storage import leases, optuna_private, writes
+from tlopt.storage.failures import DATABASE_ERRORS, outage
 from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
-from tlopt.storage.retry import DATABASE_ERRORS, Patience, outage
-from tlopt.storage.retrying_rdb import Guard, PatientStorage
+from tlopt.storage.optuna_private import OptunaDatabase
+from tlopt.storage.retry import Retry
+from tlopt.storage.retrying_rdb import Guard, RetryingStorage
 from tlopt.storage.writes import Draft
 
 
-class ServiceStorage(PatientStorage):
-    """As `RDBStorage`, for a worker; see the module. The schema and our tables must be there.
+class ServiceStorage(RetryingStorage):
+    """`RDBStorage` for a worker; see the module. The tables must be there.
 
     Args:
         url: with its driver named.
         engine_kwargs: as SQLAlchemy takes them.
-        patience: how long a database that is away is waited for.
+        retry: of every call.
     """
 
-    def __init__(self, url: str, engine_kwargs: dict[str, Any], patience: Patience) -> None:
-        super().__init__(url, engine_kwargs, patience)
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
+        super().__init__(url, engine_kwargs, retry)
         self._tokens: dict[int, str] = {}  # of the trials held here
         self._drafts: dict[int, Draft] = {}
         self._unsent: dict[int, dict[int, float]] = {}  # reports made while the database was away
@@ -63,23 +64,20 @@ class ServiceStorage(PatientStorage):
         Raises:
             BudgetSpent: from within, where the budget has no room.
         """
-        self._local.claim = claim
-        try:
+        with self._scope.claiming(claim):
             yield
-        finally:
-            self._local.claim = None
         if claim.trial_id is not None:
             self.send(claim.trial_id)
 
     def expire(self, seen: Seen, cause: str) -> None:
-        """Make a trial wait whose holder is gone, for `cause`. One attempt, from any thread.
+        """Requeue a trial whose holder is gone, for `cause`. One attempt, from any thread.
 
         Raises:
             StillBeating: the lease is not as it was seen.
         """
         try:
-            with self._guarded(lambda executor: leases.expire(executor, seen, cause)):
-                RDBStorage.set_trial_state_values(self, seen.trial_id, TrialState.WAITING)
+            with self._scope.guarded(lambda executor: leases.expire(executor, seen, cause)):
+                super().set_trial_state_values(seen.trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, LeaseLost, KeyError):  # it has ended, or was deleted
             raise StillBeating from None
 
@@ -90,10 +88,10 @@ class ServiceStorage(PatientStorage):
             StillBeating: a worker holds it, or it runs no longer.
         """
         try:
-            if RDBStorage.get_trial(self, trial_id).state != TrialState.RUNNING:
+            if OptunaDatabase.get_trial(self, trial_id).state != TrialState.RUNNING:
                 raise StillBeating
-            with self._guarded(lambda executor: leases.check_unheld(executor, trial_id)):
-                RDBStorage.set_trial_state_values(self, trial_id, TrialState.WAITING)
+            with self._scope.guarded(lambda executor: leases.check_unheld(executor, trial_id)):
+                super().set_trial_state_values(trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, KeyError):
             raise StillBeating from None
 
@@ -109,7 +107,7 @@ class ServiceStorage(PatientStorage):
                 self._write_kept(connection, trial_id)
 
         if trial_id in self._tokens or trial_id in self._drafts:
-            self.patience.call(attempt)
+            self.retry.call(attempt)
             self._drafts.pop(trial_id, None)
             self._unsent.pop(trial_id, None)
 
@@ -126,41 +124,60 @@ class ServiceStorage(PatientStorage):
         yield
         self.send(trial_id)
 
-    def _set_trial_param(
+    def write_param(
         self,
         trial_id: int,
-        param_name: str,
-        param_value_internal: float,
+        name: str,
+        internal_value: float,
         distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None,
+        previous: BaseDistribution | None,
     ) -> None:
         if trial_id not in self._drafts:
-            with self._guarded(self._fence(trial_id)):
-                self.patience.call(
-                    lambda: RDBStorage._set_trial_param(
-                        self, trial_id, param_name, param_value_internal, distribution, previous_distribution
+            with self._fenced(trial_id):
+                self.retry.call(
+                    lambda: super(ServiceStorage, self).write_param(
+                        trial_id, name, internal_value, distribution, previous
                     )
                 )
             return
-        if previous_distribution is not None:
-            check_distribution_compatibility(previous_distribution, distribution)
-        self._drafts[trial_id].params[param_name] = (param_value_internal, distribution)
+        if previous is not None:
+            check_distribution_compatibility(previous, distribution)
+        self._drafts[trial_id].params[name] = (internal_value, distribution)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id in self._drafts:
             self._drafts[trial_id].user_attrs[key] = value
             return
-        with self._guarded(self._fence(trial_id)):
-            self.patience.call(lambda: RDBStorage.set_trial_user_attr(self, trial_id, key, value))
+        with self._fenced(trial_id):
+            self.retry.call(lambda: super(ServiceStorage, self).set_trial_user_attr(trial_id, key, value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id in self._drafts:
             self._drafts[trial_id].system_attrs[key] = value
             return
-        with self._guarded(self._fence(trial_id)):
-            self.patience.call(lambda: RDBStorage.set_trial_system_attr(self, trial_id, key, value))
+        with self._fenced(trial_id):
+            self.retry.call(lambda: super(ServiceStorage, self).set_trial_system_attr(trial_id, key, value))
 
-    def _fence(self, trial_id: int) -> Guard:
+    @contextmanager
+    def _fenced(self, trial_id: int, guard: Guard | None = None) -> Iterator[None]:
+        """A block whose writes to a trial held here fail when its lease is lost, or the trial deleted.
+
+        Args:
+            guard: part of each transaction; default: the check of the lease.
+        """
+        with self._scope.guarded(guard or self._check(trial_id)), self._lost_if_deleted(trial_id):
+            yield
+
+    @contextmanager
+    def _lost_if_deleted(self, trial_id: int) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            if not self.holds(trial_id):
+                raise
+            raise LeaseLost(f"the trial with id {trial_id} is no longer in the database") from None
+
+    def _check(self, trial_id: int) -> Guard:
         token = self._tokens.get(trial_id)
         return lambda executor: None if token is None else leases.check(executor, trial_id, token)
 
@@ -172,13 +189,15 @@ class ServiceStorage(PatientStorage):
         """
         token = self._tokens.get(trial_id)
         if token is None:
-            self.patience.call(
-                lambda: RDBStorage.set_trial_intermediate_value(self, trial_id, step, intermediate_value)
+            self.retry.call(
+                lambda: super(ServiceStorage, self).set_trial_intermediate_value(
+                    trial_id, step, intermediate_value
+                )
             )
             return
         unsent = self._unsent.setdefault(trial_id, {})
         unsent[step] = intermediate_value
-        if self.patience.is_away:  # whoever beats finds out when it is back
+        if self.retry.is_away:  # the heartbeat finds out when it is back
             return
         try:
             for step_unsent, value in sorted(unsent.items()):
@@ -189,7 +208,7 @@ class ServiceStorage(PatientStorage):
             reason = outage(error)
             if reason is None:
                 raise
-            self.patience.away(reason)
+            self.retry.away(reason)
 
     def unsent(self, trial_id: int) -> bool:
         """Whether reports of the trial have not reached the database."""
@@ -197,22 +216,22 @@ class ServiceStorage(PatientStorage):
 
     # A trial's states
 
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        claim = self._local.claim
-        if claim is None or template_trial is not None:
-            return super()._create_new_trial(study_id, template_trial)
+    def create_trial(self, study_id: int, template: FrozenTrial | None) -> FrozenTrial:
+        claim = self._scope.claim
+        if claim is None or template is not None:
+            return super().create_trial(study_id, template)
 
         def attempt() -> FrozenTrial:
-            with self._guarded(lambda executor: leases.begin_new(executor, claim)):
-                return RDBStorage._create_new_trial(self, study_id)
+            with self._scope.guarded(lambda executor: leases.begin_new(executor, claim)):
+                return super(ServiceStorage, self).create_trial(study_id, None)
 
         try:
-            frozen = self.patience.call(attempt)
+            frozen = self.retry.call(attempt)
         except AlreadyCreated as found:
             claim.trial_id = found.trial_id
             frozen = self.get_trial(found.trial_id)
         self._take(claim, optuna_private.trial_id(frozen))
-        self._local.fresh = copy.deepcopy(frozen)
+        self._scope.fresh = copy.deepcopy(frozen)
         return frozen
 
     def _take(self, claim: Claim, trial_id: int) -> None:
@@ -223,7 +242,7 @@ class ServiceStorage(PatientStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        claim = self._local.claim
+        claim = self._scope.claim
         if claim is not None and state == TrialState.RUNNING:
             return self._set_running(claim, trial_id)
         held = trial_id in self._tokens
@@ -237,8 +256,8 @@ class ServiceStorage(PatientStorage):
                 leases.release(executor, trial_id)
 
         def attempt() -> bool:
-            with self._guarded(guard):
-                return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+            with self._fenced(trial_id, guard):
+                return super(ServiceStorage, self).set_trial_state_values(trial_id, state, values)
 
         changed = self._once(attempt, trial_id, state, values)
         self.let_go(trial_id)
@@ -247,7 +266,7 @@ class ServiceStorage(PatientStorage):
     def _once(
         self, attempt: Callable[[], bool], trial_id: int, state: TrialState, values: Sequence[float] | None
     ) -> bool:
-        """`attempt`, with patience; the effect of one whose answer was lost counts as this one's."""
+        """`attempt`, retried; the effect of one whose answer was lost counts as this one's."""
         tries = 0
 
         def counted() -> bool:
@@ -256,7 +275,7 @@ class ServiceStorage(PatientStorage):
             return attempt()
 
         try:
-            return self.patience.call(counted)
+            return self.retry.call(counted)
         except (UpdateFinishedTrialError, LeaseLost):
             if tries == 1:
                 raise
@@ -273,38 +292,31 @@ class ServiceStorage(PatientStorage):
                 leases.begin_taken(session, claim, trial_id)
 
         def attempt() -> bool:
-            with self._guarded(guard):
-                return RDBStorage.set_trial_state_values(self, trial_id, TrialState.RUNNING)
+            with self._scope.guarded(guard):
+                return super(ServiceStorage, self).set_trial_state_values(trial_id, TrialState.RUNNING)
 
-        taken = self.patience.call(attempt)
+        taken = self.retry.call(attempt)
         if not taken and self.ask(lambda executor: leases.holder(executor, trial_id)) != claim.token:
             return False
         self._take(claim, trial_id)
         return True
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        fresh, self._local.fresh = self._local.fresh, None
+        fresh, self._scope.fresh = self._scope.fresh, None
         if fresh is not None and optuna_private.trial_id(fresh) == trial_id:
             return fresh
-        stored = super().get_trial(trial_id)
+        with self._lost_if_deleted(trial_id):
+            stored = super().get_trial(trial_id)
         if self.holds(trial_id) and stored.state != TrialState.RUNNING:
             raise LeaseLost(f"trial {stored.number} was given to another worker, or was ended")
         return stored
 
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
+    def read_trials(
+        self, study_id: int, states: Container[TrialState] | None, also: set[int], newer_than: int
     ) -> list[FrozenTrial]:
-        claim = self._local.claim
-        if claim is None:
-            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        if claim.trial_id is None and not claim.waits:
-            return []  # only a waiting trial was looked for
-        if claim.trial_id is not None and self._local.drawn_from == claim.token:
-            return []  # one draw looks at one state of the study
-        found = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        self._local.drawn_from = claim.token if claim.trial_id is not None else ""
-        return found
+        try:
+            return super().read_trials(study_id, states, also, newer_than)
+        except KeyError:
+            if not self._tokens:
+                raise
+            raise LeaseLost(f"the study with id {study_id} is no longer in the database") from None

@@ -1,4 +1,4 @@
-"""Optuna's database storage, which waits for a database that is away and knows what one thread is about."""
+"""Optuna's database storage with retries, and with a scope for each thread: what its calls are part of."""
 
 import functools
 import threading
@@ -7,37 +7,42 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from tlopt.storage import socket_timeout
+from tlopt.errors import StorageError
+from tlopt.storage import leases, schema, session
+from tlopt.storage.failures import TablesMissing
 from tlopt.storage.leases import Claim, Executor
-from tlopt.storage.retry import Patience
+from tlopt.storage.optuna_private import OptunaDatabase, ReadTrials
+from tlopt.storage.retry import Retry
+from tlopt.storage.session import file_identity
 
 T = TypeVar("T")
 Guard = Callable[[Session], None]
 
 
-class PatientStorage(RDBStorage):
-    """As `RDBStorage`, with patience in every call that may be made twice. The schema must be there.
+class RetryingStorage(OptunaDatabase):
+    """`RDBStorage` whose calls are retried, as far as they may be made twice. The tables must be there.
 
     Args:
         url: with its driver named.
         engine_kwargs: as SQLAlchemy takes them.
-        patience: how long a database that is away is waited for.
+        retry: of every call.
     """
 
-    def __init__(self, url: str, engine_kwargs: dict[str, Any], patience: Patience) -> None:
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
         super().__init__(url, engine_kwargs, skip_compatibility_check=True, skip_table_creation=True)
-        self.patience = patience
-        self._local = _Local()
+        self.retry = retry
+        retry.is_ready = self.has_all_tables
+        self._scope = CallScope()
+        self._file = file_identity(self.engine.url)
         self._connections = _Count()
         self._study_ids: dict[str, int] = {}
         # no methods of ours: SQLAlchemy keeps listeners longer than this object is to live
-        event.listen(self.scoped_session, "before_commit", self._local.check)
+        event.listen(self.scoped_session, "before_commit", self._scope.check)
         event.listen(self.engine, "connect", self._connections.add)
 
     @contextmanager
@@ -45,13 +50,13 @@ class PatientStorage(RDBStorage):
         """A connection on which each statement is a transaction of its own, which saves two round trips.
 
         By the driver's own switch: SQLAlchemy's isolation level AUTOCOMMIT is set back by a statement. On
-        SQLite one transaction for all.
+        SQLite, and behind a pooler, whose sessions have settings of their own, one transaction for all.
         """
-        if self.engine.dialect.name == "sqlite":
-            with self.engine.begin() as connection:
-                yield connection
-            return
         with self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite" or session.is_pooled(connection):
+                with connection.begin():
+                    yield connection
+                return
             driver: Any = connection.connection.dbapi_connection
             driver.autocommit = True
             try:
@@ -61,81 +66,104 @@ class PatientStorage(RDBStorage):
                     driver.autocommit = False
 
     def ask(self, question: Callable[[Executor], T]) -> T:
-        """The answer to one statement, with patience."""
+        """The answer to one statement, with retries."""
 
         def attempt() -> T:
             with self.singly() as connection:
                 return question(connection)
 
-        return self.patience.call(attempt)
+        return self.retry.call(attempt)
 
-    def hurry(self) -> None:
-        """Try nothing again, and wait for answers no longer than the end of a process allows."""
-        self.patience.hurry = True
+    def has_all_tables(self) -> bool:
+        """Whether the tables are there, and no restore of them is under way. One attempt."""
+        with self.engine.connect() as connection:
+            return schema.are_restored(connection)
+
+    def wait_for_tables(self) -> bool:
+        """Wait until the tables are whole, where they are being restored; whether they were."""
+        waited = False
+
+        def attempt() -> None:
+            nonlocal waited
+            if not self.has_all_tables():
+                waited = True
+                raise TablesMissing
+
+        self.retry.call(attempt)
+        return waited
+
+    def file_failure(self) -> StorageError | None:
+        """The error where an SQLite file was removed or replaced: what is written now reaches nobody."""
+        if self._file is None or file_identity(self.engine.url) == self._file:
+            return None
+        return StorageError(
+            f"{self.engine.url.database} was removed or replaced while this process used it: what it wrote"
+            " since is lost; put the file back, then start again"
+        )
+
+    def begin_shutdown(self) -> None:
+        """Retry nothing any more, and wait for answers no longer than the end of a process allows."""
+        self.retry.shutting_down = True
         if self.engine.dialect.name == "postgresql":
-            socket_timeout.hurry()
+            session.begin_shutdown()
 
     @property
     def n_connections(self) -> int:
         """How many were made so far, one after the other: another one tells of an interruption."""
         return self._connections.n
 
-    @contextmanager
-    def _guarded(self, guard: Guard | None) -> Iterator[None]:
-        """A block in which `guard` is part of every transaction; if it raises, nothing is committed."""
-        before, self._local.guard = self._local.guard, guard
-        try:
-            yield
-        finally:
-            self._local.guard = before
-
     def get_study_id_from_name(self, study_name: str) -> int:
         if study_name not in self._study_ids:  # it never changes, and pruners with brackets ask at each step
-            self._study_ids[study_name] = self.patience.call(
-                lambda: RDBStorage.get_study_id_from_name(self, study_name)
+            self._study_ids[study_name] = self.retry.call(
+                lambda: super(RetryingStorage, self).get_study_id_from_name(study_name)
             )
         return self._study_ids[study_name]
 
+    def delete_study(self, study_id: int) -> None:
+        self._study_ids.clear()
+        super().delete_study(study_id)
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        # Optuna asks in the middle of a write what it is to say of a trial that has ended, and commits there.
-        with self._guarded(None):
-            return self.patience.call(lambda: RDBStorage.get_trial(self, trial_id))
+        # Optuna asks in the middle of a write for the number of a trial that has ended, and commits there.
+        with self._scope.guarded(None):
+            return self.retry.call(lambda: super(RetryingStorage, self).get_trial(trial_id))
+
+    def skips_reads(self) -> bool:
+        return self._scope.skips_reads()
+
+    def read_trials(
+        self, study_id: int, states: Container[TrialState] | None, also: set[int], newer_than: int
+    ) -> list[FrozenTrial]:
+        if self._scope.skips_reads():
+            return []
+        found = self.retry.call(
+            lambda: super(RetryingStorage, self).read_trials(study_id, states, also, newer_than)
+        )
+        self._scope.has_read()
+        return found
+
+    def has_kept(self, study_id: int, read: ReadTrials) -> bool:
+        return self.ask(lambda executor: leases.has_kept(executor, study_id, read))
+
+    def best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
+        return self.retry.call(lambda: super(RetryingStorage, self).best_trial_id(study_id, direction))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """A block in which other trials are what was read of them last: nothing is read."""
-        before, self._local.unchanged = self._local.unchanged, True
-        try:
+        with self._scope.unchanged():
             yield
-        finally:
-            self._local.unchanged = before
-
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        if self._local.unchanged:
-            return []
-        return self.patience.call(
-            lambda: RDBStorage._get_trials(self, study_id, states, included_trial_ids, trial_id_greater_than)
-        )
-
-    def _get_best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
-        return self.patience.call(lambda: RDBStorage._get_best_trial_id(self, study_id, direction))
 
 
-def _patient(method: Any) -> Any:
+def _retried(method: Any) -> Any:
     @functools.wraps(method)
-    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.patience.call(lambda: method(self, *args, **kwargs))
+    def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+        return self.retry.call(lambda: method(self, *args, **kwargs))
 
     return call
 
 
-# what is read, and what may be written twice without harm
+# Reads, and writes that may be made twice without harm.
 for _name in (
     "set_study_user_attr",
     "set_study_system_attr",
@@ -146,7 +174,7 @@ for _name in (
     "get_all_studies",
     "get_trial_id_from_study_id_trial_number",
 ):
-    setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+    setattr(RetryingStorage, _name, _retried(getattr(OptunaDatabase, _name)))
 
 
 class _Count:
@@ -158,16 +186,61 @@ class _Count:
         self.n += 1
 
 
-class _Local(threading.local):
-    """What one thread is about."""
+class CallScope(threading.local):
+    """What the calls of one thread are part of at present.
+
+    Optuna calls the storage from within `ask`, `suggest_float` and `tell`, which take no arguments of ours; a
+    block around them says it here.
+    """
 
     claim: Claim | None = None
-    guard: Guard | None = None
-    fresh: FrozenTrial | None = None
-    unchanged: bool = False
-    drawn_from: str = ""  # token of the claim for which the study was read
+    fresh: FrozenTrial | None = None  # the trial that was just created: it need not be read
+    _guard: Guard | None = None
+    _unchanged: bool = False
+    _drawn_from: str = ""  # token of the claim for which the study was read
+
+    @contextmanager
+    def guarded(self, guard: Guard | None) -> Iterator[None]:
+        """A block in which `guard` is part of every transaction; if it raises, nothing is committed."""
+        before, self._guard = self._guard, guard
+        try:
+            yield
+        finally:
+            self._guard = before
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """A block in which no trials are read."""
+        before, self._unchanged = self._unchanged, True
+        try:
+            yield
+        finally:
+            self._unchanged = before
+
+    @contextmanager
+    def claiming(self, claim: Claim) -> Iterator[None]:
+        """A block in which a trial that is created or taken goes to `claim`."""
+        self.claim = claim
+        try:
+            yield
+        finally:
+            self.claim = None
 
     def check(self, session: Session) -> None:
         """Make the guard part of the transaction that is about to be committed."""
-        if self.guard is not None:
-            self.guard(session)
+        if self._guard is not None:
+            self._guard(session)
+
+    def skips_reads(self) -> bool:
+        """Whether other trials need not be read now."""
+        claim = self.claim
+        if claim is None:
+            return self._unchanged
+        if claim.trial_id is None:
+            return not claim.waits  # only a waiting trial is looked for
+        return self._drawn_from == claim.token  # one draw looks at one state of the study
+
+    def has_read(self) -> None:
+        """Note that the study's trials have been read."""
+        if self.claim is not None:
+            self._drawn_from = self.claim.token if self.claim.trial_id is not None else ""

@@ -84,13 +84,22 @@ def _days_ago(engine: sa.Engine) -> sa.ColumnElement[datetime]:
     return utc_now(engine) - sa.text(f"interval '{_FORGET_DAYS} day'")  # type: ignore[no-any-return]
 
 
-def beat(executor: Executor, engine: sa.Engine, me: Identity, doing: str) -> None:
-    """Show that this worker lives, and what it does."""
-    executor.execute(
+def heartbeat(executor: Executor, engine: sa.Engine, me: Identity, doing: str, count: int) -> bool:
+    """Show that this worker lives, and what it does.
+
+    Args:
+        count: of this heartbeat, from 1.
+
+    Returns:
+        False where the row does not have the heartbeats before this one: it was removed, or the database was
+        restored to an earlier state.
+    """
+    shown = executor.execute(
         sa.update(workers)
-        .where(workers.c.worker_id == me.worker_id)
-        .values(beat=workers.c.beat + 1, seen=utc_now(engine), doing=doing)
+        .where(workers.c.worker_id == me.worker_id, workers.c.beat >= count - 1)
+        .values(beat=count, seen=utc_now(engine), doing=doing)
     )
+    return bool(shown.rowcount)
 
 
 def leave(executor: Executor, who: Identity) -> None:

@@ -14,15 +14,17 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from tlopt.errors import StorageError
 from tlopt.storage import commands, leases, workers
+from tlopt.storage.failures import DATABASE_ERRORS, outage
 from tlopt.storage.leases import Seen, StillBeating
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.storage.retry import DATABASE_ERRORS, outage
 from tlopt.storage.workers import Identity
 
 GRACE_SECONDS = 60.0
@@ -125,6 +127,8 @@ class Heartbeat(threading.Thread):
     Args:
         study_ids: whose trials it looks after.
         grace_seconds: after so long without a beat a worker counts as gone.
+        device: of this worker, for people.
+        studies: their names, comma between, for people.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class Heartbeat(threading.Thread):
         study_ids: Collection[int],
         *,
         grace_seconds: float = GRACE_SECONDS,
+        device: str = "",
+        studies: str = "",
     ) -> None:
         super().__init__(name="tlopt-heart", daemon=True)
         self._storage = storage
@@ -144,11 +150,15 @@ class Heartbeat(threading.Thread):
         self._stall_seconds_max = 0.0
         self._over = threading.Event()
         self._file = Path(os.environ[_FILE_VARIABLE]) if os.environ.get(_FILE_VARIABLE) else None
+        self._enrol = partial(workers.register, engine=storage.engine, me=me, device=device, studies=studies)
         self._n_connections = 0  # a new connection tells of an interruption
         self._hold: tuple[int, str] | None = None  # trial id and token
         self._stepped = time.monotonic()
+        self._n_beats = 0
         self.lost = False  # the trial in hand is another's
-        self.orders: dict[int, commands.Order] = {}  # by study
+        self.restored = False  # the database went back to an earlier state while the trial was in hand
+        self.failure: StorageError | None = None  # the database's file is gone
+        self.commands: dict[int, commands.Command] = {}  # by study
         self._doing = Doing()
 
     def hold(self, trial_id: int, token: str, stall_seconds_max: float) -> None:
@@ -158,13 +168,13 @@ class Heartbeat(threading.Thread):
             stall_seconds_max: if it makes no step for so long, it is handed on and this process replaced by a
                 new one; 0: never.
         """
-        self.lost = False
+        self.lost = self.restored = False
         self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
-    def hear(self, study_id: int, order: commands.Order) -> None:
-        """Take note of an order that was read elsewhere."""
-        self.orders = {**self.orders, study_id: order}
+    def hear(self, study_id: int, command: commands.Command) -> None:
+        """Take note of a command that was read elsewhere."""
+        self.commands = {**self.commands, study_id: command}
 
     def let_go(self) -> None:
         """Beat for no trial."""
@@ -197,22 +207,25 @@ class Heartbeat(threading.Thread):
             if reason is None:
                 _logger.exception("a worker's heart missed a beat")
             else:
-                self._storage.patience.away(reason)
+                self._storage.retry.away(reason)
         self._replace_if_stalled()
 
     def _tick(self) -> None:
         hold = self._hold
+        self.failure = self._storage.file_failure()
+        if self.failure is not None:
+            return
         with self._storage.singly() as connection:
-            if hold is not None and not leases.beat(connection, hold[1]) and hold == self._hold:
+            if hold is not None and not leases.renew(connection, hold[1]) and hold == self._hold:
                 self.lost = True
-            workers.beat(connection, self._storage.engine, self._me, self._doing.text())
-            self.orders = commands.orders(connection, self._study_ids)
+            self._show(connection)
+            self.commands = commands.read(connection, self._study_ids)
             found = [
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
             ]
             holders = workers.identities(connection, {seen.worker_id for seen in found})
             unheld = leases.unheld(connection, self._study_ids)
-        self._storage.patience.back()
+        self._storage.retry.answered()
         self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
@@ -228,6 +241,19 @@ class Heartbeat(threading.Thread):
             with self._storage.singly() as connection:
                 for seen in gone:
                     workers.leave(connection, holders[seen.worker_id])
+
+    def _show(self, connection: leases.Executor) -> None:
+        """Renew this worker's row; a row without the last heartbeats tells that the database went back."""
+        count, doing = self._n_beats + 1, self._doing.text()
+        if workers.heartbeat(connection, self._storage.engine, self._me, doing, count):
+            self._n_beats = count
+            return
+        before, self._n_beats = self._n_beats, 0
+        if before:
+            _logger.warning("the database was restored to an earlier state: this worker begins anew")
+            self.restored = True
+            self._watch.forget()
+        self._enrol(connection)
 
     def _renew_file(self) -> None:
         if self._file is None:

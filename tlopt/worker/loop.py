@@ -14,7 +14,7 @@ from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, leases, optuna_private, workers
-from tlopt.storage.commands import Order
+from tlopt.storage.commands import Command
 from tlopt.storage.leases import Claim, LeaseLost
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
@@ -61,6 +61,8 @@ def work(jobs: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrup
         try:
             while left and not interrupt.requested:
                 try:
+                    if desk.heart.failure is not None:
+                        raise desk.heart.failure
                     found = _next(left, desk)
                     if found == "over":
                         break
@@ -71,8 +73,9 @@ def work(jobs: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrup
                 except StorageError:
                     raise
                 except Exception:
+                    restored = storage.wait_for_tables()
                     there = _not_deleted(left, storage)
-                    if len(there) == len(left):
+                    if len(there) == len(left) and not restored:
                         raise
                     left = there
         except Interrupted:
@@ -107,10 +110,12 @@ def _desk(
         me,
         [job.study_id for job in jobs],
         grace_seconds=min(job.service.grace_seconds for job in jobs),
+        device=device,
+        studies=names,
     )
 
     def hurry() -> None:
-        storage.hurry()
+        storage.begin_shutdown()
 
     interrupt.tell(hurry)
     heart.start()
@@ -133,7 +138,7 @@ def _next(
         if stands != "work":
             continue
         over = False
-        desk.heart.hear(job.study_id, Order())  # asked just now; its own last look is some seconds old
+        desk.heart.hear(job.study_id, Command())  # asked just now; its own last look is some seconds old
         found = claim(
             job.optuna_study,
             job.plan,
@@ -170,11 +175,15 @@ class _Held:
         heart.stepped(
             Doing.at(self.job.optuna_study.study_name, self.trial.number, event, self.task.point.epochs)
         )
+        if heart.failure is not None:
+            raise heart.failure
         if heart.lost:
             raise LeaseLost(f"trial {self.trial.number} was given to another worker")
+        if heart.restored:
+            raise Requeue("the database was restored to an earlier state")
         if self.desk.interrupt.requested:
             raise Requeue("its worker was asked to stop")
-        if reason := obey(heart.orders.get(self.job.study_id)):
+        if reason := obey(heart.commands.get(self.job.study_id)):
             raise Requeue(reason)
 
 
