@@ -242,7 +242,7 @@ def test_a_database_of_another_optuna_is_a_problem_and_is_not_upgraded(url: str,
     found = problem(look(url)[0])
 
     assert "optuna storage upgrade" in found.detail
-    assert "copy of the database" in found.cure
+    assert "with a copy of it at hand and no worker running" in found.detail
     with sqlite3.connect(file) as opened:
         assert opened.execute("SELECT version_num FROM alembic_version").fetchone() == ("v0.9.0.a",)
     opened.close()
@@ -263,7 +263,7 @@ def told(says: str, url: sqlalchemy.URL = URL) -> Finding:
     ("says", "cure"),
     [
         ('connection to server at "h" (1.2.3.4), port 5432 failed: Connection refused', "start the server"),
-        ('FATAL:  password authentication failed for user "me"', "mend user and password"),
+        ('FATAL:  password authentication failed for user "me"', "correct user and password"),
         ("fe_sendauth: no password supplied", "add the password"),
         ('FATAL:  database "x" does not exist', "CREATE DATABASE"),
         ('FATAL:  role "me" does not exist', "CREATE ROLE"),
@@ -274,13 +274,13 @@ def told(says: str, url: sqlalchemy.URL = URL) -> Finding:
         ('FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "me", SSL encryption', "pg_hba.conf"),
         ("server does not support SSL, but SSL was required", "take sslmode out"),
         ("FATAL:  the database system is starting up", "in a minute"),
-        ('could not translate host name "h" to address: Name or service not known', "mend the host"),
+        ('could not translate host name "h" to address: Name or service not known', "correct the host"),
         ("timeout expired", "firewall"),
         ("connection failed: Network is unreachable", "network between"),
         ("connection failed: No route to host", "network between"),
         ('FATAL:  permission denied for database "x"', "GRANT CONNECT"),
         ("permission denied for table studies", "GRANT ALL ON ALL TABLES"),
-        ("something that nobody has foreseen", "check host, port, user, password and database"),
+        ("something that nobody has foreseen", "host, port, user, password and database"),
     ],
 )
 def test_for_what_a_client_says_there_is_something_to_do(says: str, cure: str) -> None:
@@ -312,3 +312,17 @@ def test_of_a_host_with_several_addresses_the_one_that_answered_decides() -> Non
 )
 def test_a_password_that_a_client_quotes_is_not_shown(says: str) -> None:
     assert "topsecret" not in repr(told(says))
+
+
+def test_another_applications_file_is_a_problem_and_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "places.sqlite"
+    with sqlite3.connect(file) as made:
+        made.execute("CREATE TABLE moz_places (id)")
+    made.close()
+    before = file.read_bytes()
+
+    found = problem(look(str(file))[0])
+
+    assert "belongs to another application: it has the tables moz_places" in found.detail
+    assert "no longer compatible" not in found.detail
+    assert file.read_bytes() == before

@@ -33,7 +33,8 @@ def look(url: str) -> list[Finding]:
 def plant(url: str) -> None:
     """Optuna's tables and ours, with one study."""
     storage = RDBStorage(normalise(url))
-    schema.create_ours(storage.engine)
+    with storage.engine.begin() as connection:
+        schema.create(connection)
     optuna.create_study(storage=storage, study_name="flowers").set_user_attr(attributes.DIGEST, "0a1b")
     storage.engine.dispose()
 
@@ -234,7 +235,7 @@ def test_a_closed_port_is_a_problem() -> None:
         found = look(f"postgresql://me:topsecret@127.0.0.1:{bound.getsockname()[1]}/x")
 
     assert "Connection refused" in problem(found).detail
-    assert problem(found).cure == "start the server, or mend host and port in the URL"
+    assert problem(found).cure == "start the server, or correct host and port in the URL"
     assert "topsecret" not in repr(found)
 
 

@@ -1,7 +1,9 @@
 """Databases as people have them: behind a pooler, with the password in a file, with or without encryption."""
 
 import contextlib
-from collections.abc import Iterator
+import gc
+import secrets
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from optuna.trial import TrialState
 from pgbouncer import Bouncer, Mode
 from postgres import USER, Server
 
+from tlopt import spec
 from tlopt.errors import StorageError
 from tlopt.storage import studies
 
@@ -100,6 +103,31 @@ def test_more_workers_than_a_pooler_has_connections_begin_at_once_on_an_empty_da
 
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 8
     assert [trial.intermediate_values for trial in trials] == [{0: 0.5}] * 8
+
+
+def test_as_many_workers_as_connections_get_to_work(
+    postgres_server: Server, study_text: Callable[..., str]
+) -> None:
+    """On an empty database, all at once: nobody waits for a second connection while it holds a first."""
+    text, role = study_text(), f"r{secrets.token_hex(6)}"
+    study = spec.loads(text, "x.toml")
+    postgres_server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'planted' CONNECTION LIMIT {N_SERVERS}")
+
+    def begin(url: str) -> str:
+        opened = studies.open_storage(url)
+        made = studies.create_or_open(opened, study, file_text=text, facts={"data": "0a1b"})
+        made.tell(made.ask(), 0.5)
+        return str(made.user_attrs["tlopt:digest"])
+
+    with postgres_server.database() as name:
+        postgres_server.execute(f"ALTER DATABASE {name} OWNER TO {role}")
+        url = postgres_server.url(name, role, "planted")
+        with ThreadPoolExecutor(N_SERVERS) as pool:
+            digests = list(pool.map(begin, [url] * N_SERVERS))
+        gc.collect()
+
+    postgres_server.execute(f"DROP ROLE {role}")
+    assert digests == [study.digest] * N_SERVERS
 
 
 def test_the_password_may_lie_in_pgpass(

@@ -13,7 +13,8 @@ from optuna.exceptions import StorageInternalError
 
 from tlopt.errors import StorageError
 from tlopt.storage import retry
-from tlopt.storage.retry import Patience, outage
+from tlopt.storage.failures import outage
+from tlopt.storage.retry import Retry
 
 
 class Clock:
@@ -54,57 +55,57 @@ def failing(times: float, error: Callable[[], Exception] = away) -> Callable[[],
 
 
 def test_a_call_is_tried_again_until_it_is_answered(clock: Clock) -> None:
-    patient = Patience()
+    policy = Retry()
 
-    assert patient.call(failing(7)) == "answer"
-    assert (patient.n_outages, patient.is_away) == (1, False)
+    assert policy.call(failing(7)) == "answer"
+    assert (policy.n_outages, policy.is_away) == (1, False)
 
 
 def test_a_call_is_given_up_after_so_many_seconds(clock: Clock) -> None:
-    patient = Patience(seconds_max=100.0)
+    policy = Retry(seconds_max=100.0)
 
     with pytest.raises(StorageError, match="the database is away: server closed the connection"):
-        patient.call(failing(float("inf")))
+        policy.call(failing(float("inf")))
 
     assert 1100.0 < clock.now < 1110.0
-    assert patient.is_away
+    assert policy.is_away
 
 
 def test_a_call_is_given_up_also_where_others_are_answered(clock: Clock) -> None:
-    patient = Patience(seconds_max=100.0)
+    policy = Retry(seconds_max=100.0)
 
     def attempt() -> None:
-        patient.back()  # as the heart says, whose own calls succeed
+        policy.answered()  # as the heart says, whose own calls succeed
         raise away()
 
     with pytest.raises(StorageError):
-        patient.call(attempt)
+        policy.call(attempt)
     assert clock.now < 1110.0
 
 
 def test_attempts_are_never_further_apart_than_a_beat_allows(clock: Clock) -> None:
-    patient, times = Patience(seconds_max=300.0), []
+    policy, times = Retry(seconds_max=300.0), []
 
     def attempt() -> None:
         times.append(clock.now)
         raise away()
 
     with pytest.raises(StorageError):
-        patient.call(attempt)
+        policy.call(attempt)
     between = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert between[0] < 0.5
     assert 5.0 < max(between) < 8.0
 
 
 def test_a_process_in_a_hurry_waits_no_longer(clock: Clock) -> None:
-    patient, tries = Patience(), iter(range(100))
+    policy, tries = Retry(), iter(range(100))
 
     def attempt() -> None:
-        patient.hurry = next(tries) == 2  # asked to end at the third attempt
+        policy.shutting_down = next(tries) == 2  # asked to end at the third attempt
         raise away()
 
     with pytest.raises(StorageError):
-        patient.call(attempt)
+        policy.call(attempt)
     assert next(tries) == 3
 
 
@@ -112,7 +113,7 @@ def test_an_error_that_is_no_outage_comes_at_once(clock: Clock) -> None:
     wrong = sa.exc.ProgrammingError("SELEC 1", {}, psycopg2.ProgrammingError("syntax error"))
 
     with pytest.raises(sa.exc.ProgrammingError):
-        Patience().call(failing(1, lambda: wrong))
+        Retry().call(failing(1, lambda: wrong))
     assert clock.now == 1000.0
 
 
@@ -120,11 +121,11 @@ def test_a_short_outage_is_not_spoken_of_and_a_long_one_once(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "tlopt.storage")
-    patient = Patience()
-    patient.call(failing(2))
+    policy = Retry()
+    policy.call(failing(2))
     short = list(caplog.messages)
 
-    patient.call(failing(12))
+    policy.call(failing(12))
 
     assert short == []
     first, second = caplog.messages
@@ -142,9 +143,9 @@ def chained(cause: Exception) -> Exception:
 
 
 def sqlite_errors() -> Iterator[sqlite3.OperationalError]:
-    """As SQLite raises them: no such table; locked."""
+    """As SQLite raises them: no such column; locked."""
     with sqlite3.connect(":memory:") as connection, pytest.raises(sqlite3.OperationalError) as caught:
-        connection.execute("SELECT nothing FROM nowhere")
+        connection.execute("SELECT nothing FROM sqlite_master")
     connection.close()
     yield caught.value
     locked = sqlite3.OperationalError("database is locked")

@@ -111,6 +111,27 @@ def test_a_url_that_cannot_serve_is_refused_without_its_password(url: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/tmp/" + "x" * 300 + ".db", "File name too long"),
+        ("/tmp/" + "x/" * 3000 + "y.db", "File name too long"),
+        ("~nobody-of-this-name/x.db", "there is no such user"),
+        ("{folder}/loop.db", "symbolic links"),
+        ("{folder}/folder.db", "is a folder; name a file in it"),
+        ("{folder}/a\0b.db", "is no path of a file"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused(path: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "loop.db").symlink_to(tmp_path / "loop.db")
+    (tmp_path / "folder.db").mkdir()
+
+    with pytest.raises(StorageError, match=words) as caught:
+        studies.find_url(path.format(folder=tmp_path))
+
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("postgresql://u:secret@h:1/d", "postgresql://u:***@h:1/d"),

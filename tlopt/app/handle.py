@@ -198,7 +198,7 @@ def open_session(
         store = store or open_present(url, wait_seconds, target=str(target))
         stored = _stored(store, str(target))
         study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.FILE])
-        studies.service_of(store).patience.seconds_max = study.service.outage_seconds_max
+        studies.service_of(store).retry.seconds_max = study.service.outage_seconds_max
     return Session(
         study=study,
         file_text=text,
@@ -251,7 +251,7 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
-        archived = commands.order_of(opened).state == "archived"
+        archived = commands.command_of(opened).state == "archived"
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
             trials = map(attributes.TrialRecord.from_frozen, opened.get_trials(deepcopy=False))
             n_finished = sum(trial.counts for trial in trials)

@@ -40,7 +40,8 @@ def worker(
     """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes.
 
     SIGTERM or Ctrl-C saves the trial, hands it back and ends the worker within ten seconds; a second one ends
-    it at once. Trials of workers that are gone are taken over and gone on with.
+    it at once. Trials of workers that are gone are taken over and gone on with. A deleted study ends its
+    workers with status 0.
     """
     from tlopt.worker.shutdown import Interrupt, Interrupted
 

@@ -8,14 +8,14 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from tlopt.doctor import postgres
-from tlopt.doctor.connection import DAMAGED, connected, options, translated
+from tlopt.doctor.connection import connected, options, translated
 from tlopt.doctor.disks import write_obstacle
 from tlopt.doctor.finding import Ended, Finding
 from tlopt.spec.study import CONFIRM_SUFFIX
-from tlopt.storage import attributes
+from tlopt.storage import attributes, schema
+from tlopt.storage.failures import DAMAGED
 from tlopt.storage.url import find_url, hide_password, refuse_network_file
 
-_OPTUNA_TABLE = "version_info"
 _STUDIES_SHOWN = 5
 
 
@@ -28,7 +28,7 @@ def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | 
         if not (yield from (_sqlite(url) if url.get_backend_name() == "sqlite" else _postgres(url))):
             yield Finding("ok", "studies", "none yet")
             return None
-        store = RDBStorage(text, options(url), skip_table_creation=True)
+        store = RDBStorage(text, options(url), skip_compatibility_check=True, skip_table_creation=True)
         names = [
             study.study_name for study in store.get_all_studies() if attributes.DIGEST in study.user_attrs
         ]
@@ -59,7 +59,7 @@ def _sqlite(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
         yield Finding("ok", "database", "SQLite; there is no file yet, tlopt run makes it")
         return False
     with connected(url) as connection:
-        filled = sqlalchemy.inspect(connection).has_table(_OPTUNA_TABLE)
+        filled = schema.are_optunas(connection)
         damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         version = connection.exec_driver_sql("SELECT sqlite_version()").scalar_one()
     if damage != "ok":
@@ -91,6 +91,6 @@ def _postgres(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
     """Findings of a PostgreSQL server; the result is whether the database holds Optuna's tables."""
     with connected(url) as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
-        filled = _OPTUNA_TABLE in tables
+        filled = schema.are_optunas(connection)
         yield from postgres.server(connection, tables=tables, filled=filled)
     return filled

@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy
 
-from tlopt.doctor.connection import MORE_CONNECTIONS
 from tlopt.doctor.finding import Finding
+from tlopt.storage.failures import MORE_CONNECTIONS
 from tlopt.storage.schema import leases
 
 CLOCK_SECONDS = 5.0  # apart, from which times of trials mislead people

@@ -1,47 +1,42 @@
-"""Waiting for a database that is away: calls are made again for a bounded time, and a person is told."""
+"""Retry calls while the database is away: for a bounded time, and a person is told."""
 
 import logging
 import random
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import psycopg2
-import sqlalchemy
-from optuna.exceptions import StorageInternalError
-
 from tlopt.errors import StorageError
-from tlopt.storage.url import hide_password
+from tlopt.storage.failures import DATABASE_ERRORS, Failure, TablesMissing, failure, phrase_in
 
 T = TypeVar("T")
 
 OUTAGE_SECONDS_MAX = 600.0
-# psycopg2's own come bare where SQLAlchemy resets a connection that it takes back
-DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error)
-QUIET_SECONDS = 2.0  # an outage that is shorter interests nobody
-_PAUSE_SECONDS = (0.1, 5.0)  # the first, and the longest: below what a lease allows between two beats
-
-_LOOK_SECONDS = 0.1  # whether the process is in a hurry
+QUIET_SECONDS = 2.0  # a shorter outage is not reported
+_PAUSE_SECONDS = (0.1, 5.0)  # first and longest pause: less than a lease allows between two heartbeats
+_POLL_SECONDS = 0.1  # between two looks at whether the process shuts down
 
 _logger = logging.getLogger("tlopt.storage")
 
 
-class Patience:
-    """How long one process waits for its database, and what it says meanwhile.
+class Retry:
+    """How long one process retries while its database is away, and what it reports meanwhile.
 
     Attributes:
         seconds_max: of one outage; after it the error is raised as a StorageError.
-        hurry: set when the process is to end: a call that fails is not tried again.
+        shutting_down: set when the process is about to end: a call that fails is not retried.
         n_outages: how often the database went away.
+        is_ready: asked after tables were missing, before a call is retried: whether they are all there again.
     """
 
     def __init__(self, seconds_max: float = OUTAGE_SECONDS_MAX) -> None:
         self.seconds_max = seconds_max
-        self.hurry = False
+        self.shutting_down = False
         self.n_outages = 0
+        self.is_ready: Callable[[], bool] = lambda: True
+        self._lacks_tables = False
         self._away_since: float | None = None
-        self._said = False
+        self._reported = False
 
     @property
     def is_away(self) -> bool:
@@ -49,77 +44,66 @@ class Patience:
         return self._away_since is not None
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns, tried again for as long as the database is away.
+        """The result of `attempt`, retried for as long as the database is away.
 
         Raises:
-            StorageError: it was away for `seconds_max`, or for any time in a hurry.
+            StorageError: the database was away for `seconds_max`, or for any time while shutting down; or its
+                fault is one that waiting does not cure, such as a missing right.
         """
         pause, longest = _PAUSE_SECONDS
-        since: float | None = None  # of this call: others may get their answers meanwhile
+        since: float | None = None  # of this call: other threads may be answered meanwhile
         while True:
             try:
+                self._refuse_half_restored()
                 result = attempt()
             except DATABASE_ERRORS as error:
-                reason = outage(error)
-                if reason is None:
+                fault = failure(error)
+                if fault is None:
                     raise
+                if fault.lasts:
+                    raise refusal(fault) from None
                 since = since or time.monotonic()
-                self._wait(reason, pause * random.uniform(0.5, 1.5), since)
+                self._lacks_tables = self._lacks_tables or fault.lacks_tables
+                self._wait(fault.reason, pause * random.uniform(0.5, 1.5), since)
                 pause = min(longest, 2 * pause)
             else:
-                self.back()
+                self.answered()
                 return result
+
+    def _refuse_half_restored(self) -> None:
+        if self._lacks_tables and not self.is_ready():
+            raise TablesMissing
+        self._lacks_tables = False
 
     def away(self, reason: str) -> None:
         """Note that the database does not answer."""
         now = time.monotonic()
         if self._away_since is None:
-            self._away_since, self._said = now, False
+            self._away_since, self._reported = now, False
             self.n_outages += 1
         seconds = now - self._away_since
-        if seconds > QUIET_SECONDS and not self._said:
-            self._said = True
+        if seconds > QUIET_SECONDS and not self._reported:
+            self._reported = True
             _logger.warning("the database is away (%s); trying again for %g s", reason, self.seconds_max)
 
-    def back(self) -> None:
+    def answered(self) -> None:
         """Note that the database has answered."""
         since, self._away_since = self._away_since, None
-        if since is not None and self._said:
+        if since is not None and self._reported:
             _logger.warning("the database is back after %.0f s", time.monotonic() - since)
 
     def _wait(self, reason: str, seconds: float, since: float) -> None:
         until = time.monotonic() + seconds
         while True:
             self.away(reason)
-            if time.monotonic() - since > self.seconds_max or self.hurry:
+            if time.monotonic() - since > self.seconds_max or self.shutting_down:
                 raise StorageError(f"the database is away: {reason}") from None
             if time.monotonic() > until:
                 return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
-def outage(error: BaseException) -> str | None:
-    """Why the database did not answer, in one line without a password, or None where it is another error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)):
-            return _line(cause)
-        if getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-            return None  # no such table, no such column: SQLite calls wrong SQL operational, too
-        if isinstance(cause, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
-            return _line(cause.orig or cause)
-        if isinstance(cause, sqlalchemy.exc.PendingRollbackError):
-            return (
-                "the connection was closed"  # Optuna reads again where a read has failed, in the same session
-            )
-        if isinstance(cause, sqlalchemy.exc.TimeoutError):
-            return "no connection became free"
-        if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated:
-            return "the connection was closed"
-        cause = cause.__cause__
-    return None
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return hide_password(lines[0]) if lines else type(error).__name__
+def refusal(fault: Failure) -> StorageError:
+    """The error for a fault that waiting does not cure."""
+    found = phrase_in([fault.reason])
+    return StorageError(f"the database refuses: {fault.reason}" + (f"\n{found[0].cure}" if found else ""))

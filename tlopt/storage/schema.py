@@ -6,12 +6,18 @@ The one module that knows Optuna's schema; tests/test_optuna_facts.py fails when
 while nobody has it; `beat` is counted up by the holder. `tlopt_workers` has one row for each worker.
 """
 
+from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy.dialects import postgresql, sqlite
+
+from tlopt.errors import StorageError
 
 studies: Any = models.StudyModel.__table__
 study_attrs: Any = models.StudyUserAttributeModel.__table__
@@ -24,6 +30,12 @@ reports: Any = models.TrialIntermediateValueModel.__table__
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+_OPTUNA: tuple[Any, ...] = tuple(models.BaseModel.metadata.tables.values())
+_version: Any = models.VersionInfoModel.__table__
+_VERSION_TABLE: str = _version.name
+_ALEMBIC_TABLE = "alembic_version"
+_SHOWN = 5  # names of tables in a message
 
 _ours = sa.MetaData()
 
@@ -56,16 +68,99 @@ workers = sa.Table(
 )
 
 
+def are_optunas(connection: sa.Connection) -> bool:
+    """Whether Optuna's tables are there, of the version that the installed Optuna reads and writes.
+
+    Raises:
+        StorageError: they are of another version; or another application's tables are in their place.
+    """
+    names = set(sa.inspect(connection).get_table_names())
+    _refuse_strangers(names, connection.dialect.name)
+    if not {_VERSION_TABLE, _ALEMBIC_TABLE} <= names:
+        return False
+    made = connection.execute(sa.select(_version.c.schema_version, _version.c.library_version)).first()
+    revision = _migrations(connection).get_current_revision()
+    if made is None or revision is None:
+        return False
+    _refuse_version(revision, made.schema_version, made.library_version)
+    return {table.name for table in _OPTUNA} <= names
+
+
 def are_there(connection: sa.Connection) -> bool:
-    """Whether Optuna's tables and ours are there, of whatever version."""
+    """As `are_optunas`, with ours."""
+    return are_optunas(connection) and set(_ours.tables) <= set(sa.inspect(connection).get_table_names())
+
+
+def create(connection: sa.Connection) -> None:
+    """Make the tables that are missing, Optuna's and ours, in the transaction of `connection`.
+
+    As `RDBStorage` does, which needs two connections and several transactions for it.
+    """
+    models.BaseModel.metadata.create_all(connection)
+    if connection.execute(sa.select(_version.c.schema_version)).first() is None:
+        made = {"schema_version": models.SCHEMA_VERSION, "library_version": optuna.__version__}
+        connection.execute(sa.insert(_version).values(version_info_id=1, **made))
+    migrations = _migrations(connection)
+    if migrations.get_current_revision() is None:
+        migrations.stamp(_scripts(), "head")
+    _ours.create_all(connection)
+
+
+def are_restored(connection: sa.Connection) -> bool:
+    """Whether a restore of the tables, if there was one, has come to its end: all primary keys are there.
+
+    `pg_restore` and dumps of SQL make tables first, then rows, then keys.
+    """
     inspector = sa.inspect(connection)
-    names = (*_ours.tables, models.VersionInfoModel.__tablename__, "alembic_version")
-    return all(inspector.has_table(name) for name in names)
+    names = set(inspector.get_table_names())
+    wanted = [table.name for table in (*_OPTUNA, *_ours.tables.values())]
+    return names.issuperset(wanted) and all(
+        inspector.get_pk_constraint(name)["constrained_columns"] for name in wanted
+    )
 
 
-def create_ours(engine: sa.Engine) -> None:
-    """Make our tables where they are missing."""
-    _ours.create_all(engine)
+def _refuse_strangers(names: set[str], dialect: str) -> None:
+    """Raise if the tables are another application's, which may share a server's database but not a file."""
+    ours = {table.name for table in _OPTUNA}
+    if not names or _VERSION_TABLE in names:
+        return
+    in_our_place = names & (ours | {_ALEMBIC_TABLE})
+    if dialect == "sqlite" or in_our_place:
+        shown = sorted(in_our_place or names)
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        raise StorageError(
+            "the database belongs to another application: it has the tables"
+            f" {', '.join(shown[:_SHOWN])}{more} and none of Optuna's; name another one with --storage"
+        )
+
+
+def _refuse_version(revision: str, schema_version: int, library_version: str) -> None:
+    """Raise if the tables were made for another version of Optuna."""
+    scripts = _scripts()
+    if revision == scripts.get_current_head():
+        return
+    if revision in {script.revision for script in scripts.walk_revisions()}:
+        raise StorageError(
+            f"the database was made by Optuna {library_version} and has an older schema; with a copy of it at"
+            " hand and no worker running: optuna storage upgrade --storage URL"
+        )
+    if schema_version == models.SCHEMA_VERSION and library_version == optuna.__version__:
+        raise StorageError(
+            f"another application keeps its table {_ALEMBIC_TABLE} in this database (revision {revision});"
+            " name a database of its own with --storage or TLOPT_STORAGE"
+        )
+    raise StorageError(
+        f"the database was made by Optuna {library_version}, which is later than the {optuna.__version__}"
+        " installed here: pip install -U optuna"
+    )
+
+
+def _migrations(connection: sa.Connection) -> MigrationContext:
+    return MigrationContext.configure(connection)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(models.__file__).with_name("alembic")))
 
 
 def stored_report(value: float) -> tuple[float | None, Any]:

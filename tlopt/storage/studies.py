@@ -3,6 +3,7 @@
 import warnings
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -13,10 +14,10 @@ from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
-from tlopt.storage import attributes, optuna_private
-from tlopt.storage.connect import connect, translated, turns
+from tlopt.storage import attributes, optuna_private, writes
+from tlopt.storage.connect import connect, translated
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Patience
+from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Retry
 from tlopt.storage.schema import epoch_seconds
 from tlopt.storage.url import find_url, hide_password, normalise
 
@@ -45,9 +46,9 @@ def open_storage(
     Raises:
         StorageError: the database cannot be reached, or was made by an incompatible Optuna.
     """
-    storage = connect(url, Patience(outage_seconds_max), wait_seconds=wait_seconds)
+    storage = connect(url, Retry(outage_seconds_max), wait_seconds=wait_seconds)
     weakref.finalize(storage, storage.engine.dispose)  # the server's connections are few
-    return optuna.storages.get_storage(storage)
+    return optuna_private.cached(storage)
 
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
@@ -89,57 +90,73 @@ def create_or_open(
         StorageError: the name belongs to a study that tlopt did not make.
     """
     service = service_of(storage)
-    now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
-
-    def make() -> optuna.Study:
-        for turn in turns(service.engine.url):
-            with turn as ours:
-                opened = _unchanged(storage, study, file_text, facts) if ours else None
-                if opened is None and ours:
-                    opened = _make_or_change(storage, study, file_text, facts, choices or {}, now)
-            # who waits for a second connection must not hold a first
-            opened = opened or _unchanged(storage, study, file_text, facts)
-            if opened is not None:
-                return opened
-        raise AssertionError("turns end by an error")
-
+    wanted = _Wanted(study, file_text, facts, choices or {})
     with translated(service.engine.url):
-        opened = service.patience.call(make)
-    return optuna.load_study(study_name=opened.study_name, storage=storage, sampler=sampler, pruner=pruner)
+        service.retry.call(lambda: _create_or_check(storage, wanted))
+    return optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
 
 
-Facts = dict[str, str | int]
+@dataclass(frozen=True)
+class _Wanted:
+    """The study that is to be created or opened; see `create_or_open`."""
+
+    study: spec.Study
+    file_text: str
+    facts: Mapping[str, str | int]
+    choices: Mapping[str, Any]
 
 
-def _unchanged(storage: BaseStorage, study: spec.Study, file_text: str, facts: Facts) -> optuna.Study | None:
-    """The study where it is there and its file is this one."""
-    if study.name not in optuna.get_all_study_names(storage):
-        return None
-    opened = optuna.load_study(study_name=study.name, storage=storage)
-    if opened.user_attrs.get(attributes.FILE) != file_text or attributes.DIGEST not in opened.user_attrs:
-        return None
-    _refuse_changes(opened, study, facts)
-    return opened
-
-
-def _make_or_change(
-    storage: BaseStorage,
-    study: spec.Study,
-    file_text: str,
-    facts: Facts,
-    choices: Mapping[str, Any],
-    now: float,
-) -> optuna.Study:
+def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
+    study = wanted.study
+    if study.name in optuna.get_all_study_names(storage):
+        opened = optuna.load_study(study_name=study.name, storage=storage)
+        if attributes.DIGEST in opened.user_attrs:
+            _refuse_changes(opened, study, wanted.facts)
+            _follow_file(opened, wanted)
+            return
     opened = optuna.create_study(
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
     )
-    if attributes.DIGEST not in opened.user_attrs:
-        _fill(opened, study, file_text, {**facts, **choices}, now)
-    else:
-        _refuse_changes(opened, study, facts)
-        if study.budget.trials >= stored_spec(opened).budget.trials:
-            opened.set_user_attr(attributes.FILE, file_text)
-    return opened
+    _fill(opened, wanted)
+    _refuse_changes(opened, study, wanted.facts)  # another process may have been first
+
+
+def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
+    """Store the newest study file, unless its budget is smaller than the stored one's."""
+    if opened.user_attrs.get(attributes.FILE) == wanted.file_text:
+        return
+    if wanted.study.budget.trials >= stored_spec(opened).budget.trials:
+        opened.set_user_attr(attributes.FILE, wanted.file_text)
+
+
+def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
+    """Store tlopt's attributes of a new study in one transaction, once."""
+    directions = [direction.name.lower() for direction in opened.directions]
+    if directions != [wanted.study.direction] or opened.get_trials(deepcopy=False):
+        raise _not_ours(opened.study_name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        opened.set_metric_names([wanted.study.objective])
+    service = service_of(optuna_private.storage_of(opened))
+    study_id = optuna_private.study_id(opened)
+    with service.engine.begin() as connection:
+        writes.lock_study(connection, study_id)
+        if attributes.DIGEST in writes.study_attributes(connection, study_id):
+            return
+        began = epoch_seconds(connection, service.engine)
+        writes.set_study_attributes(connection, service.engine, study_id, _new_attributes(wanted, began))
+
+
+def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
+    shared = {attributes.PREFIX + name: value for name, value in {**wanted.facts, **wanted.choices}.items()}
+    return {
+        attributes.FILE: wanted.file_text,
+        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
+        attributes.FORMAT: attributes.FORMAT_VERSION,
+        attributes.BEGAN: began,
+        **shared,
+        attributes.DIGEST: wanted.study.digest,
+    }
 
 
 def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
@@ -181,25 +198,6 @@ def _not_ours(name: str) -> StorageError:
     return StorageError(f"the study {name!r} in this storage was not made by tlopt; take another name")
 
 
-def _fill(
-    opened: optuna.Study, study: spec.Study, file_text: str, facts: Mapping[str, Any], now: float
-) -> None:
-    """Make a new study tlopt's; also one whose maker was killed at it."""
-    directions = [direction.name.lower() for direction in opened.directions]
-    if directions != [study.direction] or opened.get_trials(deepcopy=False):
-        raise _not_ours(opened.study_name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        opened.set_metric_names([study.objective])
-    opened.set_user_attr(attributes.FILE, file_text)
-    opened.set_user_attr(attributes.SEMANTICS, spec.SEMANTICS_VERSION)
-    opened.set_user_attr(attributes.FORMAT, attributes.FORMAT_VERSION)
-    opened.set_user_attr(attributes.BEGAN, now)
-    for name, value in facts.items():
-        opened.set_user_attr(attributes.PREFIX + name, value)
-    opened.set_user_attr(attributes.DIGEST, study.digest)  # last: it says that the others are there
-
-
 def _refuse_later(opened: optuna.Study) -> None:
     """Refuse a study whose records a later version has written: this one would read them wrongly."""
     found = opened.user_attrs.get(attributes.FORMAT, 1)
@@ -210,7 +208,7 @@ def _refuse_later(opened: optuna.Study) -> None:
         )
 
 
-def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: dict[str, str | int]) -> None:
+def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, str | int]) -> None:
     _refuse_later(opened)
     stored = opened.user_attrs
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION:

@@ -1,5 +1,6 @@
 """The URL of a study's database: found, made unambiguous, and shown without its password."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ from tlopt.system.filesystems import network_filesystem
 
 DEFAULT_URL = "sqlite:///tlopt.db"
 ALLOWED = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, sqlite:///FILE or the path of a .db or .sqlite file"
+
+_PATH_SHOWN = 60  # characters of a path that is too long
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg2",
@@ -109,4 +112,27 @@ def _canonical(parsed: sqlalchemy.URL) -> sqlalchemy.URL:
             f"{hide_password(str(parsed))!r} names no file, and a database in memory cannot be shared;"
             " write sqlite:///FILE, with a fourth slash for an absolute path"
         )
-    return parsed.set(drivername=driver, database=str(Path(parsed.database).expanduser().absolute()))
+    return parsed.set(drivername=driver, database=str(_absolute(parsed.database)))
+
+
+def _absolute(file: str) -> Path:
+    """An SQLite file's absolute path.
+
+    Raises:
+        StorageError: no file can have that path.
+    """
+    try:
+        found = Path(file).expanduser().absolute()
+        found.stat()
+    except RuntimeError:  # ~NAME of nobody
+        raise StorageError(f"{file}: there is no such user; write the whole path of the file") from None
+    except ValueError as error:  # a NUL character
+        raise StorageError(f"{file!r} is no path of a file: {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return found  # no file yet, or no right: the opening says so
+        shown = file if len(file) <= _PATH_SHOWN else f"{file[:_PATH_SHOWN]}... ({len(file)} characters)"
+        raise StorageError(f"{shown} is no path of a file: {os.strerror(error.errno)}") from None
+    if found.is_dir():
+        raise StorageError(f"{file} is a folder; name a file in it, such as {found / 'tlopt.db'}")
+    return found

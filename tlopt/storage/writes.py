@@ -1,4 +1,4 @@
-"""What a trial's holder writes, in as few statements as it takes: parameters, attributes, reports."""
+"""The SQL of writing to a study or a trial: attributes, parameters and reports, in few statements."""
 
 import json
 from collections.abc import Mapping
@@ -16,10 +16,38 @@ from tlopt.storage.schema import (
     params,
     reports,
     stored_report,
+    studies,
+    study_attrs,
     system_attrs,
     trials,
     user_attrs,
 )
+
+
+def lock_study(executor: Executor, study_id: int) -> None:
+    """Hold the study's row until the transaction ends: nobody else creates a trial or takes one."""
+    executor.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
+
+
+def study_attributes(executor: Executor, study_id: int) -> dict[str, Any]:
+    """The user attributes of a study, by key."""
+    rows = executor.execute(
+        sa.select(study_attrs.c.key, study_attrs.c.value_json).where(study_attrs.c.study_id == study_id)
+    )
+    return {row.key: json.loads(row.value_json) for row in rows}
+
+
+def set_study_attributes(
+    executor: Executor, engine: sa.Engine, study_id: int, values: Mapping[str, Any]
+) -> None:
+    """Store user attributes of a study; they take the place of earlier ones."""
+    rows = [{"study_id": study_id, "key": k, "value_json": json.dumps(v)} for k, v in values.items()]
+    statement = insert(engine, study_attrs).values(rows)
+    executor.execute(
+        statement.on_conflict_do_update(
+            index_elements=["study_id", "key"], set_={"value_json": statement.excluded.value_json}
+        )
+    )
 
 
 @dataclass

@@ -1,0 +1,253 @@
+"""Classify what databases and their drivers raise: an outage, a lasting fault with its cure, or a bug.
+
+PostgreSQL's errors are told apart by SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html), SQLite's
+by result code (sqlite.org/rescode.html). Errors of connecting have neither; libpq's phrases decide there.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg2
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+
+from tlopt.storage.url import hide_password
+
+
+class TablesMissing(Exception):
+    """The tables are missing, or a restore of them has not come to its end."""
+
+
+# psycopg2's own errors come bare where SQLAlchemy resets a connection that it takes back.
+DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error, TablesMissing)
+
+READ_ONLY = "25006"
+UNDEFINED_TABLE = "42P01"
+_NO_SUCH_KEY = "42P10"  # ON CONFLICT without its unique index, which a restore makes after the rows
+INSUFFICIENT_PRIVILEGE = "42501"
+MISSING_TABLES = (UNDEFINED_TABLE, _NO_SUCH_KEY)
+
+_OUTAGE_CLASSES = (
+    "08",  # connection exception
+    "28",  # invalid authorization: a password that is being changed
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources: disk full, too many connections
+    "57",  # operator intervention: shutdown, starting up, statement timeout
+    "58",  # system error
+)
+_OUTAGE_STATES = (
+    READ_ONLY,  # a standby before its promotion, or a server whose disk is nearly full
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+    "3D000",  # the database does not exist: it is being restored
+    "55000",  # object not in prerequisite state, as in recovery
+    "55006",  # object in use
+    "55P03",  # lock_timeout
+    *MISSING_TABLES,
+)
+
+_SQLITE_LASTING = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_AUTH,
+)
+_SQLITE_PRIMARY = 0xFF  # the low byte of an extended result code
+
+MORE_CONNECTIONS = "raise max_connections, end other clients, or put PgBouncer before the server"
+DAMAGED = "restore the file from a copy; sqlite3 FILE .recover prints what can still be read"
+GRANT = "GRANT ALL ON ALL TABLES IN SCHEMA ... TO the user in the URL, and ON ALL SEQUENCES likewise"
+
+When = Literal["momentary", "lasting", "unknown"]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words of a client or server, by which a fault is recognised.
+
+    Attributes:
+        when: `momentary` faults end by themselves within a minute, `lasting` ones need a person; of `unknown`
+            ones it cannot be said.
+    """
+
+    text: str
+    when: When
+    cure: str
+
+
+# The likelier cause first: a host with several addresses has a line for each of them.
+PHRASES = (
+    Phrase("password authentication failed", "lasting", "correct user and password in the URL"),
+    Phrase(
+        "no password supplied",
+        "lasting",
+        "add the password to the URL: postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    ),
+    Phrase("no encryption", "lasting", "add ?sslmode=require to the URL"),
+    Phrase("no pg_hba.conf entry", "lasting", "let the server admit this host and user: pg_hba.conf"),
+    Phrase(
+        "does not support SSL", "lasting", "take sslmode out of the URL, or turn on encryption at the server"
+    ),
+    Phrase("certificate", "lasting", "check sslmode and the certificates that the URL names"),
+    Phrase("SSL", "lasting", "check sslmode in the URL, and the server's encryption"),
+    Phrase("unsupported startup parameter", "lasting", "take the parameter out of the URL"),
+    Phrase(
+        "does not exist",
+        "lasting",
+        "make it on the server (CREATE ROLE, CREATE DATABASE), or correct the URL",
+    ),
+    Phrase(
+        "permission denied for database", "lasting", "GRANT CONNECT ON DATABASE ... TO the user in the URL"
+    ),
+    Phrase("permission denied for schema", "lasting", "GRANT ALL ON SCHEMA ... TO the user in the URL"),
+    Phrase("permission denied", "lasting", GRANT),
+    Phrase(
+        "too many connections for",
+        "momentary",
+        "raise the limit: ALTER ROLE or ALTER DATABASE ... CONNECTION LIMIT",
+    ),
+    Phrase("too many", "momentary", MORE_CONNECTIONS),
+    Phrase("connection slots are reserved", "momentary", MORE_CONNECTIONS),
+    Phrase("no more connections", "momentary", MORE_CONNECTIONS),  # PgBouncer's
+    Phrase("starting up", "momentary", "try again in a minute"),
+    Phrase("not yet accepting", "momentary", "try again in a minute"),
+    Phrase("recovery", "momentary", "try again in a minute"),
+    Phrase("shutting down", "momentary", "try again in a minute, or start the server"),
+    Phrase("read-only transaction", "momentary", "make the server writable, or name the primary in the URL"),
+    Phrase("translate host name", "lasting", "correct the host in the URL"),
+    Phrase(
+        "timeout expired", "unknown", "correct the host in the URL, or open the port in the firewall between"
+    ),
+    Phrase(
+        "has not answered", "unknown", "correct the host in the URL, or open the port in the firewall between"
+    ),
+    Phrase("unreachable", "unknown", "correct the host in the URL, or repair the network between"),
+    Phrase("No route to host", "unknown", "correct the host in the URL, or repair the network between"),
+    Phrase("refused", "unknown", "start the server, or correct host and port in the URL"),
+    Phrase("No such file or directory", "unknown", "start the server, or name a host in the URL"),
+    Phrase("unable to open", "lasting", "check that the file's folder exists, and that you may write both"),
+    Phrase("readonly database", "lasting", "make the file and its folder writable for this user"),
+    Phrase("not a database", "lasting", "name another file; this one holds something else"),
+    Phrase("malformed", "lasting", DAMAGED),
+    Phrase("is locked", "unknown", "see who holds the file: fuser -v FILE"),
+    Phrase("invalid", "lasting", "correct the URL"),
+)
+_ANY_CURE = {
+    "postgresql": "check that the server runs, and host, port, user, password and database in the URL",
+    "sqlite": "name another file, or restore this one from a copy",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A database's fault.
+
+    Attributes:
+        reason: one line without a password.
+        lasts: waiting does not help.
+        sqlstate: PostgreSQL's code, and for a missing table also SQLite's; else "".
+    """
+
+    reason: str
+    lasts: bool = False
+    sqlstate: str = ""
+
+    @property
+    def lacks_tables(self) -> bool:
+        """Whether tables are missing or half restored."""
+        return self.sqlstate in MISSING_TABLES
+
+
+def failure(error: BaseException) -> Failure | None:
+    """What `error` says of the database, or None where it is no fault of the database: wrong SQL, a bug."""
+    for cause in _causes(error):
+        found = _driver_failure(getattr(cause, "orig", None) or cause)
+        if found is not None:
+            return found if found.reason else None
+        if isinstance(cause, TablesMissing):
+            return Failure("the tables are not all there yet", sqlstate=UNDEFINED_TABLE)
+        if isinstance(cause, sqlalchemy.exc.PendingRollbackError):
+            # Optuna reads again where a read has failed, in the same session.
+            return Failure("the connection was closed")
+        if isinstance(cause, sqlalchemy.exc.TimeoutError):
+            return Failure("no connection became free")
+        if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated:
+            return Failure("the connection was closed")
+    return None
+
+
+def outage(error: BaseException) -> str | None:
+    """Why the database does not answer, in one line without a password; None where `error` is no outage."""
+    found = failure(error)
+    return None if found is None or found.lasts else found.reason
+
+
+def phrase_in(lines: Iterable[str]) -> tuple[Phrase, str] | None:
+    """The first known phrase, and the line that holds it."""
+    lines = list(lines)
+    return next(((known, line) for known in PHRASES for line in lines if known.text in line), None)
+
+
+def cure_of(reason: str, backend: str) -> str:
+    """What a person can do about a fault.
+
+    Args:
+        backend: "postgresql" or "sqlite".
+    """
+    found = phrase_in([reason])
+    return found[0].cure if found else _ANY_CURE[backend]
+
+
+_BUG = Failure("")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _driver_failure(error: BaseException) -> Failure | None:
+    """A driver's own error; `_BUG` where its statement was wrong, None where it is no driver's error."""
+    if isinstance(error, psycopg2.Error):
+        return _postgres_failure(error)
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_failure(error)
+    if isinstance(error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)):
+        return Failure(_line(error))
+    return None
+
+
+def _postgres_failure(error: psycopg2.Error) -> Failure:
+    state = error.pgcode or ""
+    if state == INSUFFICIENT_PRIVILEGE:
+        return Failure(_line(error), lasts=True, sqlstate=state)
+    if state.startswith(("XX001", "XX002")):  # a damaged table, a damaged index
+        return Failure(_line(error), lasts=True, sqlstate=state)
+    if state:
+        transient = state in _OUTAGE_STATES or state[:2] in _OUTAGE_CLASSES
+        return Failure(_line(error), sqlstate=state) if transient else _BUG
+    connecting = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    # The server's end of a connection, as libpq reports it, has no SQLSTATE and is a DatabaseError.
+    return Failure(_line(error)) if connecting or type(error) is psycopg2.DatabaseError else _BUG
+
+
+def _sqlite_failure(error: sqlite3.Error) -> Failure:
+    code = getattr(error, "sqlite_errorcode", None)
+    code = None if code is None else code & _SQLITE_PRIMARY
+    if code in _SQLITE_LASTING:
+        return Failure(_line(error), lasts=True)
+    if str(error).startswith("no such table"):
+        return Failure(_line(error), sqlstate=UNDEFINED_TABLE)
+    # SQLITE_ERROR: no such column, say; SQLite calls wrong SQL operational, too.
+    operational = isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR
+    return Failure(_line(error)) if operational else _BUG
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return hide_password(lines[0]) if lines else type(error).__name__

@@ -1,0 +1,175 @@
+"""Settings of every connection: the driver's arguments, the session's settings, and the socket timeout.
+
+Servers, databases and roles have defaults of their own for isolation, time zone and durability. What the
+guarantees need is therefore set on each connection, and behind a pooler in each transaction.
+"""
+
+import os
+import select
+import time
+from typing import Any
+
+import psycopg2
+import sqlalchemy
+from psycopg2 import extensions
+from sqlalchemy import event
+
+from tlopt.storage.failures import READ_ONLY
+
+SQLITE_BUSY_SECONDS = 3.0  # SQLite waits in C, where no signal is handled; then the call is retried
+ANSWER_SECONDS = 20.0  # without a byte from the server
+CONNECT_SECONDS = 8.0  # the same while connecting; libpq's connect_timeout bounds only its own waits
+SHUTDOWN_SECONDS = 3.0  # for all answers together, once the process is about to end
+_LEAST_SECONDS = 1.0  # for each answer even then
+_POLL_SECONDS = 0.25
+
+# tcp_user_timeout: a write into a cut network blocks for a quarter of an hour without it, for 20 s with it.
+_POSTGRES_CONNECTION = {
+    "connect_timeout": 5,  # seconds
+    "tcp_user_timeout": 20_000,  # milliseconds
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "application_name": "tlopt",
+}
+
+# By SET, because PgBouncer refuses unknown start-up parameters.
+# - idle_in_transaction_session_timeout: a worker that stops while it holds the study's row would stop all.
+# - lock_timeout: a heartbeat is not to wait behind a long write.
+# - default_transaction_isolation: the budget is counted under the study's lock, which needs a snapshot taken
+#   after the lock was granted: read committed. Transactions name it at their BEGIN, statements on their own
+#   take this default.
+# - synchronous_commit: with `off`, a crash of the server takes back what was committed.
+_POSTGRES_SETTINGS = (
+    "SET {0} TIME ZONE 'UTC';"
+    " SET {0} idle_in_transaction_session_timeout = '20s';"
+    " SET {0} lock_timeout = '10s';"
+    " SET {0} default_transaction_isolation = 'read committed';"
+    " SELECT set_config('synchronous_commit', 'local', {1})"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+_POOLED = "tlopt pooled"  # key of what SQLAlchemy keeps about a connection
+
+_shutdown_deadline = float("inf")  # monotonic; after it an answer gets the least
+
+
+def is_sqlite(url: sqlalchemy.URL) -> bool:
+    """Whether the database is a file of this machine."""
+    return url.get_backend_name() == "sqlite"
+
+
+def file_identity(url: sqlalchemy.URL) -> tuple[int, int] | None:
+    """Device and inode of an SQLite database's file; None for a server's, and where there is no file."""
+    if not is_sqlite(url):
+        return None
+    try:
+        found = os.stat(url.database or "")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
+    """For SQLAlchemy's `create_engine`; the driver's arguments in the URL come before ours."""
+    if is_sqlite(url):
+        return {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+    arguments = {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in url.query}
+    return {"connect_args": arguments, "isolation_level": "READ COMMITTED"}
+
+
+def prepare(engine: sqlalchemy.Engine) -> None:
+    """Set up every connection that `engine` makes from now on."""
+    if is_sqlite(engine.url):
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    else:
+        event.listen(engine, "connect", _prepare_postgres)
+        event.listen(engine, "begin", _begin_pooled)
+        event.listen(engine, "handle_error", _leave_read_only_server)
+
+
+def one_connection_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    """An engine that keeps no connection open."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, **engine_options(url))
+    prepare(engine)
+    return engine
+
+
+def is_pooled(connection: sqlalchemy.Connection) -> bool:
+    """Whether a pooler stands between, so that a session's settings may reach other clients."""
+    return bool(connection.info.get(_POOLED))
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # otherwise Python begins transactions, and only before the first write
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin_immediate(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _prepare_postgres(connection: Any, record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        # A pooler tells a made-up process number at the start.
+        record.info[_POOLED] = pid != connection.info.backend_pid
+        if not record.info[_POOLED]:
+            cursor.execute(_POSTGRES_SETTINGS.format("", "false"))
+    connection.commit()
+
+
+def _begin_pooled(connection: sqlalchemy.Connection) -> None:
+    """Behind a pooler each transaction may be in another session, which serves other clients afterwards."""
+    driver: Any = connection.connection.dbapi_connection
+    if is_pooled(connection) and not driver.autocommit:
+        connection.exec_driver_sql(_POSTGRES_SETTINGS.format("LOCAL", "true"))
+
+
+def _leave_read_only_server(context: sqlalchemy.engine.ExceptionContext) -> None:
+    """Connect anew: after a failover the host's name leads to the new primary, and a session keeps the
+    `default_transaction_read_only` it began with."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+# The socket timeout. psycopg2 has one hook for all connections of a process
+# (psycopg.org/docs/extensions.html, `set_wait_callback`); libpq itself waits for ever for a server that is
+# paused. Between two looks Python runs its signal handlers, which a wait inside libpq puts off.
+
+
+def bound_waits() -> None:
+    """Bound every wait of this process for a server from now on."""
+    extensions.set_wait_callback(_wait)
+
+
+def begin_shutdown() -> None:
+    """Wait for answers no longer than the end of this process allows."""
+    global _shutdown_deadline
+    _shutdown_deadline = time.monotonic() + SHUTDOWN_SECONDS
+
+
+def _wait(connection: Any) -> None:
+    """Return once `connection` has its answer.
+
+    Raises:
+        OperationalError: the server was silent for too long; the connection is closed.
+    """
+    while True:
+        state = connection.poll()
+        if state == extensions.POLL_OK:
+            return
+        readers = [connection] if state == extensions.POLL_READ else []
+        writers = [connection] if state == extensions.POLL_WRITE else []
+        _poll(connection, readers, writers)
+
+
+def _poll(connection: Any, readers: list[Any], writers: list[Any]) -> None:
+    silent_since = time.monotonic()
+    allowed = CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else ANSWER_SECONDS
+    while not any(select.select(readers, writers, [], _POLL_SECONDS)):
+        now = time.monotonic()
+        if now > min(silent_since + allowed, max(_shutdown_deadline, silent_since + _LEAST_SECONDS)):
+            # psycopg2 closes the connection then; close() would wait for the lock that execute holds.
+            raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")
