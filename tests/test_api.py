@@ -109,6 +109,25 @@ def test_the_trials_of_a_study_are_listed_by_number(finished: Finished) -> None:
     assert [trial.label for trial in listed[:2]] == [PROBE_LABEL, PLAIN_LABEL]
 
 
+def test_a_study_shows_itself_in_a_notebook(finished: Finished) -> None:
+    study = tlopt.open_study(finished.file, storage=finished.url, runs=finished.session.runs)
+
+    assert repr(study).startswith("<StudyView stripes: ")
+    assert "<table>" in study._repr_html_()
+    assert study.verdict == finished.verdict
+    assert len(study.to_frame()) == len(study.trials) == len(study.optuna_study.trials)
+    assert study.spec.name == "stripes"
+
+
+def test_optuna_is_heard_again_after_a_call(finished: Finished) -> None:
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    tlopt.trials(finished.file, storage=finished.url)
+
+    assert optuna.logging.get_verbosity() == before
+
+
 def test_a_study_is_found_by_its_name_in_the_database(finished: Finished) -> None:
     session = open_session("stripes", storage_url=finished.url)
 

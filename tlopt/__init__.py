@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Any
 from tlopt.errors import TloptError
 
 if TYPE_CHECKING:
-    from tlopt.api import check, confirm, export, init, load, predict, report, run, train, trials
+    from tlopt.api import (
+        check,
+        confirm,
+        export,
+        init,
+        load,
+        load_model,
+        open_study,
+        predict,
+        report,
+        run,
+        train,
+        trials,
+    )
 
 __all__ = [
     "TloptError",
@@ -20,6 +33,8 @@ __all__ = [
     "export",
     "init",
     "load",
+    "load_model",
+    "open_study",
     "predict",
     "report",
     "run",

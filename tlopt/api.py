@@ -1,29 +1,58 @@
 """tlopt for programs and notebooks: the commands as functions of paths, with typed results.
 
-Training runs in worker processes of its own, so a notebook can call these as they are.
+Training runs in worker processes of its own, so a notebook can call these as they are. Optuna's log of every
+trial is silenced while a function runs.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import optuna
 from rich.console import Console
 
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, tables, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.handle import open_session
+from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import load
 from tlopt.storage.attributes import TrialRecord
 
 if TYPE_CHECKING:
+    from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.propose.proposal import Proposal
     from tlopt.training.loop import Epoch
 
-__all__ = ["check", "confirm", "export", "init", "load", "predict", "report", "run", "train", "trials"]
+__all__ = [
+    "check",
+    "confirm",
+    "export",
+    "init",
+    "load",
+    "load_model",
+    "open_study",
+    "predict",
+    "report",
+    "run",
+    "train",
+    "trials",
+]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Optuna logs of every trial and study."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def init(
@@ -64,12 +93,33 @@ def init(
     return propose(str(source), wishes, look_at_machine())
 
 
+@_quiet()
+def open_study(path: str | Path, *, storage: str | None = None, runs: str | Path = "runs") -> StudyView:
+    """The study of the file `path`, or of that name in the database: trials, verdict, data frames.
+
+    Arguments as for `run`. It shows itself as a table in a notebook.
+    """
+    return StudyView(open_session(path, storage_url=storage, runs=runs))
+
+
+def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
+    """The network of an export as a `torch.nn.Module` in eval mode, with `transform` and `class_names`.
+
+    Raises:
+        NotReady: `folder` is no export.
+        DataError, WeightsError: a file in it is damaged.
+    """
+    return deliver.load_model(Path(folder), device=device)
+
+
+@_quiet()
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     """What the study file `path` would do, in lines; reads its images and weights and trains nothing."""
     session = open_session(path, storage_url=storage)
     return list(tables.check_lines(session.study, workflow.prepare(session)))
 
 
+@_quiet()
 def run(
     path: str | Path,
     *,
@@ -77,6 +127,7 @@ def run(
     n_workers: int = 0,
     runs: str | Path = "runs",
     progress: bool = False,
+    on_snapshot: Callable[[Snapshot], None] | None = None,
 ) -> Verdict:
     """Search, confirm and judge the study file `path`; the verdict on its best point and the defaults.
 
@@ -87,14 +138,17 @@ def run(
         n_workers: local workers; 0 is one for each GPU, or for each core up to four.
         runs: folder for logs, pictures and weights.
         progress: show how far it is: a bar on a terminal, a line now and then in a notebook.
+        on_snapshot: called twice a second with the study as it is then; an exception in it ends the call,
+            and the workers with it.
     """
     session = open_session(path, storage_url=storage, runs=runs)
     workspace = workflow.prepare(session, progress=progress)
-    _go_through(workflow.search(session, workspace, n_workers=n_workers), progress)
-    _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress)
+    _go_through(workflow.search(session, workspace, n_workers=n_workers), progress, on_snapshot)
+    _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress, on_snapshot)
     return workflow.judge(session, workspace)
 
 
+@_quiet()
 def confirm(
     path: str | Path,
     *,
@@ -110,6 +164,7 @@ def confirm(
     return workflow.judge(session, workspace)
 
 
+@_quiet()
 def export(
     path: str | Path,
     folder: str | Path,
@@ -126,6 +181,7 @@ def export(
     return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 
 
+@_quiet()
 def report(
     path: str | Path,
     file: str | Path | None = None,
@@ -145,6 +201,7 @@ def report(
     return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)
 
 
+@_quiet()
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
     """Every trial of a study, by number."""
     opened = open_session(path, storage_url=storage).optuna_study()
@@ -165,8 +222,17 @@ def predict(
     return deliver.predict(Path(folder), [Path(image) for image in images], device=device)
 
 
-def _go_through(snapshots: Iterator[Snapshot], progress: bool) -> None:
+def _go_through(
+    snapshots: Iterator[Snapshot], progress: bool, on_snapshot: Callable[[Snapshot], None] | None = None
+) -> None:
+    seen = snapshots if on_snapshot is None else _observed(snapshots, on_snapshot)
     if progress:
-        progress_lines.follow(snapshots, Console(highlight=False))
+        progress_lines.follow(seen, Console(highlight=False))
     else:
-        deque(snapshots, maxlen=0)
+        deque(seen, maxlen=0)
+
+
+def _observed(snapshots: Iterator[Snapshot], on_snapshot: Callable[[Snapshot], None]) -> Iterator[Snapshot]:
+    for snapshot in snapshots:
+        on_snapshot(snapshot)
+        yield snapshot

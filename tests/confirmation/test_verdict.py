@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import finished
 import pytest
 from finished import make_row, make_verdict
 
@@ -159,3 +160,23 @@ def test_a_candidate_is_ahead_where_the_paired_interval_excludes_zero(
 @pytest.mark.parametrize(("n_images", "standing"), [(100, "ahead"), (99, "not told apart"), (0, "ahead")])
 def test_a_difference_has_to_be_about_six_images(n_images: int, standing: str) -> None:
     assert compared((0.56, 0.56, 0.56), (0.50, 0.50, 0.50), test=n_images) == standing
+
+
+def test_a_verdict_is_a_line_a_table_and_a_frame() -> None:
+    verdict = finished.planted()
+
+    assert repr(verdict) == (
+        "<Verdict flowers: trial 12, accuracy on test: 91.0 ± 1.0 %, not told apart from plain fine-tuning>"
+    )
+    table = verdict._repr_html_()
+    assert "<td>linear probe</td><td>82.0 ± 2.0 %</td><td>81.0 ± 2.0 %</td>" in table
+    frame = verdict.to_frame()
+    assert len(frame) == 18
+    chosen = frame[(frame.candidate == "trial 12") & (frame.split == "test")]
+    assert list(chosen.accuracy) == [0.90, 0.91, 0.92]
+
+
+def test_names_in_the_table_are_escaped() -> None:
+    verdict = make_verdict([make_row("<b>", (0.5, 0.6))])
+
+    assert "<td>&lt;b&gt;</td>" in verdict._repr_html_()

@@ -57,3 +57,8 @@ def test_a_home_of_nobody_is_named() -> None:
     with pytest.raises(SpecError, match="~no-such-user names no home directory"):
         user_path("~no-such-user/images")
     assert not is_file("~no-such-user/study.toml")
+
+
+def test_a_folder_is_told_apart_from_a_study_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is a folder and no study file"):
+        read_text(tmp_path)

@@ -13,7 +13,7 @@ from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
-from tlopt.spec.objectives import is_fraction
+from tlopt.spec.objectives import scale_of
 from tlopt.spec.point import Point
 
 TITLES = {
@@ -35,9 +35,7 @@ def spread_words(spread: Spread | None, objective: str) -> str:
     """Mean ± standard deviation, the mean alone of one value; an em dash where nothing was measured."""
     if spread is None:
         return "—"
-    scale, digits = _scale(objective)
-    deviation = "" if math.isnan(spread.std) else f" ± {scale * spread.std:.{digits}f}"
-    return f"{scale * spread.mean:.{digits}f}{deviation}" + ("" if scale == 1 else " %")
+    return spread.words(objective)
 
 
 def seeds_words(n: int) -> str:
@@ -68,7 +66,7 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
 
 def gain_words(gain: Spread, objective: str) -> str:
     """A mean difference with its sign: "+20.2 points", of a log-loss "+0.0312"."""
-    scale, digits = _scale(objective)
+    scale, digits = scale_of(objective)
     return f"{scale * gain.mean:+.{digits}f}" + ("" if scale == 1 else " points")
 
 
@@ -76,7 +74,7 @@ def interval_words(gain: Spread, objective: str) -> str:
     """The paired interval of a difference: "95 % interval -0.5 to +4.5, 3 seeds"."""
     if gain.interval is None:
         return "a single seed, so no interval"
-    scale, digits = _scale(objective)
+    scale, digits = scale_of(objective)
     low, high = (f"{scale * bound:+.{digits}f}" for bound in gain.interval)
     return f"95 % interval {low} to {high}, {seeds_words(gain.n)}"
 
@@ -146,11 +144,6 @@ def duration_words(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.0f} seconds"
-
-
-def _scale(objective: str) -> tuple[int, int]:
-    """The factor to what is shown, and its decimals."""
-    return (100, 1) if is_fraction(objective) else (1, 4)
 
 
 def best_sentence(snapshot: Snapshot) -> str:

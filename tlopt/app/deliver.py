@@ -25,6 +25,7 @@ from tlopt.storage.studies import stored_spec
 from tlopt.system.atomic import write_whole
 
 if TYPE_CHECKING:
+    from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
@@ -181,6 +182,19 @@ def train(
     weights_file.unlink()
     if onnx:
         write_onnx(read_export(folder), folder)
+
+
+def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
+    """The network of the export in `folder` as a module of torch, in eval mode.
+
+    Raises:
+        NotReady: `folder` is no export.
+        DataError, WeightsError: a file in it is damaged.
+    """
+    from tlopt.exports.model import load_classifier
+    from tlopt.trial.workspace import choose_device
+
+    return load_classifier(folder, choose_device(device))
 
 
 def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, device: str = "auto") -> int:

@@ -1,5 +1,6 @@
 """The outcome of a confirmation: candidates over the same seeds, the chosen one, its gain over defaults."""
 
+import html
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
+from tlopt.system.frames import frame, html_table
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,22 @@ class Spread:
         half = half_width(self.std, self.n)
         return None if math.isnan(half) else (self.mean - half, self.mean + half)
 
+    def words(self, objective: str) -> str:
+        """Mean ± standard deviation as people read them, the mean alone of a single value."""
+        scale, digits = objectives.scale_of(objective)
+        deviation = "" if math.isnan(self.std) else f" ± {scale * self.std:.{digits}f}"
+        return f"{scale * self.mean:.{digits}f}{deviation}" + ("" if scale == 1 else " %")
+
 
 Standing = Literal["ahead", "not told apart", "behind"]
+_STANDS: dict[Standing | None, str] = {
+    "ahead": "ahead of",
+    "behind": "behind",
+    "not told apart": "not told apart from",
+    None: "not compared with",
+}
 Split = Literal["val", "test"]
+_SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +70,13 @@ class Confirmed:
         rows = self.val if split == "val" else self.test
         return Spread.of([row[metric] for row in rows]) if rows else None
 
+    def words(self, metric: str, *, split: Split) -> str:
+        """Mean and deviation of `metric` as people read them; an em dash where it was not measured."""
+        spread = self.spread(metric, split=split)
+        return "—" if spread is None else spread.words(metric)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
     """All candidates, best on validation first; the test is read for the chosen one and the defaults only."""
 
@@ -68,6 +88,35 @@ class Verdict:
     n_finished: int
     test_readings: int  # how often the test split has been read for this study
     n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
+
+    def __repr__(self) -> str:
+        value = self.chosen.spread(self.objective, split=self.split)
+        words = "no value" if value is None else value.words(self.objective)
+        said = f"{self.objective} on {self.split}: {words}"
+        others = [name for name in self.defaults if name != self.chosen.label][:1]
+        stands = [f", {_STANDS[self.standing(name, split=self.split)]} {name}" for name in others]
+        return f"<Verdict {self.study}: {self.chosen.label}, {said}{''.join(stands)}>"
+
+    def _repr_html_(self) -> str:
+        """The candidates as a table, for notebooks."""
+        rows = [
+            (row.label, *(row.words(self.objective, split=split) for split in _SPLITS)) for row in self.rows
+        ]
+        head = ("candidate", f"{self.objective} on validation", f"{self.objective} on test")
+        return f"<p>{html.escape(self.study)}</p>{html_table(head, rows)}"
+
+    def to_frame(self) -> Any:
+        """A pandas data frame with a row for each candidate, seed and split: metrics as columns.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return frame(
+            {"candidate": row.label, "trial": row.number, "seed": seed, "split": split, **metrics}
+            for row in self.rows
+            for split in _SPLITS
+            for seed, metrics in zip(row.seeds, row.val if split == "val" else row.test, strict=False)
+        )
 
     @property
     def finished(self) -> bool:
@@ -147,9 +196,6 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
         return (False, objectives.cost(value.mean, direction), loss.mean)
 
     return tuple(sorted(rows, key=key))
-
-
-_SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:

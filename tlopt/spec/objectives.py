@@ -17,6 +17,11 @@ def is_fraction(objective: str) -> bool:
     return objective != "log_loss"
 
 
+def scale_of(objective: str) -> tuple[int, int]:
+    """The factor from a value to what people read, and its decimals: fractions are read in per cent."""
+    return (100, 1) if is_fraction(objective) else (1, 4)
+
+
 def cost(value: float, direction: str) -> float:
     """The value as a number of which less is better: a sort key that puts the best first."""
     return value if direction == "minimize" else -value

@@ -23,6 +23,10 @@ def read_text(path: str | Path) -> str:
     """
     try:
         data = user_path(path).read_bytes()
+    except IsADirectoryError:
+        raise SpecError(
+            f"{path}: is a folder and no study file; an export's network is read by tlopt.load_model"
+        ) from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read as a study file: {error.strerror or error}") from error
     for mark, encoding in _OTHER_MARKS:

@@ -1,0 +1,82 @@
+"""A study as a person at a notebook reads it: a line, a table, data frames."""
+
+import html
+from typing import Any
+
+import optuna
+
+from tlopt.analysis.format import best_sentence, describe
+from tlopt.analysis.snapshot import Snapshot
+from tlopt.analysis.table import rows
+from tlopt.app.handle import Session
+from tlopt.confirmation.verdict import Verdict
+from tlopt.spec import Study
+from tlopt.spec.objectives import scale_of
+from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.system.frames import frame, html_table
+
+_SHOWN = 10  # best trials in the table of a notebook
+
+
+class StudyView:
+    """A study in its database, read anew at each question; nothing is changed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def spec(self) -> Study:
+        """The study file."""
+        return self._session.study
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        """The search as a plain Optuna study, for Optuna's own plots and functions."""
+        return self._session.optuna_study()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Search, confirmation, workers and cost at this moment."""
+        return self._session.snapshot()
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """Every trial of the search, by number."""
+        return list(self.snapshot.trials)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The outcome of the confirmation so far; None before it has begun."""
+        return self.snapshot.verdict
+
+    def to_frame(self) -> Any:
+        """A pandas data frame with a row for each trial: record, `metric.NAME` and `point.KEY` columns.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return frame(rows(self.trials))
+
+    def __repr__(self) -> str:
+        now = self.snapshot
+        best = best_sentence(now)
+        done = f"{now.n_finished} of {self.spec.budget.trials} trials"
+        return f"<StudyView {self.spec.name}: {done}{'; ' + best if best else ''}>"
+
+    def _repr_html_(self) -> str:
+        """The best trials as a table, for notebooks."""
+        objective, direction = self.spec.objective, self.spec.direction
+        scale, digits = scale_of(objective)
+        best = best_first(self.trials, direction)[:_SHOWN]
+        table = [
+            (
+                str(trial.number),
+                f"{scale * (trial.value or 0.0):.{digits}f}",
+                trial.label,
+                describe(trial.point) if trial.point else "",
+            )
+            for trial in best
+        ]
+        unit = f"{objective}, %" if scale == 100 else objective
+        summary = html.escape(repr(self).removeprefix("<StudyView ").removesuffix(">"))
+        return f"<p>{summary}</p>{html_table(('trial', unit, 'name', 'point'), table)}"
