@@ -192,7 +192,7 @@ def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
         DataError, WeightsError: a file in it is damaged.
     """
     from tlopt.exports.model import load_classifier
-    from tlopt.trial.workspace import choose_device
+    from tlopt.training.devices import choose_device
 
     return load_classifier(folder, choose_device(device))
 
