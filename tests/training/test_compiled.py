@@ -95,7 +95,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
 
 def test_a_machine_that_cannot_compile_says_what_to_do(tmp_path: Path) -> None:
-    code = "import torch; from tlopt.training import compiled; compiled.check_compiler(torch.device('cpu'))"
+    code = "import torch; from tlopt.training import kernels; kernels.check_compiler(torch.device('cpu'))"
     environment = os.environ | {
         "CXX": str(tmp_path / "no-such-compiler"),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),

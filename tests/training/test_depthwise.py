@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlopt.training.depthwise import quick_depthwise
+from tlopt.training.kernels import quick_depthwise
 
 CPU = torch.device("cpu")
 SHAPES = [

@@ -18,11 +18,11 @@ from tlopt.errors import Diverged, OutOfMemory, TrialError
 from tlopt.search.space import defaults
 from tlopt.spec.point import Point
 from tlopt.spec.trial_spec import TrialSpec
-from tlopt.training.history import History, history_file
 from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.run import Run
 from tlopt.trial import execution, feature_policy
 from tlopt.trial.execution import begin, find_mistakes
+from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.objective import Result, TrialContext, run_trial
 from tlopt.worker.trial_log import TrialLog

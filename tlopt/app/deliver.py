@@ -159,7 +159,7 @@ def train(
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
     from tlopt.training.devices import choose_device
-    from tlopt.training.history import History
+    from tlopt.trial.history import History
     from tlopt.trial.workspace import Workspace
 
     file = config / CONFIG if config.is_dir() else config

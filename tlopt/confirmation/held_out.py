@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from tlopt.confirmation.verdict import Confirmed
 from tlopt.data.load import test_split
 from tlopt.spec.point import Point, seed_for
-from tlopt.training.history import History, history_file
 from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, fit
 from tlopt.training.metrics import measure
 from tlopt.training.run import Run
+from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
 WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)

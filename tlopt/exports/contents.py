@@ -16,7 +16,7 @@ from tlopt.errors import NotReady
 from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.spec.objectives import cost
 from tlopt.storage.attributes import TrialRecord
-from tlopt.training.history import History, history_file
+from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
 _PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")

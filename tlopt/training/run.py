@@ -13,8 +13,8 @@ from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
 from tlopt.spec.point import Point
-from tlopt.training.compiled import Suffix, compiled_suffix
 from tlopt.training.frozen_prefix import Frozen
+from tlopt.training.kernels import Suffix, compiled_suffix
 from tlopt.training.numerics import Numerics, usual
 from tlopt.training.optim import Group, make_groups, make_optimizer
 from tlopt.training.penalty import Pull, make_pulls

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tlopt.spec.point import seed_for
 from tlopt.training import penalty
-from tlopt.training.depthwise import quick_depthwise
+from tlopt.training.kernels import quick_depthwise
 from tlopt.training.run import Run, widest_float
 
 

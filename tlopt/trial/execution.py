@@ -18,10 +18,10 @@ from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.feature_cache import FeatureStore
-from tlopt.training.history import History, history_file
 from tlopt.training.loop import Epoch, Step, predict_logits, steps
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run, memory_errors
+from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
 _SHARE_MAX = 0.05  # of the time that may go into checkpoints

@@ -25,8 +25,8 @@ from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Fixed, bounds
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.atomic import replacing_file
-from tlopt.training.compiled import check_compiler
 from tlopt.training.feature_cache import FeatureStore
+from tlopt.training.kernels import check_compiler
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare
 from tlopt.trial.autotune import asked

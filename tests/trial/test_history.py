@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlopt.training.history import History, history_file
 from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
+from tlopt.trial.history import History, history_file
 
 VAL = Metrics(accuracy=0.5, balanced_accuracy=0.25, macro_f1=0.125, log_loss=1.5)
 

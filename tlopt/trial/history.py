@@ -1,4 +1,4 @@
-"""What a finished run left behind beside its weights: its epochs and its last confusion matrix, as JSON."""
+"""A finished run's record beside its weights: its epochs and its last confusion matrix, as JSON."""
 
 import json
 from collections.abc import Sequence

@@ -1,9 +1,10 @@
-"""Gradients of depthwise convolutions in bfloat16 on a CPU, where the library's kernels are slow.
+"""How a training step is computed where the library's own way is slow: quick gradients, compiled code.
 
-oneDNN as in torch 2.14 computes two of them by its reference loops: that of a kernel wider than 3, and that
-of the input of a strided convolution. Each takes 4 to 30 times what its neighbours take, and half of a
-training step of an EfficientNet goes there. Here the first is put together of 3 × 3 ones, which is the same
-sum, and the second is computed in float32.
+oneDNN as in torch 2.14 computes two gradients of depthwise convolutions in bfloat16 by its reference loops:
+that of a kernel wider than 3, and that of the input of a strided convolution. Each takes 4 to 30 times what
+its neighbours take, and half of a training step of an EfficientNet goes there. Here the first is put together
+of 3 × 3 ones, which is the same sum, and the second is computed in float32. And on request torch generates
+code for the network at hand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,47 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from tlopt.errors import SpecError
+from tlopt.model.network import Network
+
+Suffix = Callable[[Tensor, int], Tensor]
+
+# per function: networks side by side, times head alone or all, times whole and last batch
+_RECOMPILES_MAX = 256
 _SIDE = 3  # of the kernels whose gradients are quick
+
+
+def compiled_suffix(network: Network) -> Suffix:
+    """`network.suffix`, compiled for each shape and depth as it comes; first calls take seconds to minutes.
+
+    What was compiled for earlier networks is forgotten: torch stops compiling one function after a few times.
+    """
+    from torch._dynamo import config  # takes a second, for those who compile alone
+
+    torch.compiler.reset()
+    config.recompile_limit = _RECOMPILES_MAX
+    return torch.compile(network.suffix, dynamic=False)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Check that torch can compile for `device`; takes some seconds.
+
+    Raises:
+        SpecError: it cannot; says why, and what to do.
+    """
+    try:
+        torch.compile(_code_is_generated, dynamic=False)(torch.ones(2, device=device))
+    except Exception as error:  # torch has no one class for what its back ends run into
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SpecError(
+            f"model.compile = true: torch cannot compile for {device} here: {reason};"
+            " install a C++ compiler (g++), for a GPU also triton, or leave it false"
+        ) from error
+
+
+def _code_is_generated(x: Tensor) -> Tensor:
+    """For a matrix product alone torch would call its library and compile nothing."""
+    return torch.relu(2 * x + 1)
 
 
 def quick_depthwise(device: torch.device) -> AbstractContextManager[object]:
