@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The helpers that tell a retried trial which trial it repeats fail on every live trial.
+# The helper that tells a retried trial which trial it repeats fails on every live trial.
 #
 # Version: optuna 5.0.0
 # Seen:    observed: AttributeError: 'Trial' object has no attribute 'system_attrs'
-# Why it surprises: retried_trial_number(trial) is made to be asked inside the objective, to find the checkpoint of
-#          the run that died. It takes a Trial or a FrozenTrial by its annotation, but reads Trial.system_attrs, which
-#          5.0 removed. A study that never loses a worker does not notice: the first retry does.
+# Why it surprises: the helper exists to be asked inside the objective, for the checkpoint of the run that died, and
+#          Optuna's own example of checkpoints passes the live trial. Its annotation says FrozenTrial, which nothing checks;
+#          4.9.0 answered for both, and 5.0 removed Trial.system_attrs, from which it reads.
 # What to do: pass the stored trial, study.trials[trial.number], instead of the live one.
 set -euo pipefail
 
