@@ -73,8 +73,8 @@ def _head(c: Choices) -> list[str]:
         "# Next: tlopt check FILE, then tlopt run FILE.",
         *textwrap.wrap(f"Expected: {c.estimate}.", 100, initial_indent="# ", subsequent_indent="# "),
         "",
-        _line("name", c.name, "of the study, in the database too"),
-        _line("seed", 0, "of everything random"),
+        _line("name", c.name, "name of the study, also in the database"),
+        _line("seed", 0, "seed of all random draws"),
         objective,
     ]
 
@@ -83,17 +83,17 @@ def _data(c: Choices) -> list[str]:
     mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
     keys: dict[str, tuple[object, str]] = {
         "source": (c.source, ""),
-        "val_fraction": (0.2, "for validation, where the source has no val of its own"),
-        "test_fraction": (0.2, "locked away, where the source has no test of its own"),
+        "val_fraction": (0.2, "share for validation, if the source has no val split"),
+        "test_fraction": (0.2, "share locked away for the test, if the source has no test split"),
     }
     if not c.look.own_val:
-        keys["repeats"] = (c.size.repeats, "splits a trial trains on; each costs a training")
+        keys["repeats"] = (c.size.repeats, "train/val splits per trial; each costs a training")
     if c.size.images_max:
-        keys["images_max"] = (c.size.images_max, "of all; 0 takes every image and more time")
+        keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, and more time")
     if c.look.skipped:
         keys["unreadable"] = ("skip", f"leaves out {len(c.look.skipped)} files; or error")
     keys["flip"] = (not c.look.are_signs, f"mirror half of the images; {mirror}")
-    keys["views"] = (VIEWS, "of each image, which epochs take turns at; 0: new ones, and slower")
+    keys["views"] = (VIEWS, "fixed views per image that epochs take turns at; 0: new ones, slower")
     keys |= {key: (value, keys.get(key, ("", ""))[1]) for key, value in c.data.items()}
     return ["[data]", *(_line(key, value, comment) for key, (value, comment) in keys.items())]
 
@@ -112,8 +112,8 @@ def _model(c: Choices) -> list[str]:
 def _budget(c: Choices) -> list[str]:
     return [
         "[budget]",
-        _line("trials", c.size.trials, "complete or pruned, over all workers"),
-        _line("epochs", c.size.epochs, "at most, each trial"),
+        _line("trials", c.size.trials, "number of trials, complete or pruned, over all workers"),
+        _line("epochs", c.size.epochs, "largest number of epochs per trial"),
         _note("hours = 1.0", "no trial starts later than this after the study began"),
     ]
 
@@ -125,11 +125,13 @@ def _search(c: Choices) -> list[str]:
     why = "0: from scratch" if many else "the others are fresh"
     lines = [
         _commented("[search]", "a plain value is fixed, a table is searched"),
-        _line("resolution", c.size.resolution, f"pixels a side; the weights expect {c.resolution_expected}"),
+        _line(
+            "resolution", c.size.resolution, f"pixels per side; the weights expect {c.resolution_expected}"
+        ),
         _range("transfer_depth", "int", lowest, n, f"blocks that start pretrained; {why}"),
         _range("freeze_depth", "int", 0, n, f"blocks that never change; {n}: a linear probe"),
         _range("lr", "log", *lr_range(c.plain_lr), "peak rate of the head and of fresh blocks"),
-        _range("lr_ratio", "log", 0.03, 1.0, "rate of pretrained blocks, over lr"),
+        _range("lr_ratio", "log", 0.03, 1.0, "rate of pretrained blocks, relative to lr"),
         _range("l2_sp", "log", *l2_sp_range(c), "pull toward the pretrained weights, or none", zero=True),
         _choice("augmentation", STRENGTHS, "strength of random crops and colours"),
     ]
@@ -140,11 +142,11 @@ def _search(c: Choices) -> list[str]:
     return [
         *lines,
         _line("optimizer", "adamw", "or sgd, with ten times the lr and ranges of its own"),
-        _line("batch_size", c.batch_size, "images a step"),
+        _line("batch_size", c.batch_size, "training images per step"),
         _note(f"l2 = {DEFAULT_L2['adamw']}", "pull of the head and of fresh blocks toward zero"),
         _note("label_smoothing = 0.0", "share of a label spread over all classes"),
-        _note("mixup = 0.0", "alpha of mixup; 0 is off"),
-        _note("lr_decay = 1.0", "factor of the rate per block toward the input"),
+        _note("mixup = 0.0", "alpha of mixup; 0: off"),
+        _note("lr_decay = 1.0", "factor on the rate for each block toward the input"),
         _note('schedule = "cosine"', "or linear, constant; after a warm-up"),
     ]
 
@@ -152,12 +154,12 @@ def _search(c: Choices) -> list[str]:
 def _end(c: Choices) -> list[str]:
     return [
         "[pruner]",
-        _line("kind", "median", "stops what is worse than the median of finished trials"),
-        _line("min_epochs", max(2, c.size.epochs // 2), "before which no trial is stopped"),
+        _line("kind", "median", "stops trials that are worse than the median of finished ones"),
+        _line("min_epochs", max(2, c.size.epochs // 2), "no trial is stopped before"),
         "",
         "[confirm]",
-        _line("points", c.size.points, "best points that are trained again, beside the two defaults"),
-        _line("seeds", SEEDS, "trainings of each; the spread tells luck from gain"),
+        _line("points", c.size.points, "best points to train again, beside the two defaults"),
+        _line("seeds", SEEDS, "trainings of each; their spread tells luck from gain"),
     ]
 
 

@@ -1,7 +1,7 @@
 """The keys of `[search]`: one row each says what a value may be, what it is by default and what it means.
 
-This table is the only place with those facts: the study file is checked against it, the README's table is
-printed from it, and `search/space.py` reads defaults from it.
+This table is the only place with those facts: the study file is checked against it, docs/study_file.md is
+written from it, and `search/space.py` reads defaults from it.
 """
 
 from dataclasses import dataclass
@@ -95,10 +95,18 @@ RULES: dict[str, Rule] = {
         " tenth of them for networks without batch-norm",
     ),
     "lr_ratio": Number(
-        whole=False, low=0, high=10, default=1.0, meaning="rate of the last transferred block, over lr"
+        whole=False,
+        low=0,
+        high=10,
+        default=1.0,
+        meaning="learning rate of the last transferred block, relative to lr",
     ),
     "lr_decay": Number(
-        whole=False, low=0, high=1, default=1.0, meaning="factor of the rate per block toward the input"
+        whole=False,
+        low=0,
+        high=1,
+        default=1.0,
+        meaning="factor on the learning rate for each block toward the input",
     ),
     "l2_sp": Number(
         whole=False,
@@ -124,39 +132,55 @@ RULES: dict[str, Rule] = {
         per_optimizer=True,
         meaning="strength of an additional pull of anchored weights toward zero",
     ),
-    "optimizer": Word(words=OPTIMIZERS, default="adamw", meaning="sgd is with Nesterov momentum"),
+    "optimizer": Word(words=OPTIMIZERS, default="adamw", meaning="sgd has Nesterov momentum"),
     "momentum": Number(
         whole=False, low=0, high=0.999, default=0.9, meaning="momentum of sgd, beta1 of adamw"
     ),
-    "batch_size": Number(whole=True, low=2, high=65536, default=32, meaning="images a step"),
+    "batch_size": Number(
+        whole=True, low=2, high=65536, default=32, meaning="training images per optimiser step"
+    ),
     "epochs": Number(
         whole=True, low=1, high=100000, default=None, meaning="epochs of a trial; default: budget.epochs"
     ),
     "warmup_fraction": Number(
-        whole=False, low=0, high=0.9, default=0.1, meaning="share of all steps in which the rate rises from 0"
+        whole=False,
+        low=0,
+        high=0.9,
+        default=0.1,
+        meaning="share of all steps in which the learning rate rises from 0 to its peak",
     ),
-    "schedule": Word(words=SCHEDULES, default="cosine", meaning="how the rate goes on after the warm-up"),
+    "schedule": Word(
+        words=SCHEDULES, default="cosine", meaning="course of the learning rate after the warm-up"
+    ),
     "label_smoothing": Number(
-        whole=False, low=0, high=0.9, default=0.0, meaning="share of a label spread over all classes"
+        whole=False,
+        low=0,
+        high=0.9,
+        default=0.0,
+        meaning="share of each label that is spread over all classes",
     ),
     "class_weights": Word(
-        words=CLASS_WEIGHTS, default="none", meaning="balanced: the loss weighs each class the same"
+        words=CLASS_WEIGHTS, default="none", meaning="balanced: every class weighs the same in the loss"
     ),
     "grad_clip": Number(
-        whole=False, low=0, high=1e6, default=0.0, meaning="largest norm of the whole gradient; 0 is off"
+        whole=False,
+        low=0,
+        high=1e6,
+        default=0.0,
+        meaning="largest norm of the whole gradient; 0: no clipping",
     ),
     "augmentation": Number(
         whole=False,
         low=0,
         high=1,
         default=0.5,
-        meaning="strength of random crops and colour changes; 0 is none",
+        meaning="strength of random crops and colour changes; 0: none",
     ),
     "mixup": Number(
-        whole=False, low=0, high=10, default=0.0, meaning="alpha of mixup's Beta distribution; 0 is off"
+        whole=False, low=0, high=10, default=0.0, meaning="alpha of mixup's Beta distribution; 0: no mixup"
     ),
     "head_layers": Number(whole=True, low=0, high=4, default=0, meaning="hidden layers in the head"),
-    "head_width": Number(whole=True, low=2, high=65536, default=256, meaning="units of a hidden layer"),
+    "head_width": Number(whole=True, low=2, high=65536, default=256, meaning="units per hidden layer"),
     "head_dropout": Number(
         whole=False, low=0, high=0.95, default=0.0, meaning="dropout before each layer of the head"
     ),
@@ -165,10 +189,14 @@ RULES: dict[str, Rule] = {
         low=0,
         high=100000,
         default=0,
-        meaning="first epochs in which the head alone is trained (LP-FT); part of epochs",
+        meaning="epochs at the start that train only the head (LP-FT); they count in epochs",
     ),
     "resolution": Number(
-        whole=True, low=8, high=2048, default=None, meaning="pixels a side; default: what the weights expect"
+        whole=True,
+        low=8,
+        high=2048,
+        default=None,
+        meaning="side of the images in pixels; default: what the weights expect",
     ),
 }
 

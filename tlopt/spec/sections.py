@@ -24,24 +24,28 @@ class DataSpec(Record):
         ' "torchvision:NAME" (say, torchvision:Flowers102) or "digits"',
     )
     val_fraction: float = Field(
-        default=0.2, gt=0, lt=0.9, description="share for validation, where the source has no val split"
+        default=0.2,
+        gt=0,
+        lt=0.9,
+        description="share of the images for validation, if the source has no val split",
     )
     test_fraction: float = Field(
         default=0.2,
         ge=0,
         lt=0.9,
-        description="share locked away for the test, where the source has no test split",
+        description="share of the images locked away for the test, if the source has no test split",
     )
     repeats: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="train/val splits whose mean is a trial's value; 0: 3 under 500 images, otherwise 1",
+        description="number of train/val splits whose mean is a trial's value; 0: 3 below 500 images,"
+        " otherwise 1",
     )
     images_max: int = Field(
         default=0,
         ge=0,
-        description="use at most so many images, each class in proportion to its size; 0: all",
+        description="largest number of images to use, each class in proportion to its size; 0: all",
     )
     unreadable: Literal["error", "skip"] = Field(
         default="error", description="what to do with a file that cannot be decoded; skips are counted"
@@ -101,8 +105,8 @@ class DataSpec(Record):
         default=0,
         ge=0,
         le=10_000,
-        description="views of a training image that the epochs of every trial take turns at; 0: new ones each"
-        " epoch, and nothing frozen is kept from epoch to epoch",
+        description="number of fixed views per training image that the epochs of every trial take turns at;"
+        " 0: new views in each epoch, and no outputs of frozen blocks are reused in training",
     )
 
     @field_validator("resize", mode="before")
@@ -165,15 +169,17 @@ class ModelSpec(Record):
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
-        description="of products; weights stay float32. auto: the faster, measured once for all workers",
+        description="precision of products; weights stay float32. auto: the faster one, measured once for"
+        " all workers",
     )
     layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
         default="usual",
-        description="of images in memory. usual: channels_last on GPUs and with grouped convolutions",
+        description="memory layout of images. usual: channels_last on GPUs and with grouped convolutions",
     )
     compile: bool = Field(
         default=False,
-        description="training steps by torch.compile: each trial begins with seconds to minutes of compiling",
+        description="compile training steps with torch.compile; each trial then starts with seconds to"
+        " minutes of compiling",
     )
 
     @field_validator("backbone", mode="before")
@@ -198,49 +204,57 @@ class BudgetSpec(Record):
     )
     epochs: int = Field(ge=1, le=100_000, description="largest number of epochs of a trial")
     hours: float = Field(
-        default=0.0, ge=0, description="no trial starts later than this after the study began; 0: no limit"
+        default=0.0,
+        ge=0,
+        description="hours after the start of the study in which trials may start; 0: no limit",
     )
 
 
 class ConfirmSpec(Record):
     """`[confirm]`: how the best points are judged again."""
 
-    points: int = Field(default=3, ge=1, le=50, description="best points that are run again")
-    seeds: int = Field(default=3, ge=3, le=50, description="times each is run, with different seeds")
+    points: int = Field(default=3, ge=1, le=50, description="number of best points to train again")
+    seeds: int = Field(default=3, ge=3, le=50, description="number of seeds for each of them")
 
 
 class ServiceSpec(Record):
     """`[service]`: limits of trials, and what is done about workers and databases that go away."""
 
     trial_seconds_max: float = Field(
-        default=0.0, ge=0, description="seconds of work after which a trial ends as timed out; 0: no limit"
+        default=0.0,
+        ge=0,
+        description="seconds of training after which a trial ends as timed out; 0: no limit",
     )
     stall_seconds_max: float = Field(
         default=900.0,
         ge=0,
-        description="seconds without a step until a trial is handed on and its worker replaced; 0: never",
+        description="seconds without a step after which a trial is requeued and its worker replaced; 0:"
+        " never",
     )
     grace_seconds: float = Field(
-        default=60.0, ge=1, description="seconds without a beat after which another worker takes a trial over"
+        default=60.0,
+        ge=1,
+        description="seconds without a heartbeat after which another worker takes a trial over",
     )
     crashes_max: int = Field(
         default=3,
         ge=1,
-        description="times in a row a trial may be lost without progress before it ends as crashed",
+        description="times in a row that a trial may lose its worker without progress before it ends as"
+        " crashed",
     )
     failures_max: int = Field(
         default=3, ge=1, description="trials in a row that may crash or fail before the workers stop"
     )
     outage_seconds_max: float = Field(
-        default=600.0, ge=1, description="seconds a database that is away is waited for"
+        default=600.0, ge=1, description="seconds to wait for a database that cannot be reached"
     )
     checkpoint_seconds: float = Field(
         default=300.0,
         ge=0,
-        description="seconds between checkpoints within an epoch, beside those at its end; 0: only there",
+        description="seconds between checkpoints within an epoch; 0: only at the end of each epoch",
     )
     checkpoint_gb_max: float = Field(
-        default=50.0, ge=0.001, description="gigabytes that all checkpoints of the study may take"
+        default=50.0, ge=0.001, description="largest size of all checkpoints of the study, in gigabytes"
     )
 
     @field_validator("trial_seconds_max", "stall_seconds_max")

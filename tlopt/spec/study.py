@@ -53,10 +53,10 @@ class Study(Record):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
     name: str = Field(pattern=NAME_PATTERN, description="up to 100 letters, digits and . _ - (not the first)")
-    seed: int = Field(default=0, ge=0, description="of everything random")
+    seed: int = Field(default=0, ge=0, description="seed of all random draws")
     objective: Objective = Field(
         default="accuracy",
-        description="what is optimised on validation: accuracy, balanced_accuracy, macro_f1 or log_loss",
+        description="metric on validation to optimise: accuracy, balanced_accuracy, macro_f1 or log_loss",
     )
     data: DataSpec
     model: ModelSpec
