@@ -20,6 +20,7 @@ from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.point import seed_for
 from tlopt.storage import attributes, studies
+from tlopt.storage.attributes import Choices
 from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
 from tlopt.worker import local
@@ -73,22 +74,22 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     return opened, plan
 
 
-def _choices(session: Session, workspace: "Workspace", n_threads: int) -> dict[str, Any]:
-    """What the first worker decides or finds for all; measured only where the study is new."""
+def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Choices | None:
+    """What the first worker measures or finds for all; None where the study is there already."""
     from tlopt.training.devices import settle_process
     from tlopt.trial.autotune import measured
 
     if not _is_new(session):
-        return {}
+        return None
     settle_process(n_threads)
     chosen = measured(
         session.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
     )
-    return {
-        "threads": n_threads,
-        "numerics": {name: str(numerics) for name, numerics in chosen.items()},
-        "images": _images(workspace),
-    }
+    return Choices(
+        threads=n_threads,
+        numerics={name: str(numerics) for name, numerics in chosen.items()},
+        images=_images(workspace),
+    )
 
 
 def _is_new(session: Session) -> bool:
@@ -99,7 +100,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
     """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
     stored = session.optuna_study().user_attrs
     before, here = stored.get(attributes.IMAGES, {}), _images(workspace)
-    if stored.get(attributes.PREFIX + "data") in (None, workspace.facts["data"]) or not before:
+    if stored.get(attributes.fact("data")) in (None, workspace.facts["data"]) or not before:
         return ""
 
     def said(counts: dict[str, Any]) -> str:

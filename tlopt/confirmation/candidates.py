@@ -28,12 +28,7 @@ from tlopt.spec.default_names import PROBE_LABEL
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
-from tlopt.storage.attributes import TrialRecord, best_first
-
-SEARCH = attributes.PREFIX + "search"  # `attributes.BEGAN` of the search that is confirmed
-CANDIDATES = attributes.PREFIX + "candidates"
-TEST = attributes.PREFIX + "test"
-TEST_READINGS = attributes.PREFIX + "test_readings"
+from tlopt.storage.attributes import CANDIDATES, SEARCH, TEST, TEST_READINGS, TrialRecord, best_first
 
 _logger = logging.getLogger(__name__)
 

@@ -137,9 +137,11 @@ def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
         opened = studies.open_existing(store, workspace.study.name)
     except NotReady:
         return None
-    stored = {name.removeprefix(attributes.PREFIX): value for name, value in opened.user_attrs.items()}
-    here = {"semantics": spec.SEMANTICS_VERSION, **workspace.facts}
+    here = {
+        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
+        **{attributes.fact(name): value for name, value in workspace.facts.items()},
+    }
     return [
         *changes(studies.stored_spec(opened), workspace.study),
-        *differences({name: stored.get(name, "none") for name in here}, here),
+        *differences({name: opened.user_attrs.get(name, "none") for name in here}, here),
     ]

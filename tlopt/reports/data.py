@@ -123,7 +123,10 @@ def gather(
         spent=_spent(seen, runs),
         causes=_causes(seen.trials),
         images=attributes.get(study_attributes.IMAGES, {}),
-        facts={name: str(attributes.get(study_attributes.PREFIX + name, "")) for name in ("data", "weights")},
+        facts={
+            name: str(attributes.get(study_attributes.fact(name), ""))
+            for name in study_attributes.SHARED_FACTS
+        },
         created=created,
     )
 

@@ -1,4 +1,4 @@
-"""What tlopt writes into an Optuna study beside Optuna's own fields, and a trial read back as one record.
+"""The attributes that tlopt adds to Optuna's studies and trials, and a trial read back as one record.
 
 User attributes only, all with the prefix `tlopt:`, so that the study stays a plain Optuna study.
 
@@ -14,19 +14,24 @@ tlopt:threads         study   CPU threads of a worker: with others the last bits
 tlopt:numerics        study   precision and layout that were measured to be fastest, by backbone
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               the first worker found them; at most `CLASS_NAMES_MAX` names
-tlopt:control         study   {"state", "reason"} of what people told its workers, see `control`
+tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, the newest last
-tlopt:FACT            study   one fact that every worker has to share, such as the fingerprint of the images
+tlopt:data            study   fingerprint of the images, the same for every worker
+tlopt:weights         study   digest of the pretrained weights, the same for every worker
+tlopt:search          study   of a confirmation: `tlopt:began` of the search that is confirmed
+tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}] of what is confirmed
+tlopt:test            study   of a confirmation: test metrics by candidate's number, one row per seed
+tlopt:test_readings   study   of a confirmation: how often the test split was read
 tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:worker          trial   {"worker": name, "device": name} of whoever has or had the trial last
-tlopt:notes           trial   sentences on what befell it: resumed, handed back, a checkpoint unreadable
+tlopt:notes           trial   sentences on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
                               "processor_seconds", "cause"}, written before the trial is told
 ====================  ======  ==============================================================================
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -48,6 +53,12 @@ NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
 EXPORTS = PREFIX + "exports"
+SHARED_FACTS = ("data", "weights")  # names of what every worker has to share; see `fact`
+
+SEARCH = PREFIX + "search"
+CANDIDATES = PREFIX + "candidates"
+TEST = PREFIX + "test"
+TEST_READINGS = PREFIX + "test_readings"
 
 FORMAT_VERSION = 2
 CLASS_NAMES_MAX = 1000  # of a data set with more, the first ones tell enough
@@ -67,6 +78,30 @@ _FINISHED = {
     TrialState.PRUNED: Outcome.PRUNED,
     TrialState.FAIL: Outcome.FAILED,
 }
+
+
+def fact(name: str) -> str:
+    """The attribute of a fact that every worker has to share."""
+    return PREFIX + name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the first worker measures or finds for all; stored once and not compared.
+
+    Attributes:
+        threads: CPU threads of a worker.
+        numerics: precision and layout, by backbone.
+        images: counts and class names, see the module.
+    """
+
+    threads: int
+    numerics: Mapping[str, str]
+    images: Mapping[str, Any]
+
+    def as_attributes(self) -> dict[str, Any]:
+        """By attribute."""
+        return {THREADS: self.threads, NUMERICS: dict(self.numerics), IMAGES: dict(self.images)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private, writes
+from tlopt.storage.attributes import Choices
 from tlopt.storage.connect import connect, translated
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Retry
@@ -70,7 +71,7 @@ def create_or_open(
     *,
     file_text: str,
     facts: dict[str, str | int],
-    choices: Mapping[str, Any] | None = None,
+    choices: Choices | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -80,8 +81,8 @@ def create_or_open(
         storage: as `open_storage` returned it.
         study: decoded from `file_text`.
         file_text: the study file, stored with the study; one with fewer trials than are stored is not.
-        facts: what every worker has to share (say, the images' fingerprint), by name without prefix.
-        choices: what the first worker decides for all, by name without prefix; stored once, not compared.
+        facts: what every worker has to share, by name; see `attributes.fact`.
+        choices: what the first worker decides for all; None where the study is there already.
         sampler: handed to Optuna, which does not store it.
         pruner: handed to Optuna, which does not store it.
 
@@ -90,7 +91,7 @@ def create_or_open(
         StorageError: the name belongs to a study that tlopt did not make.
     """
     service = service_of(storage)
-    wanted = _Wanted(study, file_text, facts, choices or {})
+    wanted = _Wanted(study, file_text, facts, choices)
     with translated(service.engine.url):
         service.retry.call(lambda: _create_or_check(storage, wanted))
     return optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
@@ -103,7 +104,7 @@ class _Wanted:
     study: spec.Study
     file_text: str
     facts: Mapping[str, str | int]
-    choices: Mapping[str, Any]
+    choices: Choices | None
 
 
 def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
@@ -148,13 +149,14 @@ def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
 
 
 def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
-    shared = {attributes.PREFIX + name: value for name, value in {**wanted.facts, **wanted.choices}.items()}
+    chosen = {} if wanted.choices is None else wanted.choices.as_attributes()
     return {
         attributes.FILE: wanted.file_text,
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
         attributes.FORMAT: attributes.FORMAT_VERSION,
         attributes.BEGAN: began,
-        **shared,
+        **{attributes.fact(name): value for name, value in wanted.facts.items()},
+        **chosen,
         attributes.DIGEST: wanted.study.digest,
     }
 
@@ -219,7 +221,7 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str,
         )
     here = {
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        **{attributes.PREFIX + key: facts[key] for key in facts},
+        **{attributes.fact(name): value for name, value in facts.items()},
     }
     differing = differences({key: stored.get(key, "none") for key in here}, here)
     if stored[attributes.DIGEST] != study.digest:
