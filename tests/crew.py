@@ -20,7 +20,7 @@ from tlopt.search.space import resolve
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import leases, retry, schema, studies, workers
 from tlopt.storage.attributes import POINT
-from tlopt.storage.leases import Claim, Seen
+from tlopt.storage.leases import Claim, ObservedLease
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
 from tlopt.worker import claim as claims
@@ -79,7 +79,7 @@ class Worker:
     def hand_back(self, trial: Trial) -> None:
         self.service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def seen(self, trial: Trial) -> Seen:
+    def seen(self, trial: Trial) -> ObservedLease:
         """The trial's lease as it is."""
         held = self.service.ask(lambda executor: leases.held(executor, [self.study_id]))
         return next(seen for seen in held if seen.trial_id == trial._trial_id)

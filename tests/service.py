@@ -23,7 +23,7 @@ from tlopt.search.plan import search_plan
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import RESULT, TrialRecord
 from tlopt.storage.studies import open_storage, service_of
-from tlopt.storage.workers import Presence
+from tlopt.storage.workers import WorkerStatus
 from tlopt.trial.execution import replay
 
 STOP_SECONDS = 10.0  # in which a worker that was asked to has ended
@@ -151,10 +151,10 @@ class Service:
         """As `frozen`, as records."""
         return [TrialRecord.from_frozen(trial) for trial in self.frozen(suffix)]
 
-    def present(self) -> list[Presence]:
+    def present(self) -> list[WorkerStatus]:
         """The workers that have a row."""
         storage = service_of(open_storage(self.url))
-        return storage.ask(lambda executor: worker_rows.present(executor, storage.engine))
+        return storage.ask(lambda executor: worker_rows.list_workers(executor, storage.engine))
 
     def log(self, trial: int) -> list[dict[str, Any]]:
         """What its workers have written of a trial."""

@@ -163,7 +163,9 @@ def test_a_confirmation_of_an_earlier_version_goes_on(url: str) -> None:
     earlier = studies.create_or_open(
         store, STUDY.model_copy(update={"name": "planted.confirm"}), file_text=TEXT, facts={}
     )
-    earlier.set_user_attr(attributes.CANDIDATES, [{"number": 0, "label": "trial 0", "point": POINT.as_dict()}])
+    earlier.set_user_attr(
+        attributes.CANDIDATES, [{"number": 0, "label": "trial 0", "point": POINT.as_dict()}]
+    )
 
     assert named("planted", url).confirmation().study_name == "planted.confirm"
     assert old.study_name == "planted"

@@ -15,7 +15,7 @@ from crew import STUDY, Worker, hire
 from optuna.trial import Trial, TrialState
 
 from tlopt.storage import leases, studies
-from tlopt.storage.leases import LeaseLost, StillBeating
+from tlopt.storage.leases import LeaseChanged, LeaseLost
 
 
 def with_attr(worker: Worker, trial: Trial) -> None:
@@ -117,7 +117,7 @@ def test_only_the_lease_that_was_seen_is_taken(storage_url: str) -> None:
     assert holder.service.ask(lambda executor: leases.renew(executor, seen.token))
     before = other.rows()
 
-    with pytest.raises(StillBeating):
+    with pytest.raises(LeaseChanged):
         other.service.expire(seen, "planted")
 
     assert other.rows() == before
@@ -129,10 +129,10 @@ def test_a_trial_that_has_ended_or_is_gone_is_not_taken(storage_url: str) -> Non
     seen = other.seen(trial)
     holder.study.tell(trial, 0.5)
 
-    with pytest.raises(StillBeating):
+    with pytest.raises(LeaseChanged):
         other.service.expire(seen, "planted")
     optuna.delete_study(study_name=STUDY, storage=holder.store)
-    with pytest.raises(StillBeating):
+    with pytest.raises(LeaseChanged):
         other.service.expire(seen, "planted")
 
 

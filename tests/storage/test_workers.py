@@ -68,8 +68,8 @@ def register(worker: Worker) -> None:
     )
 
 
-def present(worker: Worker) -> list[worker_rows.Presence]:
-    return worker.service.ask(lambda executor: worker_rows.present(executor, worker.service.engine))
+def present(worker: Worker) -> list[worker_rows.WorkerStatus]:
+    return worker.service.ask(lambda executor: worker_rows.list_workers(executor, worker.service.engine))
 
 
 def test_a_worker_shows_itself_until_it_leaves(storage_url: str) -> None:

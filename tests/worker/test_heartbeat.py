@@ -16,7 +16,7 @@ from optuna.trial import Trial, TrialState
 from tlopt.storage import commands
 from tlopt.storage import leases as lease_rows
 from tlopt.storage import workers as worker_rows
-from tlopt.storage.leases import StillBeating
+from tlopt.storage.leases import LeaseChanged
 from tlopt.storage.schema import leases, workers
 from tlopt.worker import heartbeat
 from tlopt.worker.heartbeat import Doing, Heartbeat
@@ -176,7 +176,7 @@ def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(
 
 def shown(worker: Worker) -> set[str]:
     """The workers that show themselves."""
-    rows = worker.service.ask(lambda executor: worker_rows.present(executor, worker.service.engine))
+    rows = worker.service.ask(lambda executor: worker_rows.list_workers(executor, worker.service.engine))
     return {row.identity.worker_id for row in rows}
 
 
@@ -366,7 +366,7 @@ def test_a_trial_that_was_taken_meanwhile_is_left_to_its_worker(storage_url: str
     worker, other = hire(storage_url), hire(storage_url)
     trial = worker.claim()
 
-    with pytest.raises(StillBeating):
+    with pytest.raises(LeaseChanged):
         other.service.requeue_unheld(trial._trial_id)
 
     assert state(worker) == TrialState.RUNNING

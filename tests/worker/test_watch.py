@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.storage.leases import Seen
+from tlopt.storage.leases import ObservedLease
 from tlopt.worker.heartbeat import Watch
 
 GRACE = 60.0
@@ -11,8 +11,8 @@ GAP = GRACE / 2
 LOOK = 5.0
 
 
-def seen(beat: int, token: str = "a") -> Seen:
-    return Seen(trial_id=1, number=0, token=token, beat=beat, worker_id="w")
+def seen(beat: int, token: str = "a") -> ObservedLease:
+    return ObservedLease(trial_id=1, number=0, token=token, beat=beat, worker_id="w")
 
 
 # Looks: seconds since the last one, whether the database was away in between, whether the holder has beaten.

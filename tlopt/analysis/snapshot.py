@@ -225,7 +225,7 @@ def look(
     """
     opened = studies.open_existing(store, study.name)
     service = studies.service_of(store)
-    present = service.ask(lambda executor: worker_rows.present(executor, service.engine))
+    present = service.ask(lambda executor: worker_rows.list_workers(executor, service.engine))
     now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
     attrs = opened.user_attrs
     names = {opened.study_name} | ({confirmation.study_name} if confirmation is not None else set())
@@ -269,7 +269,7 @@ def _mean(row: Confirmed, objective: str, split: str) -> float | None:
     return None if spread is None else spread.mean
 
 
-def _worker(row: worker_rows.Presence) -> WorkerRow:
+def _worker(row: worker_rows.WorkerStatus) -> WorkerRow:
     doing = json.loads(row.doing) if row.doing else {}
     return WorkerRow(
         name=row.identity.name,

@@ -104,7 +104,7 @@ def _refuse_served(store: BaseStorage, names: Sequence[str]) -> None:
         NotReady: some do; names them.
     """
     service = studies.service_of(store)
-    present = service.ask(lambda executor: workers.present(executor, service.engine))
+    present = service.ask(lambda executor: workers.list_workers(executor, service.engine))
     at = [
         row.identity.name
         for row in present

@@ -1,7 +1,7 @@
-"""Who holds which trial: the SQL of `tlopt_leases`, each function part of its caller's transaction.
+"""The SQL of `tlopt_leases`: who holds which trial. Each function is part of its caller's transaction.
 
-A lease is a token and a beat counter. Whoever writes to a trial has to have the token; whoever takes a trial
-from another has to have seen the counter stand still (`worker.heartbeat`). No two clocks are compared.
+A lease is a token and a heartbeat counter. A write to a trial needs the token; to take a trial from another
+worker needs to have seen the counter stand still (`worker.heartbeat`). No two clocks are compared.
 """
 
 import uuid
@@ -26,40 +26,40 @@ class Executor(Protocol):
 
 
 class LeaseLost(TloptError):
-    """The trial was given to another worker, ended or deleted; this one lets go of it."""
+    """The trial was given to another worker, ended or deleted; its former holder drops it."""
 
 
 class BudgetSpent(Exception):
-    """A trial more would be one too many."""
+    """Another trial would exceed the budget."""
 
 
 class AlreadyCreated(Exception):
-    """The trial of this claim is there: it was created by an attempt whose answer was lost."""
+    """The trial of this claim exists: an attempt whose answer was lost has created it."""
 
     def __init__(self, trial_id: int) -> None:
         super().__init__(trial_id)
         self.trial_id = trial_id
 
 
-class StillBeating(Exception):
-    """The lease is not, or no longer, the one that was seen to stand still."""
+class LeaseChanged(Exception):
+    """The lease is no longer as it was observed: renewed, released or another's."""
 
 
 def new_token() -> str:
-    """A token that nobody else has."""
+    """A token of a new lease, unlike any other."""
     return uuid.uuid4().hex
 
 
 @dataclass
 class Claim:
-    """A worker's wish for one trial, and what came of it.
+    """A worker's request for one trial, and its result.
 
     Attributes:
-        budget: complete, pruned and running trials there may be.
+        budget: maximum number of complete, pruned and running trials.
         waits: whether a trial waited when the study was last counted; otherwise none is looked for.
-        trial_id: of the trial that the claim got.
-        crashes: how often in a row that trial was lost with its worker without a new report.
-        crash_cause: of the last time.
+        trial_id: id of the trial that was claimed.
+        crashes: number of times in a row that the trial was lost with its worker, without a new report.
+        crash_cause: cause of the last crash.
     """
 
     study_id: int
@@ -73,18 +73,18 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A lease at one moment."""
+class ObservedLease:
+    """A lease as it was at one moment."""
 
     trial_id: int
-    number: int  # the trial's in its study
+    number: int  # of the trial in its study
     token: str
     beat: int
     worker_id: str
 
 
 def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
-    """How many trials of the study are in each state; ended ones only where a worker of tlopt ran them."""
+    """Number of trials of the study by state; ended ones count only where a worker of tlopt ran them."""
     rows = executor.execute(
         sa.select(trials.c.state, sa.func.count())
         .where(trials.c.study_id == study_id, _NOT_FOREIGN)
@@ -104,7 +104,7 @@ def check(executor: Executor, trial_id: int, token: str) -> None:
     """Lock the lease until the transaction ends.
 
     Raises:
-        LeaseLost: it is another's.
+        LeaseLost: the lease belongs to another worker.
     """
     held = sa.select(leases.c.trial_id).where(leases.c.trial_id == trial_id, leases.c.token == token)
     if executor.execute(held.with_for_update()).first() is None:
@@ -112,10 +112,10 @@ def check(executor: Executor, trial_id: int, token: str) -> None:
 
 
 def check_runs(executor: Executor, trial_id: int) -> None:
-    """Check that nobody has ended the trial who asked no lease, such as the dashboard.
+    """Raise if somebody without a lease, such as the dashboard, has ended the trial.
 
     Raises:
-        LeaseLost: somebody has.
+        LeaseLost: the trial no longer runs.
     """
     state = executor.execute(sa.select(trials.c.state).where(trials.c.trial_id == trial_id)).scalar()
     if state != TrialState.RUNNING:
@@ -123,11 +123,11 @@ def check_runs(executor: Executor, trial_id: int) -> None:
 
 
 def begin_new(executor: Executor, claim: Claim) -> None:
-    """Give the trial that this transaction has just created to `claim`; the study's row is locked.
+    """Lease the trial that this transaction has just created to `claim`; the study's row is locked.
 
     Raises:
         BudgetSpent: complete, pruned, running and waiting trials would be more than the budget.
-        AlreadyCreated: the claim has got its trial.
+        AlreadyCreated: the claim has its trial already.
     """
     earlier = executor.execute(sa.select(leases.c.trial_id).where(leases.c.token == claim.token)).scalar()
     if earlier is not None:
@@ -142,7 +142,7 @@ def begin_new(executor: Executor, claim: Claim) -> None:
 
 
 def begin_taken(executor: Executor, claim: Claim, trial_id: int) -> None:
-    """Give the waiting trial that this transaction has set running to `claim`.
+    """Lease the waiting trial that this transaction has set running to `claim`.
 
     Raises:
         BudgetSpent: complete, pruned and running trials would be more than the budget.
@@ -214,7 +214,7 @@ def exists(executor: Executor, study_id: int) -> bool:
 
 
 def n_finished(executor: Executor, study_id: int) -> int:
-    """How many trials of the study have ended, in whatever way."""
+    """Number of finished trials of the study: complete, pruned and failed."""
     found = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
     return int(executor.execute(found.select_from(trials)).scalar())
 
@@ -227,7 +227,7 @@ def _n_counted(executor: Executor, study_id: int, states: Sequence[TrialState]) 
 
 
 def holder(executor: Executor, trial_id: int) -> str | None:
-    """The token of whoever holds the trial."""
+    """The token of the trial's holder, or None."""
     token = executor.execute(sa.select(leases.c.token).where(leases.c.trial_id == trial_id)).scalar()
     return None if token is None else str(token)
 
@@ -238,17 +238,17 @@ def end(executor: Executor, trial_id: int) -> None:
 
 
 def release(executor: Executor, trial_id: int) -> None:
-    """Let go of a trial that waits from now on; it was no crash."""
+    """Release a trial that waits from now on, without counting a crash."""
     executor.execute(
         sa.update(leases).where(leases.c.trial_id == trial_id).values(token=None, worker_id=None)
     )
 
 
-def expire(executor: Executor, seen: Seen, cause: str) -> None:
-    """Take the trial from a holder who is gone: a crash, the first in a row if there are new reports.
+def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
+    """Take the trial from a holder that is gone and count a crash: the first in a row after new reports.
 
     Raises:
-        StillBeating: the lease is not as it was seen.
+        LeaseChanged: the lease is not as it was seen.
     """
     row = executor.execute(
         sa.select(leases.c.crashes, leases.c.crash_reports)
@@ -256,7 +256,7 @@ def expire(executor: Executor, seen: Seen, cause: str) -> None:
         .with_for_update()
     ).first()
     if row is None:
-        raise StillBeating
+        raise LeaseChanged
     counted = sa.select(sa.func.count()).select_from(reports).where(reports.c.trial_id == seen.trial_id)
     n_reports = int(executor.execute(counted).scalar())
     executor.execute(
@@ -278,7 +278,7 @@ def forget_study(executor: Executor, study_id: int) -> None:
 
 
 def forgive(executor: Executor, study_id: int) -> None:
-    """Count the crashes of the study's trials anew."""
+    """Reset the count of crashes of the study's trials."""
     executor.execute(sa.update(leases).where(leases.c.study_id == study_id).values(crashes=0, cause=""))
 
 
@@ -291,7 +291,7 @@ def renew(executor: Executor, token: str) -> bool:
     return bool(renewed.rowcount)
 
 
-def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
+def held(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
     """The leases of all running trials of these studies."""
     rows = executor.execute(
         sa.select(leases.c.trial_id, trials.c.number, leases.c.token, leases.c.beat, leases.c.worker_id)
@@ -302,10 +302,13 @@ def held(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
             trials.c.state == TrialState.RUNNING,
         )
     )
-    return [Seen(int(row.trial_id), int(row.number), row.token, int(row.beat), row.worker_id) for row in rows]
+    return [
+        ObservedLease(int(row.trial_id), int(row.number), row.token, int(row.beat), row.worker_id)
+        for row in rows
+    ]
 
 
-def unheld(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
+def unheld(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
     """The running trials of these studies that no worker holds; `beat` is the number of their reports.
 
     `study.ask`, `study.add_trial` and `optuna.copy_study` make such trials, tlopt itself never.
@@ -321,7 +324,9 @@ def unheld(executor: Executor, study_ids: Collection[int]) -> list[Seen]:
             trials.c.study_id.in_(study_ids), trials.c.state == TrialState.RUNNING, ~_HELD
         )
     )
-    return [Seen(int(r.trial_id), int(r.number), f"nobody's {r.trial_id}", int(r.beat), "") for r in rows]
+    return [
+        ObservedLease(int(r.trial_id), int(r.number), f"nobody's {r.trial_id}", int(r.beat), "") for r in rows
+    ]
 
 
 _HELD = sa.exists().where(leases.c.trial_id == trials.c.trial_id, leases.c.token.is_not(None))
@@ -331,10 +336,10 @@ def check_unheld(executor: Executor, trial_id: int) -> None:
     """Check, in the transaction that makes the trial wait, that no worker holds it.
 
     Raises:
-        StillBeating: one does.
+        LeaseChanged: one does.
     """
     if holder(executor, trial_id) is not None:
-        raise StillBeating
+        raise LeaseChanged
 
 
 def forget_ended(executor: Executor, study_id: int) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from tlopt.storage import leases, optuna_private, writes
 from tlopt.storage.failures import DATABASE_ERRORS, outage
-from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseLost, Seen, StillBeating
+from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseChanged, LeaseLost, ObservedLease
 from tlopt.storage.optuna_private import OptunaDatabase
 from tlopt.storage.retry import Retry
 from tlopt.storage.retrying_rdb import Guard, RetryingStorage
@@ -69,31 +69,31 @@ class ServiceStorage(RetryingStorage):
         if claim.trial_id is not None:
             self.send(claim.trial_id)
 
-    def expire(self, seen: Seen, cause: str) -> None:
+    def expire(self, seen: ObservedLease, cause: str) -> None:
         """Requeue a trial whose holder is gone, for `cause`. One attempt, from any thread.
 
         Raises:
-            StillBeating: the lease is not as it was seen.
+            LeaseChanged: the lease is not as it was seen.
         """
         try:
             with self._scope.guarded(lambda executor: leases.expire(executor, seen, cause)):
                 super().set_trial_state_values(seen.trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, LeaseLost, KeyError):  # it has ended, or was deleted
-            raise StillBeating from None
+            raise LeaseChanged from None
 
     def requeue_unheld(self, trial_id: int) -> None:
         """Make a running trial wait that no worker holds. One attempt, from any thread.
 
         Raises:
-            StillBeating: a worker holds it, or it runs no longer.
+            LeaseChanged: a worker holds it, or it runs no longer.
         """
         try:
             if OptunaDatabase.get_trial(self, trial_id).state != TrialState.RUNNING:
-                raise StillBeating
+                raise LeaseChanged
             with self._scope.guarded(lambda executor: leases.check_unheld(executor, trial_id)):
                 super().set_trial_state_values(trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, KeyError):
-            raise StillBeating from None
+            raise LeaseChanged from None
 
     # Writes to a trial
 

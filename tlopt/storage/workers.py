@@ -1,4 +1,4 @@
-"""Workers as they show themselves in the database: who is there, where, doing what."""
+"""The SQL of `tlopt_workers`: each worker, where it runs and what it does; and process identity."""
 
 import os
 import socket
@@ -19,24 +19,24 @@ _FORGET_DAYS = 1  # a row whose worker could not remove it
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One process, told apart from every other one of any machine and time."""
+    """One process, distinguishable from every other on any machine at any time."""
 
     worker_id: str
     name: str  # host:process
-    machine: str  # where process numbers mean the same: one boot, one namespace
+    machine: str  # one boot and one process namespace, within which process numbers are unique
     pid: int
-    born: int  # its start in the machine's ticks; 0 where the system does not say
+    born: int  # start of the process in ticks since boot; 0 where the system does not say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Presence:
-    """A worker as its row shows it."""
+class WorkerStatus:
+    """A worker's row."""
 
     identity: Identity
     device: str
     studies: tuple[str, ...]
     doing: str
-    silent_seconds: float  # since its last beat, by the database's clock
+    silent_seconds: float  # since its last heartbeat, by the database's clock
 
 
 def here() -> Identity:
@@ -53,8 +53,8 @@ def here() -> Identity:
 
 
 def is_gone(identity: Identity) -> bool:
-    """Whether the process has surely ended: it was of this machine, and its number is free or another's."""
-    # Without a time of birth the machine is known by its host's name alone, which two may share.
+    """Whether the process has ended for certain: it ran on this machine, and its number is free or reused."""
+    # Without a start time the machine is known by its host name alone, which two machines may share.
     if identity.born == 0 or identity.machine != _machine(socket.gethostname()):
         return False
     try:
@@ -68,13 +68,13 @@ def is_gone(identity: Identity) -> bool:
 
 
 def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str, studies: str) -> None:
-    """Add this worker's row where it is not there yet."""
+    """Add this worker's row if it is missing."""
     row = {**vars(me), "device": device, "studies": studies, "doing": "", "beat": 0, "seen": utc_now(engine)}
     executor.execute(insert(engine, workers).values(row).on_conflict_do_nothing(index_elements=["worker_id"]))
 
 
 def forget_old(executor: Executor, engine: sa.Engine) -> None:
-    """Remove rows that nobody has touched for a day."""
+    """Remove rows that have not been touched for a day."""
     executor.execute(sa.delete(workers).where(workers.c.seen < _days_ago(engine)))
 
 
@@ -85,10 +85,10 @@ def _days_ago(engine: sa.Engine) -> sa.ColumnElement[datetime]:
 
 
 def heartbeat(executor: Executor, engine: sa.Engine, me: Identity, doing: str, count: int) -> bool:
-    """Show that this worker lives, and what it does.
+    """Renew a worker's row: its heartbeat, and what it is doing.
 
     Args:
-        count: of this heartbeat, from 1.
+        count: number of this heartbeat, from 1.
 
     Returns:
         False where the row does not have the heartbeats before this one: it was removed, or the database was
@@ -103,23 +103,23 @@ def heartbeat(executor: Executor, engine: sa.Engine, me: Identity, doing: str, c
 
 
 def leave(executor: Executor, who: Identity) -> None:
-    """Remove a worker's row: it ends, or has."""
+    """Remove the row of a worker that ends or has ended."""
     executor.execute(sa.delete(workers).where(workers.c.worker_id == who.worker_id))
 
 
 def identities(executor: Executor, worker_ids: Collection[str]) -> dict[str, Identity]:
-    """Those of `worker_ids` that have a row."""
+    """The identities of those of `worker_ids` that have a row."""
     rows = executor.execute(sa.select(workers).where(workers.c.worker_id.in_(worker_ids)))
     return {row.worker_id: _identity(row) for row in rows}
 
 
-def present(executor: Executor, engine: sa.Engine) -> list[Presence]:
+def list_workers(executor: Executor, engine: sa.Engine) -> list[WorkerStatus]:
     """All workers of the database, by name."""
     now = executor.execute(sa.select(utc_now(engine))).scalar()
     now = datetime.fromisoformat(now) if isinstance(now, str) else now
     rows = executor.execute(sa.select(workers).order_by(workers.c.name))
     return [
-        Presence(
+        WorkerStatus(
             identity=_identity(row),
             device=row.device,
             studies=tuple(row.studies.split(",")),
@@ -137,7 +137,7 @@ def _identity(row: sa.Row[tuple[object, ...]]) -> Identity:
 
 
 def _machine(host: str) -> str:
-    """Host, boot and process namespace; where the system has no such files, the host alone."""
+    """Boot and process namespace; the host name where the system has no such files."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"

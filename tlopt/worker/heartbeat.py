@@ -23,7 +23,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from tlopt.errors import StorageError
 from tlopt.storage import commands, leases, workers
 from tlopt.storage.failures import DATABASE_ERRORS, outage
-from tlopt.storage.leases import Seen, StillBeating
+from tlopt.storage.leases import LeaseChanged, ObservedLease
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
 
@@ -81,7 +81,7 @@ class EpochLike(Protocol):
 class _Watched:
     """A lease as it was first seen with its present beat."""
 
-    seen: Seen
+    seen: ObservedLease
     since: float
 
 
@@ -103,7 +103,7 @@ class Watch:
         """Begin anew: the database was away."""
         self._watched.clear()
 
-    def look(self, found: Collection[Seen], now: float) -> list[Seen]:
+    def look(self, found: Collection[ObservedLease], now: float) -> list[ObservedLease]:
         """Those of `found`, all leases there are, that have stood still for the grace."""
         if now - self._last_look > self._gap:
             self.forget()
@@ -264,17 +264,17 @@ class Heartbeat(threading.Thread):
             _logger.warning("%s: %s cannot be written (%s)", _FILE_VARIABLE, self._file, error.strerror)
             self._file = None
 
-    def _hand_on(self, seen: Seen, cause: str) -> None:
+    def _hand_on(self, seen: ObservedLease, cause: str) -> None:
         try:
             self._storage.expire(seen, cause)
-        except (StillBeating, UpdateFinishedTrialError):
+        except (LeaseChanged, UpdateFinishedTrialError):
             return
         _logger.warning("trial %d waits for another worker: %s", seen.number, cause)
 
-    def _requeue_unheld(self, seen: Seen) -> None:
+    def _requeue_unheld(self, seen: ObservedLease) -> None:
         try:
             self._storage.requeue_unheld(seen.trial_id)
-        except StillBeating:
+        except LeaseChanged:
             return
         _logger.warning(
             "trial %d was running and no worker of tlopt holds it (study.ask, add_trial or copy_study leave"
@@ -293,7 +293,7 @@ class Heartbeat(threading.Thread):
                 workers.leave(connection, self._me)  # the successor has this number and a row of its own
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
-        except (StillBeating, *DATABASE_ERRORS) as error:
+        except (LeaseChanged, *DATABASE_ERRORS) as error:
             _logger.warning("the trial could not be handed on (%s); its lease runs out", type(error).__name__)
         replace_process()
 
