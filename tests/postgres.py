@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
@@ -64,6 +66,39 @@ class Server:
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         yield name
         self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Backup:
+    """A copy of a database, and its restore under whatever connections are open."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        name = urlsplit(url).path.lstrip("/")
+        self._server, self._name = server, name
+        self._here, self._copy = sql.Identifier(name), sql.Identifier(f"copy_{name}")
+
+    def take(self) -> None:
+        """Copy the database; connections to it are cut for that."""
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, self._here)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self._server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", self._name
+            )
+            try:
+                self._server.execute(copy)
+                return
+            except psycopg2.errors.ObjectInUse:  # somebody has connected anew
+                if time.monotonic() > deadline:
+                    raise
+
+    def restore(self) -> None:
+        """Put the copy in the database's place."""
+        self._server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(self._here))
+        self._server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._here, self._copy))
+
+    def remove(self) -> None:
+        """Delete the copy."""
+        self._server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(self._copy))
 
 
 def find_binaries() -> Path | None:

@@ -1,14 +1,16 @@
 """Workers whose PostgreSQL is restarted, paused, away or refuses them."""
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
 from faulty import HOLD_EPOCH
 from optuna.trial import TrialState
-from postgres import OwnServer, find_binaries, running
+from postgres import Backup, OwnServer, find_binaries, running
 from service import LOSS, NO_PRUNER, STOP_SECONDS, Service, assert_undisturbed, resumed_at, trained, wait
 from service import make_service as make_service
 
@@ -121,3 +123,56 @@ def test_a_worker_with_a_wrong_password_ends_with_one_message_without_it(
     assert len(errors.splitlines()) == 2  # what is wrong, and what to check
     assert "planted-secret" not in errors
     assert server.password not in errors
+
+
+def n_ended(here: Service) -> int:
+    return sum(trial.outcome == "complete" for trial in here.trials())
+
+
+def test_workers_go_on_from_a_database_that_was_restored_to_an_earlier_state(
+    server: OwnServer, url: str, service: Callable[..., Service], workshop: tiny.Workshop
+) -> None:
+    here = service(url, head=LOSS, trials=5, epochs=4, tables=GRACE)
+    backup = Backup(server, url)
+    worker = here.worker(faults="slow")
+    try:
+        wait(lambda: n_ended(here) >= 1, "trial that has ended")
+        backup.take()
+        wait(lambda: n_ended(here) >= 3, "trials that have ended")
+
+        backup.restore()
+        here.hurry()
+        status, _, errors = worker.end()
+    finally:
+        backup.remove()
+
+    assert status == 0, errors
+    assert "restored to an earlier state" in errors
+    assert "Traceback" not in errors
+    assert_undisturbed(here, workshop)
+
+
+def test_a_worker_that_may_write_no_more_says_so_and_ends(
+    server: OwnServer, url: str, service: Callable[..., Service]
+) -> None:
+    here = service(url, trials=2, epochs=8)
+    role = "planted_worker"
+    server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'planted'")
+    database = url.rpartition("/")[2]
+    server.execute(f"ALTER DATABASE {database} OWNER TO {role}")
+    mine = replace(here, url=server.url(database, role, "planted"))
+    worker = mine.worker(faults="hold,slow")
+    mine.wait_for_epochs(1, HOLD_EPOCH)
+    with contextlib.closing(server.connect(database)) as admin:
+        admin.autocommit = True
+        admin.cursor().execute(f"REVOKE INSERT, UPDATE ON ALL TABLES IN SCHEMA public FROM {role}")
+
+        mine.go()
+        status, _, errors = worker.end()
+        admin.cursor().execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}")
+    server.execute(f"DROP ROLE {role}")
+
+    assert status == 1, errors
+    assert "permission denied for table" in errors
+    assert "GRANT ALL ON ALL TABLES" in errors
+    assert "Traceback" not in errors

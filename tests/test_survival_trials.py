@@ -257,3 +257,25 @@ def truncate(file: Path) -> None:
     """Leave the first half of a file."""
     with contextlib.closing(file.open("r+b")) as opened:
         opened.truncate(file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_worker_whose_sqlite_file_is_gone_says_so_and_ends(
+    how: str, service: Callable[..., Service], tmp_path: Path
+) -> None:
+    here = service(trials=1, epochs=16, tables=NO_PRUNER + "[service]\ngrace_seconds = 5")
+    worker = here.worker(faults="hold,slow")
+    here.wait_for_epochs(1)
+    file = tmp_path / "tlopt.db"
+    if how == "replaced":
+        shutil.copy(file, tmp_path / "copy.db")
+        (tmp_path / "copy.db").replace(file)
+    else:
+        file.unlink()
+
+    here.go()
+    status, _, errors = worker.end()
+
+    assert status == 1, errors
+    assert "tlopt.db was removed or replaced while this process used it" in errors
+    assert "Traceback" not in errors

@@ -46,12 +46,12 @@ def test_a_finished_trial_is_read_whole() -> None:
     [
         (TrialState.WAITING, None, "waiting"),
         (TrialState.RUNNING, None, "running"),
-        (TrialState.COMPLETE, 0.5, "complete"),
-        (TrialState.PRUNED, 0.5, "pruned"),
+        (TrialState.COMPLETE, 0.5, "added"),
+        (TrialState.PRUNED, 0.5, "added"),
         (TrialState.FAIL, None, "failed"),
     ],
 )
-def test_a_trial_of_plain_optuna_is_called_by_its_state(
+def test_a_trial_that_no_worker_ran_is_called_by_its_state_or_added(
     state: TrialState, value: float | None, outcome: str
 ) -> None:
     record = TrialRecord.from_frozen(frozen(state, {}, value))

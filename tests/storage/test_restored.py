@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,50 +12,17 @@ import pytest
 import sqlalchemy as sa
 from crew import STUDY, Worker, hire, no_pauses
 from optuna.trial import TrialState
-from postgres import Server
-from psycopg2 import sql
+from postgres import Backup, Server
 
 from tlopt.errors import StorageError
 from tlopt.storage.leases import LeaseLost
 from tlopt.worker.heartbeat import Heart
 
 
-def database_of(url: str) -> sql.Identifier:
-    return sql.Identifier(str(sa.make_url(url).database))
-
-
-class Backup:
-    """A copy of a database, and its restore under connections that were open."""
-
-    def __init__(self, server: Server, url: str) -> None:
-        self._server, self._url = server, url
-        self._copy = sql.Identifier(f"copy_{sa.make_url(url).database}")
-
-    def take(self) -> None:
-        self._end_connections()
-        self._server.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(self._copy, database_of(self._url))
-        )
-
-    def restore(self) -> None:
-        here = database_of(self._url)
-        self._server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(here))
-        self._server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(here, self._copy))
-
-    def remove(self) -> None:
-        self._server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(self._copy))
-
-    def _end_connections(self) -> None:
-        self._server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-            sa.make_url(self._url).database,
-        )
-
-
 @pytest.fixture
-def backup(postgres_server: Server, postgres_url: str) -> "Backup":  # type: ignore[misc]
+def backup(postgres_server: Server, postgres_url: str) -> Iterator[Backup]:
     found = Backup(postgres_server, postgres_url)
-    yield found  # type: ignore[misc]
+    yield found
     found.remove()
 
 
