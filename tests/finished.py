@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tlopt import spec
+from tlopt.analysis.cost import Cost
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
 from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.model.build import build
@@ -100,7 +101,11 @@ def make_findings(
             val={"accuracy": (0.6, 0.9), "log_loss": (0.9, 0.4)},
             confusion=np.diag(np.arange(1, 1 + len(class_names))),
         ),
-        spend=Spend(trials={"complete": 50, "pruned": 10}, epochs=90, seconds=9000.0),
+        spend=Spend(
+            trials={"complete": 50, "pruned": 10},
+            search=Cost(n=60, epochs=90, seconds=9000.0, processor_seconds=12000.0),
+            confirmation=Cost(n=9, epochs=18, seconds=1800.0, processor_seconds=3000.0),
+        ),
         versions={"tlopt": "0.1.0", "torch": "2.14.1"},
         created=datetime(2026, 11, 22, 10, 30, tzinfo=UTC),
     )

@@ -1,5 +1,8 @@
 """The road from a study file to a verdict: in this process step by step, and in one call with workers."""
 
+import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +11,14 @@ import pytest
 import tiny
 import torch
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
 import tlopt
 from tlopt.analysis.format import spread_words
 from tlopt.app import deliver, serve, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
+from tlopt.cli.main import app
 from tlopt.confirmation import held_out
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
@@ -152,6 +157,61 @@ def test_the_report_of_a_finished_study_has_its_verdict_and_its_classes(finished
     assert f"Chosen by validation: {finished.verdict.chosen.label}" in html
     assert "blue, green, red" in html
     assert f"{len(finished.workspace.data.splits[0].train)} to train" in html
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every tlopt command in the text's console blocks and comments, as printed."""
+    blocks = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"^#\s+(tlopt .*)$", text, flags=re.MULTILINE)
+    return [shlex.split(line)[1:] for line in lines if line.startswith("tlopt ")]
+
+
+def test_every_command_that_an_export_prints_runs_in_its_folder(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
+) -> None:
+    monkeypatch.setenv("TLOPT_CACHE", str(cache_folder))
+    folder = deliver.export(
+        finished.session, finished.workspace, finished.verdict, tmp_path / "best", overwrite=False, onnx=False
+    )
+    image = next(Path(finished.session.study.data.source).rglob("*.png"))
+    monkeypatch.chdir(folder)
+    printed = commands((folder / "README.md").read_text()) + commands((folder / "config.toml").read_text())
+
+    for arguments in printed:
+        named = [str(image) if each == "IMAGES" else each for each in arguments]
+        more = ["--overwrite"] if named[0] == "train" else []  # which two of them print
+        shown = CliRunner().invoke(app, [*named, *more])
+        assert shown.exit_code == 0, (arguments, shown.output, shown.exception)
+
+    assert {arguments[0] for arguments in printed} == {"predict", "train"}
+    assert "training accuracy" in shown.output
+    trained = (tmp_path / "trained" / "README.md").read_text()
+    assert "The search ran" not in trained
+    assert "The config is from an earlier export" in trained
+
+
+def test_the_cost_counts_the_confirmation_too(finished: Finished) -> None:
+    seen = finished.session.snapshot()
+
+    n_splits = len(finished.workspace.data.splits)
+    assert seen.search_cost.epochs == 3 * n_splits
+    assert seen.confirm_cost.epochs == 3 * len(finished.verdict.rows)
+    assert (seen.search_cost + seen.confirm_cost).processor_seconds > 0
+
+
+def test_programs_read_the_chosen_point_and_the_confirmation(finished: Finished, tmp_path: Path) -> None:
+    deliver.export(
+        finished.session, finished.workspace, finished.verdict, tmp_path / "best", overwrite=False, onnx=False
+    )
+
+    seen = json.loads(json.dumps(finished.session.snapshot().as_dict()))
+
+    chosen = finished.verdict.chosen
+    assert seen["chosen"]["label"] == seen["confirmation"]["chosen"] == chosen.label
+    assert seen["chosen"]["point"] == chosen.point.as_dict()
+    assert seen["confirmation"]["finished"] is True
+    assert seen["exports"][-1]["folder"] == str(tmp_path / "best")
 
 
 def test_an_unfinished_confirmation_is_not_judged(

@@ -1,15 +1,24 @@
-"""What is seen of a study's workers: those that beat, those that fell silent, and not those that are gone."""
+"""A study at one moment: its workers, time left, cost and winner, on planted records."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 import tiny
+from finished import make_point, make_row, make_verdict
+from optuna.trial import TrialState
 
-from tlopt.analysis.snapshot import look
-from tlopt.storage import studies
+from tlopt.analysis.cost import Cost
+from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
+from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, look
+from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
+from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.commands import Command
 from tlopt.storage.schema import workers
 
 TEXT = tiny.text("lr = 0.1")
@@ -42,3 +51,116 @@ def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
     )
 
     assert look(STUDY, store).workers == ()
+
+
+# What is made of it
+
+
+def record(number: int, value: float | None = 0.5, **changes: Any) -> TrialRecord:
+    """A trial of five epochs and 60 seconds."""
+    return replace(
+        TrialRecord.from_frozen(
+            optuna.create_trial(
+                value=value,
+                state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+                intermediate_values={0: 0.1, 4: value or 0.1},
+                user_attrs={
+                    attributes.RESULT: {"seconds": 60.0, "processor_seconds": 90.0},
+                    attributes.POINT: make_point().as_dict(),
+                },
+            )
+        ),
+        number=number,
+        **changes,
+    )
+
+
+def worker(trial: int | None) -> WorkerRow:
+    return WorkerRow(
+        name="here:1", device="cpu", study="planted", trial=trial, epoch=0, epochs=5, step=0, steps=0,
+        silent_seconds=0.0,
+    )  # fmt: skip
+
+
+def seen(**changes: Any) -> Snapshot:
+    """60 trials are planned, and three points and two defaults confirmed over three seeds."""
+    usual = {"study": STUDY, "order": Command(), "trials": (), "workers": ()}
+    return Snapshot(**{**usual, **changes})
+
+
+def test_the_time_left_has_the_confirmation_in_it() -> None:
+    at_work = seen(trials=tuple(record(i) for i in range(20)), workers=(worker(20), worker(21)))
+
+    assert at_work.left == Left(search=40 * 60 / 2, confirm=15 * 60 / 2)
+    assert left_words(at_work) == "about 27.5 minutes left, 7.5 minutes of it for the confirmation"
+
+
+def test_a_run_of_the_confirmation_trains_on_one_of_the_splits() -> None:
+    at_work = seen(trials=(record(0),), workers=(worker(1),), n_splits=3)
+
+    assert at_work.left == Left(search=59 * 60, confirm=15 * 20)
+
+
+@pytest.mark.parametrize("changes", [{"trials": (record(0),)}, {"workers": (worker(0),)}])
+def test_nothing_is_guessed_without_a_worker_or_a_trial(changes: dict[str, Any]) -> None:
+    assert seen(**changes).left is None
+    assert left_words(seen(**changes)) == ""
+
+
+def test_the_end_of_the_hours_is_one_sentence_with_the_cure() -> None:
+    hours = STUDY.budget.model_copy(update={"hours": 2.0})
+    late = seen(study=STUDY.model_copy(update={"budget": hours}), trials=(record(0),), hours_left=-1.0)
+
+    assert late.hours_are_over
+    said = hours_sentence(late)
+    assert said.startswith("budget.hours = 2 is over, with 1 of 60 trials finished")
+    assert "raise budget.hours in the study file" in said
+    assert hours_sentence(replace(late, hours_left=0.5)) == ""
+    assert hours_sentence(replace(late, trials=tuple(record(i) for i in range(60)))) == ""
+
+
+def test_costs_add_up_and_old_records_have_no_processor_time() -> None:
+    search = Cost.of([record(0), record(1, None)], n_splits=3)
+    old = Cost.of([record(2, processor_seconds=None)])
+
+    assert search == Cost(n=2, epochs=30, seconds=120.0, processor_seconds=180.0)
+    assert search + old == Cost(n=3, epochs=35, seconds=180.0, processor_seconds=None)
+    assert cost_words(search) == "30 epochs, 3.0 minutes of processor time, 2.0 minutes of work"
+    assert cost_words(old) == "5 epochs, 60 seconds of work"
+
+
+def confirmed(chosen: str) -> Snapshot:
+    """The search's best trial is 7 with 95 %, and the confirmation has chosen `chosen`."""
+    rows = [
+        make_row("trial 12", (0.92, 0.92, 0.92), number=12),
+        make_row("trial 7", (0.90, 0.90, 0.90), number=7),
+    ]
+    if chosen == "trial 7":
+        rows[0], rows[1] = replace(rows[0], val=rows[1].val), replace(rows[1], val=rows[0].val)
+    verdict = replace(make_verdict(rows), n_expected=6, n_finished=6)
+    return seen(trials=(record(7, 0.95), record(12, 0.93)), verdict=verdict)
+
+
+def test_one_winner_is_named_and_optunas_beside_it_where_it_is_another() -> None:
+    said = winner_sentence(confirmed("trial 12"))
+
+    assert said.startswith("chosen by the confirmation: trial 12. Optuna's best trial is 7, 95.0 %")
+    assert winner_sentence(confirmed("trial 7")) == "chosen by the confirmation: trial 7"
+    going = replace(confirmed("trial 7"), verdict=None)
+    assert winner_sentence(going) == ""
+
+
+def test_a_confirmation_leads_by_its_mean_and_not_by_its_luckiest_seed() -> None:
+    rows = [
+        make_row("trial 12", (0.99, 0.80), number=12),
+        make_row("trial 7", (0.92, 0.94), number=7),
+    ]
+    going = seen(verdict=replace(make_verdict(rows), n_finished=4), stage="confirm")
+
+    assert best_sentence(going) == "leading so far: trial 7, 93.0 % on validation over 2 of 3 seeds"
+
+
+def test_the_best_of_a_search_is_told_with_one_number() -> None:
+    assert best_sentence(seen(trials=(record(2, 0.79, label="linear probe"),))) == (
+        "best so far: 79.0 % (trial 2, linear probe)"
+    )

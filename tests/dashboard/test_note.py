@@ -65,17 +65,17 @@ def test_the_best_come_first_and_the_defaults_are_always_there(opened: optuna.St
 
     names = [row.split("|")[1].strip() for row in rows[2:7]]
     assert names == ["3", "5", "2", "1 plain fine-tuning", "0 linear probe"]
-    assert rows[2].split("|")[2:6] == [" 0.875 ", " 17 ", " 9 ", " 0.0012 "]
+    assert rows[2].split("|")[2:6] == [" 87.5 % ", " 17 ", " 9 ", " 0.0012 "]
 
 
 def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> None:
     text = shown(opened)
 
     assert "| freeze_depth | best accuracy | trials |" in text
-    assert "| 0 to 3 | 0.625 | 1 |" in text
-    assert "| 4 to 8 | 0.8125 | 2 |" in text
-    assert "| 9 to 13 | 0.875 | 1 |" in text
-    assert "| 14 to 17 | 0.5 | 2 |" in text
+    assert "| 0 to 3 | 62.5 % | 1 |" in text
+    assert "| 4 to 8 | 81.2 % | 2 |" in text
+    assert "| 9 to 13 | 87.5 % | 1 |" in text
+    assert "| 14 to 17 | 50.0 % | 2 |" in text
     assert "| transfer_depth | best" not in text
 
 
@@ -98,7 +98,7 @@ def test_peoples_own_words_stay(opened: optuna.Study) -> None:
 
     assert first.endswith(f"{MARKER}\n\nAsk *Ada* before you stop it.")
     assert second.endswith(f"{MARKER}\n\nAsk *Ada* before you stop it.\nAnd Bob.")
-    assert "| 6 | 0.9375 |" in second
+    assert "| 6 | 93.8 % |" in second
 
 
 def test_what_says_nothing_new_is_not_written(opened: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,5 +137,5 @@ def test_a_losss_best_is_the_lowest() -> None:
     assert (
         next(line for line in lines if line.startswith("| 1&emsp;"))
         .replace("&emsp;", "")
-        .startswith("| 1 | 0.25 |")
+        .startswith("| 1 | 0.2500 |")
     )

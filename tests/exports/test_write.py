@@ -92,7 +92,14 @@ def test_the_result_says_where_the_network_comes_from(folder: Path) -> None:
     assert (result["trial"], result["label"], result["network"]["seed"]) == (12, "trial 12", 11)
     assert result["data"] == {"fingerprint": "0123456789abcdef", "n_classes": 3, "n_search": 90, "n_test": 30}
     assert result["verdict"]["gain"][PLAIN_LABEL]["test"]["mean"] == pytest.approx(0.02)
-    assert result["spend"] == {"trials": {"complete": 50, "pruned": 10}, "epochs": 90, "seconds": 9000.0}
+    spend = result["spend"]
+    assert (spend["trials"], spend["epochs"], spend["seconds"]) == (
+        {"complete": 50, "pruned": 10},
+        90,
+        9000.0,
+    )
+    assert spend["confirmation"]["epochs"] == 18
+    assert spend["total"] == {"n": 69, "epochs": 108, "seconds": 10800.0, "processor_seconds": 15000.0}
 
 
 def test_the_network_read_back_has_the_written_tensors_in_eval_mode(export: Export) -> None:

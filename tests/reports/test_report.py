@@ -245,8 +245,8 @@ def test_a_study_without_complete_trials_has_its_causes_and_its_cost() -> None:
 
     assert "No trial is complete, so there is nothing to show of values yet." in said
     assert "diverged, 2 (trial 1, 2): the loss is not finite" in said
-    assert "pruned 1 3 60.0 minutes" in said
-    assert "together 3 3 2.0 hours" in said
+    assert "pruned 1 3 — 60.0 minutes" in said
+    assert "together 3 3 — 2.0 hours" in said
     assert "as a study file" not in said
 
 

@@ -1,6 +1,7 @@
 """Configs, reports, exports and predictions for users."""
 
 import logging
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,17 +21,21 @@ from tlopt.exports.result import RESULT, read_result, read_verdict
 from tlopt.search.fixed_study import point_of
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
+from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
 from tlopt.system.atomic import write_whole
 
 if TYPE_CHECKING:
+    import optuna
+
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
+_EXPORTS_MAX = 20  # that a study remembers
 _HEAD_BYTES = 4096  # of a report, in which its title stands
 _logger = logging.getLogger(__name__)
 
@@ -133,11 +138,22 @@ def export(
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
     settle_threads(session)
     chosen = choose_network(workspace, verdict, session.weights_file)
-    findings = gather(workspace, session.file_text, verdict, trials, chosen.trained)
+    seen = session.snapshot()
+    findings = gather(workspace, session.file_text, verdict, trials, chosen.trained, runs=seen.runs)
     write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
+    _remember_export(opened, folder, verdict)
     return folder
+
+
+def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> None:
+    """Note in the search where its export lies; one entry for each folder of each machine, newest last."""
+    here = {"folder": str(folder.absolute()), "host": socket.gethostname()}
+    others = [row for row in opened.user_attrs.get(attributes.EXPORTS, []) if {**row, **here} != row]
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    newest = {**here, "label": verdict.chosen.label, "created": created}
+    opened.set_user_attr(attributes.EXPORTS, [*others, newest][-_EXPORTS_MAX:])
 
 
 def train(

@@ -12,6 +12,7 @@ import optuna
 from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
+from tlopt.spec.objectives import is_fraction
 from tlopt.storage.attributes import TrialRecord, best_first
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
@@ -76,7 +77,7 @@ def lines(
         yield "- not confirmed yet: the best of many trials is a lucky one"
     yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
     shown = [t for place, t in enumerate(best) if place < _N_BEST or t.label or t.number == chosen]
-    yield from (_row(trial, is_chosen=trial.number == chosen) for trial in shown)
+    yield from (_row(trial, study.objective, is_chosen=trial.number == chosen) for trial in shown)
     if picture:
         # another address for another picture, or an open page would not load it
         yield from ("", "---", "", f"![what depth, rates and pulls did]({picture}?trials={len(best)})")
@@ -95,12 +96,12 @@ def _searched(study: Study) -> Iterator[str]:
             yield _escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
 
 
-def _row(trial: TrialRecord, *, is_chosen: bool) -> str:
+def _row(trial: TrialRecord, objective: str, *, is_chosen: bool) -> str:
     point = trial.point or {}
     values = (f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
     label = f" {trial.label}" if trial.label else ""
     mark = " (chosen)" if is_chosen else ""
-    return _cells((f"{trial.number}{label}{mark}", f"{trial.value:.4g}", *values))
+    return _cells((f"{trial.number}{label}{mark}", _value(trial, objective), *values))
 
 
 def _heading(names: Sequence[str]) -> tuple[str, str]:
@@ -122,7 +123,13 @@ def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterat
     for low, high in pairwise(edges.tolist()):
         here = [trial for trial, depth in zip(best, depths, strict=True) if low <= depth < high]
         blocks = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
-        yield _cells((blocks, f"{here[0].value:.4g}" if here else "", str(len(here))))
+        yield _cells((blocks, _value(here[0], study.objective) if here else "", str(len(here))))
+
+
+def _value(trial: TrialRecord, objective: str) -> str:
+    """A trial's value as every other screen has it: "92.0 %", or a log-loss "0.0800"."""
+    value = trial.value or 0.0
+    return f"{100 * value:.1f} %" if is_fraction(objective) else f"{value:.4f}"
 
 
 def _escaped(text: str) -> str:

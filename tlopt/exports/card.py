@@ -8,7 +8,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.analysis.format import TITLES, gain_sentences, seeds_words, spread_words
+from tlopt.analysis.cost import Cost
+from tlopt.analysis.format import TITLES, cost_words, gain_sentences, seeds_words, spread_words
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
@@ -51,11 +52,11 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Spend:
-    """What the search cost."""
+    """The cost of search and confirmation, over all workers."""
 
-    trials: Mapping[str, int]  # by outcome
-    epochs: int
-    seconds: float  # of work, over all workers
+    trials: Mapping[str, int]  # by outcome; empty where the config was given and not searched for
+    search: Cost
+    confirmation: Cost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,6 +126,8 @@ def _headline(findings: Findings) -> str:
             f" deviation over {seeds_words(test.n)}, {findings.images.n_test} images)."
         )
     val = verdict.chosen.spread(verdict.objective)
+    if val is None:
+        return "Neither validation nor test images were read for this network: it was trained on all of them."
     return (
         f"No test images were read. Validation {title} **{spread_words(val, verdict.objective)}**; the point"
         " was chosen for this number, which is therefore too good."
@@ -145,14 +148,24 @@ def _data(findings: Findings) -> Iterator[str]:
 
 def _choice(findings: Findings) -> Iterator[str]:
     verdict, spend = findings.verdict, findings.spend
-    outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
+    if not verdict.chosen.val:
+        yield "This config was given, not searched for: there are no candidates, and no gain was measured."
+        return
     seeds = seeds_words(len(verdict.chosen.seeds))
-    yield (
-        f"The search ran {sum(spend.trials.values())} trials ({outcomes}): {spend.epochs} epochs,"
-        f" {_duration(spend.seconds)} of work. Its best points and the two points a practitioner would use"
-        f" without a search were then trained again with {seeds} each, none stopped early. The mean"
-        f" {TITLES[verdict.objective]} on validation decided. {_test_readings(verdict.test_readings)}"
+    again = (
+        "and the two points a practitioner would use without a search were then trained again with"
+        f" {seeds} each, none stopped early. The mean {TITLES[verdict.objective]} on validation decided."
+        f" {_test_readings(verdict.test_readings)}"
     )
+    if spend.trials:
+        outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
+        yield f"The search ran {sum(spend.trials.values())} trials ({outcomes}). Its best points {again}"
+        yield ""
+        yield f"- search: {cost_words(spend.search)}"
+        yield f"- confirmation: {cost_words(spend.confirmation)}"
+        yield f"- in all: {cost_words(spend.search + spend.confirmation)}"
+    else:
+        yield f"The config is from an earlier export, which has the search's cost. Its best points {again}"
     yield ""
     yield from _candidates(verdict)
     yield ""
@@ -187,7 +200,13 @@ def _point(chosen: Confirmed) -> Iterator[str]:
 
 
 def _use(export: Export) -> Iterator[str]:
-    yield "With tlopt: `tlopt predict --help`. Without it, in this folder:"
+    yield "With tlopt, in this folder, for the images in `IMAGES`:"
+    yield ""
+    yield "```console"
+    yield "tlopt predict . IMAGES"
+    yield "```"
+    yield ""
+    yield "Without it, in this folder:"
     yield ""
     yield "```python"
     yield plain_torch_code(export)
@@ -212,8 +231,10 @@ def _limits(findings: Findings) -> Iterator[str]:
 
 def _reproduction(findings: Findings) -> Iterator[str]:
     study, trained = findings.study, findings.trained
+    yield "On training and validation images together, in this folder, where the images lie as they did:"
+    yield ""
     yield "```console"
-    yield "tlopt train config.toml"
+    yield "tlopt train config.toml ../trained"
     yield "```"
     yield ""
     yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
@@ -228,13 +249,6 @@ def _test_readings(n: int) -> str:
     if n == 0:
         return "The test images were not read."
     return f"Test read {n} time{'s' if n != 1 else ''}, after the choice."
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _escaped(text: str) -> str:

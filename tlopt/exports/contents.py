@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
+from tlopt.analysis.cost import Cost
 from tlopt.confirmation.held_out import WeightsFile, trained
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady
@@ -61,9 +60,20 @@ def describe(history: History, seed: int, images: str) -> Trained:
 
 
 def gather(
-    workspace: Workspace, study_text: str, verdict: Verdict, trials: Sequence[TrialRecord], chosen: Trained
+    workspace: Workspace,
+    study_text: str,
+    verdict: Verdict,
+    trials: Sequence[TrialRecord],
+    chosen: Trained,
+    *,
+    runs: Sequence[TrialRecord] = (),
 ) -> Findings:
-    """The findings of a finished study."""
+    """The findings of a finished study.
+
+    Args:
+        trials: of the search; none where a given config was trained.
+        runs: of the confirmation.
+    """
     weights = workspace.weights[verdict.chosen.point.backbone]
     return Findings(
         study=workspace.study,
@@ -79,8 +89,8 @@ def gather(
         trained=chosen,
         spend=Spend(
             trials=Counter(trial.outcome.value for trial in trials),
-            epochs=sum(trial.last_epoch + 1 for trial in trials if trial.last_epoch is not None),
-            seconds=float(np.sum([trial.seconds or 0.0 for trial in trials])),
+            search=Cost.of(trials, n_splits=len(workspace.data.splits)),
+            confirmation=Cost.of(runs),
         ),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         created=datetime.now(UTC),

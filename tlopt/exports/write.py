@@ -74,7 +74,7 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
     name = f"{study.name[:80]}-{chosen.label.replace(' ', '-')}"
     shutil.copyfile(weights_file, folder / WEIGHTS)
-    _write(folder / CONFIG, fixed_study(study, chosen.point, name=name))
+    _write(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
     _write(folder / STUDY, findings.study_text)
     _write(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
@@ -139,7 +139,12 @@ def _result(findings: Findings) -> dict[str, Any]:
             "n_test": images.n_test,
         },
         "verdict": as_dict(findings.verdict),
-        "spend": {"trials": dict(spend.trials), "epochs": spend.epochs, "seconds": spend.seconds},
+        "spend": {
+            "trials": dict(spend.trials),
+            **spend.search.as_dict(),
+            "confirmation": spend.confirmation.as_dict(),
+            "total": (spend.search + spend.confirmation).as_dict(),
+        },
         "versions": dict(findings.versions),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from tlopt.analysis.cost import Cost
 from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
@@ -21,26 +22,6 @@ from tlopt.storage.attributes import TrialRecord, best_first
 
 CURVES_BEST = 8
 CURVES_PRUNED_MAX = 80
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What some trials or runs took."""
-
-    what: str
-    n: int
-    epochs: int
-    seconds: float
-
-    @classmethod
-    def of(cls, what: str, trials: Sequence[TrialRecord]) -> "Spent":
-        """Summed over `trials`; an epoch that was not reported is not counted."""
-        return cls(
-            what=what,
-            n=len(trials),
-            epochs=sum(trial.last_epoch + 1 for trial in trials if trial.last_epoch is not None),
-            seconds=sum(trial.seconds or 0.0 for trial in trials),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +53,7 @@ class Report:
     importance: Importance
     curves_best: tuple[Curve, ...]  # best first
     curves_pruned: tuple[Curve, ...]
-    spent: tuple[Spent, ...]  # by outcome, then the confirmation
+    spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
     causes: tuple[Cause, ...]  # most frequent first
     images: Mapping[str, Any]  # as `records.IMAGES`; empty where an earlier version began the study
     facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
@@ -146,13 +127,13 @@ def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curv
     return tuple(curves)
 
 
-def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[Spent, ...]:
+def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, Cost], ...]:
     rows = [
-        Spent.of(outcome, [trial for trial in seen.trials if trial.outcome == outcome])
+        (outcome, Cost.of((t for t in seen.trials if t.outcome == outcome), n_splits=seen.n_splits))
         for outcome in seen.outcomes
     ]
     ended = [run for run in runs if run.state.is_finished()]
-    return (*rows, *([Spent.of("confirmation", ended)] if ended else []))
+    return (*rows, *([("confirmation", Cost.of(ended))] if ended else []))
 
 
 def _causes(trials: Sequence[TrialRecord]) -> tuple[Cause, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tlopt.analysis.cost import NOTHING, Cost
 from tlopt.analysis.format import (
     TITLES,
     describe,
@@ -112,7 +113,14 @@ def _best_trials(report: Report) -> Table:
         for trial in report.ranked[:_TOP]
     ]
     columns = ("trial", "validation", "epochs", *keys)
-    return Table(columns=columns, rows=tuple(rows), right=frozenset({*columns} - {"trial", "backbone"}))
+    chosen = None if report.confirmed is None else report.confirmed.chosen.number
+    numbers = [trial.number for trial in report.ranked[:_TOP]]
+    return Table(
+        columns=columns,
+        rows=tuple(rows),
+        right=frozenset({*columns} - {"trial", "backbone"}),
+        marked=numbers.index(chosen) if chosen in numbers else None,
+    )
 
 
 def _short(value: Any) -> str:
@@ -183,13 +191,19 @@ def _causes(report: Report) -> list[str]:
 
 
 def _cost(report: Report) -> Table:
-    def row(what: str, n: int, epochs: int, seconds: float) -> tuple[str, ...]:
-        return what.replace("_", " "), f"{n:,}", f"{epochs:,}", duration_words(seconds)
+    def row(what: str, cost: Cost) -> tuple[str, ...]:
+        processor = "—" if cost.processor_seconds is None else duration_words(cost.processor_seconds)
+        return (
+            what.replace("_", " "),
+            f"{cost.n:,}",
+            f"{cost.epochs:,}",
+            processor,
+            duration_words(cost.seconds),
+        )
 
-    rows = [row(spent.what, spent.n, spent.epochs, spent.seconds) for spent in report.spent]
-    totals = [sum(getattr(spent, name) for spent in report.spent) for name in ("n", "epochs", "seconds")]
-    rows.append(row("together", *totals))
-    columns = ("spent on", "runs", "epochs", "work")
+    rows = [row(what, cost) for what, cost in report.spent]
+    rows.append(row("together", sum((cost for _, cost in report.spent), NOTHING)))
+    columns = ("spent on", "runs", "epochs", "processor time", "work")
     return Table(columns=columns, rows=tuple(rows), right=frozenset(columns[1:]), marked=len(rows) - 1)
 
 

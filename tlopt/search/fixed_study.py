@@ -9,33 +9,56 @@ from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import RULES
+from tlopt.spec.text import user_path
+
+_IN_AN_EXPORT = (
+    "# Train it on training and validation images together, in this folder, with:",
+    "#   tlopt train config.toml ../trained",
+)
+_BY_ITSELF = (
+    "# tlopt train trains it on training and validation images together. Relative paths count from the",
+    "# folder in which the command runs, as in the study's own file.",
+)
 
 
-def fixed_study(study: Study, point: Point, *, name: str) -> str:
+def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False) -> str:
     """The text of a study file whose only point is `point`.
 
     Images, weights, seed, objective and confirmation are those of `study`; numbers read back equal.
 
     Args:
         name: of the new study.
+        exported: whether it becomes the config.toml of an export, which people read and use in its folder:
+            paths of files that are here are written whole.
     """
     values = point.as_dict()
+    data, model = study.data.model_dump(), study.model.model_dump()
+    if exported:
+        data["source"], model["weights"] = _whole(study.data.source), _whole(study.model.weights)
     tables: list[tuple[str, Mapping[str, Scalar]]] = [
-        ("data", study.data.model_dump()),
-        ("model", study.model.model_dump() | {"backbone": point.backbone}),
+        ("data", data),
+        ("model", model | {"backbone": point.backbone}),
         ("budget", {"trials": 1, "epochs": point.epochs}),
         ("search", {key: values[key] for key in RULES}),
         ("confirm", study.confirm.model_dump()),
     ]
     lines = [
         f"# One point of the study {study.name} ({study.digest}), with every key at a plain value.",
-        "# It trains again with:  tlopt train config.toml",
-        "# Relative paths count from the folder in which the command runs, as in the study's own file.",
+        *(_IN_AN_EXPORT if exported else _BY_ITSELF),
         *_lines({"name": name, "seed": study.seed, "objective": study.objective}),
     ]
     for title, table in tables:
         lines += ["", f"[{title}]", *_lines(table)]
     return "\n".join(lines) + "\n"
+
+
+def _whole(value: str) -> str:
+    """`value` as an absolute path where it names a file or folder that is here."""
+    path, mark, part = value.partition("#")
+    try:
+        return f"{user_path(path).absolute()}{mark}{part}" if user_path(path).exists() else value
+    except (OSError, SpecError):
+        return value
 
 
 def point_of(study: Study, limits: Limits) -> Point:
