@@ -78,6 +78,7 @@ class Listing:
     images: tuple[Image, ...]
     unreadable: tuple[Unreadable, ...] = ()
     notices: tuple[str, ...] = ()
+    former_names: tuple[str, ...] = ()  # of the classes in fingerprints, where they were called otherwise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -58,7 +58,7 @@ def load(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
         images=division.seen,
         labels=_labels(division.seen),
         splits=division.splits,
-        fingerprint=fingerprint(prepared.class_names, [*division.seen, *division.test]),
+        fingerprint=fingerprint(prepared.fingerprint_names, [*division.seen, *division.test]),
         skipped=prepared.skipped,
         notices=prepared.notices,
         n_test=len(division.test),
@@ -96,6 +96,7 @@ def fingerprint(class_names: Sequence[str], images: Sequence[Image]) -> str:
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
     class_names: tuple[str, ...]
+    fingerprint_names: tuple[str, ...]
     division: Division
     skipped: tuple[str, ...]
     notices: tuple[str, ...]
@@ -115,7 +116,11 @@ def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
     notices += _size_notices(listing.class_names, division, spec)
     notices += lookalikes(division)
     return _Prepared(
-        class_names=listing.class_names, division=division, skipped=skipped, notices=tuple(notices)
+        class_names=listing.class_names,
+        fingerprint_names=listing.former_names or listing.class_names,
+        division=division,
+        skipped=skipped,
+        notices=tuple(notices),
     )
 
 

@@ -33,6 +33,7 @@ class Part:
 
     samples: Sequence[tuple[Any, Any]]
     class_names: tuple[str, ...] | None
+    former_names: tuple[str, ...] | None = None  # that earlier versions gave the classes, where others
 
 
 def list_samples(source: str, *, progress: bool) -> Listing:
@@ -97,15 +98,19 @@ def _walk(source: str, *, progress: bool) -> dict[str, Any]:
     parts = _parts(source)
     rows: dict[str, list[tuple[str, int, str]]] = {}
     names: tuple[str, ...] | None = None
+    former: tuple[str, ...] | None = None
     for role, part in parts.items():
         opened = _part(source, part, cache_root())
-        names = names or opened.class_names
+        names, former = names or opened.class_names, former or opened.former_names
         samples = [Sample(source, part, index) for index in range(len(opened.samples))]
         rows[role] = list(each(_row, samples, label=f"reading {source} {part}", progress=progress))
     n_classes = 1 + max((label for part_rows in rows.values() for _, label, _ in part_rows), default=-1)
+    numbers = tuple(str(label) for label in range(n_classes))
     if names is None or len(names) < n_classes:
-        names = tuple(str(label) for label in range(n_classes))
-    return {"class_names": names, "parts": parts, "rows": rows}
+        names = numbers
+    if former is None or len(former) < n_classes:
+        former = numbers
+    return {"class_names": names, "former_names": former, "parts": parts, "rows": rows}
 
 
 def _row(sample: Sample) -> tuple[str, int, str]:
@@ -131,7 +136,10 @@ def _listing(source: str, stored: dict[str, Any]) -> Listing:
             else:
                 images.append(Image(origin=origin, label=label, digest=digest, split=role))
     return Listing(
-        class_names=tuple(stored["class_names"]), images=tuple(images), unreadable=tuple(unreadable)
+        class_names=tuple(stored["class_names"]),
+        former_names=tuple(stored["former_names"]),
+        images=tuple(images),
+        unreadable=tuple(unreadable),
     )
 
 
@@ -152,8 +160,8 @@ def _part(source: str, part: str, cache: Path) -> Part:
 
     dataset = torchvision.open_part(source, part, cache)
     classes = getattr(dataset, "classes", None)
-    names = tuple(str(name) for name in classes) if isinstance(classes, (list, tuple)) else None
-    return Part(samples=dataset, class_names=names)
+    former = tuple(str(name) for name in classes) if isinstance(classes, (list, tuple)) else None
+    return Part(samples=dataset, class_names=torchvision.class_names(dataset), former_names=former)
 
 
 def _digits() -> Part:
@@ -166,4 +174,5 @@ def _digits() -> Part:
     samples = [
         (PIL.Image.fromarray(pixels), int(label)) for pixels, label in zip(grey, bunch.target, strict=True)
     ]
-    return Part(samples=samples, class_names=tuple("0123456789"))
+    names = tuple("0123456789")
+    return Part(samples=samples, class_names=names, former_names=names)

@@ -20,6 +20,8 @@ _WORDS: dict[Role, tuple[str, ...]] = {
     "val": ("val", "valid"),
     "test": ("test",),
 }
+# Attributes that hold the names of classes, first those that are in the order of the labels.
+_NAMES = ("classes", "categories", "all_categories", "class_to_idx")
 _NOT_HAD = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -31,7 +33,10 @@ def parts(source: str, cache: Path) -> dict[Role, str]:
     """
     parameters = _parameters(_dataset_class(source))
     if "split" in parameters:
-        words = {role: _first_known(source, role, cache) for role in _WORDS}
+        # Nothing else is fetched before it is known that there is something to train with.
+        words: dict[Role, str] = {"train": _first_known(source, "train", cache)}
+        if words["train"]:
+            words |= {"val": _first_known(source, "val", cache), "test": _first_known(source, "test", cache)}
     elif "train" in parameters:
         words = {"train": "train", "test": "test"}
     else:
@@ -64,6 +69,28 @@ def open_part(source: str, part: str, cache: Path) -> Any:
             return _open(dataset_class, root, part, download=True)
         except _NOT_HAD as error:
             raise DataError(_cannot_be_had(source, root, error)) from error
+
+
+def class_names(dataset: Any) -> tuple[str, ...] | None:
+    """The names of the classes in the order of their labels; None where the data set has none.
+
+    Of several names of a class the first is taken; equal names have their number added.
+    """
+    for attribute in _NAMES:
+        found = getattr(dataset, attribute, None)
+        if isinstance(found, dict):
+            found = sorted(found, key=found.__getitem__)
+        if isinstance(found, (list, tuple)) and found and all(map(_is_name, found)):
+            names = [name if isinstance(name, str) else name[0] for name in found]
+            return tuple(
+                name if names.count(name) == 1 else f"{name} ({label})" for label, name in enumerate(names)
+            )
+    return None
+
+
+def _is_name(value: object) -> bool:
+    several = isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], str)
+    return isinstance(value, str) or several
 
 
 def _first_known(source: str, role: Role, cache: Path) -> str:
@@ -100,7 +127,16 @@ def _dataset_class(source: str) -> Any:
 
 
 def _parameters(dataset_class: Any) -> set[str]:
-    return set(inspect.signature(dataset_class).parameters)
+    """Names of the arguments, those that a base class takes by **kwargs included."""
+    names: set[str] = set()
+    for each in dataset_class.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        parameters = inspect.signature(each.__init__).parameters
+        names |= {name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return names - {"self"}
 
 
 def _cannot_be_had(source: str, root: Path, error: Exception) -> str:
