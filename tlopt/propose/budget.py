@@ -1,4 +1,4 @@
-"""How large a study may be: what it takes on a machine, and the best one that fits into the time there is."""
+"""The size of a study: its expected duration on a machine, and the best size that fits the time limit."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ _WORKER_START_SECONDS = 8.0  # importing the libraries, reading weights and imag
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many images play which part."""
+    """Numbers of images by role."""
 
     train: int
     val: int
@@ -57,7 +57,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a size is chosen under."""
+    """Measured costs, counts and limits under which a size is chosen."""
 
     costs: dict[int, Cost]  # by resolution
     counts: Counts

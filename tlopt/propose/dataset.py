@@ -1,4 +1,4 @@
-"""What a person would see on opening the folder: how many images of what, how large, grey or not."""
+"""A summary of somebody's images: classes, counts, sizes, grey or colour."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ _GREY_SPREAD = 3.0  # mean difference of channels, of 255, that JPEG gives to gr
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What is seen of the images of a source."""
+    """The images of a source in summary."""
 
     class_names: tuple[str, ...]
     counts: Counts
-    largest_class: int  # images of it that are not held out
+    largest_class: int  # its images that are not held out
     smallest_class: int
-    repeats: int  # splits that a study has by default
+    repeats: int  # default number of splits of a study
     own_val: bool  # the source has a validation split
     side: int  # pixels, median of the shorter sides
     grey: bool

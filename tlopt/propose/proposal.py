@@ -1,4 +1,4 @@
-"""A first study file for somebody's images: what fits them, this machine and the time there is."""
+"""A first study file for somebody's images, fitted to them, to the machine and to the time limit."""
 
 import math
 import os
@@ -39,7 +39,7 @@ _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weigh
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the person asked for; None leaves it to the proposal."""
+    """Requested values; None leaves a choice to the proposal."""
 
     backbone: str | None = None
     trials: int | None = None
@@ -53,7 +53,7 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A study file, and what to say about it."""
+    """A study file with remarks for its reader."""
 
     text: str
     notes: tuple[str, ...]  # sentences for the person

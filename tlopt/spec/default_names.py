@@ -1,5 +1,5 @@
-"""What the points are called that every study is measured against."""
+"""Names of the default points that every study is compared with."""
 
 PROBE_LABEL = "linear probe"
 PLAIN_LABEL = "plain fine-tuning"
-SCRATCH_LABEL = "training from scratch"  # what plain fine-tuning is without weights to start from
+SCRATCH_LABEL = "training from scratch"  # plain fine-tuning where there are no weights to start from

@@ -66,7 +66,7 @@ class Log:
         return 0.0 if self.zero and drawn < self.low else drawn
 
     def encode(self, value: float) -> float:
-        """A draw that means `value`; 0 is the geometric middle of the "off" part."""
+        """A draw that means `value`; 0 is encoded as the geometric mean of the "off" part."""
         return math.sqrt(self.drawn_low * self.low) if value == 0 else value
 
 
@@ -98,7 +98,7 @@ def contains(dimension: Dimension, value: Scalar) -> bool:
 
 
 def bounds(dimension: Dimension) -> tuple[Scalar, ...]:
-    """The values a rule has to allow for the whole dimension to be allowed: the ends, or every option."""
+    """The values that decide whether a whole dimension is allowed: its ends, or every option."""
     match dimension:
         case Fixed(value):
             return (value,)
@@ -115,7 +115,7 @@ def bounds(dimension: Dimension) -> tuple[Scalar, ...]:
 def at(dimension: Fixed | Uniform | Log, position: float) -> float:
     """The value at `position` in [0, 1] of the range; with `zero`, 0 below `OFF_SHARE`.
 
-    To twelve digits, so that a value of so many digits comes back from its `position` unchanged.
+    Rounded to twelve digits, so that a value with at most twelve survives a round trip through `position`.
     """
     match dimension:
         case Fixed(value):
@@ -132,7 +132,7 @@ def at(dimension: Fixed | Uniform | Log, position: float) -> float:
 
 
 def position(dimension: Fixed | Uniform | Log, value: float) -> float:
-    """Where in [0, 1] `value` lies; the inverse of `at` (0.5 for a fixed value)."""
+    """The position of `value` in the range, in [0, 1]; the inverse of `at` (0.5 for a fixed value)."""
     match dimension:
         case Fixed():
             return 0.5
@@ -153,7 +153,7 @@ def parse(raw: object) -> Dimension:
     """The dimension that a TOML value stands for.
 
     Raises:
-        ValueError: what is wrong and what would be right, without the key's name.
+        ValueError: the mistake and its cure, without the key's name.
     """
     if isinstance(raw, (bool, int, float, str)):
         return Fixed(raw)

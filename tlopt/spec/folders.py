@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """Where a study's files go."""
+    """The folders that a study writes to."""
 
     root: Path  # of all studies, "runs" by default
     study: str
@@ -23,5 +23,5 @@ class Folders:
 
     @property
     def artifacts(self) -> Path:
-        """What optuna-dashboard shows; one store for all studies."""
+        """Artifacts shown by optuna-dashboard; one store for all studies."""
         return self.root / "artifacts"

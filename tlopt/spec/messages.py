@@ -1,4 +1,4 @@
-"""What pydantic found wrong in a study file, in the file's own words: key, what is wrong, what is allowed."""
+"""Mistakes in a study file as messages in its own terms: the key, the problem, the allowed values."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What a trial is or has come to, as its record and every table call it."""
+    """The state of a trial as its record and all tables name it."""
 
     WAITING = "waiting"
     RUNNING = "running"

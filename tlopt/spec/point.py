@@ -97,6 +97,6 @@ def _keys(names: list[str]) -> str:
 
 
 def seed_for(*parts: int | str) -> int:
-    """A seed in [0, 2**63) that depends on every part and on nothing else, the same on every machine."""
+    """A seed in [0, 2**63) derived from `parts` alone, the same on every machine."""
     text = "/".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""The study file: TOML in, one frozen `Study` out, or an error that says what is wrong and what is right."""
+"""The study file: TOML in, one frozen `Study` out, or an error that names the mistake and its cure."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What one trial is to do."""
+"""The specification of one trial."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,11 @@ from tlopt.spec.point import Point
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """What one trial is to do: train `point` once for each seed, on the split beside it, in step."""
+    """One trial: `point` is trained once per seed, each on its own split, epoch by epoch in parallel."""
 
     point: Point
     seeds: tuple[int, ...]
     splits: tuple[int, ...]  # of `Data.splits`, one for each seed
-    label: str  # the name of a point that was asked for, or ""
+    label: str  # name of a default or requested point, or ""
     prunable: bool
-    weights_file: Path | None = None  # where the first network's tensors go at the end
+    weights_file: Path | None = None  # for the first network's tensors, written at the end

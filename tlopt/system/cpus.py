@@ -1,4 +1,4 @@
-"""How many CPU cores there are for this process."""
+"""The number of CPU cores that this process may use."""
 
 import math
 import os

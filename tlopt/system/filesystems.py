@@ -1,4 +1,4 @@
-"""What kind of file system holds a path, and how much room is left on it."""
+"""The kind of file system that holds a path, and its free space."""
 
 import os
 import re

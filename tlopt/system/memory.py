@@ -1,4 +1,4 @@
-"""How this process's memory comes and goes."""
+"""Tuning of this process's memory allocator and garbage collector."""
 
 import ctypes
 import gc
