@@ -14,7 +14,7 @@ SEARCH = "search"
 
 def text() -> str:
     """Markdown: one section for the top level and for each table of the file, in the order of the record."""
-    return "\n\n".join(("## Top level\n\n" + _keys(Study, ""), *_sections()))
+    return "\n\n".join(("## Top level\n\n" + _keys(Study), *_sections()))
 
 
 def _sections() -> Iterator[str]:
@@ -23,9 +23,9 @@ def _sections() -> Iterator[str]:
         if name == SEARCH:
             yield f"## `[{name}]`\n\n{_search_keys()}"
         elif len(records) == 1:
-            yield f"## `[{name}]`\n\n{_keys(records[0], f'{name}.')}"
+            yield f"## `[{name}]`\n\n{_keys(records[0])}"
         elif records:
-            yield f"## `[{name}]`\n\n{_kinds(name, field, records)}"
+            yield f"## `[{name}]`\n\n{_kinds(field, records)}"
 
 
 def _records(field: FieldInfo) -> tuple[type[BaseModel], ...]:
@@ -34,12 +34,12 @@ def _records(field: FieldInfo) -> tuple[type[BaseModel], ...]:
     return tuple(record for record in found if isinstance(record, type) and issubclass(record, BaseModel))
 
 
-def _keys(record: type[BaseModel], table: str) -> str:
+def _keys(record: type[BaseModel]) -> str:
     rows = ["| key | default | meaning |", "| --- | --- | --- |"]
     for name, field in record.model_fields.items():
         if field.description:
             default = "required" if field.is_required() else f"`{_written(field.default)}`"
-            rows.append(f"| `{table}{name}` | {default} | {field.description} |")
+            rows.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 
@@ -51,9 +51,9 @@ def _search_keys() -> str:
     return "\n".join(rows)
 
 
-def _kinds(table: str, field: FieldInfo, records: tuple[type[BaseModel], ...]) -> str:
+def _kinds(field: FieldInfo, records: tuple[type[BaseModel], ...]) -> str:
     usual = field.get_default(call_default_factory=True).kind  # type: ignore[call-arg]
-    rows = [f"| `{table}.kind` | further keys, with defaults | |", "| --- | --- | --- |"]
+    rows = ["| `kind` | further keys, with defaults | |", "| --- | --- | --- |"]
     for record in records:
         (kind,) = _literals(record.model_fields["kind"])
         keys = ", ".join(

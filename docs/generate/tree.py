@@ -20,6 +20,7 @@ PAGES = (
     "benchmarks/**/README.md",
     "findings/README.md",
 )
+ASSETS = ("docs/site.css",)
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))|(<img[^>]*\ssrc=\")([^\"]+)(\")")
 _ELSEWHERE = re.compile(r"^(https?:|mailto:|#)")
@@ -37,6 +38,9 @@ def write(root: Path, tree: Path, sections: dict[str, Callable[[], str]]) -> Non
         sections: text for each line `<!-- generated: NAME -->` of a page.
     """
     shutil.rmtree(tree, ignore_errors=True)
+    for asset in ASSETS:
+        if (root / asset).exists():
+            _copy(root, tree, Path(asset))
     for page in pages(root):
         text = (root / page).read_text(encoding="utf-8")
         for name, section in sections.items():

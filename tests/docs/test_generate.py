@@ -72,12 +72,12 @@ class Planted(BaseModel):
 
 
 def test_a_table_of_keys_has_a_row_for_each_key_with_a_meaning() -> None:
-    assert study_file._keys(Planted, "data.").splitlines() == [
+    assert study_file._keys(Planted).splitlines() == [
         "| key | default | meaning |",
         "| --- | --- | --- |",
-        "| `data.needed` | required | a name |",
-        "| `data.share` | `0.25` | a share |",
-        "| `data.off` | `false` | a switch |",
+        "| `needed` | required | a name |",
+        "| `share` | `0.25` | a share |",
+        "| `off` | `false` | a switch |",
     ]
 
 
