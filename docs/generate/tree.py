@@ -21,6 +21,7 @@ PAGES = (
     "findings/README.md",
 )
 ASSETS = ("docs/site.css",)
+_REPOSITORY_ONLY = re.compile(r"<!-- only in the repository -->.*?<!-- end -->\n*", re.DOTALL)
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))|(<img[^>]*\ssrc=\")([^\"]+)(\")")
 _ELSEWHERE = re.compile(r"^(https?:|mailto:|#)")
@@ -35,14 +36,15 @@ def write(root: Path, tree: Path, sections: dict[str, Callable[[], str]]) -> Non
     """Put all pages, and the files that they link to, into a fresh folder `tree`; links have been checked.
 
     Args:
-        sections: text for each line `<!-- generated: NAME -->` of a page.
+        sections: text for each line `<!-- generated: NAME -->` of a page. What stands between
+            `<!-- only in the repository -->` and `<!-- end -->` is left out.
     """
     shutil.rmtree(tree, ignore_errors=True)
     for asset in ASSETS:
         if (root / asset).exists():
             _copy(root, tree, Path(asset))
     for page in pages(root):
-        text = (root / page).read_text(encoding="utf-8")
+        text = _REPOSITORY_ONLY.sub("", (root / page).read_text(encoding="utf-8"))
         for name, section in sections.items():
             if _mark(name) in text:
                 text = text.replace(_mark(name), section())

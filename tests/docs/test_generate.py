@@ -34,7 +34,8 @@ def test_links_that_lead_nowhere_are_named_with_their_page(tmp_path: Path) -> No
 
 def test_the_tree_has_pages_where_they_lie_with_the_files_they_link_to(tmp_path: Path) -> None:
     write(tmp_path, README_md="[a](docs/a.md#x) [file](LICENSE)", LICENSE="free", private="secret")
-    write(tmp_path, docs__a_md="before\n<!-- generated: words -->\nafter")
+    hidden = "<!-- only in the repository -->\nx\n<!-- end -->\n\n"
+    write(tmp_path, docs__a_md=f"before\n<!-- generated: words -->\n{hidden}after")
 
     tree.write(tmp_path, tmp_path / "build", {"words": lambda: "planted"})
 
