@@ -15,7 +15,7 @@ from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, guarded
 from tlopt.doctor.study import listing_file, study
 from tlopt.doctor.weights import megabytes, unfetched
-from tlopt.storage import attributes
+from tlopt.storage import attributes, studies
 from tlopt.trial.workspace import Workspace
 
 Text = Callable[..., str]
@@ -334,3 +334,18 @@ def test_nothing_is_written_to_the_stored_study(file: Path, quick: Text) -> None
     look(file, store)
 
     assert store.get_all_studies() == before
+
+
+def test_hours_that_are_over_are_a_note_with_the_cure(file: Path, quick: Text, tmp_path: Path) -> None:
+    text = quick().replace("[budget]", "[budget]\nhours = 1.5")
+    file.write_text(text)
+    decoded, store = spec.loads(text, "x.toml"), studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
+    facts = Workspace.open(decoded, torch.device("cpu")).facts
+    opened = studies.create_or_open(store, decoded, file_text=text, facts=dict(facts))
+    opened.set_user_attr(attributes.BEGAN, 1000.0)
+
+    last = look(file, store)[-1]
+
+    assert last.level == "note"
+    assert "budget.hours = 1.5 is over, with 0 of" in last.detail
+    assert "raise budget.hours" in last.cure

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from optuna.storages import BaseStorage
 
 from tlopt import spec
+from tlopt.analysis.format import hours_sentence
+from tlopt.analysis.snapshot import look
 from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
@@ -129,6 +131,9 @@ def _compared(
         )
     else:
         yield Finding("ok", "study", f"{fits}; images, weights and file are those of the stored study")
+    if changed is not None and wanted.budget.hours and (late := hours_sentence(look(wanted, store))):
+        sentence, _, cure = late.rpartition("; ")
+        yield Finding("note", "study", sentence, cure)
 
 
 def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
