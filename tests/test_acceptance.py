@@ -128,7 +128,7 @@ def test_a_worker_with_another_study_is_refused_in_one_line(
 ) -> None:
     line = refused(service(), workshop.workspace.facts)
 
-    assert line.startswith("StudyChanged: ")
+    assert line.startswith("error: ")
     assert "budget.epochs: study has 2, here is 3" in line
 
 
@@ -137,5 +137,5 @@ def test_a_worker_with_other_images_is_refused_in_one_line(
 ) -> None:
     line = refused(service(epochs=3), workshop.workspace.facts | {"data": "0123456789abcdef"})
 
-    assert line.startswith("StudyChanged: ")
+    assert line.startswith("error: ")
     assert f"data: study has 0123456789abcdef, here is {workshop.workspace.facts['data']}" in line

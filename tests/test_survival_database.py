@@ -118,7 +118,7 @@ def test_a_worker_with_a_wrong_password_ends_with_one_message_without_it(
     status, out, errors = here.worker(faults="no-torch").end(SERVER_SECONDS)
 
     assert (status, out) == (1, "")
-    assert errors.startswith("StorageError: ")
+    assert errors.startswith("error: ")
     assert "password authentication failed" in errors
     assert len(errors.splitlines()) == 2  # what is wrong, and what to check
     assert "planted-secret" not in errors

@@ -145,7 +145,7 @@ def assert_stopped(here: Service, status: int, errors: str, reason: str) -> None
     for ended in ((status, errors), (again[0], again[2])):
         assert ended[0] == 1
         line = ended[1].splitlines()[-1]  # before it, perhaps, that a trial has lost its worker
-        assert line.startswith(f"WorkersFailed: {here.name} was stopped: {reason}")
+        assert line.startswith(f"error: {here.name} was stopped: {reason}")
         assert line.endswith(f"tlopt resume {here.name}")
 
 

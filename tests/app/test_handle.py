@@ -230,3 +230,17 @@ def test_a_study_under_work_is_not_deleted(url: str) -> None:
 
     with pytest.raises(NotReady, match="end the workers first: tlopt cancel planted"):
         admin.plan_deletion("planted", storage_url=url, runs=Path("runs"))
+
+
+# Commands that are printed
+
+
+def test_a_printed_command_names_the_database_that_was_given(url: str, tmp_path: Path) -> None:
+    search(url)
+    file = tmp_path / "my flowers.toml"
+    file.write_text(TEXT)
+
+    said = invoke("pause", "planted", "--storage", url)
+
+    assert f"continue with: tlopt resume planted --storage {url}" in said
+    assert open_session(file, storage_url=url).command("run") == f"tlopt run '{file}' --storage {url}"

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -34,6 +34,12 @@ class Session:
     store: BaseStorage
     runs: Path
     checkpoints: str  # folder or URL of all studies' checkpoints
+    storage_option: str | None = None  # the database as the user named it with --storage
+
+    def command(self, verb: str) -> str:
+        """A command on this study, such as "tlopt resume flowers", as it runs where the user stands."""
+        named = [] if self.storage_option is None else ["--storage", self.storage_option]
+        return shlex.join(["tlopt", verb, self.target, *named])
 
     @property
     def folders(self) -> Folders:
@@ -68,7 +74,7 @@ class Session:
                 raise
             raise NotReady(
                 f"the study {self.study.name!r} of {self.target} has not been started in this database;"
-                f" start it with: tlopt run {shlex.quote(self.target)}"
+                f" start it with: {self.command('run')}"
             ) from None
 
     def confirmation(self) -> optuna.Study:
@@ -81,12 +87,11 @@ class Session:
         search, name = self.optuna_study(), self.confirm_name
         if name not in optuna.get_all_study_names(self.store):
             raise NotReady(
-                f"the study {self.study.name!r} has no confirmation yet; first:"
-                f" tlopt confirm {shlex.quote(self.target)}"
+                f"the study {self.study.name!r} has no confirmation yet; first: {self.command('confirm')}"
             )
         found = studies.open_existing(self.store, name)
         if not candidates.belongs(found, search):
-            raise StudyChanged(_foreign(found.study_name, self.study.name))
+            raise self._foreign(found.study_name)
         return found
 
     def refuse_foreign_confirmation(self) -> None:
@@ -104,9 +109,17 @@ class Session:
         try:
             search = self.optuna_study()
         except NotReady:
-            raise StudyChanged(_foreign(name, self.study.name)) from None
+            raise self._foreign(name) from None
         if not candidates.belongs(found, search):
-            raise StudyChanged(_foreign(name, self.study.name))
+            raise self._foreign(name)
+
+    def _foreign(self, confirmation: str) -> StudyChanged:
+        delete = replace(self, target=confirmation).command("delete")
+        return StudyChanged(
+            f"{confirmation} confirms another search, which had the name {self.study.name} and was deleted,"
+            " renamed or replaced: its candidates are not this search's trials. Give this search another"
+            f" name, or delete the old confirmation with: {delete}"
+        )
 
     def snapshot(self, stage: Stage = "search") -> Snapshot:
         """The study as the database has it now.
@@ -156,14 +169,6 @@ def confirm_name(store: BaseStorage, name: str) -> str:
     return usual
 
 
-def _foreign(confirmation: str, study: str) -> str:
-    return (
-        f"{confirmation} confirms another search, which had the name {study} and was deleted, renamed or"
-        " replaced: its candidates are not this search's trials. Give this search another name, or delete the"
-        f" old confirmation with: tlopt delete {confirmation}"
-    )
-
-
 def open_session(
     target: str | Path,
     *,
@@ -207,6 +212,7 @@ def open_session(
         store=store,
         runs=Path(runs).absolute(),
         checkpoints=checkpoint_root(checkpoints, Path(runs)),
+        storage_option=storage_url,
     )
 
 

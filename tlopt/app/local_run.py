@@ -41,7 +41,7 @@ def follow(
         if opened.study_name in optuna.get_all_study_names(session.store):
             raise
         raise NotReady(
-            f"the study {opened.study_name} was deleted; begin it again with: tlopt run {session.target}"
+            f"the study {opened.study_name} was deleted; begin it again with: {session.command('run')}"
         ) from None
 
 

@@ -218,7 +218,7 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     if not verdict.finished:
         raise NotReady(
             f"{opened.study_name}: {verdict.n_finished} of {verdict.n_expected} runs have ended;"
-            f" go on with: tlopt confirm {session.target}"
+            f" go on with: {session.command('confirm')}"
         )
     wanted = confirmation.wants_test(verdict)
     if wanted and workspace.data.n_test:

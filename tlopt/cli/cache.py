@@ -1,4 +1,4 @@
-"""`tlopt cache`: what lies in the cache, and how to be rid of it."""
+"""`tlopt cache`: list and clean the cache."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,9 @@ from tlopt.errors import SpecError
 if TYPE_CHECKING:
     from tlopt.cache.eviction import Entry
 
-app = typer.Typer(no_args_is_help=True, help="What can be made again: features of frozen blocks, pixels.")
+app = typer.Typer(
+    no_args_is_help=True, help="List and clean the cache: outputs of frozen blocks, decoded images."
+)
 out = Console(highlight=False)
 
 _DAY_SECONDS = 86_400
@@ -24,7 +26,7 @@ KindOption = Annotated[
 
 @app.command()
 def ls(kind: KindOption = None) -> None:
-    """Show what the cache holds, what was used longest ago first."""
+    """List the cache, least recently used first."""
     from tlopt.cache.eviction import features_bytes_max
     from tlopt.cache.folder import cache_root
 
@@ -45,9 +47,9 @@ def ls(kind: KindOption = None) -> None:
 @app.command()
 def clean(
     kind: KindOption = None,
-    unused_days: Annotated[float, typer.Option(min=0, help="Only what was not used for so long.")] = 0.0,
+    unused_days: Annotated[float, typer.Option(min=0, help="Only entries unused for so many days.")] = 0.0,
 ) -> None:
-    """Remove what the cache holds, but for what a worker is at; all of it can be made again."""
+    """Remove entries that no worker is using; all of them can be made again."""
     from tlopt.cache.eviction import remove
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]

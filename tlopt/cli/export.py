@@ -1,4 +1,4 @@
-"""`tlopt export`: the confirmed best as a folder, the best points as configs, all trials as a table."""
+"""`tlopt export`: the confirmed best point as a folder, the best points as configs, all trials as a table."""
 
 import sys
 from pathlib import Path
@@ -29,9 +29,12 @@ def export(
     config: Annotated[bool, typer.Option("--config", help="Only print the best config.")] = False,
     top: Annotated[int, typer.Option(min=0, metavar="N", help="Configs of the N best points.")] = 0,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Configs of the points that none beats in value and work alike.")
+        bool,
+        typer.Option("--pareto", help="Configs of the points that no other beats in both value and cost."),
     ] = False,
-    form: Annotated[Literal["toml", "json", "yaml"], typer.Option("--format", help="Of configs.")] = "toml",
+    form: Annotated[
+        Literal["toml", "json", "yaml"], typer.Option("--format", help="Format of configs.")
+    ] = "toml",
     all_trials: Annotated[
         Path | None,
         typer.Option(
@@ -41,7 +44,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
 ) -> None:
-    """Write the confirmed best point: config, weights, preprocessing, class names, numbers, model card."""
+    """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
     from tlopt.app import deliver, handle, workflow
 
     opened = handle.open_session(target, storage_url=storage, runs=runs)
@@ -50,6 +53,7 @@ def export(
     elif config or top or pareto:
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
+        opened.confirmation()  # says what is missing, before images are read
         workspace = workflow.prepare(opened, progress=True)
         verdict = workflow.judge(opened, workspace)
         to = folder or Path("exports") / opened.study.name

@@ -13,7 +13,7 @@ Target = Annotated[
 
 
 def _without_password(url: str | None) -> str | None:
-    """The option's value, which everybody on the machine can read in the process list."""
+    """The option's value; refuses a password, which the process list would show to everybody."""
     from tlopt.storage.url import hide_password
 
     if url is not None and hide_password(url) != url:
@@ -32,7 +32,7 @@ Storage = Annotated[
         help="Database; default: TLOPT_STORAGE, TLOPT_STORAGE_FILE or ./tlopt.db.",
     ),
 ]
-Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where logs, pictures and weights of runs go.")]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Folder for logs, pictures and weights of runs.")]
 Checkpoints = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Commands of the service: workers, what they are at, what they are told."""
+"""Commands of the service: workers, their status, and commands to them."""
 
 import json
 import logging
@@ -37,10 +37,10 @@ def worker(
     confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
-    """Take trials of a study until its budget is spent. Start one on each GPU, on any number of nodes.
+    """Run trials of a study until its budget is spent. Start one worker per GPU, on any number of nodes.
 
-    SIGTERM or Ctrl-C saves the trial, hands it back and ends the worker within ten seconds; a second one ends
-    it at once. Trials of workers that are gone are taken over and gone on with. A deleted study ends its
+    SIGTERM or Ctrl-C saves and requeues the trial and ends the worker within ten seconds; a second one ends
+    it at once. Trials of workers that are gone are taken over and continued. A deleted study ends its
     workers with status 0.
     """
     from tlopt.worker.shutdown import Interrupt, Interrupted
@@ -89,11 +89,9 @@ def status(
     storage: Storage = None,
     top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what a study has come to and who works on it, or which studies there are."""
+    """Show the trials, workers, cost and confirmation of a study, or list all studies."""
     from tlopt.app import handle, tables
 
     if target is None:
@@ -135,12 +133,12 @@ def _watch(target: str, storage: str | None, top: int) -> None:
 
 @app.command()
 def doctor(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Look at this study, too.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study to check, too.")] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
 ) -> None:
-    """Look at Python, torch, GPU, disks, database and a study, and say what to do; status 1 for a problem."""
+    """Check Python, torch, GPU, disks, the database and a study; exit status 1 if there is a problem."""
     from tlopt.doctor.examine import examine
     from tlopt.doctor.finding import as_text
 
@@ -154,26 +152,26 @@ def doctor(
 
 @app.command()
 def pause(target: Target, storage: Storage = None) -> None:
-    """Have a study's workers save and hand back their trials, and wait."""
-    _order(target, storage, "paused", "its workers save their trials and wait; go on with: tlopt resume")
+    """Pause a study: its workers save and requeue their trials, and wait."""
+    _command(target, storage, "paused", "its workers save their trials and wait; continue with:", "resume")
 
 
 @app.command()
 def resume(target: Target, storage: Storage = None) -> None:
-    """Let a study go on that was paused, stopped, cancelled or archived."""
-    _order(target, storage, "open", "workers that wait go on; start others with: tlopt worker")
+    """Resume a study that was paused, stopped, cancelled or archived."""
+    _command(target, storage, "open", "waiting workers continue; start others with:", "worker")
 
 
 @app.command()
 def cancel(target: Target, storage: Storage = None) -> None:
-    """End a study's workers; its trials are saved and wait."""
-    _order(target, storage, "cancelled", "its workers end; begin again with: tlopt resume")
+    """Cancel a study: its workers save and requeue their trials, and end."""
+    _command(target, storage, "cancelled", "its workers end; begin again with:", "resume")
 
 
 @app.command()
 def archive(target: Target, storage: Storage = None) -> None:
-    """Cancel a study and leave it out of the list of studies; nothing is deleted."""
-    _order(target, storage, "archived", "left out of tlopt status; take it back with: tlopt resume")
+    """Cancel a study and hide it from the list of studies; nothing is deleted."""
+    _command(target, storage, "archived", "hidden from tlopt status; bring it back with:", "resume")
 
 
 @app.command()
@@ -197,12 +195,14 @@ def delete(
         out.print(f"left: {folder}", markup=False, soft_wrap=True)
 
 
-def _order(target: str, storage: str | None, state: "State", sentence: str) -> None:
+def _command(target: str, storage: str | None, state: "State", sentence: str, then: str) -> None:
+    """Set the desired state of a study; say so, and the command that follows."""
     from tlopt.app import admin, handle
 
     opened = handle.open_session(target, storage_url=storage)
     admin.order(opened, state)
-    out.print(f"{opened.study.name} is {state}: {sentence} {opened.study.name}", markup=False, soft_wrap=True)
+    said = f"{opened.study.name} is {state}: {sentence} {opened.command(then)}"
+    out.print(said, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -210,7 +210,7 @@ def upgrade(
     target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
     storage: Storage = None,
 ) -> None:
-    """Bring a database and its studies, made by an earlier version, to this version's form."""
+    """Upgrade a database and its studies from an earlier version of tlopt."""
     from tlopt.app import admin
 
     for line in admin.upgrade(storage, target):
