@@ -41,11 +41,9 @@ def confirmed(
     import optuna
 
     plan = confirm_plan(workshop.workspace.study, [candidate], 1, weights_file)
-    study = optuna.create_study()
-    study.enqueue_trial({"candidate": 12, "replicate": 1})
-    trial = study.ask()
+    task = plan.draw(optuna.trial.FixedTrial({"candidate": 12, "replicate": 1}))
     log = TrialLog(tmp_path / "log.jsonl")
-    run_trial(trial, plan.draw(trial), workshop.workspace, log=log, conditions=tiny.conditions())
+    run_trial(optuna.create_study().ask(), task, workshop.workspace, log=log, conditions=tiny.conditions())
 
 
 def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:

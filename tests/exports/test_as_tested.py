@@ -84,9 +84,7 @@ def test_predict_gives_the_numbers_that_test_was_read_with(
     export = read_export(
         write_export(tmp_path / "x", findings, weights_file=tmp_path / "run.safetensors", overwrite=False)
     )
-    workspace = replace(
-        workshop.workspace, weights={backbone: load_weights(backbone, "none")}, views={}, features={}
-    )
+    workspace = replace(workshop.workspace, weights={backbone: load_weights(backbone, "none")})
     held_out = held_out_images(workspace.study.data, seed=workspace.study.seed)
     monkeypatch.setattr(reader, "trained", lambda *_: run)
 
