@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import optuna
@@ -17,13 +18,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tlopt.model.facts import Limits
 from tlopt.search.plan import StudyPlan
 from tlopt.search.space import resolve
+from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import leases, retry, schema, studies, workers
-from tlopt.storage.attributes import POINT
+from tlopt.storage.attributes import POINT, WORKER
 from tlopt.storage.leases import Claim, ObservedLease
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
 from tlopt.worker import claim as claims
+from tlopt.worker.claim import StudyWork
 
 STUDY = "crew"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
@@ -68,7 +71,16 @@ class Worker:
             task_of=lambda number, params: TASK,
             min_epochs=0,
         )
-        found = claims.claim(self.study, plan, self.service, self.me.worker_id, waits=waits, crashes_max=99)
+        nothing: Any = SimpleNamespace(device="cpu")
+        work = StudyWork(
+            optuna_study=self.study,
+            plan=plan,
+            workspace=nothing,
+            folders=nothing,
+            service=ServiceSpec(crashes_max=99),
+            checkpoints=None,
+        )
+        found = claims.claim(work, self.service, self.me, waits=waits)
         return None if found is None else (found.trial, found.lease)
 
     def claim(self, budget: int = 99, *, waits: bool = False) -> Trial:
@@ -116,7 +128,7 @@ def hire(url: str, **of_storage: Any) -> Worker:
 
 def noted(trial: FrozenTrial) -> dict[str, Any]:
     """What was noted of a trial after it was claimed."""
-    return {key: value for key, value in trial.user_attrs.items() if key != POINT}
+    return {key: value for key, value in trial.user_attrs.items() if key not in (POINT, WORKER)}
 
 
 def no_pauses(patch: pytest.MonkeyPatch) -> None:

@@ -80,11 +80,11 @@ def tell_running(study: optuna.Study) -> None:
 
 
 CALLS = (
+    begin_elsewhere,  # first: `study.ask` takes a waiting trial where there is one
     enqueue_nonsense,
     enqueue_sense,
     add_finished,
     add_waiting,
-    begin_elsewhere,
     note_on_all,
     tell_running,
 )

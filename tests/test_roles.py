@@ -79,7 +79,7 @@ def refused(url: str, statement: str) -> bool:
 def test_a_workers_role_suffices_to_work(place: tiny.Place, urls: Urls) -> None:
     held = place.claim()
     assert held is not None
-    place.hand_back(held)
+    place.requeue(held)
 
     place.work()
 

@@ -21,7 +21,7 @@ from service import make_service as make_service
 
 from tlopt import spec
 from tlopt.storage.studies import create_or_open, open_storage
-from tlopt.worker.heartbeat import Doing
+from tlopt.worker.heartbeat import Activity
 
 GRACE = NO_PRUNER + "[service]\ngrace_seconds = 12"  # a beat a second
 
@@ -37,7 +37,7 @@ def outcomes(here: Service) -> list[str]:
 
 def idle(here: Service, n_workers: int) -> bool:
     """Whether so many workers show themselves at nothing."""
-    return [row.doing for row in here.present()] == [Doing().text()] * n_workers
+    return [row.doing for row in here.present()] == [Activity().text()] * n_workers
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Small studies: planted limits for what needs no images, and a workspace that trains on some in a second."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.point import Point, seed_for
-from tlopt.storage import studies
+from tlopt.storage import studies, workers
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
@@ -29,6 +30,7 @@ from tlopt.worker import loop, objective
 from tlopt.worker.claim import StudyWork, claim
 from tlopt.worker.objective import TrialContext
 from tlopt.worker.shutdown import Interrupt
+from tlopt.worker.trial_log import TrialLog
 
 NO_MISTAKES = execution.Mistakes(
     pictures=np.empty((0, 8, 8, 3), np.uint8),
@@ -96,7 +98,7 @@ class Place:
     plan: StudyPlan
     folders: Folders
 
-    def job(self, checkpoints: CheckpointStore | None = None) -> StudyWork:
+    def study_work(self, checkpoints: CheckpointStore | None = None) -> StudyWork:
         """The study as a worker serves it."""
         return StudyWork(
             optuna_study=self.opened,
@@ -110,15 +112,15 @@ class Place:
     def work(self, interrupt: Interrupt | None = None, checkpoints: CheckpointStore | None = None) -> int:
         """Trials that a worker finishes here until it ends."""
         service = studies.service_of(self.store)
-        return loop.work([self.job(checkpoints)], service, interrupt or Interrupt())
+        return loop.run_worker([self.study_work(checkpoints)], service, interrupt or Interrupt())
 
     def claim(self) -> optuna.Trial | None:
         """A trial that another worker of this process holds from now on, and never goes on with."""
         service = studies.service_of(self.store)
-        found = claim(self.opened, self.plan, service, "another", waits=True, crashes_max=9)
+        found = claim(self.study_work(), service, replace(workers.here(), worker_id="another"), waits=True)
         return None if found is None else found.trial
 
-    def hand_back(self, trial: optuna.Trial) -> None:
+    def requeue(self, trial: optuna.Trial) -> None:
         """Make a claimed trial wait."""
         studies.service_of(self.store).set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
@@ -152,23 +154,19 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     )
 
 
-class Free:
-    """A holder without any other duties."""
-
-    def goes_on(self, event: object) -> None:
-        """Nothing."""
-
-
-def conditions(*, notes: list[str] | None = None, trial_seconds_max: float = 0.0) -> TrialContext:
+def context(
+    *, log: Path | None = None, notes: list[str] | None = None, trial_seconds_max: float = 0.0
+) -> TrialContext:
     """A trial without checkpoints or limits, whose study's pruner is asked after every epoch."""
     return TrialContext(
         interrupt=Interrupt(),
-        holder=Free(),
-        keeper=None,
-        prunes=lambda trial: trial.should_prune(),
+        on_step=lambda event: None,
+        checkpoints=None,
+        should_prune=lambda trial: trial.should_prune(),
         trial_seconds_max=trial_seconds_max,
-        shows=lambda value: False,
+        wants_pictures=lambda value: False,
         notes=[] if notes is None else notes,
+        log=TrialLog(log or Path(os.devnull)),
     )
 
 
@@ -189,7 +187,7 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
     patch.setattr(Workspace, "start_run", start_run)
     patch.setattr(Workspace, "features", lambda *_, **__: None)
     patch.setattr(execution, "steps", steps)
-    patch.setattr(execution.Saving, "save", lambda saving, at: "")
+    patch.setattr(execution.TrialCheckpoints, "save", lambda checkpoints, training: "")
     patch.setattr(objective, "find_mistakes", lambda *_: NO_MISTAKES)
     draw_nothing(patch)
 

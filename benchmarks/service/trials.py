@@ -20,11 +20,14 @@ from tlopt.search.plan import StudyPlan
 from tlopt.search.samplers import InitialPointsSampler, make_pruner, make_sampler
 from tlopt.search.space import resolve
 from tlopt.spec import algorithms
+from tlopt.spec.outcome import Outcome
+from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, optuna_private, workers
 from tlopt.storage.studies import service_of
 from tlopt.storage.workers import Identity
 from tlopt.worker import claim, finish, pictures
+from tlopt.worker.claim import HeldTrial, StudyWork
 from tlopt.worker.heartbeat import Heartbeat
 from tlopt.worker.pruning import gate
 
@@ -129,7 +132,7 @@ class Ours:
             study_name=STUDY, storage=storage, pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS)
         )
         self.study.sampler = InitialPointsSampler([], _SAMPLER, seed=0, whole=self.study)
-        self.plan = StudyPlan(
+        plan = StudyPlan(
             trials=_BUDGET,
             hours=0.0,
             first=[],
@@ -138,12 +141,22 @@ class Ours:
             task_of=lambda number, params: _TASK,
             min_epochs=_PRUNER.min_epochs,
         )
+        workspace: Any = SimpleNamespace(device="cpu", study=SimpleNamespace(direction="maximize"))
+        nowhere: Any = None
+        self.work = StudyWork(
+            optuna_study=self.study,
+            plan=plan,
+            workspace=workspace,
+            folders=nowhere,
+            service=ServiceSpec(),
+            checkpoints=None,
+        )
         self.me: Identity = workers.here()
         engine = self.storage.engine
         self.storage.ask(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
-        self.heart = Heartbeat(self.storage, self.me, [optuna_private.study_id(self.study)])
+        self.heartbeat = Heartbeat(self.storage, self.me, [optuna_private.study_id(self.study)])
         if beating:
-            self.heart.start()
+            self.heartbeat.start()
 
     def trial(self, tally: Tally) -> None:
         """Run one trial from start to end.
@@ -152,44 +165,34 @@ class Ours:
             RuntimeError: The study has no work.
         """
         with tally.at("look for work"):
-            stands, waits = claim.standing(self.study, trials=_BUDGET, hours=0.0, storage=self.storage)
+            stands, waits = self.work.standing(self.storage)
         with tally.at("claim and 10 parameters"):
-            found = claim.claim(
-                self.study, self.plan, self.storage, self.me.worker_id, waits=waits, crashes_max=9
-            )
-        if stands != "work" or found is None:
+            held = claim.claim(self.work, self.storage, self.me, waits=waits)
+        if stands != "work" or held is None:
             raise RuntimeError(f"a study with room has no trial: {stands}")
-        trial = found.trial
-        self.heart.hold(optuna_private.trial_id(trial), found.lease.token, 0.0)
-        with tally.at("3 attributes"), self.storage.together(optuna_private.trial_id(trial)):
-            trial.set_user_attr(attributes.WORKER, {"worker": self.me.name, "device": "cpu"})
-            trial.set_user_attr(attributes.LABEL, "simulated")
-        prunes = gate(self.study, self.storage, min_epochs=self.plan.min_epochs)
+        trial = held.trial
+        self.heartbeat.hold(optuna_private.trial_id(trial), held.lease.token, 0.0)
+        prunes = gate(self.study, self.storage, min_epochs=self.work.plan.min_epochs)
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
                 trial.report(value(trial.number, epoch), epoch)
             with tally.at("30 pruner checks"):
                 prunes(trial)
-        self._end(trial, tally)
-        self.heart.let_go()
+        self._end(held, tally)
+        self.heartbeat.let_go()
 
-    def _end(self, trial: optuna.Trial, tally: Tally) -> None:
-        last = value(trial.number, N_EPOCHS - 1)
-        result: Any = SimpleNamespace(outcome="complete", value=last, as_dict=lambda: _RESULT)
-        study_id = optuna_private.study_id(self.study)
-        workspace = SimpleNamespace(study=SimpleNamespace(direction="maximize"))
-        its_job: Any = SimpleNamespace(optuna_study=self.study, study_id=study_id, workspace=workspace)
-        unnamed: Any = SimpleNamespace(label="")
+    def _end(self, held: HeldTrial, tally: Tally) -> None:
+        last = value(held.trial.number, N_EPOCHS - 1)
         with tally.at("check for a new best"):
-            pictures.wants_pictures(last, unnamed, its_job, self.storage)
+            pictures.wants_pictures(last, "", self.work, self.storage)
         with tally.at("2 attributes and the final state"):
-            finish.tell(trial, result, ["simulated"], its_job, self.storage)
+            finish.tell(held, Outcome.COMPLETE, _RESULT, ["simulated"], self.storage, value=last)
 
     def beat(self, tally: Tally) -> None:
         """Send one heartbeat."""
         with tally.at("one heartbeat"):
-            self.heart.tick()
+            self.heartbeat.tick()
 
     def close(self) -> None:
         """Stop the heartbeat."""
-        self.heart.stop()
+        self.heartbeat.stop()

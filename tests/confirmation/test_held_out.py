@@ -19,7 +19,6 @@ from tlopt.search.space import defaults
 from tlopt.training.loop import predict_logits
 from tlopt.trial.history import history_file
 from tlopt.worker.objective import run_trial
-from tlopt.worker.trial_log import TrialLog
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def confirmed(
 
     plan = confirm_plan(workshop.workspace.study, [candidate], 1, weights_file)
     task = plan.draw(optuna.trial.FixedTrial({"candidate": 12, "replicate": 1}))
-    log = TrialLog(tmp_path / "log.jsonl")
-    run_trial(optuna.create_study().ask(), task, workshop.workspace, log=log, conditions=tiny.conditions())
+    run_trial(optuna.create_study().ask(), task, workshop.workspace, context=tiny.context())
 
 
 def logits(workshop: tiny.Workshop, candidate: Candidate, file: Path) -> np.ndarray:

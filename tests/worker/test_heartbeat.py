@@ -19,7 +19,7 @@ from tlopt.storage import workers as worker_rows
 from tlopt.storage.leases import LeaseChanged
 from tlopt.storage.schema import leases, workers
 from tlopt.worker import heartbeat
-from tlopt.worker.heartbeat import Doing, Heartbeat
+from tlopt.worker.heartbeat import Activity, Heartbeat
 
 GRACE = 60.0
 GAP = GRACE / 2
@@ -201,7 +201,7 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
 def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
     commands.give(other.study, commands.Command("paused", "planted"))
-    first.stepped(Doing("crew", 0, epoch=2, epochs=9, step=3, steps=8))
+    first.stepped(Activity("crew", 0, epoch=2, epochs=9, step=3, steps=8))
 
     first.tick()
 
@@ -273,7 +273,7 @@ def test_a_trial_that_makes_no_step_is_handed_on_and_its_process_replaced(pair: 
     holder, first, trial, other, _ = pair
     hold(first, holder, trial, stall_seconds_max=30.0)
     beat(clock, 20.0, first)
-    first.stepped(Doing("crew", 0))
+    first.stepped(Activity("crew", 0))
     beat(clock, 25.0, first)
     before = state(other)
 

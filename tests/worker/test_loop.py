@@ -133,7 +133,7 @@ def test_a_trial_that_was_handed_back_is_finished_after_hours(
     here = place(trials=50, budget="hours = 1e-9")
     trial = here.claim()
     assert trial is not None
-    here.hand_back(trial)
+    here.requeue(trial)
 
     assert here.work() == 1
     assert states(here) == [TrialState.COMPLETE]
@@ -444,7 +444,7 @@ def test_a_trial_that_was_handed_back_is_the_next_one_with_the_same_parameters(
     assert asked[1] is not None
     task = here.plan.draw(asked[1])
 
-    here.hand_back(asked[1])
+    here.requeue(asked[1])
     again = here.claim()
 
     assert again is not None

@@ -24,8 +24,7 @@ from tlopt.trial import execution, feature_policy
 from tlopt.trial.execution import begin, find_mistakes
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
-from tlopt.worker.objective import Result, TrialContext, run_trial
-from tlopt.worker.trial_log import TrialLog
+from tlopt.worker.objective import TrialContext, TrialResult, run_trial
 
 
 class Always(optuna.pruners.BasePruner):
@@ -52,24 +51,24 @@ def task(workshop: tiny.Workshop) -> TrialSpec:
 
 
 @pytest.fixture
-def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., Result]:
+def run(workshop: tiny.Workshop, tmp_path: Path) -> Callable[..., TrialResult]:
     def run_task(
         task: TrialSpec,
         trial: optuna.Trial | None = None,
         objective: str = "accuracy",
-        conditions: TrialContext | None = None,
-    ) -> Result:
+        context: TrialContext | None = None,
+    ) -> TrialResult:
         study = workshop.workspace.study.model_copy(update={"objective": objective})
         workspace = replace(workshop.workspace, study=study)
         asked = trial or optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
-        log = TrialLog(tmp_path / "log.jsonl")
-        return run_trial(asked, task, workspace, log=log, conditions=conditions or tiny.conditions())
+        log = tmp_path / "log.jsonl"
+        return run_trial(asked, task, workspace, context=context or tiny.context(log=log))
 
     return run_task
 
 
 def test_each_epoch_is_reported_from_step_zero(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     study = optuna.create_study()
@@ -84,7 +83,7 @@ def test_the_objective_is_what_is_reported(
     objective: str,
     value: float,
     task: TrialSpec,
-    run: Callable[..., Result],
+    run: Callable[..., TrialResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
@@ -96,7 +95,7 @@ def test_the_objective_is_what_is_reported(
 
 
 def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     study = optuna.create_study(pruner=Always())
@@ -108,7 +107,7 @@ def test_a_pruner_stops_a_trial_after_the_epoch_it_saw(
 
 
 def test_a_trial_is_not_pruned_after_its_last_epoch(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25])
     pruner = Always()
@@ -119,7 +118,7 @@ def test_a_trial_is_not_pruned_after_its_last_epoch(
 
 
 def test_the_pruner_is_not_asked_about_a_trial_that_is_not_prunable(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
     pruner = Always()
@@ -130,7 +129,7 @@ def test_the_pruner_is_not_asked_about_a_trial_that_is_not_prunable(
 
 
 def test_epochs_that_were_reported_before_are_trained_and_not_reported_again(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Optuna warns at a second report, and warnings are errors here."""
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
@@ -148,7 +147,7 @@ def test_epochs_that_were_reported_before_are_trained_and_not_reported_again(
 
 
 def test_a_trial_on_several_splits_has_the_mean_of_its_runs(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curves = iter([[0.25, 0.5], [0.75, 1.0]])
     tiny.plant(monkeypatch, lambda point: next(curves))
@@ -162,7 +161,7 @@ def test_a_trial_on_several_splits_has_the_mean_of_its_runs(
 
 
 def test_each_run_trains_with_its_seed_on_its_split(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch, workshop: tiny.Workshop
 ) -> None:
     seen = []
     split = workshop.workspace.data.splits[0]
@@ -187,7 +186,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
 
 
 def test_what_was_measured_before_a_trial_diverged_is_kept(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks_off(point: Point) -> Iterator[float]:
         yield 0.5
@@ -202,7 +201,7 @@ def test_what_was_measured_before_a_trial_diverged_is_kept(
 
 
 def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given_up(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
@@ -222,7 +221,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
-    result = run(task, study.ask(), conditions=tiny.conditions(notes=notes))
+    result = run(task, study.ask(), context=tiny.context(notes=notes))
 
     assert (tried, result.outcome, result.n_micro, result.value) == ([1, 2, 4], "complete", 4, 0.75)
     assert [note.split(": ")[1] for note in notes] == [
@@ -238,10 +237,10 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     notes: list[str] = []
     residents: list[int] = []
 
-    def ends(notes: list[str]) -> Result:
+    def ends(notes: list[str]) -> TrialResult:
         trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
-        log = TrialLog(tmp_path / "log.jsonl")
-        return run_trial(trial, frozen, workspace, log=log, conditions=tiny.conditions(notes=notes))
+        log = tmp_path / "log.jsonl"
+        return run_trial(trial, frozen, workspace, context=tiny.context(log=log, notes=notes))
 
     def fits_alone(run: Run, *arguments: Any) -> Iterator[Step | Epoch]:
         kept = arguments[-1]
@@ -279,7 +278,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
@@ -298,7 +297,7 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 
 
 def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks: list[weakref.ref[torch.nn.Module]] = []
     kept: list[int] = []
@@ -326,18 +325,18 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
 
 
 def test_a_trial_that_works_for_too_long_is_timed_out(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.5, 0.75])
 
-    result = run(task, conditions=tiny.conditions(trial_seconds_max=1e-9))
+    result = run(task, context=tiny.context(trial_seconds_max=1e-9))
 
     assert (result.outcome, result.value, len(result.epochs)) == ("timed_out", None, 1)
     assert result.cause == "more than 1e-09 s of work, after 1 epoch"
 
 
 def test_an_outcome_nobody_knows_is_a_programming_error(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks_off(point: Point) -> Sequence[float]:
         raise TrialError("something new")
@@ -349,7 +348,7 @@ def test_an_outcome_nobody_knows_is_a_programming_error(
 
 
 def test_the_generators_are_closed_when_a_trial_is_pruned(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = []
 
@@ -368,7 +367,7 @@ def test_the_generators_are_closed_when_a_trial_is_pruned(
 
 
 def test_the_record_of_a_result_is_json(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.plant(monkeypatch, lambda point: [0.25, 0.75])
 
@@ -382,7 +381,7 @@ def test_the_record_of_a_result_is_json(
 
 
 def test_a_complete_trial_leaves_its_weights_and_its_history(
-    task: TrialSpec, run: Callable[..., Result], workshop: tiny.Workshop, tmp_path: Path
+    task: TrialSpec, run: Callable[..., TrialResult], workshop: tiny.Workshop, tmp_path: Path
 ) -> None:
     file = tmp_path / "folder" / "weights.safetensors"
 
@@ -417,7 +416,7 @@ def test_the_surest_mistakes_come_first_with_their_pictures(
 
 
 def test_processor_time_is_recorded_beside_wall_time(
-    task: TrialSpec, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    task: TrialSpec, run: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution.TrialRun, "processor_seconds", property(lambda at: 12.5))
     tiny.plant(monkeypatch, lambda point: [0.5, 0.75])

@@ -92,10 +92,10 @@ def test_whoever_wants_to_know_is_told_of_a_stop_before_or_after(
     asked: signal.Signals, interrupt: Interrupt
 ) -> None:
     told = []
-    interrupt.tell(lambda: told.append("first"))
+    interrupt.on_request(lambda: told.append("first"))
 
     signal.raise_signal(asked)
-    interrupt.tell(lambda: told.append("second"))
+    interrupt.on_request(lambda: told.append("second"))
 
     assert told == ["first", "second"]
 

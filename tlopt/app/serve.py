@@ -11,7 +11,7 @@ from tlopt.errors import NotReady
 from tlopt.storage import attributes, studies
 from tlopt.system.memory import spare_long_lived_objects
 from tlopt.worker.claim import StudyWork, standing
-from tlopt.worker.loop import work
+from tlopt.worker.loop import run_worker
 from tlopt.worker.shutdown import Interrupt
 
 if TYPE_CHECKING:
@@ -59,18 +59,20 @@ def work_here(
     """
     from tlopt.training.devices import settle_process
 
-    jobs = [_job(session, workspace, confirm=confirm, n_threads=n_threads) for session, workspace in opened]
-    chosen = [job.optuna_study.user_attrs.get(attributes.THREADS, 0) for job in jobs]
+    works = [
+        _study_work(session, workspace, confirm=confirm, n_threads=n_threads) for session, workspace in opened
+    ]
+    chosen = [work.optuna_study.user_attrs.get(attributes.THREADS, 0) for work in works]
     settle_process(n_threads or next(filter(None, chosen), 0))
     spare_long_lived_objects()
-    n_finished = work(jobs, studies.service_of(opened[0][0].store), interrupt)
-    for job in () if interrupt.requested else jobs:
+    n_finished = run_worker(works, studies.service_of(opened[0][0].store), interrupt)
+    for work in () if interrupt.requested else works:
         with suppress(KeyError):  # somebody has deleted it, which the worker has said
-            refuse_stopped(job.optuna_study)
+            refuse_stopped(work.optuna_study)
     return n_finished
 
 
-def _job(session: Session, workspace: "Workspace", *, confirm: bool, n_threads: int) -> StudyWork:
+def _study_work(session: Session, workspace: "Workspace", *, confirm: bool, n_threads: int) -> StudyWork:
     from tlopt.training.checkpoint_store import CheckpointStore
 
     if confirm:

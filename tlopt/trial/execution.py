@@ -27,21 +27,11 @@ from tlopt.trial.workspace import Workspace
 _SHARE_MAX = 0.05  # of the time that may go into checkpoints
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keeper:
-    """Where one holder of one trial keeps its checkpoints."""
-
-    store: CheckpointStore
-    trial: int
-    holder: str  # token
-    seconds: float  # between two within an epoch; 0: only after epochs
-
-
 @dataclass(kw_only=True)
 class TrialRun:
-    """The networks of one task side by side, and what they have come to; changed in place by `events`."""
+    """The networks of one trial side by side, and their epochs so far; changed in place by `events`."""
 
-    task: TrialSpec
+    spec: TrialSpec
     workspace: Workspace
     images: Images
     runs: Sequence[Run]
@@ -65,7 +55,7 @@ class TrialRun:
 
     @property
     def seconds(self) -> float:
-        """Of work on the trial so far; what was done twice counts once."""
+        """Seconds of work on the trial so far; what was done twice counts once."""
         return self.seconds_before + time.perf_counter() - self.began
 
     @property
@@ -74,13 +64,65 @@ class TrialRun:
         return self.processor_seconds_before + time.process_time() - self.processor_began
 
     @property
-    def order(self) -> tuple[int, int]:
+    def position(self) -> tuple[int, int]:
         """Epoch and step at which all runs stand."""
         return min((run.position.epoch, run.position.step) for run in self.runs)
 
 
-def begin(task: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool = True) -> TrialRun:
-    """The task at its start.
+@dataclass(kw_only=True)
+class TrialCheckpoints:
+    """One holder's checkpoints of one trial: where they lie and when the next is due."""
+
+    store: CheckpointStore
+    trial: int
+    holder: str  # token of the lease
+    seconds: float  # between two within an epoch; 0: only after epochs
+    cost_seconds: float = 0.0  # that the last one took
+    _last: float = field(default_factory=time.perf_counter)
+    _complaint: str = ""
+
+    def restart(self) -> None:
+        """Count the time to the next one from now."""
+        self._last = time.perf_counter()
+
+    def is_due(self, event: Step | Epoch) -> bool:
+        """Whether to save now: after an epoch, and within one as often as wished for.
+
+        Not sooner than nineteen times what the last took: at most a twentieth of the time goes into them.
+        """
+        since = time.perf_counter() - self._last
+        if since < self.cost_seconds * (1 / _SHARE_MAX - 1):
+            return False
+        return isinstance(event, Epoch) or 0 < self.seconds < since
+
+    def save(self, training: TrialRun) -> str:
+        """Write a checkpoint; returns a complaint for people, once, or "". A full disk loses nothing."""
+        start = time.perf_counter()
+        facts = {
+            **circumstances(training.workspace.device),
+            "seconds": training.seconds,
+            "processor_seconds": training.processor_seconds,
+            "n_micro": training.n_micro,
+        }
+        identity = _identity(training.workspace, training.spec)
+        complaint = ""
+        try:
+            data = pack(training.runs, training.epochs, identity=identity, facts=facts)
+            if not self.store.write(self.trial, self.holder, training.position, data):
+                complaint = "no room for checkpoints within service.checkpoint_gb_max"
+        except OSError as error:
+            complaint = (
+                f"checkpoints cannot be written: {error}; make room in {self.store.place}, or name another"
+                " place with --checkpoints"
+            )
+        self._last = time.perf_counter()
+        self.cost_seconds = self._last - start
+        new, self._complaint = (complaint if complaint != self._complaint else ""), complaint
+        return new
+
+
+def begin(spec: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool = True) -> TrialRun:
+    """The trial at its start.
 
     Everything here may take long: images are decoded where nobody did before.
 
@@ -91,95 +133,96 @@ def begin(task: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
-    workspace.forget_other_features(task.point)
+    workspace.forget_other_features(spec.point)
     with memory_errors():
-        images = workspace.images(task.point, resides=resides)
+        images = workspace.images(spec.point, resides=resides)
         runs = [
             workspace.start_run(
-                task.point, seed=seed, train=workspace.data.splits[index].train, n_micro=n_micro
+                spec.point, seed=seed, train=workspace.data.splits[index].train, n_micro=n_micro
             )
-            for seed, index in zip(task.seeds, task.splits, strict=True)
+            for seed, index in zip(spec.seeds, spec.splits, strict=True)
         ]
         kept = workspace.features(runs[0], images, resides=resides)
-    return TrialRun(task=task, workspace=workspace, images=images, runs=runs, kept=kept, n_micro=n_micro)
+    return TrialRun(spec=spec, workspace=workspace, images=images, runs=runs, kept=kept, n_micro=n_micro)
 
 
 def resume(
-    task: TrialSpec,
+    spec: TrialSpec,
     workspace: Workspace,
-    keeper: Keeper | None,
+    checkpoints: TrialCheckpoints | None,
     notes: list[str],
     *,
     n_micro_min: int = 1,
     resides: bool = True,
 ) -> TrialRun:
-    """The task where its newest readable checkpoint left it, or at its start.
+    """The trial where its newest readable checkpoint left it, or at its start.
 
     Args:
-        notes: what was found is said here.
+        notes: sentences on what was found are added.
         n_micro_min: pieces of a batch at least.
         resides: as `begin`.
 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
-    if keeper is None:
-        return begin(task, workspace, n_micro=n_micro_min, resides=resides)
-    who = _rightful(workspace, task)
-    for found in keeper.store.readable(keeper.trial, who):
+    if checkpoints is None:
+        return begin(spec, workspace, n_micro=n_micro_min, resides=resides)
+    identity = _identity(workspace, spec)
+    for found in checkpoints.store.readable(checkpoints.trial, identity):
         if isinstance(found, str):
             notes.append(found)
             continue
         n_micro = max(n_micro_min, int(found.facts["n_micro"]))
-        at = begin(task, workspace, n_micro=n_micro, resides=resides)
+        training = begin(spec, workspace, n_micro=n_micro, resides=resides)
         try:
-            apply(found, at.runs)
+            apply(found, training.runs)
         except CheckpointUnreadable as error:
             notes.append(f"a checkpoint does not fit: {error}")
             continue
-        at.epochs = list(found.epochs)
-        at.seconds_before = float(found.facts["seconds"])
-        at.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
-        notes.append(_resumed(at, found))
-        return at
-    return begin(task, workspace, n_micro=n_micro_min, resides=resides)
+        training.epochs = list(found.epochs)
+        training.seconds_before = float(found.facts["seconds"])
+        training.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
+        notes.append(_resumed(training, found))
+        return training
+    return begin(spec, workspace, n_micro=n_micro_min, resides=resides)
 
 
-def _rightful(workspace: Workspace, task: TrialSpec) -> str:
-    """What a checkpoint has to be of: the task's run, begun with this version's meaning of it."""
-    return f"{workspace.identity(task.point, task.seeds)}.{SEMANTICS_VERSION}"
+def _identity(workspace: Workspace, spec: TrialSpec) -> str:
+    """What a checkpoint must be of: this trial, in this version's meaning of it."""
+    return f"{workspace.identity(spec.point, spec.seeds)}.{SEMANTICS_VERSION}"
 
 
-def _resumed(at: TrialRun, found: Checkpoint) -> str:
-    here = circumstances(at.workspace.device)
+def _resumed(training: TrialRun, found: Checkpoint) -> str:
+    here = circumstances(training.workspace.device)
     other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
              if found.facts.get(name) != value]  # fmt: skip
-    epoch, step = at.order
+    epoch, step = training.position
     at_step = f", step {step}" if step else ""
     exact = f"; last bits may differ: {', '.join(other)}" if other else ""
     return f"resumed at epoch {epoch + 1}{at_step}{exact}"
 
 
-def events(at: TrialRun) -> Generator[Step | Epoch]:
+def events(training: TrialRun) -> Generator[Step | Epoch]:
     """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
 
-    After either the caller may save and stop. In the end the weights are written where the task wants them.
+    After either the caller may save and stop. At the end the weights are written where the trial's spec says.
 
     Raises:
         Diverged, OutOfMemory: as `training.fit`.
     """
+    splits = [training.workspace.data.splits[index] for index in training.spec.splits]
     with ExitStack() as stack:
         fits = [
-            stack.enter_context(closing(steps(run, at.images, split.train, split.val, at.kept)))
-            for run, split in zip(at.runs, (at.workspace.data.splits[i] for i in at.task.splits), strict=True)
+            stack.enter_context(closing(steps(run, training.images, split.train, split.val, training.kept)))
+            for run, split in zip(training.runs, splits, strict=True)
         ]
         for event in _side_by_side(fits):
             if isinstance(event, Epoch):
-                at.epochs.append(event)
+                training.epochs.append(event)
             yield event
-    if at.task.weights_file is not None:
-        at.workspace.save_weights(at.runs[0], at.task.weights_file)
-        History.of(at.epochs).write(history_file(at.task.weights_file))
+    if training.spec.weights_file is not None:
+        training.workspace.save_weights(training.runs[0], training.spec.weights_file)
+        History.of(training.epochs).write(history_file(training.spec.weights_file))
 
 
 def _side_by_side(fits: Sequence[Generator[Step | Epoch]]) -> Generator[Step | Epoch]:
@@ -221,77 +264,32 @@ class Mistakes:
     probability: NDArray[np.float32]  # of the predicted class
 
 
-def find_mistakes(at: TrialRun, n_max: int) -> Mistakes:
-    """Up to `n_max` mistakes of the task's first network, which is trained to its end."""
-    val = at.workspace.data.splits[at.task.splits[0]].val
-    logits = torch.from_numpy(predict_logits(at.runs[0], at.images, val, at.kept))
+def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
+    """Up to `n_max` mistakes of the trial's first network, which is trained to its end."""
+    val = training.workspace.data.splits[training.spec.splits[0]].val
+    logits = torch.from_numpy(predict_logits(training.runs[0], training.images, val, training.kept))
     probability, predicted = logits.softmax(dim=1).max(dim=1)
-    wrong = np.flatnonzero(predicted.numpy() != at.images.labels[val])
+    wrong = np.flatnonzero(predicted.numpy() != training.images.labels[val])
     surest = wrong[np.argsort(-probability.numpy()[wrong], kind="stable")][:n_max]
     return Mistakes(
-        pictures=gather(at.images.eval_pixels, val[surest], torch.device("cpu")).cpu().numpy(),
-        labels=at.images.labels[val[surest]],
+        pictures=gather(training.images.eval_pixels, val[surest], torch.device("cpu")).cpu().numpy(),
+        labels=training.images.labels[val[surest]],
         predicted=predicted.numpy()[surest],
         probability=probability.numpy()[surest],
     )
 
 
-def check_time(at: TrialRun, seconds_max: float) -> None:
+def check_time(training: TrialRun, seconds_max: float) -> None:
     """Check that the trial may go on.
 
     Raises:
         TimedOut: it has worked for longer than `seconds_max`, unless that is 0.
     """
-    if 0 < seconds_max < at.seconds:
-        n = len(at.epochs)
+    if 0 < seconds_max < training.seconds:
+        n = len(training.epochs)
         raise TimedOut(f"more than {seconds_max:g} s of work, after {n} epoch{'s' if n != 1 else ''}")
 
 
-@dataclass
-class Saving:
-    """When a trial is saved, and what came of it; each complaint is made once."""
-
-    keeper: Keeper
-    seconds: float = 0.0  # that the last checkpoint took
-    last: float = field(default_factory=time.perf_counter)
-    complaint: str = ""
-
-    def is_due(self, event: Step | Epoch) -> bool:
-        """Whether to save now: after an epoch, and within one as often as wished for.
-
-        Not sooner than nineteen times what the last took: at most a twentieth of the time goes into them.
-        """
-        since = time.perf_counter() - self.last
-        if since < self.seconds * (1 / _SHARE_MAX - 1):
-            return False
-        return isinstance(event, Epoch) or 0 < self.keeper.seconds < since
-
-    def save(self, at: TrialRun) -> str:
-        """Write a checkpoint; returns what a person has to be told, or "". Nothing is lost by a full disk."""
-        start = time.perf_counter()
-        facts = {
-            **circumstances(at.workspace.device),
-            "seconds": at.seconds,
-            "processor_seconds": at.processor_seconds,
-            "n_micro": at.n_micro,
-        }
-        who = _rightful(at.workspace, at.task)
-        said = ""
-        try:
-            data = pack(at.runs, at.epochs, identity=who, facts=facts)
-            if not self.keeper.store.write(self.keeper.trial, self.keeper.holder, at.order, data):
-                said = "no room for checkpoints within service.checkpoint_gb_max"
-        except OSError as error:
-            said = (
-                f"checkpoints cannot be written: {error}; make room in {self.keeper.store.place}, or name"
-                " another place with --checkpoints"
-            )
-        self.last = time.perf_counter()
-        self.seconds = self.last - start
-        new, self.complaint = (said if said != self.complaint else ""), said
-        return new
-
-
-def replay(task: TrialSpec, workspace: Workspace) -> list[Epoch]:
-    """The task's epochs from its start to its end, undisturbed, without any study."""
-    return [event for event in events(begin(task, workspace, n_micro=1)) if isinstance(event, Epoch)]
+def replay(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:
+    """The trial's epochs from its start to its end, undisturbed, without any study."""
+    return [event for event in events(begin(spec, workspace, n_micro=1)) if isinstance(event, Epoch)]

@@ -16,6 +16,7 @@ from tlopt.storage.commands import Command
 from tlopt.storage.leases import BudgetSpent, Claim
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.schema import epoch_seconds
+from tlopt.storage.workers import Identity
 
 if TYPE_CHECKING:
     from tlopt.training.checkpoint_store import CheckpointStore
@@ -26,7 +27,7 @@ Standing = Literal["work", "wait", "over"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyWork:
-    """A study, opened for its trials."""
+    """A study as a worker serves it."""
 
     optuna_study: optuna.Study
     plan: StudyPlan
@@ -43,6 +44,11 @@ class StudyWork:
         """Whether nobody has deleted the study."""
         study_id, name = self.study_id, self.optuna_study.study_name
         return storage.ask(lambda executor: leases.is_there(executor, study_id, name))
+
+    @property
+    def device(self) -> str:
+        """The name of the device that trials run on."""
+        return str(self.workspace.device)
 
     @property
     def study_id(self) -> int:
@@ -86,51 +92,56 @@ def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claimed:
-    """A trial that this process holds until it ends."""
+class HeldTrial:
+    """A trial that this process holds until it ends, and what it is to do."""
 
+    work: StudyWork
     trial: optuna.Trial
     lease: Claim
-    task: TrialSpec | None  # None where the trial is not to be trained
+    spec: TrialSpec | None  # None where it is not to be trained
     refusal: str  # why it cannot be trained: somebody gave it parameters that are not of this study
 
+    @property
+    def study_name(self) -> str:
+        """The name of its study."""
+        return self.work.optuna_study.study_name
 
-def claim(
-    optuna_study: optuna.Study,
-    plan: StudyPlan,
-    storage: ServiceStorage,
-    worker_id: str,
-    *,
-    waits: bool,
-    crashes_max: int,
-) -> Claimed | None:
-    """A trial to run, or None when another worker was quicker.
+
+def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, waits: bool) -> HeldTrial | None:
+    """A trial to run, its parameters drawn, or None when another worker was quicker.
+
+    A trial that was lost too often is not looked at any closer: whatever is wrong with it.
 
     Args:
+        me: this worker.
         waits: whether a waiting trial was seen; otherwise none is looked for.
-        crashes_max: a trial that was lost so often is not to be trained; whatever is wrong with it, it is not
-            looked at either.
     """
-    lease = Claim(
-        study_id=optuna_private.study_id(optuna_study), worker_id=worker_id, budget=plan.trials, waits=waits
-    )
-    task, refusal = None, ""
+    lease = Claim(study_id=work.study_id, worker_id=me.worker_id, budget=work.plan.trials, waits=waits)
+    spec, refusal = None, ""
     try:
         with storage.claiming(lease):
-            trial = optuna_study.ask()
-            if lease.crashes < crashes_max:
+            trial = work.optuna_study.ask()
+            if lease.crashes < work.service.crashes_max:
                 try:
-                    task = plan.draw(trial)  # draws every parameter, so that they are written together
+                    spec = work.plan.draw(trial)  # every parameter, so that they are written together
                 except Refused as error:
                     refusal = str(error)
                 else:
-                    trial.set_user_attr(attributes.POINT, task.point.as_dict())
+                    _describe(trial, spec, me, work.device)
     except BudgetSpent:
         return None
-    return Claimed(trial=trial, lease=lease, task=task, refusal=refusal)
+    return HeldTrial(work=work, trial=trial, lease=lease, spec=spec, refusal=refusal)
 
 
-def obey(command: Command | None) -> str:
+def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -> None:
+    """Note what is tried, and where; written together with the parameters."""
+    trial.set_user_attr(attributes.POINT, spec.point.as_dict())
+    trial.set_user_attr(attributes.WORKER, {"worker": me.name, "device": device})
+    if spec.label:
+        trial.set_user_attr(attributes.LABEL, spec.label)
+
+
+def why_not(command: Command | None) -> str:
     """Why a trial may not go on, or ""."""
     if command is None or command.works:
         return ""

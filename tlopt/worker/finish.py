@@ -1,72 +1,65 @@
-"""How a trial ends: its record and state; and when failures end the whole study's work."""
+"""How a trial ends: its record and state; and when failures stop the whole study."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
+from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, commands, optuna_private
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, ran_here
 from tlopt.storage.commands import Command
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.worker.claim import StudyWork
+from tlopt.worker.claim import HeldTrial, StudyWork
 
-if TYPE_CHECKING:
-    from tlopt.worker.objective import Result
-
-_BAD = ("crashed", "failed")
+_STATES = {
+    Outcome.COMPLETE: TrialState.COMPLETE,
+    Outcome.FAILED: TrialState.FAIL,
+    Outcome.REFUSED: TrialState.FAIL,
+}
 
 
 def tell(
-    trial: optuna.Trial, result: "Result", notes: list[str], job: StudyWork, storage: ServiceStorage
+    held: HeldTrial,
+    outcome: Outcome,
+    record: dict[str, Any],
+    notes: list[str],
+    storage: ServiceStorage,
+    *,
+    value: float | None = None,
 ) -> None:
-    """End `trial`: complete with its value, or pruned; points that cannot be trained break a constraint.
+    """End a trial: complete with its value, failed, or pruned; only a failed one uses up no budget.
 
-    Record, constraint and state are written in one transaction.
+    Record, constraint and state are written in one transaction. Points that cannot be trained break a
+    constraint; failures say nothing of their point.
+
+    Args:
+        record: what the trial came to, with its outcome and cause.
 
     Raises:
         LeaseLost: it is another worker's by now.
     """
+    trial, state = held.trial, _STATES.get(outcome, TrialState.PRUNED)
     storage.send(optuna_private.trial_id(trial))
     with storage.together(optuna_private.trial_id(trial)):
-        trial.set_user_attr(attributes.RESULT, result.as_dict())
+        trial.set_user_attr(attributes.RESULT, record)
         if notes:
             trial.set_user_attr(attributes.NOTES, notes)
-        trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if result.outcome in ("complete", "pruned") else 1.0)
-        if result.outcome == "complete":
-            job.optuna_study.tell(trial, result.value)
-        else:
-            job.optuna_study.tell(trial, state=TrialState.PRUNED)
+        if state != TrialState.FAIL:
+            trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if outcome.is_trained else 1.0)
+        held.work.optuna_study.tell(trial, value, state)
+    if outcome.is_mishap:
+        stop_if_hopeless(held.work)
 
 
-def tell_without_training(
-    trial: optuna.Trial, outcome: str, cause: str, notes: list[str], job: StudyWork, storage: ServiceStorage
-) -> None:
-    """End a trial that is not trained any further: it crashed too often, failed by an error, or was refused.
-
-    A trial that failed or was refused uses up no budget.
-    """
-    storage.send(optuna_private.trial_id(trial))
-    with storage.together(optuna_private.trial_id(trial)):
-        trial.set_user_attr(attributes.RESULT, {"outcome": outcome, "cause": cause})
-        if notes:
-            trial.set_user_attr(attributes.NOTES, notes)
-        if outcome == "crashed":
-            trial.set_constraint(OUTCOME_CONSTRAINT, 1.0)
-        state = TrialState.PRUNED if outcome == "crashed" else TrialState.FAIL
-        job.optuna_study.tell(trial, state=state)
-    stop_if_hopeless(job)
-
-
-def stop_if_hopeless(job: StudyWork) -> None:
+def stop_if_hopeless(work: StudyWork) -> None:
     """Stop the study's workers where its last trials, `failures_max` of them, all crashed or failed."""
-    n = job.service.failures_max
-    ended = [t for t in job.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
-    last = sorted(ended, key=lambda t: t.datetime_complete or t.datetime_start)[-n:]  # type: ignore[return-value, arg-type]
-    rows = [TrialRecord.from_frozen(trial) for trial in last]
-    if len(rows) < n or any(row.outcome not in _BAD for row in rows):
+    n = work.service.failures_max
+    ended = [t for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
+    ended.sort(key=lambda t: t.datetime_complete or t.datetime_start)  # type: ignore[return-value, arg-type]
+    rows = [row for row in map(TrialRecord.from_frozen, ended) if row.outcome != Outcome.REFUSED][-n:]
+    if len(rows) < n or not all(row.outcome.is_mishap for row in rows):
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
-    reason = f"the last {n} trials crashed or failed: {cause}; mend it, then: tlopt resume"
-    commands.give(job.optuna_study, Command("stopped", reason))
+    reason = f"the last {n} trials crashed or failed: {cause}; fix it, then: tlopt resume"
+    commands.give(work.optuna_study, Command("stopped", reason))

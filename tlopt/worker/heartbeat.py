@@ -1,8 +1,9 @@
-"""A worker's second thread: beats for the trial it holds, and hands on the trials of workers that are gone.
+"""A worker's second thread: the heartbeat of the trial in hand, and the requeuing of lost workers' trials.
 
-A lease is taken only by whoever has itself seen its beat stand still for the whole grace, in looks that came
-one soon after the other on a database that answered each of them: after an outage every lease looks old, and
-its holder must have had the time to beat again. A process of this machine that has ended needs no such wait.
+A trial is requeued only by a worker that has itself seen the lease's beat unchanged for the whole grace, in
+looks that came one soon after the other on a database that answered each of them: after an outage every lease
+looks old, and its holder must have had the time to beat again. A process of this machine that has ended needs
+no such wait.
 """
 
 import json
@@ -36,8 +37,8 @@ _logger = logging.getLogger("tlopt.worker")
 
 
 @dataclass(frozen=True)
-class Doing:
-    """What a worker is at, for people; nothing where `trial` is None."""
+class Activity:
+    """What a worker is doing, for people; idle where `trial` is None."""
 
     study: str = ""
     trial: int | None = None
@@ -47,7 +48,7 @@ class Doing:
     steps: int = 0
 
     @classmethod
-    def at(cls, study: str, trial: int, event: "StepLike | EpochLike", epochs: int) -> "Doing":
+    def at(cls, study: str, trial: int, event: "StepLike | EpochLike", epochs: int) -> "Activity":
         """After a step or an epoch."""
         if isinstance(event, StepLike):
             return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps)
@@ -60,7 +61,7 @@ class Doing:
 
 @runtime_checkable
 class StepLike(Protocol):
-    """What is needed of a step."""
+    """The part of a step that an activity needs."""
 
     @property
     def epoch(self) -> int: ...
@@ -71,7 +72,7 @@ class StepLike(Protocol):
 
 
 class EpochLike(Protocol):
-    """What is needed of an epoch."""
+    """The part of an epoch that an activity needs."""
 
     @property
     def index(self) -> int: ...
@@ -86,7 +87,7 @@ class _Watched:
 
 
 class Watch:
-    """Leases seen to stand still.
+    """Leases whose beat has been seen unchanged.
 
     Args:
         grace_seconds: how long a beat has to have been seen unchanged.
@@ -104,7 +105,7 @@ class Watch:
         self._watched.clear()
 
     def look(self, found: Collection[ObservedLease], now: float) -> list[ObservedLease]:
-        """Those of `found`, all leases there are, that have stood still for the grace."""
+        """Those of `found`, all present leases, that have not changed for the grace."""
         if now - self._last_look > self._gap:
             self.forget()
         self._last_look = now
@@ -119,14 +120,14 @@ class Watch:
 
 
 class Heartbeat(threading.Thread):
-    """Beats for one worker until `stop`.
+    """The heartbeat of one worker, until `stop`.
 
-    Each beat that the database has taken also renews the file TLOPT_HEARTBEAT_FILE, where one is named: a
-    health check sees by its age how the worker fares, and by its absence that there is none.
+    Each beat that reaches the database also renews the file TLOPT_HEARTBEAT_FILE, where one is named: its age
+    tells a health check how the worker fares, its absence that there is none.
 
     Args:
-        study_ids: whose trials it looks after.
-        grace_seconds: after so long without a beat a worker counts as gone.
+        study_ids: the studies whose trials it watches.
+        grace_seconds: time without a beat after which a worker counts as lost.
         device: of this worker, for people.
         studies: their names, comma between, for people.
     """
@@ -141,7 +142,7 @@ class Heartbeat(threading.Thread):
         device: str = "",
         studies: str = "",
     ) -> None:
-        super().__init__(name="tlopt-heart", daemon=True)
+        super().__init__(name="tlopt-heartbeat", daemon=True)
         self._storage = storage
         self._me = me
         self._study_ids = study_ids
@@ -159,28 +160,28 @@ class Heartbeat(threading.Thread):
         self.restored = False  # the database went back to an earlier state while the trial was in hand
         self.failure: StorageError | None = None  # the database's file is gone
         self.commands: dict[int, commands.Command] = {}  # by study
-        self._doing = Doing()
+        self._doing = Activity()
 
     def hold(self, trial_id: int, token: str, stall_seconds_max: float) -> None:
         """Beat for this trial from now on.
 
         Args:
-            stall_seconds_max: if it makes no step for so long, it is handed on and this process replaced by a
+            stall_seconds_max: time without a step after which it is requeued, and this process replaced by a
                 new one; 0: never.
         """
         self.lost = self.restored = False
         self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
-    def hear(self, study_id: int, command: commands.Command) -> None:
-        """Take note of a command that was read elsewhere."""
+    def note_command(self, study_id: int, command: commands.Command) -> None:
+        """Note the command to a study that was read elsewhere."""
         self.commands = {**self.commands, study_id: command}
 
     def let_go(self) -> None:
         """Beat for no trial."""
-        self._hold, self._doing = None, Doing()
+        self._hold, self._doing = None, Activity()
 
-    def stepped(self, doing: Doing) -> None:
+    def stepped(self, doing: Activity) -> None:
         """The trial in hand has made a step."""
         self._stepped, self._doing = time.monotonic(), doing
 
@@ -205,7 +206,7 @@ class Heartbeat(threading.Thread):
             self._watch.forget()
             reason = outage(error)
             if reason is None:
-                _logger.exception("a worker's heart missed a beat")
+                _logger.exception("a heartbeat failed")
             else:
                 self._storage.retry.away(reason)
         self._replace_if_stalled()
@@ -236,7 +237,7 @@ class Heartbeat(threading.Thread):
         gone = [s for s in found if s.worker_id in holders and workers.is_gone(holders[s.worker_id])]
         for seen in {s.token: s for s in (*still, *gone) if s not in unheld}.values():
             name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
-            self._hand_on(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
+            self._requeue(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
         if gone:
             with self._storage.singly() as connection:
                 for seen in gone:
@@ -264,7 +265,7 @@ class Heartbeat(threading.Thread):
             _logger.warning("%s: %s cannot be written (%s)", _FILE_VARIABLE, self._file, error.strerror)
             self._file = None
 
-    def _hand_on(self, seen: ObservedLease, cause: str) -> None:
+    def _requeue(self, seen: ObservedLease, cause: str) -> None:
         try:
             self._storage.expire(seen, cause)
         except (LeaseChanged, UpdateFinishedTrialError):
@@ -286,7 +287,7 @@ class Heartbeat(threading.Thread):
         hold, silent = self._hold, time.monotonic() - self._stepped
         if hold is None or self._stall_seconds_max <= 0 or silent < self._stall_seconds_max:
             return
-        _logger.error("no step for %.0f s: the trial is handed on, and this process replaced", silent)
+        _logger.error("no step for %.0f s: the trial is requeued, and this process replaced", silent)
         try:
             with self._storage.singly() as connection:
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
@@ -294,11 +295,11 @@ class Heartbeat(threading.Thread):
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
         except (LeaseChanged, *DATABASE_ERRORS) as error:
-            _logger.warning("the trial could not be handed on (%s); its lease runs out", type(error).__name__)
+            _logger.warning("the trial could not be requeued (%s); its lease runs out", type(error).__name__)
         replace_process()
 
 
 def replace_process() -> None:
-    """Begin this command anew in the same process: no thread can be ended that hangs in a system call."""
+    """Start this command again in the same process: a thread that hangs in a system call cannot be ended."""
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "tlopt", *sys.argv[1:]])

@@ -1,22 +1,22 @@
-"""The one bridge between torch and Optuna: a point is trained, its epochs reported, its end decided."""
+"""The one bridge between torch and Optuna: trains a point, reports its epochs and decides how it ended."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
 from tlopt.spec import objectives
+from tlopt.spec.outcome import Outcome
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import optuna_private
 from tlopt.training.devices import release_memory
 from tlopt.training.loop import Epoch, Step
 from tlopt.trial.execution import (
-    Keeper,
     Mistakes,
-    Saving,
+    TrialCheckpoints,
     TrialRun,
     check_time,
     events,
@@ -31,10 +31,10 @@ _N_MISTAKES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class TrialResult:
     """How a trial ended; `value` is the objective after the last epoch, None where there was none."""
 
-    outcome: str  # complete, pruned, diverged, out_of_memory, timed_out or crashed
+    outcome: Outcome
     value: float | None
     best_epoch: int | None  # from 0
     best_value: float | None
@@ -67,35 +67,24 @@ class Requeue(Exception):
     """The trial is to wait for another worker, or for this one later; says why."""
 
 
-class Holder(Protocol):
-    """What a trial owes to its worker's other duties."""
-
-    def goes_on(self, event: Step | Epoch) -> None:
-        """Take note that the trial has made a step.
-
-        Raises:
-            Requeue: it is to end here for now.
-            LeaseLost: it is another worker's.
-        """
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """Under what a worker runs one trial."""
+    """What a trial's training needs of its worker."""
 
     interrupt: Interrupt
-    holder: Holder
-    keeper: Keeper | None  # None: no checkpoints
-    prunes: Callable[[optuna.Trial], bool]
+    on_step: Callable[[Step | Epoch], None]  # told of every step; may raise Requeue or LeaseLost
+    checkpoints: TrialCheckpoints | None  # None: none are written
+    should_prune: Callable[[optuna.Trial], bool]
     trial_seconds_max: float  # 0: no limit
-    shows: Callable[[float], bool]  # whether a trial that is complete with this value is to have pictures
-    notes: list[str]  # what befell the trial, for its record; added to
+    wants_pictures: Callable[[float], bool]  # by the value with which the trial is complete
+    notes: list[str]  # on what befell the trial, for its record; added to
+    log: TrialLog
 
 
 def run_trial(
-    trial: optuna.Trial, task: TrialSpec, workspace: Workspace, *, log: TrialLog, conditions: TrialContext
-) -> Result:
-    """Train `task` from where it stands and report each epoch; how it ended.
+    trial: optuna.Trial, spec: TrialSpec, workspace: Workspace, *, context: TrialContext
+) -> TrialResult:
+    """Train `spec` from where it stands and report each epoch; returns how it ended.
 
     Args:
         trial: running; it is not told here.
@@ -106,37 +95,35 @@ def run_trial(
     """
     n_micro, resides = 1, True
     while True:
-        attempt = _Attempt(trial, task, workspace, log, conditions)
+        attempt = _Attempt(trial, spec, workspace, context)
         try:
             return attempt.run(n_micro, resides=resides)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
         # Here, where no traceback holds the networks any more.
-        attempt.at = None
-        left = outcome == "out_of_memory" and resides and workspace.leave_device()
+        attempt.training = None
+        out_of_memory = outcome == Outcome.OUT_OF_MEMORY
+        left = out_of_memory and resides and workspace.leave_device()
         release_memory(workspace.device)
         if left:  # what was there for speed alone decides over no trial
             n_micro, resides = attempt.n_micro, False
-            conditions.notes.append(f"out of memory: kept images and features leave the device ({cause})")
+            context.notes.append(f"out of memory: cached images and features leave the device ({cause})")
             continue
-        if outcome != "out_of_memory" or 2 * attempt.n_micro > task.point.batch_size // 2:
+        if not out_of_memory or 2 * attempt.n_micro > spec.point.batch_size // 2:
             return attempt.result(outcome, cause)
         n_micro = 2 * attempt.n_micro
-        conditions.notes.append(
-            f"out of memory: batches go through in {n_micro} pieces from now on ({cause})"
-        )
+        context.notes.append(f"out of memory: batches go through in {n_micro} pieces from now on ({cause})")
 
 
 @dataclass
 class _Attempt:
-    """One go at a trial; `at` holds the networks."""
+    """One attempt at a trial; `training` holds the networks."""
 
     trial: optuna.Trial
-    task: TrialSpec
+    spec: TrialSpec
     workspace: Workspace
-    log: TrialLog
-    under: TrialContext
-    at: TrialRun | None = None
+    context: TrialContext
+    training: TrialRun | None = None
     n_micro: int = 1
     seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -144,93 +131,95 @@ class _Attempt:
     has_pictures: bool = False
     mistakes: Mistakes | None = None
 
-    def run(self, n_micro: int, *, resides: bool) -> Result:
+    def run(self, n_micro: int, *, resides: bool) -> TrialResult:
         self.n_micro = n_micro
-        with self.under.interrupt.armed():
-            at = self.at = resume(
-                self.task,
+        with self.context.interrupt.armed():
+            training = self.training = resume(
+                self.spec,
                 self.workspace,
-                self.under.keeper,
-                self.under.notes,
+                self.context.checkpoints,
+                self.context.notes,
                 n_micro_min=n_micro,
                 resides=resides,
             )
-        self.n_micro, self.epochs = at.n_micro, at.epochs
-        pruned = self._reported(at) or self._train(at)
-        self.seconds, self.processor_seconds = at.seconds, at.processor_seconds
-        self.has_pictures = not pruned and self.under.shows(self._value(at.epochs[-1]))
+        self.n_micro, self.epochs = training.n_micro, training.epochs
+        pruned = self._reported(training) or self._train(training)
+        self.seconds, self.processor_seconds = training.seconds, training.processor_seconds
+        self.has_pictures = not pruned and self.context.wants_pictures(self._value(training.epochs[-1]))
         if self.has_pictures:
-            self.mistakes = self._find_mistakes(at)
-        cause = f"pruned after epoch {at.epochs[-1].index + 1}" if pruned else ""
-        return self.result("pruned" if pruned else "complete", cause)
+            self.mistakes = self._find_mistakes(training)
+        cause = f"pruned after epoch {training.epochs[-1].index + 1}" if pruned else ""
+        return self.result(Outcome.PRUNED if pruned else Outcome.COMPLETE, cause)
 
-    def _find_mistakes(self, at: TrialRun) -> Mistakes | None:
+    def _find_mistakes(self, training: TrialRun) -> Mistakes | None:
         """The trial's mistakes, or None with a note: no picture is worth a trial that is complete."""
         try:
-            with self.under.interrupt.armed(STEP_SECONDS):
-                return find_mistakes(at, _N_MISTAKES)
+            with self.context.interrupt.armed(STEP_SECONDS):
+                return find_mistakes(training, _N_MISTAKES)
         except Exception as error:
             self._note(f"no picture mistakes.png: {type(error).__name__}: {error}")
             return None
 
-    def _reported(self, at: TrialRun) -> bool:
+    def _reported(self, training: TrialRun) -> bool:
         """Make good what was saved and not reported; whether the pruner stops the trial now."""
-        return any([self._report(epoch) for epoch in at.epochs][-1:])
+        return any([self._report(epoch) for epoch in training.epochs][-1:])
 
-    def _train(self, at: TrialRun) -> bool:
+    def _train(self, training: TrialRun) -> bool:
         """Whether the pruner stopped the trial."""
-        saving = None if self.under.keeper is None else Saving(self.under.keeper)
-        interrupt = self.under.interrupt
-        with closing(events(at)) as training:
+        checkpoints, interrupt = self.context.checkpoints, self.context.interrupt
+        if checkpoints is not None:
+            checkpoints.restart()
+        with closing(events(training)) as progress:
             while True:
                 with interrupt.armed(STEP_SECONDS):
-                    event = next(training, None)
+                    event = next(progress, None)
                 if event is None:
                     return False
-                self.seconds, self.processor_seconds = at.seconds, at.processor_seconds
-                if saving is not None and saving.is_due(event):
-                    self._note(saving.save(at))
+                self.seconds, self.processor_seconds = training.seconds, training.processor_seconds
+                if checkpoints is not None and checkpoints.is_due(event):
+                    self._note(checkpoints.save(training))
                 if isinstance(event, Epoch):
-                    self._note(at.new_complaints())
-                    self.log.epoch(event)
+                    self._note(training.new_complaints())
+                    self.context.log.epoch(event)
                     if self._report(event):
                         return True
-                self._go_on(event, at, saving)
+                self._go_on(event, training)
 
-    def _go_on(self, event: Step | Epoch, at: TrialRun, saving: Saving | None) -> None:
-        check_time(at, self.under.trial_seconds_max)
+    def _go_on(self, event: Step | Epoch, training: TrialRun) -> None:
+        checkpoints = self.context.checkpoints
+        check_time(training, self.context.trial_seconds_max)
         try:
-            self.under.holder.goes_on(event)
+            self.context.on_step(event)
         except Requeue:
-            if saving is not None and saving.seconds < SAVE_SECONDS:
-                with self.under.interrupt.armed(SAVE_SECONDS):
-                    self._note(saving.save(at))
+            if checkpoints is not None and checkpoints.cost_seconds < SAVE_SECONDS:
+                with self.context.interrupt.armed(SAVE_SECONDS):
+                    self._note(checkpoints.save(training))
             raise
 
     def _report(self, epoch: Epoch) -> bool:
         """Report an epoch that was not reported yet; whether the pruner stops the trial."""
         if epoch.index not in optuna_private.reported(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
-        may_end = self.task.prunable and epoch.index + 1 < self.task.point.epochs
-        return may_end and epoch.index + 1 == len(self.epochs) and self.under.prunes(self.trial)
+        may_end = self.spec.prunable and epoch.index + 1 < self.spec.point.epochs
+        return may_end and epoch.index + 1 == len(self.epochs) and self.context.should_prune(self.trial)
 
     def _note(self, text: str) -> None:
         if text:
-            self.under.notes.append(text)
-            self.log.note(text)
+            self.context.notes.append(text)
+            self.context.log.note(text)
 
     def _value(self, epoch: Epoch) -> float:
         assert epoch.val is not None, "a trial always has validation images"
         return epoch.val.as_dict()[self.workspace.study.objective]
 
-    def result(self, outcome: str, cause: str) -> Result:
+    def result(self, outcome: Outcome, cause: str) -> TrialResult:
         """How the trial ended, with the epochs it came to."""
         values = [self._value(epoch) for epoch in self.epochs]
         best = objectives.best(values, self.workspace.study.direction)
         last = self.epochs[-1] if self.epochs else None
-        return Result(
+        return TrialResult(
             outcome=outcome,
-            value=values[-1] if values and outcome == "complete" else None,
+            value=values[-1] if values and outcome == Outcome.COMPLETE else None,
             best_epoch=None if best is None else values.index(best),
             best_value=best,
             metrics=last.val.as_dict() if last and last.val else {},
@@ -245,13 +234,13 @@ class _Attempt:
         )
 
 
-def _outcome(error: TrialError) -> str:
+def _outcome(error: TrialError) -> Outcome:
     match error:
         case Diverged():
-            return "diverged"
+            return Outcome.DIVERGED
         case OutOfMemory():
-            return "out_of_memory"
+            return Outcome.OUT_OF_MEMORY
         case TimedOut():
-            return "timed_out"
+            return Outcome.TIMED_OUT
         case _:
             raise error

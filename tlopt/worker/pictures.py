@@ -12,44 +12,44 @@ import optuna
 
 from tlopt.errors import StorageError
 from tlopt.spec.objectives import is_better
-from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import leases
 from tlopt.storage.leases import LeaseLost
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.worker.claim import StudyWork
+from tlopt.worker.claim import HeldTrial, StudyWork
 from tlopt.worker.trial_log import TrialLog
 
 if TYPE_CHECKING:
     from tlopt.trial.execution import Mistakes
-    from tlopt.worker.objective import Result
+    from tlopt.worker.objective import TrialResult
 
 _logger = logging.getLogger(__name__)
 
 
-def wants_pictures(value: float, task: TrialSpec, job: StudyWork, storage: ServiceStorage) -> bool:
+def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceStorage) -> bool:
     """Whether a trial that is complete with `value` gets pictures: named points and new leaders do."""
-    if task.label:
+    if label:
         return True
-    best = storage.ask(lambda executor: leases.best_value(executor, job.study_id, job.optuna_study.direction))
+    best = storage.ask(
+        lambda executor: leases.best_value(executor, work.study_id, work.optuna_study.direction)
+    )
     if best is None:
         return True
-    return is_better(value, best, job.workspace.study.direction)
+    return is_better(value, best, work.workspace.study.direction)
 
 
-def add_pictures(
-    trial: optuna.Trial, task: TrialSpec, result: "Result", job: StudyWork, log: TrialLog, notes: list[str]
-) -> None:
-    """Draw the pictures of `trial` and attach them to it; what cannot be drawn is said in its notes and log.
+def add_pictures(held: HeldTrial, result: "TrialResult", log: TrialLog, notes: list[str]) -> None:
+    """Draw the pictures of a trial and attach them to it; what cannot be drawn is said in its notes and log.
 
     Raises:
         LeaseLost, StorageError: from the database, as any other write to the trial.
     """
-    folder = job.folders.pictures / f"{trial.number:04d}"
-    title = f"{job.optuna_study.study_name} #{trial.number}" + (f": {task.label}" if task.label else "")
-    for name, draw in _pictures(result, job.workspace.data.class_names, title):
+    trial, work, label = held.trial, held.work, held.spec.label if held.spec else ""
+    folder = work.folders.pictures / f"{trial.number:04d}"
+    title = f"{held.study_name} #{trial.number}" + (f": {label}" if label else "")
+    for name, draw in _pictures(result, work.workspace.data.class_names, title):
         file = folder / f"{name}.png"
         try:
-            _attach(draw(file), trial, job)
+            _attach(draw(file), held)
         except (LeaseLost, StorageError):
             raise
         except Exception as error:
@@ -66,7 +66,7 @@ def _cause(error: Exception) -> str:
 
 
 def _pictures(
-    result: "Result", class_names: tuple[str, ...], title: str
+    result: "TrialResult", class_names: tuple[str, ...], title: str
 ) -> Iterator[tuple[str, Callable[[Path], Path]]]:
     """Names of the pictures that there are to be, each with the function that draws it into a file."""
     # matplotlib takes its time to load, which commands that draw nothing need not wait for
@@ -112,7 +112,8 @@ def _captions(mistakes: "Mistakes", class_names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _attach(file: Path, trial: optuna.Trial, job: StudyWork) -> None:
-    job.folders.artifacts.mkdir(parents=True, exist_ok=True)
-    store = optuna.artifacts.FileSystemArtifactStore(job.folders.artifacts)
-    optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=trial)
+def _attach(file: Path, held: HeldTrial) -> None:
+    folder = held.work.folders.artifacts
+    folder.mkdir(parents=True, exist_ok=True)
+    store = optuna.artifacts.FileSystemArtifactStore(folder)
+    optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=held.trial)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request: the step under way may end, then the trial is saved and handed back.
+"""SIGTERM and SIGINT as a request: the step under way may end, then the trial is saved and requeued.
 
 0 s     asked
 1.5 s   a step that has not ended is given up: the last checkpoint stands
@@ -65,7 +65,7 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def tell(self, when_asked: Callable[[], None]) -> None:
+    def on_request(self, when_asked: Callable[[], None]) -> None:
         """Have `when_asked` called in the main thread once a stop is asked for; at once if it was."""
         self._when_asked = when_asked
         if self._asked_at is not None:
