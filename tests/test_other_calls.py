@@ -110,7 +110,7 @@ def test_workers_confirm_and_report_beside_other_calls(
 
     for worker in workers:
         status, _, errors = worker.end()
-        assert status == 0, errors
+        assert status == 0, errors[-3000:]
         assert "Traceback" not in errors
     trials = here.trials()
     assert sum(trial.counts for trial in trials) == 9
@@ -119,7 +119,7 @@ def test_workers_confirm_and_report_beside_other_calls(
     assert sum(trial.outcome == "refused" for trial in trials) >= 12
 
     status, out, errors = here.start("run", "--workers", "1").end()
-    assert status == 0, errors
+    assert status == 0, errors[-3000:]
     assert f"exported to exports/{here.name}" in out
     for name, *options in (
         ["status", "--json"],
@@ -154,7 +154,7 @@ def test_a_copy_of_a_running_study_is_finished(storage_url: str, service: Callab
     try:
         for each in (worker, second):
             status, _, errors = each.end()
-            assert status == 0, errors
+            assert status == 0, errors[-3000:]
     finally:
         here.processes.extend(copy.processes)
     assert "no worker of tlopt holds it" in errors
@@ -171,6 +171,6 @@ def test_a_deleted_study_ends_its_worker_with_a_line(
     optuna.delete_study(study_name=here.name, storage=open_storage(storage_url))
     status, _, errors = worker.end()
 
-    assert status == 0
+    assert status == 0, errors[-3000:]
     assert "was deleted: this worker lets go of it" in errors
     assert "Traceback" not in errors

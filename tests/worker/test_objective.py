@@ -258,7 +258,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
 
     assert residents[0] > 0
     assert not any(residents[1:])
-    assert notes == ["out of memory: kept images and features leave the device (2 GiB wanted)"]
+    assert notes == ["out of memory: cached images and features leave the device (2 GiB wanted)"]
     assert (crowded.outcome, crowded.n_micro, crowded.value) == ("complete", 1, undisturbed.value)
     assert again.value == undisturbed.value
     (store,) = workspace.feature_stores
