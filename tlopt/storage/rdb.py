@@ -46,6 +46,12 @@ class ServiceStorage(RetryingStorage):
 
     # Leases
 
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """The study's id; asked anew while no trial is held: the name may be another study's by now."""
+        if not self._tokens:
+            self._study_ids.pop(study_name, None)
+        return super().get_study_id_from_name(study_name)
+
     def holds(self, trial_id: int) -> bool:
         """Whether this process has the trial's lease, as far as it knows."""
         return trial_id in self._tokens
