@@ -58,7 +58,7 @@ def test_a_study_without_one_mistake_is_searched_confirmed_exported_and_reported
     assert {row["accuracy"] for each in verdict["candidates"] for row in each["val"]} == {1.0}
     assert "100.0 %" in (export / "README.md").read_text()
     opened = optuna.load_study(study_name=here.name, storage=open_storage(here.url))
-    assert "| 0 | 1 |" in optuna_dashboard.get_note(opened).replace("&emsp;", "")
+    assert "| 0 | 100.0 % |" in optuna_dashboard.get_note(opened).replace("&emsp;", "")
 
     status, _, errors = here.launch(
         [sys.executable, "-m", "tlopt", "report", str(here.file), "report.html"], (), in_runs=False

@@ -595,7 +595,7 @@ def test_the_note_is_kept_by_who_ends_a_leading_trial(
     here.work()
 
     text = optuna_dashboard.get_note(here.opened).replace("&emsp;", "")
-    assert "| 2 | 0.75 |" in text
+    assert "| 2 | 75.0 % |" in text
     assert "| 3 |" not in text
     assert f"{here.workspace.n_classes} classes" in text
 
