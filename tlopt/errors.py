@@ -6,7 +6,7 @@ TloptError
 │   └── CacheUnwritable  the cache folder takes nothing: all but downloads go on without it
 ├── WeightsError     pretrained weights cannot be had: the user gives a file or another name
 ├── StorageError     the study's database cannot be opened or is of another kind
-├── StudyChanged     the name is taken by a study that means something else
+├── StudyChanged     the file no longer matches the stored study of that name
 ├── NotReady         the step before this one has not been done: the message names it
 ├── MissingExtra     an optional package is needed: the message names the extra
 ├── CheckpointUnreadable  a checkpoint is damaged or another run's: the one before it is tried
@@ -43,7 +43,7 @@ class StorageError(TloptError):
 
 
 class StudyChanged(TloptError):
-    """A study of this name exists and means something else."""
+    """The study file no longer matches the stored study of that name."""
 
 
 class NotReady(TloptError):

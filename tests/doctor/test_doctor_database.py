@@ -156,7 +156,7 @@ def test_a_missing_folder_is_a_problem_and_is_not_made(tmp_path: Path) -> None:
     found = problem(look(f"{tmp_path}/absent/tlopt.db")[0])
 
     assert found.detail == f"there is no folder {tmp_path}/absent"
-    assert found.cure == f"mkdir -p '{tmp_path}/absent', or mend the path"
+    assert found.cure == f"mkdir -p '{tmp_path}/absent', or correct the path"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -302,7 +302,7 @@ def test_another_range_than_the_stored_one_is_a_problem_that_shows_both(file: Pa
 
     found = problem(look(file, store))
 
-    assert "the database's stripes means something else: search.lr" in found.detail
+    assert "the file no longer matches the stored study stripes: search.lr" in found.detail
     assert found.cure == "restore what changed, or give this search another name"
 
 

@@ -53,7 +53,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
         n_threads: of a worker on a CPU, for all that will come, if the study is new; 0: all cores.
 
     Raises:
-        StudyChanged: the name is taken by a study that means something else.
+        StudyChanged: the file no longer matches the stored study of that name.
     """
     study = session.study
     session.refuse_foreign_confirmation()

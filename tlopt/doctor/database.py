@@ -1,4 +1,4 @@
-"""What can be wrong with a study's database, found out without writing anything into it."""
+"""Check a study's database without writing to it."""
 
 import os
 from collections.abc import Generator
@@ -20,7 +20,7 @@ _STUDIES_SHOWN = 5
 
 
 def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | None]:
-    """What there is to say of the database; the result reads its studies, None where there are none."""
+    """Findings on the database; returns a storage that reads its studies, None where there are none."""
     url = sqlalchemy.make_url(find_url(storage_url))
     text = url.render_as_string(hide_password=False)
     yield Finding("ok", "storage", f"{hide_password(text)}, from {_origin(storage_url)}")
@@ -37,7 +37,7 @@ def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | 
 
 
 def _origin(storage_url: str | None) -> str:
-    """Who has named the database, in the order of `find_url`."""
+    """The option or variable that named the database, in the order of `find_url`."""
     if storage_url:
         return "--storage"
     return next((n for n in ("TLOPT_STORAGE", "TLOPT_STORAGE_FILE") if os.environ.get(n)), "the default")
@@ -51,7 +51,7 @@ def _studies(names: list[str]) -> Finding:
 
 
 def _sqlite(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
-    """Findings of an SQLite file; the result is whether it holds Optuna's tables."""
+    """Findings on an SQLite file; returns whether it holds Optuna's tables."""
     file = Path(url.database or "")
     refuse_network_file(file)
     _check_writable(file)
@@ -70,10 +70,10 @@ def _sqlite(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
 
 def _check_writable(file: Path) -> None:
     if not file.parent.is_dir():
-        cure = f"mkdir -p '{file.parent}', or mend the path"
+        cure = f"mkdir -p '{file.parent}', or correct the path"
         raise Ended(Finding("problem", "database", f"there is no folder {file.parent}", cure))
-    # The folder too: SQLite makes other files beside its own. The file is not opened, for to close it would
-    # take this process's locks off it (sqlite.org/howtocorrupt.html).
+    # The folder too: SQLite makes other files beside its own. The file is not opened: closing it would
+    # release this process's locks on it (sqlite.org/howtocorrupt.html).
     obstacles = {file.parent: write_obstacle(file.parent), file: _access_obstacle(file)}
     for place, obstacle in obstacles.items():
         if obstacle:
@@ -88,7 +88,7 @@ def _access_obstacle(file: Path) -> str:
 
 
 def _postgres(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
-    """Findings of a PostgreSQL server; the result is whether the database holds Optuna's tables."""
+    """Findings on a PostgreSQL server; returns whether the database holds Optuna's tables."""
     with connected(url) as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
         filled = schema.are_optunas(connection)

@@ -1,4 +1,4 @@
-"""What can be wrong with the places that tlopt writes into: rights, room, and who else sees them."""
+"""Check the folders that tlopt writes to: rights, room, and whether other machines share them."""
 
 import tempfile
 from dataclasses import replace
@@ -17,7 +17,7 @@ HUNG = "see with mount whether it lies on a server that is away; name another fo
 
 
 def cache() -> Findings:
-    """The folder of pixels and digests."""
+    """Findings on the cache folder, which holds pixels and digests."""
     folder = cache_root().absolute()
     yield _folder("cache", folder, "TLOPT_CACHE")
     kind = network_filesystem(folder)
@@ -31,12 +31,12 @@ def cache() -> Findings:
 
 
 def runs(folder: Path) -> Findings:
-    """The folder of logs, pictures and weights."""
+    """Findings on the runs folder, which holds logs, pictures and weights."""
     yield _folder("runs", folder.absolute(), "--runs")
 
 
 def checkpoints(where: str) -> Findings:
-    """The folder, or the object store's address, of checkpoints."""
+    """Findings on the folder or object store of checkpoints."""
     scheme, _, path = where.rpartition("://")
     if scheme not in ("", "file", "local"):
         yield _object_store("checkpoints", where)
@@ -54,9 +54,9 @@ def checkpoints(where: str) -> Findings:
 
 
 def write_obstacle(folder: Path) -> str:
-    """Why no file can be written into `folder`, which exists, or ""; nothing is left there."""
+    """The reason why no file can be written to the existing `folder`, or ""; nothing is left there."""
     try:
-        # It tells more than the rights do: root meets read-only disks, and users meet quotas.
+        # This tells more than the rights do: root meets read-only disks, and users meet quotas.
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(_PROBE_BYTES))
     except OSError as error:
@@ -65,7 +65,7 @@ def write_obstacle(folder: Path) -> str:
 
 
 def _folder(title: str, folder: Path, variable: str) -> Finding:
-    """Whether `folder` can be written, or the place where it would be made, and how much room there is."""
+    """The finding whether `folder`, or its place, can be written, and how much room there is."""
     place = nearest_existing(folder)
     other = f"name another folder with {variable}"
     if obstacle := write_obstacle(place):
@@ -85,7 +85,7 @@ def _folder(title: str, folder: Path, variable: str) -> Finding:
 
 
 def _object_store(title: str, url: str) -> Finding:
-    """Whether the store can be asked what lies at `url`."""
+    """The finding whether the store at `url` answers."""
     from fsspec.core import url_to_fs
 
     shown = hide_password(url)

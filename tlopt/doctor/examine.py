@@ -1,4 +1,4 @@
-"""Everything that `tlopt doctor` looks at, in order."""
+"""All checks of `tlopt doctor`, in order."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 DISK_SECONDS = 10
-DATABASE_SECONDS = 30  # a host has several addresses, each with its own time-out
+DATABASE_SECONDS = 30  # a host may have several addresses, each with its own timeout
 TORCH_SECONDS = 120  # its import from a slow disk
 HUNG = "see whether the database's machine, or the disk below its file, hangs; --storage names another"
 
@@ -25,10 +25,10 @@ def examine(
     checkpoints: str | None = None,
     progress: bool = False,
 ) -> Iterator[Finding]:
-    """What is right and wrong with this machine, its database and, where one is named, a study.
+    """Findings on this machine, its database and, if one is named, a study.
 
-    Nothing is fetched from a network, and nothing made but entries of the cache folder: to check images is to
-    read them, as `tlopt check` does. It raises nothing: whatever fails or hangs is a finding.
+    Nothing is downloaded, and nothing is written but entries of the cache folder, since images are checked by
+    reading them, as `tlopt check` does. Nothing is raised: whatever fails or hangs is a finding.
 
     Args:
         target: a study file, or a study's name in the database.

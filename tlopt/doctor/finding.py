@@ -1,4 +1,4 @@
-"""One thing that was looked at, as a record and as lines for a person."""
+"""The result of one check, as a record and as lines for a person."""
 
 import queue
 import textwrap
@@ -22,19 +22,19 @@ _INDENT = 9
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found; without passwords."""
+    """The result of a check; never holds a password."""
 
     level: Level
-    title: str  # what was looked at
+    title: str  # what was checked
     detail: str
-    cure: str = ""  # what to do; "" where nothing is to be done, or the detail says it
+    cure: str = ""  # what to do; "" where there is nothing to do, or the detail says it
 
 
 Findings = Generator[Finding, None, None]
 
 
 class Ended(Exception):
-    """A check that cannot go on, with its last finding."""
+    """A check cannot go on; holds its last finding."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.detail)
@@ -49,14 +49,14 @@ class _End(Generic[Result]):
 def guarded(
     title: str, check: Generator[Finding, None, Result], *, seconds: float | None = None, late: str = ""
 ) -> Generator[Finding, None, Result | None]:
-    """The findings of `check` as they come, and its result; None where it fails, which is a finding too.
+    """The findings of `check` as they come, and its result: None where it fails, which is a finding too.
 
-    A disk, driver or server that hangs may block whoever asks it for good, even against Ctrl-C. So each check
-    has a thread of its own, which is left behind.
+    A disk, driver or server that hangs may block its caller for ever, Ctrl-C included. Each check therefore
+    runs in a thread of its own, which is abandoned if it hangs.
 
     Args:
         title: of the finding that the check failed.
-        seconds: to the next finding, at most; None waits for ever.
+        seconds: the longest wait for the next finding; None waits for ever.
         late: the cure where it takes longer.
     """
     found: queue.SimpleQueue[Finding | _End[Result]] = queue.SimpleQueue()

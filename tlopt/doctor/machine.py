@@ -1,4 +1,4 @@
-"""What can be wrong with a machine: its Python and packages, torch, devices, cores and environment."""
+"""Check this machine: Python, packages, torch, devices, cores and environment."""
 
 import difflib
 import importlib.metadata
@@ -32,7 +32,7 @@ GPU_NOTE_BYTES = 2 * GIB  # a ResNet-50 at batch 32 and 224 pixels takes about 3
 
 
 def python() -> Findings:
-    """The interpreter, the package, and whether the packages are those that it needs."""
+    """Findings on the interpreter and on the packages that tlopt needs."""
     version = importlib.metadata.version("tlopt")
     yield Finding("ok", "python", f"{platform.python_version()}, tlopt {version}, {platform.platform()}")
     for wanted, installed in unmet("tlopt"):
@@ -45,7 +45,7 @@ def python() -> Findings:
 
 
 def unmet(package: str) -> list[tuple[Requirement, str | None]]:
-    """What `package` needs, extras aside, and is not here, with the version that is here instead."""
+    """The unmet requirements of `package`, extras aside, each with the installed version or None."""
     wanted = map(Requirement, importlib.metadata.requires(package) or ())
     needed = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
     there = [(r, _version(r.name)) for r in needed]
@@ -60,13 +60,13 @@ def _version(package: str) -> str | None:
 
 
 def torch_and_devices() -> Findings:
-    """Whether torch can be used, and then on what."""
+    """Findings on torch, and on the devices it can use."""
     if (yield from _torch_pair()):
         yield from _devices()
 
 
 def _torch_pair() -> Generator[Finding, None, bool]:
-    """The result is whether torch and torchvision were built for each other and can be imported."""
+    """Findings on torch and torchvision; returns whether they fit together and can be imported."""
     torch_version, vision_version = _version("torch"), _version("torchvision")
     if torch_version is None or vision_version is None:
         yield Finding("problem", "torch", "torch or torchvision is not installed", "pip install tlopt")
@@ -89,7 +89,7 @@ def _torch_pair() -> Generator[Finding, None, bool]:
 
 
 def _devices() -> Findings:
-    """The GPUs that torch can use, or why it cannot use those that the machine has."""
+    """Findings on the GPUs: those that torch can use, or why it cannot."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -127,7 +127,7 @@ def nvidia_smi() -> list[str]:
 
 
 def _unused(present: list[str], built_for: str | None, torch_says: list[str]) -> Finding:
-    """Why torch has no GPU, though the driver has `present`."""
+    """The finding that torch cannot use the GPUs `present`, and why."""
     detail = f"nvidia-smi lists {len(present)} GPU ({present[0]}), but "
     if not built_for:
         return Finding(
@@ -152,7 +152,7 @@ def _unused(present: list[str], built_for: str | None, torch_says: list[str]) ->
 
 
 def _gpu(device: "torch.device") -> Finding:
-    """One GPU, on which something was computed."""
+    """The finding on one GPU, after a small computation on it."""
     import torch
 
     properties = torch.cuda.get_device_properties(device)
@@ -175,14 +175,14 @@ def _gpu(device: "torch.device") -> Finding:
 
 
 def cores() -> Findings:
-    """The cores that this process may use."""
+    """The finding on the cores that this process may use."""
     n, whole = n_cores(), os.cpu_count() or 1
     limited = f" of the machine's {whole}: a container's quota or an affinity" if n < whole else ""
     yield Finding("ok", "cpu", f"{n} {'core' if n == 1 else 'cores'}{limited}")
 
 
 def environment() -> Findings:
-    """The variables with our prefix: those that nothing reads are named."""
+    """Findings on environment variables with tlopt's prefix; those that nothing reads are named."""
     ours = sorted(name for name in os.environ if name.startswith("TLOPT_"))
     unknown = [name for name in ours if name not in KNOWN_VARIABLES]
     yield from map(_unknown, unknown)
@@ -193,6 +193,6 @@ def environment() -> Findings:
 def _unknown(name: str) -> Finding:
     close = difflib.get_close_matches(name, KNOWN_VARIABLES, n=1, cutoff=0.8)
     if close:
-        return Finding("problem", "environment", f"{name} is read by nothing", f"did you mean {close[0]}?")
+        return Finding("problem", "environment", f"nothing reads {name}", f"did you mean {close[0]}?")
     cure = f"the variables are {', '.join(KNOWN_VARIABLES)}"
-    return Finding("note", "environment", f"{name} is read by nothing", cure)
+    return Finding("note", "environment", f"nothing reads {name}", cure)

@@ -1,4 +1,4 @@
-"""What can be wrong with a PostgreSQL server: rights, room for connections, its clock."""
+"""Check a PostgreSQL server: rights, room for connections, clock."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tlopt.doctor.finding import Finding
 from tlopt.storage.failures import MORE_CONNECTIONS
 from tlopt.storage.schema import leases
 
-CLOCK_SECONDS = 5.0  # apart, from which times of trials mislead people
+CLOCK_SECONDS = 5.0  # a larger difference makes the times of trials misleading
 CONNECTIONS_LOW = 10
 
 _SERVER = """
@@ -55,11 +55,11 @@ _MORE_CONNECTIONS = {
 
 
 def server(connection: sqlalchemy.Connection, *, tables: list[str], filled: bool) -> Iterator[Finding]:
-    """What there is to say of the server and of the user's rights.
+    """Findings on the server and on the user's rights.
 
     Args:
-        tables: names of those in the database.
-        filled: Optuna's are among them.
+        tables: names of the tables in the database.
+        filled: whether Optuna's are among them.
     """
     asked = time.time()
     row = connection.exec_driver_sql(_SERVER).one()
@@ -76,12 +76,12 @@ def server(connection: sqlalchemy.Connection, *, tables: list[str], filled: bool
 
 
 def _rights(row: Any, *, may_write: bool, complete: bool) -> Iterator[Finding]:
-    """What the user may not do, and had better not be able to.
+    """Findings on rights that the user lacks, and on rights that it had better not have.
 
     Args:
         row: of `_SERVER`.
-        may_write: into Optuna's tables, if they are there.
-        complete: no table is missing.
+        may_write: whether the user may write to Optuna's tables, if they exist.
+        complete: whether no table is missing.
     """
     if not may_write:
         to = f'IN SCHEMA "{row.schema}" TO "{row.user}"'

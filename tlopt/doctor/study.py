@@ -1,4 +1,4 @@
-"""What can be wrong with one study on one machine: its file, images and weights, and the stored study."""
+"""Check a study on this machine: its file, images and weights, and the stored study."""
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings:
-    """What there is to say of the study file or stored study `target`; nothing is fetched from a network.
+    """Findings on the study file or stored study `target`; nothing is downloaded.
 
     Args:
         store: that has the stored studies, or None.
@@ -76,7 +76,7 @@ def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data 
 
 
 def listing_file(source: str) -> Path:
-    """Where `data.source_samples` keeps the labels and digests of a library's data set once it was read."""
+    """The file in which the labels and digests of a library's data set are kept once it was read."""
     return cache_root() / "listings" / f"{source.replace(':', '-')}.json"
 
 
@@ -126,7 +126,7 @@ def _compared(
         yield Finding(
             "problem",
             "study",
-            f"the database's {wanted.name} means something else: {'; '.join(changed)}",
+            f"the file no longer matches the stored study {wanted.name}: {'; '.join(changed)}",
             "restore what changed, or give this search another name",
         )
     else:
@@ -137,7 +137,7 @@ def _compared(
 
 
 def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
-    """What differs from the stored study, one text each; None where there is none."""
+    """Differences from the stored study, one text each; None where there is no such study."""
     try:
         opened = studies.open_existing(store, workspace.study.name)
     except NotReady:

@@ -1,10 +1,10 @@
-"""Whether pretrained weights are on this machine, told without fetching them."""
+"""Find out whether pretrained weights are on this machine, without downloading them."""
 
 from pathlib import Path
 
 
 def unfetched(backbone: str, weights: str) -> str:
-    """The file or repository of named weights that would have to be fetched from a network, or "".
+    """The file or repository of named weights that would have to be downloaded, or "".
 
     Raises:
         SpecError, WeightsError, MissingExtra: there is no such backbone, or no such weights.
@@ -22,7 +22,7 @@ def unfetched(backbone: str, weights: str) -> str:
 
 
 def megabytes(backbone: str) -> int:
-    """About what its weights take, to fetch and on disk."""
+    """The approximate size of a backbone's weights in MB."""
     from tlopt.model.families.table import skeleton
 
     net = skeleton(backbone).net

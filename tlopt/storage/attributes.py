@@ -87,7 +87,7 @@ def fact(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the first worker measures or finds for all; stored once and not compared.
+    """Choices that the first worker makes for all; stored once, and not compared afterwards.
 
     Attributes:
         threads: CPU threads of a worker.

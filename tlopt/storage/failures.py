@@ -1,4 +1,4 @@
-"""Classify what databases and their drivers raise: an outage, a lasting fault with its cure, or a bug.
+"""Classify errors of databases and drivers: an outage, a lasting fault with its cure, or a bug.
 
 PostgreSQL's errors are told apart by SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html), SQLite's
 by result code (sqlite.org/rescode.html). Errors of connecting have neither; libpq's phrases decide there.
@@ -66,11 +66,11 @@ When = Literal["momentary", "lasting", "unknown"]
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words of a client or server, by which a fault is recognised.
+    """A phrase in an error message, and the fault that it stands for.
 
     Attributes:
-        when: `momentary` faults end by themselves within a minute, `lasting` ones need a person; of `unknown`
-            ones it cannot be said.
+        when: `momentary` faults end by themselves within a minute, `lasting` ones need a person, `unknown`
+            ones may be either.
     """
 
     text: str
@@ -162,7 +162,7 @@ class Failure:
 
 
 def failure(error: BaseException) -> Failure | None:
-    """What `error` says of the database, or None where it is no fault of the database: wrong SQL, a bug."""
+    """The database's fault behind `error`, or None where there is none: wrong SQL, a bug."""
     for cause in _causes(error):
         found = _driver_failure(getattr(cause, "orig", None) or cause)
         if found is not None:
@@ -192,7 +192,7 @@ def phrase_in(lines: Iterable[str]) -> tuple[Phrase, str] | None:
 
 
 def cure_of(reason: str, backend: str) -> str:
-    """What a person can do about a fault.
+    """The cure for a fault, in words for a person.
 
     Args:
         backend: "postgresql" or "sqlite".

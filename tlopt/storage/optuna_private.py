@@ -128,7 +128,7 @@ class OptunaDatabase(RDBStorage):
 
 @dataclass(frozen=True)
 class ReadTrials:
-    """What identifies the trials of a study at one reading."""
+    """The trials of a study at one reading, as far as a later reading needs to recognise them."""
 
     n_trials: int
     newest_id: int  # the highest trial id

@@ -1,4 +1,4 @@
-"""Retry calls while the database is away: for a bounded time, and a person is told."""
+"""Retry calls while the database is away, for a bounded time, and log it."""
 
 import logging
 import random
@@ -20,13 +20,13 @@ _logger = logging.getLogger("tlopt.storage")
 
 
 class Retry:
-    """How long one process retries while its database is away, and what it reports meanwhile.
+    """The retries of one process while its database is away, and their log.
 
     Attributes:
         seconds_max: of one outage; after it the error is raised as a StorageError.
         shutting_down: set when the process is about to end: a call that fails is not retried.
-        n_outages: how often the database went away.
-        is_ready: asked after tables were missing, before a call is retried: whether they are all there again.
+        n_outages: number of outages so far.
+        is_ready: called before a retry, after tables were missing: whether all are there again.
     """
 
     def __init__(self, seconds_max: float = OUTAGE_SECONDS_MAX) -> None:

@@ -1,4 +1,4 @@
-"""Optuna's database storage with retries, and with a scope for each thread: what its calls are part of."""
+"""Optuna's database storage with retries, and with a context for the calls of each thread."""
 
 import functools
 import threading
@@ -66,7 +66,7 @@ class RetryingStorage(OptunaDatabase):
                     driver.autocommit = False
 
     def ask(self, question: Callable[[Executor], T]) -> T:
-        """The answer to one statement, with retries."""
+        """The result of one statement, with retries."""
 
         def attempt() -> T:
             with self.singly() as connection:
@@ -80,7 +80,7 @@ class RetryingStorage(OptunaDatabase):
             return schema.are_restored(connection)
 
     def wait_for_tables(self) -> bool:
-        """Wait until the tables are whole, where they are being restored; whether they were."""
+        """Wait for the end of a restore of the tables, if one is under way; returns whether one was."""
         waited = False
 
         def attempt() -> None:
@@ -102,14 +102,14 @@ class RetryingStorage(OptunaDatabase):
         )
 
     def begin_shutdown(self) -> None:
-        """Retry nothing any more, and wait for answers no longer than the end of a process allows."""
+        """Stop retrying, and wait for answers no longer than the end of a process allows."""
         self.retry.shutting_down = True
         if self.engine.dialect.name == "postgresql":
             session.begin_shutdown()
 
     @property
     def n_connections(self) -> int:
-        """How many were made so far, one after the other: another one tells of an interruption."""
+        """Number of connections made so far, one after the other: a new one means an interruption."""
         return self._connections.n
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -150,7 +150,7 @@ class RetryingStorage(OptunaDatabase):
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """A block in which other trials are what was read of them last: nothing is read."""
+        """A block in which other trials are taken as they were last read."""
         with self._scope.unchanged():
             yield
 
@@ -178,7 +178,7 @@ for _name in (
 
 
 class _Count:
-    """How many connections an engine has made."""
+    """Counter of the connections that an engine has made."""
 
     n = 0
 
@@ -187,10 +187,10 @@ class _Count:
 
 
 class CallScope(threading.local):
-    """What the calls of one thread are part of at present.
+    """The context of one thread's calls.
 
     Optuna calls the storage from within `ask`, `suggest_float` and `tell`, which take no arguments of ours; a
-    block around them says it here.
+    block around such a call sets the context here.
     """
 
     claim: Claim | None = None

@@ -1,4 +1,4 @@
-"""The study's database and the study in it: opened by many processes at once, and never another study."""
+"""Open a study's database, and create or open the study in it; many processes may do so at once."""
 
 import warnings
 import weakref
@@ -38,14 +38,15 @@ __all__ = [
 def open_storage(
     url: str, *, outage_seconds_max: float = OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
 ) -> BaseStorage:
-    """Optuna's cached storage on the database `url`, with its tables; many processes may open it at once.
+    """Open the database `url` as a storage with a cache; many processes may do so at once.
 
     Args:
-        outage_seconds_max: how long later calls wait for a database that goes away.
-        wait_seconds: how long a server is waited for that does not answer at all now.
+        outage_seconds_max: how long later calls are retried while the database is away.
+        wait_seconds: how long to wait for a server that does not answer at all now.
 
     Raises:
-        StorageError: the database cannot be reached, or was made by an incompatible Optuna.
+        StorageError: the database cannot be reached, was made by an incompatible Optuna, or belongs to
+            another application.
     """
     storage = connect(url, Retry(outage_seconds_max), wait_seconds=wait_seconds)
     weakref.finalize(storage, storage.engine.dispose)  # the server's connections are few
@@ -75,12 +76,12 @@ def create_or_open(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """The Optuna study of `study`, made if there is none; the stored file follows the newest.
+    """Create the Optuna study of `study`, or open it; the stored file follows the newest.
 
     Args:
         storage: as `open_storage` returned it.
         study: decoded from `file_text`.
-        file_text: the study file, stored with the study; one with fewer trials than are stored is not.
+        file_text: the study file, stored with the study unless its budget is smaller than the stored one's.
         facts: what every worker has to share, by name; see `attributes.fact`.
         choices: what the first worker decides for all; None where the study is there already.
         sampler: handed to Optuna, which does not store it.
@@ -162,11 +163,11 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
 
 
 def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
-    """The Optuna study `name`, which tlopt made before.
+    """Open the study `name`, which tlopt has created.
 
     Raises:
-        NotReady: there is no study of this name, or another worker is about to make it.
-        StorageError: tlopt did not make it.
+        NotReady: there is no study of this name, or another worker is about to create it.
+        StorageError: another program created it.
     """
     try:
         opened = optuna.load_study(study_name=name, storage=storage)
@@ -201,7 +202,7 @@ def _not_ours(name: str) -> StorageError:
 
 
 def _refuse_later(opened: optuna.Study) -> None:
-    """Refuse a study whose records a later version has written: this one would read them wrongly."""
+    """Raise if a later version wrote the study's records, which this one would misread."""
     found = opened.user_attrs.get(attributes.FORMAT, 1)
     if found > attributes.FORMAT_VERSION:
         raise StorageError(
@@ -228,7 +229,7 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str,
         differing = [*_differing_keys(opened, study), *differing]
     if differing:
         raise StudyChanged(
-            f"the study {opened.study_name!r} means something else: {'; '.join(differing)};"
+            f"the file no longer matches the stored study {opened.study_name!r}: {'; '.join(differing)};"
             " give this search another name, or restore what changed"
         )
 

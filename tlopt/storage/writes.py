@@ -52,7 +52,7 @@ def set_study_attributes(
 
 @dataclass
 class Draft:
-    """What was drawn and noted of one trial and is not written yet."""
+    """Parameters and attributes of one trial that are not written yet."""
 
     params: dict[str, tuple[float, BaseDistribution]] = field(default_factory=dict)
     user_attrs: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Draft:
 
 
 def draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> None:
-    """Write a draft; a parameter that has a value keeps it, as in Optuna."""
+    """Write a draft; a parameter that already has a value keeps it, as in Optuna."""
     if what.params:
         rows = [
             {
@@ -96,10 +96,10 @@ def late_reports(executor: Executor, engine: sa.Engine, trial_id: int, values: M
 
 
 def report(executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float) -> None:
-    """Write one report, lease and state checked in the same statement.
+    """Write one report, and check the lease and the state in the same statement.
 
     Raises:
-        LeaseLost: the lease is another's, or the trial runs no longer.
+        LeaseLost: the lease belongs to another worker, or the trial no longer runs.
     """
     stored, kind = stored_report(value)
     columns = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
