@@ -240,3 +240,18 @@ def test_a_name_that_tlopt_uses_is_there(name: str) -> None:
     found: object = optuna
     for part in name.split("."):
         found = getattr(found, part)
+
+
+def test_optunas_cache_keeps_what_ours_forgets_where_it_looks(tmp_path: Path) -> None:
+    below = RDBStorage(f"sqlite:///{tmp_path}/x.db")
+    study = optuna.create_study(storage=below)
+    study.tell(study.ask(), 0.5)
+    cache = optuna_private.storage_of(study)
+
+    assert isinstance(cache, optuna.storages._CachedStorage)
+    assert list(inspect.signature(cache._read_trials_from_remote_storage).parameters) == ["study_id"]
+    kept = {name for name, value in vars(cache).items() if isinstance(value, dict)}
+    assert kept == {"_studies", "_trial_id_to_study_id_and_number", "_study_id_and_number_to_trial_id"}
+    study.get_trials()
+    assert [trial.value for trial in cache._studies[study._study_id].trials.values()] == [0.5]
+    below.engine.dispose()

@@ -22,6 +22,7 @@ class TestCached(StorageTestCase):
         yield from emptied(studies.open_storage(storage_url))
 
 
+@pytest.mark.slow
 class TestBelowTheCache(StorageTestCase):
     """The storage itself, as a heartbeat uses it."""
 

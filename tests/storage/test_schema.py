@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from postgres import Server
 
 from tlopt.errors import StorageError
-from tlopt.storage import schema, studies
+from tlopt.storage import connect, schema, studies
 
 
 def tables(url: str) -> dict[str, list[tuple[object, ...]]]:
@@ -170,6 +170,25 @@ def test_a_servers_database_may_be_shared_with_tables_of_other_names(
 
 
 # Restored tables
+
+
+@pytest.mark.postgres
+def test_nobody_makes_tables_while_they_are_being_restored(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "MOMENTARY_SECONDS", 0.0)
+    engine = studies.engine_of(studies.open_storage(postgres_url))
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE tlopt_workers"))
+        connection.execute(sa.text("ALTER TABLE version_info DROP CONSTRAINT version_info_pkey CASCADE"))
+    engine.dispose()
+
+    with pytest.raises(StorageError, match="not all there yet\nwait for the end of the restore"):
+        studies.open_storage(postgres_url)
+
+    engine = sa.create_engine(studies.normalise(postgres_url))
+    assert "tlopt_workers" not in sa.inspect(engine).get_table_names()
+    engine.dispose()
 
 
 def test_tables_without_their_keys_are_being_restored(storage_url: str) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
 from tlopt.doctor.finding import Ended, Finding
-from tlopt.storage.failures import cure_of, phrase_in
+from tlopt.storage.failures import DATABASE_ERRORS, cure_of, phrase_in
 from tlopt.storage.url import hide_password
 
 CONNECT_SECONDS = 5
@@ -56,7 +56,7 @@ def translated(url: sqlalchemy.URL) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+    except (*DATABASE_ERRORS, sqlite3.Error) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         raise Ended(_complaint(url, str(getattr(cause, "orig", None) or cause))) from None
 

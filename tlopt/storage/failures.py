@@ -19,6 +19,9 @@ from tlopt.storage.url import hide_password
 class TablesMissing(Exception):
     """The tables are missing, or a restore of them has not come to its end."""
 
+    def __init__(self) -> None:
+        super().__init__("the tables are not all there yet")
+
 
 # psycopg2's own errors come bare where SQLAlchemy resets a connection that it takes back.
 DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error, TablesMissing)
@@ -117,6 +120,7 @@ PHRASES = (
     Phrase("recovery", "momentary", "try again in a minute"),
     Phrase("shutting down", "momentary", "try again in a minute, or start the server"),
     Phrase("read-only transaction", "momentary", "make the server writable, or name the primary in the URL"),
+    Phrase("not all there yet", "momentary", "wait for the end of the restore, and try again"),
     Phrase("translate host name", "lasting", "correct the host in the URL"),
     Phrase(
         "timeout expired", "unknown", "correct the host in the URL, or open the port in the firewall between"
@@ -168,7 +172,7 @@ def failure(error: BaseException) -> Failure | None:
         if found is not None:
             return found if found.reason else None
         if isinstance(cause, TablesMissing):
-            return Failure("the tables are not all there yet", sqlstate=UNDEFINED_TABLE)
+            return Failure(_line(cause), sqlstate=UNDEFINED_TABLE)
         if isinstance(cause, sqlalchemy.exc.PendingRollbackError):
             # Optuna reads again where a read has failed, in the same session.
             return Failure("the connection was closed")

@@ -121,6 +121,9 @@ class OptunaDatabase(RDBStorage):
         """Whether `read_trials` reads nothing at present, so that the cache stays as it is."""
         return False
 
+    def forget(self) -> None:
+        """Drop what was read earlier of a database that went back."""
+
     def has_kept(self, study_id: int, read: "ReadTrials") -> bool:
         """Whether the database still has the trials that were read earlier."""
         raise NotImplementedError
@@ -188,6 +191,7 @@ class Cache(_CachedStorage):
     def forget(self) -> None:
         """Read everything anew."""
         with self._lock:
+            self._backend.forget()
             self._read.clear()
             self._studies.clear()
             self._trial_id_to_study_id_and_number.clear()

@@ -128,6 +128,9 @@ class RetryingStorage(OptunaDatabase):
         with self._scope.guarded(None):
             return self.retry.call(lambda: super(RetryingStorage, self).get_trial(trial_id))
 
+    def forget(self) -> None:
+        self._study_ids.clear()
+
     def skips_reads(self) -> bool:
         return self._scope.skips_reads()
 

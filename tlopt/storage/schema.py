@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tlopt.errors import StorageError
+from tlopt.storage.failures import TablesMissing
 
 studies: Any = models.StudyModel.__table__
 study_attrs: Any = models.StudyUserAttributeModel.__table__
@@ -73,9 +74,13 @@ def are_optunas(connection: sa.Connection) -> bool:
 
     Raises:
         StorageError: they are of another version; or another application's tables are in their place.
+        TablesMissing: they are being restored: tables come first, then rows, then keys, each by name.
     """
-    names = set(sa.inspect(connection).get_table_names())
+    inspector = sa.inspect(connection)
+    names = set(inspector.get_table_names())
     _refuse_strangers(names, connection.dialect.name)
+    if _VERSION_TABLE in names and not inspector.get_pk_constraint(_VERSION_TABLE)["constrained_columns"]:
+        raise TablesMissing
     if not {_VERSION_TABLE, _ALEMBIC_TABLE} <= names:
         return False
     made = connection.execute(sa.select(_version.c.schema_version, _version.c.library_version)).first()
@@ -121,10 +126,10 @@ def are_restored(connection: sa.Connection) -> bool:
 
 def _refuse_strangers(names: set[str], dialect: str) -> None:
     """Raise if the tables are another application's, which may share a server's database but not a file."""
-    ours = {table.name for table in _OPTUNA}
+    names = names - set(_ours.tables)
     if not names or _VERSION_TABLE in names:
         return
-    in_our_place = names & (ours | {_ALEMBIC_TABLE})
+    in_our_place = names & {*(table.name for table in _OPTUNA), _ALEMBIC_TABLE}
     if dialect == "sqlite" or in_our_place:
         shown = sorted(in_our_place or names)
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
