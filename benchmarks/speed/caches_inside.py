@@ -25,7 +25,7 @@ import torch
 
 from tlopt.app.handle import open_session
 from tlopt.app.serve import make_ready, work_here
-from tlopt.data.batches import MIDDLE, View
+from tlopt.data.batches import CENTER_CROP, View
 from tlopt.search.space import resolve
 from tlopt.training.devices import settle_process
 from tlopt.trial.workspace import Workspace
@@ -67,7 +67,7 @@ def fill(file: Path) -> dict[str, object]:
                     assert store is not None
                     store.outputs(run.frozen, view, indices[at : at + 64], block, indices[:0])
         seconds.append(time.perf_counter() - start)
-    planned = (store.held.path / "planned_bytes").read_text() if store else "0"
+    planned = (store.folder.path / "planned_bytes").read_text() if store else "0"
     return {
         "images": len(images.labels),
         "kept": kept,
@@ -80,7 +80,7 @@ def fill(file: Path) -> dict[str, object]:
 
 def _views(workspace: Workspace, training_view, point) -> Iterator[tuple[View, np.ndarray]]:  # type: ignore[no-untyped-def]
     split = workspace.data.splits[0]
-    yield MIDDLE, split.val
+    yield CENTER_CROP, split.val
     for epoch in range(workspace.study.data.views):
         yield training_view(epoch, point, 0), split.train
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tlopt.cache import eviction
-from tlopt.cache.eviction import Held, entries, features_bytes_max, remove, room_for
+from tlopt.cache.eviction import FolderLock, entries, features_bytes_max, remove, room_for
 from tlopt.cli.main import app
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
@@ -24,8 +24,8 @@ from tlopt.spec.sections import DataSpec
 MB = 1_000_000
 HOLDER = """
 import sys
-from tlopt.cache.eviction import Held
-held = Held(sys.argv[1], "another")
+from tlopt.cache.eviction import FolderLock
+held = FolderLock(sys.argv[1], "another")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -42,7 +42,7 @@ def make(root: Path) -> Callable[..., Path]:
     """Makes features of a size that were used so many hours ago: `make("a", n_bytes=5, hours=3)`."""
 
     def make(name: str, *, n_bytes: int, hours: float) -> Path:
-        held = Held(name, f"features {name}")
+        held = FolderLock(name, f"features {name}")
         (held.path / "block001").mkdir()
         (held.path / "block001" / "view.rows").write_bytes(os.urandom(n_bytes))
         used = (held.path / "about.txt").stat().st_mtime - hours * 3600
@@ -124,7 +124,7 @@ def test_what_a_worker_holds_stays_with_all_that_it_has_planned(
     make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.010")
-    held = Held("held", "held")
+    held = FolderLock("held", "held")
     held.plan(7 * MB)
 
     assert room_for(9 * MB, held.path.parent / "mine") == pytest.approx(3 * MB, rel=0.02)
@@ -141,7 +141,7 @@ def test_another_process_holds_until_it_is_killed(root: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        mine = Held("shared", "mine")
+        mine = FolderLock("shared", "mine")
         mine.close()
         while_held = remove(entries()[0])
         process.send_signal(signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], 
 def test_cleaning_takes_what_is_old_and_not_in_use(make: Callable[..., Path]) -> None:
     make("old", n_bytes=MB, hours=50)
     make("new", n_bytes=MB, hours=1)
-    held = Held("held", "a study that runs")
+    held = FolderLock("held", "a study that runs")
 
     assert "removed 1 of 1" in run("clean", "--unused-days", "2")
     assert set(names()) == {"new", "held"}

@@ -1,4 +1,4 @@
-"""Rows in a file: what was written is read, what is missing or damaged is not there."""
+"""Records in a file: what was written is read, what is missing or damaged is not there."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlopt.cache.record_file import Rows, disk_bytes_max
+from tlopt.cache.record_file import RecordFile, disk_bytes_max
 
 N_ROWS, ROW_BYTES = 20, 24
 
@@ -26,7 +26,7 @@ def values(rows: np.ndarray) -> np.ndarray:
     return (rows[:, None] * 7 + np.arange(ROW_BYTES)).astype(np.uint8)
 
 
-def read(store: Rows, *rows: int) -> tuple[list[bool], np.ndarray]:
+def read(store: RecordFile, *rows: int) -> tuple[list[bool], np.ndarray]:
     out = np.zeros((len(rows), ROW_BYTES), dtype=np.uint8)
     return store.read(np.array(rows), out).tolist(), out
 
@@ -44,8 +44,8 @@ def full(path: Path) -> Path:
     return path
 
 
-def opened(path: Path) -> Rows:
-    return Rows(path, n_rows=N_ROWS, row_bytes=ROW_BYTES)
+def opened(path: Path) -> RecordFile:
+    return RecordFile(path, n_rows=N_ROWS, row_bytes=ROW_BYTES)
 
 
 @settings(max_examples=50)
@@ -141,9 +141,9 @@ def test_where_no_file_can_be_made_there_are_no_rows(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys, numpy as np
 from pathlib import Path
-from tlopt.cache.record_file import Rows
+from tlopt.cache.record_file import RecordFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (10 * 32 + 5, resource.RLIM_INFINITY))
-store, rows = Rows(Path(sys.argv[1]), n_rows=20, row_bytes=24), np.arange(20)
+store, rows = RecordFile(Path(sys.argv[1]), n_rows=20, row_bytes=24), np.arange(20)
 store.write(rows, (rows[:, None] * 7 + np.arange(24)).astype(np.uint8))
 print(store.full)
 """
@@ -161,7 +161,7 @@ def test_rows_for_which_the_system_has_no_room_are_not_there_and_the_others_are(
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_a_file_takes_no_more_of_the_disk_than_was_foreseen(path: Path, row_bytes: int, every: int) -> None:
     rows = np.arange(0, 200, every)
-    store = Rows(path, n_rows=200, row_bytes=row_bytes)
+    store = RecordFile(path, n_rows=200, row_bytes=row_bytes)
     store.write(rows, np.ones((len(rows), row_bytes), dtype=np.uint8))
 
     foreseen = disk_bytes_max(row_bytes, n_written=len(rows), n_rows=200)
@@ -231,11 +231,11 @@ def test_a_file_that_is_something_else_holds_nothing_and_is_made_anew(
 UNREADABLE = """
 import os, sys, numpy as np
 from pathlib import Path
-from tlopt.cache.record_file import Rows
+from tlopt.cache.record_file import RecordFile
 if os.geteuid() == 0:
     os.setuid(65534)  # nothing is unreadable to root
 rows, values, out = np.arange(3), np.full((3, 24), 7, np.uint8), np.empty((3, 24), np.uint8)
-store = Rows(Path(sys.argv[1]), n_rows=20, row_bytes=24)
+store = RecordFile(Path(sys.argv[1]), n_rows=20, row_bytes=24)
 store.write(rows, values)
 Path(sys.argv[1]).chmod(0)
 print(store.read(rows, out).any(), end=" ")

@@ -158,6 +158,13 @@ def test_groups_by_pattern_stay_on_one_side_in_every_split(tmp_path, repeats):
     assert len({tuple(split.val) for split in data.splits}) == repeats
 
 
+def test_groups_are_counted_and_named_for_a_person(tmp_path):
+    root = patients(tmp_path / "images", n=6, images=1)
+    assert told(
+        loaded(root, group_pattern=r"/(p\d+)_"), "6 groups of images stay on one side of every split: p0, p1"
+    )
+
+
 def test_without_a_pattern_the_same_patients_straddle(tmp_path):
     assert not together(sides(patients(tmp_path / "images")), patient_of)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tlopt.cache.eviction import Held
+from tlopt.cache.eviction import FolderLock
 from tlopt.data.batches import Images
 from tlopt.model.network import Network
 from tlopt.spec.point import Point
@@ -51,7 +51,7 @@ def make(
 
     def make(*, kept: set[int] | None = None, resident_bytes_max: int = 10**9) -> FeatureStore:
         store = FeatureStore(
-            held=Held("tiny", "a test's"),
+            folder=FolderLock("tiny", "a test's"),
             images=views,
             keeps_training=True,
             cuts=cuts,
@@ -169,7 +169,7 @@ def test_whatever_blocks_are_kept(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(tmp_path_factory.mktemp("cache")))
         store = FeatureStore(
-            held=Held("tiny", "a test's"),
+            folder=FolderLock("tiny", "a test's"),
             images=views,
             keeps_training=True,
             cuts=outline(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics()),
@@ -227,7 +227,7 @@ def test_where_training_is_not_kept_validation_is(
     found = trained(begin(at), views, train, val, store)
 
     assert_same(found, trained(begin(at), views, train, val, None))
-    assert [path.name for path in store.held.path.rglob("*.rows")] == ["middle.rows"]
+    assert [path.name for path in store.folder.path.rglob("*.rows")] == ["center.rows"]
 
 
 @pytest.mark.parametrize("harm", ["cut short", "emptied", "overwritten", "removed"])
@@ -243,7 +243,7 @@ def test_a_damaged_file_costs_time_alone(
     at, store = point(**CHOSEN), make(resident_bytes_max=0)
     plain = trained(begin(at), views, train, val, None)
     trained(begin(at), views, train, val, store)
-    for path in store.held.path.rglob("*.rows"):
+    for path in store.folder.path.rglob("*.rows"):
         match harm:
             case "cut short":
                 os.truncate(path, path.stat().st_size // 2)

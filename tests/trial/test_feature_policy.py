@@ -70,7 +70,7 @@ def test_trials_are_the_same_with_a_cold_a_warm_and_no_cache(
     cold, warm, without = (place(name=name) for name in ("cold", "warm", "without"))
 
     cold.work()
-    assert kept(cache) == {"middle", "view0", "view1"}
+    assert kept(cache) == {"center", "view0", "view1"}
     warm.work()
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0")
     without.work()
@@ -94,7 +94,7 @@ def test_views_that_do_not_come_again_are_not_kept(
 ) -> None:
     place(name="new", views=views, search=search, trials=2).work()
 
-    assert kept(cache) == {"middle"}
+    assert kept(cache) == {"center"}
 
 
 @pytest.mark.parametrize("flip", ["true", "false"])
@@ -157,7 +157,7 @@ def test_a_full_disk_is_said_in_the_trial_and_costs_nothing_else(
     notes = [note for trial in there.trials for note in trial.user_attrs.get("tlopt:notes", ())]
     assert notes
     assert set(notes) == {
-        f"the cache {cache / 'another'} takes no more (No space left on device): make room there, or set"
+        f"the cache {cache / 'another'} cannot be written (No space left on device): make room there, or set"
         " TLOPT_CACHE to another folder"
     }
 

@@ -1,4 +1,4 @@
-"""What the cache holds and what may go: all of it can be made again, what was used longest ago goes first."""
+"""Entries of the cache and their eviction, least recently used first; all of them can be recomputed."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ _ABOUT, _PLAN, _LOCK = "about.txt", "planned_bytes", "lock"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache that is kept or removed whole."""
+    """A file or folder in the cache, kept or removed as a whole."""
 
     kind: Kind
     path: Path  # a folder of features, a file otherwise
@@ -36,19 +36,19 @@ class Entry:
 
 
 def entries(kinds: Collection[Kind] = KINDS) -> list[Entry]:
-    """What the cache holds of some kinds, what was used longest ago first."""
+    """The cache's entries of some kinds, least recently used first."""
     found = [_entry(kind, path) for kind in kinds for path in _items(cache_root() / kind)]
     return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used)
 
 
 def remove(entry: Entry) -> bool:
-    """Remove an entry, unless a worker is at it; returns whether it is gone."""
+    """Remove an entry unless a worker uses it; returns whether it is gone."""
     folder = entry.path.is_dir()
     try:
         with (entry.path / _LOCK).open("ab") if folder else entry.path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(entry.path, ignore_errors=True) if folder else _unlink(entry.path)
-    except OSError:  # somebody holds it, or it is gone
+    except OSError:  # another process uses it, or it is gone
         pass
     return not entry.path.exists()
 
@@ -59,23 +59,25 @@ def _unlink(path: Path) -> None:
 
 
 def hold(path: Path, by: object) -> None:
-    """Let nobody remove the file `path` while the object `by` lives; touches it as used now."""
-    with contextlib.suppress(OSError):  # there is none, or the system cannot
+    """Protect the file `path` from removal while the object `by` lives, and mark it as used now."""
+    with contextlib.suppress(OSError):  # there is no such file, or the system has no locks
         file = os.open(path, os.O_RDONLY)
         weakref.finalize(by, os.close, file)
         fcntl.flock(file, fcntl.LOCK_SH)
         os.utime(file)
 
 
-class Held:
-    """A folder of features that nobody removes while this is open, or its process lives.
+class FolderLock:
+    """A shared lock on a folder of cached features, which is not evicted while it is open.
+
+    The lock of a process that ends is released.
 
     Args:
-        name: of the folder.
-        about: what a person wants to know of it.
+        name: name of the folder, which is made if it is missing.
+        about: description for `tlopt cache ls`.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
 
     def __init__(self, name: str, about: str) -> None:
@@ -94,21 +96,21 @@ class Held:
 
     @property
     def stands(self) -> bool:
-        """Whether the folder is there, and the one that this holds."""
+        """Whether the locked folder still exists under its name."""
         try:
             return os.path.samestat(self._file, (self.path / _LOCK).stat())
         except OSError:
             return False
 
     def plan(self, size_bytes: int) -> None:
-        """Say how many bytes the folder may come to."""
+        """Reserve the number of bytes that the folder may grow to."""
         (self.path / _PLAN).write_text(str(size_bytes), encoding="ascii")
 
 
 def features_bytes_max() -> int:
-    """Bytes that all features together may take: TLOPT_CACHE_GB_MAX, and half of what the disk could give.
+    """Bytes that all cached features may take: TLOPT_CACHE_GB_MAX, at most half of the available disk space.
 
-    A disk that could give nothing is complained of.
+    A full disk is reported as a warning.
 
     Raises:
         SpecError: TLOPT_CACHE_GB_MAX is no number of gigabytes from 0.
@@ -134,13 +136,13 @@ def features_bytes_max() -> int:
 
 
 def room_for(size_bytes: int, besides: Path) -> int:
-    """Bytes, `size_bytes` at most, that a folder of features may take.
+    """Bytes that a folder of features may take, at most `size_bytes`, after evicting unused ones for it.
 
-    For them, features go that were used longest ago and that nobody is at. Hold `locked(cache_root() /
-    "features")`.
+    The least recently used features that no process has locked are removed. Call this with
+    `locked(cache_root() / "features")` held.
 
     Args:
-        besides: the folder that they are for.
+        besides: the folder that the space is for.
     """
     bytes_max = features_bytes_max()
     taken = {
@@ -162,7 +164,7 @@ def _planned(folder: Path) -> int:
 
 
 def _items(folder: Path) -> list[Path]:
-    """What in the folder of a kind is kept or removed whole."""
+    """Paths in a kind's folder that are kept or removed as a whole."""
     try:
         found = list(folder.iterdir())
     except OSError:
@@ -172,14 +174,14 @@ def _items(folder: Path) -> list[Path]:
 
 
 def _with_sides(path: Path) -> list[Path]:
-    """A file and those that lie beside it for its sake."""
+    """A file with its sidecar and its lock file."""
     return [path, path.with_suffix(".json"), path.with_name(path.name + ".lock")]
 
 
 def _entry(kind: Kind, path: Path) -> Entry | None:
     """The entry at `path`; None where it has gone meanwhile."""
     files = [path, *path.rglob("*")] if path.is_dir() else _with_sides(path)
-    touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # by whoever uses it
+    touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # its time is renewed by every use
     try:
         used = touched.stat().st_mtime
     except OSError:
@@ -195,7 +197,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def _about(path: Path) -> str:
-    """What a person wants to know of an entry; where nobody wrote that down, its name."""
+    """The description of an entry; its name where there is none."""
     try:
         if path.is_dir():
             return (path / _ABOUT).read_text(encoding="utf-8") or path.name

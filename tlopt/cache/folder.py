@@ -1,4 +1,4 @@
-"""The folder with everything that can be made again, and how files come into it whole."""
+"""The cache folder, its locks, and JSON files with checksums in it."""
 
 import errno
 import functools
@@ -22,14 +22,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_root() -> Path:
-    """The folder of digests, pixel stores and fetched data sets: TLOPT_CACHE, or the user's cache folder."""
+    """The cache folder: TLOPT_CACHE, or tlopt's folder among the user's caches."""
     configured = os.environ.get("TLOPT_CACHE")
     return Path(configured).expanduser() if configured else Path(platformdirs.user_cache_dir("tlopt"))
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` alone among all processes of this host; a killed holder's lock is free.
+    """Hold the lock of `path` among all processes of this host; a process that is killed releases it.
 
     Raises:
         CacheUnwritable: the cache folder cannot be written.
@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_if_possible(path: Path) -> Iterator[None]:
-    """As `locked`; where the cache folder cannot be written, that is said once and nothing is locked."""
+    """As `locked`; if the cache folder cannot be written, warn once and lock nothing."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
@@ -57,7 +57,7 @@ def locked_if_possible(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """The errors of writing into the cache, within, as `CacheUnwritable`."""
+    """Turn errors of writing to the cache within the block into `CacheUnwritable`."""
     try:
         yield
     except OSError as error:
@@ -65,15 +65,15 @@ def writing() -> Iterator[None]:
 
 
 def unwritable(error: OSError) -> str:
-    """That the cache takes nothing more, why, and what to do; the same words for the same cause."""
+    """A message on a failed write to the cache, with the cause and the cure; equal for equal causes."""
     place = "make room there, or set TLOPT_CACHE to another folder"
     cure = place if error.errno in _FULL else "set TLOPT_CACHE to a folder that can be written"
-    return f"the cache {cache_root()} takes no more ({error.strerror or error}): {cure}"
+    return f"the cache {cache_root()} cannot be written ({error.strerror or error}): {cure}"
 
 
 @functools.cache
 def complain(unwritable: str) -> None:
-    """Say `unwritable`, once in this process, to whoever reads its errors; work goes on without the cache."""
+    """Log the message `unwritable` as a warning, once per process; work goes on without the cache."""
     _logger.warning("%s; until then the same results take longer", unwritable)
 
 
@@ -89,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_if_possible(path: Path, value: Any) -> None:
-    """As `write_json`; where the cache folder cannot be written, that is said once."""
+    """As `write_json`; if the cache folder cannot be written, warn once."""
     try:
         write_json(path, value)
     except CacheUnwritable as error:

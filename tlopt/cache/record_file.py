@@ -1,7 +1,7 @@
-"""Records of one size in a file, each with its checksum: every process may fill it, nobody waits for another.
+"""Files of fixed-size records, each with a checksum, that any number of processes fill without waiting.
 
-Read and written by calls and not through a memory map: where a mapped file is cut short, its reader is killed
-by SIGBUS; a short read is only a record that is not there. The system's page cache is shared either way.
+Records are read and written by system calls, not through a memory map: when a mapped file is truncated, its
+reader is killed by SIGBUS, whereas a short read is a missing record. The page cache is shared either way.
 """
 
 import errno
@@ -27,29 +27,29 @@ Bools = NDArray[np.bool_]
 Stamp = tuple[int, ...]
 
 
-class Rows:
-    """`n_rows` records of `row_bytes`; what is missing, torn or damaged is not there.
+class RecordFile:
+    """A file of `n_rows` records of `row_bytes`; torn and damaged records count as missing.
 
     Args:
-        path: of the file, which the first write makes, sparse.
+        path: path of the file, created sparse by the first write.
     """
 
     def __init__(self, path: Path, *, n_rows: int, row_bytes: int) -> None:
         self.path = path
         self.n_rows = n_rows
         self.row_bytes = row_bytes
-        self.full: OSError | None = None  # why nothing is written any more
+        self.full: OSError | None = None  # the error that ended writing
         # A checksum costs as much as a read: once for each row, until somebody changes the file.
         self._checked = np.zeros(n_rows, dtype=bool)
         self._stamp: Stamp | None = None  # of the file when rows were checked
 
     @property
     def stride(self) -> int:
-        """Bytes in the file of a row, with its checksum."""
+        """Bytes of a record in the file, checksum included."""
         return _HEAD.size + self.row_bytes
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> Bools:
-        """Which of `rows` are there; their bytes go to `out` (n, row_bytes), the rest of it is undefined."""
+        """Read `rows` into `out` (n, row_bytes), undefined where a record is missing; returns which exist."""
         found = np.zeros(len(rows), dtype=bool)
         # Opened for each call: blocks times views are more files than a process may have open.
         try:
@@ -68,7 +68,7 @@ class Rows:
         return found
 
     def _trust(self, stamp: Stamp | None) -> None:
-        """Forget what was checked unless the file is as it was then."""
+        """Forget which records were checked if the file has changed since."""
         if stamp is None or stamp != self._stamp:
             self._checked[:] = False
             self._stamp = stamp
@@ -83,7 +83,7 @@ class Rows:
                 out[at] = record[_HEAD.size :]
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, row_bytes) at `rows`; where that fails, `full` says why, and writing ends."""
+        """Store `values` (n, row_bytes) at `rows`; after an error, which `full` keeps, nothing is written."""
         if self.full is not None:
             return
         try:
@@ -101,7 +101,7 @@ class Rows:
             self.full = error
 
     def _writable(self) -> int:
-        """The file, opened for writing; what is in its place goes, unless it is somebody else's."""
+        """Open the file for writing; replaces anything else of this user in its place."""
         flags = os.O_WRONLY | os.O_CREAT
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:

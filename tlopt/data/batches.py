@@ -1,4 +1,4 @@
-"""Images as batches on the device: the decoded store, gathered by index."""
+"""Batches of decoded images on a device, gathered by index."""
 
 import math
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from tlopt.data.pixels import Pixels
 from tlopt.data.views import epoch_draws, eval_views, training_views
 from tlopt.spec.point import Point, seed_for
 
-RESIDENT_SHARE = 0.25  # of the GPU's free memory, for each of two sizes; the rest is for the network
-_MOVED_BYTES = 1 << 26  # at a time, of pixels that come to lie on a device
+RESIDENT_SHARE = 0.25  # of the GPU's free memory, for each of two image sizes; the network needs the rest
+_MOVED_BYTES = 1 << 26  # of pixels copied to a device at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resident:
-    """Pixels of some images on a device, of the others where they were."""
+    """Pixels of which some images lie on a device, the others where they were read from."""
 
     pixels: Tensor  # uint8 (n, S, S, 3)
-    places: NDArray[np.int64]  # (N,), where in `pixels` each image lies; -1: it does not
+    places: NDArray[np.int64]  # (N,), index into `pixels` of each image; -1: it is not there
     others: Pixels
 
 
@@ -33,10 +33,10 @@ Source = NDArray[np.uint8] | Pixels | Resident
 class Images:
     """Decoded images of one data set.
 
-    `training_pixels`, uint8 (N, S, S, 3), are what training crops are cut from; of `eval_pixels` the middle
-    is shown, for validation and where training sees no crops; `labels` are int64 (N,). With `n_views` above 0
-    an epoch shows one of so many views, drawn from `views_seed` and the same to every run; with 0 it shows
-    views of the run's own that nobody sees again.
+    Training crops are cut from `training_pixels`, uint8 (N, S, S, 3). `eval_pixels` are center-cropped for
+    validation, and for training without augmentation. `labels` are int64 (N,). With `n_views` above 0, each
+    epoch uses one of that many views, drawn from `views_seed` and shared by all runs; with 0, each run draws
+    views of its own, used once.
     """
 
     training_pixels: Source
@@ -49,9 +49,9 @@ class Images:
     views_seed: int = 0
 
     def training_view(self, epoch: int, point: Point, seed: int) -> "View":
-        """What `epoch` shows of each image to a run of `point` with `seed`."""
+        """The view of each image in `epoch` of a run of `point` with `seed`."""
         if point.augmentation == 0 and not self.flip:
-            return MIDDLE
+            return CENTER_CROP
         if self.n_views == 0:
             return View("", epoch_draws(seed_for(seed, "views"), epoch, len(self.labels)))
         which = epoch % self.n_views
@@ -60,10 +60,10 @@ class Images:
         return View(name, epoch_draws(self.views_seed, which, len(self.labels)))
 
     def seen(self, indices: NDArray[np.int64], view: "View", point: Point, device: torch.device) -> Tensor:
-        """float32 (n, 3, resolution, resolution) on `device`: `view` of the images at `indices`."""
+        """`view` of the images at `indices`: float32 (n, 3, resolution, resolution) on `device`."""
         if view.draws is None:
-            middles = gather(self.eval_pixels, indices, device)
-            return eval_views(middles, resolution=point.resolution, mean=self.mean, std=self.std)
+            pixels = gather(self.eval_pixels, indices, device)
+            return eval_views(pixels, resolution=point.resolution, mean=self.mean, std=self.std)
         return training_views(
             gather(self.training_pixels if point.augmentation else self.eval_pixels, indices, device),
             resolution=point.resolution,
@@ -77,17 +77,17 @@ class Images:
 
 @dataclass(frozen=True)
 class View:
-    """One view of every image: a crop with its colours, or for validation the middle."""
+    """One view of every image: a random crop with random colours, or the center crop."""
 
-    name: str  # equal names show equal pixels; "": nobody sees it again
-    draws: Tensor | None  # (N, DRAWS) rows of `epoch_draws`; None: the middle
+    name: str  # equal names mean equal pixels; "": used once
+    draws: Tensor | None  # (N, DRAWS) rows of `epoch_draws`; None: the center crop
 
 
-MIDDLE = View("middle", None)
+CENTER_CROP = View("center", None)
 
 
 def gather(source: Source, indices: NDArray[np.int64], device: torch.device) -> Tensor:
-    """uint8 (n, S, S, 3) on `device`: the images at `indices`."""
+    """The images at `indices`: uint8 (n, S, S, 3) on `device`."""
     if isinstance(source, Resident):
         places = source.places[indices]
         if (places >= 0).all():
@@ -97,43 +97,45 @@ def gather(source: Source, indices: NDArray[np.int64], device: torch.device) -> 
 
 
 def resident(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Pixels | Resident:
-    """`pixels` with those at `wanted` on a GPU where its free memory has room to spare, else unchanged."""
+    """`pixels` with the images at `wanted` on a GPU if its free memory allows, else unchanged."""
     if device.type != "cuda":
         return pixels
     if len(wanted) * pixels.image_bytes > RESIDENT_SHARE * gpu_bytes_free(device):
         return pixels
     try:
         return put(pixels, wanted, device)
-    except torch.OutOfMemoryError:  # somebody else has taken the room meanwhile
+    except torch.OutOfMemoryError:  # another process took the memory meanwhile
         return pixels
 
 
 def put(pixels: Pixels, wanted: NDArray[np.int64], device: torch.device) -> Resident:
-    """`pixels` with those at `wanted` on `device`."""
+    """`pixels` with the images at `wanted` on `device`."""
     places = np.full(len(pixels), -1, dtype=np.int64)
     places[wanted] = np.arange(len(wanted))
     there = torch.empty((len(wanted), *pixels.shape[1:]), dtype=torch.uint8, device=device)
-    n_together = max(1, _MOVED_BYTES // math.prod(pixels.shape[1:]))  # the host need not hold them all
+    n_together = max(
+        1, _MOVED_BYTES // math.prod(pixels.shape[1:])
+    )  # so that the host never holds all of them
     for at in range(0, len(wanted), n_together):
         there[at : at + n_together] = torch.from_numpy(pixels[wanted[at : at + n_together]])
     return Resident(pixels=there, places=places, others=pixels)
 
 
 def gpu_bytes_free(device: torch.device) -> int:
-    """Bytes of a GPU that this process could still take, what its allocator has in reserve included."""
+    """Bytes of GPU memory that this process can still allocate, its allocator's reserve included."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor`, which is on the CPU, on `device`; to a GPU from pinned memory, so that nobody waits."""
+    """A CPU `tensor` on `device`; copied to a GPU from pinned memory, so that the host does not wait."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """`order` in pieces of `batch_size`; a last piece of one image joins the piece before it.
+    """Split `order` into batches of `batch_size`; a last batch of one image joins the one before it.
 
-    Batch-norm cannot be trained on one image.
+    Batch-norm cannot be trained on a single image.
     """
     starts = list(range(0, len(order), batch_size))
     if len(starts) > 1 and len(order) - starts[-1] == 1:
@@ -144,5 +146,5 @@ def batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.in
 
 
 def n_batches(n_images: int, batch_size: int) -> int:
-    """How many pieces `batches` gives, for batches of at least two images."""
+    """Number of batches that `batches` yields, for a batch size of at least two."""
     return math.ceil((n_images - 1) / batch_size) if n_images > 1 else n_images

@@ -1,4 +1,4 @@
-"""What is known of the images: plain frozen records, without pixels and without torch."""
+"""Records of images, splits and data sets; no pixels and no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:
-    """An image that cannot be decoded, and why."""
+    """An image that cannot be decoded, with the reason."""
 
     origin: File | Sample
     problem: str
@@ -72,7 +72,7 @@ class Unreadable:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Everything a source holds, test images included."""
+    """All images of a source, test images included."""
 
     class_names: tuple[str, ...]
     images: tuple[Image, ...]

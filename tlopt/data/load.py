@@ -160,7 +160,7 @@ def _read(found: Entries, spec: DataSpec, *, progress: bool) -> Listing:
         class_names=found.class_names,
         images=tuple(images),
         unreadable=tuple(unreadable),
-        notices=(*found.notices, *_dim_notices(looks, spec)),
+        notices=(*found.notices, *_group_notices(found.entries), *_dim_notices(looks, spec)),
     )
 
 
@@ -177,9 +177,13 @@ def _with_groups(found: Entries, spec: DataSpec) -> Entries:
             f" {found.root}; such are {below(found.root, [entry.path for entry in without])}"
         )
     entries = tuple(replace(e, group=g) for e, g in zip(found.entries, groups, strict=True))
-    names = sorted(set(groups))
-    notice = f"{len(names)} groups of images stay on one side of every split: {some(names)}"
-    return replace(found, entries=entries, notices=(*found.notices, notice))
+    return replace(found, entries=entries)
+
+
+def _group_notices(entries: Sequence[Entry]) -> Iterator[str]:
+    names = sorted({entry.group for entry in entries if entry.group})
+    if names:
+        yield f"{len(names)} groups of images stay on one side of every split: {some(names)}"
 
 
 def _group_of(entry: Entry, root: Path, spec: DataSpec) -> str:

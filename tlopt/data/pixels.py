@@ -1,4 +1,4 @@
-"""Every image decoded once: uint8 pixels in a file that all workers of a host share."""
+"""Decoded images: uint8 pixels in a record file that all workers of a host share."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ from tlopt.cache.folder import (
     unwritable,
     write_json_if_possible,
 )
-from tlopt.cache.record_file import Rows
+from tlopt.cache.record_file import RecordFile
 from tlopt.data.dataset import Data, File, Image, Sample, TestSplit
 from tlopt.data.decode import DECODER, Reading, open_rgb, quiet
 from tlopt.data.digest import content_digest
@@ -34,19 +34,19 @@ from tlopt.system.filesystems import free_bytes
 
 __all__ = ["Pixels", "cache_root", "eval_size", "pixels", "training_size"]
 
-_MEMORY_BYTES_MAX = 1 << 29  # of a worker whose disk takes no pixels
-_LOOKED_AT = 256  # rows at a time, when what is missing is looked for
+_MEMORY_BYTES_MAX = 1 << 29  # of pixels kept by a worker that cannot write them to disk
+_LOOKED_AT = 256  # records read at a time in the search for missing ones
 
 Indices = NDArray[np.int64]
 
 
 def eval_size(resolution: int) -> int:
-    """Pixels a side of an image whose middle a network that sees `resolution` is evaluated on: 8/7 of it."""
+    """Side in pixels of the image that is center-cropped to `resolution` for evaluation: 8/7 of it."""
     return max(resolution, round(resolution * 8 / 7))
 
 
 def training_size(resolution: int) -> int:
-    """Pixels a side of an image that training crops are cut from: 3/2 of `resolution`.
+    """Side in pixels of the image that training crops are cut from: 3/2 of `resolution`.
 
     A crop of half the image's side is then enlarged a little, and the whole image halved at most.
     """
@@ -63,7 +63,7 @@ class Pixels:
     def __init__(self, path: Path, images: Sequence[Image], *, size: int, reading: Reading) -> None:
         self.shape = (len(images), size, size, 3)
         self._images, self._size, self._reading = images, size, reading
-        self._rows = Rows(path, n_rows=len(images), row_bytes=size * size * 3)
+        self._rows = RecordFile(path, n_rows=len(images), row_bytes=size * size * 3)
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Pixels:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one of them, decoded."""
+        """Bytes of one decoded image."""
         return self._rows.row_bytes
 
     def __getitem__(self, indices: Indices) -> NDArray[np.uint8]:
@@ -90,7 +90,7 @@ class Pixels:
         return out
 
     def fill(self, wanted: Indices, *, progress: bool) -> bool:
-        """Decode into the file what of `wanted` is not there; whether all of it is, as far as there is room.
+        """Decode the missing ones of `wanted` into the file; returns False if the disk is full.
 
         Raises:
             DataError: as `__getitem__`.
@@ -98,19 +98,19 @@ class Pixels:
         starts = range(0, len(wanted), _LOOKED_AT)
         absent = np.concatenate([self._absent(wanted[at : at + _LOOKED_AT]) for at in starts])
         needed = len(absent) * self._rows.stride
-        if needed > free_bytes(self._rows.path):  # to take the last byte helps nobody
+        if needed > free_bytes(self._rows.path):  # a full disk would hurt other programs
             self._rows.full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        others = os.path.lexists(self._rows.path)  # have rows there, and may be reading them
+        others = os.path.lexists(self._rows.path)  # other processes may be reading it
         for _ in self._made(absent, label=f"decoding to {self._size} px", progress=progress):
             if self._rows.full is not None:
-                if not others:  # what is there is of more use as room
+                if not others:  # a part of it is of less use than the space
                     with contextlib.suppress(OSError):
                         self._rows.path.unlink()
                 return False
         return True
 
     def try_again(self) -> None:
-        """Write into the file again where that has failed, if it would find room by now."""
+        """Write to the file again, after a failure, if the disk has room by now."""
         if len(self) * self._rows.stride <= free_bytes(self._rows.path):
             self._rows.full = None
 
@@ -119,7 +119,7 @@ class Pixels:
         return indices[~found]
 
     def _made(self, indices: Indices, *, label: str, progress: bool) -> Iterator[NDArray[np.uint8]]:
-        """Those at `indices`, from memory or decoded, and kept."""
+        """The images at `indices`, from memory or decoded; they are stored."""
 
         def decoded(index: int) -> NDArray[np.uint8]:
             if index in self._memory:
@@ -153,7 +153,7 @@ def pixels(
     Decoded at the first call for this content, by one process however many ask.
 
     Args:
-        wanted: which to decode now, None for all; others are decoded when they are first read.
+        wanted: images to decode now, None for all; others are decoded when first read.
         progress: a bar on stderr while images are decoded.
 
     Raises:
@@ -167,7 +167,7 @@ def pixels(
         with locked_if_possible(path), quiet():
             filled = _filled(path)
             if which not in filled and found.fill(wanted, progress=progress):
-                # The sidecar comes last: it says that nothing has to be looked for.
+                # The sidecar comes last: it marks these images as complete.
                 filled |= {which: len(wanted)}
                 about = f"{max(filled.values())} images, {size} pixels"
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
@@ -188,7 +188,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _filled(path: Path) -> dict[str, int]:
-    """Which sets of images were written, of how many each, as far as nothing of the file is cut off."""
+    """Sizes of the sets of images that were written completely, by their keys; empty if the file was cut."""
     try:
         stored = read_json(_sidecar(path))
         if isinstance(stored, dict) and stored["bytes"] <= path.stat().st_size:

@@ -1,10 +1,10 @@
-"""Who trains, who validates, who is locked away: decided by content alone.
+"""Division of images into training, validation and test, by content alone.
 
 Within a class, images are ordered by sha256(digest + salt), so that the division is the same on every machine
 and whatever files are called. The salt is the seed with the word "test" or the number of the repeat. Of the n
 images of a class outside the source's own val and test, rounded half up, at least 1 and leaving 1 to train::
 
-    test_fraction * n   are locked away   where the source has no test split
+    test_fraction * n   test              where the source has no test split
     val_fraction * n    validate          where the source has no val split; drawn after the test images
 
 Copies of one image stay together: those that do not fit into what is left of the number are passed over, so

@@ -1,4 +1,4 @@
-"""Many images at once: threads, because Pillow decodes and resamples outside Python's lock."""
+"""Map over images in threads: Pillow decodes and resamples outside Python's global lock."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
-"""Stored pixels to what the network sees, a whole batch at a time on its device.
+"""Views of stored pixels as network inputs, computed for whole batches on the device.
 
-A training view is a pure function of the study's seed, the epoch and the image: its eight numbers come from
-`epoch_draws`, so that neither the batch it is in nor the worker that makes it matters.
+A training view is a pure function of seed, epoch and image: its eight random numbers come from `epoch_draws`,
+so it does not depend on the batch or the worker.
 """
 
 import functools
@@ -14,9 +14,9 @@ from torch.nn import functional
 from tlopt.data.pixels import eval_size
 from tlopt.spec.point import seed_for
 
-DRAWS = 8  # numbers an image and epoch: flip, area, aspect, x, y, brightness, contrast, saturation
+DRAWS = 8  # random numbers per image and epoch: flip, area, aspect, x, y, brightness, contrast, saturation
 
-_AREA = 0.75  # share of the area that a crop loses at most, at strength 1
+_AREA = 0.75  # largest share of the area cropped away at strength 1
 _ASPECT = 4 / 3  # largest aspect ratio at strength 1, and the inverse of the smallest
 _COLOUR = 0.4  # largest change of a colour factor at strength 1
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -32,13 +32,13 @@ def epoch_draws(seed: int, epoch: int, n_images: int) -> Tensor:
 
 
 def eval_views(images: Tensor, *, resolution: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The middle of every image, normalised: float32 (n, 3, resolution, resolution).
+    """The normalised center crop of every image: float32 (n, 3, resolution, resolution).
 
     Args:
         images: uint8 (n, S, S, 3), S at least `resolution`.
         mean: of each channel, of values in [0, 1]; `std` likewise.
     """
-    return _normalised(_middle(images, resolution), mean, std)
+    return _normalised(_center_crop(images, resolution), mean, std)
 
 
 def training_views(
@@ -51,17 +51,17 @@ def training_views(
     std: Sequence[float],
     draws: Tensor,
 ) -> Tensor:
-    """A random view of every image, normalised: float32 (n, 3, resolution, resolution).
+    """A normalised random view of every image: float32 (n, 3, resolution, resolution).
 
     The crop has a share of 1 - 0.75 * strength to 1 of a window's area and an aspect ratio of (3/4)**strength
     to (4/3)**strength, uniform in its logarithm. The window's side grows from the evaluation view's at
-    strength 0 to the whole image's at strength 1, as (7/8)**(1 - strength); the crop's middle departs from
+    strength 0 to the whole image's at strength 1, as (7/8)**(1 - strength); the crop's centre departs from
     the image's by up to `strength` of what keeps it inside. Brightness, contrast and saturation change by
     factors within 1 +- 0.4 * strength. Strength 0 without flip is exactly the evaluation view.
 
     Args:
-        images: uint8 (n, S, S, 3), of any size, for the larger the sharper small crops are; at strength 0 as
-            for `eval_views`.
+        images: uint8 (n, S, S, 3), of any size S; larger ones give sharper small crops. At strength 0 as for
+            `eval_views`.
         strength: in [0, 1].
         flip: mirror left to right where the first draw is below 1/2.
         mean: of each channel, of values in [0, 1]; `std` likewise.
@@ -70,9 +70,9 @@ def training_views(
     draws = draws.to(images.device)
     signs = torch.where(draws[:, 0] < 0.5, -1.0, 1.0) if flip else torch.ones_like(draws[:, 0])
     if strength == 0:
-        middle = _middle(images, resolution)
+        center = _center_crop(images, resolution)
         mirrored = signs.view(-1, 1, 1, 1) < 0
-        return _normalised(torch.where(mirrored, middle.flip(-1), middle), mean, std)
+        return _normalised(torch.where(mirrored, center.flip(-1), center), mean, std)
     grid = _crops(draws, signs, resolution=resolution, strength=strength)
     views = functional.grid_sample(
         _channels_first(images), grid, mode="bilinear", padding_mode="border", align_corners=False
@@ -81,7 +81,7 @@ def training_views(
 
 
 def _crops(draws: Tensor, signs: Tensor, *, resolution: int, strength: float) -> Tensor:
-    """Where in the image, from -1 to 1, a view's pixels lie: (n, resolution, resolution, 2), x first."""
+    """Sampling positions of a view's pixels, from -1 to 1: (n, resolution, resolution, 2), x first."""
     window = resolution / eval_size(resolution)  # 7/8, a side, up to rounding
     area = window ** (2 * (1 - strength)) * (1 - _AREA * strength * draws[:, 1])
     stretch = _ASPECT ** (strength * (draws[:, 2] - 0.5))  # square root of the aspect ratio
@@ -110,7 +110,7 @@ def _recoloured(views: Tensor, draws: Tensor, strength: float) -> Tensor:
     return views.mul_(brightness * contrast * saturation).add_(shift).clamp_(0, 1)
 
 
-def _middle(images: Tensor, resolution: int) -> Tensor:
+def _center_crop(images: Tensor, resolution: int) -> Tensor:
     start = (images.shape[1] - resolution) // 2
     end = start + resolution
     return _channels_first(images[:, start:end, start:end])
@@ -131,6 +131,6 @@ def _normalised(views: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 @functools.cache
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(1, n, 1, 1) on `device`, made once: to bring it there makes a GPU's host wait."""
-    with torch.inference_mode(False):  # made while evaluating or not, training uses it
+    """(1, n, 1, 1) on `device`, cached: the copy makes a GPU's host wait."""
+    with torch.inference_mode(False):  # made during evaluation, it must serve training too
         return torch.tensor(values, device=device).view(1, -1, 1, 1)

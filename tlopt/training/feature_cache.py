@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.cache.eviction import Held
+from tlopt.cache.eviction import FolderLock
 from tlopt.cache.folder import unwritable
-from tlopt.cache.record_file import Rows
-from tlopt.data.batches import MIDDLE, Images, View, moved
+from tlopt.cache.record_file import RecordFile
+from tlopt.data.batches import CENTER_CROP, Images, View, moved
 from tlopt.training.feature_cache_plan import Rates, best_start
 from tlopt.training.frozen_prefix import CHUNK, Cut, Form, Frozen, advance
 
@@ -32,7 +32,7 @@ class Kept:
 
     form: Form
     n_rows: int
-    file: Rows
+    file: RecordFile
     resident: Tensor | None
     there: NDArray[np.bool_]  # rows that are resident; without residence, those once seen in the file
 
@@ -69,7 +69,7 @@ class FeatureStore:
     """The kept features of one set of images under one backbone, resolution and numerics.
 
     Args:
-        held: has a folder for each block, with a file for each view.
+        folder: has a folder for each block, with a file for each view.
         images: whose features they are.
         keeps_training: whether views of training are kept, beside the middle that validation sees.
         cuts: of all blocks.
@@ -79,7 +79,7 @@ class FeatureStore:
         resides: whether anything may be there.
     """
 
-    held: Held
+    folder: FolderLock
     images: Images
     keeps_training: bool
     cuts: tuple[Cut, ...]
@@ -95,7 +95,7 @@ class FeatureStore:
         Args:
             upcoming: images that will be wanted next; computed as well where a chunk has room for them.
         """
-        kept = self.kept if view is MIDDLE or (view.name and self.keeps_training) else ()
+        kept = self.kept if view is CENTER_CROP or (view.name and self.keeps_training) else ()
         start = best_start(cut, kept, self.cuts, self.rates)
         if start == 0:
             return frozen.outputs(self.images, view, indices, cut)
@@ -126,7 +126,7 @@ class FeatureStore:
         return frozen.outputs(self.images, view, indices, block)
 
     def _path(self, block: int, view: View) -> Path:
-        return self.held.path / f"block{block:03d}" / f"{view.name}.rows"
+        return self.folder.path / f"block{block:03d}" / f"{view.name}.rows"
 
     def _kept(self, block: int, view: View, device: torch.device) -> Kept:
         if (found := self._open.get((block, view.name))) is not None:
@@ -135,7 +135,7 @@ class FeatureStore:
         made = Kept(
             form=form,
             n_rows=n_rows,
-            file=Rows(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
+            file=RecordFile(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
             resident=self._room(form, n_rows, device),
             there=np.zeros(n_rows, dtype=bool),
         )
@@ -165,7 +165,7 @@ class FeatureStore:
     def close(self) -> None:
         """Let go of memory and folder; what is in the files stays."""
         self._open.clear()
-        self.held.close()
+        self.folder.close()
 
     @property
     def resident_bytes(self) -> int:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.data.batches import MIDDLE, Images
+from tlopt.data.batches import CENTER_CROP, Images
 from tlopt.model.network import Network
 from tlopt.spec.point import Point
 
@@ -32,5 +32,7 @@ def exported_logits(
     """
     network.eval().to(memory_format=torch.contiguous_format)
     pieces = np.split(indices, range(BATCH_SIZE, len(indices), BATCH_SIZE))
-    rows = [logits_of(network, images.seen(piece, MIDDLE, point, device)) for piece in pieces if len(piece)]
+    rows = [
+        logits_of(network, images.seen(piece, CENTER_CROP, point, device)) for piece in pieces if len(piece)
+    ]
     return np.concatenate(rows)

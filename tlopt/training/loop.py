@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlopt.data.batches import MIDDLE, Images, View, batches, moved, n_batches
+from tlopt.data.batches import CENTER_CROP, Images, View, batches, moved, n_batches
 from tlopt.errors import Diverged
 from tlopt.spec.point import seed_for
 from tlopt.training.feature_cache import FeatureStore
@@ -112,7 +112,7 @@ def predict_logits(
     cut = run.point.freeze_depth
     pieces = [indices[at : at + EVAL_BATCH_SIZE] for at in range(0, len(indices), EVAL_BATCH_SIZE)]
     rows = []
-    for features in _features(run, images, MIDDLE, pieces, cut, kept):
+    for features in _features(run, images, CENTER_CROP, pieces, cut, kept):
         with run.numerics.autocast(run.device):
             rows.append(run.network.suffix(features, cut).float())
     return torch.cat(rows).cpu().numpy()

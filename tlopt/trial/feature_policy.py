@@ -61,15 +61,15 @@ def open_features(
     about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {len(data.images)} images"
     try:
         with locked(cache_root() / "features"):
-            held = eviction.Held(name, about)
-            room = eviction.room_for(_size(best, cuts, disk_bytes), held.path)
+            folder = eviction.FolderLock(name, about)
+            room = eviction.room_for(_size(best, cuts, disk_bytes), folder.path)
             kept = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=room, rates=rates)
-            held.plan(_size(kept, cuts, disk_bytes))
+            folder.plan(_size(kept, cuts, disk_bytes))
     except (OSError, CacheUnwritable) as error:
         complain(unwritable(error) if isinstance(error, OSError) else str(error))
         return None
     return FeatureStore(
-        held=held,
+        folder=folder,
         images=images,
         keeps_training=n_repeated_views(study) > 0,
         cuts=cuts,

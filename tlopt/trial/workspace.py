@@ -188,7 +188,7 @@ class Workspace:
         """Close caches of features that are of no use to `point`, before anything takes their place."""
         for key, store in list(self._features.items()):
             # a store that does not stand: somebody has deleted the cache
-            if key != (point.backbone, point.resolution) or (store is not None and not store.held.stands):
+            if key != (point.backbone, point.resolution) or (store is not None and not store.folder.stands):
                 self._forget(key)
 
     def leave_device(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tlopt.data.dataset import Role
 from tlopt.data.some import NAMED_AT_MOST, some
 from tlopt.data.sources.entry import EXTENSIONS, ROLES, Entries, Entry, missing_notices, training_classes
-from tlopt.data.sources.table_rows import Rows, read_rows
+from tlopt.data.sources.table_rows import TableRows, read_rows
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
@@ -84,7 +84,7 @@ def list_table(spec: DataSpec) -> Entries:
     return Entries(root=root, class_names=class_names, entries=tuple(entries), notices=tuple(notices))
 
 
-def _columns(path: Path, table: Rows, spec: DataSpec) -> dict[str, str]:
+def _columns(path: Path, table: TableRows, spec: DataSpec) -> dict[str, str]:
     """The column of each key, "" where there is none."""
     if not table.rows:
         raise DataError(f"{path} has no rows")
@@ -103,7 +103,7 @@ def _columns(path: Path, table: Rows, spec: DataSpec) -> dict[str, str]:
     return found
 
 
-def _given(path: Path, table: Rows, key: str, wanted: str) -> str:
+def _given(path: Path, table: TableRows, key: str, wanted: str) -> str:
     if wanted in table.columns:
         return wanted
     close = difflib.get_close_matches(wanted, table.columns, n=1)
@@ -113,7 +113,7 @@ def _given(path: Path, table: Rows, key: str, wanted: str) -> str:
     )
 
 
-def _known(path: Path, table: Rows, key: str) -> str:
+def _known(path: Path, table: TableRows, key: str) -> str:
     for names in _KNOWN[key]:
         found = [column for column in table.columns if column.casefold() in names]
         if len(found) > 1:
@@ -125,13 +125,13 @@ def _known(path: Path, table: Rows, key: str) -> str:
             return found[0]
     if key in _REQUIRED:
         raise DataError(
-            f"{path}: which column {_REQUIRED[key]}? Say it by {key} under [data]; the columns are"
-            f" {some(table.columns)}"
+            f"{path}: which column {_REQUIRED[key]}? Say it by {key} under [data] (tlopt init --data"
+            f" {key}=NAME); the columns are {some(table.columns)}"
         )
     return ""
 
 
-def _resolved(path: Path, root: Path, table: Rows, columns: Mapping[str, str]) -> list[_Row]:
+def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, str]) -> list[_Row]:
     stems = _Stems(root)
     rows, problems = [], defaultdict(list)
     for line, cells in table.rows:

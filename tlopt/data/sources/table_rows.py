@@ -13,7 +13,7 @@ from tlopt.errors import DataError, MissingExtra
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class TableRows:
     """A table as text: what is absent is ""."""
 
     columns: tuple[str, ...]
@@ -23,7 +23,7 @@ class Rows:
     nested: dict[str, int]  # columns that hold lists or objects, with the first line where they do
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> TableRows:
     """The table in the file `path`, by its suffix.
 
     Raises:
@@ -50,7 +50,7 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _delimited(path: Path, text: str, delimiter: str | None) -> Rows:
+def _delimited(path: Path, text: str, delimiter: str | None) -> TableRows:
     head = text.partition("\n")[0]
     # What spreadsheets write where the comma is the decimal sign.
     delimiter = delimiter or (";" if ";" in head and "," not in head else ",")
@@ -76,7 +76,7 @@ def _delimited(path: Path, text: str, delimiter: str | None) -> Rows:
     if len(set(columns)) < len(columns):
         double = next(name for name in columns if columns.count(name) > 1)
         raise DataError(f'{path}: two columns are called "{double}": rename one')
-    return Rows(columns=tuple(columns), rows=tuple(rows), nested={})
+    return TableRows(columns=tuple(columns), rows=tuple(rows), nested={})
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -92,7 +92,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def _parquet(path: Path) -> Rows:
+def _parquet(path: Path) -> TableRows:
     try:
         from pyarrow import ArrowException, BufferReader, parquet
     except ImportError as error:
@@ -104,14 +104,14 @@ def _parquet(path: Path) -> Rows:
     return _collected(list(enumerate(table.to_pylist(), 1)))
 
 
-def _collected(rows: list[tuple[int, dict[str, Any]]]) -> Rows:
+def _collected(rows: list[tuple[int, dict[str, Any]]]) -> TableRows:
     columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
     nested: dict[str, int] = {}
     for number, row in rows:
         for name, value in row.items():
             if isinstance(value, (list, tuple, dict, bytes)):
                 nested.setdefault(name, number)
-    return Rows(
+    return TableRows(
         columns=columns,
         rows=tuple((number, {name: _cell(row.get(name)) for name in columns}) for number, row in rows),
         nested=nested,
