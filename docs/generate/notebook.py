@@ -9,7 +9,7 @@ import nbformat
 
 def markdown(notebook: Path, images: Path) -> str:
     """The page; pictures among the outputs become files in the folder `images` beside it."""
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     parts = []
     for cell in cells:
         if cell.cell_type == "markdown":
