@@ -1,6 +1,7 @@
 """Optuna's own contract of a storage, held by ours on both kinds of database, with and without the cache."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from optuna.storages import BaseStorage
@@ -9,17 +10,25 @@ from optuna.testing.pytest_storages import StorageTestCase
 from tlopt.storage import studies
 
 
-def emptied(storage: BaseStorage) -> Iterator[BaseStorage]:
+def opened(url: str) -> Iterator[BaseStorage]:
+    """The storage as commands and workers use it, closed afterwards."""
+    storage = studies.open_storage(url)
     yield storage
     studies.engine_of(storage).dispose()
 
 
-class TestCached(StorageTestCase):
-    """What `open_storage` returns, as commands and workers use it."""
-
+class TestOnSqlite(StorageTestCase):
     @pytest.fixture
-    def storage(self, storage_url: str) -> Iterator[BaseStorage]:
-        yield from emptied(studies.open_storage(storage_url))
+    def storage(self, tmp_path: Path) -> Iterator[BaseStorage]:
+        yield from opened(f"sqlite:///{tmp_path}/tlopt.db")
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+class TestOnPostgres(StorageTestCase):
+    @pytest.fixture
+    def storage(self, postgres_url: str) -> Iterator[BaseStorage]:
+        yield from opened(postgres_url)
 
 
 @pytest.mark.slow
@@ -28,4 +37,5 @@ class TestBelowTheCache(StorageTestCase):
 
     @pytest.fixture
     def storage(self, storage_url: str) -> Iterator[BaseStorage]:
-        yield from emptied(studies.service_of(studies.open_storage(storage_url)))
+        for cached in opened(storage_url):
+            yield studies.service_of(cached)

@@ -18,7 +18,7 @@ from tlopt.storage import schema
 from tlopt.storage.failures import DATABASE_ERRORS, cure_of, outage, phrase_in
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import Retry
-from tlopt.storage.session import bound_waits, engine_options, is_sqlite, one_connection_engine, prepare
+from tlopt.storage.session import bound_waits, engine_options, is_sqlite, one_connection_engine
 from tlopt.storage.url import hide_password, normalise, refuse_network_file
 
 LOCK_SECONDS = 300.0  # for the making of tables, one process after the other
@@ -76,10 +76,7 @@ def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
     # One connection, never two: sixty-four workers are to fit a small max_connections. Nothing opens a second
     # one while it holds a first.
     options = {"pool_size": 1, "max_overflow": 0, **engine_options(url)}
-    storage = ServiceStorage(url.render_as_string(hide_password=False), options, retry)
-    storage.engine.dispose()  # the constructor's connection was not prepared
-    prepare(storage.engine)
-    return storage
+    return ServiceStorage(url.render_as_string(hide_password=False), options, retry)
 
 
 def _has_tables(url: sqlalchemy.URL) -> bool:

@@ -35,6 +35,8 @@ class RetryingStorage(OptunaDatabase):
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
         super().__init__(url, engine_kwargs, skip_compatibility_check=True, skip_table_creation=True)
+        self.engine.dispose()  # the constructor's connection was not prepared
+        session.prepare(self.engine)
         self.retry = retry
         retry.is_ready = self.has_all_tables
         self._scope = CallScope()
@@ -44,6 +46,13 @@ class RetryingStorage(OptunaDatabase):
         # no methods of ours: SQLAlchemy keeps listeners longer than this object is to live
         event.listen(self.scoped_session, "before_commit", self._scope.check)
         event.listen(self.engine, "connect", self._connections.add)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {"url": self.url, "options": self.engine_kwargs, "outage_seconds_max": self.retry.seconds_max}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        session.bound_waits()
+        self.__init__(state["url"], state["options"], Retry(state["outage_seconds_max"]))  # type: ignore[misc]
 
     @contextmanager
     def singly(self) -> Iterator[sqlalchemy.Connection]:
