@@ -14,8 +14,6 @@ from typer.testing import CliRunner
 
 import tlopt
 from tlopt import spec
-from tlopt.analysis import importance as importances
-from tlopt.analysis.importance import importance
 from tlopt.cli.main import app
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.errors import SpecError, StorageError
@@ -323,36 +321,6 @@ def test_the_best_so_far_goes_by_when_trials_ended_and_not_by_their_numbers() ->
     assert heights[-1] < heights[0]  # it rises: y counts downwards
 
 
-# Importance
-
-
-def test_the_key_that_decides_is_the_most_important() -> None:
-    trials = [
-        trial(0.1 * depth + 0.001 * (index % 7), transfer_depth=depth, lr=10 ** -(1 + (index * 5 % 11) / 4))
-        for index in range(60)
-        for depth in [index % 10]
-    ]
-
-    found = importance(trials, "maximize")
-
-    assert found.shares[0][0] == "transfer_depth"
-    assert sum(share for _, share in found.shares) == pytest.approx(1)
-
-
-def test_few_trials_and_equal_values_have_no_importance() -> None:
-    few, equal = a_search(9), [trial(0.5, lr=0.01 * (1 + index)) for index in range(20)]
-
-    assert importance(few, "maximize").note.startswith("6 complete trials")
-    assert "same value" in importance(equal, "maximize").note
-    assert importance(equal, "maximize").shares == ()
-
-
-def test_the_importance_of_many_trials_is_that_of_some_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importances, "TRIALS_MAX", 15)
-
-    assert importance(a_search(60), "maximize").note.startswith("PED-ANOVA over 15 of 40 complete trials")
-
-
 # Many trials
 
 
@@ -362,6 +330,18 @@ def test_ten_thousand_trials_come_to_a_small_file_that_says_what_it_leaves_out()
     assert len(html.encode()) < 3_000_000
     assert "of 6667 points are drawn" in html
     assert re.search(r"in grey pruned ones \(80 of 3333\)", html)
+
+
+# Importance
+
+
+def test_a_key_that_never_varied_gets_no_share_and_each_share_stands_beside_chance() -> None:
+    trials = [trial(0.1 * (i % 9), freeze_depth=i % 9, transfer_depth=9, minute=i) for i in range(60)]
+
+    said = Reader(page(report(trials))).text
+
+    assert re.search(r"key share by chance evidence freeze_depth 100\.0 % [\d.]+ % stands out", said)
+    assert "Left out, since they had one value in all trials: " in said
 
 
 # The command

@@ -1,59 +1,153 @@
-"""Which searched keys mattered, as Optuna sees it, in bounded time."""
+"""Keys that set the best trials apart, by Optuna's PED-ANOVA, beside what chance alone would give."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.plots.series import evenly
-from tlopt.spec.objectives import Direction
+from tlopt.spec.objectives import Direction, cost
 
-TRIALS_MIN = 12  # complete ones: with fewer the best tenth is a single trial
-TRIALS_MAX = 2000  # of which an importance is computed; takes seconds
+TRIALS_MIN = 10  # complete and pruned ones: half of them are the best and half the rest
+BEST_MIN = 5  # trials that PED-ANOVA's documentation wants at least among the best
+BEST_SHARE = 0.1
+FEW_TRIALS = 50  # below this the best tenth has fewer than `BEST_MIN` trials, so more count as the best
+TRIALS_MAX = 1000  # used at most; with the shuffles this takes a few seconds
+N_SHUFFLES = 20  # the largest of 20 is exceeded by chance one time in 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How much of the difference between the best trials and all trials one key accounts for."""
+
+    key: str
+    share: float  # the shares of all keys add up to 1
+    chance: float  # the largest that this key got from shuffled values, on the same scale; may exceed 1
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the share is larger than any that shuffled values gave."""
+        return self.share > self.chance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """Shares by parameter, largest first, that add up to 1; empty where `note` says why there is none."""
+    """Shares by key, largest first; empty where `note` says why there are none."""
 
-    shares: tuple[tuple[str, float], ...]
+    shares: tuple[Share, ...]
     note: str
 
 
 def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importance:
-    """Optuna's importance (PED-ANOVA) of every parameter of the complete ones among `trials`.
+    """The importance of every key that varied among the complete and pruned ones of `trials`.
 
-    What sets the best tenth of the trials apart from all of them counts. Of more than `TRIALS_MAX` trials so
-    many, evenly spaced, are used.
+    What sets the best tenth of the trials apart from all of them counts, or the best `BEST_MIN` where a tenth
+    is fewer. A pruned trial is never among the best: its last value is of an early epoch. Of more than
+    `TRIALS_MAX` trials that many, evenly spaced, are used.
     """
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.params]
-    if len(complete) < TRIALS_MIN:
-        return _none(f"{len(complete)} complete trials; it takes at least {TRIALS_MIN} to tell.")
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
+    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    if len(ended) < TRIALS_MIN or len(complete) < BEST_MIN:
+        return _none(
+            f"{len(complete)} complete and {len(ended) - len(complete)} pruned trials: it takes"
+            f" {TRIALS_MIN} trials, {BEST_MIN} of them complete, to tell."
+        )
     if len({trial.value for trial in complete}) == 1:
-        return _none("All complete trials have the same value.")
-    used = [complete[index] for index in evenly(len(complete), TRIALS_MAX)]
+        return _none("All complete trials have the same value, so no key can be told to matter.")
+    used = [ended[index] for index in evenly(len(ended), TRIALS_MAX)]
+    varied, constant = _keys(used)
+    if not varied:
+        return _none("No key varied among these trials.")
     try:
-        shares = _shares(used, direction)
+        shares = _shares(used, varied, direction)
     except (RuntimeError, ValueError) as error:
         return _none(f"Optuna could not tell: {error}")
-    of = f"{len(used)} of " if len(used) < len(complete) else ""
-    note = (
-        f"PED-ANOVA over {of}{len(complete)} complete trials: what sets the best tenth apart from the rest."
+    if not shares:
+        return _none("The best trials are spread over every key as all trials are: no key stands out.")
+    return Importance(shares=shares, note=_note(len(used), len(ended), len(complete), constant))
+
+
+def _keys(trials: Sequence[FrozenTrial]) -> tuple[list[str], list[str]]:
+    """The keys with two values or more among `trials`, and those with one.
+
+    PED-ANOVA gives a key of one value a share, since it compares densities with a prior of the whole range.
+    """
+    values: dict[str, set[object]] = {}
+    for trial in trials:
+        for key, value in trial.params.items():
+            values.setdefault(key, set()).add(value)
+    return [k for k, v in values.items() if len(v) > 1], [k for k, v in values.items() if len(v) == 1]
+
+
+def _shares(trials: Sequence[FrozenTrial], keys: list[str], direction: Direction) -> tuple[Share, ...]:
+    study, costs = _study_of(trials, direction)
+    random = np.random.default_rng(0)
+    quantile = min(0.5, max(BEST_SHARE, BEST_MIN / len(trials)))
+    divergence = _divergences(study, keys, costs, quantile)
+    total = sum(divergence.values())
+    if total <= 0:
+        return ()
+    shuffled = [_divergences(study, keys, random.permutation(costs), quantile) for _ in range(N_SHUFFLES)]
+    rows = [
+        Share(key=key, share=value / total, chance=max(each[key] for each in shuffled) / total)
+        for key, value in divergence.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.share))
+
+
+def _study_of(
+    trials: Sequence[FrozenTrial], direction: Direction
+) -> tuple[optuna.Study, NDArray[np.float64]]:
+    """`trials` as complete ones of a study, and their costs in order; a pruned one costs most of all."""
+    costs = np.array(
+        [
+            cost(t.value, direction) if t.state == TrialState.COMPLETE and t.value is not None else np.nan
+            for t in trials
+        ]
     )
-    return Importance(shares=tuple(sorted(shares.items(), key=lambda item: -item[1])), note=note)
+    costs = np.where(np.isnan(costs), np.nanmax(costs) + 1, costs)
+    study = optuna.create_study()
+    study.add_trials(
+        optuna.trial.create_trial(params=t.params, distributions=t.distributions, value=float(value))
+        for t, value in zip(trials, costs, strict=True)
+    )
+    return study, costs
 
 
-def _shares(trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
-    study = optuna.create_study(direction=direction)
+def _divergences(
+    study: optuna.Study, keys: list[str], costs: NDArray[np.float64], quantile: float
+) -> dict[str, float]:
+    """How far the best trials' density is from that of all, by key, with `costs` by trial number."""
     with warnings.catch_warnings():
-        # it warns of parameters that a trial lacks, as after a change of the ranges, and leaves those out
+        # `normalize` is experimental, and a `target` is said to be minimised, as costs are to be
         warnings.simplefilter("ignore")
-        study.add_trials(trials)
         return optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+            study,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile),
+            params=keys,
+            target=lambda trial: float(costs[trial.number]),
+            normalize=False,
         )
+
+
+def _note(n_used: int, n_ended: int, n_complete: int, constant: Sequence[str]) -> str:
+    best = max(BEST_MIN, round(BEST_SHARE * n_used))
+    of = f"{n_used} of " if n_used < n_ended else ""
+    said = [
+        f"PED-ANOVA over {of}{n_ended} trials, {n_complete} complete and {n_ended - n_complete} pruned: what"
+        f" sets the best {best} apart from all of them.",
+        f"By chance: the largest share that the key got in {N_SHUFFLES} runs with shuffled values; a share"
+        " that is not above it may be chance.",
+    ]
+    if n_used < FEW_TRIALS:
+        said.append(f"With {n_used} trials only a strong effect shows.")
+    if constant:
+        said.append(f"Left out, since they had one value in all trials: {', '.join(constant)}.")
+    return " ".join(said)
 
 
 def _none(note: str) -> Importance:

@@ -19,8 +19,8 @@ from tlopt.analysis.format import (
     spread_words,
     value_words,
 )
-from tlopt.reports import figures as figures
-from tlopt.reports import headline as headline
+from tlopt.analysis.importance import Share
+from tlopt.reports import figures, headline
 from tlopt.reports.data import Report
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
@@ -156,19 +156,37 @@ def _importance(report: Report) -> Table | None:
     shares = report.importance.shares
     if not shares:
         return None
-    return _barred(("parameter", "share"), [(name, f"{100 * share:.1f} %") for name, share in shares], shares)
+    rows = [(row.key, _percent(row.share), _percent(row.chance), _standing(row)) for row in shares]
+    return _barred(
+        ("key", "share", "by chance", "evidence"),
+        rows,
+        [(row.key, row.share) for row in shares],
+        text=frozenset({"evidence"}),
+    )
+
+
+def _standing(row: Share) -> str:
+    return "stands out" if row.stands_out else "may be chance"
+
+
+def _percent(share: float) -> str:
+    return "over 100 %" if share > 1 else f"{100 * share:.1f} %"
 
 
 def _barred(
-    columns: Sequence[str], rows: Iterable[tuple[str, ...]], shares: Iterable[tuple[str, float]]
+    columns: Sequence[str],
+    rows: Iterable[tuple[str, ...]],
+    shares: Iterable[tuple[str, float]],
+    *,
+    text: frozenset[str] = frozenset(),
 ) -> Table:
-    """A table with a bar in each row, the largest one of full length."""
+    """A table with a bar in each row, the largest one of full length; `text`: columns that are no numbers."""
     sizes = [size for _, size in shares]
     largest = max(sizes, default=0) or 1
     return Table(
         columns=tuple(columns),
         rows=tuple(rows),
-        right=frozenset(columns[1:]),
+        right=frozenset(columns[1:]) - text,
         shares=tuple(size / largest for size in sizes),
     )
 
