@@ -120,3 +120,9 @@ def test_there_is_a_sentence_for_each_default_that_is_a_candidate() -> None:
 
     assert "Against training from scratch" in only
     assert "Student's t" in paired
+
+
+def test_a_chosen_default_alone_has_no_interval_to_explain() -> None:
+    (only,) = gain_sentences(make_verdict([make_row(PLAIN_LABEL, (0.9, 0.9), number=-1)]))
+
+    assert only.startswith("The chosen point is plain fine-tuning itself")

@@ -164,3 +164,14 @@ def test_the_best_of_a_search_is_told_with_one_number() -> None:
     assert best_sentence(seen(trials=(record(2, 0.79, label="linear probe"),))) == (
         "best so far: 79.0 % (trial 2, linear probe)"
     )
+
+
+def test_a_chosen_default_is_the_trial_that_ran_it() -> None:
+    verdict = make_verdict([make_row("linear probe", (0.92, 0.92, 0.92), number=-2)])
+    done = seen(
+        trials=(record(0, 0.9, label="linear probe"), record(1, 0.95)),
+        verdict=replace(verdict, n_expected=3, n_finished=3),
+    )
+
+    assert done.chosen_trial == 0
+    assert replace(done, verdict=None).chosen_trial is None

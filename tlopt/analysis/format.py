@@ -92,7 +92,8 @@ def standing_words(verdict: Verdict, label: str) -> str:
 
 def resolution_sentences(verdict: Verdict) -> Iterator[str]:
     """What is paired, what the interval leaves out, and the share of one image where images are few."""
-    gains = [verdict.gain(label, split=verdict.split) for label in verdict.defaults]
+    others = [label for label in verdict.defaults if label != verdict.chosen.label]
+    gains = [verdict.gain(label, split=verdict.split) for label in others]
     if not any(gain is not None and gain.interval is not None for gain in gains):
         return
     where = {"test": "test", "val": "validation"}[verdict.split]

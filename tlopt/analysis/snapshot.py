@@ -162,6 +162,15 @@ class Snapshot:
         done = verdict is not None and verdict.finished and verdict.chosen.val
         return verdict.chosen if verdict is not None and done else None
 
+    @property
+    def chosen_trial(self) -> int | None:
+        """The number of the chosen point's trial; None before the choice, and where no trial ran a default."""
+        chosen = self.chosen
+        if chosen is None:
+            return None
+        labelled = (trial.number for trial in self.trials if trial.label == chosen.label)
+        return chosen.number if chosen.number >= 0 else next(labelled, None)
+
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain values, the trials' records included."""
         best, left = self.best, self.left
@@ -194,14 +203,10 @@ class Snapshot:
             return None
         return {
             "label": chosen.label,
-            "trial": chosen.number if chosen.number >= 0 else self._trial_of(chosen),
+            "trial": self.chosen_trial,
             "point": chosen.point.as_dict(),
             **{split: _mean(chosen, self.study.objective, split) for split in ("val", "test")},
         }
-
-    def _trial_of(self, default: Confirmed) -> int | None:
-        """The trial in which the search ran a default, where it did."""
-        return next((trial.number for trial in self.trials if trial.label == default.label), None)
 
     def _confirmation(self) -> dict[str, Any] | None:
         verdict = self.verdict

@@ -77,7 +77,7 @@ def _follow(
 
 def _with_start(seen: Snapshot, n_workers: int) -> Snapshot:
     """`seen`, with what happens while no worker has registered yet."""
-    if seen.workers:
+    if seen.workers or seen.progress[0] or not n_workers:
         return seen
     return replace(seen, doing=f"starting {n_workers} worker{'s' if n_workers != 1 else ''}")
 

@@ -70,12 +70,12 @@ def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
 
 
 def trials_table(
-    trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int, chosen: int = -1
+    trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int, chosen: int | None = None
 ) -> Table:
     """The `n` best complete trials, best first, and the one that the confirmation has chosen.
 
     Args:
-        chosen: number of the chosen trial; below 0: none of them, or not chosen yet.
+        chosen: number of the chosen trial; None: none of them, or not chosen yet.
     """
     table = Table(title=f"best trials by validation {TITLES[objective]}, one run each", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
@@ -139,9 +139,8 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
     if seen.workers:
         parts.append(workers_table(seen.workers))
     if seen.best is not None:
-        chosen = -1 if seen.chosen is None else seen.chosen.number
         shown = trials_table(
-            seen.trials, objective=study.objective, direction=study.direction, n=top, chosen=chosen
+            seen.trials, objective=study.objective, direction=study.direction, n=top, chosen=seen.chosen_trial
         )
         parts.append(shown)
     parts += [Text(line) for line in _cause_lines(seen.trials)]

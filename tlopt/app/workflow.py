@@ -111,7 +111,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
 
     same = said(before) == said(here)
     more = " (as many: files were exchanged or edited)" if same else f", here are {said(here)}"
-    return f"\nimages: the study has {said(before)}{more}"
+    return f"; images: the study has {said(before)}{more}"
 
 
 def _images(workspace: "Workspace") -> dict[str, Any]:
@@ -227,12 +227,13 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
             opened, read_test(workspace.on(choose_device()), wanted, session.weights_file)
         )
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
+    seen = session.snapshot()
     note.refresh(
         session.optuna_study(),
         session.study,
         images=workspace.images_words,
-        verdict=[winner_sentence(session.snapshot()), *gain_sentences(verdict)],
-        chosen=verdict.chosen.number,
+        verdict=[winner_sentence(seen), *gain_sentences(verdict)],
+        chosen=seen.chosen_trial,
     )
     return verdict
 

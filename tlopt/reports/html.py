@@ -113,13 +113,14 @@ def _best_trials(report: Report) -> Table:
         for trial in report.ranked[:_TOP]
     ]
     columns = ("trial", "validation", "epochs", *keys)
-    chosen = None if report.confirmed is None else report.confirmed.chosen.number
-    numbers = [trial.number for trial in report.ranked[:_TOP]]
+    chosen = None if report.confirmed is None else report.confirmed.chosen
+    shown = report.ranked[:_TOP]
+    marked = (i for i, t in enumerate(shown) if chosen and chosen.label in (t.label, f"trial {t.number}"))
     return Table(
         columns=columns,
         rows=tuple(rows),
         right=frozenset({*columns} - {"trial", "backbone"}),
-        marked=numbers.index(chosen) if chosen in numbers else None,
+        marked=next(marked, None),
     )
 
 

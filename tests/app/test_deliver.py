@@ -1,0 +1,80 @@
+"""A damaged result.json is said in words by every command that reads it, and never read as something else."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from finished import STUDY_TEXT, planted
+
+from tlopt import spec
+from tlopt.app import deliver
+from tlopt.confirmation.verdict import as_dict
+from tlopt.errors import DataError
+from tlopt.exports.result import RESULT, read_result
+from tlopt.storage import attributes
+
+STUDY = spec.loads(STUDY_TEXT.format(resize="crop", backbone="resnet18"), "flowers.toml")
+
+
+def result() -> dict[str, Any]:
+    """The tables of result.json that commands read."""
+    verdict = planted()
+    return {
+        "format": 1,
+        "study": {"digest": STUDY.digest},
+        "point": verdict.chosen.point.as_dict(),
+        "data": {"n_test": 30, "n_classes": 3, "fingerprint": "0a1b"},
+        "weights": {"label": "none", "digest": "none"},
+        "verdict": as_dict(verdict),
+    }
+
+
+def session() -> Any:
+    """A study whose two trials have ended and whose confirmation is finished."""
+    study = STUDY.model_copy(update={"budget": STUDY.budget.model_copy(update={"trials": 2})})
+    given = {attributes.RESULT: {"outcome": "complete"}, attributes.POINT: planted().chosen.point.as_dict()}
+    ended = optuna.create_trial(value=0.5, user_attrs=given)
+    opened = SimpleNamespace(get_trials=lambda deepcopy: [ended, ended])
+    return SimpleNamespace(study=study, verdict=planted, optuna_study=lambda: opened)
+
+
+def without(key: str) -> str:
+    return json.dumps({name: value for name, value in result().items() if name != key})
+
+
+DAMAGED = {
+    "empty": "",
+    "cut": json.dumps(result())[:100],
+    "a list": "[]",
+    "no study": without("study"),
+    "no verdict": without("verdict"),
+    "a number for a table": json.dumps(result() | {"data": 3}),
+    "no format": without("format"),
+}
+
+
+def test_a_finished_study_with_its_export_is_known(tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_text(json.dumps(result()))
+
+    assert deliver.known_verdict(session(), tmp_path) == planted()
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_result_is_refused_in_words(text: str, tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_text(text)
+
+    with pytest.raises(DataError, match=r"result\.json.*(is damaged|format None)"):
+        read_result(tmp_path)
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_study_with_a_damaged_result_is_exported_again(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RESULT).write_text(text)
+
+    assert deliver.known_verdict(session(), tmp_path) is None
+    assert str(tmp_path / RESULT) in caplog.text

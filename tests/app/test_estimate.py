@@ -1,0 +1,47 @@
+"""The time that `check` gives, from planted costs."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+
+from tlopt.app import estimate
+from tlopt.propose.budget import SEEDS, Counts, Size, Terms, minutes
+from tlopt.training import timing
+from tlopt.training.timing import Cost, Machine
+
+COST = Cost(full=0.02, half=0.01, frozen=0.005, build=1.0)
+
+
+def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def costs(weights: Any, resolutions: list[int], **settings: Any) -> dict[int, Cost]:
+        asked.append((resolutions, settings["batch_size"]))
+        return {resolutions[0]: COST}
+
+    machine = Machine(device="cpu", device_name="a CPU", n_devices=1, n_cores=2)
+    monkeypatch.setattr(timing, "measure_costs", costs)
+    monkeypatch.setattr(timing, "look_at_machine", lambda: machine)
+    study = tiny.study(
+        "resolution = { choice = [64, 96] }\nbatch_size = 16",
+        more=f"[confirm]\npoints = 2\nseeds = {2 * SEEDS}",
+    )
+    split = SimpleNamespace(train=range(100), val=range(20))
+    data = SimpleNamespace(splits=[split, split], n_test=30)
+    workspace: Any = SimpleNamespace(
+        data=data, weights={"large": SimpleNamespace(resolution=224)}, n_classes=3
+    )
+
+    size = Size(resolution=96, repeats=2, trials=60, epochs=30, points=2, seeds=2 * SEEDS)
+    terms = Terms(
+        costs={96: COST},
+        counts=Counts(train=100, val=20, test=30),
+        n_workers=2,
+        n_classes=3,
+        minutes_max=float("inf"),
+    )
+    assert estimate.expected_minutes(study, workspace) == minutes(size, terms)
+    assert asked == [([96], 16)]
+    assert "with 2 workers on this machine, confirmation included" in estimate.duration_line(study, workspace)
