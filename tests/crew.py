@@ -65,10 +65,10 @@ class Worker:
         plan = StudyPlan(
             trials=budget,
             hours=0.0,
-            first=[],
+            initial_points=[],
             space={"x": FloatDistribution(0.0, 1.0)},
             accept=dict,
-            task_of=lambda number, params: TASK,
+            spec_of=lambda number, params: TASK,
             min_epochs=0,
         )
         nothing: Any = SimpleNamespace(device="cpu")

@@ -16,6 +16,8 @@ from service import make_service as make_service
 
 from tlopt.storage.studies import open_storage
 
+pytestmark = pytest.mark.slow
+
 COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230)}
 
 

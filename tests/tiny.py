@@ -140,7 +140,7 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
         file_text=file_text,
         facts=dict(shop.workspace.facts),
         sampler=InitialPointsSampler(
-            plan.first, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
+            plan.initial_points, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
         ),
         pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
     )

@@ -20,7 +20,8 @@ from optuna.trial import FixedTrial
 from benchmarks.defaults.replay import read
 from benchmarks.defaults.surrogate import DISTRIBUTIONS, features, fit_surrogate
 from tlopt.model.facts import Limits
-from tlopt.search.space import defaults, suggest
+from tlopt.search.defaults import defaults
+from tlopt.search.space import suggest
 from tlopt.spec import loads
 from tlopt.spec.point import Point
 

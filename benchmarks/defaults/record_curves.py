@@ -26,7 +26,8 @@ from benchmarks.common.planted_weights import BUNDLED
 from benchmarks.common.study_file import study_text
 from tlopt import spec
 from tlopt.errors import Diverged
-from tlopt.search.space import defaults, suggest
+from tlopt.search.defaults import defaults
+from tlopt.search.space import suggest
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.devices import settle_process
 from tlopt.training.loop import fit, predict_logits

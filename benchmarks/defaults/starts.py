@@ -22,7 +22,8 @@ from benchmarks.common.planted_weights import BUNDLED
 from benchmarks.common.study_file import ANY_DEPTH, FASTEST, study_text
 from benchmarks.defaults.views import accuracy
 from tlopt import spec
-from tlopt.search.space import defaults, resolve
+from tlopt.search.defaults import defaults
+from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.training.devices import settle_process
 from tlopt.trial.workspace import Workspace

@@ -16,7 +16,8 @@ from tlopt import spec
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
-from tlopt.search.space import defaults, suggest
+from tlopt.search.defaults import defaults
+from tlopt.search.space import suggest
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.spec.point import Point

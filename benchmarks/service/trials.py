@@ -135,10 +135,10 @@ class Ours:
         plan = StudyPlan(
             trials=_BUDGET,
             hours=0.0,
-            first=[],
+            initial_points=[],
             space={f"p{i}": FloatDistribution(0.0, 1.0) for i in range(N_PARAMS)},
             accept=dict,
-            task_of=lambda number, params: _TASK,
+            spec_of=lambda number, params: _TASK,
             min_epochs=_PRUNER.min_epochs,
         )
         workspace: Any = SimpleNamespace(device="cpu", study=SimpleNamespace(direction="maximize"))

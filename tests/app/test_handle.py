@@ -14,8 +14,8 @@ from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import open_confirmation
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
+from tlopt.search.defaults import defaults
 from tlopt.search.plan import Candidate
-from tlopt.search.space import defaults
 from tlopt.storage import attributes, commands, studies
 from tlopt.storage.commands import Command
 

@@ -21,9 +21,9 @@ from tlopt.confirmation.candidates import (
     wants_test,
 )
 from tlopt.errors import NotReady, StudyChanged
+from tlopt.search.defaults import defaults
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_plan, confirm_seed
 from tlopt.search.samplers import InitialPointsSampler
-from tlopt.search.space import defaults
 from tlopt.spec import Study
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
@@ -258,7 +258,7 @@ def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
     def drawn(*candidates: Candidate) -> list[tuple[int, int]]:
         plan = confirm_plan(STUDY, candidates, 1, lambda number, replicate: Path("none"))
         confirmation = opened(store, *candidates)
-        confirmation.sampler = InitialPointsSampler(plan.first, STUDY.sampler, seed=1)
+        confirmation.sampler = InitialPointsSampler(plan.initial_points, STUDY.sampler, seed=1)
         while len(confirmation.trials) < plan.trials:
             trial = confirmation.ask()
             trial.set_user_attr(attributes.POINT, plan.draw(trial).point.as_dict())

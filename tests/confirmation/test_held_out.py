@@ -14,8 +14,8 @@ from finished import make_row
 from tlopt.confirmation import held_out as reader
 from tlopt.confirmation.held_out import read_test, train_on_all, trained
 from tlopt.data.load import test_split as held_out_images
+from tlopt.search.defaults import defaults
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
-from tlopt.search.space import defaults
 from tlopt.training.loop import predict_logits
 from tlopt.trial.history import history_file
 from tlopt.worker.objective import run_trial

@@ -23,7 +23,8 @@ from tlopt.propose import proposal as module
 from tlopt.propose import study_file
 from tlopt.propose.budget import Counts, Size, Terms, choose_size, minutes
 from tlopt.propose.proposal import Proposal, Wishes, propose, study_name
-from tlopt.search.space import check_depths, defaults
+from tlopt.search.defaults import defaults
+from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
 from tlopt.spec.sections import DataSpec

@@ -7,8 +7,8 @@ import pytest
 import tiny
 from optuna.trial import FixedTrial
 
+from tlopt.search.defaults import defaults
 from tlopt.search.plan import PLAIN, PROBE, Candidate, StudyPlan, confirm_plan, confirm_seed, search_plan
-from tlopt.search.space import defaults
 from tlopt.spec.trial_spec import TrialSpec
 
 STUDY = tiny.study(
@@ -46,8 +46,8 @@ def test_the_search_has_the_budget_of_its_file() -> None:
 
 
 def test_the_search_begins_with_the_defaults_that_its_space_has() -> None:
-    both = search_plan(STUDY, LIMITS, 1).first
-    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).first
+    both = search_plan(STUDY, LIMITS, 1).initial_points
+    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).initial_points
 
     assert list(both) == [{"freeze_depth": 17, "lr": 0.01}, {"freeze_depth": 0, "lr": 0.00125}]
     assert list(plain_only) == [{"lr": 0.00125}]
@@ -95,8 +95,8 @@ def confirmation(n_splits: int = 1) -> StudyPlan:
 def test_every_candidate_is_run_once_with_every_seed() -> None:
     plan = confirmation()
 
-    assert plan.trials == len(plan.first) == 3 * 4
-    assert {(row["candidate"], row["replicate"]) for row in plan.first} == {
+    assert plan.trials == len(plan.initial_points) == 3 * 4
+    assert {(row["candidate"], row["replicate"]) for row in plan.initial_points} == {
         (number, replicate) for number in (PROBE, PLAIN, 12) for replicate in range(4)
     }
 
@@ -115,7 +115,7 @@ def test_a_run_of_a_confirmation_trains_its_candidates_point_and_is_never_pruned
 
 
 def test_candidates_share_their_seeds() -> None:
-    first = [dict(row) for row in confirmation().first]
+    first = [dict(row) for row in confirmation().initial_points]
     of = {
         (row["candidate"], row["replicate"]): t.seeds
         for row, t in zip(first, tasks(confirmation(), first), strict=True)

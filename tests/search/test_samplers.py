@@ -282,3 +282,27 @@ def test_a_budget_of_few_epochs_stops_nothing_before_min_epochs(
     pruned_after = first_pruned_epoch(of, epochs_max)
 
     assert pruned_after is None or pruned_after >= min_epochs
+
+
+# Plateaus
+
+
+def test_a_gaussian_process_repeats_no_point_on_a_plateau() -> None:
+    of = study(sampler("gp", n_startup_trials=3))
+    for _ in range(16):
+        trial = of.ask()
+        draw(trial)
+        of.tell(trial, 1.0)
+
+    points = [tuple(sorted(trial.params.items())) for trial in of.trials]
+    assert len(set(points)) == len(points)
+
+
+def test_a_space_of_few_points_is_drawn_from_again() -> None:
+    of = study(sampler("gp", n_startup_trials=1))
+    for _ in range(4):
+        trial = of.ask()
+        trial.suggest_categorical("kind", ["a", "b"])
+        of.tell(trial, 1.0)
+
+    assert {trial.params["kind"] for trial in of.trials} == {"a", "b"}

@@ -18,7 +18,8 @@ from optuna.distributions import (
 from optuna.trial import FixedTrial
 
 from tlopt.errors import SpecError
-from tlopt.search.space import Default, check_depths, defaults, encode, suggest
+from tlopt.search.defaults import Default, defaults
+from tlopt.search.space import check_depths, encode, suggest
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Log
 from tlopt.spec.point import Point

@@ -15,7 +15,8 @@ from tlopt.data.dataset import File
 from tlopt.data.decode import Reading
 from tlopt.data.decode import decode as decode_file
 from tlopt.data.load import test_split as load_test_split
-from tlopt.search.space import defaults, suggest
+from tlopt.search.defaults import defaults
+from tlopt.search.space import suggest
 from tlopt.spec.point import Point
 from tlopt.training.loop import fit
 from tlopt.trial.workspace import Workspace

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tlopt.errors import Diverged, OutOfMemory, TrialError
-from tlopt.search.space import defaults
+from tlopt.search.defaults import defaults
 from tlopt.spec.point import Point
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.training.loop import Epoch, Step, steps

@@ -240,4 +240,4 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
 
 def _sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:
     seed = seed_for(study.seed, opened.study_name)
-    return InitialPointsSampler(plan.first, study.sampler, seed=seed, whole=opened, shows=plan.shown)
+    return InitialPointsSampler(plan.initial_points, study.sampler, seed=seed, whole=opened, shows=plan.shown)

@@ -1,4 +1,4 @@
-"""What the trials of a study are to do: of a search, or of the confirmation of its best points."""
+"""`StudyPlan`: the trials of a search, or of the confirmation of its best points."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,9 @@ from optuna.trial import FixedTrial, FrozenTrial
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search import asked
+from tlopt.search.defaults import defaults, warm_start
 from tlopt.search.sampler_view import in_space
-from tlopt.search.space import Params, decode, defaults, draw, likely, search_space
+from tlopt.search.space import Params, decode, draw, search_space
 from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import TrialSpec
@@ -28,13 +29,13 @@ _CANDIDATE_MAX = 10_000_000
 class StudyPlan:
     """A study as its workers see it."""
 
-    trials: int  # complete or pruned, over all workers
-    hours: float  # no trial starts later than this after the first; 0: no limit
-    first: Sequence[Params]  # drawn before the sampler is asked
+    trials: int  # number of trials to finish, over all workers
+    hours: float  # after the study's beginning, in which trials may start; 0: no limit
+    initial_points: Sequence[Params]  # drawn before the sampler is asked
     space: Mapping[str, BaseDistribution]  # of every trial's parameters, in the order in which they are drawn
-    accept: Callable[[Mapping[str, Any]], Params]  # parameters that people give, as the space has them
-    task_of: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
-    min_epochs: int  # that every trial finishes before the pruner is asked
+    accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters that people give, or raises Refused
+    spec_of: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
+    min_epochs: int  # epochs that every trial finishes before the pruner is asked
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
         """What `trial` is to do, its parameters drawn where they were not before.
@@ -53,7 +54,7 @@ class StudyPlan:
             ):  # Optuna tells of ranges that are not the search's; the values are, as was just checked
                 warnings.simplefilter("ignore", RuntimeWarning)
             params = draw(trial, self.space)
-        return self.task_of(trial.number, params)
+        return self.spec_of(trial.number, params)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """What the sampler is to see of the study's trials."""
@@ -77,17 +78,17 @@ class Candidate:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
-    """The search itself: the defaults and a likely point where the space has them, then the sampler's."""
+    """The search: the defaults and a warm start, as far as the space has them, then the sampler's points."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
-    first = [params for _, params in known]
-    guess = likely(study, limits)
-    if guess is not None and guess not in first:
-        first.append(guess)
+    initial_points = [params for _, params in known]
+    warm = warm_start(study, limits)
+    if warm is not None and warm not in initial_points:
+        initial_points.append(warm)
 
     def accept(given: Mapping[str, Any]) -> Params:
         return asked.accepted(given, study)
 
-    def task_of(number: int, params: Params) -> TrialSpec:
+    def spec_of(number: int, params: Params) -> TrialSpec:
         label = next((label for label, of_default in known if of_default == params), "")
         return TrialSpec(
             point=decode(params, study, limits),
@@ -100,10 +101,10 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     return StudyPlan(
         trials=study.budget.trials,
         hours=study.budget.hours,
-        first=first,
+        initial_points=initial_points,
         space=search_space(study),
         accept=accept,
-        task_of=task_of,
+        spec_of=spec_of,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
     )
 
@@ -111,7 +112,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
 def confirm_plan(
     study: Study, candidates: Sequence[Candidate], n_splits: int, weights_file: Callable[[int, int], Path]
 ) -> StudyPlan:
-    """Every candidate once for every seed, never pruned; replicate r trains on split r modulo their number.
+    """The confirmation: every candidate once per seed, never pruned; replicate r uses split r % n_splits.
 
     Args:
         weights_file: where the trained tensors of (candidate's number, replicate) go.
@@ -123,7 +124,7 @@ def confirm_plan(
             raise Refused("tlopt itself plans the runs of a confirmation; enqueue the point in the search")
         return {}
 
-    def task_of(_number: int, params: Params) -> TrialSpec:
+    def spec_of(_number: int, params: Params) -> TrialSpec:
         number, replicate = params["candidate"], params["replicate"]
         candidate = by_number.get(number)
         if candidate is None:
@@ -137,7 +138,7 @@ def confirm_plan(
             weights_file=weights_file(number, replicate),
         )
 
-    first = [
+    initial_points = [
         {"candidate": candidate.number, "replicate": replicate}
         for replicate in range(study.confirm.seeds)
         for candidate in candidates
@@ -147,7 +148,13 @@ def confirm_plan(
         "replicate": IntDistribution(0, _CANDIDATE_MAX),
     }
     return StudyPlan(
-        trials=len(first), hours=0.0, first=first, space=space, accept=accept, task_of=task_of, min_epochs=0
+        trials=len(initial_points),
+        hours=0.0,
+        initial_points=initial_points,
+        space=space,
+        accept=accept,
+        spec_of=spec_of,
+        min_epochs=0,
     )
 
 

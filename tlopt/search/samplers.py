@@ -22,35 +22,36 @@ _REDRAWS_MAX = 16  # of a point that is there already; a space of few points has
 
 
 class InitialPointsSampler(BaseSampler):
-    """Draws given parameter sets first, each once over all workers, then what a sampler of Optuna draws.
+    """Draws the initial points first, each once over all workers, then what a sampler of Optuna draws.
 
-    No trial is enqueued, so workers that start together cannot double one, and a set whose trial failed comes
-    again. The sampler behind is made anew for each trial from (seed, trial number): the same study and seed
-    give the same search, and no two workers draw the same point because they share a seed.
+    No trial is enqueued, so workers that start together cannot double one, and a point whose trial failed is
+    drawn again. Optuna's sampler is made anew for each trial from (seed, trial number): the same study and
+    seed give the same search, and no two workers draw the same point because they share a seed.
 
     Args:
-        first: parameter sets, whole or for some of the parameters.
+        initial_points: parameters, for all or some of the search space.
+        spec: of Optuna's sampler.
         whole: the study that is sampled; with Hyperband Optuna hands over its trials of one bracket only.
-        shows: what the sampler behind is to see of the study's trials; None: all, as they are.
+        shows: the study's trials as Optuna's sampler sees them; None: all, as they are.
     """
 
     def __init__(
         self,
-        first: Sequence[Params],
-        behind: algorithms.Sampler,
+        initial_points: Sequence[Params],
+        spec: algorithms.Sampler,
         *,
         seed: int,
         whole: optuna.Study | None = None,
         shows: sampler_view.Transform | None = None,
     ) -> None:
-        self._first = list(first)
+        self._initial_points = list(initial_points)
         self._whole = whole
         self._shows = shows
-        self._behind = behind
+        self._spec = spec
         self._seed = seed
         self._number = -1  # of the trial that is being drawn; a worker draws one after the other
         self._given: Params | None = None
-        self._sampler: BaseSampler = make_sampler(behind, seed=seed, number=0)
+        self._sampler: BaseSampler = make_sampler(spec, seed=seed, number=0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._prepare(study, trial)
@@ -70,7 +71,7 @@ class InitialPointsSampler(BaseSampler):
         if not search_space:
             return {}
         params = self._sampler.sample_relative(self._shown(study), trial, search_space)
-        if isinstance(self._behind, algorithms.GpSampler):
+        if isinstance(self._spec, algorithms.GpSampler):
             return self._unlike_others(params, study, trial, search_space)
         return params
 
@@ -111,7 +112,7 @@ class InitialPointsSampler(BaseSampler):
     def _shown(self, study: optuna.Study) -> optuna.Study:
         if self._shows is not None:
             study = sampler_view.view(study, self._shows)
-        if isinstance(self._behind, algorithms.GpSampler):
+        if isinstance(self._spec, algorithms.GpSampler):
             direction = study.direction
             return sampler_view.view(study, lambda trials: sampler_view.as_complete(trials, direction))
         return study
@@ -120,17 +121,19 @@ class InitialPointsSampler(BaseSampler):
         if trial.number == self._number:
             return
         self._number = trial.number
-        self._sampler = make_sampler(self._behind, seed=self._seed, number=trial.number)
+        self._sampler = make_sampler(self._spec, seed=self._seed, number=trial.number)
         trials = (self._whole or study).get_trials(deepcopy=False)
-        self._given = next_of_first(self._first, trials, trial.number)
+        self._given = next_initial_point(self._initial_points, trials, trial.number)
 
 
-def next_of_first(first: Sequence[Params], trials: Sequence[FrozenTrial], number: int) -> Params | None:
-    """The parameter set that trial `number` is to run, or None when all are taken.
+def next_initial_point(
+    initial_points: Sequence[Params], trials: Sequence[FrozenTrial], number: int
+) -> Params | None:
+    """The initial point that trial `number` is to run, or None when all are taken.
 
-    Sets that a living or finished trial holds are taken; a lower-numbered trial that is still drawing takes
-    the first free one that agrees with what it has drawn. Trials that a person enqueued or brought along
-    finished take none.
+    A point is taken by a trial that has drawn it and has not failed; a lower-numbered trial that is still
+    drawing takes the first free one that agrees with its draws so far. Trials that a person enqueued, or
+    added finished, take none.
     """
     alive = [
         t
@@ -142,7 +145,11 @@ def next_of_first(first: Sequence[Params], trials: Sequence[FrozenTrial], number
     own = next((t for t in alive if t.number == number), None)
     if own is None:
         return None
-    free = [params for params in first if not any(_agrees(t, params) and _drawn(t, params) for t in alive)]
+    free = [
+        params
+        for params in initial_points
+        if not any(_agrees(t, params) and _drawn(t, params) for t in alive)
+    ]
     for trial in alive:
         if trial.number < number and not trial.state.is_finished():
             taken = next((p for p in free if _agrees(trial, p) and not _drawn(trial, p)), None)

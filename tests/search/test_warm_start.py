@@ -1,4 +1,4 @@
-"""The likely point that a search tries after its defaults: where it lies, and when there is none."""
+"""The warm start that a search tries after its defaults: where it lies, and when there is none."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
+from tlopt.search.defaults import warm_start
 from tlopt.search.plan import search_plan
-from tlopt.search.space import likely, suggest
+from tlopt.search.space import suggest
 from tlopt.spec.point import Point
 
 LIMITS = tiny.limits()
@@ -30,7 +31,7 @@ def search(**changes: str) -> str:
 def found(text: str, backbone: str = '"large"') -> Point:
     """What the parameters come to."""
     study = tiny.study(text, backbone=backbone)
-    params = likely(study, LIMITS)
+    params = warm_start(study, LIMITS)
     assert params is not None
     return suggest(FixedTrial(params), study, LIMITS)
 
@@ -83,22 +84,22 @@ def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int
 
 @pytest.mark.parametrize("name", ["transfer_depth", "freeze_depth"])
 def test_there_is_none_where_a_depth_is_given(name: str) -> None:
-    assert likely(tiny.study(search(**{name: "9"})), LIMITS) is None
+    assert warm_start(tiny.study(search(**{name: "9"})), LIMITS) is None
 
 
 def test_there_is_none_without_weights_to_start_from() -> None:
-    assert likely(tiny.study(search()), tiny.limits(transferable=False)) is None
+    assert warm_start(tiny.study(search()), tiny.limits(transferable=False)) is None
 
 
 def test_a_search_tries_it_third_as_any_other_trial() -> None:
     study = tiny.study(search())
     plan = search_plan(study, LIMITS, 1)
     of = optuna.create_study()
-    of.enqueue_trial(plan.first[2])
+    of.enqueue_trial(plan.initial_points[2])
     task = plan.draw(of.ask())
 
-    assert len(plan.first) == 3
-    assert plan.first[2] == likely(study, LIMITS)
+    assert len(plan.initial_points) == 3
+    assert plan.initial_points[2] == warm_start(study, LIMITS)
     assert (task.label, task.prunable) == ("", True)
 
 
@@ -111,4 +112,4 @@ def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
         )
     )
 
-    assert list(search_plan(study, LIMITS, 1).first) == [likely(study, LIMITS)]
+    assert list(search_plan(study, LIMITS, 1).initial_points) == [warm_start(study, LIMITS)]

@@ -1,0 +1,122 @@
+"""The points that a search starts with: what a practitioner would use without one, and a warm start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from tlopt.model.facts import Limits
+from tlopt.search.space import Params, encode, resolve
+from tlopt.spec import PerOptimizer, Study, dimensions
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
+from tlopt.spec.point import Point
+from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
+
+WARM_START_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
+
+
+@dataclass(frozen=True)
+class Default:
+    """A point that a practitioner would use without a search; `params` is None where the space lacks it."""
+
+    label: str
+    point: Point
+    params: Params | None
+
+
+def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
+    """The linear probe and plain fine-tuning, in this order, at the study's fixed nuisance values.
+
+    Neither pulls a pretrained weight: `l2` is on the head alone. Without weights to start from there is no
+    probe, and plain fine-tuning is training from scratch.
+    """
+    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    optimizer = usual["optimizer"]
+    common = {
+        name: _nearest(usual[name], getattr(dimension, optimizer, dimension))
+        for name, dimension in study.search.items()
+        if name not in _TRANSFER_KEYS
+    }
+    plain = {**common, "optimizer": optimizer, "lr": usual["lr"]}
+    if not limits.transferable:
+        return (_default(SCRATCH_LABEL, plain, backbone, study, limits),)
+    probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
+    return (
+        _default(PROBE_LABEL, probe, backbone, study, limits),
+        _default(PLAIN_LABEL, plain, backbone, study, limits),
+    )
+
+
+def warm_start(study: Study, limits: Limits) -> Params | None:
+    """Parameters of a warm start: lower blocks kept and frozen, upper ones trained anew.
+
+    On small sets it was ahead of both defaults (benchmarks/README.md), and it is soon trained. Other keys are
+    plain fine-tuning's, or the nearest that their ranges have. None where the depths are not both searched,
+    or there is nothing to transfer.
+    """
+    depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
+    if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
+        return None
+    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    values = {
+        name: _nearest_depth(WARM_START_SHARE, dimension, limits.n_blocks[backbone])
+        if isinstance(RULES[name], Depth)
+        else _nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
+        for name, dimension in study.search.items()
+    }
+    return encode(resolve(values, backbone, study.budget.epochs, limits), study, limits)
+
+
+def _usual(study: Study, limits: Limits) -> dict[str, Any]:
+    """What plain fine-tuning of the first backbone has for each key, with the optimizer that is nearest."""
+    backbone = study.model.backbones[0]
+    optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
+    return {name: rule.default for name, rule in RULES.items()} | {
+        "optimizer": optimizer,
+        "lr": limits.plain_lr[backbone][optimizer],
+        "l2": DEFAULT_L2[optimizer],
+        "epochs": study.budget.epochs,
+        "resolution": limits.resolution[backbone],
+    }
+
+
+_TRANSFER_KEYS = frozenset(
+    (
+        *("transfer_depth", "freeze_depth", "anchor_depth", "lr", "lr_ratio", "lr_decay", "l2_sp"),
+        *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout"),
+    )
+)
+
+
+def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
+    """`usual` where `dimension` allows it, else the nearest value it allows; of words the first."""
+    match dimension:
+        case Fixed(value):
+            return value
+        case Choice(options):
+            numbers = [option for option in options if not isinstance(option, str)]
+            if isinstance(usual, (int, float)) and numbers:
+                return min(numbers, key=lambda option: abs(option - usual))
+            return usual if usual is not None and usual in options else options[0]
+        case Int(low, high) | Uniform(low, high) | Log(low, high):
+            assert isinstance(usual, (int, float)), "a number has a usual value"
+            return usual if dimensions.contains(dimension, usual) else min(max(usual, low), high)
+        case PerOptimizer():
+            raise TypeError("ask for one optimizer's range")
+        case _:
+            assert_never(dimension)
+
+
+def _nearest_depth(share: float, dimension: Dimension | PerOptimizer, n_blocks: int) -> int:
+    """The number of blocks that `dimension` allows and is nearest to `share` of them."""
+    assert not isinstance(dimension, PerOptimizer), "depths have no ranges for each optimizer"
+    allowed = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
+    blocks = allowed if isinstance(dimension, Choice) else range(min(allowed), max(allowed) + 1)
+    return min(blocks, key=lambda n: abs(n - in_blocks(share, n_blocks)))
+
+
+def _default(
+    label: str, values: Mapping[str, Scalar], backbone: str, study: Study, limits: Limits
+) -> Default:
+    point = resolve(values, backbone, study.budget.epochs, limits)
+    return Default(label, point, encode(point, study, limits))
