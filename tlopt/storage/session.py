@@ -37,8 +37,7 @@ _POSTGRES_CONNECTION = {
 # - idle_in_transaction_session_timeout: a worker that stops while it holds the study's row would stop all.
 # - lock_timeout: a heartbeat is not to wait behind a long write.
 # - default_transaction_isolation: the budget is counted under the study's lock, which needs a snapshot taken
-#   after the lock was granted: read committed. Transactions name it at their BEGIN, statements on their own
-#   take this default.
+#   after the lock was granted: read committed. Behind a pooler it is named at each BEGIN.
 # - synchronous_commit: with `off`, a crash of the server takes back what was committed.
 _POSTGRES_SETTINGS = (
     "SET {0} TIME ZONE 'UTC';"
@@ -74,7 +73,7 @@ def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
     if is_sqlite(url):
         return {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
     arguments = {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in url.query}
-    return {"connect_args": arguments, "isolation_level": "READ COMMITTED"}
+    return {"connect_args": arguments}
 
 
 def prepare(engine: sqlalchemy.Engine) -> None:
@@ -118,6 +117,8 @@ def _prepare_postgres(connection: Any, record: Any) -> None:
         if not record.info[_POOLED]:
             cursor.execute(_POSTGRES_SETTINGS.format("", "false"))
     connection.commit()
+    if record.info[_POOLED]:  # named at each BEGIN; of a session of one's own this would cost statements
+        connection.isolation_level = extensions.ISOLATION_LEVEL_READ_COMMITTED
 
 
 def _begin_pooled(connection: sqlalchemy.Connection) -> None:
