@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from service import NO_PRUNER, Service, wait
+from service import NO_PRUNER, WAIT_SECONDS, Service, wait
 from service import make_service as make_service
 
 from tlopt.storage.studies import open_storage
@@ -118,7 +118,7 @@ def test_workers_confirm_and_report_beside_other_calls(
     assert all(trial.cause for trial in trials if trial.outcome == "refused")
     assert sum(trial.outcome == "refused" for trial in trials) >= 12
 
-    status, out, errors = here.start("run", "--workers", "1").end()
+    status, out, errors = here.start("run", "--workers", "1").end(4 * WAIT_SECONDS)
     assert status == 0, errors[-3000:]
     assert f"exported to exports/{here.name}" in out
     for name, *options in (

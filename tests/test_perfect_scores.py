@@ -48,7 +48,7 @@ def test_a_study_without_one_mistake_is_searched_confirmed_exported_and_reported
         source=easy_images, trials=3, epochs=3, search=search, tables="[confirm]\npoints = 1\nseeds = 3"
     )
 
-    status, _, errors = here.start("run", "--workers", "1").end(WAIT_SECONDS)
+    status, _, errors = here.start("run", "--workers", "1").end(3 * WAIT_SECONDS)
 
     assert (status, errors) == (0, "")
     trials = here.frozen()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +172,28 @@ def test_a_worker_whose_launcher_is_gone_is_asked_to_stop() -> None:
     gone.wait()
 
     assert Interrupt(gone.pid).requested
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_still_loading_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    """A module of its own, which the command line loads last, stands in for those that take their time."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tlopt.cli.main':\n"
+        "            print('loading', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    command = [sys.executable, "-m", "tlopt", "worker", "study.toml"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        said = process.stdout.read()
+
+    assert (process.returncode, said) == (0, "0 trials finished here; asked to stop\n")

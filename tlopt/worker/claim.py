@@ -1,4 +1,4 @@
-"""One study as a worker serves it, and whether there is anything to do in it."""
+"""A study as a worker serves it: whether it has work, and the claim of a trial."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -59,13 +59,13 @@ class StudyWork:
 def standing(
     optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
 ) -> tuple[Standing, bool]:
-    """Whether the study has work, may come to have some, or is over; and whether a trial waits.
+    """Whether the study has work, may get some, or is over; and whether a trial waits.
 
-    While trials run elsewhere a study without room is not over: their workers may be lost.
+    While trials run elsewhere, a study without room is not over: their workers may be lost.
 
     Args:
-        trials: complete or pruned, that the budget allows.
-        hours: after the study's beginning, in which trials may begin; 0: no limit.
+        trials: number of trials to finish.
+        hours: time after the study's beginning in which trials may start; 0: no limit.
     """
     study_id = optuna_private.study_id(optuna_study)
     command = storage.ask(lambda executor: commands.read(executor, [study_id]))[study_id]
@@ -83,7 +83,7 @@ def standing(
 
 
 def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
-    """Whether the study's hours are over, by the database's clock: no trial begins any more."""
+    """Whether the study's hours are over, by the database's clock: no new trial is started."""
     if hours <= 0:
         return False
     now = storage.ask(lambda executor: epoch_seconds(executor, storage.engine))
@@ -110,7 +110,7 @@ class HeldTrial:
 def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, waits: bool) -> HeldTrial | None:
     """A trial to run, its parameters drawn, or None when another worker was quicker.
 
-    A trial that was lost too often is not looked at any closer: whatever is wrong with it.
+    A trial that was lost too often draws nothing: whatever is wrong with it could end this worker, too.
 
     Args:
         me: this worker.

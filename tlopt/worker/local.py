@@ -1,4 +1,4 @@
-"""Local workers as processes: one for each GPU, or several on the CPU with its cores shared out."""
+"""Local worker processes: one per GPU, or several that share the cores of a CPU."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tlopt.system.cpus import CPU_WORKERS_MAX
 
-QUICK_SECONDS = 60.0  # a worker that is killed sooner has died quickly
+QUICK_SECONDS = 60.0  # a worker killed within this time counts as a quick death
 QUICK_DEATHS_MAX = 3
-STOP_SECONDS = 15.0  # a worker asked to stop hands its trial back within ten
+STOP_SECONDS = 15.0  # a worker that is asked to stop requeues its trial within ten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class Slot:
 
 
 def slots(n_workers: int, devices: Sequence[str], n_cores: int, *, n_threads: int = 0) -> tuple[Slot, ...]:
-    """Slots for `n_workers` spread over `devices`; 0 means one for each GPU, or one for each core of the CPU.
+    """Slots for `n_workers` over `devices`; 0 means one per GPU, or one per core of the CPU.
 
-    The cores are shared out, unless `n_threads` is given: two torch threads in each of several processes on
-    two cores run many times slower than one each.
+    The cores are divided among them, unless `n_threads` is given: two torch threads in each of several
+    processes on two cores run many times slower than one each.
     """
     gpus = [device for device in devices if device.startswith("cuda")]
     n = n_workers or len(gpus) or min(n_cores, CPU_WORKERS_MAX)
@@ -40,7 +40,7 @@ def slots(n_workers: int, devices: Sequence[str], n_cores: int, *, n_threads: in
 
 @dataclass
 class _Local:
-    """One slot's worker, by now perhaps the successor of others."""
+    """One slot's current worker; earlier ones may have been killed."""
 
     slot: Slot
     process: subprocess.Popen[bytes]
@@ -49,7 +49,7 @@ class _Local:
 
 
 class Workers:
-    """Running local workers."""
+    """Local workers, one per slot; those that are killed are replaced."""
 
     def __init__(self, start: Callable[[Slot], subprocess.Popen[bytes]], at: Sequence[Slot]) -> None:
         self._start = start
@@ -62,18 +62,18 @@ class Workers:
 
     @property
     def n_alive(self) -> int:
-        """How many have not ended."""
+        """Number of workers that have not ended."""
         return sum(1 for process in self.processes if process.poll() is None)
 
     @property
     def failures(self) -> tuple[int, ...]:
-        """Exit statuses other than 0 of those that have ended."""
+        """Non-zero exit statuses of the workers that have ended."""
         return tuple(process.returncode for process in self.processes if process.poll())
 
     def replace_killed(self) -> None:
-        """Start a worker again that a signal has ended, unless it dies again and again as soon as it lives.
+        """Restart workers that were killed by a signal, unless they die quickly time after time.
 
-        One that ended with an error of its own stays down: its like would end the same way.
+        A worker that ended with an error of its own stays down: another one would end the same way.
         """
         for worker in self._workers:
             if (worker.process.poll() or 0) >= 0:
@@ -84,7 +84,7 @@ class Workers:
                 worker.process, worker.began = self._start(worker.slot), time.monotonic()
 
     def stop(self) -> None:
-        """Ask all to stop, wait until they have, and end those that do not."""
+        """Ask all to stop, wait, and kill those that do not."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ class Workers:
 def local_workers(arguments: Sequence[str], at: Sequence[Slot], url: str, log: Path) -> Iterator[Workers]:
     """Workers started with `tlopt worker` and `arguments`, one for each slot; stopped when the block ends.
 
-    The database's URL travels in the environment, never in a process list. What workers print goes to `log`.
+    The database's URL is passed in the environment, so that no process list shows it. Output goes to `log`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

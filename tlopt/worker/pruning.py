@@ -1,4 +1,4 @@
-"""When the pruner is asked, and of what: a look at all other trials costs more than all reports together."""
+"""When the pruner is asked: one look at all other trials costs more than all of a trial's reports."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ Prunes = Callable[[optuna.Trial], bool]
 
 
 def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> Prunes:
-    """Whether the study's pruner stops a trial after its last report, asked for one trial.
+    """A function that tells whether the study's pruner stops a trial after its last report; make one per trial.
 
-    The same answers as `should_prune`, with fewer questions: none before `min_epochs` are finished, and the
-    other trials are read again only when one more has ended, where the pruner compares with ended ones. While
-    reports cannot be written, nothing is pruned.
+    It answers as `should_prune` with fewer queries: none before `min_epochs` are finished, and the other trials
+    are read again only when one more has ended, where the pruner compares with ended ones. While reports cannot
+    be written, nothing is pruned.
     """
     study_id = optuna_private.study_id(optuna_study)
     known = -1  # ended trials at the last look

@@ -1,9 +1,11 @@
 """SIGTERM and SIGINT as a request: the step under way may end, then the trial is saved and requeued.
 
-0 s     asked
-1.5 s   a step that has not ended is given up: the last checkpoint stands
-8 s     so is a checkpoint that is not written yet
-9.5 s   the process ends whatever it is at, also where it does not come back from a call into the system
+After the signal:
+
+0 s     no further trial is begun
+1.5 s   a step that has not ended is abandoned: the last checkpoint stands
+8 s     a checkpoint that is not written yet is abandoned
+9.5 s   the process exits, even from within a system call
 """
 
 import os
@@ -23,17 +25,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(BaseException):
-    """The worker was asked to stop; not an error, and no `except Exception` may swallow it."""
+    """Raised when the worker was asked to stop; no error, and no `except Exception` may swallow it."""
 
 
 class Interrupt:
-    """Remembers that a stop was asked for, and raises `Interrupted` only where that is safe.
+    """A requested stop, which raises `Interrupted` only where that is safe.
 
     A second signal ends the process at once, with the exit status a shell shows for that signal. The death of
-    the launcher is a SIGTERM, too.
+    the launcher counts as SIGTERM.
 
     Args:
-        parent_pid: the launcher's process; 0 where there is none to outlive.
+        parent_pid: the launcher's process; 0: none.
     """
 
     def __init__(self, parent_pid: int = 0) -> None:
@@ -46,34 +48,36 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether to stop."""
+        """Whether a stop was requested."""
         return self._asked_at is not None or self._orphaned()
 
     def install(self) -> None:
-        """Take over SIGTERM and SIGINT of this process; from its main thread only."""
+        """Handle SIGTERM and SIGINT in this process; call it from the main thread."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         # Written to by the system's own handler, also while Python's waits for the main thread to come back.
         self._fd_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._see_to_the_end, args=(reader,), name="tlopt-stop", daemon=True).start()
+        threading.Thread(
+            target=self._enforce_deadline, args=(reader,), name="tlopt-stop", daemon=True
+        ).start()
 
     def release(self) -> None:
-        """Give the signals back; the process may live on."""
+        """Restore the handlers from before."""
         self._released.set()
         signal.set_wakeup_fd(self._fd_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def on_request(self, when_asked: Callable[[], None]) -> None:
-        """Have `when_asked` called in the main thread once a stop is asked for; at once if it was."""
+        """Call `when_asked` in the main thread once a stop is requested, or now if it was."""
         self._when_asked = when_asked
         if self._asked_at is not None:
             when_asked()
 
     @contextmanager
     def armed(self, until_seconds: float = 0.0) -> Iterator[None]:
-        """A block in which `Interrupted` is raised so many seconds after a stop was asked for."""
+        """A block in which `Interrupted` is raised `until_seconds` after a stop was requested."""
         if self.requested and self._left(until_seconds) <= 0:
             raise Interrupted
         self._armed, self._until_seconds = True, until_seconds
@@ -114,8 +118,8 @@ class Interrupt:
     def _orphaned(self) -> bool:
         return self._parent_pid > 0 and os.getppid() != self._parent_pid
 
-    def _see_to_the_end(self, reader: int) -> None:
-        """A thread: end the process where the main thread does not come back to do it."""
+    def _enforce_deadline(self, reader: int) -> None:
+        """The body of a thread: exit at the deadline, whatever the main thread does."""
         first: float | None = None
         orphaned = False
         while first is None or time.monotonic() < first + LAST_SECONDS:

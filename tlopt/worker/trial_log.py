@@ -1,4 +1,4 @@
-"""One JSONL file a trial: what was tried, each epoch, how it ended."""
+"""A JSONL file per trial: its point, its epochs and how it ended."""
 
 import errno
 import functools
@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 
 
 class EpochLike(Protocol):
-    """What the log needs of an epoch."""
+    """The part of an epoch that the log records."""
 
     @property
     def index(self) -> int: ...
@@ -27,20 +27,20 @@ class EpochLike(Protocol):
 
 
 class TrialLog:
-    """Appends lines to `path`; a trial that is taken up again continues its file.
+    """A trial's log at `path`; a trial that is resumed appends to it.
 
-    A line that cannot be written is left out whole, and that is said once: no log is worth a trial.
+    A line that cannot be written is left out whole, with one warning: no log is worth a trial.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def start(self, **facts: Any) -> None:
-        """The first line: what is tried, where."""
+        """Write the first line: the point and the worker."""
         self._write({"event": "start", **facts})
 
     def epoch(self, epoch: EpochLike) -> None:
-        """One line for an epoch."""
+        """Write the line of an epoch."""
         self._write(
             {
                 "event": "epoch",
@@ -53,11 +53,11 @@ class TrialLog:
         )
 
     def note(self, text: str) -> None:
-        """A line for a person who looks for a reason."""
+        """Write a sentence on what befell the trial."""
         self._write({"event": "note", "text": text})
 
     def end(self, **facts: Any) -> None:
-        """The last line: how it ended."""
+        """Write the last line: how the trial ended."""
         self._write({"event": "end", **facts})
 
     def _write(self, line: dict[str, Any]) -> None:
