@@ -274,7 +274,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
     monkeypatch.setattr(feature_policy, "_measure", refuse)
 
-    assert begin(task, workshop.workspace.on(torch.device("cpu")), n_micro=1).kept is None
+    assert begin(task, workshop.workspace.on(torch.device("cpu")), n_micro=1).features is None
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(

@@ -27,8 +27,7 @@ from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
 from tlopt.data.some import some
 from tlopt.search.defaults import defaults
-from tlopt.search.repeated_views import view_warnings
-from tlopt.search.warnings import epoch_warnings, pull_warnings
+from tlopt.search.warnings import epoch_warnings, pull_warnings, view_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.outcome import Outcome

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tlopt.model.facts import Limits
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.repeated_views import dimension_of, n_repeated_views
 from tlopt.spec.search_keys import DEFAULT_L2, RULES
 
 
@@ -77,3 +78,14 @@ def stable_below(optimizer: str, momentum: float) -> float:
     if optimizer == "adamw":
         return 2.0
     return 2 * (1 + momentum) / (1 + 2 * momentum)
+
+
+def view_warnings(study: Study) -> Iterator[str]:
+    """A sentence for each key that makes fixed views useless: nothing of them can be cached."""
+    if study.data.views == 0:
+        return
+    vain = f"with data.views = {study.data.views} epochs take turns at views of which nothing is cached"
+    if n_repeated_views(study) == 0:
+        yield f"augmentation has a range, which gives no strength twice: {vain}; name strengths with choice"
+    if min(map(float, dimensions.bounds(dimension_of(study, "mixup")))) > 0:
+        yield f"mixup blends images anew in each step: {vain}; set data.views = 0 or mixup = 0"

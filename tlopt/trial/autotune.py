@@ -1,4 +1,4 @@
-"""How a study computes: as its file says, or as its first worker measures. Torch, and no word of Optuna."""
+"""Precision and layout of a study: from its file, or measured by its first worker. Torch, without Optuna."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +14,11 @@ from tlopt.spec.search_keys import RULES
 from tlopt.training.numerics import LAYOUTS, PRECISIONS, Layout, Numerics, Precision, usual
 from tlopt.training.timing import step_seconds
 
-MARGIN = 0.9  # of the usual seconds: what gains less is not worth other bits
+MARGIN = 0.9  # of the usual seconds: a smaller gain is not worth different bits
 
 
 def asked(study: Study, network: nn.Module, device: torch.device) -> Numerics:
-    """What the study file says, and what is usual for the network where it says "auto"."""
+    """Precision and layout from the study file; where it says "auto", the usual ones for the network."""
     precision, layout = _named(study)
     likely = usual(network, device)
     return Numerics(precision or likely.precision, layout or likely.layout)
@@ -27,7 +27,7 @@ def asked(study: Study, network: nn.Module, device: torch.device) -> Numerics:
 def measured(
     study: Study, weights: Mapping[str, Weights], *, n_classes: int, device: torch.device
 ) -> dict[str, Numerics]:
-    """By backbone, where the study file says "auto": the fastest on this machine; takes seconds.
+    """The fastest on this machine by backbone, where the study file says "auto"; takes seconds.
 
     A searched resolution or batch size is measured at its lowest.
     """

@@ -1,4 +1,4 @@
-"""One trial's training: built, resumed, stepped, saved. Torch, and no word of Optuna."""
+"""The training of one trial: begun, resumed, stepped and saved. Torch, without Optuna."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -35,18 +35,18 @@ class TrialRun:
     workspace: Workspace
     images: Images
     runs: Sequence[Run]
-    kept: FeatureStore | None
+    features: FeatureStore | None
     n_micro: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
-    seconds_before: float = 0.0  # of work, by earlier holders up to their checkpoint
-    processor_seconds_before: float = 0.0  # of processor time, by earlier holders up to their checkpoint
+    seconds_before: float = 0.0  # of work by earlier holders, up to their checkpoint
+    processor_seconds_before: float = 0.0  # by earlier holders, up to their checkpoint
     began: float = field(default_factory=time.perf_counter)
     processor_began: float = field(default_factory=time.process_time)
     complaint: str = ""
 
     def new_complaints(self) -> str:
-        """Why features are not kept any more, said once; it costs time and changes no number."""
-        complaints = self.kept.complaints if self.kept is not None else []
+        """Why features are no longer cached, told once; it costs time and changes no number."""
+        complaints = self.features.complaints if self.features is not None else []
         for each in complaints:
             complain(each)
         said = "; ".join(complaints)
@@ -142,8 +142,10 @@ def begin(spec: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool 
             )
             for seed, index in zip(spec.seeds, spec.splits, strict=True)
         ]
-        kept = workspace.features(runs[0], images, resides=resides)
-    return TrialRun(spec=spec, workspace=workspace, images=images, runs=runs, kept=kept, n_micro=n_micro)
+        features = workspace.features(runs[0], images, resides=resides)
+    return TrialRun(
+        spec=spec, workspace=workspace, images=images, runs=runs, features=features, n_micro=n_micro
+    )
 
 
 def resume(
@@ -210,10 +212,13 @@ def events(training: TrialRun) -> Generator[Step | Epoch]:
     Raises:
         Diverged, OutOfMemory: as `training.fit`.
     """
+    images, features = training.images, training.features
     splits = [training.workspace.data.splits[index] for index in training.spec.splits]
     with ExitStack() as stack:
         fits = [
-            stack.enter_context(closing(steps(run, training.images, split.train, split.val, training.kept)))
+            stack.enter_context(
+                closing(steps(run, training.images, split.train, split.val, training.features))
+            )
             for run, split in zip(training.runs, splits, strict=True)
         ]
         for event in _side_by_side(fits):
@@ -267,7 +272,7 @@ class Mistakes:
 def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
     """Up to `n_max` mistakes of the trial's first network, which is trained to its end."""
     val = training.workspace.data.splits[training.spec.splits[0]].val
-    logits = torch.from_numpy(predict_logits(training.runs[0], training.images, val, training.kept))
+    logits = torch.from_numpy(predict_logits(training.runs[0], training.images, val, training.features))
     probability, predicted = logits.softmax(dim=1).max(dim=1)
     wrong = np.flatnonzero(predicted.numpy() != training.images.labels[val])
     surest = wrong[np.argsort(-probability.numpy()[wrong], kind="stable")][:n_max]

@@ -1,4 +1,4 @@
-"""Which frozen features a worker keeps for its study, and where. Torch, and no word of Optuna."""
+"""Which outputs of frozen blocks are cached for a study, and where. Torch, without Optuna."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from tlopt.data.dataset import Data
 from tlopt.data.decode import DECODER
 from tlopt.data.pixels import cache_root
 from tlopt.errors import CacheUnwritable, OutOfMemory
-from tlopt.search.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
 from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
+from tlopt.spec.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
 from tlopt.spec.search_keys import in_blocks
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import Rates, worth_keeping
@@ -36,13 +36,13 @@ _TIMED_IMAGES = 8
 def open_features(
     study: Study, data: Data, weights_digest: str, run: Run, images: Images, *, resides: bool
 ) -> FeatureStore | None:
-    """The store of what `run`'s network gives for `images`, shared by all workers of this machine.
+    """The cache of frozen blocks' outputs for `images`, shared by all workers of this machine.
 
-    None where nothing is worth keeping, or nothing can be kept.
+    None where nothing is worth caching, or nothing can be cached.
 
     Args:
         run: any of the study's with this backbone and resolution; its network is put in eval mode.
-        resides: whether features may be kept on the device.
+        resides: whether features may lie on the device.
     """
     bound = eviction.features_bytes_max()
     if bound == 0:
@@ -50,7 +50,7 @@ def open_features(
     try:
         with memory_errors():
             cuts, rates = _measure(run)
-    except OutOfMemory:  # nothing could be made to be kept; whether the trial fits is for it to see
+    except OutOfMemory:  # whether the trial fits in memory is for itself to find out
         return None
     disk_bytes = partial(_disk_bytes, study, data)
     depths = wanted_depths(study, len(cuts))
@@ -81,7 +81,7 @@ def open_features(
 
 
 def wanted_depths(study: Study, n_blocks: int) -> set[int]:
-    """Blocks whose outputs may be wanted: freeze depths, and what the head alone is trained behind."""
+    """Depths whose features trials may need: freeze depths, and those behind which the head trains alone."""
     frozen, transferred = (_depths(study, name, n_blocks) for name in ("freeze_depth", "transfer_depth"))
     depths = {min(f, k) for f in frozen for k in transferred} | {n_blocks}  # the linear probe
     if dimensions.bounds(dimension_of(study, "head_first_epochs")) != (0,):
@@ -96,12 +96,12 @@ def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
 
 
 def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
-    """Bytes on the disk of a block's outputs for all views that may be kept, at most."""
+    """At most the bytes on disk of a block's outputs for all views that may be cached."""
     of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
     # Neither cropped nor mirrored, an image of training is what it is in validation.
-    all_middles = trains_uncropped(study) and not study.data.flip
-    middles = of(n_written=len(data.images if all_middles else data.ever_val))
-    return middles + n_repeated_views(study) * of(n_written=len(data.ever_train))
+    all_uncropped = trains_uncropped(study) and not study.data.flip
+    uncropped = of(n_written=len(data.images if all_uncropped else data.ever_val))
+    return uncropped + n_repeated_views(study) * of(n_written=len(data.ever_train))
 
 
 def _size(kept: frozenset[int], cuts: tuple[Cut, ...], disk_bytes: Callable[[int], int]) -> int:
@@ -122,9 +122,9 @@ def _measure(run: Run) -> tuple[tuple[Cut, ...], Rates]:
 
 
 def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images) -> str:
-    """What has to be equal for equal features, and which views come again: the folder is given room for them.
+    """A digest of all that features depend on, and of the views that recur, for which the folder has room.
 
-    Studies that train on other views have folders of their own, each of which can be let go.
+    Studies that train on other views have folders of their own, each of which can be evicted.
     """
     repeated = [study.data.views, images.views_seed, study.data.flip, *strengths(study)]
     meaning = {

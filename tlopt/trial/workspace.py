@@ -1,4 +1,4 @@
-"""`Workspace`: what a warm worker keeps from trial to trial. Torch, and no word of Optuna."""
+"""`Workspace`: images, weights and caches that a worker keeps from trial to trial. Torch, without Optuna."""
 
 import hashlib
 import json

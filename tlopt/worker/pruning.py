@@ -12,11 +12,11 @@ Prunes = Callable[[optuna.Trial], bool]
 
 
 def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> Prunes:
-    """A function that tells whether the study's pruner stops a trial after its last report; make one per trial.
+    """A function that tells whether the study's pruner stops one trial after its last report.
 
-    It answers as `should_prune` with fewer queries: none before `min_epochs` are finished, and the other trials
-    are read again only when one more has ended, where the pruner compares with ended ones. While reports cannot
-    be written, nothing is pruned.
+    It answers as `should_prune` with fewer queries: none before `min_epochs` are finished, and the other
+    trials are read again only when one more has ended, where the pruner compares with ended ones. While
+    reports cannot be written, nothing is pruned.
     """
     study_id = optuna_private.study_id(optuna_study)
     known = -1  # ended trials at the last look
