@@ -1,8 +1,10 @@
 """The command line's manners: one-line errors with their status, no torch where none is needed."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import tiny
 from typer.testing import CliRunner
 
 from tlopt import spec
+from tlopt.cli import main
 from tlopt.cli.main import app
 from tlopt.errors import SpecError
 from tlopt.propose import proposal as propose_module
@@ -40,6 +43,30 @@ def test_an_error_is_a_line_and_a_status(
     assert (ended.returncode, ended.stdout) == (status, "")
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    ended = tlopt("--version", folder=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (0, f"tlopt {version('tlopt')}\n")
+
+
+def test_shells_can_complete_commands() -> None:
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120"}).output
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tlopt", "run", "my flowers.toml", "--workers", "2"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="143"), main._stoppable():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert capsys.readouterr().err.splitlines()[-1] == "  tlopt run 'my flowers.toml' --workers 2"
 
 
 def test_looking_for_a_study_makes_no_database(tmp_path: Path) -> None:

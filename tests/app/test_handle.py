@@ -9,14 +9,13 @@ import tiny
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from tlopt.app import admin
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import open_confirmation
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import Candidate
-from tlopt.storage import attributes, commands, studies
+from tlopt.storage import attributes, commands, studies, workers
 from tlopt.storage.commands import Command
 
 SEARCH = "lr = { log = [1e-4, 1e-1] }"
@@ -217,19 +216,19 @@ def test_a_study_of_others_is_not_deleted(url: str) -> None:
         invoke("delete", "theirs", "--yes", "--storage", url)
 
 
-def test_a_study_under_work_is_not_deleted(url: str) -> None:
+def test_workers_are_named_before_their_study_is_deleted(url: str) -> None:
     search(url)
     store = studies.open_storage(url)
     service = studies.service_of(store)
-    from tlopt.storage import workers
-
     me = workers.here()
     service.ask(
         lambda executor: workers.register(executor, service.engine, me, device="cpu", studies="planted")
     )
 
-    with pytest.raises(NotReady, match="end the workers first: tlopt cancel planted"):
-        admin.plan_deletion("planted", storage_url=url, runs=Path("runs"))
+    said = invoke("delete", "planted", "--storage", url, answer="n\n")
+
+    assert f"at work on it, and about to drop their trials: {me.name}" in said
+    assert optuna.get_all_study_names(url) == ["planted"]
 
 
 # Commands that are printed

@@ -164,7 +164,7 @@ class Snapshot:
 
     @property
     def chosen_trial(self) -> int | None:
-        """The number of the chosen point's trial; None before the choice, and where no trial ran a default."""
+        """The number of the chosen point's trial; None before the choice, and for a default no trial ran."""
         chosen = self.chosen
         if chosen is None:
             return None

@@ -45,6 +45,7 @@ class Deletion:
 
     trials: dict[str, int]  # number of trials by name of the study; the confirmation first
     folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
+    workers: tuple[str, ...]  # at work on it, which will drop their trials
 
 
 def plan_deletion(
@@ -56,14 +57,14 @@ def plan_deletion(
         target: a study file, or a study's name: with its confirmation, or a confirmation's name alone.
 
     Raises:
-        NotReady: there is neither such a study nor a confirmation of it; or workers are serving it.
+        NotReady: there is neither such a study nor a confirmation of it.
         StorageError: tlopt did not make it.
     """
     file = Path(target)
     name = spec.load(file).name if file.is_file() else target
     store = open_present(studies.find_url(storage_url), target=target)
-    there = optuna.get_all_study_names(store)
-    named = [each for each in dict.fromkeys((_confirmation_of(store, name), name)) if each in there]
+    names = optuna.get_all_study_names(store)
+    named = [each for each in dict.fromkeys((_confirmation_of(store, name), name)) if each in names]
     if not named:
         studies.open_existing(store, name)  # says which studies there are
     trials = {}
@@ -74,11 +75,11 @@ def plan_deletion(
                 f"the study {each!r} was not made by tlopt; delete it with: optuna delete-study"
             )
         trials[each] = len(opened.get_trials(deepcopy=False))
-    _refuse_served(store, named)
     root = checkpoint_root(checkpoints, runs)
     folders = [runs / each for each in named]
     folders += [Path(root) / each for each in named if "://" not in root]
-    return store, Deletion(trials=trials, folders=tuple(folder for folder in folders if folder.exists()))
+    there = tuple(folder for folder in folders if folder.exists())
+    return store, Deletion(trials=trials, folders=there, workers=_at_work(store, named))
 
 
 def delete(store: BaseStorage, deletion: Deletion) -> None:
@@ -97,22 +98,15 @@ def _confirmation_of(store: BaseStorage, name: str) -> str:
     return confirm_name(store, name)
 
 
-def _refuse_served(store: BaseStorage, names: Sequence[str]) -> None:
-    """Raise if workers that were heard of lately serve one of the studies.
-
-    Raises:
-        NotReady: some do; names them.
-    """
+def _at_work(store: BaseStorage, names: Sequence[str]) -> tuple[str, ...]:
+    """The workers heard of lately that serve one of the studies."""
     service = studies.service_of(store)
     present = service.ask(lambda executor: workers.list_workers(executor, service.engine))
-    at = [
+    return tuple(
         row.identity.name
         for row in present
         if set(row.studies) & set(names) and row.silent_seconds < SILENT_SECONDS
-    ]
-    if at:
-        study = names[-1].removesuffix(CONFIRM_SUFFIX)
-        raise NotReady(f"{', '.join(at)} at work on {study}; end the workers first: tlopt cancel {study}")
+    )
 
 
 def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:

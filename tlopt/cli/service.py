@@ -187,6 +187,9 @@ def delete(
 
     store, deletion = admin.plan_deletion(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     said = " and ".join(f"{name} ({n} trials)" for name, n in deletion.trials.items())
+    if deletion.workers:
+        names = ", ".join(deletion.workers)
+        out.print(f"at work on it, and about to drop their trials: {names}", markup=False, soft_wrap=True)
     if not yes:
         typer.confirm(f"delete {said} from the database?", abort=True)
     admin.delete(store, deletion)
