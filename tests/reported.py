@@ -126,5 +126,5 @@ def report(
         opened.set_user_attr(name, value)
     opened.add_trials(trials)
     rows = tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
-    seen = Snapshot(study=study, order=order or Command(), trials=rows, workers=())
+    seen = Snapshot(study=study, command=order or Command(), trials=rows, workers=())
     return gather(seen, opened, None, verdict, created=CREATED)

@@ -74,7 +74,7 @@ def test_progress_is_shown_where_it_is_asked_for(
 
     def planted(stage: Stage) -> Callable[..., Iterator[Snapshot]]:
         return lambda session, workspace, *, n_workers: iter(
-            [Snapshot(study=study, order=Command(), trials=(), workers=(), stage=stage)]
+            [Snapshot(study=study, command=Command(), trials=(), workers=(), stage=stage)]
         )
 
     monkeypatch.setattr(workflow, "prepare", lambda session, *, progress: None)

@@ -84,7 +84,7 @@ def worker(trial: int | None) -> WorkerRow:
 
 def seen(**changes: Any) -> Snapshot:
     """60 trials are planned, and three points and two defaults confirmed over three seeds."""
-    usual = {"study": STUDY, "order": Command(), "trials": (), "workers": ()}
+    usual = {"study": STUDY, "command": Command(), "trials": (), "workers": ()}
     return Snapshot(**{**usual, **changes})
 
 

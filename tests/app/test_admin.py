@@ -57,9 +57,9 @@ def test_an_order_is_kept_and_taken_back(url: str, state: State) -> None:
     made(url)
     session = open_session("planted", storage_url=url)
 
-    admin.order(session, state)
+    admin.command(session, state)
     assert commands.command_of(session.optuna_study()) == Command(state)
-    admin.order(session, "open")
+    admin.command(session, "open")
     assert commands.command_of(session.optuna_study()) == Command("open")
 
 
@@ -67,7 +67,7 @@ def test_an_order_is_for_the_confirmation_too(url: str) -> None:
     made(url)
     confirmation = made(url, "planted" + CONFIRM_SUFFIX)
 
-    admin.order(open_session("planted", storage_url=url), "paused")
+    admin.command(open_session("planted", storage_url=url), "paused")
 
     assert commands.command_of(confirmation) == Command("paused")
 
@@ -77,9 +77,9 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
     made(url, "old")
     session = open_session("old", storage_url=url)
 
-    admin.order(session, "archived")
+    admin.command(session, "archived")
     assert [row.name for row in list_studies(url)] == ["kept"]
-    admin.order(session, "open")
+    admin.command(session, "open")
     assert [row.name for row in list_studies(url)] == ["kept", "old"]
 
 

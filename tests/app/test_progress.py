@@ -27,7 +27,7 @@ def record(number: int, value: float) -> TrialRecord:
 
 
 def seen(**changes: Any) -> Snapshot:
-    usual = {"study": STUDY, "order": Command(), "trials": (), "workers": ()}
+    usual = {"study": STUDY, "command": Command(), "trials": (), "workers": ()}
     return Snapshot(**{**usual, **changes})
 
 

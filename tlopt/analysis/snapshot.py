@@ -61,7 +61,7 @@ class Snapshot:
     """A study at one moment."""
 
     study: Study
-    order: commands.Command
+    command: commands.Command
     trials: tuple[TrialRecord, ...]  # of the search
     workers: tuple[WorkerRow, ...]  # of search and confirmation
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
@@ -178,8 +178,8 @@ class Snapshot:
             "study": self.study.name,
             "digest": self.study.digest,
             "objective": self.study.objective,
-            "state": self.order.state,
-            "reason": self.order.reason,
+            "state": self.command.state,
+            "reason": self.command.reason,
             "trials_planned": self.study.budget.trials,
             "trials_finished": self.n_finished,
             "outcomes": self.outcomes,
@@ -237,7 +237,7 @@ def look(
     began, hours = attrs.get(attributes.BEGAN), study.budget.hours
     return Snapshot(
         study=study,
-        order=commands.command_of(opened),
+        command=commands.command_of(opened),
         trials=_records(opened),
         workers=tuple(
             _worker(row) for row in present if names & set(row.studies) and row.silent_seconds < GONE_SECONDS

@@ -26,16 +26,16 @@ _COMPARABLE = {
 }
 
 
-def order(session: Session, state: commands.State) -> None:
-    """Tell the workers of a study, and of its confirmation where there is one.
+def command(session: Session, state: commands.State) -> None:
+    """Set the desired state of a study, and of its confirmation where there is one.
 
     Raises:
         NotReady: there is no such study.
     """
-    told = [session.optuna_study()]
+    commanded = [session.optuna_study()]
     with suppress(NotReady, StudyChanged):
-        told.append(session.confirmation())
-    for optuna_study in told:
+        commanded.append(session.confirmation())
+    for optuna_study in commanded:
         commands.give(optuna_study, commands.Command(state))
 
 

@@ -155,8 +155,8 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
 def _progress_lines(seen: Snapshot) -> Iterator[str]:
     study = seen.study
     yield f"{study.name}: {seen.n_finished} of {study.budget.trials} trials; {outcomes_line(seen.trials)}"
-    if not seen.order.works:
-        yield f"{seen.order.state}" + (f": {seen.order.reason}" if seen.order.reason else "")
+    if not seen.command.works:
+        yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
     if sentence := hours_sentence(seen):
         yield sentence
     yield from cost_lines(seen)

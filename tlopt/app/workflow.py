@@ -195,7 +195,7 @@ def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> I
 
 def _before(session: Session, doing: str) -> Snapshot:
     """The study before it is in the database."""
-    return Snapshot(study=session.study, order=Command(), trials=(), workers=(), doing=doing)
+    return Snapshot(study=session.study, command=Command(), trials=(), workers=(), doing=doing)
 
 
 def confirm(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:

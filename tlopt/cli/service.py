@@ -203,7 +203,7 @@ def _command(target: str, storage: str | None, state: "State", sentence: str, th
     from tlopt.app import admin, handle
 
     opened = handle.open_session(target, storage_url=storage)
-    admin.order(opened, state)
+    admin.command(opened, state)
     said = f"{opened.study.name} is {state}: {sentence} {opened.command(then)}"
     out.print(said, markup=False, soft_wrap=True)
 

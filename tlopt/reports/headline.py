@@ -28,8 +28,8 @@ class Tile:
 def state(report: Report) -> str:
     """How far the search is, and what its workers were told where that is not to work."""
     seen = report.seen
-    order = "" if seen.order.works else f"; {seen.order.state}"
-    reason = f" ({seen.order.reason})" if order and seen.order.reason else ""
+    order = "" if seen.command.works else f"; {seen.command.state}"
+    reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
     return f"{seen.n_finished} of {report.study.budget.trials} trials{order}{reason}"
 
 
