@@ -144,6 +144,18 @@ def test_a_beat_for_a_lease_that_is_lost_says_so(storage_url: str) -> None:
     assert not holder.service.ask(lambda executor: leases.renew(executor, token))
 
 
+def test_a_heartbeat_for_a_trial_that_others_have_ended_says_so(storage_url: str) -> None:
+    holder, dashboard = hire(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
+    trial = holder.claim()
+    token = holder.seen(trial).token
+    before = holder.service.ask(lambda executor: leases.renew(executor, token))
+
+    dashboard.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    assert before
+    assert not holder.service.ask(lambda executor: leases.renew(executor, token))
+
+
 def test_a_waiting_trial_counts_where_one_is_created_and_not_where_it_is_taken(storage_url: str) -> None:
     worker, person = hire(storage_url), hire(storage_url)
     worker.study.tell(worker.claim(budget=2), state=TrialState.FAIL)

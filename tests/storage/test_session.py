@@ -31,7 +31,7 @@ def test_a_statement_without_an_answer_is_given_up_and_its_connection_closed(
     postgres_url: str, bounded: pytest.MonkeyPatch
 ) -> None:
     connection = psycopg2.connect(postgres_url)
-    bounded.setattr(session, "ANSWER_SECONDS", 0.3)
+    bounded.setattr(session, "SOCKET_TIMEOUT_SECONDS", 0.3)
     cursor = connection.cursor()
 
     with pytest.raises(psycopg2.OperationalError, match="has not answered"):

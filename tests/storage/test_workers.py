@@ -87,6 +87,22 @@ def test_a_worker_shows_itself_until_it_leaves(storage_url: str) -> None:
     assert present(worker) == []
 
 
+def test_a_heartbeat_tells_where_the_row_lacks_the_ones_before(storage_url: str) -> None:
+    """As after a restore of the database; one whose answer was lost may be written again."""
+    worker = hire(storage_url)
+    engine = worker.service.engine
+    register(worker)
+
+    def beat(count: int) -> bool:
+        return worker.service.ask(
+            lambda executor: worker_rows.heartbeat(executor, engine, worker.me, "", count)
+        )
+
+    assert [beat(1), beat(2), beat(2), beat(4), beat(1)] == [True, True, True, False, True]
+    worker.service.ask(lambda executor: worker_rows.leave(executor, worker.me))
+    assert not beat(2)
+
+
 @pytest.mark.parametrize(("what", "done"), [("statement", False), ("statement", True), ("commit", True)])
 def test_a_worker_whose_answer_is_lost_is_there_once(
     what: What, done: bool, storage_url: str, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from sqlalchemy import event
 from tlopt.storage.failures import READ_ONLY
 
 SQLITE_BUSY_SECONDS = 3.0  # SQLite waits in C, where no signal is handled; then the call is retried
-ANSWER_SECONDS = 20.0  # without a byte from the server
+SOCKET_TIMEOUT_SECONDS = 20.0  # without a byte from the server
 CONNECT_SECONDS = 8.0  # the same while connecting; libpq's connect_timeout bounds only its own waits
 SHUTDOWN_SECONDS = 3.0  # for all answers together, once the process is about to end
 _LEAST_SECONDS = 1.0  # for each answer even then
@@ -168,7 +168,7 @@ def _wait(connection: Any) -> None:
 
 def _poll(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     silent_since = time.monotonic()
-    allowed = CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else ANSWER_SECONDS
+    allowed = CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else SOCKET_TIMEOUT_SECONDS
     while not any(select.select(readers, writers, [], _POLL_SECONDS)):
         now = time.monotonic()
         if now > min(silent_since + allowed, max(_shutdown_deadline, silent_since + _LEAST_SECONDS)):
