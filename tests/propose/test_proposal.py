@@ -178,6 +178,12 @@ def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen
     assert any("18 to train, 12 to validate, 30 locked away" in note for note in proposal.notes)
 
 
+def test_folds_that_are_asked_for_take_the_place_of_repeats(images):
+    wishes = dataclasses.replace(EVERYTHING, data={"folds": 4})
+    study = spec.loads(propose(str(images({"a": 20, "b": 20})), wishes, CPU).text, "x.toml")
+    assert (study.data.folds, study.data.repeats) == (4, 0)
+
+
 def test_an_unknown_key_of_data_is_an_error(images):
     wishes = dataclasses.replace(EVERYTHING, data={"group_colum": "x"})
     with pytest.raises(SpecError, match=r"\[data\] group_colum: unknown key; did you mean group_column"):

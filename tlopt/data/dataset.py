@@ -48,6 +48,7 @@ class Image:
     group: str = (
         ""  # the user's name of what must stay on one side of every split; "" where there are no groups
     )
+    fold: str = ""  # the source's name of the fold in which it validates, "" without given folds
     shared: str = ""  # smallest digest of the files with these pixels, "" for this one's
     joined: str = ""  # smallest digest of the images that must stay with this one, "" for `identity`
 

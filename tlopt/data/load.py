@@ -90,6 +90,8 @@ def fingerprint(class_names: Sequence[str], images: Sequence[Image]) -> str:
     together = sorted([i.digest, i.unit] for i in images if i.unit != i.digest)
     if divides and together:
         canonical.append(together)
+    if folds := sorted([i.digest, i.fold] for i in images if i.fold):
+        canonical.append(folds)
     return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
 
 
@@ -152,6 +154,7 @@ def _read(found: Entries, spec: DataSpec, *, progress: bool) -> Listing:
                     split=entry.split,
                     sketch=look.sketch,
                     group=entry.group,
+                    fold=entry.fold,
                 )
             )
     if spec.copies == "pixels":
@@ -234,6 +237,8 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
             f'unequal classes: "{class_names[most]}" has {counts[most]} images to train with,'
             f' "{class_names[least]}" {counts[least]}; consider objective = "balanced_accuracy"'
         )
+    if own_val and (spec.folds or spec.fold_column):
+        yield "folds have no effect: the source has a validation split of its own"
     if own_val and spec.repeats > 1:
         yield f"repeats = {spec.repeats} has no effect: the source has a validation split of its own"
     elif own_val and len(seen) < FEW:

@@ -78,17 +78,18 @@ def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: S
     own_val = any(image.split == "val" for image in ordered)
     pool = [image for image in ordered if image.split in ("train", "trainval")]
     draws_test = not own_test and spec.test_fraction > 0
-    _check_sizes(_by_class(pool), class_names, needed=1 + (not own_val) + draws_test)
+    n_parts = 1 if own_val else max(2, spec.folds)
+    _check_sizes(_by_class(pool), class_names, needed=n_parts + draws_test)
     draw = _Draw(pool, seed=seed, class_names=class_names)
 
     test = {image.unit for image in ordered if image.split == "test"}
     if draws_test:
-        test |= draw(pool, spec.test_fraction, salt="test", leave=1 + (not own_val))
+        test |= draw(pool, spec.test_fraction, salt="test", leave=n_parts)
     seen = tuple(image for image in ordered if image.unit not in test)
     return Division(
         seen=seen,
         test=tuple(image for image in ordered if image.unit in test),
-        splits=_own_split(seen) if own_val else _drawn_splits(seen, draw, spec),
+        splits=_own_split(seen) if own_val else _drawn_splits(seen, draw, spec, class_names),
     )
 
 
@@ -96,11 +97,54 @@ def _own_split(seen: Sequence[Image]) -> tuple[Split, ...]:
     return (_split([image.split == "val" for image in seen]),)
 
 
-def _drawn_splits(seen: Sequence[Image], draw: "_Draw", spec: DataSpec) -> tuple[Split, ...]:
+def _drawn_splits(
+    seen: Sequence[Image], draw: "_Draw", spec: DataSpec, class_names: Sequence[str]
+) -> tuple[Split, ...]:
+    if any(image.fold for image in seen):
+        return _given_folds(seen, class_names)
+    if spec.folds:
+        return _drawn_folds(seen, draw.of(seen), spec.folds)
     splits = []
     for repeat in range(spec.repeats or (3 if len(seen) < FEW else 1)):
         val = draw(seen, spec.val_fraction, salt=str(repeat), leave=1)
         splits.append(_split([image.unit in val for image in seen]))
+    return tuple(splits)
+
+
+def _given_folds(seen: Sequence[Image], class_names: Sequence[str]) -> tuple[Split, ...]:
+    """One split for each fold of the source; copies validate together, in the first of their folds.
+
+    Raises:
+        DataError: there is one fold only, a group lies in two, or a fold holds all images of a class.
+    """
+    first: dict[str, str] = {}
+    for image in sorted(seen, key=lambda image: image.fold):
+        fold = first.setdefault(image.unit, image.fold)
+        if image.group and fold != image.fold:
+            raise DataError(f'the group "{image.group}" lies in the folds {fold} and {image.fold}: move it')
+    names = sorted(set(first.values()))
+    if len(names) < 2:
+        raise DataError(f'all images lie in the fold "{names[0]}": at least two are needed')
+    splits = tuple(_split([first[image.unit] == name for image in seen]) for name in names)
+    for name, split in zip(names, splits, strict=True):
+        lacking = {image.label for image in seen} - {seen[i].label for i in split.train}
+        if lacking:
+            raise DataError(f'the fold "{name}" holds all images of the class "{class_names[min(lacking)]}"')
+    return splits
+
+
+def _drawn_folds(seen: Sequence[Image], draw: "_Draw", n: int) -> tuple[Split, ...]:
+    """`n` splits in which each image validates once."""
+    left, splits = list(seen), []
+    for fold in range(n):
+        last = fold == n - 1
+        val = (
+            {image.unit for image in left}
+            if last
+            else draw(left, 1 / n, salt=f"fold{fold}", leave=n - 1 - fold)
+        )
+        splits.append(_split([image.unit in val for image in seen]))
+        left = [image for image in left if image.unit not in val]
     return tuple(splits)
 
 
@@ -111,6 +155,10 @@ class _Draw:
         self._sizes = {label: len(members) for label, members in _by_class(pool).items()}
         self._grouped = any(image.group for image in pool)
         self._seed, self._class_names = seed, class_names
+
+    def of(self, pool: Sequence[Image]) -> "_Draw":
+        """The same draws from another pool."""
+        return _Draw(pool, seed=self._seed, class_names=self._class_names)
 
     def __call__(self, images: Sequence[Image], fraction: float, *, salt: str, leave: int) -> set[str]:
         """Units of a `fraction` of the pool, of `images`; of each class `leave` different ones are left."""

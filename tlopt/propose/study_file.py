@@ -86,7 +86,7 @@ def _data(c: Choices) -> list[str]:
         "val_fraction": (0.2, "share for validation, if the source has no val split"),
         "test_fraction": (0.2, "share locked away for the test, if the source has no test split"),
     }
-    if not c.look.own_val:
+    if not c.look.own_val and not {"folds", "fold_column"} & c.data.keys():
         keys["repeats"] = (c.size.repeats, "train/val splits per trial; each costs a training")
     if c.size.images_max:
         keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, and more time")

@@ -42,6 +42,13 @@ class DataSpec(Record):
         description="number of train/val splits whose mean is a trial's value; 0: 3 below 500 images,"
         " otherwise 1",
     )
+    folds: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="train/val splits by cross-validation: each image validates in one of so many; 0: repeats"
+        " and val_fraction decide",
+    )
     images_max: int = Field(
         default=0,
         ge=0,
@@ -63,6 +70,11 @@ class DataSpec(Record):
     label_column: str = Field(default="", description="column of a table that names the class")
     split_column: str = Field(
         default="", description="column of a table that says train, val or test; without one, all is divided"
+    )
+    fold_column: str = Field(
+        default="",
+        description="column of a table that names the fold in which an image validates, for given"
+        " cross-validation",
     )
     images_root: str = Field(
         default="", description="folder that a table's file names start from; the table's own by default"
@@ -121,6 +133,15 @@ class DataSpec(Record):
             raise ValueError(f"{bits} is not allowed: 0, or 8 to 16")
         return bits
 
+    @model_validator(mode="after")
+    def _divides_in_one_way(self) -> Self:
+        given = [key for key in ("repeats", "folds", "fold_column") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} both say how to divide: keep one of them")
+        if self.folds == 1:
+            raise ValueError("folds: 1 is not allowed: 0, or 2 to 20")
+        return self
+
     @field_validator("group_pattern")
     @classmethod
     def _is_an_expression(cls, pattern: str) -> str:
@@ -132,7 +153,9 @@ class DataSpec(Record):
 
     @model_validator(mode="after")
     def _names_columns_of_tables_only(self) -> Self:
-        keys = ("file_column", "label_column", "split_column", "group_column", "images_root")
+        keys = (
+            *("file_column", "label_column", "split_column", "group_column", "fold_column", "images_root"),
+        )
         given = [key for key in keys if getattr(self, key)]
         if given and not self.is_table:
             raise ValueError(f"{given[0]} needs a table as the source ({', '.join(TABLE_SUFFIXES)})")

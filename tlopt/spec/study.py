@@ -20,7 +20,7 @@ from tlopt.spec.weights_file import is_file_name, split_part
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
 # Keys that came after studies had been made, with what a trial meant without them.
-_LATER = {"model.compile": False, "data.bits": 0}
+_LATER = {"model.compile": False, "data.bits": 0, "data.folds": 0}
 
 # Values that were called otherwise when studies were made: their digests keep the former name.
 _FORMERLY = {("data.resize", "stretch"): "squash"}
@@ -30,7 +30,7 @@ _FORMERLY = {("data.resize", "stretch"): "squash"}
 _MEANINGLESS = {
     *("name", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
     *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
-    *("data.file_column", "data.label_column", "data.split_column"),
+    *("data.file_column", "data.label_column", "data.split_column", "data.fold_column"),
     *("data.group_column", "data.group_folder", "data.group_pattern"),
 }
 

@@ -36,7 +36,8 @@ class Entry:
     path: Path
     class_name: str
     split: Role
-    group: str = ""  # see `dataset.Image`
+    group: str = ""  # see `dataset.Image`, as for `fold`
+    fold: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

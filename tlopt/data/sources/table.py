@@ -35,9 +35,16 @@ _KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
     "label_column": (("label", "class", "class_name", "category", "target"),),
     "split_column": (("split", "subset"),),
     "group_column": (("group", "group_id", "patient", "patient_id", "subject", "subject_id"),),
+    "fold_column": (),  # a column called "fold" may be another study's
 }
 _REQUIRED = {"file_column": "names the image file", "label_column": "names the class"}
-_WORDS = {"file_column": "file", "label_column": "class", "split_column": "split", "group_column": "group"}
+_WORDS = {
+    "file_column": "file",
+    "label_column": "class",
+    "split_column": "split",
+    "group_column": "group",
+    "fold_column": "fold",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,7 @@ class _Row:
     label: str
     split: str  # as the table has it
     group: str
+    fold: str
 
 
 def list_table(spec: DataSpec) -> Entries:
@@ -75,6 +83,7 @@ def list_table(spec: DataSpec) -> Entries:
             class_name=unicodedata.normalize("NFC", row.label),
             split=roles[row.split],
             group=row.group,
+            fold=row.fold,
         )
         for row in once
     ]
@@ -136,7 +145,7 @@ def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, st
     rows, problems = [], defaultdict(list)
     for line, cells in table.rows:
         values = {key: cells[column] if column else "" for key, column in columns.items()}
-        for key in ("file_column", "label_column", "group_column"):
+        for key in ("file_column", "label_column", "group_column", "fold_column"):
             if columns[key] and not values[key]:
                 problems[f"have no {_WORDS[key]}"].append((line, ""))
         name = values["file_column"]
@@ -153,6 +162,7 @@ def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, st
                     label=values["label_column"],
                     split=values["split_column"],
                     group=values["group_column"],
+                    fold=values["fold_column"],
                 )
             )
     for what, where in problems.items():
@@ -217,7 +227,7 @@ def _once(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
     Rows that give one file two classes are kept: what is done about them is a key's.
 
     Raises:
-        DataError: a file has two splits or groups.
+        DataError: a file has two splits, groups or folds.
     """
     first: dict[Path, _Row] = {}
     kept, doubled, torn = [], [], []
@@ -225,13 +235,14 @@ def _once(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
         other = first.setdefault(row.path, row)
         if other is row or other.label != row.label:
             kept.append(row)
-        elif (other.split, other.group) == (row.split, row.group):
+        elif (other.split, other.group, other.fold) == (row.split, row.group, row.fold):
             doubled.append((row.line, row.path.name))
         else:
             torn.append((row.line, f"{row.path.name}, as in line {other.line}"))
     if torn:
         raise DataError(
-            f"{path}: {len(torn)} rows give a file another split or group than a row before: {_lines(torn)}"
+            f"{path}: {len(torn)} rows give a file another split, group or fold than a row before:"
+            f" {_lines(torn)}"
         )
     return kept, [f"{len(doubled)} rows name a file again and count once: {_lines(doubled)}"] * bool(doubled)
 
