@@ -114,7 +114,7 @@ def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
 
 @_quiet()
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
-    """What the study file `path` would do, in lines; reads its images and weights and trains nothing."""
+    """Lines on what the study file `path` would do; reads its images and weights, and trains nothing."""
     session = open_session(path, storage_url=storage)
     return list(tables.check_lines(session.study, workflow.prepare(session)))
 
@@ -218,7 +218,7 @@ def train(
 def predict(
     folder: str | Path, images: Sequence[str | Path], *, device: str = "auto"
 ) -> Iterator["Prediction"]:
-    """What the export in `folder` makes of each image file, in order; folders are searched for images."""
+    """The predictions of the export in `folder` for image files, in order; folders are searched for images."""
     return deliver.predict(Path(folder), [Path(image) for image in images], device=device)
 
 

@@ -91,7 +91,7 @@ def standing_words(verdict: Verdict, label: str) -> str:
 
 
 def resolution_sentences(verdict: Verdict) -> Iterator[str]:
-    """What is paired, what the interval leaves out, and the share of one image where images are few."""
+    """The meaning of the interval, and the weight of a single image where there are few."""
     others = [label for label in verdict.defaults if label != verdict.chosen.label]
     gains = [verdict.gain(label, split=verdict.split) for label in others]
     if not any(gain is not None and gain.interval is not None for gain in gains):

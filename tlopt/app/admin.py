@@ -41,7 +41,7 @@ def command(session: Session, state: commands.State) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """What deleting a study would remove, and what it would leave."""
+    """The effects of deleting a study: removed trials, remaining files, workers concerned."""
 
     trials: dict[str, int]  # number of trials by name of the study; the confirmation first
     folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
@@ -51,7 +51,7 @@ class Deletion:
 def plan_deletion(
     target: str, *, storage_url: str | None, runs: Path, checkpoints: str | None = None
 ) -> tuple[BaseStorage, Deletion]:
-    """The database, and what deleting the study `target` would remove from it.
+    """The database, and the effects of deleting the study `target` from it.
 
     Args:
         target: a study file, or a study's name: with its confirmation, or a confirmation's name alone.
@@ -99,7 +99,7 @@ def _confirmation_of(store: BaseStorage, name: str) -> str:
 
 
 def _at_work(store: BaseStorage, names: Sequence[str]) -> tuple[str, ...]:
-    """The workers heard of lately that serve one of the studies."""
+    """The workers with a recent heartbeat that serve one of the studies."""
     service = studies.service_of(store)
     present = service.ask(lambda executor: workers.list_workers(executor, service.engine))
     return tuple(
@@ -110,7 +110,7 @@ def _at_work(store: BaseStorage, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
-    """Bring studies of an earlier version to this one's form, with a line for each.
+    """Upgrade studies of an earlier version of tlopt; yields a line for each.
 
     Args:
         name: of one study; None: all of the database.

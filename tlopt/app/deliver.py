@@ -148,7 +148,7 @@ def export(
 
 
 def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> None:
-    """Note in the search where its export lies; one entry for each folder of each machine, newest last."""
+    """Record in the search the folder of an export; one entry per folder and machine, newest last."""
     here = {"folder": str(folder.absolute()), "host": socket.gethostname()}
     others = [row for row in opened.user_attrs.get(attributes.EXPORTS, []) if {**row, **here} != row]
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -238,7 +238,7 @@ def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, de
 def predict(
     folder: Path, images: Sequence[Path], *, device: str = "auto", progress: bool = False
 ) -> Iterator["Prediction"]:
-    """What the export in `folder` makes of each image file, in order."""
+    """The predictions of the export in `folder` for image files, in their order."""
     from tlopt.exports import predict as predictions
     from tlopt.exports.read import read_export
     from tlopt.training.devices import choose_device

@@ -1,4 +1,4 @@
-"""A worker of one or several studies: made ready, at work until they are over."""
+"""One worker process for one or several studies."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def is_over(session: Session) -> bool:
-    """Whether the search in the database is this one and has ended; asked before anything heavy is loaded.
+    """Whether the search is in the database and has ended; needs no torch.
 
     Raises:
         WorkersFailed: too many trials in a row crashed or failed; says why.
@@ -36,7 +36,7 @@ def is_over(session: Session) -> bool:
 
 
 def make_ready(session: Session, *, device: str) -> "Workspace":
-    """As `prepare`, with the images decoded: what a worker does before it takes a trial."""
+    """The study's workspace with all images decoded, as a worker needs it before its first trial."""
 
     workspace = prepare(session, device=device)
     workspace.decode_images()
@@ -46,7 +46,7 @@ def make_ready(session: Session, *, device: str) -> "Workspace":
 def work_here(
     opened: Sequence[tuple[Session, "Workspace"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
 ) -> int:
-    """Be a worker until every study is over or a stop is asked for; returns the number of trials finished.
+    """Work until every study is over or a stop is requested; returns the number of trials finished here.
 
     Args:
         opened: studies, those first that come first.

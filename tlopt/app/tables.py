@@ -41,7 +41,7 @@ _CLASSES_NAMED = 20
 
 
 def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
-    """What a study is about to do, in lines for a person."""
+    """Lines on the images, networks, ranges and budget of a study that is about to start."""
     data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
     repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
@@ -93,13 +93,13 @@ def trials_table(
 
 
 def outcomes_line(trials: Sequence[TrialRecord]) -> str:
-    """How many trials came to what, most frequent first."""
+    """The number of trials by outcome, most frequent first."""
     counts = Counter(trial.outcome for trial in trials)
     return ", ".join(f"{n} {outcome.words}" for outcome, n in counts.most_common())
 
 
 def verdict_table(verdict: Verdict) -> Table:
-    """Every candidate of a confirmation: validation and, where it was read, test."""
+    """The candidates of a confirmation with their validation and, if read, test results."""
     table = Table(title=f"confirmed over {seeds_words(len(verdict.chosen.seeds))}", title_justify="left")
     table.add_column("candidate", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
@@ -118,7 +118,7 @@ def verdict_table(verdict: Verdict) -> Table:
 
 
 def show_verdict(verdict: Verdict, console: Console) -> None:
-    """The table of candidates and what the chosen one gains."""
+    """Print the table of candidates, and the gain of the chosen one over the defaults."""
     console.print(verdict_table(verdict))
     for sentence in gain_sentences(verdict):
         console.print(sentence, markup=False)
@@ -174,7 +174,7 @@ def cost_lines(seen: Snapshot) -> Iterator[str]:
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:
-    """Who is there, and at what."""
+    """The workers, with their trials and latest heartbeats."""
     table = Table(title="workers", title_justify="left")
     table.add_column("worker", overflow="fold")
     table.add_column("device", no_wrap=True)
@@ -194,7 +194,7 @@ def workers_table(workers: Sequence[WorkerRow]) -> Table:
 
 
 def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
-    """The causes of trials that ended badly, the most frequent ones, each once."""
+    """The most frequent causes of trials that could not be trained, each once."""
     bad = [t for t in trials if t.cause and t.outcome != Outcome.PRUNED]
     by_cause: dict[tuple[Outcome, str], list[int]] = {}
     for trial in bad:

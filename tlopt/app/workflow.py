@@ -47,7 +47,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
 
 
 def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tuple[optuna.Study, StudyPlan]:
-    """The search in the database, created or opened, and its plan; a worker or a dashboard can now join.
+    """The search in the database, created or opened, and its plan; workers and dashboards can now join.
 
     Args:
         n_threads: of a worker on a CPU, for all that will come, if the study is new; 0: all cores.
@@ -75,7 +75,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
 
 
 def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Choices | None:
-    """What the first worker measures or finds for all; None where the study is there already."""
+    """Choices and measurements of the first worker for all others; None if the study exists."""
     from tlopt.training.devices import settle_process
     from tlopt.trial.autotune import measured
 
@@ -115,7 +115,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
 
 
 def _images(workspace: "Workspace") -> dict[str, Any]:
-    """What there is of images, for those who see the database alone."""
+    """Class names and numbers of images, for readers of the database alone."""
     data = workspace.data
     return {
         "class_names": data.class_names[: attributes.CLASS_NAMES_MAX],
@@ -138,7 +138,7 @@ def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
 
 
 def join_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study, StudyPlan]:
-    """The confirmation as it was begun, and its plan.
+    """The confirmation that another process has begun, and its plan.
 
     Raises:
         NotReady: it was not.
@@ -170,7 +170,7 @@ def _open_confirm(
 
 
 def settle_threads(session: Session) -> None:
-    """Give this process the number of threads that the study has chosen, for what is trained again here."""
+    """Set this process's number of threads to the study's, for networks that are trained again here."""
     from tlopt.training.devices import settle_process
 
     settle_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))

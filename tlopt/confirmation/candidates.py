@@ -74,7 +74,7 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
 
 
 def is_begun(confirmation: optuna.Study) -> bool:
-    """Whether there is something in it that could be mistaken for another search's."""
+    """Whether `confirmation` has candidates, or belongs to a search already."""
     return bool(confirmation.user_attrs.get(CANDIDATES)) or SEARCH in confirmation.user_attrs
 
 
@@ -186,7 +186,7 @@ def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, fl
 
 
 def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
-    """The chosen candidate and the defaults, those that have no test metrics yet."""
+    """Those of the chosen candidate and the defaults that have no test metrics yet."""
     named = sorted((row for row in verdict.rows if row.number < 0), key=lambda row: row.number)
     wanted = [verdict.chosen, *named]
     rows = {row.number: row for row in wanted if len(row.test) < len(row.val)}
