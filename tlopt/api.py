@@ -218,7 +218,7 @@ def train(
 def predict(
     folder: str | Path, images: Sequence[str | Path], *, device: str = "auto"
 ) -> Iterator["Prediction"]:
-    """The predictions of the export in `folder` for image files, in order; folders are searched for images."""
+    """The predictions of the export in `folder` for image files, in order; folders stand for their images."""
     return deliver.predict(Path(folder), [Path(image) for image in images], device=device)
 
 

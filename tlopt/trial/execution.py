@@ -212,7 +212,6 @@ def events(training: TrialRun) -> Generator[Step | Epoch]:
     Raises:
         Diverged, OutOfMemory: as `training.fit`.
     """
-    images, features = training.images, training.features
     splits = [training.workspace.data.splits[index] for index in training.spec.splits]
     with ExitStack() as stack:
         fits = [
