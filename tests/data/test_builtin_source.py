@@ -1,5 +1,6 @@
 """Data sets of libraries: scikit-learn's digits and torchvision's."""
 
+import json
 from typing import ClassVar
 
 import numpy as np
@@ -93,6 +94,18 @@ def test_a_second_start_opens_no_data_set(monkeypatch):
     first = loaded().fingerprint
     monkeypatch.delattr(torchvision.datasets, "Fake")
     assert loaded().fingerprint == first
+
+
+@pytest.mark.parametrize("lost", ["class_names", "former_names", "parts", "rows"])
+def test_a_stored_list_that_lacks_something_is_made_again(monkeypatch, cache, lost):
+    install(monkeypatch)
+    first = loaded()
+    file = cache / "listings" / "torchvision-Fake.json"
+    stored = json.loads(file.read_text())
+    del stored[lost]
+    file.write_text(json.dumps(stored))
+
+    assert loaded().labels.tolist() == first.labels.tolist()
 
 
 def test_pixels_of_samples_come_from_the_data_set(monkeypatch):

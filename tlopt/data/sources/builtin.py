@@ -76,8 +76,10 @@ def pixel_digest(image: PIL.Image.Image) -> str:
 
 
 def _stored(path: Path) -> dict[str, Any] | None:
+    """What `_walk` gave when it was last asked; None where that was by another rule, or lacks something."""
     stored = read_json(path)
-    return stored if isinstance(stored, dict) and stored.get("version") == DECODER else None
+    whole = isinstance(stored, dict) and {"class_names", "former_names", "parts", "rows"} <= stored.keys()
+    return stored if whole and stored.get("version") == DECODER else None
 
 
 def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
