@@ -1,6 +1,6 @@
 """From a study file to a verdict: prepare, search, confirm, judge. Long steps yield snapshots."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,16 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     from tlopt.training.devices import choose_device
     from tlopt.trial.workspace import Workspace
 
+    stored: Mapping[str, Any] = {}
+    with suppress(NotReady):
+        stored = session.optuna_study().user_attrs
     workspace = Workspace.open(session.study, choose_device(device), progress=progress)
+    begun_with = stored.get(attributes.fact("data"), workspace.facts["data"])
+    if workspace.facts["data"] != begun_with:
+        workspace = workspace.as_divided_by_files(begun_with)
     check_depths(session.study, workspace.limits)
     workspace.check_resolutions()
-    with suppress(NotReady):
-        workspace.adopt(session.optuna_study().user_attrs.get(attributes.NUMERICS, {}))
+    workspace.adopt(stored.get(attributes.NUMERICS, {}))
     return workspace
 
 

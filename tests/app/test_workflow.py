@@ -1,0 +1,75 @@
+"""Studies that earlier versions began are gone on with, on images divided as they divided them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlopt.app import workflow
+from tlopt.app.handle import open_session
+from tlopt.errors import StudyChanged
+
+TEXT = """
+name = "copies"
+[data]
+source = "{source}"
+repeats = 1
+{line}
+[model]
+backbone = "mobilenet_v3_small"
+weights = "none"
+[budget]
+trials = 3
+epochs = 2
+[search]
+resolution = 32
+lr = {{ log = [1e-4, 1e-2] }}
+"""
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of eight images, each saved twice: equal pixels in files of different bytes."""
+    monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(8):
+            picture = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+            for suffix in ("png", "bmp"):
+                picture.save(tmp_path / "images" / name / f"{index}.{suffix}")
+    return tmp_path / "images"
+
+
+def test_a_study_that_was_begun_when_only_equal_files_were_copies_goes_on(
+    images: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    files = {name: tmp_path / f"{name}.toml" for name in ("before", "now")}
+    files["before"].write_text(TEXT.format(source=images, line='copies = "files"'))
+    files["now"].write_text(TEXT.format(source=images, line=""))
+    sessions = {name: open_session(file, storage_url=url) for name, file in files.items()}
+    new = workflow.prepare(sessions["now"])
+    begun = workflow.prepare(sessions["before"])
+    assert new.facts != begun.facts
+    workflow.begin(sessions["before"], begun)
+
+    going_on = workflow.prepare(sessions["now"])
+
+    assert going_on.facts == begun.facts
+    assert (going_on.data.splits[0].val == begun.data.splits[0].val).all()
+    assert going_on.study.data.copies == "files"
+    workflow.begin(sessions["now"], going_on)
+
+
+def test_other_images_are_refused_as_ever(images: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    file = tmp_path / "study.toml"
+    file.write_text(TEXT.format(source=images, line=""))
+    session = open_session(file, storage_url=url)
+    workflow.begin(session, workflow.prepare(session))
+    (images / "a" / "0.png").unlink()
+    workspace = workflow.prepare(session)
+    with pytest.raises(StudyChanged, match="images: the study has"):
+        workflow.begin(session, workspace)
