@@ -17,6 +17,7 @@ from tlopt.errors import StorageError
 from tlopt.storage import studies
 from tlopt.storage.failures import failure, outage
 from tlopt.storage.retry import Retry
+from tlopt.worker.heartbeat import Heartbeat
 
 
 def planted(state: str) -> sa.exc.DBAPIError:
@@ -113,6 +114,36 @@ def test_who_may_only_read_is_told_which_right_is_missing(
     assert str(caught.value).startswith("the database refuses: permission denied for table")
     assert "GRANT ALL ON ALL TABLES" in str(caught.value)
     service.engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_report_and_a_heartbeat_without_the_right_to_write_are_one_error(
+    postgres_server: Server, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = hire(postgres_url)
+    trial = worker.claim()
+    heartbeat = Heartbeat(worker.service, worker.me, [worker.study_id])
+    heartbeat.hold(trial._trial_id, worker.seen(trial).token, 0.0)
+    role = "reader_of_tables"
+    with closing(postgres_server.connect(str(sa.make_url(postgres_url).database))) as admin:
+        admin.autocommit = True
+        admin.cursor().execute(
+            "CREATE ROLE reader_of_tables; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_of_tables"
+        )
+        try:
+            with worker.service.engine.connect() as connection:
+                connection.execute(sa.text(f"SET SESSION AUTHORIZATION {role}"))
+                connection.commit()
+            heartbeat.tick()
+            with pytest.raises(StorageError, match="permission denied"):
+                trial.report(0.5, 0)
+            worker.service.engine.dispose()
+        finally:
+            admin.cursor().execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+    assert isinstance(heartbeat.failure, StorageError)
+    assert "permission denied" in str(heartbeat.failure)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.postgres

@@ -16,7 +16,7 @@ from postgres import Backup, Server
 
 from tlopt.errors import StorageError
 from tlopt.storage.leases import LeaseLost
-from tlopt.worker.heartbeat import Heart
+from tlopt.worker.heartbeat import Heartbeat
 
 
 @pytest.fixture
@@ -88,28 +88,28 @@ def test_a_heartbeat_notices_that_the_database_went_back(
     backup: Backup, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = hire(postgres_url)
-    heart = Heart(worker.service, worker.me, [worker.study_id], device="cpu", studies=STUDY)
-    worker.service.ask(heart._enrol)
-    heart.tick()
-    heart.tick()
+    own = Heartbeat(worker.service, worker.me, [worker.study_id], device="cpu", studies=STUDY)
+    worker.service.ask(own._enrol)
+    own.tick()
+    own.tick()
     trial = worker.claim()
-    heart.hold(trial._trial_id, worker.seen(trial).token, 0.0)
-    heart.tick()
-    noticed_before = heart.restored
+    own.hold(trial._trial_id, worker.seen(trial).token, 0.0)
+    own.tick()
+    noticed_before = own.restored
     backup.take()
     for _ in range(3):
-        heart.tick()  # the first only learns that its connection was ended
-    kept = heart.restored
+        own.tick()  # the first only learns that its connection was ended
+    kept = own.restored
 
     backup.restore()
     for _ in range(3):
-        heart.tick()
+        own.tick()
 
-    assert (noticed_before, kept, heart.restored, heart.lost) == (False, False, True, False)
+    assert (noticed_before, kept, own.restored, own.lost) == (False, False, True, False)
     assert [message for message in caplog.messages if "begins anew" in message]
-    heart.hold(trial._trial_id, worker.seen(trial).token, 0.0)
-    heart.tick()
-    assert not heart.restored
+    own.hold(trial._trial_id, worker.seen(trial).token, 0.0)
+    own.tick()
+    assert not own.restored
 
 
 @pytest.mark.postgres
@@ -155,20 +155,20 @@ def sqlite(folder: Path) -> tuple[Worker, Path]:
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_heartbeat_notices_that_the_file_is_another(how: str, tmp_path: Path) -> None:
     worker, file = sqlite(tmp_path)
-    heart = Heart(worker.service, worker.me, [worker.study_id])
-    heart.tick()
-    before = heart.failure
+    own = Heartbeat(worker.service, worker.me, [worker.study_id])
+    own.tick()
+    before = own.failure
 
     if how == "replaced":
         shutil.copy(file, tmp_path / "copy")
         (tmp_path / "copy").replace(file)
     else:
         file.unlink()
-    heart.tick()
+    own.tick()
 
     assert before is None
-    assert isinstance(heart.failure, StorageError)
-    assert str(heart.failure).startswith(f"{file} was removed or replaced")
+    assert isinstance(own.failure, StorageError)
+    assert str(own.failure).startswith(f"{file} was removed or replaced")
     worker.service.engine.dispose()
 
 

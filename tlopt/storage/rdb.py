@@ -21,10 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
 from tlopt.storage import leases, optuna_private, writes
-from tlopt.storage.failures import DATABASE_ERRORS, outage
+from tlopt.storage.failures import DATABASE_ERRORS, failure
 from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseChanged, LeaseLost, ObservedLease
 from tlopt.storage.optuna_private import OptunaDatabase
-from tlopt.storage.retry import Retry
+from tlopt.storage.retry import Retry, refusal
 from tlopt.storage.retrying_rdb import Guard, RetryingStorage
 from tlopt.storage.writes import Draft
 
@@ -211,10 +211,12 @@ class ServiceStorage(RetryingStorage):
                     writes.report(connection, self.engine, trial_id, token, step_unsent, value)
                 del unsent[step_unsent]
         except DATABASE_ERRORS as error:
-            reason = outage(error)
-            if reason is None:
+            fault = failure(error)
+            if fault is None:
                 raise
-            self.retry.away(reason)
+            if fault.lasts:
+                raise refusal(fault) from None
+            self.retry.away(fault.reason)
 
     def unsent(self, trial_id: int) -> bool:
         """Whether reports of the trial have not reached the database."""

@@ -23,9 +23,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from tlopt.errors import StorageError
 from tlopt.storage import commands, leases, workers
-from tlopt.storage.failures import DATABASE_ERRORS, outage
+from tlopt.storage.failures import DATABASE_ERRORS, failure
 from tlopt.storage.leases import LeaseChanged, ObservedLease
 from tlopt.storage.rdb import ServiceStorage
+from tlopt.storage.retry import refusal
 from tlopt.storage.workers import Identity
 
 GRACE_SECONDS = 60.0
@@ -158,7 +159,7 @@ class Heartbeat(threading.Thread):
         self._n_beats = 0
         self.lost = False  # the trial in hand is another's
         self.restored = False  # the database went back to an earlier state while the trial was in hand
-        self.failure: StorageError | None = None  # the database's file is gone
+        self.failure: StorageError | None = None  # what keeps this worker from going on
         self.commands: dict[int, commands.Command] = {}  # by study
         self._doing = Activity()
 
@@ -204,11 +205,13 @@ class Heartbeat(threading.Thread):
         except Exception as error:
             # Whatever it was: without beats the trial in hand would be given away.
             self._watch.forget()
-            reason = outage(error)
-            if reason is None:
+            fault = failure(error)
+            if fault is None:
                 _logger.exception("a heartbeat failed")
+            elif fault.lasts:
+                self.failure = refusal(fault)
             else:
-                self._storage.retry.away(reason)
+                self._storage.retry.away(fault.reason)
         self._replace_if_stalled()
 
     def _tick(self) -> None:
