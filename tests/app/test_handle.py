@@ -1,14 +1,18 @@
 """The study that was named is the one acted on, with its own confirmation, also once names change hands."""
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 import tiny
 from optuna.trial import TrialState
+from rich.console import Console
 from typer.testing import CliRunner
 
+from tlopt.app import workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import open_confirmation
@@ -243,3 +247,65 @@ def test_a_printed_command_names_the_database_that_was_given(url: str, tmp_path:
 
     assert f"continue with: tlopt resume planted --storage {url}" in said
     assert open_session(file, storage_url=url).command("run") == f"tlopt run '{file}' --storage {url}"
+
+
+# Watching
+
+
+def test_watching_waits_for_a_study_that_has_not_begun(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    naps = iter([lambda: None, lambda: search(url)])
+
+    def nap(seconds: float) -> None:
+        try:
+            next(naps)()
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("tlopt.cli.service.time.sleep", nap)
+    shown: list[str] = []
+
+    class Screen:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def __enter__(self) -> "Screen":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, renderable: Any, *, refresh: bool) -> None:
+            text = Console(file=io.StringIO(), width=200, record=True)
+            text.print(renderable)
+            shown.append(text.export_text())
+
+    monkeypatch.setattr("rich.live.Live", Screen)
+    invoke("status", "planted", "--watch", "--storage", url)
+
+    assert [text.split(":")[0] for text in shown] == ["waiting for planted", "waiting for planted", "planted"]
+    assert "1 of 60 trials" in shown[-1]
+
+
+# Changed images
+
+
+@pytest.mark.parametrize(
+    ("n_train", "fingerprint", "said"),
+    [
+        (90, "there", "here are 90 train, 20 validation and 10 test images in 2 classes"),
+        (80, "there", "80 train, 20 validation and 10 test images in 2 classes (as many: files were"),
+        (90, "here", ""),
+    ],
+)
+def test_changed_images_are_told_with_their_numbers(n_train: int, fingerprint: str, said: str) -> None:
+    stored = {"n_train": 80, "n_val": 20, "n_test": 10, "n_classes": 2}
+    attrs = {attributes.IMAGES: stored, attributes.PREFIX + "data": fingerprint}
+    session: Any = SimpleNamespace(optuna_study=lambda: SimpleNamespace(user_attrs=attrs))
+    split = SimpleNamespace(train=range(n_train), val=range(20))
+    data = SimpleNamespace(splits=[split], n_test=10, class_names=("a", "b"))
+    workspace: Any = SimpleNamespace(data=data, facts={"data": "here"})
+
+    told = workflow._counts_that_differ(session, workspace)
+
+    assert said in told
+    assert bool(told) is bool(said)
