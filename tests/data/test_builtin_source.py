@@ -1,6 +1,5 @@
 """Data sets of libraries: scikit-learn's digits and torchvision's."""
 
-import json
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torchvision.datasets
 from pictures import SEED, spec
 
+from tlopt.cache.folder import read_json, write_json_if_possible
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
 from tlopt.data.decode import Reading
@@ -101,9 +101,9 @@ def test_a_stored_list_that_lacks_something_is_made_again(monkeypatch, cache, lo
     install(monkeypatch)
     first = loaded()
     file = cache / "listings" / "torchvision-Fake.json"
-    stored = json.loads(file.read_text())
+    stored = read_json(file)
     del stored[lost]
-    file.write_text(json.dumps(stored))
+    write_json_if_possible(file, stored)
 
     assert loaded().labels.tolist() == first.labels.tolist()
 
