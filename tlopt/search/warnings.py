@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from tlopt.model.facts import Limits
+from tlopt.search.repeated_views import dimension_of, n_repeated_views
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
-from tlopt.spec.repeated_views import dimension_of, n_repeated_views
 from tlopt.spec.search_keys import DEFAULT_L2, RULES
 
 

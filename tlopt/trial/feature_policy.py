@@ -17,9 +17,9 @@ from tlopt.data.dataset import Data
 from tlopt.data.decode import DECODER
 from tlopt.data.pixels import cache_root
 from tlopt.errors import CacheUnwritable, OutOfMemory
+from tlopt.search.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
 from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
-from tlopt.spec.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
 from tlopt.spec.search_keys import in_blocks
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import Rates, worth_keeping

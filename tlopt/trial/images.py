@@ -11,10 +11,10 @@ from tlopt.data.batches import Images, Resident, Source, resident
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.data.decode import Reading
 from tlopt.model.weights import Weights
+from tlopt.search.repeated_views import dimension_of, trains_uncropped
 from tlopt.spec import Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.point import seed_for
-from tlopt.spec.repeated_views import dimension_of, trains_uncropped
 
 
 class PixelStores:

@@ -4,9 +4,9 @@ import pytest
 import tiny
 
 from tlopt import spec
+from tlopt.search.repeated_views import n_repeated_views
 from tlopt.search.warnings import view_warnings
 from tlopt.spec import Study
-from tlopt.spec.repeated_views import n_repeated_views
 
 
 def study(search: str, views: int = 8) -> Study:
