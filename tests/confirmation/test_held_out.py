@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from finished import make_row
+from finished import make_row, make_verdict
 
 from tlopt.confirmation import held_out as reader
-from tlopt.confirmation.held_out import read_test, train_on_all, trained
+from tlopt.confirmation.held_out import read_test, record_validation, train_on_all, trained
+from tlopt.confirmation.predictions import Predictions, Source, predictions_file
 from tlopt.data.load import test_split as held_out_images
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
@@ -96,14 +97,38 @@ def test_a_network_whose_file_is_damaged_is_trained_again_and_said(
     assert f"with {torch.get_num_threads()} CPU threads" in caplog.text
 
 
+@pytest.mark.usefixtures("confirmed")
+def test_the_exported_network_s_validation_predictions_are_written_once_beside_its_weights(
+    workshop: tiny.Workshop,
+    candidate: Candidate,
+    weights_file: Callable[[int, int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspace = workshop.workspace
+    row = make_row("trial 12", (0.4, 0.6), point=candidate.point)
+    verdict = make_verdict([replace(row, seeds=(0, confirm_seed(workspace.study, 1)))])
+
+    record_validation(workspace, verdict, weights_file)
+
+    found = Predictions.read(predictions_file(weights_file(12, 1), "val"))
+    val = workspace.data.splits[1 % len(workspace.data.splits)].val
+    assert found.source == Source.of(candidate.point, confirm_seed(workspace.study, 1), workspace.facts)
+    assert np.array_equal(found.labels, workspace.data.labels[val])
+    assert len(found.files) == len(val)
+    assert not any(Path(name).is_absolute() for name in found.files)
+    assert len(found.thumbnails) == min(12, int((found.labels != found.predicted).sum()))
+    monkeypatch.setattr(reader, "trained", None)
+    record_validation(workspace, verdict, weights_file)  # reads no network any more
+
+
 def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
-    workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+    workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked, held_out = [], held_out_images(workshop.workspace.study.data, seed=workshop.workspace.study.seed)
 
     def all_wrong(network: object, *_: object) -> np.ndarray:
         right = np.eye(3, dtype=np.float32)[held_out.labels]
-        return right if network == ("seed 0", Path("12/0")) else -right
+        return right if network == ("seed 0", tmp_path / "12/0") else -right
 
     def remember(workspace: object, point: object, seed: int, replicate: int, file: Path) -> object:
         asked.append((point == candidate.point, seed, replicate))
@@ -113,10 +138,13 @@ def test_every_row_is_measured_on_the_held_out_images_with_every_seed(
     monkeypatch.setattr(reader, "exported_logits", all_wrong)
     row = make_row("trial 12", (0.5, 0.5), point=candidate.point)
 
-    said = read_test(workshop.workspace, [row], lambda number, replicate: Path(f"{number}/{replicate}"))
+    said = read_test(workshop.workspace, [row], lambda number, replicate: tmp_path / f"{number}/{replicate}")
 
     assert asked == [(True, row.seeds[0], 0), (True, row.seeds[1], 1)]
     assert [metrics["accuracy"] for metrics in said[12]] == [1.0, 0.0]
+    written = [Predictions.read(tmp_path / "12" / f"{replicate}.test.npz") for replicate in (0, 1)]
+    assert [(each.labels == each.predicted).all() for each in written] == [True, False]
+    assert {each.split for each in written} == {"test"}
 
 
 def test_no_image_of_the_search_is_held_out(workshop: tiny.Workshop) -> None:

@@ -215,7 +215,7 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     Raises:
         NotReady: the confirmation has runs to go.
     """
-    from tlopt.confirmation.held_out import read_test
+    from tlopt.confirmation.held_out import read_test, record_validation
     from tlopt.training.devices import choose_device
 
     opened, known = session.confirmation(), n_images(session.optuna_study())
@@ -232,6 +232,9 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
             opened, read_test(workspace.on(choose_device()), wanted, session.weights_file)
         )
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
+    if verdict.chosen.val:
+        settle_threads(session)
+        record_validation(workspace.on(choose_device()), verdict, session.weights_file)
     seen = session.snapshot()
     note.refresh(
         session.optuna_study(),

@@ -1,20 +1,37 @@
 """The only place that reads the test split: after the choice, for the chosen point and the two defaults."""
 
 import logging
-from collections.abc import Callable, Generator, Iterable
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Resampling
 from safetensors import SafetensorError
 
-from tlopt.confirmation.verdict import Confirmed
+from tlopt.confirmation.predictions import (
+    THUMBNAIL_SIDE,
+    THUMBNAILS_MAX,
+    Predictions,
+    Source,
+    predictions_file,
+    read_known,
+    surest_mistakes,
+)
+from tlopt.confirmation.verdict import Confirmed, Split, Verdict
+from tlopt.data.batches import Images, gather
+from tlopt.data.dataset import File
+from tlopt.data.dataset import Image as ImageRecord
 from tlopt.data.load import test_split
+from tlopt.errors import DataError
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, fit
-from tlopt.training.metrics import measure
+from tlopt.training.metrics import log_probabilities, measure
 from tlopt.training.run import Run
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -30,24 +47,91 @@ def read_test(
 
     They are those of the exported networks: float32, whatever precision the study trains in.
 
-    A network whose weights are not on this machine is trained again from its seed.
+    A network whose weights are not on this machine is trained again from its seed. What each network predicts
+    is written beside its weights, for reports and cards.
     """
     held_out = test_split(workspace.study.data, seed=workspace.study.seed)
     indices = np.arange(len(held_out.labels))
-    test = {}
+    names = _names(workspace, held_out.images)
+    test: dict[int, list[dict[str, float]]] = {}
     for row in rows:
         images = workspace.test_images(held_out, row.point)
-        runs = (
-            trained(workspace, row.point, seed, replicate, weights_file(row.number, replicate))
-            for replicate, seed in enumerate(row.seeds)
-        )
-        test[row.number] = [
-            measure(
-                exported_logits(run.network, images, row.point, indices, workspace.device), held_out.labels
-            ).as_dict()
-            for run in runs
-        ]
+        test[row.number] = []
+        for replicate, seed in enumerate(row.seeds):
+            file = weights_file(row.number, replicate)
+            run = trained(workspace, row.point, seed, replicate, file)
+            logits = exported_logits(run.network, images, row.point, indices, workspace.device)
+            test[row.number].append(measure(logits, held_out.labels).as_dict())
+            source = Source.of(row.point, seed, workspace.facts)
+            _record(_predictions(logits, images, indices, "test", held_out.class_names, names, source), file)
     return test
+
+
+def record_validation(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> None:
+    """Write the predictions on validation of the network that is exported beside its weights, once."""
+    chosen, replicate = verdict.chosen, verdict.exported_replicate
+    file, seed = weights_file(chosen.number, replicate), chosen.seeds[replicate]
+    source = Source.of(chosen.point, seed, workspace.facts)
+    with suppress(DataError):  # a damaged file is written anew
+        if read_known(file, "val", source) is not None:
+            return
+    data, images = workspace.data, workspace.images(chosen.point)
+    run = trained(workspace, chosen.point, seed, replicate, file)
+    val = data.splits[replicate % len(data.splits)].val
+    logits = exported_logits(run.network, images, chosen.point, val, workspace.device)
+    names = _names(workspace, [data.images[index] for index in val])
+    _record(_predictions(logits, images, val, "val", data.class_names, names, source), file)
+
+
+def _predictions(
+    logits: NDArray[np.float64],
+    images: Images,
+    indices: NDArray[np.int64],
+    split: Split,
+    class_names: tuple[str, ...],
+    names: tuple[str, ...],
+    source: Source,
+) -> Predictions:
+    """The predictions in `logits` (N, classes) for the images at `indices` (N,), with thumbnails."""
+    labels, probabilities = images.labels[indices], np.exp(log_probabilities(logits))
+    predicted = logits.argmax(axis=1)
+    probability = probabilities.max(axis=1)
+    shown = surest_mistakes(labels, predicted, probability)[:THUMBNAILS_MAX]
+    pixels = gather(images.eval_pixels, indices[shown], torch.device("cpu")).numpy()
+    side = THUMBNAIL_SIDE
+    thumbnails = [np.asarray(Image.fromarray(each).resize((side, side), Resampling.BOX)) for each in pixels]
+    return Predictions(
+        source=source,
+        split=split,
+        class_names=class_names,
+        files=names,
+        labels=labels,
+        predicted=predicted,
+        probability=probability,
+        true_probability=probabilities[np.arange(len(labels)), labels],
+        thumbnails=np.stack(thumbnails) if thumbnails else np.empty((0, side, side, 3), dtype=np.uint8),
+        thumbnail_of=shown,
+    )
+
+
+def _record(predictions: Predictions, weights_file: Path) -> None:
+    """Write `predictions` beside the weights; a disk that does not take them costs the report a section."""
+    file = predictions_file(weights_file, predictions.split)
+    try:
+        predictions.write(file)
+    except OSError as error:
+        _logger.warning("%s cannot be written, so the report leaves mistakes out: %s", file, error)
+
+
+def _names(workspace: Workspace, images: Sequence[ImageRecord]) -> tuple[str, ...]:
+    """Each image's name: its path within the source's folder, or its sample's name."""
+    root = Path(workspace.study.data.source).absolute()
+    return tuple(
+        os.path.relpath(path, root)
+        if isinstance(image.origin, File) and (path := image.origin.path.absolute()).is_relative_to(root)
+        else str(image.origin)
+        for image in images
+    )
 
 
 def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:

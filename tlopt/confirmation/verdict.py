@@ -128,6 +128,19 @@ class Verdict:
         """The best candidate by mean validation objective; log-loss breaks ties."""
         return self.rows[0]
 
+    @property
+    def exported_replicate(self) -> int:
+        """The index of the chosen candidate's run that is exported: best on validation, then in log-loss.
+
+        Raises:
+            ValueError: the chosen candidate has no value.
+        """
+        rows = self.chosen.val
+        return min(
+            range(len(rows)),
+            key=lambda r: (objectives.cost(rows[r][self.objective], self.direction), rows[r]["log_loss"]),
+        )
+
     def row(self, label: str) -> Confirmed | None:
         """The candidate with the label `label`."""
         return next((row for row in self.rows if row.label == label), None)

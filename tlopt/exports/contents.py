@@ -13,7 +13,6 @@ from tlopt.confirmation.held_out import WeightsFile, trained
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady
 from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
-from tlopt.spec.objectives import cost
 from tlopt.storage.attributes import TrialRecord
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -38,10 +37,7 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     chosen = verdict.chosen
     if not chosen.val:
         raise NotReady(f"{verdict.study}: no candidate of the confirmation ended with a value")
-    replicate = min(
-        range(len(chosen.val)),
-        key=lambda r: (cost(chosen.val[r][verdict.objective], verdict.direction), chosen.val[r]["log_loss"]),
-    )
+    replicate = verdict.exported_replicate
     file = weights_file(chosen.number, replicate)
     trained(workspace, chosen.point, chosen.seeds[replicate], replicate, file)
     history = History.read(history_file(file))

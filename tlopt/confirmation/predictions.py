@@ -1,0 +1,170 @@
+"""Predictions of one confirmed network on one split, image by image, as a file beside its weights.
+
+The file is an .npz without pickled objects. It says what it is of, and readers check that: folders outlive
+studies.
+"""
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlopt.confirmation.verdict import Split
+from tlopt.errors import DataError
+from tlopt.spec.point import Point
+from tlopt.system.atomic import write_whole
+
+FORMAT = 1
+THUMBNAILS_MAX = 12  # of the surest mistakes
+THUMBNAIL_SIDE = 96  # pixels
+
+
+_FACTS = ("data", "weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The network and the images that predictions are of."""
+
+    point: Mapping[str, Any]  # `Point.as_dict()`
+    seed: int
+    facts: Mapping[str, str]  # "data": fingerprint of the images, "weights": digest of the pretrained weights
+
+    @classmethod
+    def of(cls, point: Point, seed: int, facts: Mapping[str, str]) -> Self:
+        """The source of a run of `point` with `seed`."""
+        return cls(point=point.as_dict(), seed=seed, facts={key: facts.get(key, "") for key in _FACTS})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """The label and the predicted class of every image of a split, in its order.
+
+    Attributes:
+        split: "val" or "test".
+        class_names: in the order of the logits.
+        files: name of each image: a path, or a sample's name.
+        labels: (N,) indices into `class_names`.
+        predicted: (N,) the same.
+        probability: (N,) of the predicted class.
+        true_probability: (N,) of the true class.
+        thumbnails: (n, S, S, 3), 8-bit RGB, of the images at `thumbnail_of`; n may be 0.
+        thumbnail_of: (n,) indices of the surest mistakes, surest first.
+    """
+
+    source: Source
+    split: Split
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    true_probability: NDArray[np.float64]
+    thumbnails: NDArray[np.uint8]
+    thumbnail_of: NDArray[np.int64]
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, whole or not at all.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        said = {
+            "format": FORMAT,
+            "split": self.split,
+            "point": dict(self.source.point),
+            "seed": self.source.seed,
+            "facts": dict(self.source.facts),
+            "class_names": self.class_names,
+            "files": self.files,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            # JSON escapes what is no text in a file's name
+            said=np.frombuffer(json.dumps(said).encode(), dtype=np.uint8),
+            labels=self.labels.astype(np.int32),
+            predicted=self.predicted.astype(np.int32),
+            probability=self.probability.astype(np.float32),
+            true_probability=self.true_probability.astype(np.float32),
+            thumbnails=self.thumbnails,
+            thumbnail_of=self.thumbnail_of.astype(np.int32),
+        )
+        write_whole(path, content.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The predictions that `write` wrote to `path`.
+
+        Raises:
+            FileNotFoundError: there are none.
+            DataError: the file is damaged or of a newer tlopt.
+        """
+        try:
+            # NumPy leaves a file that it cannot read open
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return cls._of(json.loads(file["said"].tobytes()), {name: file[name] for name in _ARRAYS})
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{path} cannot be read: {error}; delete it, then: tlopt confirm") from error
+
+    @classmethod
+    def _of(cls, said: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        if said["format"] != FORMAT:
+            raise ValueError(f"format {said['format']!r}; this tlopt reads {FORMAT}")
+        n, n_classes = len(said["files"]), len(said["class_names"])
+        per_image = [arrays[name] for name in ("labels", "predicted", "probability", "true_probability")]
+        indices = np.concatenate([arrays["labels"], arrays["predicted"]])
+        within = ((indices >= 0) & (indices < n_classes)).all()
+        if not within or any(each.shape != (n,) for each in per_image):
+            raise ValueError("its arrays do not belong together")
+        return cls(
+            source=Source(point=said["point"], seed=said["seed"], facts=said["facts"]),
+            split=said["split"],
+            class_names=tuple(said["class_names"]),
+            files=tuple(said["files"]),
+            labels=arrays["labels"].astype(np.int64),
+            predicted=arrays["predicted"].astype(np.int64),
+            probability=arrays["probability"].astype(np.float64),
+            true_probability=arrays["true_probability"].astype(np.float64),
+            thumbnails=arrays["thumbnails"],
+            thumbnail_of=arrays["thumbnail_of"].astype(np.int64),
+        )
+
+
+_ARRAYS = ("labels", "predicted", "probability", "true_probability", "thumbnails", "thumbnail_of")
+
+
+def predictions_file(weights_file: Path, split: Split) -> Path:
+    """The file with the predictions on `split` of the network in `weights_file`."""
+    return weights_file.with_name(f"{weights_file.stem}.{split}.npz")
+
+
+def surest_mistakes(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], probability: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Indices of the images whose predicted class is wrong, largest probability first."""
+    wrong = np.flatnonzero(labels != predicted)
+    return wrong[np.argsort(-probability[wrong], kind="stable")]
+
+
+def read_known(weights_file: Path, split: Split, source: Source) -> Predictions | None:
+    """The predictions on `split` of the network in `weights_file`; None where there are none of `source`.
+
+    Raises:
+        DataError: the file is damaged or of a newer tlopt.
+    """
+    try:
+        found = Predictions.read(predictions_file(weights_file, split))
+    except FileNotFoundError:
+        return None
+    return found if found.source == source else None
