@@ -178,7 +178,10 @@ class Cache(_CachedStorage):
 
     def _note_read(self, study_id: int) -> None:
         with self._lock:
-            trials = self._studies[study_id].trials.values()
+            known = self._studies.get(study_id)
+            if known is None:  # another thread has begun anew
+                return
+            trials = known.trials.values()
             finished = [trial for trial in trials if trial.state.is_finished()]
             last = max(finished, key=trial_id, default=None)
             self._read[study_id] = ReadTrials(
