@@ -90,7 +90,7 @@ def test_the_code_block_sees_images_as_tlopt_does(
         {"head_layers": 2, "head_width": 5, "head_dropout": 0.25},
         {"backbone": "mobilenet_v3_small"},
         {"backbone": "efficientnet_lite0"},
-        {"backbone": "timm:vit_tiny_patch16_224", "resolution": 224},
+        {"backbone": "timm:vit_tiny_patch16_224", "resolution": 48},
         {"backbone": "timm:convnext_atto"},
     ],
     ids=lambda changes: changes.get("backbone", "searched head"),

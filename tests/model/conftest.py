@@ -86,7 +86,7 @@ def planted_weights() -> Callable[[str, Network], Weights]:
             mean=none.mean,
             std=none.std,
             resolution=none.resolution,
-            resolution_fixed=none.resolution_fixed,
+            resolution_step=none.resolution_step,
             resolution_min=none.resolution_min,
         )
 

@@ -252,12 +252,16 @@ def test_without_timm_the_extra_is_named(backbone: str, extra: str, monkeypatch:
         families.library_module(backbone)
 
 
-def test_position_embeddings_take_one_resolution() -> None:
+def test_a_network_with_patches_takes_whole_ones() -> None:
     weights = load_weights("vit_b_16", "none")
 
     check_resolution(weights, 224)
-    with pytest.raises(SpecError, match=r"resolution = 192: vit_b_16 .* takes 224 pixels only"):
-        check_resolution(weights, 192)
+    check_resolution(weights, 192)
+    with pytest.raises(SpecError, match=r"resolution = 200: vit_b_16 .* of 16 pixels .* such as 192 and 208"):
+        check_resolution(weights, 200)
+    with pytest.raises(SpecError, match="such as 16 and 32"):
+        check_resolution(weights, 8)
+    check_resolution(replace(weights, resolution=200), 200)  # what the weights expect is always taken
 
 
 def test_a_resolution_that_leaves_no_pixels_is_refused(point: MakePoint) -> None:

@@ -65,7 +65,7 @@ def test_a_file_gives_the_backbone_s_tensors_without_the_classifier(
     assert all(torch.equal(weights.state[key], tensor) for key, tensor in body(state).items())
     assert weights.digest == digest(body(state))
     assert (weights.mean, weights.std, weights.resolution) == (*IMAGENET, 224)
-    assert (weights.resolution_fixed, weights.resolution_min) == (False, 8)
+    assert (weights.resolution_step, weights.resolution_min) == (1, 8)
 
 
 def test_a_file_of_half_precision_comes_in_the_network_s_types(
@@ -200,7 +200,7 @@ def test_a_vision_transformer_s_file_decides_its_resolution(
 
     weights = load_weights(backbone, path)
 
-    assert (weights.resolution, weights.resolution_fixed) == (48, True)
+    assert (weights.resolution, weights.resolution_step) == (48, 16)
     network = build(point(backbone, resolution=48, transfer_depth=13), n_classes=3, weights=weights, seed=1)
     assert network(torch.zeros(1, 3, 48, 48)).shape == (1, 3)
 

@@ -298,7 +298,7 @@ def test_a_file_is_written_even_where_no_weights_are_at_hand(images, offline):
         Wishes(backbone="resnet51"),
         Wishes(trials=0),
         Wishes(name="a b"),
-        Wishes(backbone="vit_b_16", resolution=96),
+        Wishes(backbone="vit_b_16", resolution=100),
     ],
     ids=["backbone", "trials", "name", "resolution"],
 )

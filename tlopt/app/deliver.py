@@ -156,6 +156,19 @@ def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> 
     opened.set_user_attr(attributes.EXPORTS, [*others, newest][-_EXPORTS_MAX:])
 
 
+def check_onnx(workspace: "Workspace") -> None:
+    """Check, before anything is trained, that every backbone of the study can be written as an ONNX file.
+
+    Raises:
+        MissingExtra: the packages are not installed.
+        SpecError: a network cannot be converted; says why.
+    """
+    from tlopt.exports import onnx
+
+    for weights in workspace.weights.values():
+        onnx.check_onnx(weights, weights.resolution)
+
+
 def train(
     config: Path, folder: Path, *, device: str = "auto", overwrite: bool = False, onnx: bool = False
 ) -> Iterator["Epoch"]:
@@ -182,6 +195,8 @@ def train(
     check_target(folder, overwrite=overwrite)
     study = spec.load(file)
     workspace = Workspace.open(study, choose_device(device), progress=True)
+    if onnx:
+        check_onnx(workspace)
     point = point_of(study, workspace.limits)
     run, training = train_on_all(workspace, point)
     epochs = []

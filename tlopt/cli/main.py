@@ -169,6 +169,8 @@ def run(
         return
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
+        if onnx:
+            deliver.check_onnx(workspace)
         for line in tables.check_lines(study, workspace):
             out.print(line, markup=False, soft_wrap=True)
         last = progress.follow(workflow.search(opened, workspace, n_workers=workers), out)

@@ -10,6 +10,7 @@ from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of
+from tlopt.model.positions import resized
 from tlopt.model.weights import Weights
 from tlopt.spec.point import Point
 
@@ -37,11 +38,10 @@ def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Netwo
     check_resolution(weights, point.resolution)
     if weights.backbone != point.backbone:
         raise ValueError(f"weights of {weights.backbone} for {point.backbone}")
-    image_size = weights.resolution if weights.resolution_fixed else None
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also move the generators of the accelerators.
         torch.default_generator.manual_seed(seed)
-        network = families.cut(families.library_module(point.backbone, image_size), point.backbone)
+        network = _library_network(weights, point.resolution)
         head = make_head(
             network.feature_width,
             n_classes,
@@ -58,14 +58,35 @@ def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Netwo
     return network.train()
 
 
+def untrained(weights: Weights, resolution: int, *, seed: int) -> Network:
+    """The network of `weights` as its library makes it without them, with the library's own classifier."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _library_network(weights, resolution)
+
+
+def _library_network(weights: Weights, resolution: int) -> Network:
+    image_size = resolution if weights.resolution_step > 1 else None
+    return families.cut(families.library_module(weights.backbone, image_size), weights.backbone)
+
+
 def transfer(network: Network, weights: Weights, *, depth: int) -> None:
-    """Copy the tensors of `weights` into blocks 1..depth in place; nothing for weights "none"."""
+    """Copy the tensors of `weights` into blocks 1..depth in place; nothing for weights "none".
+
+    A position embedding is interpolated where the network is built for another resolution than the weights'.
+    """
     if not weights.state:
         return
     own = network.net.state_dict()
+    positions = families.family_of(network.net, weights.backbone).positions
     for name, index in blocks_of(network).items():
-        if index <= depth:
-            own[name].copy_(weights.state[name])
+        if index > depth:
+            continue
+        tensor = weights.state[name]
+        if positions is not None and name == positions.embedding:
+            _, side = positions.sides(network.net)
+            tensor = resized(tensor, own[name].shape[1], side)
+        own[name].copy_(tensor)
 
 
 def check_resolution(weights: Weights, resolution: int) -> None:
@@ -74,10 +95,12 @@ def check_resolution(weights: Weights, resolution: int) -> None:
     Raises:
         SpecError: it does not; says what it takes.
     """
-    if weights.resolution_fixed and resolution != weights.resolution:
+    step = weights.resolution_step
+    if resolution % step and resolution != weights.resolution:
+        below = max(resolution - resolution % step, step)
         raise SpecError(
-            f"resolution = {resolution}: {weights.backbone} with weights {weights.label!r} has position"
-            f" embeddings and takes {weights.resolution} pixels only"
+            f"resolution = {resolution}: {weights.backbone} divides images into patches of {step} pixels and"
+            f" takes multiples of that, such as {below} and {below + step}"
         )
     if resolution < weights.resolution_min:
         raise SpecError(

@@ -26,8 +26,8 @@ class Weights:
     digest: str  # 16 hex digits of names, shapes, types and bytes; "none" for "none"
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
-    resolution: int  # pixels a side that the weights expect
-    resolution_fixed: bool  # position embeddings allow no other
+    resolution: int  # pixels per side that the weights expect
+    resolution_step: int  # other resolutions are multiples of it: a patch's side where positions are embedded
     resolution_min: int
 
 
@@ -62,7 +62,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
         else:
             where = label = expected.label
             raw = sources.fetch(backbone, label)
-        resolution = _image_size(family, raw, resolution) if is_file else resolution
+        resolution = _image_size(network, family, raw, resolution) if is_file else resolution
         if family.positions:
             network = skeleton(backbone, resolution)
         state = _fit(network, family, raw, f"{where} does not fit {backbone}")
@@ -74,7 +74,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
         mean=expected.mean,
         std=expected.std,
         resolution=resolution,
-        resolution_fixed=family.positions is not None,
+        resolution_step=_patch_side(network, family),
         resolution_min=family.resolution_min,
     )
 
@@ -124,14 +124,23 @@ def _fit(network: Network, family: Family, raw: Mapping[str, Tensor], complaint:
     }
 
 
-def _image_size(family: Family, raw: Mapping[str, Tensor], default: int) -> int:
-    """Pixels a side of the position embedding in `raw`; class and other tokens are fewer than a row."""
+def _image_size(network: Network, family: Family, raw: Mapping[str, Tensor], default: int) -> int:
+    """Pixels per side that the position embedding in `raw` was trained at."""
     if family.positions is None:
         return default
-    embedding, patches = (raw.get(name) for name in family.positions)
-    if embedding is None or patches is None or embedding.dim() != 3:
+    ours, embedding = (tensors.get(family.positions.embedding) for tensors in (network.net.state_dict(), raw))
+    if ours is None or embedding is None or embedding.dim() != 3:
         return default
-    return math.isqrt(embedding.shape[1]) * patches.shape[-1]
+    _, side = family.positions.sides(network.net)
+    n_before = ours.shape[1] - side**2  # class and other tokens
+    return math.isqrt(max(embedding.shape[1] - n_before, 0)) * _patch_side(network, family)
+
+
+def _patch_side(network: Network, family: Family) -> int:
+    if family.positions is None:
+        return 1
+    pixels, patches = family.positions.sides(network.net)
+    return pixels // patches
 
 
 def _first(names: list[str]) -> str:

@@ -198,7 +198,7 @@ def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine)
         _check_wished_resolution(wishes.resolution)
         check_resolution(weights, wishes.resolution)
         return [wishes.resolution]
-    if weights.resolution_fixed:
+    if weights.resolution_step > 1:  # nothing was measured on how interpolated position embeddings transfer
         return [weights.resolution]
     known = RESOLUTIONS if machine.on_cpu else tuple(sorted({*RESOLUTIONS, weights.resolution}))
     allowed = [r for r in known if weights.resolution_min <= r <= weights.resolution] or [weights.resolution]

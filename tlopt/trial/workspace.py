@@ -17,12 +17,13 @@ from tlopt.cache.eviction import features_bytes_max
 from tlopt.data import load as data_load
 from tlopt.data.batches import Images
 from tlopt.data.dataset import Data, TestSplit
+from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.facts import Limits
 from tlopt.model.rates import usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec import PerOptimizer, Study
-from tlopt.spec.dimensions import Fixed, bounds
+from tlopt.spec.dimensions import Fixed, Int, bounds
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.atomic import replacing_file
 from tlopt.training.feature_cache import FeatureStore
@@ -136,9 +137,14 @@ class Workspace:
         wanted = self.study.search.get("resolution")
         if wanted is None or isinstance(wanted, PerOptimizer):
             return
-        for resolution in bounds(wanted):
-            for weights in self.weights.values():
+        for weights in self.weights.values():
+            for resolution in bounds(wanted):
                 check_resolution(weights, int(resolution))
+            if isinstance(wanted, Int) and weights.resolution_step > 1:
+                raise SpecError(
+                    f"search.resolution: {weights.backbone} takes multiples of {weights.resolution_step}"
+                    " pixels, which a range cannot say; list some: { choice = [...] }"
+                )
 
     # Images and features
 

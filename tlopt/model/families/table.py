@@ -22,6 +22,14 @@ LITE0_IN_TIMM = "tf_efficientnet_lite0"
 TIMM = "timm:"
 
 
+@dataclass(frozen=True)
+class Positions:
+    """A position embedding, and how the image is divided into the patches that it counts."""
+
+    embedding: str  # its name in the library's module
+    sides: Callable[[Any], tuple[int, int]]  # of the module: pixels per side of an image, patches per side
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """How the networks of one class of a library are cut."""
@@ -31,7 +39,7 @@ class Family:
     blocks: Callable[[Any], tuple[Block, ...]]
     head_name: str
     resolution_min: int = 8  # pixels a side; below it a feature map is empty
-    positions: tuple[str, str] | None = None  # position embedding and patches' weight: one resolution only
+    positions: Positions | None = None  # where a position embedding has a row for each patch
     auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, left out
     modern_name: Callable[[str], str] = str  # of a tensor in the library's own older files
 
@@ -96,7 +104,7 @@ FAMILIES = (
         library_class="torchvision.models.vision_transformer.VisionTransformer",
         blocks=_tv.vision_transformer,
         head_name="heads.head",
-        positions=("encoder.pos_embedding", "conv_proj.weight"),
+        positions=Positions("encoder.pos_embedding", _tv.patch_sides),
     ),
     Family(
         title="Swin, Swin v2",
@@ -142,7 +150,7 @@ FAMILIES = (
         library_class="timm.models.vision_transformer.VisionTransformer",
         blocks=_timm.vision_transformer,
         head_name="head",
-        positions=("pos_embed", "patch_embed.proj.weight"),
+        positions=Positions("pos_embed", _timm.patch_sides),
     ),
 )
 

@@ -50,6 +50,12 @@ def _tokens(net: Any, x: Tensor) -> Tensor:
     return embedded
 
 
+def patch_sides(net: Any) -> tuple[int, int]:
+    """Pixels and patches per side of a Vision Transformer's image, behind a convolutional stem too."""
+    embed = net.patch_embed
+    return embed.img_size[0], embed.grid_size[0]
+
+
 def _present(net: Any, *names: str) -> tuple[str, ...]:
     return tuple(name for name in names if getattr(net, name) is not None)
 

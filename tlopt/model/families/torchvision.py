@@ -143,6 +143,11 @@ def _tokens(net: Any, x: Tensor) -> Tensor:
     return embedded
 
 
+def patch_sides(net: Any) -> tuple[int, int]:
+    """Pixels and patches per side of a Vision Transformer's image."""
+    return net.image_size, net.image_size // net.patch_size
+
+
 def _class_token(x: Tensor) -> Tensor:
     return x[:, 0]
 
