@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna_dashboard
 import waitress
@@ -10,6 +11,8 @@ from optuna.artifacts import FileSystemArtifactStore
 from tlopt.dashboard.access import Application, Guard, check_host
 from tlopt.dashboard.answer_cache import Shared
 from tlopt.dashboard.compression import Compressed
+from tlopt.dashboard.outage import OUTAGE_SECONDS_MAX, Available
+from tlopt.dashboard.read_only import ReadOnly
 from tlopt.dashboard.thinning import Thinned
 from tlopt.spec.folders import Folders
 from tlopt.storage.studies import open_storage
@@ -29,8 +32,12 @@ def application(url: str, runs: Path, *, edits: bool, logins: Mapping[str, str])
     """
     artifacts = Folders(root=runs, study="").artifacts
     artifacts.mkdir(parents=True, exist_ok=True)
-    inner = optuna_dashboard.wsgi(open_storage(url), artifact_store=FileSystemArtifactStore(artifacts))
-    return Guard(Shared(Compressed(Thinned(inner))), edits=edits, logins=logins)
+    storage = open_storage(url, outage_seconds_max=OUTAGE_SECONDS_MAX)
+    inner: Any = optuna_dashboard.wsgi(storage, artifact_store=FileSystemArtifactStore(artifacts))
+    inner.catchall = False  # Bottle's: exceptions reach `Available`
+    shown = Available(inner)
+    pages: Application = shown if edits else ReadOnly(shown)
+    return Guard(Shared(Compressed(Thinned(pages))), edits=edits, logins=logins)
 
 
 def serve(url: str, runs: Path, *, host: str, port: int, edits: bool, logins: Mapping[str, str]) -> None:
