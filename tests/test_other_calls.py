@@ -96,6 +96,7 @@ def opened(here: Service, store: BaseStorage) -> optuna.Study:
     return optuna.load_study(study_name=here.name, storage=store)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["tpe", "gp"])
 def test_workers_confirm_and_report_beside_other_calls(
     kind: str, storage_url: str, service: Callable[..., Service]
