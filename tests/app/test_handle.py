@@ -120,14 +120,20 @@ def test_a_name_that_files_cannot_have_is_refused(url: str) -> None:
 def test_a_name_without_the_suffix_of_the_file_beside_it_is_hinted_at(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(url)
-    (tmp_path / "flowers.toml").write_text(TEXT)
+    confirmation(url, search(url))
+    (tmp_path / "flowers.toml").write_text(TEXT.replace('"planted"', '"flowers"'))
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(NotReady, match=r"there is a study file flowers\.toml: name it with its suffix"):
+    with pytest.raises(
+        NotReady, match=r"\(there are: planted\); there is a study file flowers\.toml: name it"
+    ):
         named("flowers", url)
     with pytest.raises(NotReady, match=r"there is a study file flowers\.toml"):
         named("flowers", f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(
+        NotReady, match=r"'flowers' of flowers\.toml has not been started .*tlopt run flowers\.toml"
+    ):
+        named("flowers.toml", url).snapshot()
 
 
 # Confirmations of another search

@@ -130,6 +130,7 @@ class Session:
         Raises:
             NotReady: the search has not been begun.
         """
+        self.optuna_study()  # says best what to do where it is missing
         try:
             confirmation = self.confirmation()
         except (NotReady, StudyChanged):
@@ -221,7 +222,9 @@ def _stored(store: BaseStorage, name: str) -> optuna.Study:
     try:
         found = studies.open_existing(store, name)
     except NotReady as error:
-        raise NotReady(str(error) + beside(name)) from None
+        hint = beside(name)
+        said = str(error)
+        raise NotReady(f"{said.partition('; start it')[0]}{hint}" if hint else said) from None
     if not re.match(spec.NAME_PATTERN, name):
         raise SpecError(
             f"the study {name!r} has a name that tlopt cannot use for files; rename it to at most 100"

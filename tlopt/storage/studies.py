@@ -172,7 +172,8 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
     try:
         opened = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
-        names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none yet"
+        known = optuna.get_all_study_names(storage)
+        names = ", ".join(sorted(n for n in known if not n.endswith(CONFIRM_SUFFIX))) or "none yet"
         raise NotReady(
             f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
         ) from None
