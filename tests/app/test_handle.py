@@ -315,3 +315,13 @@ def test_changed_images_are_told_with_their_numbers(n_train: int, fingerprint: s
 
     assert said in told
     assert bool(told) is bool(said)
+
+
+def test_the_files_of_a_renamed_studys_confirmation_stay_where_they_are(url: str, tmp_path: Path) -> None:
+    confirmation(url, search(url))
+    rename(url, "planted", "renamed")
+
+    session = open_session("renamed", storage_url=url, runs=tmp_path)
+
+    assert session.weights_file(3, 1) == tmp_path / "planted.confirm/weights/candidate3-seed1.safetensors"
+    assert session.folders.logs == tmp_path / "renamed" / "trials"

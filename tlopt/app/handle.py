@@ -58,7 +58,7 @@ class Session:
 
     def weights_file(self, number: int, replicate: int) -> Path:
         """The file with the trained tensors of a candidate's run in the confirmation."""
-        return self.runs / self.confirm_name / "weights" / f"candidate{number}-seed{replicate}.safetensors"
+        return self.confirm_folders.weights_file(number, replicate)
 
     def optuna_study(self) -> optuna.Study:
         """The search, which must exist.

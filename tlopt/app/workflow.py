@@ -168,7 +168,9 @@ def _open_confirm(
         candidates=candidates,
     )
     known = confirmation.stored_candidates(opened)
-    plan = confirm_plan(session.study, known, len(workspace.data.splits), session.weights_file)
+    # asked for while a trial is claimed, when the database must not be asked for the folders' name
+    weights_file = session.confirm_folders.weights_file
+    plan = confirm_plan(session.study, known, len(workspace.data.splits), weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan

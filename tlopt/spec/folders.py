@@ -21,6 +21,10 @@ class Folders:
         """One folder a trial."""
         return self.root / self.study / "pictures"
 
+    def weights_file(self, number: int, replicate: int) -> Path:
+        """Trained tensors of a confirmation's run: of a candidate's number and a replicate."""
+        return self.root / self.study / "weights" / f"candidate{number}-seed{replicate}.safetensors"
+
     @property
     def artifacts(self) -> Path:
         """Artifacts shown by optuna-dashboard; one store for all studies."""
