@@ -77,5 +77,7 @@ def _written(value: object) -> str:
             return str(value).lower()
         case str():
             return f'"{value}"'
+        case tuple():
+            return f"[{', '.join(map(_written, value))}]"
         case _:
             return str(value)

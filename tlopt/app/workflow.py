@@ -24,6 +24,7 @@ from tlopt.storage.attributes import Choices
 from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
 from tlopt.worker import local
+from tlopt.worker.observers import check_loggers
 
 if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
@@ -38,6 +39,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     from tlopt.training.devices import choose_device
     from tlopt.trial.workspace import Workspace
 
+    check_loggers(session.study.service.loggers)
     stored: Mapping[str, Any] = {}
     with suppress(NotReady):
         stored = session.optuna_study().user_attrs

@@ -39,7 +39,10 @@ def unknown_key(name: str, allowed: Sequence[str]) -> str:
 
 
 def _explain(item: Any, record: type[BaseModel]) -> list[str]:
-    path = [str(part) for part in item["loc"]]
+    loc, kind = item["loc"], item["type"]
+    if loc and isinstance(loc[-1], int):  # an entry of a list, which the list's description explains
+        loc, kind = loc[:-1], "entry"
+    path = [str(part) for part in loc]
     if len(path) == 3:
         del path[1]  # the kind by which pydantic chose one record of a union
     key, given, context = ".".join(path), item["input"], item.get("ctx", {})
@@ -50,7 +53,7 @@ def _explain(item: Any, record: type[BaseModel]) -> list[str]:
     if item["type"].startswith("union_tag"):
         problem = "missing" if "tag" not in context else f"{written(given['kind'])} is not allowed"
         return [f"{key}.kind: {problem}: one of {_quoted(_by_kind(record, key))}"]
-    return [f"{key}: {_problem(item['type'], given, context, record, item['loc'])}"]
+    return [f"{key}: {_problem(kind, given, context, record, loc)}"]
 
 
 def _problem(kind: str, given: Any, context: Any, record: type[BaseModel], path: tuple[str, ...]) -> str:

@@ -240,6 +240,9 @@ class ConfirmSpec(Record):
     seeds: int = Field(default=3, ge=3, le=50, description="number of seeds for each of them")
 
 
+Logger = Literal["tensorboard", "mlflow", "wandb"]
+
+
 class ServiceSpec(Record):
     """`[service]`: limits of trials, and what is done about workers and databases that go away."""
 
@@ -278,6 +281,12 @@ class ServiceSpec(Record):
     )
     checkpoint_gb_max: float = Field(
         default=50.0, ge=0.001, description="largest size of all checkpoints of the study, in gigabytes"
+    )
+    loggers: tuple[Logger, ...] = Field(
+        default=(),
+        strict=False,  # TOML has arrays
+        description="further programs that get each trial's point, epochs and outcome: any of tensorboard,"
+        " mlflow, wandb",
     )
 
     @field_validator("trial_seconds_max", "stall_seconds_max")

@@ -22,6 +22,7 @@ from tlopt.storage.workers import Identity
 from tlopt.worker.claim import HeldTrial, StudyWork, claim, why_not
 from tlopt.worker.finish import tell
 from tlopt.worker.heartbeat import Activity, Heartbeat
+from tlopt.worker.observers import observers
 from tlopt.worker.pictures import add_pictures, wants_pictures
 from tlopt.worker.pruning import gate
 from tlopt.worker.shutdown import Interrupt, Interrupted
@@ -152,7 +153,8 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
     from tlopt.worker.objective import Requeue
 
     trial, lease, work, storage = held.trial, held.lease, held.work, context.storage
-    log = TrialLog(work.folders.logs / f"{trial.number:04d}.jsonl")
+    loggers = observers(work.service.loggers, held.study_name, trial.number, work.folders.logs.parent)
+    log = TrialLog(work.folders.logs / f"{trial.number:04d}.jsonl", loggers)
     notes = list(trial.user_attrs.get(attributes.NOTES, ()))
     context.heartbeat.hold(optuna_private.trial_id(trial), lease.token, work.service.stall_seconds_max)
     try:
@@ -186,6 +188,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         _end_untrained(held, Outcome.FAILED, cause, notes, log, storage)
         raise
     finally:
+        log.let_go()
         context.heartbeat.let_go()
     if work.checkpoints is not None:
         with suppress(OSError):  # the next worker to begin sweeps them up

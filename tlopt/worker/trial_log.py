@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from tlopt.worker.observers import NOBODY, Observers
+
 _logger = logging.getLogger(__name__)
 
 
@@ -29,15 +31,17 @@ class EpochLike(Protocol):
 class TrialLog:
     """A trial's log at `path`; a trial that is resumed appends to it.
 
-    A line that cannot be written is left out whole, with one warning: no log is worth a trial.
+    A line that cannot be written is left out whole, with one warning: no log is worth a trial. The study's
+    loggers observe what it records.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, observers: Observers = NOBODY) -> None:
+        self._path, self._observers = path, observers
 
     def start(self, **facts: Any) -> None:
         """Write the first line: the point and the worker."""
         self._write({"event": "start", **facts})
+        self._observers.start(facts.get("point", {}))
 
     def epoch(self, epoch: EpochLike) -> None:
         """Write the line of an epoch."""
@@ -51,6 +55,9 @@ class TrialLog:
                 "seconds": round(epoch.seconds, 3),
             }
         )
+        train = {"train/loss": epoch.train_loss, "train/accuracy": epoch.train_accuracy}
+        val = {} if epoch.val is None else epoch.val.as_dict()
+        self._observers.epoch(epoch.index + 1, train | {f"val/{name}": value for name, value in val.items()})
 
     def note(self, text: str) -> None:
         """Write a sentence on what befell the trial."""
@@ -59,6 +66,13 @@ class TrialLog:
     def end(self, **facts: Any) -> None:
         """Write the last line: how the trial ended."""
         self._write({"event": "end", **facts})
+        numbers = {name: facts.get(name) for name in ("value", "best_value")}
+        known = {name: value for name, value in numbers.items() if value is not None}
+        self._observers.end(str(facts.get("outcome", "")), known)
+
+    def let_go(self) -> None:
+        """Close the study's loggers where the trial has not ended; writes no line."""
+        self._observers.end("requeued", {})
 
     def _write(self, line: dict[str, Any]) -> None:
         try:

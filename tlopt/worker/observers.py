@@ -1,0 +1,187 @@
+"""Trials for TensorBoard, MLflow and Weights & Biases: observers of what a trial's log records.
+
+They see what the training loop yields and have no part in it. The packages are extras; where their servers
+are, and who may write there, is theirs to know (MLFLOW_TRACKING_URI, WANDB_API_KEY and the like).
+"""
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, assert_never
+
+from tlopt.errors import MissingExtra
+from tlopt.spec.sections import Logger
+
+_logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """A logger of one trial; whatever it raises is noted and ends its part, never the trial."""
+
+    def start(self, point: Mapping[str, Any]) -> None:
+        """Begin, or go on where the trial was interrupted."""
+
+    def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics after `n_done` epochs."""
+
+    def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
+        """Finish; `outcome` is "requeued" where the trial goes on elsewhere."""
+
+
+class Observers:
+    """The loggers of one trial. Those that fail are left out from then on, with one warning per process."""
+
+    def __init__(self, loggers: Mapping[str, Observer]) -> None:
+        self._loggers = dict(loggers)
+
+    def start(self, point: Mapping[str, Any]) -> None:
+        """Tell every logger of the trial's start."""
+        self._tell("start", point)
+
+    def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
+        """Tell every logger of an epoch."""
+        self._tell("epoch", n_done, metrics)
+
+    def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
+        """Tell every logger of the trial's end; later calls do nothing."""
+        self._tell("end", outcome, numbers)
+        self._loggers.clear()
+
+    def _tell(self, event: str, *what: Any) -> None:
+        for name, observer in list(self._loggers.items()):
+            try:
+                getattr(observer, event)(*what)
+            except Exception as error:  # of another program's client: no log is worth a trial
+                del self._loggers[name]
+                _complain(name, f"{type(error).__name__}: {error}")
+
+
+NOBODY = Observers({})
+
+
+@functools.cache
+def _complain(name: str, why: str) -> None:
+    _logger.warning("the logger %s failed (%s); the trial goes on without it", name, why)
+
+
+def check_loggers(names: Sequence[Logger]) -> None:
+    """Check that the packages of the study's loggers are installed.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise MissingExtra(
+                f'service.loggers has "{name}", which is not installed: pip install "tlopt[{name}]"'
+            )
+
+
+def observers(names: Sequence[Logger], study: str, number: int, folder: Path) -> Observers:
+    """The loggers of a trial.
+
+    Args:
+        names: as in `service.loggers`.
+        study: the name of the search, or of its confirmation.
+        number: of the trial.
+        folder: of the study's files, for loggers that write files.
+    """
+    made: dict[str, Observer] = {}
+    for name in names:
+        try:
+            made[name] = _observer(name, study, number, folder)
+        except Exception as error:
+            _complain(name, f"{type(error).__name__}: {error}")
+    return Observers(made)
+
+
+def _observer(name: Logger, study: str, number: int, folder: Path) -> Observer:
+    match name:
+        case "tensorboard":
+            return TensorBoard(folder / "tensorboard" / f"{number:04d}")
+        case "mlflow":
+            return MLflow(study, number)
+        case "wandb":
+            return WandB(study, number, folder)
+        case _:
+            assert_never(name)
+
+
+class TensorBoard:
+    """Curves of a trial, and its point as hyperparameters, in event files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+        self._point: Mapping[str, Any] = {}
+
+    def start(self, point: Mapping[str, Any]) -> None:
+        self._point = dict(point)
+
+    def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, n_done)
+        self._writer.flush()
+
+    def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
+        if numbers:
+            self._writer.add_hparams(self._point, dict(numbers), run_name=".")
+        self._writer.close()
+
+
+class MLflow:
+    """A trial as a run of the experiment that has the study's name; a resumed trial continues its run."""
+
+    def __init__(self, study: str, number: int) -> None:
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient()  # without MLflow's active run, which belongs to the process
+        known = self._client.get_experiment_by_name(study)
+        experiment = self._client.create_experiment(study) if known is None else known.experiment_id
+        begun = self._client.search_runs([experiment], f"tags.`tlopt.trial` = '{number}'", max_results=1)
+        tags = {"tlopt.trial": str(number)}
+        run = (
+            begun[0] if begun else self._client.create_run(experiment, tags=tags, run_name=f"trial {number}")
+        )
+        self._run_id, self._resumed = run.info.run_id, bool(begun)
+
+    def start(self, point: Mapping[str, Any]) -> None:
+        for name, value in () if self._resumed else point.items():
+            self._client.log_param(self._run_id, name, value)
+
+    def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._client.log_metric(self._run_id, name, value, step=n_done)
+
+    def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
+        self._client.set_tag(self._run_id, "tlopt.outcome", outcome)
+        for name, value in numbers.items():
+            self._client.log_metric(self._run_id, name, value)
+        if outcome != "requeued":
+            self._client.set_terminated(self._run_id, "FINISHED" if numbers else "FAILED")
+
+
+class WandB:
+    """A trial as a run of the project that has the study's name; a resumed trial continues its run."""
+
+    def __init__(self, study: str, number: int, folder: Path) -> None:
+        import wandb
+
+        name = f"{study}-{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=study, name=f"trial {number}", id=name, resume="allow", dir=str(folder), group=study
+        )
+
+    def start(self, point: Mapping[str, Any]) -> None:
+        self._run.config.update(dict(point), allow_val_change=True)
+
+    def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=n_done)
+
+    def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
+        self._run.summary.update({"outcome": outcome, **numbers})
+        self._run.finish()
