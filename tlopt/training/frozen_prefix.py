@@ -7,13 +7,16 @@ its pixels, from an earlier block's stored output, or read from a file.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tlopt.data.batches import Images, View
 from tlopt.model.network import Network
@@ -135,14 +138,27 @@ class Cut:
 
 def outline(network: Network, image: Tensor, numerics: Numerics) -> tuple[Cut, ...]:
     """One row for each block, from a forward pass of `image` (1, 3, H, W); the network is in eval mode."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     cuts: list[Cut] = []
     x, flops = image, 0.0
     with torch.no_grad(), numerics.autocast(image.device):
         for index, part in enumerate(network.blocks, 1):
-            with FlopCounterMode(display=False) as counter:
+            with _operations_counted() as counter:
                 x = part.forward(x)
             flops += counter.get_total_flops()
             cuts.append(Cut(index, Form.of(settled(x)), flops))
     return tuple(cuts)
+
+
+@contextmanager
+def _operations_counted() -> Iterator[FlopCounterMode]:
+    """Torch's counter, with attention in the matrix products that it consists of.
+
+    Fused into one operation, as without gradients, attention and whole transformer layers count nothing.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
