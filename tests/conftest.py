@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 from pictures import save
@@ -13,6 +14,10 @@ from postgres import Server, find_binaries, running
 
 if TYPE_CHECKING:
     import tiny
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 CLASSES = ("red", "green", "blue")
 IMAGES_A_CLASS = 16

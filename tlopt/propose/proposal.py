@@ -77,7 +77,8 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
         raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
     given = {"unreadable": "skip"} | dict(wishes.data) if wishes.skip_unreadable else dict(wishes.data)
-    seen = look(_data_spec(source, given), seed=0, progress=progress)
+    data = _data_spec(source, given)
+    seen = look(data, seed=0, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
     terms = _terms(weights, resolutions, seen, wishes, machine)
@@ -94,7 +95,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             n_blocks=n_blocks(weights.backbone),
             plain_lr=usual_lr(weights.backbone)["adamw"],
             look=seen,
-            data=given,
+            data={key: getattr(data, key) for key in given},
             size=size,
             n_train=terms.used(size).train,
             batch_size=study_file.batch_size(seen),

@@ -1,6 +1,5 @@
 """The text of a proposed study file: every line with a word on what it does."""
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,9 @@ from dataclasses import dataclass
 
 from tlopt.propose.budget import SEEDS, Size
 from tlopt.propose.dataset import Look
+from tlopt.spec.dimensions import Scalar
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
+from tlopt.spec.text import literal
 
 VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/defaults/README.md
 STRENGTHS = (0.2, 0.7)
@@ -29,7 +30,7 @@ class Choices:
     n_blocks: int
     plain_lr: float  # of adamw, for plain fine-tuning
     look: Look
-    data: Mapping[str, object]  # keys of [data] that were asked for
+    data: Mapping[str, Scalar]  # keys of [data] that were asked for
     size: Size
     n_train: int  # images a trial trains on
     batch_size: int
@@ -81,7 +82,7 @@ def _head(c: Choices) -> list[str]:
 
 def _data(c: Choices) -> list[str]:
     mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
-    keys: dict[str, tuple[object, str]] = {
+    keys: dict[str, tuple[Scalar, str]] = {
         "source": (c.source, ""),
         "val_fraction": (0.2, "share for validation, if the source has no val split"),
         "test_fraction": (0.2, "share locked away for the test, if the source has no test split"),
@@ -163,8 +164,8 @@ def _end(c: Choices) -> list[str]:
     ]
 
 
-def _line(key: str, value: object, comment: str = "") -> str:
-    return _commented(f"{key} = {json.dumps(value, ensure_ascii=False)}", comment)
+def _line(key: str, value: Scalar, comment: str = "") -> str:
+    return _commented(f"{key} = {literal(value)}", comment)
 
 
 def _range(key: str, kind: str, low: float, high: float, comment: str, *, zero: bool = False) -> str:
@@ -173,7 +174,7 @@ def _range(key: str, kind: str, low: float, high: float, comment: str, *, zero: 
 
 
 def _choice(key: str, options: Sequence[str | float], comment: str) -> str:
-    return _commented(f"{key} = {{ choice = {json.dumps(options)} }}", comment)
+    return _commented(f"{key} = {{ choice = {literal(list(options))} }}", comment)
 
 
 def _note(text: str, comment: str) -> str:

@@ -1,6 +1,5 @@
 """One point as a study file of its own, in which nothing is left to search."""
 
-import json
 from collections.abc import Mapping
 
 from tlopt.errors import SpecError
@@ -9,7 +8,7 @@ from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import RULES
-from tlopt.spec.text import user_path
+from tlopt.spec.text import literal, user_path
 
 _IN_AN_EXPORT = (
     "# Train it on training and validation images together, in this folder, with:",
@@ -84,11 +83,4 @@ def point_of(study: Study, limits: Limits) -> Point:
 
 
 def _lines(table: Mapping[str, Scalar]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in table.items()]
-
-
-def _toml(value: Scalar) -> str:
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but TOML wants U+007F escaped too and no surrogate pairs.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return [f"{key} = {literal(value)}" for key, value in table.items()]

@@ -1,10 +1,13 @@
-"""The text of a study file, read from disk."""
+"""The text of study files: read from disk, and values written as TOML."""
 
 import codecs
 import os
 from pathlib import Path
 
+import tomlkit
+
 from tlopt.errors import SpecError
+from tlopt.spec.dimensions import Scalar
 
 # UTF-32 begins like UTF-16 in little-endian order, so it is looked for first.
 _OTHER_MARKS = (
@@ -61,3 +64,8 @@ def user_path(path: str | Path) -> Path:
     except RuntimeError:
         user = os.fspath(path).split("/")[0]
         raise SpecError(f"{path}: {user} names no home directory; write the whole path") from None
+
+
+def literal(value: Scalar | list[Scalar]) -> str:
+    """`value` as TOML writes it; read back it is equal, strings with control characters included."""
+    return tomlkit.item(value).as_string()
