@@ -13,7 +13,7 @@ from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
-from tlopt.spec.objectives import scale_of
+from tlopt.spec.objectives import cost, scale_of
 from tlopt.spec.point import Point
 
 TITLES = {
@@ -137,6 +137,47 @@ def describe(point: dict[str, object] | Point) -> str:
     if values["l2"]:
         parts.append(f"L2 {values['l2']:.2g}")
     return " ".join(parts)
+
+
+def point_sentence(point: Point) -> str:
+    """The meaning of a point's short line: blocks kept and frozen, rates, pulls."""
+    kept, frozen = point.transfer_depth, point.freeze_depth
+    said = [f"the first {kept} blocks start from pretrained weights" if kept else "every block starts afresh"]
+    if frozen:
+        said.append(f"the first {frozen} of them are never trained")
+    said.append(f"what is new learns at the rate {point.lr:.2g}")
+    if point.lr_ratio != 1 and kept > frozen:
+        said.append(f"trained blocks that were kept learn at {point.lr_ratio:.2g} of it")
+    if point.l2_sp:
+        said.append(f"L2-SP pulls kept weights back to where they started, with strength {point.l2_sp:.2g}")
+    if point.l2:
+        said.append(f"L2 pulls weights to zero, with strength {point.l2:.2g}")
+    return "; ".join(said)
+
+
+def drop_sentence(verdict: Verdict) -> str:
+    """The chosen point's difference from validation to test; "" where test has not been read."""
+    objective = verdict.objective
+    val, test = (verdict.chosen.spread(objective, split=split) for split in ("val", "test"))
+    if val is None or test is None:
+        return ""
+    worse = cost(test.mean, verdict.direction) - cost(val.mean, verdict.direction)
+    scale, digits = scale_of(objective)
+    size = f"{scale * abs(worse):.{digits}f}" + ("" if scale == 1 else " points")
+    if not float(f"{worse:.{digits + 2}f}"):
+        return "Test agrees with validation."
+    which = "worse" if worse > 0 else "better"
+    why = (
+        "; some drop is to be expected, since the point was chosen on validation"
+        if worse > 0
+        else "; that is chance, since the point was chosen on validation"
+    )
+    return f"Test is {size} {which} than validation{why}."
+
+
+def percent_words(share: float) -> str:
+    """A share of 1 as in "79.0 %"."""
+    return f"{100 * share:.1f} %"
 
 
 def duration_words(seconds: float) -> str:

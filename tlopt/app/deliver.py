@@ -15,7 +15,7 @@ from tlopt.analysis.snapshot import look
 from tlopt.app.handle import Session
 from tlopt.app.workflow import settle_threads
 from tlopt.confirmation import candidates as confirmation
-from tlopt.confirmation.verdict import Confirmed, Verdict
+from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
 from tlopt.exports.result import RESULT, read_result, read_verdict
 from tlopt.search.fixed_study import point_of
@@ -29,6 +29,7 @@ from tlopt.system.atomic import write_whole
 if TYPE_CHECKING:
     import optuna
 
+    from tlopt.confirmation.predictions import Predictions
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.training.loop import Epoch
@@ -68,7 +69,30 @@ def report(session: Session) -> str:
     with suppress(NotReady, StudyChanged):
         confirmed = session.confirmation()
         verdict = session.verdict()
-    return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC)))
+    known = {} if verdict is None else _predictions(session, opened, verdict)
+    return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known))
+
+
+def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> dict[Split, "Predictions"]:
+    """The recorded predictions of the network that is exported, as far as this machine has them."""
+    from tlopt.confirmation.predictions import Source, read_known
+
+    chosen = verdict.chosen
+    if not verdict.finished or not chosen.val:
+        return {}
+    replicate = verdict.exported_replicate
+    facts = {name: str(opened.user_attrs.get(attributes.fact(name), "")) for name in attributes.SHARED_FACTS}
+    source = Source.of(chosen.point, chosen.seeds[replicate], facts)
+    found: dict[Split, Predictions] = {}
+    for split in SPLITS:
+        try:
+            known = read_known(session.weights_file(chosen.number, replicate), split, source)
+        except DataError as error:
+            _logger.warning("%s", error)
+            continue
+        if known is not None:
+            found[split] = known
+    return found
 
 
 def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Path:

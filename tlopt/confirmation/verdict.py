@@ -49,7 +49,7 @@ _STANDS: dict[Standing | None, str] = {
     None: "not compared with",
 }
 Split = Literal["val", "test"]
-_SPLITS: tuple[Split, ...] = ("val", "test")
+SPLITS: tuple[Split, ...] = ("val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Verdict:
     def _repr_html_(self) -> str:
         """The candidates as a table, for notebooks."""
         rows = [
-            (row.label, *(row.words(self.objective, split=split) for split in _SPLITS)) for row in self.rows
+            (row.label, *(row.words(self.objective, split=split) for split in SPLITS)) for row in self.rows
         ]
         head = ("candidate", f"{self.objective} on validation", f"{self.objective} on test")
         return f"<p>{html.escape(self.study)}</p>{html_table(head, rows)}"
@@ -114,7 +114,7 @@ class Verdict:
         return frame(
             {"candidate": row.label, "trial": row.number, "seed": seed, "split": split, **metrics}
             for row in self.rows
-            for split in _SPLITS
+            for split in SPLITS
             for seed, metrics in zip(row.seeds, row.val if split == "val" else row.test, strict=False)
         )
 
@@ -231,7 +231,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
             for row in verdict.rows
         ],
         "gain": {
-            label: {split: _gain(verdict, label, split) for split in _SPLITS}
+            label: {split: _gain(verdict, label, split) for split in SPLITS}
             for label in dict.fromkeys((PROBE_LABEL, PLAIN_LABEL, *verdict.defaults))
         },
         "n_images": dict(verdict.n_images),

@@ -1,5 +1,6 @@
 """A summary of somebody's images: classes, counts, sizes, grey or colour."""
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
@@ -44,8 +45,16 @@ class Look:
 
     @property
     def are_signs(self) -> bool:
-        """Whether the classes are single digits or letters, which a mirror turns into something else."""
-        return all(len(name) == 1 and name.isalnum() for name in self.class_names)
+        """Whether the classes are single digits or letters, which a mirror turns into something else.
+
+        A digit or a Latin, Greek or Cyrillic letter: in other scripts one character is often a whole word.
+        """
+        return all(len(name) == 1 and _is_sign(name) for name in self.class_names)
+
+
+def _is_sign(character: str) -> bool:
+    scripts = ("LATIN", "GREEK", "CYRILLIC")
+    return character.isdigit() or unicodedata.name(character, "").startswith(scripts)
 
 
 def look(spec: DataSpec, *, seed: int, progress: bool) -> Look:

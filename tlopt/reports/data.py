@@ -13,7 +13,8 @@ from tlopt.analysis.cost import Cost
 from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.confirmation.verdict import Verdict
+from tlopt.confirmation.predictions import Predictions
+from tlopt.confirmation.verdict import Split, Verdict
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
 from tlopt.spec.outcome import Outcome
@@ -58,6 +59,7 @@ class Report:
     images: Mapping[str, Any]  # as `records.IMAGES`; empty where an earlier version began the study
     facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
     created: datetime
+    predictions: Mapping[Split, Predictions]  # of the exported network; empty where they are not recorded
 
     @property
     def study(self) -> Study:
@@ -78,12 +80,14 @@ def gather(
     verdict: Verdict | None,
     *,
     created: datetime,
+    predictions: Mapping[Split, Predictions] | None = None,
 ) -> Report:
     """The report on the search `opened`.
 
     Args:
         seen: the search, with the study file as it is stored.
         confirmation: its confirmation, where it was begun; `verdict` is what came of it.
+        predictions: of the network that is exported, by split, as far as this machine has them.
     """
     direction, attributes = seen.study.direction, opened.user_attrs
     trials = opened.get_trials(deepcopy=False)
@@ -109,6 +113,7 @@ def gather(
             for name in study_attributes.SHARED_FACTS
         },
         created=created,
+        predictions=predictions or {},
     )
 
 

@@ -8,6 +8,7 @@ from tlopt.analysis.format import (
     describe,
     gain_words,
     interval_words,
+    point_sentence,
     seeds_words,
     spread_words,
     standing_words,
@@ -65,6 +66,7 @@ def sentences(report: Report) -> Iterator[str]:
     if report.confirmed is not None:
         chosen = report.confirmed.chosen
         yield f"Chosen by validation: {chosen.label} ({describe(chosen.point)})."
+        yield f"In words: {point_sentence(chosen.point)}."
         if not chosen.test:
             yield (
                 "The test images have not been read. The point was chosen for its validation value, which is"

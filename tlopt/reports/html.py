@@ -14,13 +14,14 @@ from tlopt.analysis.format import (
     TITLES,
     describe,
     dimension_words,
+    drop_sentence,
     duration_words,
     gain_sentences,
     spread_words,
     value_words,
 )
 from tlopt.analysis.importance import Share
-from tlopt.reports import figures, headline
+from tlopt.reports import figures, headline, wrong
 from tlopt.reports.data import Report
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
@@ -62,6 +63,9 @@ def page(report: Report) -> str:
         headline=tuple(headline.sentences(report)),
         confirmation=_confirmation(report),
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
+        drop=drop_sentence(report.confirmed) if report.confirmed else "",
+        wrong=_wrong(report),
+        wrong_missing=wrong.missing_sentence(report),
         best=_best_trials(report),
         config=_config(report),
         figures=_figures(report),
@@ -97,6 +101,23 @@ def _confirmation(report: Report) -> Table | None:
         long=frozenset({"point"}),
         marked=0 if verdict.finished and verdict.chosen.val else None,
     )
+
+
+def _wrong(report: Report) -> dict[str, Any] | None:
+    shown = wrong.wrong(report)
+    if shown is None:
+        return None
+    classes = ("class", "images", "right", "predicted as it", "recall", "precision")
+    pairs = ("true class", "predicted", "images", "of the class")
+    return {
+        "shown": shown,
+        "classes": Table(columns=classes, rows=shown.classes, right=frozenset(classes[1:])),
+        "pairs": Table(columns=pairs, rows=shown.pairs, right=frozenset(pairs[2:])),
+        "figures": [
+            {"svg": Markup(with_own_ids(svg, f"wrong{index}")), "caption": caption}
+            for index, (svg, caption) in enumerate(shown.figures)
+        ],
+    }
 
 
 def _best_trials(report: Report) -> Table:

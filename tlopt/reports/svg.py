@@ -73,7 +73,7 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
         place = log_axis(axes, x, colour=_MUTED) if log else x
         along = np.log(place) if log else place
         indices = np.asarray(shown, dtype=np.int64)
-        axes.plot(place[indices], values[indices], "o", ms=_size(values), mew=0, color=_POINT, alpha=0.55)
+        axes.plot(place[indices], values[indices], "o", ms=_size(values), mew=0, color=_POINT)
         on = (x > 0) | (not log)
         at, medians = running_median(along[on], values[on])
         if len(at):
@@ -106,6 +106,32 @@ def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective
         _value_axis(axes, objective)
         _legend(axes)
         return _svg(figure, "learning curves")
+
+
+def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
+    """Accuracy against the mean probability of the predicted class, bin by bin."""
+    with _figure() as (figure, axes):
+        axes.plot((0, 1), (0, 1), ":", color=_MUTED, lw=1.2)
+        axes.plot(confidence, accuracy, "o-", ms=6, mew=0, lw=2, color=_LINE)
+        _shares(axes, "probability of the predicted class, %", "right, %")
+        return _svg(figure, alt)
+
+
+def rates(x: Array, y: Array, *, labels: tuple[str, str], alt: str, diagonal: bool = True) -> str:
+    """One rate against another, both in [0, 1]; `diagonal`: with the line of chance."""
+    with _figure() as (figure, axes):
+        if diagonal:
+            axes.plot((0, 1), (0, 1), ":", color=_MUTED, lw=1.2)
+        axes.plot(x, y, drawstyle="default" if diagonal else "steps-pre", lw=2, color=_LINE)
+        _shares(axes, *(f"{label}, %" for label in labels))
+        return _svg(figure, alt)
+
+
+def _shares(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
 
 
 @contextmanager
