@@ -1,5 +1,6 @@
 """The card tells the truth, and its code works when copied."""
 
+import csv
 import re
 import sys
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finished import make_findings, make_point, make_row, make_verdict, planted
+from finished import CLASS_NAMES, make_findings, make_point, make_row, make_verdict, planted, save_untrained
 from PIL import Image
 
+from tlopt.confirmation.predictions import Predictions, Source
 from tlopt.data.decode import decode
 from tlopt.data.views import eval_views
 from tlopt.exports.card import model_card
 from tlopt.exports.read import Export, load_network, plain_torch_code
+from tlopt.exports.write import write_export
 from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.point import Point
 
@@ -189,3 +192,60 @@ def test_the_card_in_the_folder_is_this_card(export: Export) -> None:
     assert (export.folder / "README.md").read_text(encoding="utf-8") == model_card(
         make_findings(planted()), export
     )
+
+
+def planted_predictions() -> Predictions:
+    """Ten test images: two roses taken for tulips, one of them surely; one tulip taken for a dandelion."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
+    predicted = np.array([0, 0, 1, 1, 1, 1, 1, 2, 2, 2])
+    probability = np.array([0.9, 0.9, 0.6, 0.99, 0.9, 0.9, 0.9, 0.7, 0.9, 0.9])
+    return Predictions(
+        source=Source(point={}, seed=11, facts={}),
+        split="test",
+        class_names=CLASS_NAMES,
+        files=tuple(f"{index}, odd.jpg" for index in range(10)),
+        labels=labels,
+        predicted=predicted,
+        probability=probability,
+        true_probability=1 - probability,
+        thumbnails=np.zeros((0, 96, 96, 3), dtype=np.uint8),
+        thumbnail_of=np.zeros(0, dtype=np.int64),
+    )
+
+
+def test_the_card_says_what_the_network_gets_wrong(export: Export) -> None:
+    findings = replace(make_findings(planted()), predictions=planted_predictions())
+
+    card = model_card(findings, export)
+
+    assert "The network here predicts 3 of 10 test images wrongly; `mistakes.csv` lists them." in card
+    weakest_first = [line for line in card.splitlines() if line.endswith("% |")]
+    rows = [line for line in weakest_first if re.match(r"\| (rose|tulip|dandelion)", line)]
+    assert rows == [
+        "| rose | 4 | 50.0 % | 100.0 % |",
+        r"| tulip \| \*wild\* | 4 | 75.0 % | 60.0 % |",
+        "| dandelion | 2 | 100.0 % | 66.7 % |",
+    ]
+    assert r"- rose as tulip \| \*wild\*: 2 images, 50.0 % of the class" in card
+    assert "mean probability of the predicted class is 85.9 %, and 70.0 % are right" in card
+
+
+def test_without_recorded_predictions_the_card_has_no_such_section(export: Export) -> None:
+    assert "What it gets wrong" not in model_card(make_findings(planted()), export)
+
+
+def test_an_export_lists_its_mistakes_surest_first(tmp_path: Path) -> None:
+    point = make_point()
+    weights = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
+    findings = replace(make_findings(planted(point)), predictions=planted_predictions())
+
+    folder = write_export(tmp_path / "best", findings, weights_file=weights, overwrite=False)
+    write_export(tmp_path / "best", findings, weights_file=weights, overwrite=True)  # the file is an export's
+
+    with (folder / "mistakes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[:4] for row in rows[1:]] == [
+        ["3, odd.jpg", "rose", "tulip | *wild*", "0.99"],
+        ["7, odd.jpg", "tulip | *wild*", "dandelion", "0.7"],
+        ["2, odd.jpg", "rose", "tulip | *wild*", "0.6"],
+    ]

@@ -163,7 +163,15 @@ def export(
     settle_threads(session)
     chosen = choose_network(workspace, verdict, session.weights_file)
     seen = session.snapshot()
-    findings = gather(workspace, session.file_text, verdict, trials, chosen.trained, runs=seen.runs)
+    findings = gather(
+        workspace,
+        session.file_text,
+        verdict,
+        trials,
+        chosen.trained,
+        runs=seen.runs,
+        predictions=chosen.predictions,
+    )
     write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)

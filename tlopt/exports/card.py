@@ -8,8 +8,10 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import TITLES, cost_words, gain_sentences, seeds_words, spread_words
+from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
@@ -17,6 +19,8 @@ from tlopt.spec import Study
 from tlopt.spec.search_keys import RULES, Depth
 
 _CLASSES_SHOWN_MAX = 40
+_PAIRS_MAX = 5
+MISTAKES = "mistakes.csv"  # of an export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ class Findings:
     spend: Spend
     versions: Mapping[str, str]  # of packages by name
     created: datetime
+    predictions: Predictions | None = None  # of the exported network, where they were recorded
 
 
 def model_card(findings: Findings, export: Export) -> str:
@@ -80,13 +85,16 @@ def model_card(findings: Findings, export: Export) -> str:
         "": _opening(findings, export),
         "Data": _data(findings),
         "How it was chosen": _choice(findings),
+        "What it gets wrong": _wrong(findings.predictions),
         "The chosen point": _point(findings.verdict.chosen),
         "Use": _use(export),
         "Limits": _limits(findings),
         "Reproduction": _reproduction(findings),
     }
     parts = []
-    for title, lines in sections.items():
+    for title, found in sections.items():
+        if not (lines := list(found)):
+            continue
         parts += ([f"## {title}", ""] if title else []) + [*lines, ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -183,6 +191,49 @@ def _candidates(verdict: Verdict) -> Iterator[str]:
         val, test = (row.spread(verdict.objective, split=split) for split in ("val", "test"))
         shown = " | ".join(spread_words(spread, verdict.objective) for spread in (val, test))
         yield f"| {mark}{row.label} | {len(row.val)} | {shown} |"
+
+
+def _wrong(predictions: Predictions | None) -> Iterator[str]:
+    """The classes and pairs that the network gets wrong, and how sure it is; nothing if that is unknown."""
+    if predictions is None:
+        return
+    n, split = len(predictions.labels), {"test": "test", "val": "validation"}[predictions.split]
+    n_wrong = int((predictions.labels != predictions.predicted).sum())
+    yield f"The network here predicts {n_wrong} of {n} {split} images wrongly; `{MISTAKES}` lists them."
+    yield ""
+    yield from _weakest_classes(predictions)
+    if pairs := mistakes.confused_pairs(predictions, _PAIRS_MAX):
+        yield ""
+        yield "Most confused pairs:"
+        yield ""
+        yield from (
+            f"- {_escaped(pair.true)} as {_escaped(pair.predicted)}: {pair.n} images,"
+            f" {100 * pair.share:.1f} % of the class"
+            for pair in pairs
+        )
+    seen = mistakes.calibration(predictions)
+    yield ""
+    confidence, right = (f"{100 * share:.1f} %" for share in (seen.confidence, seen.accuracy))
+    yield (
+        f"Its mean probability of the predicted class is {confidence}, and {right} are right (expected"
+        f" calibration error {100 * seen.ece:.1f} points)."
+    )
+
+
+def _weakest_classes(predictions: Predictions) -> Iterator[str]:
+    """A table of the classes with the lowest recall, lowest first."""
+    known = [row for row in mistakes.class_rates(predictions) if row.recall is not None]
+    rows = sorted(known, key=lambda row: row.recall or 0.0)[:_CLASSES_SHOWN_MAX]
+    yield "| class | images | recall | precision |"
+    yield "| --- | --: | --: | --: |"
+    for row in rows:
+        shown = " | ".join(
+            "—" if rate is None else f"{100 * rate:.1f} %" for rate in (row.recall, row.precision)
+        )
+        yield f"| {_escaped(row.name)} | {row.n} | {shown} |"
+    if len(known) > len(rows):
+        yield ""
+        yield f"The {len(known) - len(rows)} other classes have a higher recall."
 
 
 def _point(chosen: Confirmed) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Everything an export says, gathered from a study, its workspace and its verdict."""
 
+import logging
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ from pathlib import Path
 
 from tlopt.analysis.cost import Cost
 from tlopt.confirmation.held_out import WeightsFile, trained
-from tlopt.confirmation.verdict import Verdict
-from tlopt.errors import NotReady
+from tlopt.confirmation.predictions import Predictions, Source, read_known
+from tlopt.confirmation.verdict import Split, Verdict
+from tlopt.errors import DataError, NotReady
 from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
 from tlopt.storage.attributes import TrialRecord
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
+_logger = logging.getLogger(__name__)
 _PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")
 
 
@@ -26,6 +29,9 @@ class Chosen:
 
     weights_file: Path
     trained: Trained
+    predictions: (
+        Predictions | None
+    )  # on test where it was read, else on validation; None where none are known
 
 
 def choose_network(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> Chosen:
@@ -41,7 +47,21 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     file = weights_file(chosen.number, replicate)
     trained(workspace, chosen.point, chosen.seeds[replicate], replicate, file)
     history = History.read(history_file(file))
-    return Chosen(file, describe(history, chosen.seeds[replicate], "training images"))
+    source = Source.of(chosen.point, chosen.seeds[replicate], workspace.facts)
+    return Chosen(
+        file,
+        describe(history, chosen.seeds[replicate], "training images"),
+        _known_predictions(file, verdict.split, source),
+    )
+
+
+def _known_predictions(weights_file: Path, split: Split, source: Source) -> Predictions | None:
+    """The recorded predictions; None, with a warning where the file is damaged, if there are none."""
+    try:
+        return read_known(weights_file, split, source)
+    except DataError as error:
+        _logger.warning("%s; the card goes without what the network gets wrong", error)
+        return None
 
 
 def describe(history: History, seed: int, images: str) -> Trained:
@@ -63,12 +83,14 @@ def gather(
     chosen: Trained,
     *,
     runs: Sequence[TrialRecord] = (),
+    predictions: Predictions | None = None,
 ) -> Findings:
     """The findings of a finished study.
 
     Args:
         trials: of the search; none where a given config was trained.
         runs: of the confirmation.
+        predictions: of the network that is exported, where they were recorded.
     """
     weights = workspace.weights[verdict.chosen.point.backbone]
     return Findings(
@@ -90,4 +112,5 @@ def gather(
         ),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         created=datetime.now(UTC),
+        predictions=predictions,
     )

@@ -1,16 +1,21 @@
 """A confirmed point written out: a folder that tlopt and plain torch can use, whole or not at all."""
 
+import csv
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from tlopt.analysis.mistakes import mistakes
+from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import as_dict
 from tlopt.data import rgb
 from tlopt.data.decode import Reading
 from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
-from tlopt.exports.card import Findings, model_card
+from tlopt.exports.card import MISTAKES, Findings, model_card
 from tlopt.exports.onnx import ONNX
 from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS, Export, preprocessing_json
 from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
@@ -21,7 +26,20 @@ from tlopt.system.atomic import replacing_folder
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
 _OURS = frozenset(
-    (CONFIG, WEIGHTS, CLASSES, PREPROCESSING, RESULT, DECODING, CARD, STUDY, CURVES, CONFUSION, ONNX)
+    (
+        CONFIG,
+        WEIGHTS,
+        CLASSES,
+        PREPROCESSING,
+        RESULT,
+        DECODING,
+        CARD,
+        STUDY,
+        CURVES,
+        CONFUSION,
+        ONNX,
+        MISTAKES,
+    )
 )
 
 
@@ -81,6 +99,8 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     _write(folder / PREPROCESSING, _json(preprocessing_json(export)))
     _write(folder / RESULT, _json(_result(findings)))
     _write(folder / CARD, model_card(findings, export))
+    if findings.predictions is not None:
+        _write(folder / MISTAKES, _mistakes_csv(findings.predictions))
     draw_learning_curves(
         folder / CURVES,
         train_loss=trained.train_loss,
@@ -94,6 +114,19 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
             class_names=export.class_names,
             title=f"{study.name}, {chosen.label}, validation images",
         )
+
+
+def _mistakes_csv(predictions: Predictions) -> str:
+    """A row for each image that is predicted wrongly, surest first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "class", "predicted", "probability", "class probability"])
+    for row in mistakes(predictions, len(predictions.labels)):
+        # A file's name may be no valid UTF-8, a CSV file must be.
+        name = os.fsencode(row.file).decode(errors="backslashreplace")
+        numbers = (f"{p:.6g}" for p in (row.probability, row.true_probability))
+        writer.writerow([name, row.true, row.predicted, *numbers])
+    return text.getvalue()
 
 
 def _describe(folder: Path, findings: Findings) -> Export:
