@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
+
+from tlopt.plots.fonts import families
 
 CELL_TEXT_CLASSES_MAX = 15  # more cells than this hold no readable number
 TICK_CLASSES_MAX = 60
@@ -93,8 +96,13 @@ def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence
 
 def _save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    texts = figure.findobj(Text)
+    names = families("".join(text.get_text() for text in texts if isinstance(text, Text)))
+    for text in texts:
+        if isinstance(text, Text):
+            text.set_fontfamily(names)
     with warnings.catch_warnings():
-        # a class name in a script that the font lacks is drawn as boxes; that is no reason to speak or fail
+        # a class name in a script that no installed font has is drawn as boxes; that is no reason to fail
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=110)
     return path
