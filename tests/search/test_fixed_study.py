@@ -1,5 +1,7 @@
 """A point survives the way through a study file exactly."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +97,26 @@ def _point() -> Point:
     return Point.from_dict(
         {**values, **depths, "lr": 0.1, "l2": 0.0, "epochs": 3, "resolution": 64, "backbone": "resnet50"}
     )
+
+
+def test_an_export_s_config_names_what_is_here_by_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("labels.csv", "a.pth"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    data = STUDY.data.model_copy(update={"source": "labels.csv", "images_root": "images"})
+    model = STUDY.model.model_copy(update={"weights": "a.pth#ema"})
+    study = STUDY.model_copy(update={"data": data, "model": model})
+    values = {name: rule.default for name, rule in search_keys.RULES.items()}
+    depths = {"transfer_depth": 1, "freeze_depth": 0, "anchor_depth": 0}
+    rest = {"lr": 0.1, "l2": 0.0, "epochs": 2, "resolution": 32, "backbone": "resnet50"}
+    point = Point.from_dict({**values, **depths, **rest})
+
+    here = spec.loads(fixed_study(study, point, name="best", exported=True), "config.toml")
+    as_given = spec.loads(fixed_study(study, point, name="best"), "config.toml")
+
+    assert (here.data.source, here.data.images_root) == (f"{tmp_path}/labels.csv", f"{tmp_path}/images")
+    assert here.model.weights == f"{tmp_path}/a.pth#ema"
+    assert (as_given.data.source, as_given.data.images_root) == ("labels.csv", "images")

@@ -1,4 +1,4 @@
-"""Kept features change no bit of a training, however they are kept, lost, damaged or raced for."""
+"""Cached features change no bit of a training, however they are kept, lost, damaged or raced for."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from tlopt.data.batches import Images
 from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.feature_cache import FeatureStore
-from tlopt.training.feature_cache_plan import Rates
+from tlopt.training.feature_cache_plan import CostModel
 from tlopt.training.frozen_prefix import Form, outline
 from tlopt.training.loop import fit, predict_logits
 from tlopt.training.numerics import Numerics
@@ -30,7 +30,7 @@ MakePoint = Callable[..., Point]
 MakeStore = Callable[..., FeatureStore]
 Outcome = tuple[list[object], dict[str, Tensor]]
 
-FREE = Rates(seconds_a_flop=1.0, seconds_a_byte=0.0)
+FREE = CostModel(seconds_a_flop=1.0, seconds_a_byte=0.0)
 CHOSEN = {"freeze_depth": 2, "epochs": 4, "lr": 0.02}
 
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from tlopt.training.feature_cache_plan import Rates, best_start, seconds_to, worth_keeping
-from tlopt.training.frozen_prefix import Cut, Form
+from tlopt.training.feature_cache_plan import CostModel, best_start, seconds_to, worth_keeping
+from tlopt.training.frozen_prefix import Form, SplitPoint
 
 # Three blocks of 100, 200 and 300 operations in all; an image's output has 400, 40 and 4 bytes.
 CUTS = tuple(
-    Cut(block, Form((n_floats,), torch.float32, channels_last=False), flops)
+    SplitPoint(block, Form((n_floats,), torch.float32, channels_last=False), flops)
     for block, n_floats, flops in ((1, 100, 100.0), (2, 10, 200.0), (3, 1, 300.0))
 )
 TEN = (10).__mul__  # images
-RATES = Rates(seconds_a_flop=1.0, seconds_a_byte=0.125)
+RATES = CostModel(seconds_a_flop=1.0, seconds_a_byte=0.125)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_quickest_way_starts_where_least_is_left(block: int, kept: list[int]
 
 
 def test_what_is_dearer_to_read_than_to_compute_is_computed() -> None:
-    slow = Rates(seconds_a_flop=1.0, seconds_a_byte=1.0)
+    slow = CostModel(seconds_a_flop=1.0, seconds_a_byte=1.0)
 
     assert best_start(1, [1], CUTS, slow) == 0
     assert worth_keeping(CUTS, [1], disk_bytes=TEN, bytes_max=10**6, rates=slow) == frozenset()

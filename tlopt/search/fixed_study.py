@@ -33,7 +33,8 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
     values = point.as_dict()
     data, model = study.data.model_dump(), study.model.model_dump()
     if exported:
-        data["source"], model["weights"] = _whole(study.data.source), _whole(study.model.weights)
+        data |= {key: _whole(data[key]) for key in ("source", "images_root") if data[key]}
+        model["weights"] = _whole(study.model.weights)
     tables: list[tuple[str, Mapping[str, Scalar]]] = [
         ("data", data),
         ("model", model | {"backbone": point.backbone}),

@@ -1,1 +1,1 @@
-"""The training loop, its optimiser groups and pulls, checkpoints, kept features. Torch, no Optuna."""
+"""The training loop, its optimiser groups and pulls, checkpoints, feature cache. Torch, no Optuna."""

@@ -1,7 +1,8 @@
-"""Outputs of frozen blocks, kept: on the device where they are few, in files that a host's workers share.
+"""The feature cache: outputs of frozen blocks, on the device where they are few, in files that workers share.
 
-What is kept is what would be computed, bit for bit (see `frozen`), so that nothing here changes a trial: a
-row that is missing or damaged is computed, whoever else may be at it, and a full disk costs time only.
+What is cached is what would be computed, bit for bit (see `frozen_prefix`), so that nothing here changes a
+trial: a row that is missing or damaged is computed, whoever else may be at it, and a full disk costs time
+only.
 """
 
 import os
@@ -17,8 +18,8 @@ from tlopt.cache.eviction import FolderLock
 from tlopt.cache.folder import unwritable
 from tlopt.cache.record_file import RecordFile
 from tlopt.data.batches import CENTER_CROP, Images, View, moved
-from tlopt.training.feature_cache_plan import Rates, best_start
-from tlopt.training.frozen_prefix import CHUNK, Cut, Form, Frozen, advance
+from tlopt.training.feature_cache_plan import CostModel, best_start
+from tlopt.training.frozen_prefix import CHUNK, Form, Frozen, SplitPoint, advance
 
 _RESIDENT_ROW_BYTES = 1 << 16  # on a CPU wider rows take far longer to train on than to read
 _LOOK_AHEAD = 8 * CHUNK  # images that are looked through for company
@@ -27,7 +28,7 @@ Indices = NDArray[np.int64]
 
 
 @dataclass
-class Kept:
+class CachedBlock:
     """One block's outputs for one view: rows in a file, and perhaps on the device."""
 
     form: Form
@@ -82,12 +83,12 @@ class FeatureStore:
     folder: FolderLock
     images: Images
     keeps_training: bool
-    cuts: tuple[Cut, ...]
+    cuts: tuple[SplitPoint, ...]
     kept: frozenset[int]
-    rates: Rates
+    rates: CostModel
     resident_bytes_max: int
     resides: bool = True
-    _open: dict[tuple[int, str], Kept] = field(default_factory=dict)
+    _open: dict[tuple[int, str], CachedBlock] = field(default_factory=dict)
 
     def outputs(self, frozen: Frozen, view: View, indices: Indices, cut: int, upcoming: Indices) -> Tensor:
         """As `Frozen.outputs`, from what is kept where it is.
@@ -128,11 +129,11 @@ class FeatureStore:
     def _path(self, block: int, view: View) -> Path:
         return self.folder.path / f"block{block:03d}" / f"{view.name}.rows"
 
-    def _kept(self, block: int, view: View, device: torch.device) -> Kept:
+    def _kept(self, block: int, view: View, device: torch.device) -> CachedBlock:
         if (found := self._open.get((block, view.name))) is not None:
             return found
         form, n_rows = self.cuts[block - 1].form, len(self.images.labels)
-        made = Kept(
+        made = CachedBlock(
             form=form,
             n_rows=n_rows,
             file=RecordFile(self._path(block, view), n_rows=n_rows, row_bytes=form.row_bytes),
@@ -191,7 +192,7 @@ class FeatureStore:
         return sorted({unwritable(kept.file.full) for kept in self._open.values() if kept.file.full})
 
 
-def _company(kept: Kept, n: int, upcoming: Indices, device: torch.device) -> Indices:
+def _company(kept: CachedBlock, n: int, upcoming: Indices, device: torch.device) -> Indices:
     """Those of `upcoming` that nobody has computed, as many as fill up the chunks of `n` images."""
     near = upcoming[:_LOOK_AHEAD]
     near = near[~kept.there[near]][: 2 * CHUNK]

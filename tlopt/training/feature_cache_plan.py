@@ -1,27 +1,27 @@
-"""Which blocks' outputs are worth keeping, by bytes and by operations."""
+"""The cache planner: the blocks whose outputs are worth caching, by bytes and by operations."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from tlopt.training.frozen_prefix import Cut
+from tlopt.training.frozen_prefix import SplitPoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
-    """What a machine takes for an operation and for a byte."""
+class CostModel:
+    """Seconds that a machine takes for an operation and for a byte."""
 
     seconds_a_flop: float
     seconds_a_byte: float  # read from a file that the system holds in memory, checked, moved to the device
 
 
-def seconds_to(block: int, start: int, cuts: Sequence[Cut], rates: Rates) -> float:
-    """Seconds an image for the output of `block` from the stored output of `start`; 0 is the image itself."""
+def seconds_to(block: int, start: int, cuts: Sequence[SplitPoint], rates: CostModel) -> float:
+    """Seconds per image for the output of `block` from the cached output of `start`; 0 is the image."""
     flops = (cuts[block - 1].flops if block else 0.0) - (cuts[start - 1].flops if start else 0.0)
     read = cuts[start - 1].form.row_bytes * rates.seconds_a_byte if start else 0.0
     return flops * rates.seconds_a_flop + read
 
 
-def best_start(block: int, kept: Collection[int], cuts: Sequence[Cut], rates: Rates) -> int:
+def best_start(block: int, kept: Collection[int], cuts: Sequence[SplitPoint], rates: CostModel) -> int:
     """The block of `kept`, at most `block`, from which its output is had soonest; 0: from the image."""
     return min(
         (0, *(at for at in kept if at <= block)), key=lambda at: (seconds_to(block, at, cuts, rates), -at)
@@ -29,14 +29,14 @@ def best_start(block: int, kept: Collection[int], cuts: Sequence[Cut], rates: Ra
 
 
 def worth_keeping(
-    cuts: Sequence[Cut],
+    cuts: Sequence[SplitPoint],
     wanted: Collection[int],
     *,
     disk_bytes: Callable[[int], int],
     bytes_max: int,
-    rates: Rates,
+    rates: CostModel,
 ) -> frozenset[int]:
-    """Blocks whose outputs are to be kept: those that save most seconds a byte, while there is room.
+    """The blocks whose outputs are to be cached: those that save most seconds per byte, while there is room.
 
     Args:
         cuts: of all blocks, in order.

@@ -128,24 +128,24 @@ def settled(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What it takes to have the output of a block for one image."""
+class SplitPoint:
+    """The output of a block for one image, behind which a network can be split: its form and its cost."""
 
     block: int  # from 1
     form: Form
     flops: float  # of blocks 1..block, a multiplication and an addition being 2
 
 
-def outline(network: Network, image: Tensor, numerics: Numerics) -> tuple[Cut, ...]:
+def outline(network: Network, image: Tensor, numerics: Numerics) -> tuple[SplitPoint, ...]:
     """One row for each block, from a forward pass of `image` (1, 3, H, W); the network is in eval mode."""
-    cuts: list[Cut] = []
+    cuts: list[SplitPoint] = []
     x, flops = image, 0.0
     with torch.no_grad(), numerics.autocast(image.device):
         for index, part in enumerate(network.blocks, 1):
             with _operations_counted() as counter:
                 x = part.forward(x)
             flops += counter.get_total_flops()
-            cuts.append(Cut(index, Form.of(settled(x)), flops))
+            cuts.append(SplitPoint(index, Form.of(settled(x)), flops))
     return tuple(cuts)
 
 

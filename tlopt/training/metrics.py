@@ -1,4 +1,4 @@
-"""What a network's logits are worth: accuracy and its relatives, as fractions in [0, 1]."""
+"""Metrics of a network's logits: accuracy and its relatives, as fractions in [0, 1]."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What this machine has to train on, and what training costs on it, by measurement."""
+"""The devices of this machine, and the measured cost of training on them."""
 
 import itertools
 import platform

@@ -22,8 +22,8 @@ from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
 from tlopt.spec.search_keys import in_blocks
 from tlopt.training.feature_cache import FeatureStore
-from tlopt.training.feature_cache_plan import Rates, worth_keeping
-from tlopt.training.frozen_prefix import CHUNK, Cut, advance, outline
+from tlopt.training.feature_cache_plan import CostModel, worth_keeping
+from tlopt.training.frozen_prefix import CHUNK, SplitPoint, advance, outline
 from tlopt.training.numerics import circumstances
 from tlopt.training.run import Run, memory_errors
 
@@ -104,12 +104,12 @@ def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
     return uncropped + n_repeated_views(study) * of(n_written=len(data.ever_train))
 
 
-def _size(kept: frozenset[int], cuts: tuple[Cut, ...], disk_bytes: Callable[[int], int]) -> int:
+def _size(kept: frozenset[int], cuts: tuple[SplitPoint, ...], disk_bytes: Callable[[int], int]) -> int:
     return sum(disk_bytes(cuts[block - 1].form.row_bytes) for block in kept)
 
 
 @torch.no_grad()
-def _measure(run: Run) -> tuple[tuple[Cut, ...], Rates]:
+def _measure(run: Run) -> tuple[tuple[SplitPoint, ...], CostModel]:
     run.network.eval()
     side = run.point.resolution
     x = torch.zeros(_TIMED_IMAGES, 3, side, side, device=run.device)
@@ -118,7 +118,7 @@ def _measure(run: Run) -> tuple[tuple[Cut, ...], Rates]:
     start = time.perf_counter()
     advance(run.network, x, 0, len(cuts), run.numerics)[0, 0].item()  # waits for a GPU
     seconds = time.perf_counter() - start
-    return cuts, Rates(seconds_a_flop=seconds / (CHUNK * cuts[-1].flops), seconds_a_byte=_SECONDS_A_BYTE)
+    return cuts, CostModel(seconds_a_flop=seconds / (CHUNK * cuts[-1].flops), seconds_a_byte=_SECONDS_A_BYTE)
 
 
 def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images) -> str:
