@@ -49,8 +49,8 @@ class Trained:
 
     seed: int
     images: str  # what it was trained on, in words: "training images", "training and validation images"
-    train_loss: tuple[float, ...]  # one an epoch
-    val: Mapping[str, tuple[float, ...]]  # metrics by name, one value an epoch; may be empty
+    train_loss: tuple[float, ...]  # one per epoch
+    val: Mapping[str, tuple[float, ...]]  # metrics by name, one value per epoch; may be empty
     confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows; None without validation
 
 

@@ -63,8 +63,8 @@ class Export:
     point: Point
     class_names: tuple[str, ...]  # in the order of the logits
     reading: Reading
-    store_size: int  # pixels a side of the resized image
-    resolution: int  # pixels a side of its centre, which the network sees
+    store_size: int  # pixels per side of the resized image
+    resolution: int  # pixels per side of its centre, which the network sees
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
     weights_label: str  # of the pretrained weights: "IMAGENET1K_V2", "file.safetensors", "none"

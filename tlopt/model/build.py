@@ -90,7 +90,7 @@ def transfer(network: Network, weights: Weights, *, depth: int) -> None:
 
 
 def check_resolution(weights: Weights, resolution: int) -> None:
-    """Check that the network of `weights` takes images of `resolution` pixels a side.
+    """Check that the network of `weights` takes images of `resolution` pixels per side.
 
     Raises:
         SpecError: it does not; says what it takes.

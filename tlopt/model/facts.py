@@ -10,5 +10,5 @@ class Limits:
 
     n_blocks: Mapping[str, int]
     transferable: bool  # False where there are no weights to start from: every depth comes to 0
-    resolution: Mapping[str, int]  # what the weights expect, pixels a side
+    resolution: Mapping[str, int]  # what the weights expect, pixels per side
     plain_lr: Mapping[str, Mapping[str, float]]  # by optimiser: the usual rate of plain fine-tuning

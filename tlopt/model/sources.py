@@ -28,7 +28,7 @@ class Source:
     label: str
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
-    resolution: int  # pixels a side
+    resolution: int  # pixels per side
 
 
 def named(backbone: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class Form:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes an image."""
+        """Bytes per image."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def empty(self, n: int, device: torch.device) -> Tensor:

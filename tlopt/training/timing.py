@@ -89,7 +89,7 @@ class Cost:
 def measure_costs(
     weights: Weights, resolutions: Sequence[int], *, n_classes: int, batch_size: int, device: str
 ) -> dict[int, Cost]:
-    """The cost at each of `resolutions`, pixels a side, ascending; it takes seconds.
+    """The cost at each of `resolutions`, pixels per side, ascending; it takes seconds.
 
     Measured at the lowest and, of the others, at the highest up to 128 pixels; in between and beyond it is a
     line in the number of pixels, from which EfficientNet-Lite0 departs by a tenth up to 224 pixels.

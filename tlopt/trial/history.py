@@ -15,7 +15,7 @@ from tlopt.training.loop import Epoch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class History:
-    """Lists have one entry an epoch; without validation `val` is empty and `confusion` None."""
+    """Lists have one entry per epoch; without validation `val` is empty and `confusion` None."""
 
     train_loss: tuple[float, ...]
     val: tuple[dict[str, float], ...]

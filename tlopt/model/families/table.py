@@ -38,7 +38,7 @@ class Family:
     library_class: str
     blocks: Callable[[Any], tuple[Block, ...]]
     head_name: str
-    resolution_min: int = 8  # pixels a side; below it a feature map is empty
+    resolution_min: int = 8  # pixels per side; below it a feature map is empty
     positions: Positions | None = None  # where a position embedding has a row for each patch
     auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, left out
     modern_name: Callable[[str], str] = str  # of a tensor in the library's own older files
@@ -220,7 +220,7 @@ def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
 
     Args:
         backbone: a supported name.
-        image_size: pixels a side, for networks with position embeddings; None is the library's default.
+        image_size: pixels per side, for networks with position embeddings; None is the library's default.
 
     Raises:
         SpecError, MissingExtra: as `check_name`.
