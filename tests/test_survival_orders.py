@@ -20,6 +20,7 @@ from service import (
 from service import make_service as make_service
 
 from tlopt import spec
+from tlopt.storage import attributes
 from tlopt.storage.studies import create_or_open, open_storage
 from tlopt.worker.heartbeat import Activity
 
@@ -116,7 +117,9 @@ def test_a_finished_study_ends_a_worker_before_torch_is_loaded(
     here = service(storage_url, trials=1, epochs=1)
     text = here.file.read_text()
     opened = create_or_open(open_storage(here.url), spec.loads(text, "study.toml"), file_text=text, facts={})
-    opened.tell(opened.ask(), 0.5)
+    trial = opened.ask()
+    trial.set_user_attr(attributes.RESULT, {"outcome": "complete"})  # as a worker leaves it
+    opened.tell(trial, 0.5)
 
     status, out, errors = here.worker(faults="no-torch").end()
 
