@@ -122,6 +122,9 @@ def test_a_study_shows_itself_in_a_notebook(finished: Finished) -> None:
     assert study.verdict == finished.verdict
     assert len(study.to_frame()) == len(study.trials) == len(study.optuna_study.trials)
     assert study.spec.name == "stripes"
+    (curves,) = study.figures["curves"]
+    assert "<figcaption>Validation after each epoch" in curves._repr_html_()
+    assert "var(--" not in curves.standalone
 
 
 def test_optuna_is_heard_again_after_a_call(finished: Finished) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tlopt.confirmation.predictions import Predictions
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
+    from tlopt.reports.data import Report
+    from tlopt.reports.figures import Shown
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
 
@@ -59,8 +61,24 @@ def report(session: Session) -> str:
         NotReady: the study was not begun.
     """
     # figures and templates take their time to load, which the other commands need not wait for
-    from tlopt.reports.data import gather
     from tlopt.reports.html import page
+
+    return page(_report(session))
+
+
+def figures(session: Session) -> dict[str, list["Shown"]]:
+    """The figures of the report as objects, by section.
+
+    Raises:
+        NotReady: the study was not begun.
+    """
+    from tlopt.reports.figures import sections
+
+    return sections(_report(session))
+
+
+def _report(session: Session) -> "Report":
+    from tlopt.reports.data import gather
 
     opened = session.optuna_study()
     study = stored_spec(opened)
@@ -70,7 +88,7 @@ def report(session: Session) -> str:
         confirmed = session.confirmation()
         verdict = session.verdict()
     known = {} if verdict is None else _predictions(session, opened, verdict)
-    return page(gather(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known))
+    return gather(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
 
 
 def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> dict[Split, "Predictions"]:

@@ -1,19 +1,23 @@
 """A study as a person at a notebook reads it: a line, a table, data frames."""
 
 import html
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from tlopt.analysis.format import best_sentence, describe
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.analysis.table import rows
+from tlopt.app import deliver
 from tlopt.app.handle import Session
 from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import Study
 from tlopt.spec.objectives import scale_of
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.frames import frame, html_table
+
+if TYPE_CHECKING:
+    from tlopt.reports.figures import Shown
 
 _SHOWN = 10  # best trials in the table of a notebook
 
@@ -48,6 +52,14 @@ class StudyView:
     def verdict(self) -> Verdict | None:
         """The outcome of the confirmation so far; None before it has begun."""
         return self.snapshot.verdict
+
+    @property
+    def figures(self) -> "dict[str, list[Shown]]":
+        """The report's figures by section: progress, depths, strengths, curves.
+
+        A figure shows itself in a notebook; `standalone` is the text of an SVG file.
+        """
+        return deliver.figures(self._session)
 
     def to_frame(self) -> Any:
         """A pandas data frame with a row for each trial: record, `metric.NAME` and `point.KEY` columns.

@@ -1,5 +1,6 @@
 """Which figures a report shows, with what under them."""
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,8 +22,27 @@ _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 class Shown:
     """A figure as SVG and the sentence under it."""
 
-    svg: str
+    svg: str  # in colours of the page around it
     caption: str
+
+    @property
+    def standalone(self) -> str:
+        """The figure as the text of an SVG file, in colours for a white page."""
+        return plots.standalone(self.svg)
+
+    def _repr_html_(self) -> str:
+        """The figure and its caption, for notebooks."""
+        return f"<figure>{self.standalone}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+
+
+def sections(report: Report) -> dict[str, list[Shown]]:
+    """All figures of a report, by section; empty lists where there is nothing to draw."""
+    return {
+        "progress": list(progress(report)),
+        "depths": list(depths(report)),
+        "strengths": list(strengths(report)),
+        "curves": list(curves(report)),
+    }
 
 
 def progress(report: Report) -> Iterator[Shown]:

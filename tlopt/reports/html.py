@@ -158,19 +158,13 @@ def _config(report: Report) -> tuple[str, str] | None:
 
 def _figures(report: Report) -> dict[str, list[dict[str, str]]]:
     """The figures of each section, ready to stand on one page."""
-    drawers = {
-        "progress": figures.progress,
-        "depths": figures.depths,
-        "strengths": figures.strengths,
-        "curves": figures.curves,
-    }
     return {
         section: [
             # an own figure of ours: matplotlib escapes the text in it
             {"svg": Markup(with_own_ids(shown.svg, f"{section}{index}")), "caption": shown.caption}
-            for index, shown in enumerate(draw(report))
+            for index, shown in enumerate(drawn)
         ]
-        for section, draw in drawers.items()
+        for section, drawn in figures.sections(report).items()
     }
 
 

@@ -27,6 +27,14 @@ _OFF_MIN = 3  # points at "off" whose median is shown
 # stand-ins that become CSS variables
 _INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "rule", _POINT: "point", _LINE: "line", _PALE: "pale"}
+_ON_WHITE = {
+    "ink": "#1d2430",
+    "muted": "#667085",
+    "rule": "#dfe3e8",
+    "point": "#2f6fd0",
+    "line": "#c2410c",
+    "pale": "#7f8b9b",
+}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tlopt",
@@ -190,6 +198,13 @@ def _svg(figure: Figure, title: str) -> str:
 def _rounded(tag: str) -> str:
     """A tag with its coordinates to a hundredth of a unit, which halves the file."""
     return re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", tag)
+
+
+def standalone(svg: str) -> str:
+    """The figure as a file of its own: the page's variables become colours for white paper."""
+    for variable, colour in _ON_WHITE.items():
+        svg = svg.replace(f"var(--{variable})", colour)
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="480" ', 1)
 
 
 def with_own_ids(svg: str, prefix: str) -> str:
