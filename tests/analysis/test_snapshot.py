@@ -101,6 +101,18 @@ def test_a_run_of_the_confirmation_trains_on_one_of_the_splits() -> None:
     assert at_work.left == Left(search=59 * 60, confirm=15 * 20)
 
 
+def test_one_fast_run_does_not_foretell_the_whole_confirmation() -> None:
+    trials = tuple(record(i) for i in range(60))
+    fast = replace(record(0), seconds=0.5)
+    after_one = seen(trials=trials, runs=(fast,), workers=(worker(1),)).left
+    after_a_round = seen(trials=trials, runs=(fast,) * 5, workers=(worker(1),)).left
+
+    assert after_one is not None
+    assert after_one.confirm == pytest.approx(15 * 60, rel=0.02)
+    assert after_a_round is not None
+    assert after_a_round.confirm == pytest.approx(15 * 0.5)
+
+
 @pytest.mark.parametrize("changes", [{"trials": (record(0),)}, {"workers": (worker(0),)}])
 def test_nothing_is_guessed_without_a_worker_or_a_trial(changes: dict[str, Any]) -> None:
     assert seen(**changes).left is None

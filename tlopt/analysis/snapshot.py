@@ -144,7 +144,11 @@ class Snapshot:
         whole = [
             t.seconds / self.n_splits for t in self.trials if t.outcome == Outcome.COMPLETE and t.seconds
         ]
-        runs = [run.seconds for run in self.runs if run.counts and run.seconds] or whole
+        runs = [run.seconds for run in self.runs if run.counts and run.seconds]
+        if (
+            len(runs) < self.n_runs / self.study.confirm.seeds
+        ):  # candidates differ in time, frozen ones by far
+            runs += whole
         return (
             statistics.mean(trials) if trials else None,
             statistics.mean(runs) if runs else None,
