@@ -102,9 +102,17 @@ def test_the_threshold_is_the_one_with_the_best_mean_of_recalls() -> None:
 
     assert curves is not None
     threshold = best_threshold(curves)
-    assert threshold == pytest.approx(0.4)
+    assert threshold == pytest.approx(0.35)
     assert recalls_at(predictions, threshold) == (1.0, 1.0)
     assert recalls_at(predictions, 0.5) == (1.0, 0.5)
+
+
+def test_the_threshold_of_sure_and_perfect_predictions_can_be_written_down() -> None:
+    sure = make_predictions([(0, 0, 0.99999), (1, 1, 0.99999), (1, 1, 0.99998)], class_names=("no", "yes"))
+    curves = binary_curves(sure)
+
+    assert curves is not None
+    assert recalls_at(sure, float(f"{best_threshold(curves):.3f}")) == (1.0, 1.0)
 
 
 def test_more_classes_or_one_alone_have_no_curves() -> None:
