@@ -24,6 +24,12 @@ def test_labels_and_class_names_are_those_of_the_folders(folder):
     assert all(one.label == label for one, label in zip(data.images, data.labels, strict=True))
 
 
+def test_an_absent_folder_is_refused_with_where_its_name_counts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="the source 'gone' counts from the folder in which the command runs"):
+        loaded("gone")
+
+
 def test_data_holds_no_test_image(folder):
     data = loaded(folder(train=(5, 5), val=(2, 2), test=(3, 3)))
     assert data.n_test == 6

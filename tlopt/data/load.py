@@ -131,7 +131,13 @@ def _list(spec: DataSpec, *, progress: bool) -> Listing:
         if spec.group_folder or spec.group_pattern:
             raise DataError(f"{spec.source} has no files: data.group_folder and group_pattern are not for it")
         return list_samples(spec.source, progress=progress)
-    root = user_path(spec.source).absolute()
+    given = user_path(spec.source)
+    root = given.absolute()
+    if not given.is_absolute() and not spec.is_table and not os.path.exists(root):
+        raise DataError(
+            f"{root}: there is no such folder; the source {spec.source!r} counts from the folder in which the"
+            " command runs"
+        )
     entries = list_table(spec) if spec.is_table and not os.path.isdir(root) else list_folder(root)
     return _read(_with_groups(entries, spec), spec, progress=progress)
 
