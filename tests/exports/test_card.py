@@ -157,8 +157,8 @@ def test_a_default_that_was_chosen_is_said_to_be_one(export: Export) -> None:
     ("readings", "sentence"),
     [
         (0, "The test images were not read."),
-        (1, "Test read 1 time, after the choice."),
-        (3, "Test read 3 times, after the choice."),
+        (1, "The test images were read once, after the choice."),
+        (3, "The test images were read 3 times, after the choice."),
     ],
 )
 def test_the_card_says_how_often_the_test_was_read(readings: int, sentence: str, export: Export) -> None:
@@ -228,6 +228,16 @@ def test_the_card_says_what_the_network_gets_wrong(export: Export) -> None:
     ]
     assert r"- rose as tulip \| \*wild\*: 2 images, 50.0 % of the class" in card
     assert "mean probability of the predicted class is 85.9 %, and 70.0 % are right" in card
+
+
+def test_the_card_of_a_network_without_mistakes_points_to_no_list_of_them(export: Export) -> None:
+    predictions = planted_predictions()
+    perfect = replace(predictions, predicted=predictions.labels)
+
+    card = model_card(replace(make_findings(planted()), predictions=perfect), export)
+
+    assert "The network here predicts all 10 test images correctly." in card
+    assert "mistakes.csv" not in card
 
 
 def test_without_recorded_predictions_the_card_has_no_such_section(export: Export) -> None:

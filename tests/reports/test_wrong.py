@@ -41,7 +41,7 @@ def test_a_network_without_mistakes_has_the_section_too() -> None:
 
     text = said(val=perfect)
 
-    assert "predicts 0 of 2 validation images wrongly (0.0 %)" in text
+    assert "predicts all 2 validation images correctly." in text
     assert "No validation image is predicted wrongly." in text
 
 

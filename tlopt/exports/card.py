@@ -173,7 +173,10 @@ def _choice(findings: Findings) -> Iterator[str]:
         yield f"- confirmation: {cost_words(spend.confirmation)}"
         yield f"- in all: {cost_words(spend.search + spend.confirmation)}"
     else:
-        yield f"The config is from an earlier export, which has the search's cost. Its best points {again}"
+        yield (
+            "The config is from an earlier export, whose card has the search's cost. The search's best points"
+            f" {again}"
+        )
     yield ""
     yield from _candidates(verdict)
     yield ""
@@ -199,7 +202,10 @@ def _wrong(predictions: Predictions | None) -> Iterator[str]:
         return
     n, split = len(predictions.labels), {"test": "test", "val": "validation"}[predictions.split]
     n_wrong = int((predictions.labels != predictions.predicted).sum())
-    yield f"The network here predicts {n_wrong} of {n} {split} images wrongly; `{MISTAKES}` lists them."
+    if n_wrong:
+        yield f"The network here predicts {n_wrong} of {n} {split} images wrongly; `{MISTAKES}` lists them."
+    else:
+        yield f"The network here predicts all {n} {split} images correctly."
     yield ""
     yield from _weakest_classes(predictions)
     if pairs := mistakes.confused_pairs(predictions, _PAIRS_MAX):
@@ -299,7 +305,8 @@ def _reproduction(findings: Findings) -> Iterator[str]:
 def _test_readings(n: int) -> str:
     if n == 0:
         return "The test images were not read."
-    return f"Test read {n} time{'s' if n != 1 else ''}, after the choice."
+    often = "once" if n == 1 else f"{n} times"
+    return f"The test images were read {often}, after the choice."
 
 
 def _escaped(text: str) -> str:

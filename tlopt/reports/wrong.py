@@ -105,11 +105,15 @@ def _words(split: str) -> str:
 
 
 def _opening(rated: Predictions, n_wrong: int) -> str:
-    n = len(rated.labels)
+    n, images = len(rated.labels), f"{_words(rated.split)} images"
+    predicts = (
+        f"{n_wrong:,} of {n:,} {images} wrongly ({percent_words(n_wrong / n)})"
+        if n_wrong
+        else f"all {n:,} {images} correctly"
+    )
     return (
-        f"The exported network predicts {n_wrong:,} of {n:,} {_words(rated.split)} images wrongly"
-        f" ({percent_words(n_wrong / n)}). It is one of the confirmed runs, so its rates differ a little from"
-        " their mean."
+        f"The exported network predicts {predicts}. It is one of the confirmed runs, so its rates differ a"
+        " little from their mean."
     )
 
 
