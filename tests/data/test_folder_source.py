@@ -96,14 +96,14 @@ def test_other_files_are_counted_and_named(folder):
     (root / "readme.txt").touch()
     (root / "a" / "labels.json").touch()
     (notice,) = list_folder(root).notices
-    assert notice == "2 files are no images by their names and are left out: readme.txt, a/labels.json"
+    assert notice == "2 files without a known image extension left out: readme.txt, a/labels.json"
 
 
 def test_images_beside_class_folders_are_counted_and_named(folder):
     root = folder(train=(1, 1), val=(1, 1))
     save(root / "train" / "loose.png", 9)
     (notice,) = list_folder(root).notices
-    assert notice == "1 images lie beside the class folders and are left out: train/loose.png"
+    assert notice == "1 image lies beside the class folders, left out: train/loose.png"
 
 
 def test_a_folder_beside_the_splits_is_named(folder):

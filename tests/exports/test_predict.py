@@ -48,7 +48,7 @@ def test_a_named_file_is_taken_whatever_its_name_and_once(folder: Path) -> None:
 def test_what_a_folder_holds_beside_images_is_said(folder: Path) -> None:
     (folder / "scan").write_bytes(b"without a suffix")
     (notice,) = find_images([folder]).notices
-    assert notice == (f"{folder}: 2 files are no images by their names and are left out: notes.txt, scan")
+    assert notice == (f"{folder}: 2 files without a known image extension left out: notes.txt, scan")
 
 
 def test_heic_files_that_cannot_be_read_here_are_left_out_with_the_cure(

@@ -173,8 +173,8 @@ def lookalikes(division: Division) -> Iterator[str]:
         n = len(found)
         yield (
             f"{n} image{'s' * (n != 1)} of val or test look{'s' * (n == 1)} much like one of another split,"
-            f" say {upper.origin} and {lower.origin}: if they show the same thing, results are too good; keep"
-            " them together by group_column, group_folder or group_pattern"
+            f" for example {upper.origin} and {lower.origin}: if they show the same thing, results are too"
+            " good; keep them together by group_column, group_folder or group_pattern"
         )
 
 

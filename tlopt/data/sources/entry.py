@@ -61,10 +61,12 @@ def below(root: Path, paths: Iterable[Path]) -> str:
 
 
 def left_out(root: Path, paths: Sequence[Path]) -> str:
-    """A clause on files that are no images by their names."""
+    """A clause on files without a known image extension."""
     heif = [path for path in paths if path.suffix.lower() in HEIF_EXTENSIONS]
     cure = f'; {len(heif)} are HEIC images, read with pip install "tlopt[heif]"' if heif else ""
-    return f"{len(paths)} files are no images by their names and are left out: {below(root, paths)}{cure}"
+    n = len(paths)
+    files = "1 file" if n == 1 else f"{n} files"
+    return f"{files} without a known image extension left out: {below(root, paths)}{cure}"
 
 
 def training_classes(entries: Iterable[Entry]) -> tuple[str, ...]:

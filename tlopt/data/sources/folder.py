@@ -185,7 +185,8 @@ def _stray_notices(root: Path, strays: list[Path]) -> Iterator[str]:
     loose = [path for path in strays if is_image(path)]
     others = [path for path in strays if not is_image(path)]
     if loose:
-        yield f"{len(loose)} images lie beside the class folders and are left out: {below(root, loose)}"
+        lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
+        yield f"{lie} beside the class folders, left out: {below(root, loose)}"
     if others:
         yield left_out(root, others)
 
