@@ -22,11 +22,12 @@ out = Console(highlight=False)
 def export(
     target: Target,
     folder: Annotated[
-        Path | None, typer.Argument(help="Default: exports/NAME; with --top and --pareto standard output.")
+        Path | None,
+        typer.Argument(help="Default: exports/NAME; with --config, --top or --pareto standard output."),
     ] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
-    config: Annotated[bool, typer.Option("--config", help="Only print the best config.")] = False,
+    config: Annotated[bool, typer.Option("--config", help="Only the config of the best point.")] = False,
     top: Annotated[int, typer.Option(min=0, metavar="N", help="Configs of the N best points.")] = 0,
     pareto: Annotated[
         bool,
