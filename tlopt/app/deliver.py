@@ -13,7 +13,7 @@ from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import look
 from tlopt.app.handle import Session
-from tlopt.app.workflow import settle_threads
+from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
@@ -178,8 +178,8 @@ def export(
     workspace = workspace.on(choose_device())
     opened = session.optuna_study()
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
-    settle_threads(session)
-    chosen = choose_network(workspace, verdict, session.weights_file)
+    with study_threads(session):
+        chosen = choose_network(workspace, verdict, session.weights_file)
     seen = session.snapshot()
     findings = gather(
         workspace,

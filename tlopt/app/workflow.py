@@ -1,7 +1,7 @@
 """From a study file to a verdict: prepare, search, confirm, judge. Long steps yield snapshots."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -178,11 +178,11 @@ def _open_confirm(
     return opened, plan
 
 
-def settle_threads(session: Session) -> None:
-    """Set this process's number of threads to the study's, for networks that are trained again here."""
-    from tlopt.training.devices import settle_process
+def study_threads(session: Session) -> AbstractContextManager[None]:
+    """A block with the study's number of threads, for networks that are trained again in this process."""
+    from tlopt.training.devices import settled
 
-    settle_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
+    return settled(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
 
 
 def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:
@@ -231,14 +231,13 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
         )
     wanted = confirmation.wants_test(verdict)
     if wanted and workspace.data.n_test:
-        settle_threads(session)
-        confirmation.record_test(
-            opened, read_test(workspace.on(choose_device()), wanted, session.weights_file)
-        )
+        with study_threads(session):
+            test = read_test(workspace.on(choose_device()), wanted, session.weights_file)
+        confirmation.record_test(opened, test)
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
     if verdict.chosen.val:
-        settle_threads(session)
-        record_validation(workspace.on(choose_device()), verdict, session.weights_file)
+        with study_threads(session):
+            record_validation(workspace.on(choose_device()), verdict, session.weights_file)
     seen = session.snapshot()
     note.refresh(
         session.optuna_study(),

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -40,6 +42,17 @@ def settle_process(n_threads: int) -> None:
     keep_freed_memory()
     if os.environ.get("TLOPT_DETERMINISTIC") == "1":
         torch.use_deterministic_algorithms(True)
+
+
+@contextmanager
+def settled(n_threads: int) -> Iterator[None]:
+    """A block with the settings of `settle_process`, after which the number of threads is what it was."""
+    before = torch.get_num_threads()
+    settle_process(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def release_memory(device: torch.device) -> None:
