@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from tlopt.plots.axes import log_ticks
+from tlopt.plots.axes import log_axis, log_ticks
 from tlopt.plots.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
 
 VALUES = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=40)
@@ -81,3 +82,13 @@ def test_ticks_of_a_logarithmic_axis_are_few_and_within_it(low: float, ratio: fl
 
     assert 1 <= len(ticks) <= 6
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+def test_a_tick_at_a_value_that_was_drawn_has_three_digits() -> None:
+    figure = Figure()
+    axes = figure.subplots()
+
+    log_axis(axes, np.array([0.0, 3.7877577, 3.7877577]), colour="grey")
+
+    figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "3.79"]

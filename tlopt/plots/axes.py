@@ -19,15 +19,19 @@ def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
     low, high = float(positive.min()), float(positive.max())
     zero = low / max((high / low) ** 0.12, 1.5)
     axes.set_xscale("log")
-    ticks = [(tick, f"{tick:g}") for tick in log_ticks(low, high)]
+    ticks = [(tick, _short(tick)) for tick in log_ticks(low, high)]
     if (x == 0).any():
         ticks.insert(0, (zero, "0"))
         axes.axvline(float(np.sqrt(zero * low)), lw=0.8, ls=":", color=colour)
     axes.xaxis.set_major_locator(FixedLocator([tick for tick, _ in ticks]))
     axes.xaxis.set_minor_locator(NullLocator())
     names = dict(ticks)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, f"{value:g}")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, _short(value))))
     return np.where(x > 0, x, zero)
+
+
+def _short(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def log_ticks(low: float, high: float) -> list[float]:
