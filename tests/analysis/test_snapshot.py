@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
 from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, look
+from tlopt.app.tables import status_group
 from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord
@@ -99,6 +100,10 @@ def test_a_run_of_the_confirmation_trains_on_one_of_the_splits() -> None:
     at_work = seen(trials=(record(0),), workers=(worker(1),), n_splits=3)
 
     assert at_work.left == Left(search=59 * 60, confirm=15 * 20)
+
+
+def test_a_study_without_trials_has_no_outcomes_to_list() -> None:
+    assert str(status_group(seen(), top=5).renderables[0]) == "planted: 0 of 60 trials"
 
 
 def test_one_fast_run_does_not_foretell_the_whole_confirmation() -> None:

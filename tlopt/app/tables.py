@@ -154,7 +154,9 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
 
 def _progress_lines(seen: Snapshot) -> Iterator[str]:
     study = seen.study
-    yield f"{study.name}: {seen.n_finished} of {study.budget.trials} trials; {outcomes_line(seen.trials)}"
+    outcomes = outcomes_line(seen.trials)
+    trials = f"{study.name}: {seen.n_finished} of {study.budget.trials} trials"
+    yield f"{trials}; {outcomes}" if outcomes else trials
     if not seen.command.works:
         yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
     if sentence := hours_sentence(seen):
