@@ -175,6 +175,7 @@ def export(
     onnx: bool = False,
 ) -> Path:
     """Write a confirmed study's best point to `folder`; returns it."""
+    deliver.check_targets(Path(folder), overwrite=overwrite)
     session = open_session(path, storage_url=storage, runs=runs)
     workspace = workflow.prepare(session)
     verdict = workflow.judge(session, workspace)

@@ -1,18 +1,24 @@
 """A damaged result.json is said in words by every command that reads it, and never read as something else."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+import tiny
 from finished import STUDY_TEXT, planted
+from typer.testing import CliRunner
 
+import tlopt
 from tlopt import spec
 from tlopt.app import deliver
+from tlopt.cli.main import app
 from tlopt.confirmation.verdict import as_dict
-from tlopt.errors import DataError
+from tlopt.errors import DataError, SpecError
 from tlopt.exports.result import RESULT, read_result
 from tlopt.storage import attributes
 
@@ -78,3 +84,39 @@ def test_a_study_with_a_damaged_result_is_exported_again(
 
     assert deliver.known_verdict(session(), tmp_path) is None
     assert str(tmp_path / RESULT) in caplog.text
+
+
+def taken(folder: Path) -> str:
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    return r"is no export \(it holds thesis\.tex"
+
+
+def in_a_file(folder: Path) -> str:
+    folder.parent.rmdir()
+    folder.parent.touch()
+    return f"{folder.parent} is no folder"
+
+
+def beside_a_page(folder: Path) -> str:
+    folder.with_name(f"{folder.name}.html").touch()
+    return "exists and is no report"
+
+
+@pytest.mark.parametrize("occupy", [taken, in_a_file, beside_a_page])
+def test_a_place_that_cannot_be_written_is_refused_before_images_are_read(
+    occupy: Callable[[Path], str], tmp_path: Path
+) -> None:
+    file, place = tmp_path / "planted.toml", tmp_path / "exports" / "planted"
+    place.parent.mkdir()
+    file.write_text(tiny.text("lr = 0.01", backbone='"resnet18"'))  # its folder of images is not there
+    said = occupy(place)
+
+    command = ["run", str(file), "--output", str(place), "--storage", f"sqlite:///{tmp_path / 'new.db'}"]
+    run = CliRunner().invoke(app, command)
+
+    assert isinstance(run.exception, (DataError, SpecError))
+    assert re.search(said, str(run.exception))
+    if occupy is not beside_a_page:
+        with pytest.raises(DataError, match=said):
+            tlopt.export(file, place, storage=f"sqlite:///{tmp_path / 'new.db'}")

@@ -407,6 +407,10 @@ def test_python_writes_the_same_report_and_renews_it_and_nothing_else(
     Path("mine.html").touch()
     with pytest.raises(SpecError, match=r"mine\.html exists and is no report of tlopt"):
         tlopt.report("flowers", "mine.html", storage=url)
+    with pytest.raises(
+        SpecError, match=r"absent/mine\.html: the folder absent does not exist; make it first"
+    ):
+        tlopt.report("flowers", "absent/mine.html", storage=url)
     assert tlopt.report("flowers", "mine.html", storage=url, overwrite=True) == Path("mine.html")
     assert Path("mine.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 

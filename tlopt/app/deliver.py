@@ -120,13 +120,40 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
 
     Raises:
         NotReady: the study has not been begun.
-        SpecError: something else is there, and `overwrite` is not set.
+        SpecError: something else is there, and `overwrite` is not set; its folder is not there.
     """
     to = file or Path(f"{session.study.name}.html")
-    if to.exists() and not overwrite and not is_report(to):
-        raise SpecError(f"{to} exists and is no report of tlopt; --overwrite replaces it")
+    _check_report(to, overwrite=overwrite)
+    if not to.absolute().parent.is_dir():
+        raise SpecError(f"{to}: the folder {to.parent} does not exist; make it first")
     write_whole(to, report(session))
     return to
+
+
+def _check_report(file: Path, *, overwrite: bool) -> None:
+    if file.exists() and not overwrite and not is_report(file):
+        raise SpecError(
+            f"{file} exists and is no report of tlopt: move it away, or replace it with"
+            " tlopt report --overwrite"
+        )
+
+
+def report_beside(folder: Path) -> Path:
+    """The file of the report that goes with the export in `folder`."""
+    return folder.with_name(f"{folder.name}.html")
+
+
+def check_targets(folder: Path, *, overwrite: bool, with_report: bool = False) -> None:
+    """Check that an export may be written to `folder`, and its report beside it, before anything is trained.
+
+    Raises:
+        DataError, SpecError: something is there that may not be replaced.
+    """
+    from tlopt.exports.write import check_target
+
+    check_target(folder, overwrite=overwrite)
+    if with_report:
+        _check_report(report_beside(folder), overwrite=False)
 
 
 def is_report(file: Path) -> bool:

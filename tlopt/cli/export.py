@@ -55,9 +55,10 @@ def export(
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
         opened.confirmation()  # says what is missing, before images are read
+        to = folder or Path("exports") / opened.study.name
+        deliver.check_targets(to, overwrite=overwrite)
         workspace = workflow.prepare(opened, progress=True)
         verdict = workflow.judge(opened, workspace)
-        to = folder or Path("exports") / opened.study.name
         deliver.export(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
         out.print(f"exported to {to}", markup=False)
 

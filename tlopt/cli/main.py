@@ -167,6 +167,7 @@ def run(
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)
         tables.show_verdict(verdict, out)
         return
+    deliver.check_targets(folder, overwrite=True, with_report=True)
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
         if onnx:
@@ -184,7 +185,7 @@ def run(
         for line in tables.cost_lines(last):
             out.print(line, markup=False, soft_wrap=True)
         deliver.export(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
-        report = deliver.write_report(opened, folder.with_name(f"{folder.name}.html"), overwrite=False)
+        report = deliver.write_report(opened, deliver.report_beside(folder), overwrite=False)
     out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
     out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
 

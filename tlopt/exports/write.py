@@ -71,9 +71,12 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     """Check that an export may be written to `folder`.
 
     Raises:
-        DataError: something is there that would be lost; says what to do.
+        DataError: something is there that would be lost, or is in the way; says what to do.
     """
     if not folder.exists():
+        above = next(each for each in folder.absolute().parents if each.exists())
+        if not above.is_dir():
+            raise DataError(f"{folder} cannot be written: {above} is no folder")
         return
     others = (
         sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS) if folder.is_dir() else []
