@@ -107,6 +107,8 @@ def test_init_writes_the_proposal_and_never_over_a_file(
     again = CliRunner().invoke(app, ["init", "photos"])
     assert isinstance(again.exception, SpecError)
     assert "mine.toml exists" in str(again.exception)
+    spaced = CliRunner().invoke(app, ["init", "photos", "--output", "my own.toml"])
+    assert "wrote my own.toml; next: tlopt check 'my own.toml', then tlopt run 'my own.toml'" in spaced.output
 
 
 def test_blocks_lists_a_backbone_from_the_input_on() -> None:

@@ -105,7 +105,8 @@ def init(
     write_whole(path.with_name(FILE_NAME), schema_text())
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
-    out.print(f"wrote {path}; next: tlopt run {path}", markup=False, soft_wrap=True)
+    file = shlex.quote(str(path))
+    out.print(f"wrote {path}; next: tlopt check {file}, then tlopt run {file}", markup=False, soft_wrap=True)
 
 
 @app.command()
