@@ -194,6 +194,19 @@ def test_an_enqueued_trial_that_cannot_be_ends_with_its_cause_and_costs_no_budge
     assert [record(trial).label for trial in here.trials[1:]] == ["linear probe", "plain fine-tuning"]
 
 
+def test_enqueued_parameters_that_are_no_table_are_refused(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+) -> None:
+    planted(flat(0.5))
+    here = place(trials=1)
+    stored = {"fixed_params": 7}
+    here.opened.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs=stored))
+
+    assert here.work() == 2
+    assert states(here) == [TrialState.FAIL, TrialState.COMPLETE]
+    assert record(here.trials[0]).cause == "fixed_params = 7: expected are parameters by name"
+
+
 def test_refused_trials_stop_no_study(
     place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
 ) -> None:

@@ -15,6 +15,8 @@ from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tlopt.errors import Refused
+
 _logger = logging.getLogger("tlopt.storage")
 
 
@@ -44,8 +46,15 @@ def reported(trial: optuna.Trial) -> dict[int, float]:
 
 
 def fixed_params(trial: optuna.Trial) -> dict[str, Any]:
-    """The parameters with which the trial was enqueued; empty for others."""
-    return dict(trial._fixed_params)
+    """The parameters with which the trial was enqueued; empty for others.
+
+    Raises:
+        Refused: somebody stored something else as them.
+    """
+    given: object = trial._fixed_params
+    if not isinstance(given, dict):
+        raise Refused(f"fixed_params = {given!r}: expected are parameters by name")
+    return dict(given)
 
 
 def fix_params(trial: optuna.Trial, params: dict[str, Any]) -> None:
