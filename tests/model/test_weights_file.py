@@ -146,8 +146,15 @@ def test_a_file_without_named_tensors_is_refused(content: Any, message: str, tmp
         load_weights("resnet18", saved(tmp_path, content))
 
 
-def test_a_tensor_that_is_not_finite_is_named(state: dict[str, Tensor], tmp_path: Path) -> None:
-    path = saved(tmp_path, {**state, "layer2.0.conv1.weight": torch.full((128, 64, 3, 3), NAN)})
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.full((128, 64, 3, 3), NAN), torch.full((128, 64, 3, 3), 1e39, dtype=torch.float64)],
+    ids=["NaN", "beyond float32"],
+)
+def test_a_tensor_that_is_not_finite_is_named(
+    tensor: Tensor, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, {**state, "layer2.0.conv1.weight": tensor})
 
     with pytest.raises(WeightsError, match=r"1 tensors? hold.* the first is layer2\.0\.conv1\.weight"):
         load_weights("resnet18", path)

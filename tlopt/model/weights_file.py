@@ -147,7 +147,9 @@ def _holds_tensors(value: object) -> bool:
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    bad = [name for name, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    # as the network takes them: float64 reaches beyond float32
+    bad = [name for name, tensor in floats.items() if not bool(torch.isfinite(tensor.float()).all())]
     if bad:
         raise WeightsError(
             f"{path}: {len(bad)} tensors hold NaN or infinity, the first is {bad[0]}: no trial could train"
