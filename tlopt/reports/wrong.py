@@ -191,8 +191,8 @@ def _mistakes_note(listed: Predictions) -> str:
     if listed.split == "val":
         return (
             "Validation images that are predicted wrongly, surest first: wrong labels and images that show"
-            " something else are often among them. Those of the test are listed by the export alone; whoever acts"
-            " on them has used the test."
+            " something else are often among them. Those of the test are listed by the export"
+            " alone; whoever acts on them has used the test."
         )
     return "Test images that are predicted wrongly, surest first. Whoever acts on them has used the test."
 
