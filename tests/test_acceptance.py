@@ -60,7 +60,7 @@ def test_run_searches_confirms_and_exports_and_then_shows(service: Callable[...,
 def test_a_signal_ends_a_worker_soon_and_the_next_one_finishes_its_trial(
     number: signal.Signals, service: Callable[..., Service], storage_url: str
 ) -> None:
-    here = service(storage_url, trials=1, epochs=100)
+    here = service(storage_url, trials=1, epochs=400)
     worker = here.worker()
     (running,) = here.wait_for_epochs(1)
 
@@ -75,7 +75,7 @@ def test_a_signal_ends_a_worker_soon_and_the_next_one_finishes_its_trial(
     assert here.worker().end()[0] == 0
     (finished,) = here.trials()
     assert (finished.outcome, finished.number, finished.point) == ("complete", 0, running.point)
-    assert finished.last_epoch == 99
+    assert finished.last_epoch == 399
 
 
 @pytest.mark.slow

@@ -115,7 +115,9 @@ def test_workers_confirm_and_report_beside_other_calls(
         assert "Traceback" not in errors
     trials = here.trials()
     assert sum(trial.counts for trial in trials) == 9
-    assert {trial.outcome for trial in trials} <= {"complete", "pruned", "failed", "refused", "added"}
+    # a good enqueued point waits on where sampled ones were quicker to spend the budget
+    known = {"complete", "pruned", "failed", "refused", "added", "waiting"}
+    assert {trial.outcome for trial in trials} <= known
     assert all(trial.cause for trial in trials if trial.outcome == "refused")
     assert sum(trial.outcome == "refused" for trial in trials) >= 12
 
