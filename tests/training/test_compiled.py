@@ -104,5 +104,5 @@ def test_a_machine_that_cannot_compile_says_what_to_do(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode
-    assert "error: model.compile = true: torch cannot compile for cpu here" in run.stderr
+    assert "SpecError: model.compile = true: torch cannot compile for cpu here" in run.stderr
     assert "install a C++ compiler" in run.stderr
