@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import finished
 import pytest
-from finished import make_row, make_verdict
+from finished import make_point, make_row, make_verdict
 
-from tlopt.confirmation.verdict import Spread, Verdict, as_dict, from_dict
+from tlopt.confirmation.verdict import Confirmed, Spread, Verdict, as_dict, from_dict
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 
 
@@ -78,13 +78,46 @@ def test_the_test_has_no_say() -> None:
     assert make_verdict([better_on_test, worse_on_test]).chosen.label == "trial 3"
 
 
-def test_the_log_loss_breaks_a_tie() -> None:
-    surer, unsure = (
-        replace(make_row(label, ()), val=({"accuracy": 0.75, "log_loss": loss},))
-        for label, loss in (("surer", 0.25), ("unsure", 0.5))
-    )
+def tied(label: str, loss: float, *, frozen: int = 0, number: int = 3, tested: bool = False) -> Confirmed:
+    """A candidate that is right about every validation image."""
+    row = make_row(label, (), point=make_point(transfer_depth=9, freeze_depth=frozen), number=number)
+    seeds = ({"accuracy": 1.0, "log_loss": loss},) * 3
+    return replace(row, val=seeds, test=({"accuracy": 0.5, "log_loss": 1.0},) * 3 if tested else ())
 
-    assert make_verdict([unsure, surer]).chosen.label == "surer"
+
+def test_of_equal_candidates_the_probe_is_chosen_then_the_most_frozen_then_the_lowest_log_loss() -> None:
+    rows = [
+        tied("surest", 0.01),
+        tied("unsure", 0.02),
+        tied(PLAIN_LABEL, 0.005, number=-1),
+        tied("most frozen", 0.03, frozen=6),
+        tied("half frozen", 0.001, frozen=5),
+        tied(PROBE_LABEL, 0.04, frozen=9, number=-2),
+    ]
+
+    labels = [row.label for row in make_verdict(rows).rows]
+
+    assert labels == [PROBE_LABEL, "most frozen", "half frozen", PLAIN_LABEL, "surest", "unsure"]
+
+
+def test_a_better_mean_goes_before_a_simpler_point() -> None:
+    probe = make_row(PROBE_LABEL, (0.99, 1.0, 1.0), number=-2)
+
+    assert make_verdict([probe, tied("trial 3", 0.5)]).chosen.label == "trial 3"
+
+
+def test_means_that_differ_by_rounding_alone_are_equal() -> None:
+    lower, higher = (0.0, 0.0, 0.3), (0.0, 0.1, 0.2)
+    assert Spread.of(lower).mean < Spread.of(higher).mean  # by the last bit
+    probe, other = make_row(PROBE_LABEL, lower, number=-2), make_row("trial 3", higher, number=3)
+
+    assert make_verdict([probe, other]).chosen.label == PROBE_LABEL
+
+
+def test_a_choice_whose_test_was_read_is_kept_against_an_equal_one() -> None:
+    rows = [tied(PROBE_LABEL, 0.04, frozen=9, number=-2, tested=True), tied("trial 3", 0.5, tested=True)]
+
+    assert make_verdict(rows).chosen.label == "trial 3"
 
 
 @pytest.mark.parametrize("objective", ["accuracy", "log_loss"])

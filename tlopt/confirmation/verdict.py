@@ -50,6 +50,7 @@ _STANDS: dict[Standing | None, str] = {
 }
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
+_MEAN_DIGITS = 9  # decimals in which equal means agree: sums of the same counts differ in their last bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class Verdict:
 
     @property
     def chosen(self) -> Confirmed:
-        """The best candidate by mean validation objective; log-loss breaks ties."""
+        """The best candidate by mean validation objective; of equal ones the simplest, see `ranked`."""
         return self.rows[0]
 
     @property
@@ -200,13 +201,20 @@ class Verdict:
 
 
 def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[Confirmed, ...]:
-    """`rows`, best mean validation objective first, then lowest log-loss; those without a value last."""
+    """`rows`, best mean validation objective first, those without a value last.
 
-    def key(row: Confirmed) -> tuple[bool, float, float]:
+    Of equal means, a choice whose test has been read stays; then the linear probe comes first, then the
+    candidate with more frozen blocks, which is cheaper to train, then the one with the lower log-loss.
+    """
+
+    def key(row: Confirmed) -> tuple[bool, float, bool, bool, int, float]:
         value, loss = row.spread(objective), row.spread("log_loss")
         if value is None or loss is None:
-            return (True, 0.0, 0.0)
-        return (False, objectives.cost(value.mean, direction), loss.mean)
+            return (True, 0.0, False, False, 0, 0.0)
+        mean = round(objectives.cost(value.mean, direction), _MEAN_DIGITS)
+        # defaults are tested in any case, a trial only once it was chosen
+        is_new = row.number < 0 or not row.test
+        return (False, mean, is_new, row.label != PROBE_LABEL, -row.point.freeze_depth, loss.mean)
 
     return tuple(sorted(rows, key=key))
 
