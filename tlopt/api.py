@@ -195,7 +195,7 @@ def report(
     Reads the database alone, and needs neither images nor weights.
 
     Args:
-        file: default: NAME.html in the working directory.
+        file: default: exports/NAME.html, where the command `run` writes it, too.
         overwrite: replace a file that is no report of tlopt, instead of refusing; a report is renewed.
     """
     session = open_session(path, storage_url=storage)

@@ -1,26 +1,18 @@
 """A report is one file that needs nothing else, escapes what it is given and has the planted numbers."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import optuna
 import pytest
 from finished import make_row, make_verdict, planted
 from reported import IMAGES, START, report, text, trial
-from typer.testing import CliRunner
 
-import tlopt
 from tlopt import spec
-from tlopt.cli.main import app
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
-from tlopt.errors import SpecError, StorageError
 from tlopt.reports.html import page
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.default_names import SCRATCH_LABEL
-from tlopt.storage import attributes, studies
 from tlopt.storage.commands import Command
 
 EVIL = "<script>alert('x')</script>"
@@ -342,90 +334,6 @@ def test_a_key_that_never_varied_gets_no_share_and_each_share_stands_beside_chan
 
     assert re.search(r"key share by chance evidence freeze_depth 100\.0 % [\d.]+ % stands out", said)
     assert "Left out, since they had one value in all trials: " in said
-
-
-# The command
-
-
-def store(folder: Path) -> str:
-    """A database with one study of ours, as a worker leaves it."""
-    url = f"sqlite:///{folder}/tlopt.db"
-    opened = optuna.create_study(
-        storage=studies.open_storage(url), study_name="flowers", direction="maximize"
-    )
-    written = {
-        attributes.FILE: text(),
-        attributes.DIGEST: spec.loads(text(), "x").digest,
-        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        attributes.FORMAT: attributes.FORMAT_VERSION,
-    }
-    for name, value in written.items():
-        opened.set_user_attr(name, value)
-    opened.add_trials(a_search(15))
-    return url
-
-
-def test_the_command_writes_the_file_once_and_loads_no_torch(tmp_path: Path) -> None:
-    url = store(tmp_path)
-    code = (
-        "import sys\nfrom tlopt.cli import main as cli\n"
-        f"sys.argv = ['tlopt', 'report', 'flowers', '--storage', {url!r}]\n"
-        "try:\n    cli.main()\nexcept SystemExit as ended:\n    print(ended.code)\n"
-        "print('torch' in sys.modules)"
-    )
-
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-
-    assert ended.stdout.splitlines() == ["wrote flowers.html", "0", "False"], ended.stderr
-    assert "Not confirmed yet" in (tmp_path / "flowers.html").read_text(encoding="utf-8")
-
-
-def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    url, file = store(tmp_path), tmp_path / "mine.html"
-    file.write_text("kept", encoding="utf-8")
-    command = ["report", "flowers", str(file), "--storage", url]
-
-    refused = CliRunner().invoke(app, command)
-    assert isinstance(refused.exception, SpecError)
-    assert file.read_text(encoding="utf-8") == "kept"
-
-    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
-    assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-
-
-def test_python_writes_the_same_report_and_renews_it_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = store(tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-    assert tlopt.report("flowers", storage=url) == Path("flowers.html")
-    assert "Not confirmed yet" in Path("flowers.html").read_text(encoding="utf-8")
-    assert tlopt.report("flowers", storage=url) == Path("flowers.html")  # its own file is renewed
-    Path("mine.html").touch()
-    with pytest.raises(SpecError, match=r"mine\.html exists and is no report of tlopt"):
-        tlopt.report("flowers", "mine.html", storage=url)
-    with pytest.raises(
-        SpecError, match=r"absent/mine\.html: the folder absent does not exist; make it first"
-    ):
-        tlopt.report("flowers", "absent/mine.html", storage=url)
-    assert tlopt.report("flowers", "mine.html", storage=url, overwrite=True) == Path("mine.html")
-    assert Path("mine.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-
-
-def test_a_point_of_a_later_version_is_named_with_what_to_do(tmp_path: Path) -> None:
-    url = store(tmp_path)
-    opened = optuna.load_study(study_name="flowers", storage=url)
-    later = trial(0.99)
-    later.set_user_attr(attributes.POINT, {**later.user_attrs[attributes.POINT], "head_kind": "cosine"})
-    opened.add_trial(later)
-    number = opened.get_trials()[-1].number
-
-    with pytest.raises(StorageError, match=rf"trial {number} of flowers: .* key head_kind .*upgrade"):
-        tlopt.report("flowers", tmp_path / "x.html", storage=url)
-    assert not (tmp_path / "x.html").exists()
 
 
 def test_own_ids_reach_every_reference() -> None:

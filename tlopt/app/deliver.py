@@ -1,6 +1,7 @@
 """Configs, reports, exports and predictions for users."""
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -114,7 +115,7 @@ def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> 
 
 
 def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Path:
-    """Write a report to `file`, by default NAME.html; returns the file.
+    """Write a report to `file`, by default beside the export of `run`; returns the file.
 
     A report that tlopt wrote there before is renewed.
 
@@ -122,11 +123,13 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
         NotReady: the study has not been begun.
         SpecError: something else is there, and `overwrite` is not set; its folder is not there.
     """
-    to = file or Path(f"{session.study.name}.html")
+    to = file or report_beside(default_folder(session))
     _check_report(to, overwrite=overwrite)
-    if not to.absolute().parent.is_dir():
+    if file is not None and not to.absolute().parent.is_dir():
         raise SpecError(f"{to}: the folder {to.parent} does not exist; make it first")
-    write_whole(to, report(session))
+    text = report(session)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(to, text)
     return to
 
 
@@ -138,9 +141,20 @@ def _check_report(file: Path, *, overwrite: bool) -> None:
         )
 
 
+def default_folder(session: Session) -> Path:
+    """The folder of the study's export where the user names none: exports/NAME."""
+    return Path("exports") / session.study.name
+
+
 def report_beside(folder: Path) -> Path:
-    """The file of the report that goes with the export in `folder`."""
-    return folder.with_name(f"{folder.name}.html")
+    """The file of the report that goes with the export in `folder`.
+
+    A report NAME.html in the working directory, where earlier versions wrote it, is renewed there.
+    """
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    beside, former = folder.with_name(f"{folder.name}.html"), Path(f"{folder.name}.html")
+    return former if is_report(former) and not beside.exists() else beside
 
 
 def check_targets(folder: Path, *, overwrite: bool, with_report: bool = False) -> None:

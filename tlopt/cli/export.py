@@ -55,7 +55,7 @@ def export(
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
         opened.confirmation()  # says what is missing, before images are read
-        to = folder or Path("exports") / opened.study.name
+        to = folder or deliver.default_folder(opened)
         deliver.check_targets(to, overwrite=overwrite)
         workspace = workflow.prepare(opened, progress=True)
         verdict = workflow.judge(opened, workspace)

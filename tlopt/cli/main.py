@@ -162,7 +162,7 @@ def run(
     from tlopt.app import deliver, handle, progress, tables, workflow
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
-    study, folder = opened.study, output or Path("exports") / opened.study.name
+    study, folder = opened.study, output or deliver.default_folder(opened)
     verdict = deliver.known_verdict(opened, folder)
     if verdict is not None and not onnx:
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)

@@ -16,7 +16,9 @@ out = Console(highlight=False)
 @app.command()
 def report(
     target: Target,
-    file: Annotated[Path | None, typer.Argument(help="Default: NAME.html; -: standard output.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Default: exports/NAME.html; -: standard output.")
+    ] = None,
     storage: Storage = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
 ) -> None:
