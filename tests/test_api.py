@@ -11,17 +11,19 @@ import pytest
 import tiny
 import torch
 from optuna.trial import TrialState
+from rich.console import Console
 from typer.testing import CliRunner
 
 import tlopt
 from tlopt.analysis.format import spread_words
-from tlopt.app import deliver, serve, workflow
+from tlopt.app import deliver, serve, tables, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
+from tlopt.storage import attributes
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
 
@@ -242,6 +244,30 @@ def test_a_search_that_was_not_begun_cannot_be_confirmed(
 
     with pytest.raises(NotReady, match=r"the study 'none-yet' of \S+ has not been started .* tlopt run"):
         workflow.begin_confirm(session, workshop.workspace)
+
+
+def test_a_search_without_a_trial_whose_hours_are_over_says_what_to_raise(
+    study_text: Callable[..., str],
+    workshop: tiny.Workshop,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "late.toml"
+    file.write_text(tiny.lighter(study_text(name="late", budget="hours = 2")))
+    session = open_session(file, storage_url=f"sqlite:///{tmp_path}/tlopt.db")
+    workspace = replace(workshop.workspace, study=session.study)
+    opened, _ = workflow.begin(session, workspace)
+    opened.set_user_attr(attributes.BEGAN, 1000.0)
+
+    with pytest.raises(NotReady) as caught:
+        workflow.begin_confirm(session, workspace)
+    assert str(caught.value).startswith(
+        "study late has no complete trial to confirm: budget.hours = 2 is over, with 0 of 4 trials finished"
+    )
+    assert "raise budget.hours in the study file" in str(caught.value)
+    assert "first: tlopt run" not in str(caught.value)
+    tables.show_search(session.snapshot(), Console())
+    assert capsys.readouterr().out == ""
 
 
 def test_a_study_that_means_something_else_is_refused(finished: Finished) -> None:

@@ -158,6 +158,9 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
 
     with pytest.raises(NotReady, match="planted has no complete trial to confirm: 1 pruned"):
         find_candidates(STUDY, searched, LIMITS)
+    with pytest.raises(NotReady, match=r"1 pruned\nthe hours are over, or start a study") as late:
+        find_candidates(STUDY, searched, LIMITS, late="the hours are over")
+    assert "budget.trials" not in str(late.value)
 
 
 # The study of the confirmation

@@ -127,13 +127,15 @@ def test_hours_end_the_search(
 
 
 def test_a_trial_that_was_handed_back_is_finished_after_hours(
-    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(flat(0.5))
-    here = place(trials=50, budget="hours = 1e-9")
+    here = place(trials=50, budget="hours = 2")
     trial = here.claim()
     assert trial is not None
     here.requeue(trial)
+    late = here.opened.user_attrs[attributes.BEGAN] + 3 * 3600
+    monkeypatch.setattr(claim, "epoch_seconds", lambda *_: late)
 
     assert here.work() == 1
     assert states(here) == [TrialState.COMPLETE]

@@ -117,6 +117,17 @@ def verdict_table(verdict: Verdict) -> Table:
     return table
 
 
+def show_search(seen: Snapshot, console: Console) -> None:
+    """Print a search's best trials, outcomes, and why it ended early; nothing where no trial is complete."""
+    study = seen.study
+    if seen.best is None:
+        return
+    console.print(trials_table(seen.trials, objective=study.objective, direction=study.direction, n=8))
+    console.print(f"search: {outcomes_line(seen.trials)}", markup=False)
+    if sentence := hours_sentence(seen):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
 def show_verdict(verdict: Verdict, console: Console) -> None:
     """Print the table of candidates, and the gain of the chosen one over the defaults."""
     console.print(verdict_table(verdict))

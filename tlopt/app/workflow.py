@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tlopt.analysis.format import gain_sentences, winner_sentence
+from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
 from tlopt.analysis.snapshot import Snapshot, n_images
 from tlopt.app.handle import Session
 from tlopt.app.local_run import follow
@@ -140,7 +140,9 @@ def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
     Raises:
         NotReady: no trial of the search is complete.
     """
-    candidates = confirmation.find_candidates(session.study, session.optuna_study(), workspace.limits)
+    late = hours_sentence(session.snapshot())
+    search = session.optuna_study()
+    candidates = confirmation.find_candidates(session.study, search, workspace.limits, late=late)
     return _open_confirm(session, workspace, candidates)
 
 

@@ -158,7 +158,6 @@ def run(
 
     Continues where it stopped; a finished study is shown, not run again.
     """
-    from tlopt.analysis.format import hours_sentence
     from tlopt.app import deliver, handle, progress, tables, workflow
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
@@ -176,10 +175,7 @@ def run(
         for line in tables.check_lines(study, workspace):
             out.print(line, markup=False, soft_wrap=True)
         last = progress.follow(workflow.search(opened, workspace, n_workers=workers), out)
-        out.print(tables.trials_table(last.trials, objective=study.objective, direction=study.direction, n=8))
-        out.print(f"search: {tables.outcomes_line(last.trials)}", markup=False)
-        if sentence := hours_sentence(last):
-            out.print(sentence, markup=False, soft_wrap=True)
+        tables.show_search(last, out)
         last = progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)
         verdict = workflow.judge(opened, workspace)
         tables.show_verdict(verdict, out)

@@ -33,11 +33,16 @@ from tlopt.storage.attributes import CANDIDATES, SEARCH, TEST, TEST_READINGS, Tr
 _logger = logging.getLogger(__name__)
 
 
-def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) -> tuple[Candidate, ...]:
+def find_candidates(
+    study: Study, optuna_study: optuna.Study, limits: Limits, *, late: str = ""
+) -> tuple[Candidate, ...]:
     """The two defaults and the best distinct points of the search, `confirm.points` of them.
 
     Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run take
     part where their parameters are a point of the search.
+
+    Args:
+        late: why no further trial starts, and the cure, for the message where none is complete.
 
     Raises:
         NotReady: no trial is complete yet.
@@ -47,7 +52,7 @@ def find_candidates(study: Study, optuna_study: optuna.Study, limits: Limits) ->
     records = [_with_point(trial, study, limits) for trial in trials]
     complete = best_first(records, study.direction)
     if not complete:
-        raise NotReady(_why_none(study, optuna_study))
+        raise NotReady(_why_none(study, optuna_study, late))
     known = defaults(study, limits)
     # the default that is no probe is plain fine-tuning, or training from scratch
     chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
@@ -193,19 +198,21 @@ def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
     return tuple(rows.values())
 
 
-def _why_none(study: Study, optuna_study: optuna.Study) -> str:
+def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
     """The reason why there is nothing to confirm, and what to do."""
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     ended = [trial for trial in trials if trial.counts]
     if not ended:
-        return f"study {study.name} has no complete trial to confirm; first: tlopt run or tlopt worker"
+        first = f": {late}" if late else "; first: tlopt run or tlopt worker"
+        return f"study {study.name} has no complete trial to confirm{first}"
     outcomes = Counter(trial.outcome for trial in ended)
     said = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
     causes = [trial.cause for trial in ended if trial.outcome != Outcome.PRUNED]
     return (
         f"study {study.name} has no complete trial to confirm: {said}"
         + (f"; the first cause: {causes[0]}\n" if causes else "\n")
-        + "raise budget.trials to go on, or start a study under another name with lower lr or batch_size"
+        + (late or "raise budget.trials to go on")
+        + ", or start a study under another name with lower lr or batch_size"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_TRIALS_MAX, _EPOCHS_MAX = 1_000_000, 100_000  # as in [budget]
+
 
 class Record(BaseModel):
     """A frozen record that refuses keys it does not know."""
@@ -18,8 +20,8 @@ class TpeSampler(Record):
     """`[sampler] kind = "tpe"`: optuna.samplers.TPESampler, multivariate."""
 
     kind: Literal["tpe"] = "tpe"
-    n_startup_trials: int = Field(default=8, ge=0)
-    n_ei_candidates: int = Field(default=24, ge=1)
+    n_startup_trials: int = Field(default=8, ge=0, le=_TRIALS_MAX)
+    n_ei_candidates: int = Field(default=24, ge=1, le=100_000)
 
 
 class RandomSampler(Record):
@@ -32,7 +34,7 @@ class GpSampler(Record):
     """`[sampler] kind = "gp"`: optuna.samplers.GPSampler."""
 
     kind: Literal["gp"]
-    n_startup_trials: int = Field(default=10, ge=0)
+    n_startup_trials: int = Field(default=10, ge=0, le=_TRIALS_MAX)
 
 
 class NoPruner(Record):
@@ -45,33 +47,33 @@ class MedianPruner(Record):
     """`[pruner] kind = "median"`: optuna.pruners.MedianPruner."""
 
     kind: Literal["median"] = "median"
-    n_startup_trials: int = Field(default=5, ge=0)
-    min_epochs: int = Field(default=4, ge=1)
+    n_startup_trials: int = Field(default=5, ge=0, le=_TRIALS_MAX)
+    min_epochs: int = Field(default=4, ge=1, le=_EPOCHS_MAX)
 
 
 class PercentilePruner(Record):
     """`[pruner] kind = "percentile"`: optuna.pruners.PercentilePruner; keeps the best `percentile`."""
 
     kind: Literal["percentile"]
-    percentile: float = Field(default=75.0, gt=0, lt=100)
-    n_startup_trials: int = Field(default=5, ge=0)
-    min_epochs: int = Field(default=3, ge=1)
+    percentile: float = Field(default=75.0, ge=0.01, lt=100)
+    n_startup_trials: int = Field(default=5, ge=0, le=_TRIALS_MAX)
+    min_epochs: int = Field(default=3, ge=1, le=_EPOCHS_MAX)
 
 
 class HalvingPruner(Record):
     """`[pruner] kind = "successive_halving"`: optuna.pruners.SuccessiveHalvingPruner."""
 
     kind: Literal["successive_halving"]
-    min_epochs: int = Field(default=4, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
+    min_epochs: int = Field(default=4, ge=1, le=_EPOCHS_MAX)
+    reduction_factor: int = Field(default=3, ge=2, le=1000)
 
 
 class HyperbandPruner(Record):
     """`[pruner] kind = "hyperband"`: optuna.pruners.HyperbandPruner."""
 
     kind: Literal["hyperband"]
-    min_epochs: int = Field(default=2, ge=1)
-    reduction_factor: int = Field(default=3, ge=2)
+    min_epochs: int = Field(default=2, ge=1, le=_EPOCHS_MAX)
+    reduction_factor: int = Field(default=3, ge=2, le=1000)
 
 
 Sampler = Annotated[TpeSampler | RandomSampler | GpSampler, Field(discriminator="kind")]

@@ -67,7 +67,8 @@ def _problem(kind: str, given: Any, context: Any, record: type[BaseModel], path:
         return f"{refused}: {_KINDS[kind]}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"{refused}: {words} {context[name]:g}"
+        bound = context[name]
+        return f"{refused}: {words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind == "literal_error":
         return f"{refused}: one of {_quoted(get_args(field.annotation))}"
     return f"{refused}: {field.description}"

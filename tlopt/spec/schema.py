@@ -102,9 +102,8 @@ def _forms(rule: Rule) -> list[dict[str, Any]]:
             depth = {"anyOf": [blocks, share]}
             return [depth, _ends("int", blocks), _ends("uniform", share), _choice(depth)]
         case Number():
-            number = {"type": "integer" if rule.whole else "number", "minimum": rule.low}
-            if rule.high < float("inf"):
-                number["maximum"] = rule.high
+            kind = "integer" if rule.whole else "number"
+            number = {"type": kind, "minimum": rule.low, "maximum": rule.high}
             if rule.whole:
                 return [number, _ends("int", number), _choice(number)]
             return [number, _ends("uniform", number), _log(number), _choice(number)]

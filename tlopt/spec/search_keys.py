@@ -7,13 +7,24 @@ written from it, and `search/space.py` reads defaults from it.
 from dataclasses import dataclass
 from typing import assert_never
 
-from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, bounds, written
+from tlopt.spec.dimensions import (
+    LOG_LOW_MIN,
+    Choice,
+    Dimension,
+    Fixed,
+    Int,
+    Log,
+    Scalar,
+    Uniform,
+    bounds,
+    written,
+)
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
 CLASS_WEIGHTS = ("none", "balanced")
 
-_INF = float("inf")
+_BLOCKS_MAX = 1_000_000  # far more than any network has, for "all of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +42,7 @@ class Depth:
     def refuse(self, value: Scalar) -> bool:
         if isinstance(value, (bool, str)):
             return True
-        return not 0 <= value <= (1 if isinstance(value, float) else _INF)
+        return not 0 <= value <= (1 if isinstance(value, float) else _BLOCKS_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +55,12 @@ class Number:
     default: int | float | None
     meaning: str
     per_optimizer: bool = False
+    least: float = LOG_LOW_MIN  # above 0, where 0 is allowed
 
     @property
     def allowed(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        return f"{kind} from {self.low:g}" + (f" to {self.high:g}" if self.high < float("inf") else "")
+        return f"{kind} from {self.low:g} to {self.high:g}"
 
     def refuse(self, value: Scalar) -> bool:
         if isinstance(value, (bool, str)) or (self.whole and not isinstance(value, int)):
@@ -167,6 +179,7 @@ RULES: dict[str, Rule] = {
         low=0,
         high=1e6,
         default=0.0,
+        least=1e-6,
         meaning="largest norm of the whole gradient; 0: no clipping",
     ),
     "augmentation": Number(
@@ -214,6 +227,9 @@ def checked(name: str, dimension: Dimension) -> Dimension:
     for value in bounds(dimension):
         if rule.refuse(value):
             raise ValueError(f"{written(value)} is not allowed: {rule.allowed}")
+        least = rule.least if isinstance(rule, Number) else LOG_LOW_MIN
+        if isinstance(value, float) and 0 < value < least:
+            raise ValueError(f"{written(value)} is not allowed: 0, or {least:g} and more")
     match rule:
         case Depth():
             kinds = {isinstance(value, float) for value in bounds(dimension)}

@@ -1,15 +1,30 @@
 """The tables of a study file but `[search]`: one class each, one documented field per key."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from tlopt.spec import dimensions
 from tlopt.spec.algorithms import Record
 from tlopt.spec.dimensions import Choice, Dimension, Fixed
 
-_LIMIT_SECONDS_MIN = 0.01  # below which no step of any network could end
+# Bounds are far beyond sense: they keep typing errors, and numbers that overflow, out of trials and tables.
+_IMAGES_MAX = 1_000_000_000
+_HOURS_MAX = 1_000_000  # a century
+_SECONDS_MAX = 1_000_000_000
+_TIMES_MAX = 1_000_000
+
+
+def _or_zero(least: float, *, zero: str) -> AfterValidator:
+    """Refuses a number between 0, which means `zero`, and `least`."""
+
+    def checked(value: float) -> float:
+        if 0 < value < least:
+            raise ValueError(f"{value:g} is not allowed: 0 for {zero}, or {least:g} and more")
+        return value
+
+    return AfterValidator(checked)
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -25,11 +40,11 @@ class DataSpec(Record):
     )
     val_fraction: float = Field(
         default=0.2,
-        gt=0,
+        ge=1e-6,
         lt=0.9,
         description="share of the images for validation, if the source has no val split",
     )
-    test_fraction: float = Field(
+    test_fraction: Annotated[float, _or_zero(1e-6, zero="no test")] = Field(
         default=0.2,
         ge=0,
         lt=0.9,
@@ -52,6 +67,7 @@ class DataSpec(Record):
     images_max: int = Field(
         default=0,
         ge=0,
+        le=_IMAGES_MAX,
         description="largest number of images to use, each class in proportion to its size; 0: all",
     )
     unreadable: Literal["error", "skip"] = Field(
@@ -106,9 +122,10 @@ class DataSpec(Record):
         description="bits that the values of 16-bit images use, 8 to 16, where cameras leave the upper ones"
         " empty; larger values come white; 0: all 16",
     )
-    megapixels_max: float = Field(
+    megapixels_max: Annotated[float, _or_zero(0.001, zero="Pillow's limit")] = Field(
         default=0.0,
         ge=0,
+        le=1_000_000,
         description="millions of pixels that one image may have; each takes 3 to 8 bytes of memory while it"
         " is decoded; 0: Pillow's limit, 179",
     )
@@ -226,9 +243,10 @@ class BudgetSpec(Record):
         ge=1, le=1_000_000, description="number of trials to finish, complete or pruned, over all workers"
     )
     epochs: int = Field(ge=1, le=100_000, description="largest number of epochs of a trial")
-    hours: float = Field(
+    hours: Annotated[float, _or_zero(0.001, zero="no limit")] = Field(
         default=0.0,
         ge=0,
+        le=_HOURS_MAX,
         description="hours after the start of the study in which trials may start; 0: no limit",
     )
 
@@ -246,41 +264,56 @@ Logger = Literal["tensorboard", "mlflow", "wandb"]
 class ServiceSpec(Record):
     """`[service]`: limits of trials, and what is done about workers and databases that go away."""
 
-    trial_seconds_max: float = Field(
+    # 0.01 s: below it no step of any network could end
+    trial_seconds_max: Annotated[float, _or_zero(0.01, zero="no limit")] = Field(
         default=0.0,
         ge=0,
+        le=_SECONDS_MAX,
         description="seconds of training after which a trial ends as timed out; 0: no limit",
     )
-    stall_seconds_max: float = Field(
+    stall_seconds_max: Annotated[float, _or_zero(0.01, zero="no limit")] = Field(
         default=900.0,
         ge=0,
+        le=_SECONDS_MAX,
         description="seconds without a step after which a trial is requeued and its worker replaced; 0:"
         " never",
     )
     grace_seconds: float = Field(
         default=60.0,
         ge=1,
+        le=_SECONDS_MAX,
         description="seconds without a heartbeat after which another worker takes a trial over",
     )
     crashes_max: int = Field(
         default=3,
         ge=1,
+        le=_TIMES_MAX,
         description="times in a row that a trial may lose its worker without progress before it ends as"
         " crashed",
     )
     failures_max: int = Field(
-        default=3, ge=1, description="trials in a row that may crash or fail before the workers stop"
+        default=3,
+        ge=1,
+        le=_TIMES_MAX,
+        description="trials in a row that may crash or fail before the workers stop",
     )
     outage_seconds_max: float = Field(
-        default=600.0, ge=1, description="seconds to wait for a database that cannot be reached"
+        default=600.0,
+        ge=1,
+        le=_SECONDS_MAX,
+        description="seconds to wait for a database that cannot be reached",
     )
-    checkpoint_seconds: float = Field(
+    checkpoint_seconds: Annotated[float, _or_zero(0.001, zero="the ends of epochs alone")] = Field(
         default=300.0,
         ge=0,
+        le=_SECONDS_MAX,
         description="seconds between checkpoints within an epoch; 0: only at the end of each epoch",
     )
     checkpoint_gb_max: float = Field(
-        default=50.0, ge=0.001, description="largest size of all checkpoints of the study, in gigabytes"
+        default=50.0,
+        ge=0.001,
+        le=1_000_000,
+        description="largest size of all checkpoints of the study, in gigabytes",
     )
     loggers: tuple[Logger, ...] = Field(
         default=(),
@@ -288,12 +321,3 @@ class ServiceSpec(Record):
         description="further programs that get each trial's point, epochs and outcome: any of tensorboard,"
         " mlflow, wandb",
     )
-
-    @field_validator("trial_seconds_max", "stall_seconds_max")
-    @classmethod
-    def _is_long_enough(cls, seconds: float) -> float:
-        if 0 < seconds < _LIMIT_SECONDS_MIN:
-            raise ValueError(
-                f"{seconds:g} is not allowed: 0 for no limit, or {_LIMIT_SECONDS_MIN:g} and more"
-            )
-        return seconds

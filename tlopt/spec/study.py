@@ -34,6 +34,8 @@ _MEANINGLESS = {
     *("data.group_column", "data.group_folder", "data.group_pattern"),
 }
 
+_SEED_MAX = 2**63 - 1  # TOML promises no more
+
 CONFIRM_SUFFIX = ".confirm"  # of the name of a study's confirmation
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -53,7 +55,7 @@ class Study(Record):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
     name: str = Field(pattern=NAME_PATTERN, description="up to 100 letters, digits and . _ - (not the first)")
-    seed: int = Field(default=0, ge=0, description="seed of all random draws")
+    seed: int = Field(default=0, ge=0, le=_SEED_MAX, description="seed of all random draws")
     objective: Objective = Field(
         default="accuracy",
         description="metric on validation to optimise: accuracy, balanced_accuracy, macro_f1 or log_loss",
