@@ -54,6 +54,22 @@ def test_the_key_that_decides_comes_first_and_stands_out() -> None:
     assert sum(shares(found).values()) == pytest.approx(1)
 
 
+def test_an_infeasible_trial_is_never_among_the_best() -> None:
+    ended = searched(60)
+    for trial in ended[::3]:  # at depth 0, and the best values of all
+        trial.value, trial.params["depth"] = 5.0, 0
+        trial.set_constraint("flops", 1.0)
+
+    assert importance(ended, "maximize").shares == _without_constraints(ended).shares
+    assert "40 complete and 20 pruned or infeasible: what" in importance(ended, "maximize").note
+
+
+def _without_constraints(ended: list[FrozenTrial]) -> Importance:
+    """The importance where those trials are pruned."""
+    pruned = [a_trial(t.value, pruned=bool(t.constraints), **t.params) for t in ended]
+    return importance(pruned, "maximize")
+
+
 def test_a_minimised_value_is_read_the_other_way_round() -> None:
     found = importance(searched(60), "minimize")
 

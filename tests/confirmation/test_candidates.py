@@ -52,6 +52,7 @@ def add_trial(
     log_loss: float = 0.5,
     params: dict[str, int] | None = None,
     outcome: str = "",
+    constraints: dict[str, float] | None = None,
 ) -> None:
     """A finished trial as a worker leaves it."""
     whole = optuna.distributions.IntDistribution(-2, 10_000_000)
@@ -66,6 +67,7 @@ def add_trial(
             params=params or {},
             distributions=dict.fromkeys(params or {}, whole),
             user_attrs={attributes.POINT: point.as_dict(), attributes.RESULT: result},
+            constraints=constraints,
         )
     )
 
@@ -120,6 +122,47 @@ def test_a_trial_that_tlopt_did_not_run_is_confirmed_where_its_parameters_are_a_
     assert "trial 2 of planted was not run by tlopt and is left out: it has no freeze_depth" in caplog.text
     confirmation = opened(store, *candidates)
     assert belongs(confirmation, searched)
+
+
+def test_no_point_of_an_infeasible_trial_is_a_candidate_a_default_included(searched: optuna.Study) -> None:
+    for value, point, flops in ((1.0, at(0.3), 0.25), (0.5, at(0.2), -0.25), (0.9, PLAIN_POINT, 0.125)):
+        add_trial(searched, value, point, constraints={"flops": flops})
+    add_trial(searched, 0.75, at(0.3))  # a repeat of the infeasible point that says nothing of its constraint
+
+    assert found(searched) == [(PROBE, PROBE_LABEL), (1, "trial 1")]
+
+
+def test_a_foreign_trial_that_is_infeasible_is_no_candidate(searched: optuna.Study) -> None:
+    real = optuna.distributions.FloatDistribution(-99.0, 99.0)
+    params = {"freeze_depth": 3.0, "lr": 0.3}
+    searched.add_trial(
+        optuna.create_trial(
+            value=0.75, params=params, distributions=dict.fromkeys(params, real), constraints={"flops": 1.0}
+        )
+    )
+    add_trial(searched, 0.5, at(0.2))
+
+    assert [number for number, _ in found(searched)[2:]] == [1]
+
+
+def test_a_search_without_a_feasible_trial_says_so(searched: optuna.Study) -> None:
+    add_trial(searched, 0.5, at(0.2), constraints={"flops": 0.25})
+
+    with pytest.raises(NotReady, match="1 infeasible; the first cause: breaks flops by"):
+        find_candidates(STUDY, searched, LIMITS)
+
+
+def test_a_candidate_with_an_infeasible_run_is_never_chosen(
+    searched: optuna.Study, store: optuna.storages.BaseStorage
+) -> None:
+    confirmation = opened(store, Candidate(0, "trial 0", at(0.3)), Candidate(PLAIN, PLAIN_LABEL, PLAIN_POINT))
+    for number, value, flops in ((0, 1.0, 0.25), (PLAIN, 0.5, -0.25)):
+        params = {"candidate": number, "replicate": 0}
+        add_trial(confirmation, value, at(0.3), params=params, constraints={"flops": flops})
+
+    verdict = read_verdict(STUDY, confirmation)
+
+    assert (verdict.chosen.label, verdict.rows[1].val) == (PLAIN_LABEL, ())
 
 
 def test_the_lowest_log_loss_is_the_best() -> None:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.plots.series import evenly
 from tlopt.spec.objectives import Direction, cost
+from tlopt.storage.attributes import violations
 
 TRIALS_MIN = 10  # complete and pruned ones: half of them are the best and half the rest
 BEST_MIN = 5  # trials that PED-ANOVA's documentation wants at least among the best
@@ -46,16 +47,15 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importanc
     """The importance of every key that varied among the complete and pruned ones of `trials`.
 
     What sets the best tenth of the trials apart from all of them counts, or the best `BEST_MIN` where a tenth
-    is fewer. A pruned trial is never among the best: its last value is of an early epoch. Of more than
+    is fewer. A pruned trial is never among the best, since its last value is of an early epoch, nor is an
+    infeasible one, which here counts as pruned. Of more than
     `TRIALS_MAX` trials that many, evenly spaced, are used.
     """
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
-    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in ended if _is_ranked(trial)]
+    numbers = _numbers(ended, len(complete))
     if len(ended) < TRIALS_MIN or len(complete) < BEST_MIN:
-        return _none(
-            f"{len(complete)} complete and {len(ended) - len(complete)} pruned trials: it takes"
-            f" {TRIALS_MIN} trials, {BEST_MIN} of them complete, to tell."
-        )
+        return _none(f"{numbers} trials: it takes {TRIALS_MIN} trials, {BEST_MIN} of them complete, to tell.")
     if len({trial.value for trial in complete}) == 1:
         return _none("All complete trials have the same value, so no key can be told to matter.")
     used = [ended[index] for index in evenly(len(ended), TRIALS_MAX)]
@@ -68,7 +68,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importanc
         return _none(f"Optuna could not tell: {error}")
     if not shares:
         return _none("The best trials are spread over every key as all trials are: no key stands out.")
-    return Importance(shares=shares, note=_note(len(used), len(ended), len(complete), constant))
+    return Importance(shares=shares, note=_note(len(used), len(ended), numbers, constant))
 
 
 def _keys(trials: Sequence[FrozenTrial]) -> tuple[list[str], list[str]]:
@@ -104,10 +104,7 @@ def _study_of(
 ) -> tuple[optuna.Study, NDArray[np.float64]]:
     """`trials` as complete ones of a study, and their costs in order; a pruned one costs most of all."""
     costs = np.array(
-        [
-            cost(t.value, direction) if t.state == TrialState.COMPLETE and t.value is not None else np.nan
-            for t in trials
-        ]
+        [cost(t.value, direction) if _is_ranked(t) and t.value is not None else np.nan for t in trials]
     )
     costs = np.where(np.isnan(costs), np.nanmax(costs) + 1, costs)
     study = optuna.create_study()
@@ -116,6 +113,10 @@ def _study_of(
         for t, value in zip(trials, costs, strict=True)
     )
     return study, costs
+
+
+def _is_ranked(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and not violations(trial)
 
 
 def _divergences(
@@ -134,12 +135,18 @@ def _divergences(
         )
 
 
-def _note(n_used: int, n_ended: int, n_complete: int, constant: Sequence[str]) -> str:
+def _numbers(ended: Sequence[FrozenTrial], n_complete: int) -> str:
+    """As in "40 complete and 12 pruned"."""
+    infeasible = any(t.state == TrialState.COMPLETE and violations(t) for t in ended)
+    others = "pruned or infeasible" if infeasible else "pruned"
+    return f"{n_complete} complete and {len(ended) - n_complete} {others}"
+
+
+def _note(n_used: int, n_ended: int, numbers: str, constant: Sequence[str]) -> str:
     best = max(BEST_MIN, round(BEST_SHARE * n_used))
     of = f"{n_used} of " if n_used < n_ended else ""
     said = [
-        f"PED-ANOVA over {of}{n_ended} trials, {n_complete} complete and {n_ended - n_complete} pruned: what"
-        f" sets the best {best} apart from all of them.",
+        f"PED-ANOVA over {of}{n_ended} trials, {numbers}: what sets the best {best} apart from all of them.",
         f"By chance: the largest share that the key got in {N_SHUFFLES} runs with shuffled values; a share"
         " that is not above it may be chance.",
     ]

@@ -156,7 +156,7 @@ class Snapshot:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete trial with the best value, one lucky run; Optuna's `best_trial`."""
+        """The complete and feasible trial with the best value, one lucky run; Optuna's `best_trial`."""
         return next(iter(best_first(self.trials, self.study.direction)), None)
 
     @property

@@ -17,10 +17,11 @@ _PLAIN = (
 
 
 def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """A row for each trial: its record, `metric.NAME` and `point.KEY`; what is not known is None."""
+    """A row a trial: its record, `violation.NAME`, `metric.NAME`, `point.KEY`; what is not known is None."""
     found = [
         {name: getattr(trial, name) for name in _PLAIN}
         | {"state": trial.state.name.lower(), "notes": "; ".join(trial.notes)}
+        | {f"violation.{name}": value for name, value in trial.violations.items()}
         | {f"metric.{name}": value for name, value in trial.metrics.items()}
         | {f"point.{name}": value for name, value in (trial.point or {}).items()}
         for trial in trials

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tlopt.analysis.causes import causes
 from tlopt.analysis.format import (
     TITLES,
     cost_words,
@@ -30,7 +31,6 @@ from tlopt.search.defaults import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings, view_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
-from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
 
 if TYPE_CHECKING:
@@ -207,15 +207,10 @@ def workers_table(workers: Sequence[WorkerRow]) -> Table:
 
 
 def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
-    """The most frequent causes of trials that could not be trained, each once."""
-    bad = [t for t in trials if t.cause and t.outcome != Outcome.PRUNED]
-    by_cause: dict[tuple[Outcome, str], list[int]] = {}
-    for trial in bad:
-        by_cause.setdefault((trial.outcome, trial.cause), []).append(trial.number)
-    rows = sorted(by_cause.items(), key=lambda item: -len(item[1]))
-    for (outcome, cause), numbers in rows[:n]:
-        which = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
-        yield f"{outcome.words} (trial {which}): {cause}"
+    """The most frequent causes of trials that were not trained to a value that counts, each once."""
+    rows = causes(trials)
+    for row in rows[:n]:
+        yield f"{row.outcome.words} ({row.trials}): {row.cause}"
     if len(rows) > n:
         yield f"and {len(rows) - n} other causes: tlopt status --json has all"
 

@@ -39,7 +39,7 @@ def find_candidates(
     """The two defaults and the best distinct points of the search, `confirm.points` of them.
 
     Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run take
-    part where their parameters are a point of the search.
+    part where their parameters are a point of the search. No point of an infeasible trial is a candidate.
 
     Args:
         late: why no further trial starts, and the cure, for the message where none is complete.
@@ -53,13 +53,15 @@ def find_candidates(
     complete = best_first(records, study.direction)
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
-    known = defaults(study, limits)
+    infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
+    known = [row for row in defaults(study, limits) if row.point.as_dict() not in infeasible]
     # the default that is no probe is plain fine-tuning, or training from scratch
     chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
     for record in complete:
         point = Point.stored(record.point, f"trial {record.number} of {study.name}")
         is_new = all(point != other.point for other in chosen)
-        if is_new and len(chosen) < len(known) + study.confirm.points:
+        feasible = record.point not in infeasible
+        if is_new and feasible and len(chosen) < len(known) + study.confirm.points:
             chosen.append(Candidate(record.number, f"trial {record.number}", point))
     return tuple(chosen)
 
@@ -111,7 +113,8 @@ def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord
             "trial %d of %s was not run by tlopt and is left out: %s", trial.number, study.name, error
         )
         return record
-    return replace(record, outcome=Outcome.COMPLETE, point=point.as_dict())
+    outcome = Outcome.INFEASIBLE if record.violations else Outcome.COMPLETE
+    return replace(record, outcome=outcome, point=point.as_dict())
 
 
 def open_confirmation(

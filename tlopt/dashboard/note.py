@@ -13,6 +13,7 @@ from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
 from tlopt.spec.objectives import is_fraction
+from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
@@ -20,6 +21,7 @@ _DEPTHS = ("transfer_depth", "freeze_depth")
 _SHOWN = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
 _N_BINS = 4
 _N_BEST = 3
+_N_INFEASIBLE = 3
 
 
 def refresh(
@@ -71,6 +73,7 @@ def lines(
     yield f"- images: {_escaped(images)}"
     yield f"- network: {', '.join(study.model.backbones)}, weights {_escaped(study.model.weights)}"
     yield f"- searched: {'; '.join(_searched(study))}"
+    yield from _infeasible(trials)
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {_escaped(sentence)}" for sentence in verdict))
     else:
@@ -83,6 +86,15 @@ def lines(
         yield from ("", "---", "", f"![what depth, rates and pulls did]({picture}?trials={len(best)})")
     for name in _DEPTHS:
         yield from _depth_table(name, best, study)
+
+
+def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """A line on trials that break a constraint, which the dashboard itself may show as the best."""
+    found = [trial for trial in trials if trial.outcome == Outcome.INFEASIBLE]
+    if found:
+        said = [f"trial {trial.number} {_escaped(trial.cause)}" for trial in found[:_N_INFEASIBLE]]
+        more = len(found) - len(said)
+        yield f"- infeasible and never the best: {'; '.join(said)}" + (f"; and {more} more" if more else "")
 
 
 def _searched(study: Study) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from tlopt.analysis.causes import Cause, causes
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
@@ -23,15 +24,6 @@ from tlopt.storage.attributes import TrialRecord, best_first
 
 CURVES_BEST = 8
 CURVES_PRUNED_MAX = 80
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Why trials ended badly."""
-
-    outcome: Outcome
-    cause: str
-    numbers: tuple[int, ...]  # of the trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +98,7 @@ def gather(
         curves_best=_curves(trials, [trial.number for trial in ranked[:CURVES_BEST]]),
         curves_pruned=_curves(trials, shown),
         spent=_spent(seen, runs),
-        causes=_causes(seen.trials),
+        causes=causes(seen.trials),
         images=attributes.get(study_attributes.IMAGES, {}),
         facts={
             name: str(attributes.get(study_attributes.fact(name), ""))
@@ -139,14 +131,3 @@ def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, Cost
     ]
     ended = [run for run in runs if run.state.is_finished()]
     return (*rows, *([("confirmation", Cost.of(ended))] if ended else []))
-
-
-def _causes(trials: Sequence[TrialRecord]) -> tuple[Cause, ...]:
-    numbers: dict[tuple[Outcome, str], list[int]] = {}
-    for trial in trials:
-        if trial.cause and trial.outcome != Outcome.PRUNED:
-            numbers.setdefault((trial.outcome, trial.cause), []).append(trial.number)
-    causes = (
-        Cause(outcome=outcome, cause=cause, numbers=tuple(n)) for (outcome, cause), n in numbers.items()
-    )
-    return tuple(sorted(causes, key=lambda cause: -len(cause.numbers)))

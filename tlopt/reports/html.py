@@ -25,6 +25,7 @@ from tlopt.reports import figures, headline, wrong
 from tlopt.reports.data import Report
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import RULES
 
 TEMPLATE = "report.html.jinja"
@@ -67,6 +68,7 @@ def page(report: Report) -> str:
         wrong=_wrong(report),
         wrong_missing=wrong.missing_sentence(report),
         best=_best_trials(report),
+        n_infeasible=report.seen.outcomes.get(Outcome.INFEASIBLE, 0),
         config=_config(report),
         figures=_figures(report),
         importance=_importance(report),
@@ -217,9 +219,8 @@ def _outcomes(report: Report) -> Table:
 def _causes(report: Report) -> list[str]:
     lines = []
     for row in report.causes[:_CAUSES_MAX]:
-        which = ", ".join(map(str, row.numbers[:5])) + (", …" if len(row.numbers) > 5 else "")
         cause = row.cause if len(row.cause) <= _SYMBOLS_MAX else row.cause[: _SYMBOLS_MAX - 1] + "…"
-        lines.append(f"{row.outcome.words}, {len(row.numbers)} (trial {which}): {cause}")
+        lines.append(f"{row.outcome.words}, {len(row.numbers)} ({row.trials}): {cause}")
     more = len(report.causes) - _CAUSES_MAX
     return [*lines, f"and {more} other causes: tlopt status --json has all"] if more > 0 else lines
 

@@ -9,6 +9,7 @@ class Outcome(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
+    INFEASIBLE = "infeasible"  # complete, and it breaks a constraint: never the best, whatever its value
     PRUNED = "pruned"  # by the study's pruner
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
@@ -26,7 +27,7 @@ class Outcome(StrEnum):
     @property
     def is_trained(self) -> bool:
         """Whether the point could be trained, to the end or to where the pruner stopped it."""
-        return self in (Outcome.COMPLETE, Outcome.PRUNED)
+        return self in (Outcome.COMPLETE, Outcome.INFEASIBLE, Outcome.PRUNED)
 
     @property
     def is_mishap(self) -> bool:

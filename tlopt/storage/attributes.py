@@ -116,6 +116,7 @@ class TrialRecord:
     replicate: int | None  # of a confirmation's run, from 0: its seed and split
     outcome: Outcome
     cause: str
+    violations: dict[str, float]  # broken constraints by name: how far above 0, where they hold
     best_epoch: int | None  # from 0
     best_value: float | None
     metrics: dict[str, float]
@@ -140,6 +141,7 @@ class TrialRecord:
         """The record of a trial of a study with one objective."""
         attributes = trial.user_attrs
         result = attributes.get(RESULT, {})
+        broken = violations(trial)
         holder = attributes.get(WORKER, {})
         return cls(
             number=trial.number,
@@ -149,7 +151,8 @@ class TrialRecord:
             label=attributes.get(LABEL, ""),
             replicate=trial.params.get("replicate"),
             outcome=_outcome(trial, result.get("outcome")),
-            cause=result.get("cause") or "",
+            cause=result.get("cause") or violation_words(broken),
+            violations=broken,
             best_epoch=result.get("best_epoch"),
             best_value=result.get("best_value"),
             metrics=result.get("metrics") or {},
@@ -170,11 +173,32 @@ def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
     """The trial's outcome; its state decides where `written` is none that this version knows."""
     if not trial.state.is_finished():
         return _UNFINISHED[trial.state]
+    if trial.state == TrialState.COMPLETE and violations(trial):
+        return Outcome.INFEASIBLE
     if written in set(Outcome):
         return Outcome(written)
     if trial.state != TrialState.FAIL and not ran_here(trial):
         return Outcome.ADDED
     return _FINISHED[trial.state]
+
+
+def violations(trial: FrozenTrial) -> dict[str, float]:
+    """The constraints that a trial breaks, by name, with how far each lies above 0; empty for a feasible one.
+
+    `OUTCOME_CONSTRAINT` of a trial that is not complete says no more than its outcome, and is left out.
+    """
+    complete = trial.state == TrialState.COMPLETE
+    return {
+        name: value
+        for name, value in trial.constraints.items()
+        if value > 0 and (complete or name != OUTCOME_CONSTRAINT)
+    }
+
+
+def violation_words(broken: Mapping[str, float]) -> str:
+    """As in "breaks flops by 0.31 and size by 2"; "" for none."""
+    said = " and ".join(f"{name} by {value:.3g}" for name, value in broken.items())
+    return f"breaks {said}" if said else ""
 
 
 def ran_here(trial: FrozenTrial) -> bool:
@@ -185,7 +209,8 @@ def ran_here(trial: FrozenTrial) -> bool:
 def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
     """The complete trials with a point among `trials`, best value first; validation log-loss breaks ties.
 
-    Trials that tlopt did not run have none, and no value that another one could be held to.
+    Infeasible ones are left out, and trials that tlopt did not run, which have no point and no value that
+    another one could be held to.
     """
 
     def key(trial: TrialRecord) -> tuple[float, float]:

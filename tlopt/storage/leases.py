@@ -16,7 +16,17 @@ from optuna.trial import TrialState
 from tlopt.errors import TloptError
 from tlopt.storage.attributes import RAN_HERE
 from tlopt.storage.optuna_private import ReadTrials
-from tlopt.storage.schema import COUNTED, FINISHED, leases, reports, studies, trials, user_attrs, values
+from tlopt.storage.schema import (
+    COUNTED,
+    FINISHED,
+    leases,
+    reports,
+    studies,
+    system_attrs,
+    trials,
+    user_attrs,
+    values,
+)
 
 
 class Executor(Protocol):
@@ -182,12 +192,19 @@ def _row(claim: Claim, trial_id: int) -> Any:
 
 
 def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> float | None:
-    """The best finite value of the study's complete trials, or None."""
+    """The best finite value of the study's complete and feasible trials, or None."""
     best = sa.func.min if direction == StudyDirection.MINIMIZE else sa.func.max
     joined = values.join(trials, trials.c.trial_id == values.c.trial_id)
     asked = sa.select(best(values.c.value)).select_from(joined)
+    # Optuna stores a constraint as JSON of a float; one that holds is negative or zero
+    broken = sa.exists().where(
+        system_attrs.c.trial_id == trials.c.trial_id,
+        system_attrs.c.key.startswith("constraints:"),
+        system_attrs.c.value_json.not_like("-%"),
+        system_attrs.c.value_json != "0.0",
+    )
     found = executor.execute(
-        asked.where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE)
+        asked.where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE, ~broken)
     ).scalar()
     return None if found is None else float(found)
 
