@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from tlopt import spec
+from tlopt import api, spec
+from tlopt.app import workflow
+from tlopt.app.handle import Session
 from tlopt.cli import main
 from tlopt.cli.main import app
-from tlopt.errors import SpecError
+from tlopt.doctor import study as doctor_study
+from tlopt.errors import NotReady, SpecError
 from tlopt.propose import proposal as propose_module
 from tlopt.propose.proposal import Proposal, Wishes
 from tlopt.storage import studies
@@ -69,9 +73,67 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     assert capsys.readouterr().err.splitlines()[-1] == "  tlopt run 'my flowers.toml' --workers 2"
 
 
-def test_looking_for_a_study_makes_no_database(tmp_path: Path) -> None:
-    tlopt("status", folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+READING = (
+    ["status"],
+    ["status", "flowers.toml"],
+    ["status", "flowers.toml", "--json"],
+    ["report", "flowers.toml"],
+    ["export", "flowers.toml"],
+    ["export", "flowers.toml", "--config"],
+    ["export", "flowers.toml", "--all", "trials.csv"],
+    ["confirm", "flowers.toml"],
+    ["pause", "flowers.toml"],
+    ["resume", "flowers.toml"],
+    ["cancel", "flowers.toml"],
+    ["archive", "flowers.toml"],
+    ["delete", "flowers.toml", "--yes"],
+    ["upgrade"],
+    ["upgrade", "flowers"],
+    ["doctor", "flowers.toml"],
+    ["check", "flowers.toml"],
+)
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+@pytest.mark.parametrize("there", [False, True])
+def test_looking_for_a_study_makes_no_database(
+    arguments: list[str], there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor_study, "study", lambda *_, **__: iter(()))  # images and weights
+    monkeypatch.setattr(workflow, "prepare", stop)
+    file = tmp_path / "flowers.toml"
+    file.write_text(tiny.text("lr = { log = [1e-4, 1e-1] }"))
+    if there:
+        (tmp_path / "tlopt.db").touch()  # as an editor or a mount leaves it
+
+    ended = CliRunner().invoke(app, arguments)
+
+    assert ended.exception is None or isinstance(ended.exception, (NotReady, Stopped, SystemExit))
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == ({"flowers.toml", "tlopt.db"} if there else {"flowers.toml"})
+    assert not there or (tmp_path / "tlopt.db").read_bytes() == b""
+
+
+class Stopped(Exception):
+    """Enough was seen."""
+
+
+def stop(session: Session, **_: object) -> None:
+    """In the place of `prepare`, with what it asks the database."""
+    with suppress(NotReady):
+        session.optuna_study()
+    raise Stopped
+
+
+def test_functions_that_read_make_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("flowers.toml").write_text(tiny.text("lr = { log = [1e-4, 1e-1] }"))
+
+    for read in (api.open_study, api.trials, api.report):
+        with pytest.raises(NotReady, match=r"flowers\.toml has not been started .* tlopt run flowers\.toml"):
+            read("flowers.toml")
+    assert [each.name for each in tmp_path.iterdir()] == ["flowers.toml"]
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,13 @@ def open_study(path: str | Path, *, storage: str | None = None, runs: str | Path
     """The study of the file `path`, or of that name in the database: trials, verdict, data frames.
 
     Arguments as for `run`. It shows itself as a table in a notebook.
+
+    Raises:
+        NotReady: the study has not been begun.
     """
-    return StudyView(open_session(path, storage_url=storage, runs=runs))
+    session = open_session(path, storage_url=storage, runs=runs, create=False)
+    session.optuna_study()
+    return StudyView(session)
 
 
 def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
@@ -115,7 +120,7 @@ def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
 @_quiet()
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     """Lines on what the study file `path` would do; reads its images and weights, and trains nothing."""
-    session = open_session(path, storage_url=storage)
+    session = open_session(path, storage_url=storage, create=False)
     return list(tables.check_lines(session.study, workflow.prepare(session)))
 
 
@@ -158,7 +163,7 @@ def confirm(
     progress: bool = False,
 ) -> Verdict:
     """Run the best points of a search again over seeds; the verdict. Arguments as for `run`."""
-    session = open_session(path, storage_url=storage, runs=runs)
+    session = open_session(path, storage_url=storage, runs=runs, create=False)
     workspace = workflow.prepare(session, progress=progress)
     _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress)
     return workflow.judge(session, workspace)
@@ -176,7 +181,7 @@ def export(
 ) -> Path:
     """Write a confirmed study's best point to `folder`; returns it."""
     deliver.check_targets(Path(folder), overwrite=overwrite)
-    session = open_session(path, storage_url=storage, runs=runs)
+    session = open_session(path, storage_url=storage, runs=runs, create=False)
     workspace = workflow.prepare(session)
     verdict = workflow.judge(session, workspace)
     return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
@@ -198,14 +203,14 @@ def report(
         file: default: exports/NAME.html, where the command `run` writes it, too.
         overwrite: replace a file that is no report of tlopt, instead of refusing; a report is renewed.
     """
-    session = open_session(path, storage_url=storage)
+    session = open_session(path, storage_url=storage, create=False)
     return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)
 
 
 @_quiet()
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
     """Every trial of a study, by number."""
-    opened = open_session(path, storage_url=storage).optuna_study()
+    opened = open_session(path, storage_url=storage, create=False).optuna_study()
     return [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
 
 

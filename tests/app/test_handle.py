@@ -110,8 +110,10 @@ def test_a_name_that_files_cannot_have_is_refused(url: str) -> None:
     search(url)
     rename(url, "planted", "../elsewhere")
 
-    with pytest.raises((SpecError, NotReady)):
+    with pytest.raises(SpecError, match=r"'\.\./elsewhere' has a name that tlopt cannot use for files"):
         named("../elsewhere", url)
+    with pytest.raises(SpecError, match=r"\.\./elsewhere\.toml: there is no such study file"):
+        named("../elsewhere.toml", url)
     rename(url, "../elsewhere", "my flowers")
     with pytest.raises(SpecError, match="'my flowers' has a name that tlopt cannot use for files"):
         named("my flowers", url)

@@ -1,12 +1,13 @@
 """Study files as editors save them: marks, other encodings, names that no file can have."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tlopt import spec
 from tlopt.errors import SpecError
-from tlopt.spec.text import is_file, read_text, user_path
+from tlopt.spec.text import is_file, no_such_file, read_text, user_path
 
 STUDY = """name = "blüten"
 [data]
@@ -62,3 +63,14 @@ def test_a_home_of_nobody_is_named() -> None:
 def test_a_folder_is_told_apart_from_a_study_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is a folder and no study file"):
         read_text(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_no_study_file_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "study.toml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(SpecError, match=r"study\.toml: is a named pipe and no study file; .* in a file"):
+        spec.load(pipe)
+    assert str(no_such_file(str(pipe))).startswith(f"{pipe}: is a named pipe and no study file")
+    assert "there is no such study file" in str(no_such_file(str(tmp_path / "absent.toml")))

@@ -12,6 +12,7 @@ from postgres import Server
 
 from tlopt.errors import StorageError
 from tlopt.storage import connect, schema, studies
+from tlopt.storage.retry import Retry
 
 
 def tables(url: str) -> dict[str, list[tuple[object, ...]]]:
@@ -204,3 +205,18 @@ def test_tables_without_their_keys_are_being_restored(storage_url: str) -> None:
     engine.dispose()
 
     assert (whole, dropped, keyless) == (True, False, False)
+
+
+def test_reading_makes_no_tables_and_finds_those_that_come(storage_url: str) -> None:
+    assert optuna.get_all_study_names(studies.open_to_read(storage_url)) == []
+    assert not connect.is_made(storage_url, Retry(1.0))
+
+    optuna.create_study(storage=studies.open_storage(storage_url), study_name="mine")
+
+    assert connect.is_made(storage_url, Retry(1.0))
+    assert optuna.get_all_study_names(studies.open_to_read(storage_url)) == ["mine"]
+
+
+def test_a_folder_that_is_not_there_is_no_empty_database(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"there is no folder \S*/absent"):
+        studies.open_to_read(f"sqlite:///{tmp_path}/absent/tlopt.db")

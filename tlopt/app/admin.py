@@ -119,7 +119,7 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
         NotReady: there is no such study.
         StorageError: the database is of another Optuna; or a study is of a later tlopt.
     """
-    store = studies.open_storage(studies.find_url(storage_url))
+    store = studies.open_to_read(studies.find_url(storage_url))
     if name:
         studies.open_existing(store, name)
     for each in sorted(optuna.get_all_study_names(store)):

@@ -15,12 +15,13 @@ from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Verdict
-from tlopt.errors import NotReady, SpecError, StudyChanged
+from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.study import CONFIRM_SUFFIX
-from tlopt.spec.text import is_file, read_text, user_path
+from tlopt.spec.text import is_file, is_path, no_such_file, read_text, user_path
 from tlopt.storage import attributes, commands, studies
+from tlopt.system.files import kind_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +179,7 @@ def open_session(
     checkpoints: str | None = None,
     wait_seconds: float = 0.0,
     store: BaseStorage | None = None,
+    create: bool = True,
 ) -> Session:
     """The session of the study file `target`, or of the study with that name in the database.
 
@@ -185,6 +187,7 @@ def open_session(
         checkpoints: folder or URL; default: TLOPT_CHECKPOINTS, else the folder `checkpoints` in `runs`.
         wait_seconds: seconds to wait for a database that does not answer.
         store: the database, if it is already open.
+        create: make the database's tables, and an SQLite file, where there are none.
 
     Raises:
         SpecError: there is no such file, or it is wrong.
@@ -197,11 +200,10 @@ def open_session(
         text = read_text(path)
         study = spec.loads(text, str(path))
         outage = study.service.outage_seconds_max
-        store = store or studies.open_storage(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
-    elif path.suffix == ".toml" or "/" in str(target):
-        raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
+        open_database = studies.open_storage if create else studies.open_to_read
+        store = store or open_database(url, outage_seconds_max=outage, wait_seconds=wait_seconds)
     else:
-        store = store or open_present(url, wait_seconds, target=str(target))
+        store = _with_study(str(target), store, url, wait_seconds)
         stored = _stored(store, str(target))
         study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.FILE])
         studies.service_of(store).retry.seconds_max = study.service.outage_seconds_max
@@ -215,6 +217,26 @@ def open_session(
         checkpoints=checkpoint_root(checkpoints, Path(runs)),
         storage_option=storage_url,
     )
+
+
+def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: float) -> BaseStorage:
+    """The database that is to hold a study of this name.
+
+    Raises:
+        SpecError: there is none, and the name is written as a file's, or something else than a file has it.
+        NotReady: there is no database.
+    """
+    file_expected = is_path(target) or bool(kind_at(Path(target)))
+    try:
+        store = store or open_present(url, wait_seconds, target=target)
+        found = target in optuna.get_all_study_names(store)
+    except (NotReady, StorageError):
+        if not file_expected:
+            raise
+        raise no_such_file(target) from None
+    if file_expected and not found:
+        raise no_such_file(target)
+    return store
 
 
 def _stored(store: BaseStorage, name: str) -> optuna.Study:
@@ -276,4 +298,4 @@ def open_present(url: str, wait_seconds: float = 0.0, *, target: str = "") -> Ba
             f"there is no database {parsed.database}; tlopt run FILE makes it,"
             f" --storage or TLOPT_STORAGE names another{beside(target) if target else ''}"
         )
-    return studies.open_storage(url, wait_seconds=wait_seconds)
+    return studies.open_to_read(url, wait_seconds=wait_seconds)

@@ -48,7 +48,7 @@ def export(
     """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
     from tlopt.app import deliver, handle, workflow
 
-    opened = handle.open_session(target, storage_url=storage, runs=runs)
+    opened = handle.open_session(target, storage_url=storage, runs=runs, create=False)
     if all_trials is not None:
         _all(opened, all_trials, overwrite=overwrite)
     elif config or top or pareto:

@@ -122,7 +122,7 @@ def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and print what it would do and how long it takes."""
     from tlopt.app import estimate, handle, tables, workflow
 
-    opened = handle.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage, create=False)
     workspace = workflow.prepare(opened, progress=True)
     for line in tables.check_lines(opened.study, workspace):
         out.print(line, markup=False, soft_wrap=True)
@@ -198,7 +198,10 @@ def confirm(
     """Train the best points and the defaults over seeds, choose by validation, then read test once."""
     from tlopt.app import handle, progress, tables, workflow
 
-    opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
+    opened = handle.open_session(
+        target, storage_url=storage, runs=runs, checkpoints=checkpoints, create=False
+    )
+    opened.optuna_study()  # says what is missing, before images are read
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
         progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)

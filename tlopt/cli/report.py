@@ -25,7 +25,7 @@ def report(
     """Write a report on a study as one HTML file that opens offline; renews a report that is there."""
     from tlopt.app import deliver, handle
 
-    opened = handle.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage, create=False)
     if str(file) == "-":
         sys.stdout.write(deliver.report(opened))
         return

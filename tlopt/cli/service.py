@@ -104,7 +104,7 @@ def status(
     if watch and not as_json:
         _watch(target, storage, top)
         return
-    opened = handle.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage, create=False)
     seen = opened.snapshot()
     if as_json:
         sys.stdout.write(json.dumps(seen.as_dict()) + "\n")
@@ -124,9 +124,10 @@ def _watch(target: str, storage: str | None, top: int) -> None:
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while True:
             try:
-                opened = opened or handle.open_session(target, storage_url=storage)
+                opened = opened or handle.open_session(target, storage_url=storage, create=False)
                 live.update(tables.status_group(opened.snapshot(), top=top), refresh=True)
             except NotReady as error:
+                opened = None  # once it has begun, it may be in a database that is not there yet
                 live.update(Text(f"waiting for {target}: {error}"), refresh=True)
             time.sleep(2.0)
 
@@ -202,7 +203,7 @@ def _command(target: str, storage: str | None, state: "State", sentence: str, th
     """Set the desired state of a study; say so, and the command that follows."""
     from tlopt.app import admin, handle
 
-    opened = handle.open_session(target, storage_url=storage)
+    opened = handle.open_session(target, storage_url=storage, create=False)
     admin.command(opened, state)
     said = f"{opened.study.name} is {state}: {sentence} {opened.command(then)}"
     out.print(said, markup=False, soft_wrap=True)

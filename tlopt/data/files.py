@@ -2,18 +2,10 @@
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 from tlopt.errors import DataError
-
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
+from tlopt.system.files import kind_of
 
 
 def read_regular(path: Path) -> bytes:
@@ -26,9 +18,8 @@ def read_regular(path: Path) -> bytes:
     try:
         # O_NONBLOCK: the open of a named pipe returns at once. It has no effect on regular files.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
-            if kind != stat.S_IFREG:
-                raise DataError(f"it is no regular file but {_KINDS.get(kind, 'something else')}")
+            if kind := kind_of(os.fstat(file.fileno()).st_mode):
+                raise DataError(f"it is no regular file but {kind}")
             return file.read()
     except OSError as error:
         raise DataError(f"it cannot be read ({_reason(path, error)})") from error

@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import optuna
 from optuna.storages import BaseStorage
 
 from tlopt import spec
@@ -12,10 +13,12 @@ from tlopt.analysis.snapshot import look
 from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
-from tlopt.errors import NotReady, SpecError
+from tlopt.errors import NotReady
 from tlopt.spec import Study
 from tlopt.spec.differences import changes, differences
+from tlopt.spec.text import is_file, is_path, no_such_file
 from tlopt.storage import attributes, studies
+from tlopt.system.files import kind_at
 
 if TYPE_CHECKING:
     from tlopt.data.dataset import Data
@@ -40,10 +43,11 @@ def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings
 
 
 def _read(target: str, store: BaseStorage | None) -> Study:
-    if Path(target).is_file():
+    if is_file(target):
         return spec.load(target)
-    if target.endswith(".toml") or "/" in target:
-        raise SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
+    known = [] if store is None else optuna.get_all_study_names(store)
+    if target not in known and (is_path(target) or kind_at(Path(target))):
+        raise no_such_file(target)
     if store is None:
         raise NotReady(f"{target} is no file here, and there is no database to look the name up in")
     return studies.stored_spec(studies.open_existing(store, target))

@@ -8,6 +8,7 @@ import tomlkit
 
 from tlopt.errors import SpecError
 from tlopt.spec.dimensions import Scalar
+from tlopt.system.files import kind_at
 
 # UTF-32 begins like UTF-16 in little-endian order, so it is looked for first.
 _OTHER_MARKS = (
@@ -24,14 +25,15 @@ def read_text(path: str | Path) -> str:
     Raises:
         SpecError: the file cannot be read, or is not UTF-8; names the encoding or the line.
     """
+    place = user_path(path)
+    if kind := kind_at(place):  # to open a named pipe would wait for a writer
+        raise _other_kind(path, kind)
     try:
-        data = user_path(path).read_bytes()
-    except IsADirectoryError:
+        data = place.read_bytes()
+    except (OSError, ValueError) as error:
         raise SpecError(
-            f"{path}: is a folder and no study file; an export's network is read by tlopt.load_model"
-        ) from None
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read as a study file: {error.strerror or error}") from error
+            f"{path}: cannot be read as a study file: {getattr(error, 'strerror', None) or error}"
+        ) from error
     for mark, encoding in _OTHER_MARKS:
         if data.startswith(mark):
             raise SpecError(f"{path}: is {encoding} text; a study file is UTF-8: save it in that encoding")
@@ -43,6 +45,25 @@ def read_text(path: str | Path) -> str:
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8, as in text saved as Latin-1;"
             " save the file as UTF-8"
         ) from error
+
+
+def is_path(target: str) -> bool:
+    """Whether `target` is written as the path of a study file, and not as the name of a study."""
+    return target.endswith(".toml") or "/" in target
+
+
+def no_such_file(target: str) -> SpecError:
+    """The error for a study file that is not there, or is no regular file."""
+    if kind := kind_at(user_path(target)):
+        return _other_kind(target, kind)
+    return SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
+
+
+def _other_kind(path: str | Path, kind: str) -> SpecError:
+    cure = "every worker reads it: save its text in a file"
+    if kind == "a folder":
+        cure = "an export's network is read by tlopt.load_model, and tlopt init proposes a file for images"
+    return SpecError(f"{path}: is {kind} and no study file; {cure}")
 
 
 def is_file(path: str | Path) -> bool:

@@ -6,9 +6,10 @@ Every process has one connection, which its threads share. The tables are made b
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 import sqlalchemy
@@ -20,6 +21,8 @@ from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import Retry
 from tlopt.storage.session import bound_waits, engine_options, is_sqlite, one_connection_engine
 from tlopt.storage.url import hide_password, normalise, refuse_network_file
+
+Result = TypeVar("Result")
 
 LOCK_SECONDS = 300.0  # for the making of tables, one process after the other
 LOCK_KEY = 0x746C6F7074  # "tlopt"; advisory locks are per database
@@ -41,16 +44,34 @@ def connect(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> ServiceStor
         StorageError: the database cannot be reached, was made by an incompatible Optuna or belongs to another
             application.
     """
+    parsed = _usable(url)
+    return _patiently(parsed, retry, wait_seconds, lambda: _open(parsed, retry))
+
+
+def is_made(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> bool:
+    """Whether Optuna's tables are in the database `url`; makes neither tables nor a file. As `connect`."""
+    parsed = _usable(url)
+    return _patiently(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.are_optunas))
+
+
+def _usable(url: str) -> sqlalchemy.URL:
     parsed = sqlalchemy.make_url(normalise(url))
     if is_sqlite(parsed):
         refuse_network_file(Path(parsed.database or ""))
     else:
         bound_waits()
+    return parsed
+
+
+def _patiently(
+    url: sqlalchemy.URL, retry: Retry, wait_seconds: float, attempt: Callable[[], Result]
+) -> Result:
+    """The result of `attempt`, which is made again while the database is away for a moment."""
     began = time.monotonic()
-    with translated(parsed):
+    with translated(url):
         while True:
             try:
-                return _open(parsed, retry)
+                return attempt()
             except DATABASE_ERRORS as error:
                 reason = outage(error)
                 if time.monotonic() - began >= _worth_waiting(reason, wait_seconds):
@@ -79,12 +100,26 @@ def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
     return ServiceStorage(url.render_as_string(hide_password=False), options, retry)
 
 
-def _has_tables(url: sqlalchemy.URL) -> bool:
+def _has_tables(
+    url: sqlalchemy.URL, found: Callable[[sqlalchemy.Connection], bool] = schema.are_there
+) -> bool:
     """Whether the tables are there, of the version that this Optuna reads; see `schema.are_there`."""
-    if is_sqlite(url) and not Path(url.database or "").is_file():
+    if is_sqlite(url) and not _has_content(Path(url.database or "")):
         return False
     with _short_connection(url) as connection:
-        return schema.are_there(connection)
+        return found(connection)
+
+
+def _has_content(file: Path) -> bool:
+    """Whether an SQLite file is there and not empty; to begin a transaction in an empty one fills it."""
+    _check_folder(file)
+    return file.is_file() and file.stat().st_size > 0
+
+
+def _check_folder(file: Path) -> None:
+    """Raise where an SQLite file's folder is not there: a mistyped path is no empty database."""
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.parent}")
 
 
 def _make_tables(url: sqlalchemy.URL) -> None:
@@ -132,8 +167,7 @@ def _turn_of_server(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | Non
 @contextmanager
 def _turn_of_machine(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
     file = Path(url.database or "")
-    if not file.parent.is_dir():  # the lock would create it, and hide a mistyped path
-        raise FileNotFoundError(f"there is no folder {file.parent}")
+    _check_folder(file)  # which the lock would create
     lock = filelock.FileLock(f"{file}.lock")
     try:
         lock.acquire(timeout=0)

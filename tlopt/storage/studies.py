@@ -16,7 +16,7 @@ from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private, writes
 from tlopt.storage.attributes import Choices
-from tlopt.storage.connect import connect, translated
+from tlopt.storage.connect import connect, is_made, translated
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Retry
 from tlopt.storage.schema import epoch_seconds
@@ -30,6 +30,7 @@ __all__ = [
     "normalise",
     "open_existing",
     "open_storage",
+    "open_to_read",
     "service_of",
     "stored_spec",
 ]
@@ -51,6 +52,15 @@ def open_storage(
     storage = connect(url, Retry(outage_seconds_max), wait_seconds=wait_seconds)
     weakref.finalize(storage, storage.engine.dispose)  # the server's connections are few
     return optuna_private.cached(storage)
+
+
+def open_to_read(
+    url: str, *, outage_seconds_max: float = OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
+) -> BaseStorage:
+    """As `open_storage`, but makes nothing: where nothing was ever stored, an empty storage in memory."""
+    if not is_made(url, Retry(outage_seconds_max), wait_seconds=wait_seconds):
+        return optuna.storages.InMemoryStorage()
+    return open_storage(url, outage_seconds_max=outage_seconds_max, wait_seconds=wait_seconds)
 
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
