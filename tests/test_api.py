@@ -291,7 +291,7 @@ def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
     study = finished.session.study.model_copy(update={"budget": more})
     session = replace(finished.session, study=study, target="no-such-study", runs=tmp_path)
 
-    with pytest.raises(WorkersFailed, match=r"(?s)1 of 1 workers .* no study 'no-such-study'"):
+    with pytest.raises(WorkersFailed, match=r"(?s)1 of 1 worker .* no study 'no-such-study'"):
         list(workflow.search(session, finished.workspace, n_workers=1))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from finished import make_row, make_verdict, planted
 
-from tlopt.analysis.format import gain_sentence, gain_sentences, seeds_words, spread_words, value_words
+from tlopt.analysis.format import gain_sentence, gain_sentences, spread_words, value_words
 from tlopt.confirmation.verdict import Spread
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
@@ -30,10 +30,6 @@ def test_a_spread_is_said_in_per_cent_but_a_log_loss_as_it_is(
 
 def test_a_single_value_has_no_deviation() -> None:
     assert (value_words(0.5, "accuracy"), value_words(0.5, "log_loss")) == ("50.0 %", "0.5000")
-
-
-def test_one_seed_is_not_seeds() -> None:
-    assert (seeds_words(1), seeds_words(3)) == ("1 seed", "3 seeds")
 
 
 def test_a_gain_whose_interval_excludes_zero_is_ahead() -> None:
@@ -89,7 +85,7 @@ def test_a_difference_of_few_images_is_not_told_apart_however_steady() -> None:
         " not told apart, a difference of fewer than 6 images."
     ]
     assert "runs with the same seed" in paired
-    assert resolution.startswith("One of 6 test images is 16.7 points; a difference of fewer than 6 images")
+    assert resolution.startswith("Of 6 test images, each is 16.7 points; a difference of fewer than 6 images")
 
 
 def test_a_default_that_was_not_measured_has_no_gain() -> None:

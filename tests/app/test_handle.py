@@ -191,7 +191,7 @@ def test_a_study_is_deleted_with_its_confirmation_and_no_other(url: str, tmp_pat
 
     said = invoke("delete", "planted", "--yes", "--storage", url, "--runs", tmp_path / "runs")
 
-    assert "deleted planted.confirm (0 trials) and planted (1 trials)" in said
+    assert "deleted planted.confirm (0 trials) and planted (1 trial)" in said
     assert optuna.get_all_study_names(url) == ["theirs"]
 
 

@@ -122,7 +122,7 @@ def test_a_study_without_complete_trials_has_a_note(opened: optuna.Study) -> Non
 def test_names_are_no_markdown(opened: optuna.Study) -> None:
     refresh(opened, STUDY, images="<b>my_photos</b>: [x](y)")
 
-    assert "\\<b\\>my\\_photos\\</b\\>: \\[x\\]\\(y\\)" in get_note(opened)
+    assert "\\<b\\>my\\_photos\\</b\\>: \\[x\\](y)" in get_note(opened)
 
 
 def test_a_losss_best_is_the_lowest() -> None:

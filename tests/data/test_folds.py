@@ -89,7 +89,7 @@ def test_copies_in_two_folds_validate_together(table, tmp_path):
     [
         (lambda i: 1, 'all images lie in the fold "1"'),
         (lambda i: i % 2, 'the fold "0" holds all images of the class "a"'),
-        (lambda i: "" if i == 3 else i // 8, "1 rows have no fold: line 5"),
+        (lambda i: "" if i == 3 else i // 8, "1 row has no fold: line 5"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(table, fold_of, words):

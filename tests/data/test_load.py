@@ -163,7 +163,7 @@ def test_one_image_in_two_classes_is_refused_with_both_names(folder):
 def test_copies_in_one_class_are_counted(folder):
     root = folder(5, 5)
     shutil.copy(root / "a" / "000.png", root / "a" / "copy.png")
-    assert any(notice.startswith("1 images are copies of another one") for notice in loaded(root).notices)
+    assert any(notice.startswith("1 image is a copy of another one") for notice in loaded(root).notices)
 
 
 def test_copies_of_test_images_leave_train_and_val(folder):

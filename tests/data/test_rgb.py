@@ -90,7 +90,7 @@ def test_a_fits_file_is_refused_by_name():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (jpeg_head(12), "a JPEG with 12 bits a sample"),
+        (jpeg_head(12), "a JPEG with 12 bits per sample"),
         (tiff(bytes(20), 2, 2, bits=8, bands=5, planar=2), r"a TIFF of 5 bands \(planar, 8 bits, unsigned\)"),
         (tiff(bytes(20), 2, 2, bits=8, bands=5), r"a TIFF of 5 bands \(8 bits, unsigned\)"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "JPEG XL"),

@@ -93,7 +93,7 @@ def test_ids_without_a_suffix_stand_for_the_image_with_that_stem(table, tmp_path
 
 def test_an_id_with_two_images_is_refused(table, tmp_path):
     (tmp_path / "3.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 rows name several files each: line 5 \(3: 3\.jpg, 3\.png\)"):
+    with pytest.raises(DataError, match=r"1 row names several files: line 5 \(3: 3\.jpg, 3\.png\)"):
         listed(table("id,label", *rows(suffix="")))
 
 
@@ -120,10 +120,10 @@ def test_names_in_paths_say_nothing(table, tmp_path):
 FAULTS = [
     (
         ("file,label", "0.png,cat", "gone.png,dog"),
-        r"1 rows name files that are not in .*: line 3 \(gone\.png\)",
+        r"1 row names a file that is not in .*: line 3 \(gone\.png\)",
     ),
-    (("file,label", "0.png,cat", "1.png,"), "1 rows have no class: line 3"),
-    (("file,label", ",cat", "1.png,dog"), "1 rows have no file: line 2"),
+    (("file,label", "0.png,cat", "1.png,"), "1 row has no class: line 3"),
+    (("file,label", ",cat", "1.png,dog"), "1 row has no file: line 2"),
     (
         ("file,label,split", "0.png,cat,train", "1.png,dog,holdout"),
         r"unknown split: line 3 \(holdout\); known",
@@ -179,7 +179,7 @@ def test_a_row_that_is_said_again_counts_once(table):
     found = listed(table("file,label", *rows(), "3.png,cat"))
     assert (len(found.entries), found.notices[1:]) == (
         12,
-        ("1 rows name a file again and count once: line 14 (3.png)",),
+        ("1 row names a file again and counts once: line 14 (3.png)",),
     )
 
 

@@ -57,7 +57,7 @@ def test_heic_files_that_cannot_be_read_here_are_left_out_with_the_cure(
     (folder / "phone.HEIC").write_bytes(b"")
     monkeypatch.setattr(entry, "EXTENSIONS", entry.PLAIN_EXTENSIONS)
     (notice,) = find_images([folder]).notices
-    assert "notes.txt, phone.HEIC; 1 are HEIC images" in notice
+    assert "notes.txt, phone.HEIC; 1 is a HEIC image" in notice
     assert "tlopt[heif]" in notice
 
 

@@ -11,10 +11,11 @@ from tlopt.analysis.cost import Cost
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
-from tlopt.spec import PerOptimizer, dimensions
+from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.objectives import cost, scale_of
 from tlopt.spec.point import Point
+from tlopt.system.words import counted, duration_words
 
 TITLES = {
     "accuracy": "accuracy",
@@ -36,11 +37,6 @@ def spread_words(spread: Spread | None, objective: str) -> str:
     if spread is None:
         return "—"
     return spread.words(objective)
-
-
-def seeds_words(n: int) -> str:
-    """As in "1 seed" and "3 seeds"."""
-    return f"{n} seed" + ("s" if n != 1 else "")
 
 
 def gain_sentences(verdict: Verdict) -> Iterator[str]:
@@ -76,7 +72,7 @@ def interval_words(gain: Spread, objective: str) -> str:
         return "a single seed, so no interval"
     scale, digits = scale_of(objective)
     low, high = (f"{scale * bound:+.{digits}f}" for bound in gain.interval)
-    return f"95 % interval {low} to {high}, {seeds_words(gain.n)}"
+    return f"95 % interval {low} to {high}, {counted(gain.n, 'seed')}"
 
 
 def standing_words(verdict: Verdict, label: str) -> str:
@@ -104,8 +100,8 @@ def resolution_sentences(verdict: Verdict) -> Iterator[str]:
     n = verdict.n_images.get(verdict.split, 0)
     if verdict.objective != "log_loss" and 0 < n < RESOLUTION_IMAGES:
         yield (
-            f"One of {n} {where} images is {100 / n:.1f} points; a difference of fewer than {IMAGES_MIN}"
-            f" images ({100 * IMAGES_MIN / n:.1f} points) can be chance."
+            f"Of {counted(n, f'{where} image')}, each is {100 / n:.1f} points; a difference of fewer than"
+            f" {IMAGES_MIN} images ({100 * IMAGES_MIN / n:.1f} points) can be chance."
         )
 
 
@@ -142,9 +138,13 @@ def describe(point: dict[str, object] | Point) -> str:
 def point_sentence(point: Point) -> str:
     """The meaning of a point's short line: blocks kept and frozen, rates, pulls."""
     kept, frozen = point.transfer_depth, point.freeze_depth
-    said = [f"the first {kept} blocks start from pretrained weights" if kept else "every block starts afresh"]
+    said = ["every block starts afresh"]
+    if kept:
+        start = "block starts" if kept == 1 else f"{kept} blocks start"
+        said = [f"the first {start} from pretrained weights"]
     if frozen:
-        said.append(f"the first {frozen} of them are never trained")
+        which = "the first of them is" if frozen == 1 else f"the first {frozen} of them are"
+        said.append(f"{which if kept > 1 else 'it is'} never trained")
     said.append(f"what is new learns at the rate {point.lr:.2g}")
     if point.lr_ratio != 1 and kept > frozen:
         said.append(f"trained blocks that were kept learn at {point.lr_ratio:.2g} of it")
@@ -180,14 +180,6 @@ def percent_words(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def duration_words(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
-
-
 def best_sentence(snapshot: Snapshot) -> str:
     """The best trial so far, or in a confirmation the leading candidate; "" before there is one."""
     objective = snapshot.study.objective
@@ -203,7 +195,9 @@ def best_sentence(snapshot: Snapshot) -> str:
         return ""
     leader, n = verdict.chosen, snapshot.study.confirm.seeds
     mean = value_words(statistics.fmean(row[objective] for row in leader.val), objective)
-    return f"leading so far: {leader.label}, {mean} on validation over {len(leader.val)} of {n} seeds"
+    return (
+        f"leading so far: {leader.label}, {mean} on validation over {len(leader.val)} of {counted(n, 'seed')}"
+    )
 
 
 def left_words(snapshot: Snapshot) -> str:
@@ -221,9 +215,9 @@ def hours_sentence(snapshot: Snapshot) -> str:
         return ""
     budget = snapshot.study.budget
     return (
-        f"budget.hours = {budget.hours:g} is over, with {snapshot.n_finished} of {budget.trials} trials"
-        " finished: no further trial starts. Hours count from the study's first start, outages and pauses"
-        " included; raise budget.hours in the study file to go on"
+        f"budget.hours = {budget.hours:g} is over, with {snapshot.n_finished} of"
+        f" {counted(budget.trials, 'trial')} finished: no further trial starts. Hours count from the study's"
+        " first start, outages and pauses included; raise budget.hours in the study file to go on"
     )
 
 
@@ -243,6 +237,13 @@ def winner_sentence(snapshot: Snapshot) -> str:
     )
 
 
+def budget_words(study: Study) -> str:
+    """As in "60 trials of at most 24 epochs, none started after 8 hours"."""
+    budget = study.budget
+    hours = f", none started after {counted(budget.hours, 'hour', form='g')}" if budget.hours else ""
+    return f"{counted(budget.trials, 'trial', form=',')} of at most {counted(budget.epochs, 'epoch')}{hours}"
+
+
 def cost_words(cost: Cost) -> str:
     """As in "131 epochs, 25.1 minutes of processor time, 16.7 minutes of work"."""
     processor = (
@@ -250,4 +251,4 @@ def cost_words(cost: Cost) -> str:
         if cost.processor_seconds is not None
         else ""
     )
-    return f"{cost.epochs:,} epochs, {processor}{duration_words(cost.seconds)} of work"
+    return f"{counted(cost.epochs, 'epoch', form=',')}, {processor}{duration_words(cost.seconds)} of work"

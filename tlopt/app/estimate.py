@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from tlopt.analysis.format import duration_words
 from tlopt.propose.budget import Counts, Size, Terms, minutes
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
+from tlopt.system.words import counted, duration_words
 
 if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
@@ -17,7 +17,7 @@ def duration_line(study: Study, workspace: "Workspace") -> str:
     from tlopt.training.timing import look_at_machine
 
     machine = look_at_machine()
-    workers = f"{machine.n_workers} worker{'s' if machine.n_workers != 1 else ''}"
+    workers = counted(machine.n_workers, "worker")
     expected = duration_words(60 * expected_minutes(study, workspace))
     return f"time: about {expected} with {workers} on this machine, confirmation included"
 

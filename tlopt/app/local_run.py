@@ -14,6 +14,7 @@ from tlopt.search.plan import StudyPlan
 from tlopt.spec.folders import Folders
 from tlopt.storage import attributes, commands, studies
 from tlopt.system.cpus import n_cores
+from tlopt.system.words import counted
 from tlopt.worker import local
 from tlopt.worker.claim import standing
 
@@ -70,7 +71,8 @@ def _follow(
         _refuse_commanded(opened)
         if n_failed and not is_over():
             raise WorkersFailed(
-                f"{n_failed} of {len(at)} workers ended with an error; the end of {log}:\n{_tail(log)}"
+                f"{n_failed} of {counted(len(at), 'worker')} ended with an error; the end of"
+                f" {log}:\n{_tail(log)}"
             )
     yield session.snapshot(stage)
 
@@ -79,7 +81,7 @@ def _with_start(seen: Snapshot, n_workers: int) -> Snapshot:
     """`seen`, with what happens while no worker has registered yet."""
     if seen.workers or seen.progress[0] or not n_workers:
         return seen
-    return replace(seen, doing=f"starting {n_workers} worker{'s' if n_workers != 1 else ''}")
+    return replace(seen, doing=f"starting {counted(n_workers, 'worker')}")
 
 
 def _refuse_commanded(opened: optuna.Study) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from tlopt.analysis.format import best_sentence, describe, left_words
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.spec.outcome import Outcome
+from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.training.loop import Epoch
@@ -50,7 +51,7 @@ def _follow_lines(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
             continue
         done, planned = last.progress
         best, left, seconds = best_sentence(last), left_words(last), time.monotonic() - began
-        line = f"{last.stage}: {done}/{planned} {_unit(last)}" + (f"; {best}" if best else "")
+        line = f"{last.stage}: {done}/{counted(planned, _unit(last))}" + (f"; {best}" if best else "")
         due = seconds - shown_seconds >= SECONDS_BETWEEN_LINES or done >= planned
         if due and line != shown_line:
             shown_seconds, shown_line = seconds, line
@@ -61,7 +62,7 @@ def _follow_lines(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
 
 
 def _unit(snapshot: Snapshot) -> str:
-    return "trials" if snapshot.stage == "search" else "runs"
+    return "trial" if snapshot.stage == "search" else "run"
 
 
 def _share(snapshot: Snapshot) -> float:
@@ -79,7 +80,9 @@ def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
             yield Text("  " + line, overflow="ellipsis", no_wrap=True)
     for trial in snapshot.shown:
         if trial.outcome == Outcome.RUNNING:
-            epoch = "starting" if trial.last_epoch is None else f"{trial.last_epoch + 1} epochs done"
+            epoch = (
+                "starting" if trial.last_epoch is None else f"{counted(trial.last_epoch + 1, 'epoch')} done"
+            )
             what = trial.label or (describe(trial.point) if trial.point else "")
             name = f"trial {trial.number}: {epoch}  {what}"
             if trial.replicate is not None:  # its own number would be a second numbering beside the search's

@@ -12,13 +12,13 @@ from rich.text import Text
 from tlopt.analysis.causes import causes
 from tlopt.analysis.format import (
     TITLES,
+    budget_words,
     cost_words,
     describe,
     dimension_words,
     gain_sentences,
     hours_sentence,
     left_words,
-    seeds_words,
     spread_words,
     value_words,
     winner_sentence,
@@ -26,12 +26,12 @@ from tlopt.analysis.format import (
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
-from tlopt.data.some import some
 from tlopt.search.defaults import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings, view_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
 from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.system.words import counted, joined
 
 if TYPE_CHECKING:
     from tlopt.model.build import BlockOutline
@@ -49,18 +49,16 @@ def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
         f" {data.n_test} test (locked away), {len(data.class_names)} classes"
     )
-    yield f"classes: {some(data.class_names, _CLASSES_NAMED)}"
+    yield f"classes: {joined(data.class_names, _CLASSES_NAMED)}"
     for notice in data.notices:
         yield f"  note: {notice}"
     for name, weights in workspace.weights.items():
         yield f"network: {name}, {workspace.limits.n_blocks[name]} blocks, weights {weights.label}"
     searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
-    yield f"searched: {len(searched)} of {len(study.search)} keys given"
+    yield f"searched: {len(searched)} of {counted(len(study.search), 'key')} given"
     for name, dimension in searched.items():
         yield f"  {name}: {dimension_words(dimension)}"
-    yield f"budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs" + (
-        f", none starts after {study.budget.hours:g} hours" if study.budget.hours else ""
-    )
+    yield f"budget: {budget_words(study)}"
     for default in defaults(study, workspace.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
@@ -100,7 +98,7 @@ def outcomes_line(trials: Sequence[TrialRecord]) -> str:
 
 def verdict_table(verdict: Verdict) -> Table:
     """The candidates of a confirmation with their validation and, if read, test results."""
-    table = Table(title=f"confirmed over {seeds_words(len(verdict.chosen.seeds))}", title_justify="left")
+    table = Table(title=f"confirmed over {counted(len(verdict.chosen.seeds), 'seed')}", title_justify="left")
     table.add_column("candidate", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
@@ -155,7 +153,9 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
         parts.append(shown)
     parts += [Text(line) for line in _cause_lines(seen.trials)]
     if seen.verdict is not None:
-        parts.append(Text(f"confirmation: {seen.verdict.n_finished} of {seen.verdict.n_expected} runs"))
+        parts.append(
+            Text(f"confirmation: {seen.verdict.n_finished} of {counted(seen.verdict.n_expected, 'run')}")
+        )
         parts.append(verdict_table(seen.verdict))
         parts += [Text(sentence) for sentence in gain_sentences(seen.verdict)]
     if winner := winner_sentence(seen):
@@ -166,7 +166,7 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
 def _progress_lines(seen: Snapshot) -> Iterator[str]:
     study = seen.study
     outcomes = outcomes_line(seen.trials)
-    trials = f"{study.name}: {seen.n_finished} of {study.budget.trials} trials"
+    trials = f"{study.name}: {seen.n_finished} of {counted(study.budget.trials, 'trial')}"
     yield f"{trials}; {outcomes}" if outcomes else trials
     if not seen.command.works:
         yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
@@ -212,7 +212,7 @@ def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
     for row in rows[:n]:
         yield f"{row.outcome.words} ({row.trials}): {row.cause}"
     if len(rows) > n:
-        yield f"and {len(rows) - n} other causes: tlopt status --json has all"
+        yield f"and {counted(len(rows) - n, 'other cause')}: tlopt status --json has all"
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:

@@ -15,6 +15,7 @@ from tlopt.spec import Study
 from tlopt.spec.objectives import scale_of
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.frames import frame, html_table
+from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.reports.figures import Shown
@@ -72,7 +73,7 @@ class StudyView:
     def __repr__(self) -> str:
         now = self.snapshot
         best = best_sentence(now)
-        done = f"{now.n_finished} of {self.spec.budget.trials} trials"
+        done = f"{now.n_finished} of {counted(self.spec.budget.trials, 'trial')}"
         return f"<StudyView {self.spec.name}: {done}{'; ' + best if best else ''}>"
 
     def _repr_html_(self) -> str:

@@ -23,6 +23,7 @@ from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import Choices
 from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
+from tlopt.system.words import counted
 from tlopt.worker import local
 from tlopt.worker.observers import check_loggers
 
@@ -112,8 +113,8 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
 
     def said(counts: dict[str, Any]) -> str:
         return (
-            f"{counts['n_train']} train, {counts['n_val']} validation and {counts['n_test']} test images in"
-            f" {counts['n_classes']} classes"
+            f"{counts['n_train']} train, {counts['n_val']} validation and"
+            f" {counted(counts['n_test'], 'test image')} in {counted(counts['n_classes'], 'class')}"
         )
 
     same = said(before) == said(here)

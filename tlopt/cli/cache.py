@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tlopt.errors import SpecError
+from tlopt.system.words import duration_words
 
 if TYPE_CHECKING:
     from tlopt.cache.eviction import Entry
@@ -78,8 +79,4 @@ def _size(n_bytes: int) -> str:
 
 def _ago(used: float) -> str:
     seconds = max(0.0, time.time() - used)
-    for unit, length in (("day", _DAY_SECONDS), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            n = int(seconds // length)
-            return f"{n} {unit}{'s' if n > 1 else ''} ago"
-    return "just now"
+    return "just now" if seconds < 60 else f"{duration_words(seconds, digits=0)} ago"

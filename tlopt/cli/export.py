@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tlopt.cli.options import RUNS, Runs, Storage, Target
 from tlopt.errors import NotReady
+from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.analysis.ranking import Format
@@ -92,4 +93,4 @@ def _all(opened: "Session", path: Path, *, overwrite: bool) -> None:
         trials_table.write_csv(table, sys.stdout)
         return
     trials_table.write(table, path, overwrite=overwrite)
-    out.print(f"{len(table)} trials written to {path}", markup=False, soft_wrap=True)
+    out.print(f"{counted(len(table), 'trial')} written to {path}", markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.system.atomic import write_whole
+from tlopt.system.words import counted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -238,7 +239,7 @@ def predict(
 
     n_unreadable = deliver.predict_csv(folder, images, output, device=device)
     if n_unreadable:
-        err.print(f"{n_unreadable} files could not be read: see the column error")
+        err.print(f"{counted(n_unreadable, 'file')} could not be read: see the column error")
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from tlopt.cli.options import RUNS, Checkpoints, Device, Runs, Storage, Target
+from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.storage.commands import State
@@ -73,7 +74,7 @@ def worker(
             benches = [(opened, serve.make_ready(opened, device=device)) for opened in left]
         if benches:
             n = serve.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
-    out.print(f"{n} trials finished here" + ("; asked to stop" if interrupt.requested else ""))
+    out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))
     for opened in () if confirm or interrupt.requested else sessions:
         with suppress(TloptError):  # the work is done, whatever the database says now
             if sentence := hours_sentence(opened.snapshot()):
@@ -187,7 +188,7 @@ def delete(
     from tlopt.app import admin
 
     store, deletion = admin.plan_deletion(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
-    said = " and ".join(f"{name} ({n} trials)" for name, n in deletion.trials.items())
+    said = " and ".join(f"{name} ({counted(n, 'trial')})" for name, n in deletion.trials.items())
     if deletion.workers:
         names = ", ".join(deletion.workers)
         out.print(f"at work on it, and about to drop their trials: {names}", markup=False, soft_wrap=True)

@@ -29,6 +29,7 @@ from tlopt.data.dataset import Image as ImageRecord
 from tlopt.data.load import test_split
 from tlopt.errors import DataError
 from tlopt.spec.point import Point, seed_for
+from tlopt.system.words import counted
 from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, fit
 from tlopt.training.metrics import log_probabilities, measure
@@ -146,10 +147,10 @@ def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weigh
     if not lost:
         return run
     _logger.warning(
-        "%s %s: the network is trained again from its seed, with %d CPU threads",
+        "%s %s: the network is trained again from its seed, with %s",
         weights_file,
         lost,
-        torch.get_num_threads(),
+        counted(torch.get_num_threads(), "CPU thread"),
     )
     run = workspace.start_run(point, seed=seed, train=split.train)  # half of a damaged file may be in it
     epochs = list(fit(run, workspace.images(point), split.train, split.val))

@@ -15,6 +15,7 @@ from tlopt.spec.dimensions import Choice, Fixed, bounds
 from tlopt.spec.objectives import is_fraction
 from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.system.words import counted, joined, markdown_escaped
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
 _DEPTHS = ("transfer_depth", "freeze_depth")
@@ -69,13 +70,16 @@ def lines(
     best = best_first(trials, study.direction)
     yield f"**{study.objective} on validation**"
     yield ""
-    yield f"- budget: {study.budget.trials} trials of at most {study.budget.epochs} epochs"
-    yield f"- images: {_escaped(images)}"
-    yield f"- network: {', '.join(study.model.backbones)}, weights {_escaped(study.model.weights)}"
+    yield (
+        f"- budget: {counted(study.budget.trials, 'trial')} of at most"
+        f" {counted(study.budget.epochs, 'epoch')}"
+    )
+    yield f"- images: {markdown_escaped(images)}"
+    yield f"- network: {', '.join(study.model.backbones)}, weights {markdown_escaped(study.model.weights)}"
     yield f"- searched: {'; '.join(_searched(study))}"
     yield from _infeasible(trials)
     if verdict:
-        yield from ("", "**Confirmed**", "", *(f"- {_escaped(sentence)}" for sentence in verdict))
+        yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
     else:
         yield "- not confirmed yet: the best of many trials is a lucky one"
     yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
@@ -92,9 +96,8 @@ def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:
     """A line on trials that break a constraint, which the dashboard itself may show as the best."""
     found = [trial for trial in trials if trial.outcome == Outcome.INFEASIBLE]
     if found:
-        said = [f"trial {trial.number} {_escaped(trial.cause)}" for trial in found[:_N_INFEASIBLE]]
-        more = len(found) - len(said)
-        yield f"- infeasible and never the best: {'; '.join(said)}" + (f"; and {more} more" if more else "")
+        said = [f"trial {trial.number} {markdown_escaped(trial.cause)}" for trial in found]
+        yield f"- infeasible and never the best: {joined(said, _N_INFEASIBLE, separator='; ')}"
 
 
 def _searched(study: Study) -> Iterator[str]:
@@ -102,10 +105,10 @@ def _searched(study: Study) -> Iterator[str]:
         if isinstance(dimension, PerOptimizer):
             yield f"{name} by optimizer"
         elif isinstance(dimension, Choice):
-            yield _escaped(f"{name} {' or '.join(map(str, dimension.options))}")
+            yield markdown_escaped(f"{name} {' or '.join(map(str, dimension.options))}")
         elif not isinstance(dimension, Fixed):
             *off, low, high = sorted(bounds(dimension))  # numbers, for it is a range
-            yield _escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
+            yield markdown_escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
 
 
 def _row(trial: TrialRecord, objective: str, *, is_chosen: bool) -> str:
@@ -142,8 +145,3 @@ def _value(trial: TrialRecord, objective: str) -> str:
     """A trial's value as every other screen has it: "92.0 %", or a log-loss "0.0800"."""
     value = trial.value or 0.0
     return f"{100 * value:.1f} %" if is_fraction(objective) else f"{value:.4f}"
-
-
-def _escaped(text: str) -> str:
-    """Text as Markdown shows it, for names and paths of people's own."""
-    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#|!" else c for c in text.replace("\n", " "))

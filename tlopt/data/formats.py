@@ -5,6 +5,8 @@ import io
 import PIL.Image
 import PIL.TiffImagePlugin
 
+from tlopt.system.words import counted
+
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _SAVE = "save it as PNG or JPEG"
@@ -50,7 +52,10 @@ def _jpeg(content: bytes) -> str:
         if marker in _JPEG_FRAMES:
             bits = content[at + 4]
             if bits != 8:
-                return f"a JPEG with {bits} bits a sample, which Pillow does not read: {_SAVE} of 8 bits"
+                return (
+                    f"a JPEG with {counted(bits, 'bit')} per sample, which Pillow does not read: {_SAVE} of 8"
+                    " bits"
+                )
             break
         at += 2 + length
     return f"a damaged JPEG, or one of a kind that Pillow does not read: {_SAVE}"
@@ -70,7 +75,7 @@ def _tiff(content: bytes) -> str:
         return f"a damaged TIFF: {_SAVE}"
     kind = f"{planar}{'/'.join(map(str, sorted(set(bits))))} bits, {values}"
     return (
-        f"a TIFF of {bands} band{'s' * (bands != 1)} ({kind}), which Pillow does not read: save it as RGB or"
+        f"a TIFF of {counted(bands, 'band')} ({kind}), which Pillow does not read: save it as RGB or"
         " grey, with 8 bits, or 16 for grey"
     )
 

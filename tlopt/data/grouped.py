@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tlopt.data.dataset import Image
 from tlopt.errors import DataError
+from tlopt.system.words import counted
 
 _STEPS_MAX = 500
 _BARRED = 1e6  # cost of a class that one side lacks: above any deviation of numbers
@@ -48,7 +49,8 @@ def draw_groups(
     for j in cost.lacking(taken):
         n = int((counts[:, j] > 0).sum())
         raise DataError(
-            f'the class "{class_names[labels[j]]}" lies in {n} group{"s" * (n != 1)}, which do not suffice to'
+            f'the class "{class_names[labels[j]]}" lies in'
+            f" {counted(n, 'group, which does', 'groups, which do')} not suffice to"
             f" draw {part} images and leave {leave}: join or rename groups, add images, or remove the class"
         )
     return {units[i] for i in np.flatnonzero(taken)}

@@ -22,7 +22,6 @@ from tlopt.data.overlap import (
     with_shared_pixels,
     with_units,
 )
-from tlopt.data.some import NAMED_AT_MOST, some
 from tlopt.data.sources.builtin import list_samples
 from tlopt.data.sources.entry import Entries, Entry, below
 from tlopt.data.sources.folder import list_folder
@@ -31,6 +30,7 @@ from tlopt.data.split import FEW, Division, divide, subset
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
+from tlopt.system.words import counted, joined
 
 IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
 _FEW_PER_CLASS = 10
@@ -114,7 +114,7 @@ def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
     division = divide(used, spec, seed=seed, class_names=listing.class_names)
     notices = [*listing.notices, *conflicts, *leaks]
     if skipped:
-        notices.append(f"{len(skipped)} images cannot be decoded and are skipped: {some(skipped)}")
+        notices.append(f"{_skipped_words(len(skipped))}: {joined(skipped)}")
     notices += _size_notices(listing.class_names, division, spec)
     notices += lookalikes(division)
     return _Prepared(
@@ -182,8 +182,8 @@ def _with_groups(found: Entries, spec: DataSpec) -> Entries:
         key = "group_pattern" if spec.group_pattern else "group_folder"
         wanted = spec.group_pattern or f"a folder {spec.group_folder} above the file"
         raise DataError(
-            f"{len(without)} of {len(groups)} images have no group: data.{key} wants {wanted}, below"
-            f" {found.root}; such are {below(found.root, [entry.path for entry in without])}"
+            f"{len(without)} of {counted(len(groups), 'image has', 'images have')} no group: data.{key} wants"
+            f" {wanted}, below {found.root}; such are {below(found.root, [entry.path for entry in without])}"
         )
     entries = tuple(replace(e, group=g) for e, g in zip(found.entries, groups, strict=True))
     return replace(found, entries=entries)
@@ -192,7 +192,10 @@ def _with_groups(found: Entries, spec: DataSpec) -> Entries:
 def _group_notices(entries: Sequence[Entry]) -> Iterator[str]:
     names = sorted({entry.group for entry in entries if entry.group})
     if names:
-        yield f"{len(names)} groups of images stay on one side of every split: {some(names)}"
+        yield (
+            f"{counted(len(names), 'group of images stays', 'groups of images stay')} on one side of every"
+            f" split: {joined(names)}"
+        )
 
 
 def _group_of(entry: Entry, root: Path, spec: DataSpec) -> str:
@@ -212,7 +215,7 @@ def _dim_notices(looks: Sequence[Look], spec: DataSpec) -> Iterator[str]:
     if peaks and max(peaks) < _DIM and not spec.bits:
         n, bits = len(peaks), max(8, max(peaks).bit_length())
         yield (
-            f"{n} image{'s have' if n != 1 else ' has'} 16 bits, of whose range not an eighth is used (the"
+            f"{counted(n, 'image has', 'images have')} 16 bits, of whose range not an eighth is used (the"
             f" largest value is {max(peaks)} of 65535): they come near black; bits = {bits} under [data]"
             f" takes {2**bits - 1} as white"
         )
@@ -220,15 +223,17 @@ def _dim_notices(looks: Sequence[Look], spec: DataSpec) -> Iterator[str]:
 
 def _refuse_or_skip(unreadable: Sequence[Unreadable], spec: DataSpec) -> tuple[str, ...]:
     if unreadable and spec.unreadable == "error":
-        lines = [f"{bad.origin}: {bad.problem}" for bad in unreadable[:NAMED_AT_MOST]]
-        more = len(unreadable) - len(lines)
-        lines += [f"... and {more} more"] if more else []
+        lines = joined([f"{bad.origin}: {bad.problem}" for bad in unreadable], separator="\n")
         raise DataError(
-            "\n".join([f"{len(unreadable)} images of {spec.source} cannot be decoded:", *lines])
-            + '\nrepair or remove them, or leave them out: unreadable = "skip" under [data] of a study file,'
-            + " --skip-unreadable for tlopt init"
+            f"{counted(len(unreadable), 'image')} of {spec.source} cannot be decoded:\n{lines}"
+            '\nrepair or remove them, or leave them out: unreadable = "skip" under [data] of a study file,'
+            " --skip-unreadable for tlopt init"
         )
     return tuple(sorted(str(bad.origin) for bad in unreadable))
+
+
+def _skipped_words(n: int) -> str:
+    return counted(n, "image cannot be decoded and is skipped", "images cannot be decoded and are skipped")
 
 
 def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec) -> Iterator[str]:
@@ -240,7 +245,7 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
         yield f'few images: "{class_names[least]}" has {counts[least]} to train with'
     if counts[most] >= IMBALANCE * counts[least]:
         yield (
-            f'unequal classes: "{class_names[most]}" has {counts[most]} images to train with,'
+            f'unequal classes: "{class_names[most]}" has {counted(counts[most], "image")} to train with,'
             f' "{class_names[least]}" {counts[least]}; consider objective = "balanced_accuracy"'
         )
     if own_val and (spec.folds or spec.fold_column):
@@ -249,7 +254,7 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
         yield f"repeats = {spec.repeats} has no effect: the source has a validation split of its own"
     elif own_val and len(seen) < FEW:
         yield (
-            f"val has {len(splits[0].val)} images: its values are noisy; without a folder for val,"
+            f"val has {counted(len(splits[0].val), 'image')}: its values are noisy; without a folder for val,"
             " repeated splits would be drawn from train"
         )
     if not division.test:

@@ -9,10 +9,10 @@ from tlopt.data.dataset import File, Image, Listing
 from tlopt.data.decode import Reading
 from tlopt.data.digest import pixel_digests
 from tlopt.data.likeness import alike, tells
-from tlopt.data.some import NAMED_AT_MOST
 from tlopt.data.split import Division
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
+from tlopt.system.words import counted, joined
 
 _PROTECTION = {"trainval": 0, "train": 0, "val": 1, "test": 2}
 _LOOKALIKES_MAX = 100_000  # images up to which pairs are looked for
@@ -93,8 +93,9 @@ def check_groups(images: Iterable[Image]) -> None:
     torn = [f'"{group}" ({", ".join(sorted(where))})' for group, where in splits.items() if len(where) > 1]
     if torn:
         raise DataError(
-            f"{len(torn)} groups lie in several splits of the source: {_first(torn, ', ')}: move each into"
-            " one, or let tlopt divide the images, without a split of the source's own"
+            f"{counted(len(torn), 'group lies', 'groups lie')} in several splits of the source:"
+            f" {joined(torn)}: move each into one, or let tlopt divide the images, without a split of the"
+            " source's own"
         )
 
 
@@ -115,7 +116,15 @@ def drop_conflicts(listing: Listing, spec: DataSpec) -> tuple[list[Image], list[
         raise DataError(_conflict_lines(files, listing.class_names, spec))
     kept = [image for image in listing.images if image.identity not in found]
     left_out = len(listing.images) - len(kept)
-    return kept, [f"{left_out} images whose copies have another label are left out"] if found else []
+    return kept, [_left_out_clause(left_out)] if found else []
+
+
+def _left_out_clause(n: int) -> str:
+    return counted(
+        n,
+        "image whose copy has another label is left out",
+        "images whose copies have another label are left out",
+    )
 
 
 def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], spec: DataSpec) -> str:
@@ -126,8 +135,8 @@ def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], 
     ]
     n = len(pairs)
     return (
-        f"{n} image{'s' * (n != 1)} of {spec.source} {'lie' if n != 1 else 'lies'} in two classes:\n"
-        + _first(lines, "\n")
+        f"{counted(n, f'image of {spec.source} lies', f'images of {spec.source} lie')} in two classes:\n"
+        + joined(lines, separator="\n")
         + "\nkeep each in one class (an image has one class here), or leave out all of their copies:"
         ' conflicts = "skip" under [data] of a study file, --data conflicts=skip for tlopt init'
     )
@@ -146,11 +155,16 @@ def drop_leaks(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
     notices = []
     if leaks:
         notices.append(
-            f"{leaks} images of train or val are copies of images in val or test and are left out there"
+            counted(
+                leaks,
+                "image of train or val is a copy of one in val or test and is left out there",
+                "images of train or val are copies of images in val or test and are left out there",
+            )
         )
     if copies:
         notices.append(
-            f"{copies} images are copies of another one of their class{again}; copies stay in one split"
+            f"{counted(copies, 'image is a copy', 'images are copies')} of another one of the same"
+            f" class{again}; copies stay in one split"
         )
     return kept, notices
 
@@ -170,14 +184,9 @@ def lookalikes(division: Division) -> Iterator[str]:
             found.setdefault(upper.identity, (upper, lower))
     if found:
         upper, lower = next(iter(found.values()))
-        n = len(found)
+        alike_words = counted(len(found), "image of val or test looks", "images of val or test look")
         yield (
-            f"{n} image{'s' * (n != 1)} of val or test look{'s' * (n == 1)} much like one of another split,"
-            f" for example {upper.origin} and {lower.origin}: if they show the same thing, results are too"
-            " good; keep them together by group_column, group_folder or group_pattern"
+            f"{alike_words} much like one of another split, for example {upper.origin} and {lower.origin}: if"
+            " they show the same thing, results are too good; keep them together by group_column,"
+            " group_folder or group_pattern"
         )
-
-
-def _first(items: Sequence[str], separator: str) -> str:
-    more = len(items) - NAMED_AT_MOST
-    return separator.join([*items[:NAMED_AT_MOST], *([f"... and {more} more"] if more > 0 else [])])

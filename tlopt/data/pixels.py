@@ -31,6 +31,7 @@ from tlopt.data.sources.builtin import open_sample, pixel_digest
 from tlopt.data.threads import each
 from tlopt.errors import DataError
 from tlopt.system.filesystems import free_bytes
+from tlopt.system.words import counted
 
 __all__ = ["Pixels", "cache_root", "eval_size", "pixels", "training_size"]
 
@@ -169,7 +170,7 @@ def pixels(
             if which not in filled and found.fill(wanted, progress=progress):
                 # The sidecar comes last: it marks these images as complete.
                 filled |= {which: len(wanted)}
-                about = f"{max(filled.values())} images, {size} pixels"
+                about = f"{counted(max(filled.values()), 'image')}, {size} pixels"
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
                     stored = {"bytes": path.stat().st_size, "about": about, "filled": filled}
                     write_json_if_possible(_sidecar(path), stored)

@@ -214,7 +214,7 @@ def _refuse_wrapped_jpeg2000(image: PIL.Image.Image, bits: int) -> None:
     """Pillow rounds samples of more than 8 bits up past 255, and white comes out black."""
     if bits > 8 and image.mode != "I;16":
         raise ValueError(
-            f"a JPEG 2000 with {bits} bits a sample, whose white Pillow decodes to black: save it with 8"
+            f"a JPEG 2000 with {bits} bits per sample, whose white Pillow decodes to black: save it with 8"
             " bits, or as a 16-bit PNG"
         )
 

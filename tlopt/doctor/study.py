@@ -19,6 +19,7 @@ from tlopt.spec.differences import changes, differences
 from tlopt.spec.text import is_file, is_path, no_such_file
 from tlopt.storage import attributes, studies
 from tlopt.system.files import kind_at
+from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.data.dataset import Data
@@ -35,7 +36,9 @@ def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings
     """
     wanted = _read(target, store)
     n = wanted.budget
-    yield Finding("ok", "study", f"{wanted.name}, {n.trials} trials of at most {n.epochs} epochs")
+    yield Finding(
+        "ok", "study", f"{wanted.name}, {counted(n.trials, 'trial')} of at most {counted(n.epochs, 'epoch')}"
+    )
     data = yield from guarded("images", _images(wanted, progress=progress))
     weights = yield from guarded("weights", _weights(wanted))
     if data is not None and weights is not None:

@@ -1,6 +1,5 @@
 """The model card of an export: what it is, how it was chosen, how sure that is, how to use it. Markdown."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +9,14 @@ from numpy.typing import NDArray
 
 from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.format import TITLES, cost_words, gain_sentences, seeds_words, spread_words
+from tlopt.analysis.format import TITLES, cost_words, gain_sentences, percent_words, spread_words
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
 from tlopt.spec import Study
 from tlopt.spec.search_keys import RULES, Depth
+from tlopt.system.words import counted, markdown_escaped
 
 _CLASSES_SHOWN_MAX = 40
 _PAIRS_MAX = 5
@@ -131,7 +131,7 @@ def _headline(findings: Findings) -> str:
     if test is not None:
         return (
             f"Held-out test images: {title} **{spread_words(test, verdict.objective)}** (mean ± standard"
-            f" deviation over {seeds_words(test.n)}, {findings.images.n_test} images)."
+            f" deviation over {counted(test.n, 'seed')}, {counted(findings.images.n_test, 'image')})."
         )
     val = verdict.chosen.spread(verdict.objective)
     if val is None:
@@ -144,9 +144,9 @@ def _headline(findings: Findings) -> str:
 
 def _data(findings: Findings) -> Iterator[str]:
     images, source = findings.images, findings.study.data.source
-    shown = [_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
+    shown = [markdown_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
     more = len(images.class_names) - len(shown)
-    yield f"- source: {_escaped(source)}"
+    yield f"- source: {markdown_escaped(source)}"
     yield f"- images: {images.n_search} to train and validate, {images.n_test} held out for the test"
     yield f"- classes ({len(images.class_names)}): {', '.join(shown)}" + (
         f" and {more} more in classes.txt" if more else ""
@@ -159,7 +159,7 @@ def _choice(findings: Findings) -> Iterator[str]:
     if not verdict.chosen.val:
         yield "This config was given, not searched for: there are no candidates, and no gain was measured."
         return
-    seeds = seeds_words(len(verdict.chosen.seeds))
+    seeds = counted(len(verdict.chosen.seeds), "seed")
     again = (
         "and the two points a practitioner would use without a search were then trained again with"
         f" {seeds} each, none stopped early. The mean {TITLES[verdict.objective]} on validation decided."
@@ -167,7 +167,10 @@ def _choice(findings: Findings) -> Iterator[str]:
     )
     if spend.trials:
         outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
-        yield f"The search ran {sum(spend.trials.values())} trials ({outcomes}). Its best points {again}"
+        yield (
+            f"The search ran {counted(sum(spend.trials.values()), 'trial')} ({outcomes}). Its best points"
+            f" {again}"
+        )
         yield ""
         yield f"- search: {cost_words(spend.search)}"
         yield f"- confirmation: {cost_words(spend.confirmation)}"
@@ -203,7 +206,8 @@ def _wrong(predictions: Predictions | None) -> Iterator[str]:
     n, split = len(predictions.labels), {"test": "test", "val": "validation"}[predictions.split]
     n_wrong = int((predictions.labels != predictions.predicted).sum())
     if n_wrong:
-        yield f"The network here predicts {n_wrong} of {n} {split} images wrongly; `{MISTAKES}` lists them."
+        images = counted(n, f"{split} image")
+        yield f"The network here predicts {n_wrong} of {images} wrongly; `{MISTAKES}` lists them."
     else:
         yield f"The network here predicts all {n} {split} images correctly."
     yield ""
@@ -213,13 +217,13 @@ def _wrong(predictions: Predictions | None) -> Iterator[str]:
         yield "Most confused pairs:"
         yield ""
         yield from (
-            f"- {_escaped(pair.true)} as {_escaped(pair.predicted)}: {pair.n} images,"
-            f" {100 * pair.share:.1f} % of the class"
+            f"- {markdown_escaped(pair.true)} as {markdown_escaped(pair.predicted)}:"
+            f" {counted(pair.n, 'image')}, {percent_words(pair.share)} of the class"
             for pair in pairs
         )
     seen = mistakes.calibration(predictions)
     yield ""
-    confidence, right = (f"{100 * share:.1f} %" for share in (seen.confidence, seen.accuracy))
+    confidence, right = percent_words(seen.confidence), percent_words(seen.accuracy)
     yield (
         f"Its mean probability of the predicted class is {confidence}, and {right} are right (expected"
         f" calibration error {100 * seen.ece:.1f} points)."
@@ -234,12 +238,12 @@ def _weakest_classes(predictions: Predictions) -> Iterator[str]:
     yield "| --- | --: | --: | --: |"
     for row in rows:
         shown = " | ".join(
-            "—" if rate is None else f"{100 * rate:.1f} %" for rate in (row.recall, row.precision)
+            "—" if rate is None else percent_words(rate) for rate in (row.recall, row.precision)
         )
-        yield f"| {_escaped(row.name)} | {row.n} | {shown} |"
+        yield f"| {markdown_escaped(row.name)} | {row.n} | {shown} |"
     if len(known) > len(rows):
         yield ""
-        yield f"The {len(known) - len(rows)} other classes have a higher recall."
+        yield f"Recall is higher for {counted(len(known) - len(rows), 'other class')}."
 
 
 def _point(chosen: Confirmed) -> Iterator[str]:
@@ -282,7 +286,7 @@ def _limits(findings: Findings) -> Iterator[str]:
     yield "- It knows its classes only: an image of anything else gets one of them, however surely."
     yield "- Probabilities are not calibrated."
     yield "- The numbers hold for images like those of the source; other cameras or places were not measured."
-    yield f"- {seeds_words(n_seeds)} give a rough spread; it does not cover the choice of test images."
+    yield f"- {counted(n_seeds, 'seed')} give a rough spread; it does not cover the choice of test images."
     yield "- The pretrained weights and the images have licences of their own."
 
 
@@ -297,7 +301,7 @@ def _reproduction(findings: Findings) -> Iterator[str]:
     yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
     yield f"- study: {study.name}, digest `{study.digest}`, seed {study.seed}; its file is `study.toml`"
     pretrained = findings.pretrained
-    yield f"- pretrained weights: {_escaped(pretrained.label)}, digest `{pretrained.digest}`"
+    yield f"- pretrained weights: {markdown_escaped(pretrained.label)}, digest `{pretrained.digest}`"
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in findings.versions.items())}"
     yield f"- written: {findings.created:%Y-%m-%d %H:%M %Z}".rstrip()
 
@@ -307,7 +311,3 @@ def _test_readings(n: int) -> str:
         return "The test images were not read."
     often = "once" if n == 1 else f"{n} times"
     return f"The test images were read {often}, after the choice."
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text)

@@ -18,6 +18,7 @@ from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.model.weights_file import read_file
 from tlopt.spec.point import Point
+from tlopt.system.words import counted
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
@@ -192,7 +193,9 @@ def _expression(head: nn.Module) -> str:
 def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any]) -> Export:
     class_names = _read_classes(folder / CLASSES)
     if len(class_names) != result["data"]["n_classes"]:
-        raise ValueError(f"{CLASSES} has {len(class_names)} lines for {result['data']['n_classes']} classes")
+        raise ValueError(
+            f"{CLASSES} has {counted(len(class_names), 'line')} for {result['data']['n_classes']} classes"
+        )
     return Export(
         folder=folder,
         point=Point.stored(result["point"], f"the export {folder}"),

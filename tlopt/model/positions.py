@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlopt.errors import WeightsError
+from tlopt.system.words import counted
 
 
 def resized(embedding: Tensor, n_tokens: int, side: int) -> Tensor:
@@ -29,8 +30,8 @@ def resized(embedding: Tensor, n_tokens: int, side: int) -> Tensor:
     former = math.isqrt(max(n_patches, 0))
     if former == 0 or former**2 != n_patches:
         raise WeightsError(
-            f"the position embedding has {embedding.shape[1]} rows, {n_before} of them before the patches;"
-            " the rest is no square grid and cannot be brought to another resolution"
+            f"the position embedding has {counted(embedding.shape[1], 'row')}, {n_before} of them before the"
+            " patches; the rest is no square grid and cannot be brought to another resolution"
         )
     before, patches = embedding[:, :n_before], embedding[:, n_before:]
     grid = patches.float().reshape(1, former, former, -1).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tlopt.errors import WeightsError
+from tlopt.system.words import counted
 
 # Under which training programs keep a network's tensors, the usual one first.
 WRAPPERS = (
@@ -152,6 +153,6 @@ def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     bad = [name for name, tensor in floats.items() if not bool(torch.isfinite(tensor.float()).all())]
     if bad:
         raise WeightsError(
-            f"{path}: {len(bad)} tensors hold NaN or infinity, the first is {bad[0]}: no trial could train"
-            " from them; take weights of an earlier epoch"
+            f"{path}: NaN or infinity in {counted(len(bad), 'tensor')}, the first is {bad[0]}: no trial could"
+            " train from them; take weights of an earlier epoch"
         )

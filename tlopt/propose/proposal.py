@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from tlopt import spec
-from tlopt.data.some import some
 from tlopt.errors import MissingExtra, SpecError, WeightsError
 from tlopt.model.build import check_resolution, n_blocks
 from tlopt.model.families.table import LITE0
@@ -23,6 +22,7 @@ from tlopt.propose.study_file import Choices, write_study
 from tlopt.spec import messages
 from tlopt.spec.search_keys import RULES
 from tlopt.spec.sections import TABLE_SUFFIXES, DataSpec
+from tlopt.system.words import counted, duration_words, joined
 from tlopt.training.timing import Cost, Machine, measure_costs
 
 CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
@@ -217,28 +217,22 @@ def _check_wished_resolution(resolution: int) -> None:
 
 def _estimate(minutes: float, machine: Machine, cost: Cost, size: Size) -> str:
     gpus = f"{machine.n_devices} x {machine.device_name}"
-    here = _some(machine.n_cores, "core") if machine.on_cpu else gpus
+    here = counted(machine.n_cores, "core") if machine.on_cpu else gpus
     ms = float(f"{cost.full * 1000:.2g}")
     rate = f"{ms:g} ms an image at {size.resolution} pixels"
-    workers = _some(machine.n_workers, "worker")
+    workers = counted(machine.n_workers, "worker")
     free = "this machine if nothing else runs"
     return f"{_duration(minutes)} on {free}: {here}, {workers}, measured {rate}"
 
 
-def _some(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
-
-
 def _duration(minutes: float) -> str:
-    if minutes >= 120:
-        return f"about {minutes / 60:.0f} hours"
-    return f"about {minutes:.0f} minutes" if minutes >= 2 else "a minute or two"
+    return f"about {duration_words(60 * minutes, digits=0)}" if minutes >= 2 else "a minute or two"
 
 
 def _image_notes(seen: Look) -> Iterator[str]:
     kind = "grey images" if seen.grey else "images"
     counts = seen.counts
-    yield f"Classes: {some(seen.class_names, _CLASSES_NAMED)}."
+    yield f"Classes: {joined(seen.class_names, _CLASSES_NAMED)}."
     yield (
         f"{counts.all} {kind} of {len(seen.class_names)} classes: {counts.train} to train,"
         f" {counts.val} to validate, {counts.test} locked away; the shorter side has {seen.side} pixels."
@@ -246,8 +240,8 @@ def _image_notes(seen: Look) -> Iterator[str]:
     yield from (notice[0].upper() + notice[1:] + "." for notice in seen.notices)
     if seen.imbalanced:
         yield (
-            f"With {seen.largest_class} images in the largest class and {seen.smallest_class} in the smallest"
-            " the objective is balanced accuracy, and class_weights is searched."
+            f"With {counted(seen.largest_class, 'image')} in the largest class and {seen.smallest_class} in"
+            " the smallest the objective is balanced accuracy, and class_weights is searched."
         )
     if seen.are_signs:
         yield "The classes are digits or letters: images are not mirrored."

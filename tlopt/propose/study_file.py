@@ -10,6 +10,7 @@ from tlopt.propose.dataset import Look
 from tlopt.spec.dimensions import Scalar
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
 from tlopt.spec.text import literal
+from tlopt.system.words import counted
 
 VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/defaults/README.md
 STRENGTHS = (0.2, 0.7)
@@ -92,7 +93,7 @@ def _data(c: Choices) -> list[str]:
     if c.size.images_max:
         keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, and more time")
     if c.look.skipped:
-        keys["unreadable"] = ("skip", f"leaves out {len(c.look.skipped)} files; or error")
+        keys["unreadable"] = ("skip", f"leaves out {counted(len(c.look.skipped), 'file')}; or error")
     keys["flip"] = (not c.look.are_signs, f"mirror half of the images; {mirror}")
     keys["views"] = (VIEWS, "fixed views per image that epochs take turns at; 0: new ones, slower")
     keys |= {key: (value, keys.get(key, ("", ""))[1]) for key, value in c.data.items()}

@@ -11,6 +11,7 @@ from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
 from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord
+from tlopt.system.words import counted
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # the best ones are always drawn
@@ -143,4 +144,4 @@ def _of(drawn: int, n: int) -> str:
 def _outside(values: Array, report: Report) -> str:
     low, high = value_limits(values, report.study.direction)
     n = int(((values < low) | (values > high)).sum())
-    return f" {n} of the worst lie outside the figure." if n else ""
+    return f" Outside the figure: {counted(n, 'trial')} of the worst." if n else ""

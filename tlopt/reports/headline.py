@@ -9,12 +9,12 @@ from tlopt.analysis.format import (
     gain_words,
     interval_words,
     point_sentence,
-    seeds_words,
     spread_words,
     standing_words,
     value_words,
 )
 from tlopt.reports.data import Report
+from tlopt.system.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def state(report: Report) -> str:
     seen = report.seen
     order = "" if seen.command.works else f"; {seen.command.state}"
     reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
-    return f"{seen.n_finished} of {report.study.budget.trials} trials{order}{reason}"
+    return f"{seen.n_finished} of {counted(report.study.budget.trials, 'trial')}{order}{reason}"
 
 
 def tiles(report: Report) -> Iterator[Tile]:
@@ -42,7 +42,7 @@ def tiles(report: Report) -> Iterator[Tile]:
         split = verdict.split
         spread = verdict.chosen.spread(objective, split=split)
         where = "test" if split == "test" else "validation"
-        n = seeds_words(spread.n) if spread else ""
+        n = counted(spread.n, "seed") if spread else ""
         yield Tile(value=spread_words(spread, objective), title=f"{where} {TITLES[objective]}", note=n)
         for label in verdict.defaults:
             gain = None if verdict.chosen.label == label else verdict.gain(label, split=split)
@@ -77,8 +77,8 @@ def sentences(report: Report) -> Iterator[str]:
         yield "No candidate of the confirmation ended with a value, so nothing is confirmed."
     elif verdict is not None:
         yield (
-            f"Not confirmed yet: {verdict.n_finished} of {verdict.n_expected} runs of the confirmation have"
-            " ended. A best trial is a lucky trial."
+            f"Not confirmed yet: {verdict.n_finished} of {verdict.n_expected} runs of the confirmation"
+            " have ended. A best trial is a lucky trial."
         )
     elif report.ranked:
         yield (

@@ -12,11 +12,12 @@ from markupsafe import Markup
 from tlopt.analysis.cost import NOTHING, Cost
 from tlopt.analysis.format import (
     TITLES,
+    budget_words,
     describe,
     dimension_words,
     drop_sentence,
-    duration_words,
     gain_sentences,
+    percent_words,
     spread_words,
     value_words,
 )
@@ -27,6 +28,7 @@ from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import RULES
+from tlopt.system.words import counted, duration_words
 
 TEMPLATE = "report.html.jinja"
 _TOP = 10  # trials in the table
@@ -188,7 +190,7 @@ def _standing(row: Share) -> str:
 
 
 def _percent(share: float) -> str:
-    return "over 100 %" if share > 1 else f"{100 * share:.1f} %"
+    return "over 100 %" if share > 1 else percent_words(share)
 
 
 def _barred(
@@ -212,7 +214,7 @@ def _barred(
 def _outcomes(report: Report) -> Table:
     counts = report.seen.outcomes
     total = sum(counts.values()) or 1
-    rows = [(name.words, str(n), f"{100 * n / total:.1f} %") for name, n in counts.items()]
+    rows = [(name.words, str(n), percent_words(n / total)) for name, n in counts.items()]
     return _barred(("outcome", "trials", "share"), rows, [(name, float(n)) for name, n in counts.items()])
 
 
@@ -222,7 +224,7 @@ def _causes(report: Report) -> list[str]:
         cause = row.cause if len(row.cause) <= _SYMBOLS_MAX else row.cause[: _SYMBOLS_MAX - 1] + "…"
         lines.append(f"{row.outcome.words}, {len(row.numbers)} ({row.trials}): {cause}")
     more = len(report.causes) - _CAUSES_MAX
-    return [*lines, f"and {more} other causes: tlopt status --json has all"] if more > 0 else lines
+    return [*lines, f"and {counted(more, 'other cause')}: tlopt status --json has all"] if more > 0 else lines
 
 
 def _cost(report: Report) -> Table:
@@ -259,8 +261,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "backbone" + ("s" if len(study.model.backbones) > 1 else ""), ", ".join(study.model.backbones)
     yield "weights", f"{study.model.weights} (digest {report.facts['weights'] or '—'})"
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
-    hours = f", none started after {study.budget.hours:g} hours" if study.budget.hours else ""
-    yield "budget", f"{study.budget.trials:,} trials of at most {study.budget.epochs} epochs{hours}"
+    yield "budget", budget_words(study)
     yield "sampler and pruner", f"{study.sampler.kind}, {study.pruner.kind}"
     yield "seed", str(study.seed)
     yield "digest of the study", study.digest

@@ -15,6 +15,7 @@ from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import SPLITS, Split
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
+from tlopt.system.words import counted
 
 MATRIX_CLASSES_MAX = 20  # of a confusion matrix that a page has room for; more are listed as pairs
 CLASSES_MAX = 60  # rows of the table by class, those with the most mistakes
@@ -105,11 +106,11 @@ def _words(split: str) -> str:
 
 
 def _opening(rated: Predictions, n_wrong: int) -> str:
-    n, images = len(rated.labels), f"{_words(rated.split)} images"
+    n, image = len(rated.labels), f"{_words(rated.split)} image"
     predicts = (
-        f"{n_wrong:,} of {n:,} {images} wrongly ({percent_words(n_wrong / n)})"
+        f"{n_wrong:,} of {counted(n, image, form=',')} wrongly ({percent_words(n_wrong / n)})"
         if n_wrong
-        else f"all {n:,} {images} correctly"
+        else f"all {counted(n, image, form=',')} correctly"
     )
     return (
         f"The exported network predicts {predicts}. It is one of the confirmed runs, so its rates differ a"
@@ -240,8 +241,8 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
             np.array([each.accuracy for each in bins]),
             alt=f"Reliability on {where}: expected calibration error {100 * at.ece:.1f} points",
         ),
-        f"Reliability on {len(rated.labels):,} {where} images: above the dotted line the network is right"
-        " more often than it says, below it less often.",
+        f"Reliability on {counted(len(rated.labels), f'{where} image', form=',')}: above the dotted line the"
+        " network is right more often than it says, below it less often.",
     )
     if curves is None:
         return

@@ -7,6 +7,7 @@ from tlopt.search.repeated_views import dimension_of, n_repeated_views
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.search_keys import DEFAULT_L2, RULES
+from tlopt.system.words import counted
 
 
 def epoch_warnings(study: Study) -> Iterator[str]:
@@ -22,8 +23,8 @@ def epoch_warnings(study: Study) -> Iterator[str]:
     shortest = min(map(int, dimensions.bounds(_dimension(study, "epochs", epochs))))
     if head_first >= shortest:
         yield (
-            f"head_first_epochs = {head_first} takes all {shortest} epochs of a trial: such trials train the"
-            " head alone"
+            f"head_first_epochs = {head_first} takes all {counted(shortest, 'epoch')} of a trial: such"
+            " trials train the head alone"
         )
 
 
@@ -84,7 +85,7 @@ def view_warnings(study: Study) -> Iterator[str]:
     """A sentence for each key that makes fixed views useless: nothing of them can be cached."""
     if study.data.views == 0:
         return
-    vain = f"with data.views = {study.data.views} epochs take turns at views of which nothing is cached"
+    vain = f"data.views = {study.data.views} repeats views of which nothing is cached"
     if n_repeated_views(study) == 0:
         yield f"augmentation has a range, which gives no strength twice: {vain}; name strengths with choice"
     if min(map(float, dimensions.bounds(dimension_of(study, "mixup")))) > 0:

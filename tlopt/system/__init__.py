@@ -1,1 +1,1 @@
-"""Processors, memory and file systems of this machine."""
+"""Helpers below every other room: processors, memory, file systems, atomic files, wording."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tlopt.errors import CheckpointUnreadable
+from tlopt.system.words import counted
 from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
 from tlopt.training.run import Run, memory_errors, widest_float
@@ -97,7 +98,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
         OutOfMemory: the optimiser's state does not fit the device; the runs are spent.
     """
     if len(checkpoint.states) != len(runs):
-        raise CheckpointUnreadable(f"it holds {len(checkpoint.states)} runs, not {len(runs)}")
+        raise CheckpointUnreadable(f"it holds {counted(len(checkpoint.states), 'run')}, not {len(runs)}")
     try:
         for run, state in zip(runs, checkpoint.states, strict=True):
             _check_tensors(run, state["tensors"], state["moments"])
@@ -112,7 +113,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
 def _body(data: bytes) -> memoryview:
     """What follows the header, its digest checked."""
     if len(data) < _HEADER.size:
-        raise CheckpointUnreadable(f"it is cut off: {len(data)} bytes")
+        raise CheckpointUnreadable(f"it is cut off: {counted(len(data), 'byte')}")
     magic, version, digest = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise CheckpointUnreadable("it is no checkpoint of tlopt")
@@ -182,7 +183,7 @@ def _check_position(run: Run, position: dict[str, Any]) -> None:
     # behind the last epoch no step can have been taken
     if not whole or not 0 <= epoch <= run.point.epochs - (step > 0):
         raise CheckpointUnreadable(
-            f"it stands at epoch {epoch + 1}, step {step} of {run.point.epochs} epochs"
+            f"it stands at epoch {epoch + 1}, step {step} of {counted(run.point.epochs, 'epoch')}"
         )
 
 

@@ -14,6 +14,7 @@ from tlopt.data.batches import Images, gather
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.trial_spec import TrialSpec
+from tlopt.system.words import counted
 from tlopt.training import metrics
 from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
@@ -291,7 +292,7 @@ def check_time(training: TrialRun, seconds_max: float) -> None:
     """
     if 0 < seconds_max < training.seconds:
         n = len(training.epochs)
-        raise TimedOut(f"more than {seconds_max:g} s of work, after {n} epoch{'s' if n != 1 else ''}")
+        raise TimedOut(f"more than {seconds_max:g} s of work, after {counted(n, 'epoch')}")
 
 
 def replay(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:

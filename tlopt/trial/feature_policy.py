@@ -21,6 +21,7 @@ from tlopt.search.repeated_views import dimension_of, n_repeated_views, strength
 from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
 from tlopt.spec.search_keys import in_blocks
+from tlopt.system.words import counted
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import CostModel, worth_keeping
 from tlopt.training.frozen_prefix import CHUNK, SplitPoint, advance, outline
@@ -58,7 +59,8 @@ def open_features(
     if not best:
         return None
     name = _key(study, data, weights_digest, run, images)
-    about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {len(data.images)} images"
+    n_images = counted(len(data.images), "image")
+    about = f"{study.name}: {run.point.backbone}, {run.point.resolution} pixels, {n_images}"
     try:
         with locked(cache_root() / "features"):
             folder = eviction.FolderLock(name, about)

@@ -10,6 +10,7 @@ from tlopt.storage import attributes, commands, optuna_private
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, ran_here
 from tlopt.storage.commands import Command
 from tlopt.storage.rdb import ServiceStorage
+from tlopt.system.words import counted
 from tlopt.worker.claim import HeldTrial, StudyWork
 
 _STATES = {
@@ -61,5 +62,5 @@ def stop_if_hopeless(work: StudyWork) -> None:
     if len(rows) < n or not all(row.outcome.is_mishap for row in rows):
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
-    reason = f"the last {n} trials crashed or failed: {cause}; fix it, then: tlopt resume"
+    reason = f"the last {counted(n, 'trial')} crashed or failed: {cause}; fix it, then: tlopt resume"
     commands.give(work.optuna_study, Command("stopped", reason))

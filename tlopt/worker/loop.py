@@ -19,6 +19,7 @@ from tlopt.storage.commands import Command
 from tlopt.storage.leases import LeaseLost
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
+from tlopt.system.words import counted
 from tlopt.worker.claim import HeldTrial, StudyWork, claim, why_not
 from tlopt.worker.finish import tell
 from tlopt.worker.heartbeat import Activity, Heartbeat
@@ -162,7 +163,10 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
             _logger.warning("trial %d cannot be trained: %s", trial.number, held.refusal)
             _end_untrained(held, Outcome.REFUSED, held.refusal, notes, log, storage)
         elif held.spec is None:
-            cause = f"lost {lease.crashes} times in a row without progress; the last time {lease.crash_cause}"
+            cause = (
+                f"lost {counted(lease.crashes, 'time')} in a row without progress; the last time"
+                f" {lease.crash_cause}"
+            )
             _end_untrained(held, Outcome.CRASHED, cause, notes, log, storage)
         else:
             _train_one(held, held.spec, notes, log, context)

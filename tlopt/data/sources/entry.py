@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tlopt.data.dataset import Role
 from tlopt.data.decode import HEIF
-from tlopt.data.some import some
+from tlopt.system.words import counted, joined
 
 PLAIN_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"),
@@ -57,16 +57,17 @@ def is_image(path: Path) -> bool:
 
 def below(root: Path, paths: Iterable[Path]) -> str:
     """The first few paths, from `root` on."""
-    return some([os.path.relpath(path, root) for path in paths])
+    return joined([os.path.relpath(path, root) for path in paths])
 
 
 def left_out(root: Path, paths: Sequence[Path]) -> str:
     """A clause on files without a known image extension."""
     heif = [path for path in paths if path.suffix.lower() in HEIF_EXTENSIONS]
-    cure = f'; {len(heif)} are HEIC images, read with pip install "tlopt[heif]"' if heif else ""
-    n = len(paths)
-    files = "1 file" if n == 1 else f"{n} files"
-    return f"{files} without a known image extension left out: {below(root, paths)}{cure}"
+    which = counted(len(heif), "is a HEIC image", "are HEIC images")
+    cure = f'; {which}, read with pip install "tlopt[heif]"' if heif else ""
+    return (
+        f"{counted(len(paths), 'file')} without a known image extension left out: {below(root, paths)}{cure}"
+    )
 
 
 def training_classes(entries: Iterable[Entry]) -> tuple[str, ...]:
@@ -81,4 +82,4 @@ def missing_notices(class_names: Sequence[str], entries: Iterable[Entry]) -> Ite
     for role in ("val", "test"):
         missing = [name for name in class_names if not counts[role, name]]
         if role in roles and missing:
-            yield f"{role} has no images of {some(missing)}"
+            yield f"{role} has no images of {joined(missing)}"

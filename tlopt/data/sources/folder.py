@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tlopt.data.dataset import Role
-from tlopt.data.some import some
 from tlopt.data.sources.entry import (
     HEIF_EXTENSIONS,
     ROLES,
@@ -20,6 +19,7 @@ from tlopt.data.sources.entry import (
 )
 from tlopt.errors import DataError
 from tlopt.spec.sections import TABLE_SUFFIXES
+from tlopt.system.words import counted, joined
 
 EXPECTED = (
     "expected is one folder for each class with its images inside, either directly (flowers/rose/1.jpg)"
@@ -174,8 +174,8 @@ def _fold_notices(splits: dict[Role, Path]) -> Iterator[str]:
         inside = inner.pop()
         if len(names) > 1 and not inner and len(inside) > 1:
             yield (
-                f"each of the classes {some(names)} holds the same folders ({some(inside)}): if those are the"
-                " classes and these are folds, label the images by a table and keep folds together by"
+                f"each of the classes {joined(names)} holds the same folders ({joined(inside)}): if those are"
+                " the classes and these are folds, label the images by a table and keep folds together by"
                 " group_column"
             )
             return
@@ -185,8 +185,10 @@ def _stray_notices(root: Path, strays: list[Path]) -> Iterator[str]:
     loose = [path for path in strays if is_image(path)]
     others = [path for path in strays if not is_image(path)]
     if loose:
-        lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
-        yield f"{lie} beside the class folders, left out: {below(root, loose)}"
+        yield (
+            f"{counted(len(loose), 'image lies', 'images lie')} beside the class folders, left out:"
+            f" {below(root, loose)}"
+        )
     if others:
         yield left_out(root, others)
 

@@ -4,17 +4,17 @@ import difflib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tlopt.data.dataset import Role
-from tlopt.data.some import NAMED_AT_MOST, some
 from tlopt.data.sources.entry import EXTENSIONS, ROLES, Entries, Entry, missing_notices, training_classes
 from tlopt.data.sources.table_rows import TableRows, read_rows
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
+from tlopt.system.words import counted, joined
 
 # Names of columns that are taken without being told, in the order of preference; case does not matter.
 _KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -118,7 +118,7 @@ def _given(path: Path, table: TableRows, key: str, wanted: str) -> str:
     close = difflib.get_close_matches(wanted, table.columns, n=1)
     hint = f'; did you mean "{close[0]}"?' if close else ""
     raise DataError(
-        f'{path} has no column "{wanted}" (data.{key}); its columns are {some(table.columns)}{hint}'
+        f'{path} has no column "{wanted}" (data.{key}); its columns are {joined(table.columns)}{hint}'
     )
 
 
@@ -135,7 +135,7 @@ def _known(path: Path, table: TableRows, key: str) -> str:
     if key in _REQUIRED:
         raise DataError(
             f"{path}: which column {_REQUIRED[key]}? Say it by {key} under [data] (tlopt init --data"
-            f" {key}=NAME); the columns are {some(table.columns)}"
+            f" {key}=NAME); the columns are {joined(table.columns)}"
         )
     return ""
 
@@ -147,13 +147,16 @@ def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, st
         values = {key: cells[column] if column else "" for key, column in columns.items()}
         for key in ("file_column", "label_column", "group_column", "fold_column"):
             if columns[key] and not values[key]:
-                problems[f"have no {_WORDS[key]}"].append((line, ""))
+                problems[f"has no {_WORDS[key]}", f"have no {_WORDS[key]}"].append((line, ""))
         name = values["file_column"]
         files = stems.find(name) if name else []
         if len(files) > 1:
-            problems["name several files each"].append((line, f"{name}: {some([f.name for f in files])}"))
+            several = f"{name}: {joined([file.name for file in files])}"
+            problems["names several files", "name several files each"].append((line, several))
         elif not files and name:
-            problems[f"name files that are not in {root}"].append((line, name))
+            problems[f"names a file that is not in {root}", f"name files that are not in {root}"].append(
+                (line, name)
+            )
         elif files:
             rows.append(
                 _Row(
@@ -165,8 +168,8 @@ def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, st
                     fold=values["fold_column"],
                 )
             )
-    for what, where in problems.items():
-        raise DataError(f"{path}: {len(where)} rows {what}: {_lines(where)}")
+    for (one, several), where in problems.items():
+        raise DataError(f"{path}: {counted(len(where), f'row {one}', f'rows {several}')}: {_lines(where)}")
     return rows
 
 
@@ -210,8 +213,8 @@ def _roles(path: Path, rows: Sequence[_Row], *, has_split: bool) -> dict[str, Ro
     unknown = [(row.line, row.split or "nothing") for row in rows if row.split.casefold() not in ROLES]
     if unknown:
         raise DataError(
-            f"{path}: {len(unknown)} rows have an unknown split: {_lines(unknown)}; known are"
-            f" {', '.join(ROLES)}"
+            f"{path}: {counted(len(unknown), 'row has', 'rows have')} an unknown split: {_lines(unknown)};"
+            f" known are {', '.join(ROLES)}"
         )
     roles = {row.split: ROLES[row.split.casefold()] for row in rows}
     if "train" not in roles.values():
@@ -241,10 +244,13 @@ def _once(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
             torn.append((row.line, f"{row.path.name}, as in line {other.line}"))
     if torn:
         raise DataError(
-            f"{path}: {len(torn)} rows give a file another split, group or fold than a row before:"
-            f" {_lines(torn)}"
+            f"{path}: {counted(len(torn), 'row gives', 'rows give')} a file another split, group or fold than"
+            f" a row before: {_lines(torn)}"
         )
-    return kept, [f"{len(doubled)} rows name a file again and count once: {_lines(doubled)}"] * bool(doubled)
+    if not doubled:
+        return kept, []
+    again = counted(len(doubled), "row names a file again and counts", "rows name a file again and count")
+    return kept, [f"{again} once: {_lines(doubled)}"]
 
 
 def _class_names(path: Path, rows: Sequence[_Row], entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -256,7 +262,8 @@ def _class_names(path: Path, rows: Sequence[_Row], entries: Sequence[Entry]) -> 
     ]
     if odd:
         raise DataError(
-            f"{path}: {len(odd)} rows of val or test have a class that train lacks: {_lines(odd)}"
+            f"{path}: {counted(len(odd), 'row of val or test has', 'rows of val or test have')} a class that"
+            f" train lacks: {_lines(odd)}"
         )
     if len(training) < 2:
         raise DataError(f'{path} has only one class, "{training[0]}"')
@@ -264,8 +271,4 @@ def _class_names(path: Path, rows: Sequence[_Row], entries: Sequence[Entry]) -> 
 
 
 def _lines(where: Sequence[tuple[int, str]]) -> str:
-    shown: Iterator[str] = (
-        f"line {line}" + (f" ({what})" if what else "") for line, what in where[:NAMED_AT_MOST]
-    )
-    more = [f"and {len(where) - NAMED_AT_MOST} more"] if len(where) > NAMED_AT_MOST else []
-    return ", ".join([*shown, *more])
+    return joined([f"line {line}" + (f" ({what})" if what else "") for line, what in where])

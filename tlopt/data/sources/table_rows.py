@@ -10,6 +10,7 @@ from typing import Any
 
 from tlopt.data.files import read_regular
 from tlopt.errors import DataError, MissingExtra
+from tlopt.system.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,8 @@ def _delimited(path: Path, text: str, delimiter: str | None) -> TableRows:
                 columns = [cell.strip() for cell in cells]
             elif len(cells) != len(columns):
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {len(cells)} values for {len(columns)} columns"
+                    f"{path}, line {reader.line_num}: {counted(len(cells), 'value')} for"
+                    f" {counted(len(columns), 'column')}"
                 )
             else:
                 rows.append(

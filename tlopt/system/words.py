@@ -1,0 +1,42 @@
+"""Wording that messages and pages share: counts, durations, lists of names, Markdown."""
+
+import re
+from collections.abc import Sequence
+
+NAMES_MAX = 5  # that a message lists
+
+
+def counted(n: float, one: str, several: str = "", *, form: str = "") -> str:
+    """A number and its noun, as in "1 file" and "3 files".
+
+    Args:
+        one: the noun in the singular, with its verb where that depends on the number: "image is".
+        several: the same in the plural; by default `one` with an "s", or "es" after s, x, sh and tch.
+        form: format specification of the number, such as ",".
+    """
+    shown = format(n, form)
+    plural = several or one + ("es" if one.endswith(("s", "x", "sh", "tch")) else "s")
+    return f"{shown} {one if shown == '1' else plural}"
+
+
+def joined(names: Sequence[str], n_max: int = NAMES_MAX, *, separator: str = ", ") -> str:
+    """The first `n_max` names, and the number of those left out, as in "a, b, and 3 more"."""
+    more = [f"and {len(names) - n_max} more"] if len(names) > n_max else []
+    return separator.join([*names[:n_max], *more])
+
+
+def duration_words(seconds: float, *, digits: int = 1) -> str:
+    """A duration in a unit that suits it, as in "2.5 hours" and "45 seconds".
+
+    Args:
+        digits: decimal places of days, hours and minutes.
+    """
+    for unit_seconds, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit_seconds:
+            return f"{seconds / unit_seconds:.{digits}f} {name}"
+    return counted(seconds, "second", form=".0f")
+
+
+def markdown_escaped(text: str) -> str:
+    """`text` for one line of Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text.replace("\n", " "))
