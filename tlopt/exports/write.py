@@ -22,7 +22,7 @@ from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.training import draw_confusion, draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
-from tlopt.system.atomic import replacing_folder
+from tlopt.system.atomic import replacing_folder, write_whole
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
 _OURS = frozenset(
@@ -95,15 +95,15 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
     name = f"{study.name[:80]}-{chosen.label.replace(' ', '-')}"
     shutil.copyfile(weights_file, folder / WEIGHTS)
-    _write(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
-    _write(folder / STUDY, findings.study_text)
-    _write(folder / CLASSES, "\n".join(export.class_names) + "\n")
+    write_whole(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
+    write_whole(folder / STUDY, findings.study_text)
+    write_whole(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
-    _write(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    _write(folder / RESULT, _json(_result(findings)))
-    _write(folder / CARD, model_card(findings, export))
+    write_whole(folder / PREPROCESSING, _json(preprocessing_json(export)))
+    write_whole(folder / RESULT, _json(_result(findings)))
+    write_whole(folder / CARD, model_card(findings, export))
     if findings.predictions is not None:
-        _write(folder / MISTAKES, _mistakes_csv(findings.predictions))
+        write_whole(folder / MISTAKES, _mistakes_csv(findings.predictions))
     draw_learning_curves(
         folder / CURVES,
         train_loss=trained.train_loss,
@@ -193,7 +193,3 @@ def _check_classes(class_names: tuple[str, ...]) -> None:
 
 def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_bytes(text.encode())
