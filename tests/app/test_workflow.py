@@ -8,7 +8,7 @@ from PIL import Image
 
 from tlopt.app import workflow
 from tlopt.app.handle import open_session
-from tlopt.errors import StudyChanged
+from tlopt.errors import DataError, SpecError, StudyChanged, WeightsError
 
 TEXT = """
 name = "copies"
@@ -61,6 +61,31 @@ def test_a_study_that_was_begun_when_only_equal_files_were_copies_goes_on(
     assert (going_on.data.splits[0].val == begun.data.splits[0].val).all()
     assert going_on.study.data.copies == "files"
     workflow.begin(sessions["now"], going_on)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("repeats = 1", "images_max = 1", "data.images_max = 1 is too few: these classes need 6"),
+        ('source = "{source}"', 'source = "absent"', "data.source = 'absent': there is no such folder "),
+        ('weights = "none"', 'weights = "absent.pth"', "model.weights: absent.pth: there is no such weights"),
+        ('weights = "none"', 'weights = "IMAGENET9"', 'model.weights = "IMAGENET9": mobilenet_v3_small has '),
+        ("mobilenet_v3_small", "mobilenet_v9", "model.backbone: 'mobilenet_v9' is not known"),
+        ("resolution = 32", "transfer_depth = 99", "search.transfer_depth: 99 is beyond the last block"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_file_and_the_key(
+    old: str, new: str, said: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("wrong.toml")
+    assert old in TEXT
+    file.write_text(TEXT.replace(old, new).format(source=images, line=""))
+
+    with pytest.raises((SpecError, DataError, WeightsError)) as caught:
+        workflow.prepare(open_session(file, storage_url=f"sqlite:///{tmp_path}/x.db", create=False))
+
+    assert str(caught.value).startswith(f"wrong.toml: {said}")
 
 
 def test_other_images_are_refused_as_ever(images: Path, tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_deep_images_that_use_little_of_their_range_are_said_with_the_cure(folde
     assert (
         f"2 images have 16 bits, of whose range not an eighth is used (the largest value is {value}" in notice
     )
-    assert f"bits = {told_bits} under [data]" in notice
+    assert f"data.bits = {told_bits} takes" in notice
     assert not told(loaded(root, bits=told_bits), "16 bits")
 
 

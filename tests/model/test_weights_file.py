@@ -1,6 +1,7 @@
 """Weights files as other programs write them: taken where every tensor is there, refused in plain words."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,42 @@ def test_a_tensor_that_is_not_finite_is_named(
 
     with pytest.raises(WeightsError, match=r"1 tensor, the first is layer2\.0\.conv1\.weight"):
         load_weights("resnet18", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: (10 * t).to(torch.int8),
+            r"whole numbers \(int8\) in \d+ tensors, the first is conv1\.weight",
+        ),
+        (lambda t: t.bool(), r"whole numbers \(bool\) in"),
+        (lambda t: t.to(torch.complex64), r"complex values in \d+ tensors, the first is conv1"),
+        (lambda t: t.to_sparse(), "sparse values in"),
+        (lambda t: t.to("meta"), "no values"),
+        (lambda t: t - 5, r"variances in bn1\.running_var, .* are below 0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_refused_in_a_line(
+    change: Callable[[Tensor], Tensor], message: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    others = {
+        name: change(tensor) if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    }
+    path = saved(tmp_path, others)
+
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_weights("resnet18", path)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_no_weights_file_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+
+    with pytest.raises(WeightsError, match=r"weights\.pth: is a named pipe and no weights file"):
+        load_weights("resnet18", str(tmp_path / "weights.pth"))
 
 
 def test_without_a_prefix_that_helps_names_stay() -> None:

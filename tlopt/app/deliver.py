@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import look
-from tlopt.app.handle import Session
+from tlopt.app.handle import Session, errors_of
 from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
@@ -285,10 +285,11 @@ def train(
     file = config / CONFIG if config.is_dir() else config
     check_target(folder, overwrite=overwrite)
     study = spec.load(file)
-    workspace = Workspace.open(study, choose_device(device), progress=True)
-    if onnx:
-        check_onnx(workspace)
-    point = point_of(study, workspace.limits)
+    with errors_of(str(file)):
+        workspace = Workspace.open(study, choose_device(device), progress=True)
+        if onnx:
+            check_onnx(workspace)
+        point = point_of(study, workspace.limits)
     run, training = train_on_all(workspace, point)
     epochs = []
     for epoch in training:

@@ -3,7 +3,8 @@
 import os
 import re
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Verdict
-from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
+from tlopt.errors import (
+    DataError,
+    MissingExtra,
+    NotReady,
+    SpecError,
+    StorageError,
+    StudyChanged,
+    WeightsError,
+)
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.study import CONFIRM_SUFFIX
@@ -253,6 +262,18 @@ def _stored(store: BaseStorage, name: str) -> optuna.Study:
             " letters, digits and . _ - (not the first)"
         )
     return found
+
+
+@contextmanager
+def errors_of(file: str) -> Iterator[None]:
+    """A block whose errors about what a study file says name the file and the key first."""
+    try:
+        yield
+    except (SpecError, DataError, WeightsError, MissingExtra) as error:
+        key = {DataError: "data.source", WeightsError: "model.weights"}.get(type(error), "")
+        said = str(error)
+        named = not key or re.search(rf"\b{key.partition('.')[0]}\.[a-z_]+", said)
+        raise type(error)(f"{file}: {said}" if named else f"{file}: {key}: {said}") from error
 
 
 def beside(name: str) -> str:

@@ -8,7 +8,7 @@ import optuna
 
 from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
 from tlopt.analysis.snapshot import Snapshot, n_images
-from tlopt.app.handle import Session
+from tlopt.app.handle import Session, errors_of
 from tlopt.app.local_run import follow
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
@@ -40,16 +40,17 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     from tlopt.training.devices import choose_device
     from tlopt.trial.workspace import Workspace
 
-    check_loggers(session.study.service.loggers)
     stored: Mapping[str, Any] = {}
     with suppress(NotReady):
         stored = session.optuna_study().user_attrs
-    workspace = Workspace.open(session.study, choose_device(device), progress=progress)
-    begun_with = stored.get(attributes.fact("data"), workspace.facts["data"])
-    if workspace.facts["data"] != begun_with:
-        workspace = workspace.as_divided_by_files(begun_with)
-    check_depths(session.study, workspace.limits)
-    workspace.check_resolutions()
+    with errors_of(session.target):
+        check_loggers(session.study.service.loggers)
+        workspace = Workspace.open(session.study, choose_device(device), progress=progress)
+        begun_with = stored.get(attributes.fact("data"), workspace.facts["data"])
+        if workspace.facts["data"] != begun_with:
+            workspace = workspace.as_divided_by_files(begun_with)
+        check_depths(session.study, workspace.limits)
+        workspace.check_resolutions()
     workspace.adopt(stored.get(attributes.NUMERICS, {}))
     return workspace
 

@@ -125,6 +125,6 @@ def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)):
         return (
             "it has more pixels than Pillow's limit against decompression bombs allows: make it smaller, or"
-            " allow as many with megapixels_max under [data] of a study file"
+            " allow as many with data.megapixels_max in a study file"
         )
     return str(error) or type(error).__name__

@@ -74,7 +74,7 @@ def test_split(spec: DataSpec, *, seed: int) -> TestSplit:
     prepared = _prepare(spec, seed=seed, progress=False)
     images = prepared.division.test
     if not images:
-        raise DataError(f"{spec.source} has no test images and test_fraction is 0: nothing is held out")
+        raise DataError(f"{spec.source} has no test images and data.test_fraction is 0: nothing is held out")
     return TestSplit(class_names=prepared.class_names, images=images, labels=_labels(images))
 
 
@@ -129,14 +129,16 @@ def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
 def _list(spec: DataSpec, *, progress: bool) -> Listing:
     if spec.source == "digits" or spec.source.startswith("torchvision:"):
         if spec.group_folder or spec.group_pattern:
-            raise DataError(f"{spec.source} has no files: data.group_folder and group_pattern are not for it")
+            raise DataError(
+                f"{spec.source} has no files: data.group_folder and data.group_pattern are not for it"
+            )
         return list_samples(spec.source, progress=progress)
     given = user_path(spec.source)
     root = given.absolute()
     if not given.is_absolute() and not spec.is_table and not os.path.exists(root):
         raise DataError(
-            f"{root}: there is no such folder; the source {spec.source!r} counts from the folder in which the"
-            " command runs"
+            f"data.source = {spec.source!r}: there is no such folder {root}; a relative path counts from the"
+            " folder in which the command runs"
         )
     entries = list_table(spec) if spec.is_table and not os.path.isdir(root) else list_folder(root)
     return _read(_with_groups(entries, spec), spec, progress=progress)
@@ -216,7 +218,7 @@ def _dim_notices(looks: Sequence[Look], spec: DataSpec) -> Iterator[str]:
         n, bits = len(peaks), max(8, max(peaks).bit_length())
         yield (
             f"{counted(n, 'image has', 'images have')} 16 bits, of whose range not an eighth is used (the"
-            f" largest value is {max(peaks)} of 65535): they come near black; bits = {bits} under [data]"
+            f" largest value is {max(peaks)} of 65535): they come near black; data.bits = {bits}"
             f" takes {2**bits - 1} as white"
         )
 
@@ -226,7 +228,7 @@ def _refuse_or_skip(unreadable: Sequence[Unreadable], spec: DataSpec) -> tuple[s
         lines = joined([f"{bad.origin}: {bad.problem}" for bad in unreadable], separator="\n")
         raise DataError(
             f"{counted(len(unreadable), 'image')} of {spec.source} cannot be decoded:\n{lines}"
-            '\nrepair or remove them, or leave them out: unreadable = "skip" under [data] of a study file,'
+            '\nrepair or remove them, or leave them out: data.unreadable = "skip" in a study file,'
             " --skip-unreadable for tlopt init"
         )
     return tuple(sorted(str(bad.origin) for bad in unreadable))

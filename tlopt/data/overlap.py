@@ -138,7 +138,7 @@ def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], 
         f"{counted(n, f'image of {spec.source} lies', f'images of {spec.source} lie')} in two classes:\n"
         + joined(lines, separator="\n")
         + "\nkeep each in one class (an image has one class here), or leave out all of their copies:"
-        ' conflicts = "skip" under [data] of a study file, --data conflicts=skip for tlopt init'
+        ' data.conflicts = "skip" in a study file, --data conflicts=skip for tlopt init'
     )
 
 

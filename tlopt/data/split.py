@@ -45,7 +45,9 @@ def subset(images: Sequence[Image], images_max: int) -> list[Image]:
     least = {key: min(len(cell), 3 if key[1] == "trainval" else 2) for key, cell in cells.items()}
     spare = images_max - sum(least.values())
     if spare < 0:
-        raise DataError(f"images_max = {images_max} is too few: these classes need {sum(least.values())}")
+        raise DataError(
+            f"data.images_max = {images_max} is too few: these classes need {sum(least.values())}"
+        )
     more = sum(len(cell) - least[key] for key, cell in cells.items())
     exact = {key: spare * (len(cell) - least[key]) / more for key, cell in cells.items()}
     counts = {key: least[key] + int(share) for key, share in exact.items()}
@@ -215,5 +217,5 @@ def _check_sizes(classes: dict[int, list[Image]], class_names: Sequence[str], *,
             raise DataError(
                 f'the class "{name}" has too few images: {different} different in train of {needed} needed,'
                 " one for each of train, val and test that is drawn from them: add images or remove the class"
-                + (", or set test_fraction = 0" if different == needed - 1 > 0 else "")
+                + (", or set data.test_fraction = 0" if different == needed - 1 > 0 else "")
             )

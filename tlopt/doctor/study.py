@@ -100,7 +100,7 @@ def _weights(wanted: Study) -> "Generator[Finding, None, dict[str, Weights] | No
                 "weights",
                 f"{backbone}: {absent} is not on this machine; the first command fetches it,"
                 f" about {megabytes(backbone)} MB",
-                'tlopt check does it now; without a network write weights = "path/to/file.pth" under [model]',
+                'tlopt check does it now; without a network write model.weights = "path/to/file.pth"',
             )
             continue
         found[backbone] = load_weights(backbone, wanted.model.weights)

@@ -52,7 +52,8 @@ def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Netwo
     network.net.set_submodule(network.head_name, head)
     if point.transfer_depth > len(network.blocks):
         raise SpecError(
-            f"transfer_depth = {point.transfer_depth}: {point.backbone} has {len(network.blocks)} blocks"
+            f"search.transfer_depth = {point.transfer_depth}: {point.backbone} has"
+            f" {len(network.blocks)} blocks"
         )
     transfer(network, weights, depth=point.transfer_depth)
     return network.train()
@@ -99,12 +100,13 @@ def check_resolution(weights: Weights, resolution: int) -> None:
     if resolution % step and resolution != weights.resolution:
         below = max(resolution - resolution % step, step)
         raise SpecError(
-            f"resolution = {resolution}: {weights.backbone} divides images into patches of {step} pixels and"
-            f" takes multiples of that, such as {below} and {below + step}"
+            f"search.resolution = {resolution}: {weights.backbone} divides images into patches of {step}"
+            f" pixels and takes multiples of that, such as {below} and {below + step}"
         )
     if resolution < weights.resolution_min:
         raise SpecError(
-            f"resolution = {resolution}: {weights.backbone} takes {weights.resolution_min} pixels or more"
+            f"search.resolution = {resolution}: {weights.backbone} takes {weights.resolution_min} pixels or"
+            " more"
         )
 
 

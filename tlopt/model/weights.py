@@ -14,6 +14,7 @@ from tlopt.model.families.table import Family, check_name, family_of, skeleton
 from tlopt.model.network import Network
 from tlopt.model.weights_file import aligned, other_entries, read_file
 from tlopt.spec.weights_file import is_file_name, split_part
+from tlopt.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
 def _fit(network: Network, family: Family, raw: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
     """The backbone's tensors of `raw` under today's names and in the network's types."""
     dtypes = {name: tensor.dtype for name, tensor in network.net.state_dict().items()}
+    _check_types(raw, dtypes, complaint)
     others = tuple(f"{name}." for name in (network.head_name, *family.auxiliary))
     kept = {family.modern_name(name): tensor for name, tensor in raw.items() if not name.startswith(others)}
     try:
@@ -122,6 +124,22 @@ def _fit(network: Network, family: Family, raw: Mapping[str, Tensor], complaint:
         for name, tensor in network.net.state_dict().items()
         if not name.startswith(others)
     }
+
+
+def _check_types(raw: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype], complaint: str) -> None:
+    """Refuse whole numbers in the place of weights, and variances below 0, of which no root can be taken."""
+    whole = [n for n, t in raw.items() if n in dtypes and dtypes[n].is_floating_point > t.is_floating_point()]
+    if whole:
+        kinds = sorted({str(raw[name].dtype).removeprefix("torch.") for name in whole})
+        raise WeightsError(
+            f"{complaint}: whole numbers ({', '.join(kinds)}) in {counted(len(whole), 'tensor')}, the first"
+            f" is {whole[0]}: quantized weights cannot be trained on; take those in float32"
+        )
+    negative = [n for n, t in raw.items() if n.endswith("running_var") and bool((t < 0).any())]
+    if negative:
+        raise WeightsError(
+            f"{complaint}: the variances in {_first(negative)} are below 0: the file is damaged"
+        )
 
 
 def _image_size(network: Network, family: Family, raw: Mapping[str, Tensor], default: int) -> int:

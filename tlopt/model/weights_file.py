@@ -3,7 +3,7 @@
 import argparse
 import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tlopt.errors import WeightsError
+from tlopt.system.files import kind_at
 from tlopt.system.words import counted
 
 # Under which training programs keep a network's tensors, the usual one first.
@@ -48,12 +49,15 @@ def read_file(path: Path, part: str = "") -> tuple[dict[str, Tensor], str]:
         WeightsError: the file cannot be read, or holds anything else; says which entries there are.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file")
+        kind = kind_at(path)
+        what = f"is {kind} and no weights file" if kind else "there is no such weights file"
+        raise WeightsError(f"{path}: {what}")
     loaded, entry = _unwrapped(_load(path), path, part)
     if not all(isinstance(value, Tensor) for value in loaded.values()) or not loaded:
         known = ", ".join(f'"{name}"' for name in WRAPPERS)
         raise WeightsError(f"{path}: holds no tensors by name, alone or under one of {known}")
     tensors = {_PREFIXES.sub(r"\1", name): tensor for name, tensor in loaded.items()}
+    _check_plain(tensors, path)
     _check_finite(tensors, path)
     return tensors, entry
 
@@ -145,6 +149,22 @@ def _holds_tensors(value: object) -> bool:
     return any(isinstance(item, Tensor) for item in value.values()) or any(
         _holds_tensors(value.get(name)) for name in WRAPPERS
     )
+
+
+def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that no network can start from, whatever their names."""
+    kinds: dict[str, Callable[[Tensor], bool]] = {
+        "no values (they were saved on the device meta)": lambda tensor: tensor.is_meta,
+        "quantized values": lambda tensor: tensor.is_quantized,
+        "sparse values": lambda tensor: tensor.layout != torch.strided,
+        "complex values": torch.is_complex,
+    }
+    for what, holds in kinds.items():
+        if odd := [name for name, tensor in tensors.items() if holds(tensor)]:
+            raise WeightsError(
+                f"{path}: {what} in {counted(len(odd), 'tensor')}, the first is {odd[0]}: save the"
+                " state_dict() of the network in float32"
+            )
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -127,14 +127,13 @@ def _known(path: Path, table: TableRows, key: str) -> str:
         found = [column for column in table.columns if column.casefold() in names]
         if len(found) > 1:
             raise DataError(
-                f"{path}: {' and '.join(found)} could each be the {_WORDS[key]}: say which by {key} under"
-                " [data]"
+                f"{path}: {' and '.join(found)} could each be the {_WORDS[key]}: say which by data.{key}"
             )
         if found:
             return found[0]
     if key in _REQUIRED:
         raise DataError(
-            f"{path}: which column {_REQUIRED[key]}? Say it by {key} under [data] (tlopt init --data"
+            f"{path}: which column {_REQUIRED[key]}? Say it by data.{key} (tlopt init --data"
             f" {key}=NAME); the columns are {joined(table.columns)}"
         )
     return ""
