@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.model.facts import Limits
-from tlopt.plots import effects, training
+from tlopt.plots import confusion, effects, training
 from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.spec import Study
@@ -213,6 +213,6 @@ def draw_nothing(patch: pytest.MonkeyPatch) -> None:
         return path
 
     patch.setattr(training, "draw_learning_curves", draw)
-    patch.setattr(training, "draw_confusion", draw)
+    patch.setattr(confusion, "draw_confusion", draw)
     patch.setattr(training, "draw_mistakes", draw)
     patch.setattr(effects, "draw_dependences", draw)

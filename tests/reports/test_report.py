@@ -263,7 +263,7 @@ def test_off_stands_at_the_left_edge_of_a_logarithmic_axis() -> None:
     html = page(report(a_search()))
 
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
-    (l2_sp,) = [figure for figure in figures if "value against l2_sp" in figure]
+    (l2_sp,) = [figure for figure in figures if " at l2_sp " in figure]
     labels = {
         text: float(x) for x, text in re.findall(r'<text [^>]* x="([\d.]+)"[^>]*>([\d.]+)</text>', l2_sp)
     }

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import DataError, Diverged, OutOfMemory
-from tlopt.plots import training
+from tlopt.plots import confusion, training
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, commands, workers
@@ -661,7 +661,8 @@ def test_a_picture_that_cannot_be_drawn_harms_no_trial(
         raise ValueError("no such colour")
 
     planted(flat(0.5))
-    monkeypatch.setattr(objective if broken == "find_mistakes" else training, broken, fail)
+    room = {"find_mistakes": objective, "draw_confusion": confusion}.get(broken, training)
+    monkeypatch.setattr(room, broken, fail)
     here = place(trials=1)
 
     assert here.work() == 1

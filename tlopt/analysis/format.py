@@ -3,7 +3,6 @@
 Fractions are given in per cent, log-loss as it is.
 """
 
-import math
 import statistics
 from collections.abc import Iterator
 
@@ -13,23 +12,11 @@ from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
-from tlopt.spec.objectives import cost, scale_of
+from tlopt.spec.objectives import TITLES, cost, scale_of, value_words
 from tlopt.spec.point import Point
 from tlopt.system.words import counted, duration_words
 
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log-loss",
-}
-
 RESOLUTION_IMAGES = 1000  # in a smaller set the share of one image is stated: a tenth of a point and more
-
-
-def value_words(value: float, objective: str) -> str:
-    """One value: "92.0 %", or a log-loss "0.0800"."""
-    return spread_words(Spread(value, math.nan, 1), objective)
 
 
 def spread_words(spread: Spread | None, objective: str) -> str:
@@ -62,7 +49,7 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
 
 def gain_words(gain: Spread, objective: str) -> str:
     """A mean difference with its sign: "+20.2 points", of a log-loss "+0.0312"."""
-    scale, digits = scale_of(objective)
+    scale, digits = scale_of(objective, gain.mean)
     return f"{scale * gain.mean:+.{digits}f}" + ("" if scale == 1 else " points")
 
 
@@ -70,7 +57,7 @@ def interval_words(gain: Spread, objective: str) -> str:
     """The paired interval of a difference: "95 % interval -0.5 to +4.5, 3 seeds"."""
     if gain.interval is None:
         return "a single seed, so no interval"
-    scale, digits = scale_of(objective)
+    scale, digits = scale_of(objective, max(map(abs, gain.interval)))
     low, high = (f"{scale * bound:+.{digits}f}" for bound in gain.interval)
     return f"95 % interval {low} to {high}, {counted(gain.n, 'seed')}"
 
@@ -162,7 +149,7 @@ def drop_sentence(verdict: Verdict) -> str:
     if val is None or test is None:
         return ""
     worse = cost(test.mean, verdict.direction) - cost(val.mean, verdict.direction)
-    scale, digits = scale_of(objective)
+    scale, digits = scale_of(objective, worse)
     size = f"{scale * abs(worse):.{digits}f}" + ("" if scale == 1 else " points")
     if not float(f"{worse:.{digits + 2}f}"):
         return "Test agrees with validation."
@@ -173,11 +160,6 @@ def drop_sentence(verdict: Verdict) -> str:
         else "; that is chance, since the point was chosen on validation"
     )
     return f"Test is {size} {which} than validation{why}."
-
-
-def percent_words(share: float) -> str:
-    """A share of 1 as in "79.0 %"."""
-    return f"{100 * share:.1f} %"
 
 
 def best_sentence(snapshot: Snapshot) -> str:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlopt.confirmation.predictions import Predictions, surest_mistakes
+from tlopt.plots.confused import Counts, confused
 
 BINS = 10  # of the reliability diagram, of equal width
 
 Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +113,11 @@ def class_rates(predictions: Predictions) -> tuple[ClassRates, ...]:
 
 def confused_pairs(predictions: Predictions, n_max: int) -> tuple[Pair, ...]:
     """Up to `n_max` pairs of classes that are confused, most images first, then largest share."""
-    counts = confusion(predictions)
-    sizes, names = counts.sum(axis=1), predictions.class_names
-    rows, columns = np.nonzero(counts * ~np.eye(len(counts), dtype=bool))
-    pairs = [
-        Pair(true=names[r], predicted=names[c], n=int(counts[r, c]), share=float(counts[r, c] / sizes[r]))
-        for r, c in zip(rows, columns, strict=True)
-    ]
-    return tuple(sorted(pairs, key=lambda pair: (-pair.n, -pair.share))[:n_max])
+    names = predictions.class_names
+    return tuple(
+        Pair(true=names[pair.true], predicted=names[pair.predicted], n=pair.n, share=pair.share)
+        for pair in confused(confusion(predictions), n_max)
+    )
 
 
 def mistakes(predictions: Predictions, n_max: int) -> Iterator[Mistake]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tlopt.analysis.format import best_sentence, describe, left_words
 from tlopt.analysis.snapshot import Snapshot
+from tlopt.spec.objectives import percent_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.system.words import counted
 
@@ -94,7 +95,7 @@ def follow_training(epochs: Iterable["Epoch"], console: Console) -> None:
     """Print a line for each epoch of a training run without validation."""
     for epoch in epochs:
         console.print(
-            f"epoch {epoch.index + 1}: training loss {epoch.train_loss:.4f},"
-            f" training accuracy {100 * epoch.train_accuracy:.1f} %, {epoch.seconds:.1f} s",
+            f"epoch {epoch.index + 1}: training loss {value_words(epoch.train_loss, 'log_loss')},"
+            f" training accuracy {percent_words(epoch.train_accuracy)}, {epoch.seconds:.1f} s",
             soft_wrap=True,
         )

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from tlopt.analysis.causes import causes
 from tlopt.analysis.format import (
-    TITLES,
     budget_words,
     cost_words,
     describe,
@@ -20,7 +19,6 @@ from tlopt.analysis.format import (
     hours_sentence,
     left_words,
     spread_words,
-    value_words,
     winner_sentence,
 )
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
@@ -30,6 +28,7 @@ from tlopt.search.defaults import defaults
 from tlopt.search.warnings import epoch_warnings, pull_warnings, view_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.objectives import TITLES, value_words
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined
 

@@ -12,7 +12,7 @@ from tlopt.app import deliver
 from tlopt.app.handle import Session
 from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import Study
-from tlopt.spec.objectives import scale_of
+from tlopt.spec.objectives import value_words
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.frames import frame, html_table
 from tlopt.system.words import counted
@@ -79,17 +79,15 @@ class StudyView:
     def _repr_html_(self) -> str:
         """The best trials as a table, for notebooks."""
         objective, direction = self.spec.objective, self.spec.direction
-        scale, digits = scale_of(objective)
         best = best_first(self.trials, direction)[:_SHOWN]
         table = [
             (
                 str(trial.number),
-                f"{scale * (trial.value or 0.0):.{digits}f}",
+                value_words(trial.value or 0.0, objective),
                 trial.label,
                 describe(trial.point) if trial.point else "",
             )
             for trial in best
         ]
-        unit = f"{objective}, %" if scale == 100 else objective
         summary = html.escape(repr(self).removeprefix("<StudyView ").removesuffix(">"))
-        return f"<p>{summary}</p>{html_table(('trial', unit, 'name', 'point'), table)}"
+        return f"<p>{summary}</p>{html_table(('trial', objective, 'name', 'point'), table)}"

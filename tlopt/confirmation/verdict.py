@@ -36,7 +36,7 @@ class Spread:
 
     def words(self, objective: str) -> str:
         """Mean ± standard deviation as people read them, the mean alone of a single value."""
-        scale, digits = objectives.scale_of(objective)
+        scale, digits = objectives.scale_of(objective, self.mean)
         deviation = "" if math.isnan(self.std) else f" ± {scale * self.std:.{digits}f}"
         return f"{scale * self.mean:.{digits}f}{deviation}" + ("" if scale == 1 else " %")
 

@@ -12,7 +12,7 @@ import optuna
 from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
-from tlopt.spec.objectives import is_fraction
+from tlopt.spec.objectives import value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined, markdown_escaped
@@ -87,7 +87,7 @@ def lines(
     yield from (_row(trial, study.objective, is_chosen=trial.number == chosen) for trial in shown)
     if picture:
         # another address for another picture, or an open page would not load it
-        yield from ("", "---", "", f"![what depth, rates and pulls did]({picture}?trials={len(best)})")
+        yield from ("", "---", "", f"![{_finding(best, study)}]({picture}?trials={len(best)})")
     for name in _DEPTHS:
         yield from _depth_table(name, best, study)
 
@@ -109,6 +109,19 @@ def _searched(study: Study) -> Iterator[str]:
         elif not isinstance(dimension, Fixed):
             *off, low, high = sorted(bounds(dimension))  # numbers, for it is a range
             yield markdown_escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
+
+
+def _finding(best: Sequence[TrialRecord], study: Study) -> str:
+    """What the picture shows, for those who cannot see it: the best trial, and where it lies."""
+    if not best:
+        return "No trial is complete."
+    point = best[0].point or {}
+    searched = [name for name in study_figure.KEYS if not isinstance(study.search.get(name), Fixed | None)]
+    places = ", ".join(f"{name} {point[name]:.3g}" for name in searched if name in point)
+    which = f"The best of {counted(len(best), 'complete trial')}, trial {best[0].number}, reaches"
+    return markdown_escaped(
+        f"{which} {_value(best[0], study.objective)}" + (f" at {places}" if places else "")
+    )
 
 
 def _row(trial: TrialRecord, objective: str, *, is_chosen: bool) -> str:
@@ -142,6 +155,4 @@ def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterat
 
 
 def _value(trial: TrialRecord, objective: str) -> str:
-    """A trial's value as every other screen has it: "92.0 %", or a log-loss "0.0800"."""
-    value = trial.value or 0.0
-    return f"{100 * value:.1f} %" if is_fraction(objective) else f"{value:.4f}"
+    return value_words(trial.value or 0.0, objective)

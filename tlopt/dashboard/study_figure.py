@@ -19,7 +19,7 @@ from tlopt.system.atomic import replacing_file
 
 FILE = "depth_and_regularisation.png"
 TRIALS_MIN = 8  # complete ones; fewer points say nothing
-_KEYS = ("transfer_depth", "freeze_depth", "l2_sp", "l2", "lr", "lr_ratio")
+KEYS = ("transfer_depth", "freeze_depth", "l2_sp", "l2", "lr", "lr_ratio")
 _EVERY_MIN = 10
 _ARTIFACT = "artifacts:"
 
@@ -59,7 +59,7 @@ def _draw(best: Sequence[TrialRecord], study: Study, path: Path) -> Path | None:
     from tlopt.plots.effects import Panel, draw_dependences
 
     panels = []
-    for key in _KEYS:
+    for key in KEYS:
         x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in best])
         if np.isfinite(x).all() and len(np.unique(x)) > 1:
             log = study.is_log(key) and bool((x >= 0).all())

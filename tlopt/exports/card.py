@@ -1,6 +1,6 @@
 """The model card of an export: what it is, how it was chosen, how sure that is, how to use it. Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.format import TITLES, cost_words, gain_sentences, percent_words, spread_words
+from tlopt.analysis.format import cost_words, gain_sentences, spread_words
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
+from tlopt.plots.confused import confused
 from tlopt.spec import Study
+from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
 from tlopt.spec.search_keys import RULES, Depth
 from tlopt.system.words import counted, markdown_escaped
 
@@ -120,8 +122,34 @@ def _opening(findings: Findings, export: Export) -> Iterator[str]:
         )
     yield ""
     if findings.trained.confusion is not None:
-        yield "![Confusion matrix on the validation images](confusion.png)"
-    yield "![Learning curves](learning_curves.png)"
+        yield f"![{_confusion_alt(findings.trained.confusion, export.class_names)}](confusion.png)"
+    yield f"![{_curves_alt(findings.trained, verdict.objective)}](learning_curves.png)"
+
+
+def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """What the confusion matrix shows, for those who cannot see it."""
+    n, n_wrong = int(counts.sum()), int(counts.sum() - counts.trace())
+    if not n_wrong:
+        return f"All {n:,} validation images are predicted correctly."
+    (most,) = confused(counts, 1)
+    pair = f"{markdown_escaped(class_names[most.true])} as {markdown_escaped(class_names[most.predicted])}"
+    return (
+        f"{n_wrong:,} of {n:,} validation images are predicted wrongly ({percent_words(n_wrong / n)}),"
+        f" most often {pair}: {most.n:,}, {percent_words(most.share)} of the class."
+    )
+
+
+def _curves_alt(trained: Trained, objective: str) -> str:
+    """What the learning curves show, for those who cannot see them."""
+    loss, values = trained.train_loss, trained.val.get(objective, ())
+    first, last = (value_words(each, "log_loss") for each in (loss[0], loss[-1]))
+    said = f"Over {counted(len(loss), 'epoch')} the training loss goes from {first} to {last}"
+    if not values:
+        return f"{said}."
+    direction = direction_of(objective)
+    best = min(range(len(values)), key=lambda epoch: cost(values[epoch], direction))
+    ends, top = (value_words(value, objective) for value in (values[-1], values[best]))
+    return f"{said}; validation {TITLES[objective]} ends at {ends}, its best is {top} after epoch {best + 1}."
 
 
 def _headline(findings: Findings) -> str:

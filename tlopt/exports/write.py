@@ -19,7 +19,8 @@ from tlopt.exports.card import MISTAKES, Findings, model_card
 from tlopt.exports.onnx import ONNX
 from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS, Export, preprocessing_json
 from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
-from tlopt.plots.training import draw_confusion, draw_learning_curves
+from tlopt.plots.confusion import draw_confusion
+from tlopt.plots.training import draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.system.atomic import replacing_folder, write_whole

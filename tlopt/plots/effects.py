@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tlopt.plots.axes import log_axis
+from tlopt.plots.colours import LIGHT
+from tlopt.plots.figure_file import STYLE, plain, save
 from tlopt.plots.series import Array, evenly, running_median, value_limits
+from tlopt.spec.objectives import TITLES, is_fraction
 
 POINTS_MAX = 800  # that a panel draws; the median is that of all
 PANELS_A_ROW = 2
 _BEST_DRAWN = 20  # the best ones are always drawn
-_POINT, _LINE, _MUTED = "#2f6fd0", "#c2410c", "#667085"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,36 +40,52 @@ def draw_dependences(
         values: one a trial, best first, in the order of each panel's `x`.
     """
     n_rows = math.ceil(len(panels) / PANELS_A_ROW)
-    figure = Figure(figsize=(9.2, 2.7 * n_rows + 0.5), layout="constrained")
-    cells = figure.subplots(n_rows, PANELS_A_ROW, squeeze=False, sharey=True).ravel()
-    for axes, panel in zip(cells, panels, strict=False):
-        _draw(axes, panel, values)
-        axes.set_ylim(value_limits(values, direction))
-    cells[0].legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0, ncols=2)
-    for axes in cells[len(panels) :]:
-        axes.set_axis_off()
-    for axes in cells[::PANELS_A_ROW]:
-        axes.set_ylabel(f"validation {objective.replace('_', ' ')}")
-    # the name of a study is letters, digits and . _ -, and no mathematics
-    figure.suptitle(title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 2.7 * n_rows + 0.5), layout="constrained")
+        cells = figure.subplots(n_rows, PANELS_A_ROW, squeeze=False, sharey=True).ravel()
+        for axes, panel in zip(cells, panels, strict=False):
+            _draw(axes, panel, values)
+            axes.set_ylim(value_limits(values, direction))
+            _value_axis(axes, objective)
+        cells[0].legend(
+            frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0, ncols=2
+        )
+        for axes in cells[len(panels) :]:
+            axes.set_axis_off()
+        for axes in cells[::PANELS_A_ROW]:
+            unit = "%" if is_fraction(objective) else "nats"
+            axes.set_ylabel(f"validation {TITLES[objective]}, {unit}")
+        figure.suptitle(plain(title), fontsize=11)
+        return save(figure, path)
+
+
+def _value_axis(axes: Axes, objective: str) -> None:
+    scale = 100 if is_fraction(objective) else 1
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}"))
 
 
 def _draw(axes: Axes, panel: Panel, values: Array) -> None:
     x = panel.x
-    place = log_axis(axes, x, colour=_MUTED) if panel.log else x
+    place = log_axis(axes, x, colour=LIGHT.muted) if panel.log else x
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
     axes.plot(
-        place[shown], values[shown], "o", ms=3.5, mew=0, color=_POINT, alpha=0.5, label="complete trial"
+        place[shown],
+        values[shown],
+        "o",
+        ms=4,
+        mew=0.4,
+        mec=LIGHT.page,
+        color=LIGHT.point,
+        label="complete trial",
     )
     on = (x > 0) | (not panel.log)
     at, medians = running_median(np.log(x[on]) if panel.log else x[on], values[on])
     if len(at):
-        axes.plot(np.exp(at) if panel.log else at, medians, lw=2, color=_LINE, label="running median")
+        axes.plot(np.exp(at) if panel.log else at, medians, lw=2, color=LIGHT.line, label="running median")
     if not panel.log:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(np.all(x == np.round(x)))))
     axes.set_xlabel(panel.label)
-    axes.grid(alpha=0.3)
+    axes.grid()
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

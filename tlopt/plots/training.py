@@ -1,77 +1,63 @@
-"""Learning curves and confusion matrices as PNG files."""
+"""Learning curves and pictures of mistakes as PNG files."""
 
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tlopt.plots.fonts import families
+from tlopt.plots.colours import LIGHT
+from tlopt.plots.figure_file import STYLE, plain, save
+from tlopt.spec.objectives import TITLES
 
-CELL_TEXT_CLASSES_MAX = 15  # more cells than this hold no readable number
-TICK_CLASSES_MAX = 60
 MISTAKES_A_ROW = 4
 CAPTION_CHARACTERS_MAX = 36
-_LABEL_CHARACTERS_MAX = 22
+_LINES = (  # colour and style, so that lines are told apart without colours as well
+    {"color": LIGHT.point, "marker": "."},
+    {"color": LIGHT.line, "marker": ".", "linestyle": "--"},
+    {"color": LIGHT.third, "marker": ".", "linestyle": ":"},
+)
 
 
 def draw_learning_curves(
     path: Path, *, train_loss: Sequence[float], val: dict[str, Sequence[float]], title: str
 ) -> Path:
-    """Write loss (left) and the fractions among `val` (right) over epochs to `path`; returns it.
+    """Write loss (left) and the fractions among `val` (right, in %) over epochs to `path`; returns it.
 
     Args:
         train_loss: one value an epoch.
         val: name to one value an epoch; "log_loss" is drawn beside the training loss.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    losses, fractions = figure.subplots(1, 2)
     epochs = np.arange(1, len(train_loss) + 1)
-    losses.plot(epochs, train_loss, marker=".", label="train")
-    losses.set(xlabel="epoch", ylabel="loss (nats)")
-    fractions.set(xlabel="epoch", ylabel="validation, fraction", ylim=(0, 1.02))
-    for name, values in val.items():
-        axes = losses if name == "log_loss" else fractions
-        axes.plot(epochs, values, marker=".", label="validation" if name == "log_loss" else _words(name))
-    for axes in (losses, fractions):
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
-    figure.suptitle(title, fontsize=11)
-    return _save(figure, path)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        losses, fractions = figure.subplots(1, 2)
+        loss_lines = {"train": train_loss}
+        if "log_loss" in val:
+            loss_lines["validation"] = val["log_loss"]
+        _lines(losses, epochs, loss_lines)
+        percent = {
+            TITLES[name]: [100 * v for v in values] for name, values in val.items() if name != "log_loss"
+        }
+        _lines(fractions, epochs, percent)
+        losses.set(xlabel="epoch", ylabel="loss (nats)")
+        fractions.set(xlabel="epoch", ylabel="validation, %", ylim=(0, 102))
+        figure.suptitle(plain(title), fontsize=11)
+        return save(figure, path)
 
 
-def draw_confusion(path: Path, *, counts: NDArray[np.int64], class_names: Sequence[str], title: str) -> Path:
-    """Write the confusion matrix `counts` (true class in rows) to `path`; returns it.
-
-    Colours are shares of each row; numbers are counts, up to `CELL_TEXT_CLASSES_MAX` classes.
-    """
-    n_classes = len(class_names)
-    side = float(np.clip(2.2 + 0.42 * n_classes, 4, 16))
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    if n_classes <= TICK_CLASSES_MAX:
-        names = [_short(name) for name in class_names]
-        axes.set_xticks(range(n_classes), names, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(n_classes), names, fontsize=8)
-    if n_classes <= CELL_TEXT_CLASSES_MAX:
-        for row, column in np.ndindex(*counts.shape):
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > 0.55 else "black"
-                axes.text(
-                    column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour
-                )
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(title, fontsize=11)
-    return _save(figure, path)
+def _lines(axes: Axes, epochs: NDArray[np.int64], lines: Mapping[str, Sequence[float]]) -> None:
+    for style, (name, values) in zip(_LINES, lines.items(), strict=False):
+        axes.plot(epochs, values, label=name, **style)  # type: ignore[arg-type]
+    axes.grid()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if lines:
+        axes.legend(frameon=False)
 
 
 def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence[str], title: str) -> Path:
@@ -88,37 +74,11 @@ def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence
         axes.spines[:].set_visible(False)
     for axes, picture, caption in zip(cells, pictures, captions, strict=False):
         axes.imshow(picture)
-        lines = [_plain(_cut(line, CAPTION_CHARACTERS_MAX)) for line in caption.splitlines()]
+        lines = [plain(_cut(line, CAPTION_CHARACTERS_MAX)) for line in caption.splitlines()]
         axes.set_xlabel("\n".join(lines), fontsize=8, loc="left")
-    figure.suptitle(_plain(title), fontsize=11)
-    return _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    texts = figure.findobj(Text)
-    names = families("".join(text.get_text() for text in texts if isinstance(text, Text)))
-    for text in texts:
-        if isinstance(text, Text):
-            text.set_fontfamily(names)
-    with warnings.catch_warnings():
-        # a class name in a script that no installed font has is drawn as boxes; that is no reason to fail
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=110)
-    return path
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _short(name: str) -> str:
-    return _plain(_cut(name, _LABEL_CHARACTERS_MAX))
+    figure.suptitle(plain(title), fontsize=11)
+    return save(figure, path)
 
 
 def _cut(text: str, n_max: int) -> str:
     return text if len(text) <= n_max else text[: n_max - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # a pair of them would be read as mathematics

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlopt.plots.series import Array, best_so_far, evenly, value_limits
+from tlopt.reports import alt
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
 from tlopt.spec.outcome import Outcome
@@ -70,7 +71,7 @@ def progress(report: Report) -> Iterator[Shown]:
             best[index],
             xlabel=label,
             objective=report.study.objective,
-            direction=report.study.direction,
+            alt=alt.progress(x, best, label=label, objective=report.study.objective),
         )
         drawn = int(np.isfinite(values[index]).sum())
         said = _of(drawn, n) + _outside(values[index], report)
@@ -103,6 +104,12 @@ def curves(report: Report) -> Iterator[Shown]:
         [curve.values for curve in report.curves_best],
         [curve.values for curve in report.curves_pruned],
         objective=report.study.objective,
+        alt=alt.curves(
+            [curve.values for curve in report.curves_best],
+            [curve.values for curve in report.curves_pruned],
+            number=next((curve.number for curve in report.curves_best), None),
+            objective=report.study.objective,
+        ),
     )
     of = f" of {n_pruned}" if len(report.curves_pruned) < n_pruned else ""
     said = []
@@ -124,7 +131,15 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
     log = report.study.is_log(key) and bool((x > 0).any()) and bool((x >= 0).all())
     svg = plots.dependence(
-        x, values, shown=shown.tolist(), key=label, log=log, objective=report.study.objective
+        x,
+        values,
+        shown=shown.tolist(),
+        key=label,
+        log=log,
+        objective=report.study.objective,
+        alt=alt.dependence(
+            x, values, key=label.removesuffix(", in blocks"), off=log, objective=report.study.objective
+        ),
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
     said = zero + _of(len(shown), len(x)) + _outside(values, report)

@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tlopt.analysis.format import (
-    TITLES,
     describe,
     gain_words,
     interval_words,
     point_sentence,
     spread_words,
     standing_words,
-    value_words,
 )
 from tlopt.reports.data import Report
+from tlopt.spec.objectives import TITLES, value_words
 from tlopt.system.words import counted
 
 

@@ -11,21 +11,20 @@ from markupsafe import Markup
 
 from tlopt.analysis.cost import NOTHING, Cost
 from tlopt.analysis.format import (
-    TITLES,
     budget_words,
     describe,
     dimension_words,
     drop_sentence,
     gain_sentences,
-    percent_words,
     spread_words,
-    value_words,
 )
 from tlopt.analysis.importance import Share
+from tlopt.plots.colours import DARK, LIGHT
 from tlopt.reports import figures, headline, wrong
 from tlopt.reports.data import Report
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.objectives import TITLES, percent_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import RULES
 from tlopt.system.words import counted, duration_words
@@ -39,14 +38,24 @@ _SYMBOLS_MAX = 300  # of a cause
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text; `right`: columns of numbers, `long`: of sentences; the row `marked` stands out."""
+    """Rows of text; the row `marked` stands out.
+
+    Attributes:
+        right: columns of numbers.
+        long: columns of sentences.
+        whole: columns of short lines that are not broken.
+        shares: in [0, 1], a bar at the end of each row; empty: none.
+        bars: colour of the bars, by its name in the palette.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[str] = frozenset()
     long: frozenset[str] = frozenset()
     marked: int | None = None
-    shares: tuple[float, ...] = ()  # in [0, 1], a bar at the end of each row; empty: none
+    whole: frozenset[str] = frozenset()
+    shares: tuple[float, ...] = ()
+    bars: str = "point"
 
 
 def page(report: Report) -> str:
@@ -82,6 +91,8 @@ def page(report: Report) -> str:
         classes=_classes(report),
         space=_space(report),
         study_file=report.file_text,
+        light=LIGHT.css,
+        dark=DARK.css,
         version=version("tlopt"),
         created=f"{report.created:%Y-%m-%d %H:%M %Z}".rstrip(),
     )
@@ -102,7 +113,7 @@ def _confirmation(report: Report) -> Table | None:
         columns=("candidate", "validation", "test", "runs", "point"),
         rows=tuple(rows),
         right=frozenset({"runs", "validation", "test"}),
-        long=frozenset({"point"}),
+        whole=frozenset({"point"}),
         marked=0 if verdict.finished and verdict.chosen.val else None,
     )
 
@@ -116,7 +127,7 @@ def _wrong(report: Report) -> dict[str, Any] | None:
     return {
         "shown": shown,
         "classes": Table(columns=classes, rows=shown.classes, right=frozenset(classes[1:])),
-        "pairs": Table(columns=pairs, rows=shown.pairs, right=frozenset(pairs[2:])),
+        "pairs": _barred(pairs, shown.pairs, shown.pair_sizes, text=frozenset(pairs[:2]), bars="line"),
         "figures": [
             {"svg": Markup(with_own_ids(svg, f"wrong{index}")), "caption": caption}
             for index, (svg, caption) in enumerate(shown.figures)
@@ -180,7 +191,7 @@ def _importance(report: Report) -> Table | None:
     return _barred(
         ("key", "share", "by chance", "evidence"),
         rows,
-        [(row.key, row.share) for row in shares],
+        [row.share for row in shares],
         text=frozenset({"evidence"}),
     )
 
@@ -196,18 +207,19 @@ def _percent(share: float) -> str:
 def _barred(
     columns: Sequence[str],
     rows: Iterable[tuple[str, ...]],
-    shares: Iterable[tuple[str, float]],
+    sizes: Sequence[float],
     *,
     text: frozenset[str] = frozenset(),
+    bars: str = "point",
 ) -> Table:
     """A table with a bar in each row, the largest one of full length; `text`: columns that are no numbers."""
-    sizes = [size for _, size in shares]
     largest = max(sizes, default=0) or 1
     return Table(
         columns=tuple(columns),
         rows=tuple(rows),
         right=frozenset(columns[1:]) - text,
         shares=tuple(size / largest for size in sizes),
+        bars=bars,
     )
 
 
@@ -215,7 +227,7 @@ def _outcomes(report: Report) -> Table:
     counts = report.seen.outcomes
     total = sum(counts.values()) or 1
     rows = [(name.words, str(n), percent_words(n / total)) for name, n in counts.items()]
-    return _barred(("outcome", "trials", "share"), rows, [(name, float(n)) for name, n in counts.items()])
+    return _barred(("outcome", "trials", "share"), rows, [float(n) for n in counts.values()])
 
 
 def _causes(report: Report) -> list[str]:

@@ -1,6 +1,7 @@
 """A report's figures as SVG for the inside of a page, in the page's own colours and font.
 
 Colours are written as CSS variables, so that one figure serves a light and a dark page. Text stays text.
+`alt` is what a figure says to those who cannot see it.
 """
 
 import io
@@ -16,10 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tlopt.analysis.format import TITLES
 from tlopt.plots.axes import log_axis
+from tlopt.plots.colours import LIGHT
 from tlopt.plots.series import Array, running_median, value_limits
 from tlopt.spec import objectives
+from tlopt.spec.objectives import TITLES
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
 _OFF_MIN = 3  # points at "off" whose median is shown
@@ -27,14 +29,6 @@ _OFF_MIN = 3  # points at "off" whose median is shown
 # stand-ins that become CSS variables
 _INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "rule", _POINT: "point", _LINE: "line", _PALE: "pale"}
-_ON_WHITE = {
-    "ink": "#1d2430",
-    "muted": "#667085",
-    "rule": "#dfe3e8",
-    "point": "#2f6fd0",
-    "line": "#c2410c",
-    "pale": "#7f8b9b",
-}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tlopt",
@@ -57,8 +51,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, direction: str) -> str:
+def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, alt: str) -> str:
     """Every complete trial's value (NaN: none) and the best so far over `x`, ascending."""
+    direction = objectives.direction_of(objective)
     with _figure() as (figure, axes):
         axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=bool(np.all(x == np.round(x)))))
@@ -66,10 +61,12 @@ def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: st
         axes.set(xlabel=xlabel, xlim=(0, float(x.max()) * 1.02 or 1), ylim=value_limits(values, direction))
         _value_axis(axes, objective)
         _legend(axes)
-        return _svg(figure, f"best so far against {xlabel}")
+        return _svg(figure, alt)
 
 
-def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: bool, objective: str) -> str:
+def dependence(
+    x: Array, values: Array, *, shown: Sequence[int], key: str, log: bool, objective: str, alt: str
+) -> str:
     """Values of complete trials against a key, and their running median.
 
     Args:
@@ -94,10 +91,10 @@ def dependence(x: Array, values: Array, *, shown: Sequence[int], key: str, log: 
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
         _legend(axes)
-        return _svg(figure, f"value against {key}")
+        return _svg(figure, alt)
 
 
-def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str) -> str:
+def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str, alt: str) -> str:
     """Values over epochs, one array of (epoch, value) rows a trial; the first of `best` stands out."""
     direction = objectives.direction_of(objective)
     with _figure(height=3.4) as (figure, axes):
@@ -113,7 +110,7 @@ def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
         _legend(axes)
-        return _svg(figure, "learning curves")
+        return _svg(figure, alt)
 
 
 def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
@@ -180,7 +177,7 @@ def _plain(value: float, _: object) -> str:
     return f"{value:g}"
 
 
-def _svg(figure: Figure, title: str) -> str:
+def _svg(figure: Figure, alt: str) -> str:
     """The figure as an `svg` element without anything that a page has already or that leads out of it."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -188,11 +185,11 @@ def _svg(figure: Figure, title: str) -> str:
     text = text[text.index("<svg") :]
     head = re.search(r'viewBox="[^"]*"', text)
     assert head is not None, "matplotlib writes a viewBox"
-    text = f'<svg {head[0]} role="img" aria-label="{escape(title)}">' + text[text.index(">") + 1 :]
-    text = text.replace("xlink:href", "href")
+    text = text[text.index(">") + 1 :].replace("xlink:href", "href")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
-    return re.sub(r"<[^>]*>", lambda tag: _rounded(tag[0]), text)
+    text = re.sub(r"<[^>]*>", lambda tag: _rounded(tag[0]), text)
+    return f'<svg {head[0]} role="img" aria-label="{escape(alt)}">{text}'
 
 
 def _rounded(tag: str) -> str:
@@ -202,8 +199,8 @@ def _rounded(tag: str) -> str:
 
 def standalone(svg: str) -> str:
     """The figure as a file of its own: the page's variables become colours for white paper."""
-    for variable, colour in _ON_WHITE.items():
-        svg = svg.replace(f"var(--{variable})", colour)
+    for variable in _VARIABLES.values():
+        svg = svg.replace(f"var(--{variable})", LIGHT[variable])
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="480" ', 1)
 
 

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlopt.analysis import mistakes as found
-from tlopt.analysis.format import percent_words
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import SPLITS, Split
+from tlopt.plots.colours import CELL_SHARE_MAX
+from tlopt.plots.confused import CELL_TEXT_CLASSES_MAX, error_shares, short_names
+from tlopt.reports import alt
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
+from tlopt.spec.objectives import percent_words
 from tlopt.system.words import counted
 
-MATRIX_CLASSES_MAX = 20  # of a confusion matrix that a page has room for; more are listed as pairs
 CLASSES_MAX = 60  # rows of the table by class, those with the most mistakes
 PAIRS_MAX = 12
 MISTAKES_MAX = 12
@@ -60,6 +62,7 @@ class Wrong:
     classes: tuple[tuple[str, ...], ...]
     classes_note: str
     pairs: tuple[tuple[str, ...], ...]
+    pair_sizes: tuple[float, ...]  # images of each pair, for bars
     mistakes: tuple[Shown, ...]
     mistakes_note: str
     figures: tuple[tuple[str, str], ...]  # SVG and caption
@@ -88,11 +91,12 @@ def wrong(report: Report) -> Wrong | None:
     n_wrong = int((rated.labels != rated.predicted).sum())
     return Wrong(
         opening=_opening(rated, n_wrong),
-        matrix=_matrix(rated) if len(rates) <= MATRIX_CLASSES_MAX else None,
+        matrix=_matrix(rated) if len(rates) <= CELL_TEXT_CLASSES_MAX else None,
         matrix_note=_matrix_note(len(rates)),
         classes=tuple(_class_rows(rates)),
         classes_note=_classes_note(len(rates)),
         pairs=tuple(_pair_rows(rated)),
+        pair_sizes=tuple(float(pair.n) for pair in found.confused_pairs(rated, PAIRS_MAX)),
         mistakes=tuple(_shown(each) for each in found.mistakes(listed, MISTAKES_MAX)),
         mistakes_note=_mistakes_note(listed),
         figures=tuple(_figures(rated, curves)),
@@ -121,30 +125,30 @@ def _opening(rated: Predictions, n_wrong: int) -> str:
 def _matrix(rated: Predictions) -> Matrix:
     counts = found.confusion(rated)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    errors = shares * ~np.eye(len(counts), dtype=bool)
+    errors = error_shares(counts)
     largest = float(errors.max()) or 1.0
     rows = tuple(
         tuple(
             Cell(
                 count=f"{counts[r, c]:,}" if counts[r, c] else "",
-                shade=float(0.5 * shares[r, c] if r == c else 0.7 * errors[r, c] / largest),
+                shade=float(CELL_SHARE_MAX * (shares[r, c] if r == c else errors[r, c] / largest)),
                 right=r == c,
             )
             for c in range(len(counts))
         )
         for r in range(len(counts))
     )
-    return Matrix(names=tuple(_short(name) for name in rated.class_names), rows=rows)
+    return Matrix(names=short_names(rated.class_names, _NAME_CHARACTERS_MAX), rows=rows)
 
 
 def _matrix_note(n_classes: int) -> str:
-    if n_classes > MATRIX_CLASSES_MAX:
+    if n_classes > CELL_TEXT_CLASSES_MAX:
         return (
-            f"{n_classes:,} classes are too many for a matrix on a page: the most confused pairs are below."
+            f"{n_classes:,} classes are too many for a matrix with numbers: the most confused pairs follow."
         )
     return (
         "Images by true class (rows) and predicted class (columns). Mistakes have their own colour scale:"
-        " the darkest is the largest share of its true class."
+        " the strongest colour is the largest share of a true class."
     )
 
 
@@ -239,7 +243,7 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
         plots.reliability(
             np.array([each.confidence for each in bins]),
             np.array([each.accuracy for each in bins]),
-            alt=f"Reliability on {where}: expected calibration error {100 * at.ece:.1f} points",
+            alt=alt.reliability(at, images=counted(len(rated.labels), f"{where} image", form=",")),
         ),
         f"Reliability on {counted(len(rated.labels), f'{where} image', form=',')}: above the dotted line the"
         " network is right more often than it says, below it less often.",
@@ -251,7 +255,7 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
             curves.false_positive,
             curves.true_positive,
             labels=("false positive rate", "true positive rate"),
-            alt=f"ROC curve of {curves.positive}: area {curves.auc:.3f}",
+            alt=alt.roc(curves, where=where),
         ),
         f"ROC of {curves.positive} on {where}: area {curves.auc:.3f} under the curve; dotted: chance.",
     )
@@ -260,17 +264,9 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
             curves.true_positive[1:],
             curves.precision,
             labels=("recall", "precision"),
-            alt=f"Precision over recall of {curves.positive}: average {curves.average_precision:.3f}",
+            alt=alt.precision(curves, where=where),
             diagonal=False,
         ),
         f"Precision over recall of {curves.positive} on {where}: average precision"
         f" {curves.average_precision:.3f}.",
     )
-
-
-def _short(name: str) -> str:
-    """A name cut in its middle, where long names differ least."""
-    if len(name) <= _NAME_CHARACTERS_MAX:
-        return name
-    half = (_NAME_CHARACTERS_MAX - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"

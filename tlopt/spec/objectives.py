@@ -1,10 +1,18 @@
 """The objectives of a study: names, directions and the order of their values."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 Direction = Literal["maximize", "minimize"]
+
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log-loss",
+}
 
 
 def direction_of(objective: str) -> Direction:
@@ -17,9 +25,38 @@ def is_fraction(objective: str) -> bool:
     return objective != "log_loss"
 
 
-def scale_of(objective: str) -> tuple[int, int]:
-    """The factor from a value to what people read, and its decimals: fractions are read in per cent."""
-    return (100, 1) if is_fraction(objective) else (1, 4)
+def scale_of(objective: str, largest: float = 0.0) -> tuple[int, int]:
+    """The factor from a value to what people read, and its decimals: fractions are read in per cent.
+
+    Args:
+        largest: of the numbers that stand together: a log-loss has four significant digits at most.
+    """
+    if is_fraction(objective):
+        return (100, 1)
+    return (1, max(0, 4 - len(f"{abs(largest):.0f}")) if abs(largest) >= 1 else 4)
+
+
+def value_words(value: float, objective: str) -> str:
+    """A value as every screen has it: "92.0 %", or a log-loss "0.0800"."""
+    scale, digits = scale_of(objective, value)
+    return f"{scale * value:.{digits}f}" + ("" if scale == 1 else " %")
+
+
+def percent_words(share: float) -> str:
+    """A share of 1 as in "79.0 %"."""
+    return value_words(share, "accuracy")
+
+
+def measured(value: Any) -> Any:
+    """`value` for JSON and CSV: numbers with six significant digits; points and configs as they are."""
+    match value:
+        case float():
+            return float(f"{value:.6g}")
+        case dict():
+            return {k: v if k in ("point", "config") else measured(v) for k, v in value.items()}
+        case list() | tuple():
+            return [measured(each) for each in value]
+    return value
 
 
 def cost(value: float, direction: str) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from tlopt.errors import StorageError
-from tlopt.spec.objectives import is_better
+from tlopt.spec.objectives import is_better, percent_words
 from tlopt.storage import leases
 from tlopt.storage.leases import LeaseLost
 from tlopt.storage.rdb import ServiceStorage
@@ -70,7 +70,8 @@ def _pictures(
 ) -> Iterator[tuple[str, Callable[[Path], Path]]]:
     """Names of the pictures that there are to be, each with the function that draws it into a file."""
     # matplotlib takes its time to load, which commands that draw nothing need not wait for
-    from tlopt.plots.training import draw_confusion, draw_learning_curves, draw_mistakes
+    from tlopt.plots.confusion import draw_confusion
+    from tlopt.plots.training import draw_learning_curves, draw_mistakes
 
     rows = [epoch.val.as_dict() for epoch in result.epochs if epoch.val is not None]
     yield (
@@ -105,7 +106,7 @@ def _pictures(
 
 def _captions(mistakes: "Mistakes", class_names: tuple[str, ...]) -> list[str]:
     return [
-        f"{class_names[label]}\n{probability:.0%} {class_names[predicted]}"
+        f"{class_names[label]}\n{percent_words(probability)} {class_names[predicted]}"
         for label, predicted, probability in zip(
             mistakes.labels, mistakes.predicted, mistakes.probability, strict=True
         )

@@ -1,0 +1,113 @@
+"""What a figure shows, in a sentence, for readers who cannot see it: the finding, from the numbers drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlopt.analysis.mistakes import BinaryCurves, Calibration
+from tlopt.plots.series import Array, running_median
+from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
+from tlopt.system.words import counted
+
+_RATE = 0.1  # false positives at which a ROC curve is read, and mistakes at which precision is
+
+
+def progress(x: Array, best: Array, *, label: str, objective: str) -> str:
+    """The first and the last of `best` over `x`, ascending, and where the last one is reached."""
+    there = np.isfinite(best)
+    x, best = x[there], best[there]
+    first, last = (value_words(float(value), objective) for value in best[[0, -1]])
+    total = f"{x[-1]:.3g} {label}"
+    said = f"Best validation {TITLES[objective]} so far: "
+    if best[0] == best[-1]:
+        return f"{said}{last} from the first complete trial to the end, at {total}."
+    at = float(x[np.flatnonzero(best == best[-1])[0]])
+    return f"{said}{first} at first, {last} from {at:.3g} of {total} on."
+
+
+def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:
+    """Where along a key the best value lies, and where the running median is best and worst.
+
+    Args:
+        x: of every trial whose value is in `values`.
+        off: 0 means that the key is off; such trials are not part of the median.
+    """
+    direction = direction_of(objective)
+    costs = np.array([cost(float(value), direction) for value in values])
+    best = int(costs.argmin())
+
+    def place(value: float) -> str:
+        return "off" if off and value == 0 else f"{value:.3g}"
+
+    said = (
+        f"Validation {TITLES[objective]} reaches {value_words(float(values[best]), objective)} at {key}"
+        f" {place(x[best])}, among {counted(len(x), 'complete trial')}"
+        f" from {place(x.min())} to {place(x.max())}."
+    )
+    on = (x > 0) | (not off)
+    at, medians = running_median(np.log(x[on]) if off else x[on], values[on])
+    if not len(at):
+        return said
+    ranks = np.array([cost(float(value), direction) for value in medians])
+    high, low = int(ranks.argmin()), int(ranks.argmax())
+    where = [place(float(np.exp(at[index]) if off else at[index])) for index in (high, low)]
+    words = [value_words(float(medians[index]), objective) for index in (high, low)]
+    if words[0] == words[1]:
+        return f"{said} The running median is {words[0]} all along."
+    return (
+        f"{said} The running median is best at {where[0]}, {words[0]}, and worst at {where[1]}, {words[1]}."
+    )
+
+
+def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None, objective: str) -> str:
+    """From where to where the best trial goes, and between which values the others end.
+
+    Args:
+        best: (epoch, value) rows of complete trials, best first.
+        number: of the best trial; None where there is none.
+    """
+    said = []
+    if best and number is not None:
+        (first, start), (last, end) = best[0][0], best[0][-1]
+        words = [value_words(float(value), objective) for value in (start, end)]
+        said.append(
+            f"trial {number}, the best, is at {words[0]} after epoch {first:.0f}"
+            f" and at {words[1]} after epoch {last:.0f}"
+        )
+    for name, rows in (("the next best", best[1:]), ("pruned ones", pruned)):
+        if rows:
+            ends = [float(row[-1, 1]) for row in rows]
+            low, high = (value_words(bound(ends), objective) for bound in (min, max))
+            said.append(
+                f"{name} ({len(rows)}) end " + (f"at {low}" if low == high else f"at {low} to {high}")
+            )
+    return f"Validation {TITLES[objective]}: {'; '.join(said)}."
+
+
+def reliability(at: Calibration, *, images: str) -> str:
+    """How far probability and share of right ones lie apart; `images` as in "500 test images"."""
+    return (
+        f"Reliability on {images}: the mean probability of the predicted class is"
+        f" {percent_words(at.confidence)}, and {percent_words(at.accuracy)} are right; expected calibration"
+        f" error {100 * at.ece:.1f} points."
+    )
+
+
+def roc(curves: BinaryCurves, *, where: str) -> str:
+    """The area under the curve, and a point on it."""
+    hits = float(np.interp(_RATE, curves.false_positive, curves.true_positive))
+    return (
+        f"ROC of {curves.positive} on {where}: area {curves.auc:.3f}; at {percent_words(_RATE)} false"
+        f" positives {percent_words(hits)} true positives."
+    )
+
+
+def precision(curves: BinaryCurves, *, where: str) -> str:
+    """The average precision, and the precision where nine of ten are found."""
+    recall = curves.true_positive[1:]
+    there = float(curves.precision[np.flatnonzero(recall >= 1 - _RATE)[0]])
+    return (
+        f"Precision over recall of {curves.positive} on {where}: average precision"
+        f" {curves.average_precision:.3f}; where {percent_words(1 - _RATE)} are found, {percent_words(there)}"
+        " of those predicted are right."
+    )
