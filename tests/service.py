@@ -24,7 +24,7 @@ from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import RESULT, TrialRecord
 from tlopt.storage.studies import open_storage, service_of
 from tlopt.storage.workers import WorkerStatus
-from tlopt.trial.execution import replay
+from tlopt.trial.execution import train_to_end
 
 STOP_SECONDS = 10.0  # in which a worker that was asked to has ended
 WAIT_SECONDS = 120.0  # for whatever has to happen first on a busy machine
@@ -257,7 +257,7 @@ def undisturbed(here: Service, trial: FrozenTrial, shop: tiny.Workshop) -> dict[
     study = spec.load(here.file)
     plan = search_plan(study, shop.limits, len(shop.workspace.data.splits))
     task = plan.draw(trial)
-    epochs = replay(task, replace(shop.workspace, study=study))
+    epochs = train_to_end(task, replace(shop.workspace, study=study))
     return {epoch.index: epoch.val.as_dict()[study.objective] for epoch in epochs if epoch.val is not None}
 
 

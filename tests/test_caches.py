@@ -75,7 +75,9 @@ def undamaged(
     def check(here: Service) -> None:
         monkeypatch.setenv("TLOPT_CACHE", str(cache_folder))
         monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0")
-        assert_undisturbed(here, replace(workshop, workspace=workshop.workspace.on(torch.device("cpu"))))
+        assert_undisturbed(
+            here, replace(workshop, workspace=workshop.workspace.on_device(torch.device("cpu")))
+        )
 
     return check
 

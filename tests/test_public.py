@@ -30,7 +30,7 @@ def test_init_proposes_what_was_wished_for(monkeypatch: pytest.MonkeyPatch, tmp_
         return Proposal(text="text", notes=(), minutes=1.0)
 
     monkeypatch.setattr(proposal, "propose", proposed)
-    monkeypatch.setattr(timing, "look_at_machine", lambda: None)
+    monkeypatch.setattr(timing, "detect_machine", lambda: None)
 
     assert tlopt.init(tmp_path, trials=9, minutes=5, skip_unreadable=True).text == "text"
     assert asked == [(str(tmp_path), Wishes(trials=9, minutes=5, skip_unreadable=True))]

@@ -185,7 +185,7 @@ def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) 
         yield from (epoch(index, value) for index, value in enumerate(curve(point)))
 
     patch.setattr(Workspace, "start_run", start_run)
-    patch.setattr(Workspace, "features", lambda *_, **__: None)
+    patch.setattr(Workspace, "feature_store", lambda *_, **__: None)
     patch.setattr(execution, "steps", steps)
     patch.setattr(execution.TrialCheckpoints, "save", lambda checkpoints, training: "")
     patch.setattr(objective, "find_mistakes", lambda *_: NO_MISTAKES)

@@ -78,7 +78,7 @@ def init(
         data: other keys of `[data]`, such as {"group_pattern": "^(\\d+)_"}.
     """
     from tlopt.propose.proposal import Wishes, propose
-    from tlopt.training.timing import look_at_machine
+    from tlopt.training.timing import detect_machine
 
     wishes = Wishes(
         backbone=backbone,
@@ -90,7 +90,7 @@ def init(
         skip_unreadable=skip_unreadable,
         data=dict(data or {}),
     )
-    return propose(str(source), wishes, look_at_machine())
+    return propose(str(source), wishes, detect_machine())
 
 
 @_quiet()

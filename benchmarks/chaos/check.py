@@ -143,13 +143,13 @@ def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[s
 
 def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], int]:
     from tlopt.search.plan import search_plan
-    from tlopt.training.devices import choose_device, settle_process
-    from tlopt.trial.execution import begin, events
+    from tlopt.training.devices import choose_device, configure_process
+    from tlopt.trial.execution import begin_training, training_events
     from tlopt.trial.workspace import Workspace
 
     study_file, trials = share
     study = loads(study_file.read_text(), str(study_file))
-    settle_process(1)
+    configure_process(1)
     workspace = Workspace.open(study, choose_device("cpu"))
     plan = search_plan(study, workspace.limits, len(workspace.data.splits))
     differing = []
@@ -157,7 +157,7 @@ def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], 
     for trial in trials:
         task = plan.draw(trial)
         n = task.point.epochs if trial.state == TrialState.COMPLETE else len(trial.intermediate_values)
-        values = _first(n, events(begin(task, workspace, n_micro=1)), study.objective)
+        values = _first(n, training_events(begin_training(task, workspace, n_micro=1)), study.objective)
         n_reports += n
         stored = [trial.intermediate_values.get(step) for step in range(n)]
         differing += [

@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.spec import Study, loads
 from tlopt.spec.algorithms import MedianPruner, TpeSampler
-from tlopt.training.devices import choose_device, settle_process
+from tlopt.training.devices import choose_device, configure_process
 from tlopt.training.loop import Epoch
-from tlopt.trial.execution import begin, events
+from tlopt.trial.execution import begin_training, training_events
 from tlopt.trial.workspace import Workspace
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -30,7 +30,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 def work(study: Study, runs: Path) -> None:
     """Run trials until the study has its budget of them."""
-    settle_process(1)
+    configure_process(1)
     workspace = Workspace.open(study, choose_device("cpu"))
     plan = search_plan(study, workspace.limits, len(workspace.data.splits))
 
@@ -40,7 +40,7 @@ def work(study: Study, runs: Path) -> None:
             trial.study.get_trials(deepcopy=False)[trial.number]
         )
         value = float("nan")
-        for event in events(begin(task, workspace, n_micro=1)):
+        for event in training_events(begin_training(task, workspace, n_micro=1)):
             if not isinstance(event, Epoch):
                 continue
             assert event.val is not None

@@ -29,7 +29,7 @@ from tlopt.errors import Diverged
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point, seed_for
-from tlopt.training.devices import settle_process
+from tlopt.training.devices import configure_process
 from tlopt.training.loop import fit, predict_logits
 from tlopt.training.metrics import measure
 from tlopt.trial.workspace import Workspace
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=0, help="number of this process, from 0")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "curves", help="folder")
     args = parser.parse_args()
-    settle_process(1)
+    configure_process(1)
     args.out.mkdir(exist_ok=True)
     tasks = [
         prepare(

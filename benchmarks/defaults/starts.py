@@ -25,7 +25,7 @@ from tlopt import spec
 from tlopt.search.defaults import defaults
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
-from tlopt.training.devices import settle_process
+from tlopt.training.devices import configure_process
 from tlopt.trial.workspace import Workspace
 
 VIEWS = 8
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.6, 0.7, 0.8, 0.9], help="of the blocks")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3], help="learning rates")
     args = parser.parse_args()
-    settle_process(1)
+    configure_process(1)
     for number, source in enumerate(args.data):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TLOPT_CACHE"] = f"{folder}/cache"

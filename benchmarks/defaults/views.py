@@ -21,7 +21,7 @@ from benchmarks.common.study_file import ANY_DEPTH, study_text
 from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point, seed_for
-from tlopt.training.devices import settle_process
+from tlopt.training.devices import configure_process
 from tlopt.training.loop import fit
 from tlopt.trial.workspace import Workspace
 
@@ -47,7 +47,7 @@ def accuracy(workspace: Workspace, point: Point, n_views: int, seed: int) -> flo
     own = replace(workspace, study=study)
     split, images = own.data.splits[0], own.images(point)
     run = own.start_run(point, seed=seed_for("views", seed), train=split.train)
-    *_, last = fit(run, images, split.train, split.val, own.features(run, images))
+    *_, last = fit(run, images, split.train, split.val, own.feature_store(run, images))
     assert last.val is not None, "there are validation images"
     return last.val.accuracy
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    settle_process(0)
+    configure_process(0)
     print(
         "| images | frozen | new views, % | "
         + " | ".join(f"{n} view{'s' if n > 1 else ''}" for n in VIEWS[1:])

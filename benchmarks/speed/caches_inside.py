@@ -27,7 +27,7 @@ from tlopt.app.handle import open_session
 from tlopt.app.serve import make_ready, work_here
 from tlopt.data.batches import CENTER_CROP, View
 from tlopt.search.space import resolve
-from tlopt.training.devices import settle_process
+from tlopt.training.devices import configure_process
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
 
@@ -47,7 +47,7 @@ def memory_mb(pid: int | str = "self") -> dict[str, float]:
 
 def fill(file: Path) -> dict[str, object]:
     """The blocks kept, planned MB, memory before and after two passes over all features, seconds of each."""
-    settle_process(1)
+    configure_process(1)
     workspace = make_ready(open_session(file), device="cpu")
     limits = workspace.limits
     (backbone,) = workspace.weights
@@ -56,8 +56,8 @@ def fill(file: Path) -> dict[str, object]:
     run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
     images = workspace.images(point)
     before = memory_mb()
-    store = workspace.features(run, images)
-    kept = sorted(store.kept) if store else []
+    store = workspace.feature_store(run, images)
+    kept = sorted(store.cached_blocks) if store else []
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -65,7 +65,7 @@ def fill(file: Path) -> dict[str, object]:
             for view, indices in _views(workspace, images.training_view, point):
                 for at in range(0, len(indices), 64):
                     assert store is not None
-                    store.outputs(run.frozen, view, indices[at : at + 64], block, indices[:0])
+                    store.outputs(run.frozen_prefix, view, indices[at : at + 64], block, indices[:0])
         seconds.append(time.perf_counter() - start)
     planned = (store.folder.path / "planned_bytes").read_text() if store else "0"
     return {

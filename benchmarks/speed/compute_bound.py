@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from tlopt import spec
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
-from tlopt.training.devices import settle_process
-from tlopt.training.frozen_prefix import outline
+from tlopt.training.devices import configure_process
+from tlopt.training.frozen_prefix import find_split_points
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 from tlopt.training.step import take_step
-from tlopt.trial.autotune import measured
+from tlopt.trial.autotune import measure_numerics
 from tlopt.trial.workspace import Workspace
 
 STEP_PASSES = 3  # operations of a training step in forward passes: one forward, two backward
@@ -58,10 +58,12 @@ class Bound:
 def bound(file: Path, folder: Path, points: list[Point], *, n_workers: int, device: str) -> Bound:
     """The bound for `points`, by the steps of one worker while the others take steps as well."""
     os.environ["TLOPT_CACHE"] = str(folder / "cache")
-    settle_process(max(1, n_cores() // n_workers))
+    configure_process(max(1, n_cores() // n_workers))
     workspace = Workspace.open(spec.load(file), torch.device(device))
     workspace.numerics.update(
-        measured(workspace.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device)
+        measure_numerics(
+            workspace.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
+        )
     )
     point = replace(points[0], freeze_depth=0)
     run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
@@ -104,7 +106,7 @@ def _keep_stepping(
     n_threads: int,
     ready: Barrier,
 ) -> None:
-    settle_process(n_threads)
+    configure_process(n_threads)
     workspace = Workspace.open(spec.load(file), device)
     workspace.numerics.update(numerics)
     run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
@@ -130,7 +132,7 @@ def prefix_flops(run: Run) -> NDArray[np.float64]:
         memory_format=run.numerics.memory_format
     )
     run.network.eval()
-    return np.array([0.0, *(cut.flops for cut in outline(run.network, image, run.numerics))])
+    return np.array([0.0, *(cut.flops for cut in find_split_points(run.network, image, run.numerics))])
 
 
 def step_seconds(run: Run) -> float:

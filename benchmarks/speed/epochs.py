@@ -32,8 +32,8 @@ from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.memory import keep_freed_memory
 from tlopt.training.loop import fit
-from tlopt.training.numerics import Numerics, usual
-from tlopt.trial.autotune import fastest
+from tlopt.training.numerics import Numerics, usual_numerics
+from tlopt.trial.autotune import fastest_numerics
 from tlopt.trial.workspace import Workspace
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -71,9 +71,9 @@ def open_case(data: Path, backbone: str, resolution: int) -> Case:
     found = workspace.weights[backbone]
     point = point_of(workspace, 0.0)
     run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
-    chosen = fastest(
+    chosen = fastest_numerics(
         found,
-        usual(run.network, workspace.device),
+        usual_numerics(run.network, workspace.device),
         precision=None,
         layout=None,
         resolution=resolution,
@@ -105,7 +105,7 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
             numerics={point.backbone: numerics},
         )
         run, images = own.start_run(point, seed=0, train=case.train), own.images(point)
-        kept = own.features(run, images) if keeps else None
+        kept = own.feature_store(run, images) if keeps else None
         epochs = fit(run, images, case.train, None, kept)
     start = time.perf_counter()
     for _ in epochs:

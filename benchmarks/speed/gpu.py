@@ -28,9 +28,9 @@ from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
-from tlopt.training.devices import choose_device, settle_process
+from tlopt.training.devices import choose_device, configure_process
 from tlopt.training.loop import fit
-from tlopt.trial.autotune import measured
+from tlopt.trial.autotune import measure_numerics
 from tlopt.trial.workspace import Workspace
 
 SHARES = (0.0, 0.5)
@@ -88,7 +88,7 @@ def open_case(args: argparse.Namespace, backbone: str, device: torch.device) -> 
     text = gpu_study(args.data.absolute(), backbone, args.resolution, args.batch_size)
     workspace = Workspace.open(spec.loads(text, "gpu.toml"), device)
     workspace.numerics.update(
-        measured(workspace.study, workspace.weights, n_classes=workspace.n_classes, device=device)
+        measure_numerics(workspace.study, workspace.weights, n_classes=workspace.n_classes, device=device)
     )
     return workspace
 
@@ -102,8 +102,8 @@ def begin(workspace: Workspace, data: Path, point: Point, name: str) -> Iterator
     data_keys = workspace.study.data.model_copy(update={"views": VIEWS if keeps else 0})
     study = workspace.study.model_copy(update={"data": data_keys})
     own = replace(workspace, study=study)
-    run, images = own.start_run(point, seed=0, train=train), own.images(point, resides=name != WAYS[2])
-    return fit(run, images, train, None, own.features(run, images) if keeps else None)
+    run, images = own.start_run(point, seed=0, train=train), own.images(point, allow_resident=name != WAYS[2])
+    return fit(run, images, train, None, own.feature_store(run, images) if keeps else None)
 
 
 def measure(workspace: Workspace, data: Path, share: float, args: argparse.Namespace) -> list[str]:
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--planted", action="store_true", help="random weights instead of pretrained ones")
     args = parser.parse_args()
     device = choose_device(args.device)
-    settle_process(0)
+    configure_process(0)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}: images per second, GPU utilisation\n")
     print("| backbone | frozen | " + " | ".join(WAYS) + " |")

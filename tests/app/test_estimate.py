@@ -9,21 +9,21 @@ import tiny
 from tlopt.app import estimate
 from tlopt.propose.budget import SEEDS, Counts, Size, Terms, minutes
 from tlopt.training import timing
-from tlopt.training.timing import Cost, Machine
+from tlopt.training.timing import Machine, TrainingCost
 
-COST = Cost(full=0.02, half=0.01, frozen=0.005, build=1.0)
+COST = TrainingCost(full=0.02, half=0.01, frozen=0.005, build=1.0)
 
 
 def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def costs(weights: Any, resolutions: list[int], **settings: Any) -> dict[int, Cost]:
+    def costs(weights: Any, resolutions: list[int], **settings: Any) -> dict[int, TrainingCost]:
         asked.append((resolutions, settings["batch_size"]))
         return {resolutions[0]: COST}
 
     machine = Machine(device="cpu", device_name="a CPU", n_devices=1, n_cores=2)
     monkeypatch.setattr(timing, "measure_costs", costs)
-    monkeypatch.setattr(timing, "look_at_machine", lambda: machine)
+    monkeypatch.setattr(timing, "detect_machine", lambda: machine)
     study = tiny.study(
         "resolution = { choice = [64, 96] }\nbatch_size = 16",
         more=f"[confirm]\npoints = 2\nseeds = {2 * SEEDS}",

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tlopt.cache import eviction
-from tlopt.cache.eviction import FolderLock, entries, features_bytes_max, remove, room_for
+from tlopt.cache.eviction import FolderLock, entries, features_bytes_max, make_room, remove
 from tlopt.cli.main import app
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
@@ -98,7 +98,7 @@ def test_room_is_made_by_what_was_used_longest_ago(
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.010")
     paths = [make(name, n_bytes=3 * MB, hours=hours) for name, hours in (("a", 3), ("b", 2), ("c", 1))]
 
-    assert room_for(5 * MB, paths[2].parent / "mine") == 5 * MB
+    assert make_room(5 * MB, paths[2].parent / "mine") == 5 * MB
     assert names() == ["c"]
 
 
@@ -106,7 +106,7 @@ def test_where_there_is_room_nothing_goes(make: Callable[..., Path], monkeypatch
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.010")
     path = make("a", n_bytes=3 * MB, hours=3)
 
-    assert room_for(6 * MB, path.parent / "mine") == 6 * MB
+    assert make_room(6 * MB, path.parent / "mine") == 6 * MB
     assert names() == ["a"]
 
 
@@ -116,7 +116,7 @@ def test_what_it_is_for_counts_for_nothing_and_stays(
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.004")
     path = make("mine", n_bytes=3 * MB, hours=3)
 
-    assert room_for(9 * MB, path) == 4 * MB
+    assert make_room(9 * MB, path) == 4 * MB
     assert names() == ["mine"]
 
 
@@ -125,13 +125,13 @@ def test_what_a_worker_holds_stays_with_all_that_it_has_planned(
 ) -> None:
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.010")
     held = FolderLock("held", "held")
-    held.plan(7 * MB)
+    held.reserve(7 * MB)
 
-    assert room_for(9 * MB, held.path.parent / "mine") == pytest.approx(3 * MB, rel=0.02)
+    assert make_room(9 * MB, held.path.parent / "mine") == pytest.approx(3 * MB, rel=0.02)
     assert names() == ["held"]
 
     held.close()
-    assert room_for(9 * MB, held.path.parent / "mine") == 9 * MB
+    assert make_room(9 * MB, held.path.parent / "mine") == 9 * MB
     assert names() == []
 
 

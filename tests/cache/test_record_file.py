@@ -111,8 +111,8 @@ def test_a_disk_that_takes_nothing_is_said_and_stops_the_writing(
     for _ in range(3):
         store.write(np.arange(5), values(np.arange(5)))
 
-    assert store.full is not None
-    assert store.full.errno == number
+    assert store.write_error is not None
+    assert store.write_error.errno == number
     assert len(calls) == 1
 
 
@@ -124,7 +124,7 @@ def test_a_row_for_half_of_which_there_was_room_is_not_there(
 
     store.write(np.array([2]), values(np.array([2])))
 
-    assert store.full is not None
+    assert store.write_error is not None
     assert read(store, 2)[0] == [False]
 
 
@@ -134,7 +134,7 @@ def test_where_no_file_can_be_made_there_are_no_rows(tmp_path: Path) -> None:
 
     store.write(np.arange(3), values(np.arange(3)))
 
-    assert store.full is not None
+    assert store.write_error is not None
     assert read(store, 1)[0] == [False]
 
 
@@ -145,7 +145,7 @@ from tlopt.cache.record_file import RecordFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (10 * 32 + 5, resource.RLIM_INFINITY))
 store, rows = RecordFile(Path(sys.argv[1]), n_rows=20, row_bytes=24), np.arange(20)
 store.write(rows, (rows[:, None] * 7 + np.arange(24)).astype(np.uint8))
-print(store.full)
+print(store.write_error)
 """
 
 
@@ -240,7 +240,7 @@ store.write(rows, values)
 Path(sys.argv[1]).chmod(0)
 print(store.read(rows, out).any(), end=" ")
 store.write(rows, values)
-print(store.full, store.read(rows, out).all())
+print(store.write_error, store.read(rows, out).all())
 """
 
 

@@ -20,7 +20,7 @@ from tlopt.model.weights import load_weights
 from tlopt.training.inference import exported_logits
 from tlopt.training.metrics import log_probabilities, measure
 from tlopt.training.numerics import Numerics
-from tlopt.training.run import Run, prepare
+from tlopt.training.run import Run, prepare_run
 
 CPU = torch.device("cpu")
 BACKBONES = [
@@ -52,7 +52,7 @@ def run_of(workshop: tiny.Workshop, backbone: str, resolution: int) -> Run:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(5)
         network(torch.randn(8, 3, resolution, resolution))  # batch-norm statistics of their own
-    return prepare(
+    return prepare_run(
         network,
         point,
         pretrained={},

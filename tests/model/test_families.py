@@ -13,7 +13,7 @@ from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of, partition, pulled
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
-from tlopt.training.frozen_prefix import Form, advance
+from tlopt.training.frozen_prefix import FeatureFormat, forward_blocks
 from tlopt.training.numerics import Numerics
 
 # Name, pixels a side, blocks counted by hand in the architecture's table.
@@ -140,18 +140,18 @@ def test_frozen_features_are_the_same_bits_alone_in_company_and_from_a_stored_bl
     n_blocks, middle = len(network.blocks), len(network.blocks) // 2
     pair = images.contiguous(memory_format=numerics.memory_format)
 
-    together = advance(network, pair, 0, n_blocks, numerics)
-    halfway = advance(network, pair, 0, middle, numerics)
-    form = Form.of(halfway)
+    together = forward_blocks(network, pair, 0, n_blocks, numerics)
+    halfway = forward_blocks(network, pair, 0, middle, numerics)
+    form = FeatureFormat.of(halfway)
     stored = form.from_rows(form.to_rows(halfway))
 
     for at in (0, 1):
         alone = pair[at : at + 1].contiguous(memory_format=numerics.memory_format)
-        assert torch.equal(advance(network, alone, 0, n_blocks, numerics), together[at : at + 1])
+        assert torch.equal(forward_blocks(network, alone, 0, n_blocks, numerics), together[at : at + 1])
     swapped = pair.flip(0).contiguous(memory_format=numerics.memory_format)
-    assert torch.equal(advance(network, swapped, 0, n_blocks, numerics).flip(0), together)
+    assert torch.equal(forward_blocks(network, swapped, 0, n_blocks, numerics).flip(0), together)
     assert torch.equal(stored, halfway)
-    assert torch.equal(advance(network, stored, middle, n_blocks, numerics), together)
+    assert torch.equal(forward_blocks(network, stored, middle, n_blocks, numerics), together)
 
 
 def test_in_train_mode_blocks_draw_as_the_library_does(case: tuple[str, Network, Tensor]) -> None:

@@ -28,23 +28,23 @@ from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
 from tlopt.spec.sections import DataSpec
-from tlopt.training.timing import Cost, Machine, look_at_machine, measure_costs
+from tlopt.training.timing import Machine, TrainingCost, detect_machine, measure_costs
 
 CPU = Machine(device="cpu", device_name="planted", n_devices=1, n_cores=2)
 GPU = dataclasses.replace(CPU, device="cuda:0", device_name="planted GPU")
 EVERYTHING = Wishes(backbone="resnet18", trials=12, epochs=5, resolution=96, name="mine")
 
 
-def cost(ms: float, *, build: float = 0.0) -> Cost:
+def cost(ms: float, *, build: float = 0.0) -> TrainingCost:
     """`ms` milliseconds an image in full, half of it half frozen, a fifth all frozen."""
-    return Cost(full=ms / 1000, half=ms / 2000, frozen=ms / 5000, build=build)
+    return TrainingCost(full=ms / 1000, half=ms / 2000, frozen=ms / 5000, build=build)
 
 
 @pytest.fixture(autouse=True)
 def _planted_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A millisecond an image at 32 pixels, in proportion to the number of pixels."""
 
-    def measured(weights: Weights, resolutions: Sequence[int], **_: object) -> dict[int, Cost]:
+    def measured(weights: Weights, resolutions: Sequence[int], **_: object) -> dict[int, TrainingCost]:
         return {r: cost((r / 32) ** 2, build=0.2) for r in resolutions}
 
     monkeypatch.setattr(module, "measure_costs", measured)
@@ -442,7 +442,7 @@ def test_there_is_a_worker_for_each_gpu_or_for_up_to_four_cores(device, cores, w
 
 
 def test_this_machine_has_cores_and_a_name():
-    machine = look_at_machine()
+    machine = detect_machine()
 
     assert machine.n_cores >= 1
     assert machine.n_devices >= 1
@@ -453,7 +453,7 @@ def test_apples_gpu_is_not_chosen_by_itself(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
 
-    assert look_at_machine().device == "cpu"
+    assert detect_machine().device == "cpu"
 
 
 def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatch):
@@ -469,7 +469,9 @@ def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatc
 def test_a_busy_machine_is_mentioned_and_does_not_shrink_the_study(images, monkeypatch):
     root = str(images(**FOLDERS["few"]))
     idle = propose(root, Wishes(), CPU)
-    planted = {r: dataclasses.replace(cost((r / 32) ** 2, build=0.2), busy=4.0) for r in module.RESOLUTIONS}
+    planted = {
+        r: dataclasses.replace(cost((r / 32) ** 2, build=0.2), load_factor=4.0) for r in module.RESOLUTIONS
+    }
     monkeypatch.setattr(module, "measure_costs", lambda *_, **__: planted)
 
     busy = propose(root, Wishes(), CPU)

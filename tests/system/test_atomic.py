@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tlopt.system.atomic import replacing_file, replacing_folder, write_whole
+from tlopt.system.atomic import replacing_file, replacing_folder, write_atomically
 
 BELOW = {"file": replacing_file, "folder": replacing_folder}
 
@@ -28,13 +28,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_text_is_written_as_utf_8_without_other_line_ends(tmp_path: Path) -> None:
-    write_whole(tmp_path / "x.txt", "ä\n")
+    write_atomically(tmp_path / "x.txt", "ä\n")
     assert (tmp_path / "x.txt").read_bytes() == b"\xc3\xa4\n"
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
 def test_an_error_leaves_the_former_file_and_no_trace(tmp_path: Path, error: type[BaseException]) -> None:
-    write_whole(tmp_path / "x.txt", "old")
+    write_atomically(tmp_path / "x.txt", "old")
 
     def fail() -> None:
         with replacing_file(tmp_path / "x.txt") as part:
@@ -90,15 +90,15 @@ def test_what_a_living_writer_is_about_stays(tmp_path: Path) -> None:
         outer.write_text("outer")
         other = outer.with_name(outer.name.replace(str(os.getpid()), str(os.getppid())))
         other.write_text("another process's")
-        write_whole(tmp_path / "y", "")
+        write_atomically(tmp_path / "y", "")
         with replacing_file(tmp_path / "x", part=tmp_path / "own") as part:
             part.write_text("inner")
         assert (tmp_path / "x").read_text() == "inner"
     assert (tmp_path / "x").read_text() == "outer"
-    write_whole(tmp_path / "x", "last")
+    write_atomically(tmp_path / "x", "last")
     assert other.exists()
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_whole(tmp_path / "absent" / "x", "")
+        write_atomically(tmp_path / "absent" / "x", "")

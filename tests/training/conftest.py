@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tlopt.data.batches import Images
 from tlopt.model.network import Network, block
 from tlopt.spec.point import Point
-from tlopt.training.run import Run, prepare
+from tlopt.training.run import Run, prepare_run
 
 N_CLASSES = 3
 N_BLOCKS = 3
@@ -129,7 +129,7 @@ def begin(tiny: Callable[..., Network], images: Images) -> Callable[..., Run]:
     ) -> Run:
         network = network or tiny()
         state = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
-        return prepare(
+        return prepare_run(
             network,
             point,
             pretrained=state if pretrained is None else pretrained,

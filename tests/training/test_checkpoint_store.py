@@ -67,7 +67,7 @@ def made(number: int = 0, *, size: int = 0, identity: str = ID) -> bytes:
 
 def seen(store: CheckpointStore, trial: int = 3) -> list[int | str]:
     """What the store offers, newest first: numbers, and in the place of an unreadable one its line."""
-    rows = store.readable(trial, ID)
+    rows = store.newest_first(trial, ID)
     return [int(row.facts["number"]) if isinstance(row, Checkpoint) else row for row in rows]
 
 
@@ -176,7 +176,7 @@ def test_one_is_read_only_when_it_is_asked_for(url: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(store._fs, "cat_file", spy)
 
-    next(store.readable(3, ID))
+    next(store.newest_first(3, ID))
 
     assert [path.rpartition("/")[2] for path in read] == ["000001-00000000-aa.ckpt"]
 
@@ -641,7 +641,7 @@ def test_a_checkpoint_that_does_not_fit_gives_way_to_the_one_before(
     store.write(3, A, (2, 0), pack([other], [], identity=ID, facts={}))
     run, notes = begin(point()), []
 
-    for found in store.readable(3, ID):
+    for found in store.newest_first(3, ID):
         assert isinstance(found, Checkpoint)
         try:
             apply(found, [run])

@@ -18,7 +18,7 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
 from tlopt.training.loop import Epoch, fit, steps
-from tlopt.training.run import Run, prepare
+from tlopt.training.run import Run, prepare_run
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +32,7 @@ Begin = Callable[[Point, bool], Run]
 def begun(tiny: Callable[..., Network], images: Images) -> Begin:
     def make(at: Point, compiles: bool) -> Run:
         network = tiny(dropout=0.2)
-        return prepare(
+        return prepare_run(
             network,
             at,
             pretrained={name: tensor.clone() for name, tensor in network.net.state_dict().items()},

@@ -20,7 +20,7 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import CostModel
-from tlopt.training.frozen_prefix import Form, outline
+from tlopt.training.frozen_prefix import FeatureFormat, find_split_points
 from tlopt.training.loop import fit, predict_logits
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
@@ -30,7 +30,7 @@ MakePoint = Callable[..., Point]
 MakeStore = Callable[..., FeatureStore]
 Outcome = tuple[list[object], dict[str, Tensor]]
 
-FREE = CostModel(seconds_a_flop=1.0, seconds_a_byte=0.0)
+FREE = CostModel(seconds_per_flop=1.0, seconds_per_byte=0.0)
 CHOSEN = {"freeze_depth": 2, "epochs": 4, "lr": 0.02}
 
 
@@ -44,19 +44,19 @@ def views(images: Images) -> Images:
 def make(
     views: Images, tiny: Callable[..., Network], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeStore]:
-    """Opens a store of this test's folder: `make(kept={2})`."""
+    """Opens a store of this test's folder: `make(cached={2})`."""
     monkeypatch.setenv("TLOPT_CACHE", str(tmp_path))
     opened = []
-    cuts = outline(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics())
+    split_points = find_split_points(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics())
 
-    def make(*, kept: set[int] | None = None, resident_bytes_max: int = 10**9) -> FeatureStore:
+    def make(*, cached: set[int] | None = None, resident_bytes_max: int = 10**9) -> FeatureStore:
         store = FeatureStore(
             folder=FolderLock("tiny", "a test's"),
             images=views,
-            keeps_training=True,
-            cuts=cuts,
-            kept=frozenset({1, 2, 3} if kept is None else kept),
-            rates=FREE,
+            caches_training_views=True,
+            split_points=split_points,
+            cached_blocks=frozenset({1, 2, 3} if cached is None else cached),
+            cost_model=FREE,
             resident_bytes_max=resident_bytes_max,
         )
         opened.append(store)
@@ -136,16 +136,16 @@ def test_features_that_a_device_refuses_room_for_are_read_from_their_files(
     make: MakeStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    empty = Form.empty
+    empty = FeatureFormat.empty
 
-    def refuse_all_images(form: Form, n: int, device: torch.device) -> torch.Tensor:
+    def refuse_all_images(feature_format: FeatureFormat, n: int, device: torch.device) -> torch.Tensor:
         if n == len(views.labels):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return empty(form, n, device)
+        return empty(feature_format, n, device)
 
     at, store = point(**(CHOSEN | {"freeze_depth": 2})), make()
     plain = trained(begin(at), views, train, val, None)
-    monkeypatch.setattr(Form, "empty", refuse_all_images)
+    monkeypatch.setattr(FeatureFormat, "empty", refuse_all_images)
 
     assert_same(trained(begin(at), views, train, val, store), plain)
     assert store.resident_bytes == 0
@@ -171,10 +171,10 @@ def test_whatever_blocks_are_kept(
         store = FeatureStore(
             folder=FolderLock("tiny", "a test's"),
             images=views,
-            keeps_training=True,
-            cuts=outline(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics()),
-            kept=frozenset(kept),
-            rates=FREE,
+            caches_training_views=True,
+            split_points=find_split_points(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics()),
+            cached_blocks=frozenset(kept),
+            cost_model=FREE,
             resident_bytes_max=resident_bytes_max,
         )
         assert_same(trained(begin(at), views, train, val, store), trained(begin(at), views, train, val, None))
@@ -222,7 +222,7 @@ def test_where_training_is_not_kept_validation_is(
     begin: Begin, point: MakePoint, views: Images, train: np.ndarray, val: np.ndarray, make: MakeStore
 ) -> None:
     at, store = point(**CHOSEN), make()
-    store.keeps_training = False
+    store.caches_training_views = False
 
     found = trained(begin(at), views, train, val, store)
 
@@ -279,7 +279,7 @@ def test_a_full_disk_costs_time_alone_and_is_complained_of(
     monkeypatch.setattr(os, "pwrite", scarce)
 
     assert_same(trained(begin(at), views, train, val, store), trained(begin(at), views, train, val, None))
-    assert any("No space left" in complaint for complaint in store.complaints)
+    assert any("No space left" in complaint for complaint in store.write_warnings)
 
 
 def test_two_workers_that_race_for_a_cold_store_train_the_same(

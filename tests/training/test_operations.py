@@ -7,7 +7,7 @@ from torchvision.models import VisionTransformer
 
 from tlopt.model.families.table import cut
 from tlopt.model.network import Network, block
-from tlopt.training.frozen_prefix import Form, outline, settled
+from tlopt.training.frozen_prefix import FeatureFormat, canonical_layout, find_split_points
 from tlopt.training.numerics import Numerics
 
 NUMERICS = [Numerics(), Numerics("bfloat16", "channels_last")]
@@ -28,7 +28,7 @@ def test_convolutions(numerics: Numerics) -> None:
     )
     network = Network(net, (block(net, "a", "0"), block(net, "b", "1", "2")), "3", 4 * 6 * 6).eval()
 
-    counted = [row.flops for row in outline(network, torch.zeros(1, 3, 8, 8), numerics)]
+    counted = [row.flops for row in find_split_points(network, torch.zeros(1, 3, 8, 8), numerics)]
 
     first, depthwise = 2 * 8 * 8 * 4 * (3 * 9), 2 * 6 * 6 * 4 * 9
     assert counted == [first, first + depthwise]
@@ -38,7 +38,10 @@ def test_convolutions(numerics: Numerics) -> None:
 def test_transformers_of_torchvision(numerics: Numerics) -> None:
     net = VisionTransformer(32, 16, 2, num_heads=2, hidden_dim=8, mlp_dim=16)
 
-    counted = [row.flops for row in outline(cut(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32), numerics)]
+    counted = [
+        row.flops
+        for row in find_split_points(cut(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32), numerics)
+    ]
 
     stem, layer = 2 * 4 * (3 * 16 * 16) * 8, transformer_layer(4 + 1, 8, 16)
     assert counted == [stem, stem + layer, stem + 2 * layer]
@@ -50,7 +53,8 @@ def test_transformers_of_timm() -> None:
     net = timm.create_model(name, img_size=32, depth=2)
 
     counted = [
-        row.flops for row in outline(cut(net, f"timm:{name}").eval(), torch.zeros(1, 3, 32, 32), Numerics())
+        row.flops
+        for row in find_split_points(cut(net, f"timm:{name}").eval(), torch.zeros(1, 3, 32, 32), Numerics())
     ]
 
     stem, layer = 2 * 4 * (3 * 16 * 16) * 192, transformer_layer(4 + 1, 192, 4 * 192)
@@ -63,10 +67,10 @@ def test_counting_leaves_torch_s_settings_and_the_features_form(numerics: Numeri
     network, x = cut(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32)
     before = torch.backends.mha.get_fastpath_enabled()
 
-    rows = outline(network, x, numerics)
+    rows = find_split_points(network, x, numerics)
 
     assert torch.backends.mha.get_fastpath_enabled() == before
     with torch.no_grad(), numerics.autocast(x.device):
         for row, part in zip(rows, network.blocks, strict=True):
             x = part.forward(x)
-            assert row.form == Form.of(settled(x))
+            assert row.feature_format == FeatureFormat.of(canonical_layout(x))

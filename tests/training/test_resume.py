@@ -25,7 +25,7 @@ from tlopt.model.weights import load_weights
 from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
 from tlopt.training.loop import Epoch, Step, fit, steps
-from tlopt.training.run import Run, prepare
+from tlopt.training.run import Run, prepare_run
 
 Begin = Callable[..., Run]
 MakePoint = Callable[..., Point]
@@ -228,7 +228,7 @@ def library_course(at: Point) -> Course:
 
     def start() -> Run:
         network = build(at, n_classes=3, weights=load_weights(at.backbone, "none"), seed=1)
-        return prepare(
+        return prepare_run(
             network,
             at,
             pretrained={name: tensor.clone() for name, tensor in network.net.state_dict().items()},

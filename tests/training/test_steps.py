@@ -18,7 +18,7 @@ from tlopt.spec.point import Point
 from tlopt.training import run as run_module
 from tlopt.training import step as step_module
 from tlopt.training.loop import Epoch, Step, fit, steps
-from tlopt.training.optim import Group
+from tlopt.training.optim import ParameterGroup
 from tlopt.training.run import Run
 
 Begin = Callable[..., Run]
@@ -144,7 +144,9 @@ def test_no_step_reads_a_value_back_from_the_device(
     monkeypatch: pytest.MonkeyPatch,
     optimizer: str,
 ) -> None:
-    def unfused(parameters: dict[str, Tensor], groups: tuple[Group, ...], at: Point) -> torch.optim.Optimizer:
+    def unfused(
+        parameters: dict[str, Tensor], groups: tuple[ParameterGroup, ...], at: Point
+    ) -> torch.optim.Optimizer:
         kind = torch.optim.SGD if at.optimizer == "sgd" else torch.optim.AdamW
         return kind([{"params": [parameters[name] for name in group.names]} for group in groups], lr=at.lr)
 
@@ -152,7 +154,7 @@ def test_no_step_reads_a_value_back_from_the_device(
     monkeypatch.setattr(run_module, "make_optimizer", unfused)
     keys = {"grad_clip": 0.1, "l2_sp": 0.1, "l2": 0.1, "class_weights": "balanced", "label_smoothing": 0.1}
     network = tiny(dropout=0.5)
-    run = run_module.prepare(
+    run = run_module.prepare_run(
         network,
         point(optimizer=optimizer, **keys),
         pretrained={name: tensor.clone() for name, tensor in network.net.state_dict().items()},

@@ -15,7 +15,7 @@ from tlopt.model.weights import load_weights
 from tlopt.storage import attributes
 from tlopt.training.numerics import Numerics
 from tlopt.trial import autotune
-from tlopt.trial.autotune import asked, measured
+from tlopt.trial.autotune import measure_numerics, numerics_of_study
 
 CPU = torch.device("cpu")
 PLAIN, GROUPED = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
@@ -51,13 +51,15 @@ def session(tmp_path: Path, study_text: Callable[..., str]) -> Callable[..., Ses
 def test_what_the_file_names_is_taken(lines: str, network: nn.Module, numerics: Numerics) -> None:
     study = tiny.spec.loads(with_model(tiny.text("lr = 0.1"), lines), "x.toml")
 
-    assert asked(study, network, CPU) == numerics
+    assert numerics_of_study(study, network, CPU) == numerics
 
 
 def test_without_auto_nothing_is_measured() -> None:
     study = tiny.study("lr = 0.1")
 
-    assert measured(study, {"resnet18": load_weights("resnet18", "none")}, n_classes=3, device=CPU) == {}
+    assert (
+        measure_numerics(study, {"resnet18": load_weights("resnet18", "none")}, n_classes=3, device=CPU) == {}
+    )
 
 
 def test_auto_is_measured_once_for_a_study_and_every_worker_follows(
@@ -70,7 +72,7 @@ def test_auto_is_measured_once_for_a_study_and_every_worker_follows(
         asked_for.append(keywords)
         return answers.pop(0)
 
-    monkeypatch.setattr(autotune, "fastest", planted)
+    monkeypatch.setattr(autotune, "fastest_numerics", planted)
     lines = 'precision = "auto"\nlayout = "auto"'
     first, second = session(lines), session(lines)
     workspaces = [workflow.prepare(first), workflow.prepare(second)]

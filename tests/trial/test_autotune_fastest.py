@@ -8,7 +8,7 @@ import torch
 from tlopt.model.weights import Weights, load_weights
 from tlopt.training.numerics import Layout, Numerics, Precision
 from tlopt.trial import autotune
-from tlopt.trial.autotune import fastest
+from tlopt.trial.autotune import fastest_numerics
 
 USUAL = Numerics("float32", "channels_first")
 FASTER = Numerics("bfloat16", "channels_last")
@@ -33,8 +33,8 @@ def chosen(
         measured.add(numerics)
         return seconds.get(numerics, 1.0)
 
-    patch.setattr(autotune, "step_seconds", planted)
-    found = fastest(
+    patch.setattr(autotune, "seconds_per_image", planted)
+    found = fastest_numerics(
         weights,
         USUAL,
         precision=precision,
@@ -66,7 +66,7 @@ def test_what_is_named_is_kept(weights: Weights, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_measurement_trains_a_little_network(weights: Weights) -> None:
-    seconds = autotune.step_seconds(
+    seconds = autotune.seconds_per_image(
         weights,
         32,
         n_classes=3,

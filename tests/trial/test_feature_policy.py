@@ -29,7 +29,7 @@ def place(
 
     def make(*, name: str, views: int = 2, flip: str = "true", **changes: Any) -> tiny.Place:
         text = tiny.lighter(study_text(name=f"{tmp_path.name}-{name}", epochs=3, **changes))
-        shop = replace(workshop, workspace=workshop.workspace.on(torch.device("cpu")))
+        shop = replace(workshop, workspace=workshop.workspace.on_device(torch.device("cpu")))
         data = f"[data]\nviews = {views}\nflip = {flip}"
         return tiny.place(text.replace("[data]", data), shop, tmp_path / "runs")
 
@@ -108,7 +108,7 @@ def test_middles_of_training_images_are_planned_where_they_are_what_training_see
     data, (store,) = there.workspace.data, there.workspace.feature_stores
     assert store is not None
     n_seen = len(data.ever_val if flip == "true" else data.images)
-    assert {int(kept.there.sum()) for kept in store._open.values()} == {n_seen}
+    assert {int(kept.known.sum()) for kept in store._open.values()} == {n_seen}
     (folder,) = (cache / "features").glob("*/")
     taken = sum(path.stat().st_blocks * 512 for path in folder.rglob("*.rows"))
     assert 0 < taken <= int((folder / "planned_bytes").read_text())

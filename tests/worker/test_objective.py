@@ -21,7 +21,7 @@ from tlopt.spec.trial_spec import TrialSpec
 from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.run import Run
 from tlopt.trial import execution, feature_policy
-from tlopt.trial.execution import begin, find_mistakes
+from tlopt.trial.execution import begin_training, find_mistakes
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.objective import TrialContext, TrialResult, run_trial
@@ -175,7 +175,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
 
     monkeypatch.setattr(execution, "steps", fit)
     monkeypatch.setattr(Workspace, "start_run", start)
-    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "feature_store", lambda *_, **__: None)
 
     run(replace(task, seeds=(3, 4), splits=(0, 0)))
 
@@ -217,7 +217,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
     monkeypatch.setattr(execution, "steps", fits_from_four_pieces_on)
     monkeypatch.setattr(Workspace, "start_run", start)
-    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "feature_store", lambda *_, **__: None)
     notes: list[str] = []
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
 
@@ -232,7 +232,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     task: TrialSpec, workshop: tiny.Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = workshop.workspace.on(torch.device("cpu"))
+    workspace = workshop.workspace.on_device(torch.device("cpu"))
     frozen = replace(task, point=replace(task.point, freeze_depth=12))
     notes: list[str] = []
     residents: list[int] = []
@@ -274,7 +274,7 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
     monkeypatch.setattr(feature_policy, "_measure", refuse)
 
-    assert begin(task, workshop.workspace.on(torch.device("cpu")), n_micro=1).features is None
+    assert begin_training(task, workshop.workspace.on_device(torch.device("cpu")), n_micro=1).features is None
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
@@ -289,7 +289,7 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 
     monkeypatch.setattr(execution, "steps", never)
     monkeypatch.setattr(Workspace, "start_run", lambda workspace, point, *, seed, train, n_micro: n_micro)
-    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "feature_store", lambda *_, **__: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
 
@@ -315,7 +315,7 @@ def test_nothing_of_an_attempt_without_memory_is_kept_for_the_next(
         yield
 
     monkeypatch.setattr(Workspace, "start_run", start)
-    monkeypatch.setattr(Workspace, "features", lambda *_, **__: None)
+    monkeypatch.setattr(Workspace, "feature_store", lambda *_, **__: None)
     monkeypatch.setattr(execution, "steps", never)
 
     run(task)
@@ -396,7 +396,7 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
 def test_the_surest_mistakes_come_first_with_their_pictures(
     task: TrialSpec, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = begin(task, workshop.workspace, n_micro=1)
+    at = begin_training(task, workshop.workspace, n_micro=1)
     val = workshop.workspace.data.splits[0].val
     labels = at.images.labels[val]
     logits = np.zeros((len(val), 3), dtype=np.float32)

@@ -16,7 +16,7 @@ from tlopt.spec import Study
 from tlopt.spec.objectives import cost
 from tlopt.spec.point import Point
 from tlopt.storage.attributes import TrialRecord, best_first
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 
 Format = Literal["toml", "json", "yaml"]
 
@@ -121,7 +121,7 @@ def write_files(
             raise SpecError(f"{path} exists; --overwrite replaces it")
     folder.mkdir(parents=True, exist_ok=True)
     for path, row in named:
-        write_whole(path, written(study, [row], form, several=False))
+        write_atomically(path, written(study, [row], form, several=False))
     return [path for path, _ in named]
 
 

@@ -25,7 +25,7 @@ from tlopt.spec.text import read_text
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 
 if TYPE_CHECKING:
     import optuna
@@ -129,7 +129,7 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
         raise SpecError(f"{to}: the folder {to.parent} does not exist; make it first")
     text = report(session)
     to.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(to, text)
+    write_atomically(to, text)
     return to
 
 
@@ -216,7 +216,7 @@ def export(
     from tlopt.training.devices import choose_device
 
     check_target(folder, overwrite=overwrite)
-    workspace = workspace.on(choose_device())
+    workspace = workspace.on_device(choose_device())
     opened = session.optuna_study()
     trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
     with study_threads(session):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def duration_line(study: Study, workspace: "Workspace") -> str:
     """The time of search, confirmation and test with the default workers here, in words."""
-    from tlopt.training.timing import look_at_machine
+    from tlopt.training.timing import detect_machine
 
-    machine = look_at_machine()
+    machine = detect_machine()
     workers = counted(machine.n_workers, "worker")
     expected = duration_words(60 * expected_minutes(study, workspace))
     return f"time: about {expected} with {workers} on this machine, confirmation included"
@@ -27,9 +27,9 @@ def expected_minutes(study: Study, workspace: "Workspace") -> float:
 
     A searched resolution or batch size counts at its highest, several backbones at their mean.
     """
-    from tlopt.training.timing import look_at_machine, measure_costs
+    from tlopt.training.timing import detect_machine, measure_costs
 
-    machine, data = look_at_machine(), workspace.data
+    machine, data = detect_machine(), workspace.data
     counts = Counts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
     batch_size = _highest(study, "batch_size", int(RULES["batch_size"].default or 0))
     expected = []

@@ -49,11 +49,13 @@ def follow(
 def _follow(
     session: Session, opened: optuna.Study, plan: StudyPlan, folders: Folders, n_workers: int, *, stage: Stage
 ) -> Iterator[Snapshot]:
-    from tlopt.training.devices import devices
+    from tlopt.training.devices import device_names
 
     _refuse_commanded(opened)
     log = folders.root / folders.study / "workers.log"
-    at = local.slots(n_workers, devices(), n_cores(), n_threads=opened.user_attrs.get(attributes.THREADS, 0))
+    at = local.slots(
+        n_workers, device_names(), n_cores(), n_threads=opened.user_attrs.get(attributes.THREADS, 0)
+    )
     confirm = ["--confirm"] if stage == "confirm" else []
     places = ["--runs", str(session.runs), "--checkpoints", session.checkpoints]
     service = studies.service_of(session.store)

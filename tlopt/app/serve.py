@@ -9,7 +9,7 @@ from tlopt.app.local_run import refuse_stopped
 from tlopt.app.workflow import begin, join_confirm, prepare
 from tlopt.errors import NotReady
 from tlopt.storage import attributes, studies
-from tlopt.system.memory import spare_long_lived_objects
+from tlopt.system.memory import freeze_live_objects
 from tlopt.worker.claim import StudyWork, standing
 from tlopt.worker.loop import run_worker
 from tlopt.worker.shutdown import Interrupt
@@ -57,14 +57,14 @@ def work_here(
         NotReady: `confirm`, and a confirmation was not begun.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
-    from tlopt.training.devices import settle_process
+    from tlopt.training.devices import configure_process
 
     works = [
         _study_work(session, workspace, confirm=confirm, n_threads=n_threads) for session, workspace in opened
     ]
     chosen = [work.optuna_study.user_attrs.get(attributes.THREADS, 0) for work in works]
-    settle_process(n_threads or next(filter(None, chosen), 0))
-    spare_long_lived_objects()
+    configure_process(n_threads or next(filter(None, chosen), 0))
+    freeze_live_objects()
     n_finished = run_worker(works, studies.service_of(opened[0][0].store), interrupt)
     for work in () if interrupt.requested else works:
         with suppress(KeyError):  # somebody has deleted it, which the worker has said

@@ -14,7 +14,7 @@ from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import Study
 from tlopt.spec.objectives import value_words
 from tlopt.storage.attributes import TrialRecord, best_first
-from tlopt.system.frames import frame, html_table
+from tlopt.system.frames import data_frame, html_table
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class StudyView:
         Raises:
             MissingExtra: pandas is not installed.
         """
-        return frame(rows(self.trials))
+        return data_frame(rows(self.trials))
 
     def __repr__(self) -> str:
         now = self.snapshot

@@ -48,10 +48,10 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
         workspace = Workspace.open(session.study, choose_device(device), progress=progress)
         begun_with = stored.get(attributes.fact("data"), workspace.facts["data"])
         if workspace.facts["data"] != begun_with:
-            workspace = workspace.as_divided_by_files(begun_with)
+            workspace = workspace.as_split_by_file_copies(begun_with)
         check_depths(session.study, workspace.limits)
         workspace.check_resolutions()
-    workspace.adopt(stored.get(attributes.NUMERICS, {}))
+    workspace.use_numerics(stored.get(attributes.NUMERICS, {}))
     return workspace
 
 
@@ -78,20 +78,20 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
         )
     except StudyChanged as error:
         raise StudyChanged(f"{error}{_counts_that_differ(session, workspace)}") from None
-    workspace.adopt(opened.user_attrs.get(attributes.NUMERICS, {}))
+    workspace.use_numerics(opened.user_attrs.get(attributes.NUMERICS, {}))
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
 
 
 def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Choices | None:
     """Choices and measurements of the first worker for all others; None if the study exists."""
-    from tlopt.training.devices import settle_process
-    from tlopt.trial.autotune import measured
+    from tlopt.training.devices import configure_process
+    from tlopt.trial.autotune import measure_numerics
 
     if not _is_new(session):
         return None
-    settle_process(n_threads)
-    chosen = measured(
+    configure_process(n_threads)
+    chosen = measure_numerics(
         session.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
     )
     return Choices(
@@ -184,9 +184,9 @@ def _open_confirm(
 
 def study_threads(session: Session) -> AbstractContextManager[None]:
     """A block with the study's number of threads, for networks that are trained again in this process."""
-    from tlopt.training.devices import settled
+    from tlopt.training.devices import configured_process
 
-    return settled(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
+    return configured_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
 
 
 def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> Iterator[Snapshot]:
@@ -196,13 +196,13 @@ def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> I
         WorkersFailed: workers ended with an error and the budget is not spent.
         NotReady: the study was paused, cancelled or archived.
     """
-    from tlopt.training.devices import choose_device, devices
+    from tlopt.training.devices import choose_device, device_names
 
-    at = local.slots(n_workers, devices(), n_cores())
+    at = local.slots(n_workers, device_names(), n_cores())
     if _is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
         yield _before(session, "measuring which precision and layout are fastest, once for all workers")
     # what is measured for all is measured where the workers will be
-    opened, plan = begin(session, workspace.on(choose_device(at[0].device)), n_threads=at[0].n_threads)
+    opened, plan = begin(session, workspace.on_device(choose_device(at[0].device)), n_threads=at[0].n_threads)
     yield from follow(session, opened, plan, session.folders, n_workers, stage="search")
 
 
@@ -236,17 +236,17 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     wanted = confirmation.wants_test(verdict)
     if wanted and workspace.data.n_test:
         with study_threads(session):
-            test = read_test(workspace.on(choose_device()), wanted, session.weights_file)
+            test = read_test(workspace.on_device(choose_device()), wanted, session.weights_file)
         confirmation.record_test(opened, test)
         verdict = confirmation.read_verdict(session.study, opened, n_images=known)
     if verdict.chosen.val:
         with study_threads(session):
-            record_validation(workspace.on(choose_device()), verdict, session.weights_file)
+            record_validation(workspace.on_device(choose_device()), verdict, session.weights_file)
     seen = session.snapshot()
     note.refresh(
         session.optuna_study(),
         session.study,
-        images=workspace.images_words,
+        images=workspace.images_summary,
         verdict=[winner_sentence(seen), *gain_sentences(verdict)],
         chosen=seen.chosen_trial,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tlopt.cache.folder import cache_root, complain, read_json, unwritable
+from tlopt.cache.folder import cache_root, read_json, unwritable_message, warn_once
 from tlopt.errors import SpecError
 
 Kind = Literal["features", "pixels", "digests", "listings"]
@@ -25,7 +25,7 @@ _ABOUT, _PLAN, _LOCK = "about.txt", "planned_bytes", "lock"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A file or folder in the cache, kept or removed as a whole."""
 
     kind: Kind
@@ -35,13 +35,13 @@ class Entry:
     about: str
 
 
-def entries(kinds: Collection[Kind] = KINDS) -> list[Entry]:
+def entries(kinds: Collection[Kind] = KINDS) -> list[CacheEntry]:
     """The cache's entries of some kinds, least recently used first."""
     found = [_entry(kind, path) for kind in kinds for path in _items(cache_root() / kind)]
     return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used)
 
 
-def remove(entry: Entry) -> bool:
+def remove(entry: CacheEntry) -> bool:
     """Remove an entry unless a worker uses it; returns whether it is gone."""
     folder = entry.path.is_dir()
     try:
@@ -58,11 +58,11 @@ def _unlink(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def hold(path: Path, by: object) -> None:
-    """Protect the file `path` from removal while the object `by` lives, and mark it as used now."""
+def lock_while_alive(path: Path, owner: object) -> None:
+    """Protect the file `path` from removal while the object `owner` lives, and mark it as used now."""
     with contextlib.suppress(OSError):  # there is no such file, or the system has no locks
         file = os.open(path, os.O_RDONLY)
-        weakref.finalize(by, os.close, file)
+        weakref.finalize(owner, os.close, file)
         fcntl.flock(file, fcntl.LOCK_SH)
         os.utime(file)
 
@@ -88,21 +88,21 @@ class FolderLock:
             self.close = weakref.finalize(self, os.close, lock)  # lets others remove it
             fcntl.flock(lock, fcntl.LOCK_SH)
             self._file = os.fstat(lock)
-            if self.stands:  # else it was removed between the two
+            if self.is_valid:  # else it was removed between the two
                 break
             self.close()
         (self.path / _ABOUT).write_text(about, encoding="utf-8")
         os.utime(self.path / _ABOUT)
 
     @property
-    def stands(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the locked folder still exists under its name."""
         try:
             return os.path.samestat(self._file, (self.path / _LOCK).stat())
         except OSError:
             return False
 
-    def plan(self, size_bytes: int) -> None:
+    def reserve(self, size_bytes: int) -> None:
         """Reserve the number of bytes that the folder may grow to."""
         (self.path / _PLAN).write_text(str(size_bytes), encoding="ascii")
 
@@ -130,12 +130,12 @@ def features_bytes_max() -> int:
         if free == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        complain(unwritable(error))
+        warn_once(unwritable_message(error))
         return 0
     return int(min(wanted * GB, _FREE_SHARE * free))
 
 
-def room_for(size_bytes: int, besides: Path) -> int:
+def make_room(size_bytes: int, besides: Path) -> int:
     """Bytes that a folder of features may take, at most `size_bytes`, after evicting unused ones for it.
 
     The least recently used features that no process has locked are removed. Call this with
@@ -178,7 +178,7 @@ def _with_sides(path: Path) -> list[Path]:
     return [path, path.with_suffix(".json"), path.with_name(path.name + ".lock")]
 
 
-def _entry(kind: Kind, path: Path) -> Entry | None:
+def _entry(kind: Kind, path: Path) -> CacheEntry | None:
     """The entry at `path`; None where it has gone meanwhile."""
     files = [path, *path.rglob("*")] if path.is_dir() else _with_sides(path)
     touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # its time is renewed by every use
@@ -186,7 +186,7 @@ def _entry(kind: Kind, path: Path) -> Entry | None:
         used = touched.stat().st_mtime
     except OSError:
         return None
-    return Entry(kind, path, sum(map(_size_bytes, set(files))), used, _about(path))
+    return CacheEntry(kind, path, sum(map(_size_bytes, set(files))), used, _about(path))
 
 
 def _size_bytes(path: Path) -> int:

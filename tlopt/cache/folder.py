@@ -15,7 +15,7 @@ import platformdirs
 from filelock import FileLock
 
 from tlopt.errors import CacheUnwritable
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 
 _logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         CacheUnwritable: the cache folder cannot be written.
     """
-    with writing():
+    with cache_write_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(path.name + ".lock"))
         lock.acquire()
@@ -51,20 +51,20 @@ def locked_if_possible(path: Path) -> Iterator[None]:
         try:
             stack.enter_context(locked(path))
         except CacheUnwritable as error:
-            complain(str(error))
+            warn_once(str(error))
         yield
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def cache_write_errors() -> Iterator[None]:
     """Turn errors of writing to the cache within the block into `CacheUnwritable`."""
     try:
         yield
     except OSError as error:
-        raise CacheUnwritable(unwritable(error)) from error
+        raise CacheUnwritable(unwritable_message(error)) from error
 
 
-def unwritable(error: OSError) -> str:
+def unwritable_message(error: OSError) -> str:
     """A message on a failed write to the cache, with the cause and the cure; equal for equal causes."""
     place = "make room there, or set TLOPT_CACHE to another folder"
     cure = place if error.errno in _FULL else "set TLOPT_CACHE to a folder that can be written"
@@ -72,9 +72,9 @@ def unwritable(error: OSError) -> str:
 
 
 @functools.cache
-def complain(unwritable: str) -> None:
-    """Log the message `unwritable` as a warning, once per process; work goes on without the cache."""
-    _logger.warning("%s; until then the same results take longer", unwritable)
+def warn_once(message: str) -> None:
+    """Log the message `message` as a warning, once per process; work goes on without the cache."""
+    _logger.warning("%s; until then the same results take longer", message)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -83,9 +83,9 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         CacheUnwritable: the cache folder cannot be written.
     """
-    with writing():
+    with cache_write_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({"crc32": _checksum(value), "value": value}))
+        write_atomically(path, json.dumps({"crc32": _checksum(value), "value": value}))
 
 
 def write_json_if_possible(path: Path, value: Any) -> None:
@@ -93,7 +93,7 @@ def write_json_if_possible(path: Path, value: Any) -> None:
     try:
         write_json(path, value)
     except CacheUnwritable as error:
-        complain(str(error))
+        warn_once(str(error))
 
 
 def read_json(path: Path) -> Any:

@@ -38,7 +38,7 @@ class RecordFile:
         self.path = path
         self.n_rows = n_rows
         self.row_bytes = row_bytes
-        self.full: OSError | None = None  # the error that ended writing
+        self.write_error: OSError | None = None  # the error that ended writing
         # A checksum costs as much as a read: once for each row, until somebody changes the file.
         self._checked = np.zeros(n_rows, dtype=bool)
         self._stamp: Stamp | None = None  # of the file when rows were checked
@@ -83,8 +83,8 @@ class RecordFile:
                 out[at] = record[_HEAD.size :]
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, row_bytes) at `rows`; after an error, which `full` keeps, nothing is written."""
-        if self.full is not None:
+        """Store `values` (n, row_bytes) at `rows`; do nothing after a `write_error`."""
+        if self.write_error is not None:
             return
         try:
             file = self._writable()
@@ -98,7 +98,7 @@ class RecordFile:
             finally:
                 os.close(file)
         except OSError as error:
-            self.full = error
+            self.write_error = error
 
     def _writable(self) -> int:
         """Open the file for writing; replaces anything else of this user in its place."""
@@ -137,9 +137,9 @@ class RecordFile:
 def disk_bytes_max(row_bytes: int, *, n_written: int, n_rows: int) -> int:
     """Bytes on the disk that `n_written` of a file's `n_rows` rows take at most, wherever they lie."""
     stride = _HEAD.size + row_bytes
-    blocks_a_row = (stride - 2) // _BLOCK_BYTES + 2  # the outer two may hold nothing else
+    blocks_per_row = (stride - 2) // _BLOCK_BYTES + 2  # the outer two may hold nothing else
     blocks_in_all = -(-n_rows * stride // _BLOCK_BYTES)
-    return _BLOCK_BYTES * min(n_written * blocks_a_row, blocks_in_all)
+    return _BLOCK_BYTES * min(n_written * blocks_per_row, blocks_in_all)
 
 
 def _stamp(file: int) -> Stamp | None:

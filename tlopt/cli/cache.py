@@ -11,7 +11,7 @@ from tlopt.errors import SpecError
 from tlopt.system.words import duration_words
 
 if TYPE_CHECKING:
-    from tlopt.cache.eviction import Entry
+    from tlopt.cache.eviction import CacheEntry
 
 app = typer.Typer(
     no_args_is_help=True, help="List and clean the cache: outputs of frozen blocks, decoded images."
@@ -61,7 +61,7 @@ def clean(
             out.print(f"in use: {entry.about}", markup=False, soft_wrap=True)
 
 
-def _entries(kind: str | None) -> "list[Entry]":
+def _entries(kind: str | None) -> "list[CacheEntry]":
     from tlopt.cache.eviction import KINDS, entries
 
     if kind is not None and kind not in KINDS:

@@ -23,7 +23,7 @@ from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage
 from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 from tlopt.system.words import counted
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def init(
     from tlopt import spec
     from tlopt.propose.proposal import Wishes, propose
     from tlopt.spec.schema import FILE_NAME, schema_text
-    from tlopt.training.timing import look_at_machine
+    from tlopt.training.timing import detect_machine
 
     wishes = Wishes(
         backbone=backbone,
@@ -99,11 +99,11 @@ def init(
     )
     if output is not None:
         _check_absent(output)
-    proposal = propose(folder, wishes, look_at_machine(), progress=True)
+    proposal = propose(folder, wishes, detect_machine(), progress=True)
     path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
     _check_absent(path)
-    write_whole(path, f"#:schema ./{FILE_NAME}\n{proposal.text}")
-    write_whole(path.with_name(FILE_NAME), schema_text())
+    write_atomically(path, f"#:schema ./{FILE_NAME}\n{proposal.text}")
+    write_atomically(path.with_name(FILE_NAME), schema_text())
     for note in proposal.notes:
         out.print(f"- {note}", markup=False, soft_wrap=True)
     file = shlex.quote(str(path))

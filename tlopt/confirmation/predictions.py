@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tlopt.confirmation.verdict import Split
 from tlopt.errors import DataError
 from tlopt.spec.point import Point
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 
 FORMAT = 1
 THUMBNAILS_MAX = 12  # of the surest mistakes
@@ -98,7 +98,7 @@ class Predictions:
             thumbnails=self.thumbnails,
             thumbnail_of=self.thumbnail_of.astype(np.int32),
         )
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Self:

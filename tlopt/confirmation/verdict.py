@@ -11,7 +11,7 @@ from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
-from tlopt.system.frames import frame, html_table
+from tlopt.system.frames import data_frame, html_table
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Verdict:
         Raises:
             MissingExtra: pandas is not installed.
         """
-        return frame(
+        return data_frame(
             {"candidate": row.label, "trial": row.number, "seed": seed, "split": split, **metrics}
             for row in self.rows
             for split in SPLITS

@@ -12,13 +12,13 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from tlopt.cache.eviction import hold
+from tlopt.cache.eviction import lock_while_alive
 from tlopt.cache.folder import (
     cache_root,
-    complain,
     locked_if_possible,
     read_json,
-    unwritable,
+    unwritable_message,
+    warn_once,
     write_json_if_possible,
 )
 from tlopt.cache.record_file import RecordFile
@@ -100,10 +100,10 @@ class Pixels:
         absent = np.concatenate([self._absent(wanted[at : at + _LOOKED_AT]) for at in starts])
         needed = len(absent) * self._rows.stride
         if needed > free_bytes(self._rows.path):  # a full disk would hurt other programs
-            self._rows.full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._rows.write_error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         others = os.path.lexists(self._rows.path)  # other processes may be reading it
         for _ in self._made(absent, label=f"decoding to {self._size} px", progress=progress):
-            if self._rows.full is not None:
+            if self._rows.write_error is not None:
                 if not others:  # a part of it is of less use than the space
                     with contextlib.suppress(OSError):
                         self._rows.path.unlink()
@@ -113,7 +113,7 @@ class Pixels:
     def try_again(self) -> None:
         """Write to the file again, after a failure, if the disk has room by now."""
         if len(self) * self._rows.stride <= free_bytes(self._rows.path):
-            self._rows.full = None
+            self._rows.write_error = None
 
     def _absent(self, indices: Indices) -> Indices:
         found = self._rows.read(indices, np.empty((len(indices), self._rows.row_bytes), dtype=np.uint8))
@@ -134,9 +134,9 @@ class Pixels:
 
     def _keep(self, index: int, square_pixels: NDArray[np.uint8]) -> None:
         self._rows.write(np.array([index]), square_pixels.reshape(1, -1))
-        if self._rows.full is None:
+        if self._rows.write_error is None:
             return
-        complain(unwritable(self._rows.full))
+        warn_once(unwritable_message(self._rows.write_error))
         if (len(self._memory) + 1) * square_pixels.nbytes <= _MEMORY_BYTES_MAX:
             self._memory[index] = square_pixels
 
@@ -174,7 +174,7 @@ def pixels(
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
                     stored = {"bytes": path.stat().st_size, "about": about, "filled": filled}
                     write_json_if_possible(_sidecar(path), stored)
-    hold(path, found)
+    lock_while_alive(path, found)
     return found
 
 

@@ -23,7 +23,7 @@ from tlopt.plots.confusion import draw_confusion
 from tlopt.plots.training import draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
-from tlopt.system.atomic import replacing_folder, write_whole
+from tlopt.system.atomic import replacing_folder, write_atomically
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
 _OURS = frozenset(
@@ -96,15 +96,15 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
     name = f"{study.name[:80]}-{chosen.label.replace(' ', '-')}"
     shutil.copyfile(weights_file, folder / WEIGHTS)
-    write_whole(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
-    write_whole(folder / STUDY, findings.study_text)
-    write_whole(folder / CLASSES, "\n".join(export.class_names) + "\n")
+    write_atomically(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
+    write_atomically(folder / STUDY, findings.study_text)
+    write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
-    write_whole(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    write_whole(folder / RESULT, _json(_result(findings)))
-    write_whole(folder / CARD, model_card(findings, export))
+    write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
+    write_atomically(folder / RESULT, _json(_result(findings)))
+    write_atomically(folder / CARD, model_card(findings, export))
     if findings.predictions is not None:
-        write_whole(folder / MISTAKES, _mistakes_csv(findings.predictions))
+        write_atomically(folder / MISTAKES, _mistakes_csv(findings.predictions))
     draw_learning_curves(
         folder / CURVES,
         train_loss=trained.train_loss,

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tlopt.training.timing import Cost
+from tlopt.training.timing import TrainingCost
 
 SEEDS = 3  # of a confirmation
 SHARP = 128  # pixels a side that are worth more than repeated splits
@@ -59,7 +59,7 @@ class Size:
 class Terms:
     """Measured costs, counts and limits under which a size is chosen."""
 
-    costs: dict[int, Cost]  # by resolution
+    costs: dict[int, TrainingCost]  # by resolution
     counts: Counts
     n_workers: int
     n_classes: int
@@ -79,14 +79,14 @@ def minutes(size: Size, terms: Terms) -> float:
     cost = terms.costs[size.resolution]
     counts = terms.used(size)
 
-    def trained(seconds_an_image: float) -> float:
-        return cost.build + size.epochs * (counts.train * seconds_an_image + counts.val * cost.frozen)
+    def trained(seconds_per_image: float) -> float:
+        return cost.build + size.epochs * (counts.train * seconds_per_image + counts.val * cost.frozen)
 
     defaults = trained(cost.frozen) + trained(cost.full)
     first = min(size.trials, _STARTUP_TRIALS) - 2
     later = max(size.trials - _STARTUP_TRIALS, 0)
-    search = size.repeats * (defaults + (first + _UNPRUNED_SHARE * later) * trained(cost.searched))
-    confirmed = defaults + size.points * trained((cost.searched + cost.full) / 2)
+    search = size.repeats * (defaults + (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths))
+    confirmed = defaults + size.points * trained((cost.mean_over_depths + cost.full) / 2)
     test = 3 * size.seeds * counts.test * cost.frozen
     workers = (search + size.seeds * confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60

@@ -23,7 +23,7 @@ from tlopt.spec import messages
 from tlopt.spec.search_keys import RULES
 from tlopt.spec.sections import TABLE_SUFFIXES, DataSpec
 from tlopt.system.words import counted, duration_words, joined
-from tlopt.training.timing import Cost, Machine, measure_costs
+from tlopt.training.timing import Machine, TrainingCost, measure_costs
 
 CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
 RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
@@ -215,7 +215,7 @@ def _check_wished_resolution(resolution: int) -> None:
         raise SpecError(f"--resolution {resolution} is not allowed: {rule.allowed} pixels a side")
 
 
-def _estimate(minutes: float, machine: Machine, cost: Cost, size: Size) -> str:
+def _estimate(minutes: float, machine: Machine, cost: TrainingCost, size: Size) -> str:
     gpus = f"{machine.n_devices} x {machine.device_name}"
     here = counted(machine.n_cores, "core") if machine.on_cpu else gpus
     ms = float(f"{cost.full * 1000:.2g}")
@@ -269,11 +269,12 @@ def _size_notes(
             f"With {seen.n_seen} images one split is noise, but {seen.repeats} splits do not fit into"
             f" {limit}: repeats = 1; trust the confirmation, not single trials."
         )
-    busy = terms.costs[size.resolution].busy
-    if busy > _BUSY:
+    load_factor = terms.costs[size.resolution].load_factor
+    if load_factor > _BUSY:
         yield (
-            f"The machine is busy with other programs: training took {busy:.1f} times as long as it needs by"
-            f" itself, and so would the study, {_duration(busy * budget.minutes(size, terms))}."
+            f"The machine is busy with other programs: training took {load_factor:.1f} times as long as it"
+            f" needs by itself, and so would the study,"
+            f" {_duration(load_factor * budget.minutes(size, terms))}."
         )
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."

@@ -67,7 +67,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Put `content` at `path`, text as UTF-8, whole or not at all; into a pipe or device, as it comes.
 
     Raises:

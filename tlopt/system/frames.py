@@ -8,7 +8,7 @@ from typing import Any
 from tlopt.errors import MissingExtra
 
 
-def frame(rows: Iterable[Mapping[str, object]]) -> Any:
+def data_frame(rows: Iterable[Mapping[str, object]]) -> Any:
     """A pandas data frame with a row for each of `rows`.
 
     Raises:

@@ -5,8 +5,10 @@ import gc
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_… of glibc's malloc.h
-_NEVER = (1 << 31) - 1  # bytes; the largest that mallopt takes
-_OLD_MOST = 1 << 25  # bytes; the largest threshold of maps that glibc before 2.35 takes, on 64-bit machines
+_BYTES_MAX = (1 << 31) - 1  # bytes; the largest that mallopt takes
+_THRESHOLD_MAX_BEFORE_2_35 = (
+    1 << 25
+)  # bytes; the largest threshold of maps that glibc before 2.35 takes, on 64-bit machines
 
 
 def keep_freed_memory() -> None:
@@ -21,11 +23,13 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     # musl has none. A refusal is 0; another threshold alone would stop glibc from adapting its own.
-    if mallopt is not None and (mallopt(_MMAP_THRESHOLD, _NEVER) or mallopt(_MMAP_THRESHOLD, _OLD_MOST)):
-        mallopt(_TRIM_THRESHOLD, _NEVER)
+    if mallopt is not None and (
+        mallopt(_MMAP_THRESHOLD, _BYTES_MAX) or mallopt(_MMAP_THRESHOLD, _THRESHOLD_MAX_BEFORE_2_35)
+    ):
+        mallopt(_TRIM_THRESHOLD, _BYTES_MAX)
 
 
-def spare_long_lived_objects() -> None:
+def freeze_live_objects() -> None:
     """Take what is alive now, imported modules above all, out of the garbage collector's rounds."""
     gc.collect()
     gc.freeze()

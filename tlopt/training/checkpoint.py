@@ -32,10 +32,10 @@ _HEADER = struct.Struct(">8sI32s")
 _MAGIC = b"tlopt.ck"
 _VERSION = 1
 _MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}  # torch's names
-_A_STEP = torch.zeros(())
+_STEP_COUNTER = torch.zeros(())
 
 # what code that expects another form of content runs into
-_MISFITS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+_CONTENT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def unpack(data: bytes, *, identity: str) -> Checkpoint:
         if record["identity"] != identity:
             raise CheckpointUnreadable(f"it is of {record['identity']}, not of {identity}")
         return Checkpoint(tuple(_epoch(row) for row in record["epochs"]), record["facts"], states)
-    except _MISFITS as error:
+    except _CONTENT_ERRORS as error:
         raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
 
 
@@ -91,7 +91,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
     All of it or nothing: the runs are touched only after everything was found to fit.
 
     Args:
-        runs: as `prepare` made them for the same points, seeds and weights.
+        runs: as `prepare_run` made them for the same points, seeds and weights.
 
     Raises:
         CheckpointUnreadable: it is of other runs; the runs are as they were.
@@ -103,7 +103,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
         for run, state in zip(runs, checkpoint.states, strict=True):
             _check_tensors(run, state["tensors"], state["moments"])
             _check_position(run, state["position"])
-    except _MISFITS as error:
+    except _CONTENT_ERRORS as error:
         raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
     with memory_errors():
         for run, state in zip(runs, checkpoint.states, strict=True):
@@ -128,7 +128,7 @@ def _body(data: bytes) -> memoryview:
 def _parse(body: memoryview) -> Any:
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, AssertionError, struct.error, *_MISFITS) as error:
+    except (pickle.UnpicklingError, EOFError, AssertionError, struct.error, *_CONTENT_ERRORS) as error:
         raise CheckpointUnreadable(f"it cannot be parsed: {type(error).__name__}") from error
 
 
@@ -167,7 +167,7 @@ def _check_tensors(run: Run, tensors: dict[str, Tensor], moments: dict[str, dict
         if set(row) != _MOMENTS[run.point.optimizer]:
             raise CheckpointUnreadable(f"it is of another optimizer: {name} has {', '.join(sorted(row))}")
         for key, moment in row.items():
-            _check_tensor(f"{key} of {name}", moment, _A_STEP if key == "step" else changing[name])
+            _check_tensor(f"{key} of {name}", moment, _STEP_COUNTER if key == "step" else changing[name])
 
 
 def _check_tensor(name: str, found: Tensor, wanted: Tensor) -> None:

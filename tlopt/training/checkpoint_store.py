@@ -20,7 +20,9 @@ from tlopt.errors import CheckpointUnreadable, MissingExtra, SpecError
 from tlopt.system.atomic import replacing_file, sync
 from tlopt.training.checkpoint import Checkpoint, unpack
 
-KEPT = 2  # checkpoints of a holder: the newest, and the one before should that be unreadable
+CHECKPOINTS_PER_HOLDER = (
+    2  # checkpoints of a holder: the newest, and the one before should that be unreadable
+)
 
 _HOLDER = re.compile(r"[0-9a-f]{1,64}")
 _FILE = re.compile(r"(\d{6,})/(?:(\d{6,})-(\d{8,})-([0-9a-f]{1,64})\.ckpt|([0-9a-f]{1,64})\.part)")
@@ -33,7 +35,7 @@ class _File:
     path: str
     trial: int
     holder: str
-    order: tuple[int, int]  # what is later is greater; (-1, -1) is what never became a checkpoint
+    position: tuple[int, int]  # what is later is greater; (-1, -1) is what never became a checkpoint
     n_bytes: int
 
     @property
@@ -67,14 +69,14 @@ class CheckpointStore:
             raise SpecError(f"checkpoints cannot lie at {scheme}://…: {error}") from error
         self._bytes_max = bytes_max
         # who had written to a trial when this process began with it: whoever came later is to be left alone
-        self._before: dict[int, frozenset[str]] = {}
+        self._earlier_holders: dict[int, frozenset[str]] = {}
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The folder or the object store's path, of this study alone."""
         return str(self._root)
 
-    def write(self, trial: int, holder: str, order: tuple[int, int], data: bytes) -> bool:
+    def write(self, trial: int, holder: str, position: tuple[int, int], data: bytes) -> bool:
         """Keep `data`, whole or not at all, and delete what it supersedes; False where there is no room.
 
         Superseded are all but the holder's last two, and what is older of those who were there before it. Its
@@ -83,18 +85,18 @@ class CheckpointStore:
         Args:
             trial: its number.
             holder: a token of hexadecimal digits, another for whoever takes the trial next.
-            order: epoch and step.
+            position: epoch and step.
 
         Raises:
             OSError: the disk is full, or the store refuses; nothing of `data` is left, nothing else is gone.
         """
         if not _HOLDER.fullmatch(holder):
             raise ValueError(f"{holder!r} is no token of hexadecimal digits")
-        path = f"{self._folder(trial)}/{order[0]:06d}-{order[1]:08d}-{holder}.ckpt"
-        new = _File(path, trial, holder, order, len(data))
-        there = [file for file in self._list(self._folder(trial)) if file.path != path]
-        before = self._before.setdefault(trial, frozenset(file.holder for file in there))
-        superseded = _superseded(new, there, before - {holder})
+        path = f"{self._folder(trial)}/{position[0]:06d}-{position[1]:08d}-{holder}.ckpt"
+        new = _File(path, trial, holder, position, len(data))
+        existing = [file for file in self._list(self._folder(trial)) if file.path != path]
+        before = self._earlier_holders.setdefault(trial, frozenset(file.holder for file in existing))
+        superseded = _superseded(new, existing, before - {holder})
         if not self._has_room(new, superseded):
             return False
         self._put(new, data)
@@ -104,13 +106,13 @@ class CheckpointStore:
                 self._remove(file)
         return True
 
-    def readable(self, trial: int, identity: str) -> Iterator[Checkpoint | str]:
+    def newest_first(self, trial: int, identity: str) -> Iterator[Checkpoint | str]:
         """The trial's checkpoints, newest first; in the place of an unreadable one a line that says why.
 
         Nothing is read before it is asked for. Whoever takes a trial begins with this, and takes the first to
         which its runs can be moved:
 
-            for found in store.readable(trial, identity):
+            for found in store.newest_first(trial, identity):
                 if isinstance(found, str):
                     notes.append(found)
                     continue
@@ -126,13 +128,13 @@ class CheckpointStore:
         Errors of the store are such lines too.
         """
         try:
-            there = self._list(self._folder(trial))
+            existing = self._list(self._folder(trial))
         except OSError as error:
             yield f"the checkpoints of trial {trial} cannot be listed: {_line(error)}"
             return
-        self._before[trial] = frozenset(file.holder for file in there)
-        whole = [file for file in there if file.name.endswith(".ckpt")]
-        for file in sorted(whole, key=lambda file: (file.order, file.name), reverse=True):
+        self._earlier_holders[trial] = frozenset(file.holder for file in existing)
+        whole = [file for file in existing if file.name.endswith(".ckpt")]
+        for file in sorted(whole, key=lambda file: (file.position, file.name), reverse=True):
             yield self._read(file, identity)
 
     def delete(self, trial: int) -> None:
@@ -143,7 +145,7 @@ class CheckpointStore:
         """
         for file in self._list(self._folder(trial)):
             self._remove(file)
-        self._before.pop(trial, None)
+        self._earlier_holders.pop(trial, None)
         if isinstance(self._fs, LocalFileSystem):
             # a late holder may be writing there
             with contextlib.suppress(OSError):
@@ -210,22 +212,22 @@ class CheckpointStore:
             found = _FILE.fullmatch(path.removeprefix(self._root).lstrip("/"))
             if found is not None and row["type"] == "file":
                 trial, epoch, step, holder, writer = found.groups()
-                order = (-1, -1) if writer else (int(epoch), int(step))
-                files.append(_File(path, int(trial), writer or holder, order, int(str(row["size"]))))
+                position = (-1, -1) if writer else (int(epoch), int(step))
+                files.append(_File(path, int(trial), writer or holder, position, int(str(row["size"]))))
         return files
 
 
-def _superseded(new: _File, there: Collection[_File], before: Collection[str]) -> list[_File]:
-    """What of `there` nobody needs once `new` is written.
+def _superseded(new: _File, existing: Collection[_File], before: Collection[str]) -> list[_File]:
+    """What of `existing` nobody needs once `new` is written.
 
     Args:
         before: the holders that were there before the one of `new`.
     """
-    own = [file for file in there if file.holder == new.holder]
-    theirs = [file for file in there if file.holder in before and file.order < new.order]
+    own = [file for file in existing if file.holder == new.holder]
+    theirs = [file for file in existing if file.holder in before and file.position < new.position]
     candidates = [file for file in own or theirs if file.name.endswith(".ckpt")]
-    kept = sorted(candidates, key=lambda file: file.order, reverse=True)[: KEPT - 1]
-    return [file for file in own + theirs if file not in kept]
+    preserved = sorted(candidates, key=lambda file: file.position, reverse=True)[: CHECKPOINTS_PER_HOLDER - 1]
+    return [file for file in own + theirs if file not in preserved]
 
 
 def _write_whole(path: Path, data: bytes, *, part: Path) -> None:

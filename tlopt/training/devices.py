@@ -12,7 +12,7 @@ from tlopt.system.cpus import n_cores
 from tlopt.system.memory import keep_freed_memory
 
 
-def devices() -> list[str]:
+def device_names() -> list[str]:
     """Names of the devices here, in the order of preference: CUDA GPUs, the CPU, Apple's GPU.
 
     Apple's GPU comes last, to be asked for by name, for as long as nobody has measured it.
@@ -22,18 +22,18 @@ def devices() -> list[str]:
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device called `wanted`, or the first of `devices` for "auto".
+    """The device called `wanted`, or the first of `device_names` for "auto".
 
     Raises:
         SpecError: there is no such device here; lists those that there are.
     """
-    name = {"auto": devices()[0], "cuda": "cuda:0"}.get(wanted, wanted)
-    if name not in devices():
-        raise SpecError(f"there is no device {wanted!r} here; there are {', '.join(devices())}")
+    name = {"auto": device_names()[0], "cuda": "cuda:0"}.get(wanted, wanted)
+    if name not in device_names():
+        raise SpecError(f"there is no device {wanted!r} here; there are {', '.join(device_names())}")
     return torch.device(name)
 
 
-def settle_process(n_threads: int) -> None:
+def configure_process(n_threads: int) -> None:
     """Set the number of torch's threads in this process, 0 for all cores, and keep freed memory for reuse.
 
     With TLOPT_DETERMINISTIC=1 torch takes deterministic kernels alone, which GPUs need for equal bits.
@@ -45,10 +45,10 @@ def settle_process(n_threads: int) -> None:
 
 
 @contextmanager
-def settled(n_threads: int) -> Iterator[None]:
-    """A block with the settings of `settle_process`, after which the number of threads is what it was."""
+def configured_process(n_threads: int) -> Iterator[None]:
+    """A block with the settings of `configure_process`, after which the number of threads is what it was."""
     before = torch.get_num_threads()
-    settle_process(n_threads)
+    configure_process(n_threads)
     try:
         yield
     finally:

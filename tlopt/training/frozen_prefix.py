@@ -23,11 +23,11 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.numerics import Numerics
 
-CHUNK = 32  # images; part of what a trial means
+CHUNK_IMAGES = 32  # images; part of what a trial means
 
 
 @dataclass(frozen=True)
-class Form:
+class FeatureFormat:
     """How one image's features look and lie in memory."""
 
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Form:
     channels_last: bool
 
     @classmethod
-    def of(cls, features: Tensor) -> "Form":
+    def of(cls, features: Tensor) -> "FeatureFormat":
         """The form of the rows of `features`, which are settled."""
         return cls(tuple(features.shape[1:]), features.dtype, not features.is_contiguous())
 
@@ -65,7 +65,7 @@ class Form:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen:
+class FrozenPrefix:
     """The frozen blocks that one run trains behind; they are in eval mode."""
 
     network: Network
@@ -73,53 +73,55 @@ class Frozen:
     numerics: Numerics
     device: torch.device
 
-    def outputs(self, images: Images, view: View, indices: NDArray[np.int64], cut: int) -> Tensor:
-        """The settled output of block `cut` for `view` of the images at `indices`."""
-        starts = range(0, len(indices), CHUNK)
-        return _joined([self._chunk(images, view, indices[at : at + CHUNK], cut) for at in starts])
+    def outputs(self, images: Images, view: View, indices: NDArray[np.int64], split_depth: int) -> Tensor:
+        """The settled output of block `split_depth` for `view` of the images at `indices`."""
+        starts = range(0, len(indices), CHUNK_IMAGES)
+        return _joined(
+            [self._chunk(images, view, indices[at : at + CHUNK_IMAGES], split_depth) for at in starts]
+        )
 
-    def _chunk(self, images: Images, view: View, indices: NDArray[np.int64], cut: int) -> Tensor:
+    def _chunk(self, images: Images, view: View, indices: NDArray[np.int64], split_depth: int) -> Tensor:
         # As many images as in any chunk: the last bits of a view, too, may depend on their number.
-        views = images.seen(np.resize(indices, CHUNK), view, self.point, self.device)
-        x = settled(views.contiguous(memory_format=self.numerics.memory_format))
-        return _advance_chunk(self.network, x, 0, cut, self.numerics)[: len(indices)]
+        views = images.seen(np.resize(indices, CHUNK_IMAGES), view, self.point, self.device)
+        x = canonical_layout(views.contiguous(memory_format=self.numerics.memory_format))
+        return _forward_chunk(self.network, x, 0, split_depth, self.numerics)[: len(indices)]
 
 
 @torch.no_grad()
-def advance(network: Network, x: Tensor, start: int, end: int, numerics: Numerics) -> Tensor:
+def forward_blocks(network: Network, x: Tensor, start: int, end: int, numerics: Numerics) -> Tensor:
     """The settled outputs of block `end` for settled outputs `x` (n, ...) of block `start` (0: images).
 
     Blocks up to `end` have to be in eval mode. `x` is returned as it is where `start` is `end`.
     """
     if start == end:
         return x
-    pieces = [x[at : at + CHUNK] for at in range(0, len(x), CHUNK)]
-    return _joined([_advance_chunk(network, piece, start, end, numerics)[: len(piece)] for piece in pieces])
+    pieces = [x[at : at + CHUNK_IMAGES] for at in range(0, len(x), CHUNK_IMAGES)]
+    return _joined([_forward_chunk(network, piece, start, end, numerics)[: len(piece)] for piece in pieces])
 
 
 def _joined(chunks: Sequence[Tensor]) -> Tensor:
     if len(chunks) == 1:
         return chunks[0]
-    features = Form.of(chunks[0]).empty(sum(map(len, chunks)), chunks[0].device)
+    features = FeatureFormat.of(chunks[0]).empty(sum(map(len, chunks)), chunks[0].device)
     for at, chunk in enumerate(chunks):  # all but the last are whole
-        features[at * CHUNK : at * CHUNK + len(chunk)].copy_(chunk)
+        features[at * CHUNK_IMAGES : at * CHUNK_IMAGES + len(chunk)].copy_(chunk)
     return features
 
 
 @torch.no_grad()
-def _advance_chunk(network: Network, x: Tensor, start: int, end: int, numerics: Numerics) -> Tensor:
-    if len(x) < CHUNK:
-        padded = Form.of(x).empty(CHUNK, x.device)
+def _forward_chunk(network: Network, x: Tensor, start: int, end: int, numerics: Numerics) -> Tensor:
+    if len(x) < CHUNK_IMAGES:
+        padded = FeatureFormat.of(x).empty(CHUNK_IMAGES, x.device)
         padded[: len(x)].copy_(x)
         padded[len(x) :].zero_()
         x = padded
     with numerics.autocast(x.device):
         for part in network.blocks[start:end]:
-            x = settled(part.forward(x))
+            x = canonical_layout(part.forward(x))
     return x
 
 
-def settled(x: Tensor) -> Tensor:
+def canonical_layout(x: Tensor) -> Tensor:
     """`x` (n, ...) in one of two layouts: channels last where it lies so and in no other way, else plain."""
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return x
@@ -132,21 +134,21 @@ class SplitPoint:
     """The output of a block for one image, behind which a network can be split: its form and its cost."""
 
     block: int  # from 1
-    form: Form
+    feature_format: FeatureFormat
     flops: float  # of blocks 1..block, a multiplication and an addition being 2
 
 
-def outline(network: Network, image: Tensor, numerics: Numerics) -> tuple[SplitPoint, ...]:
+def find_split_points(network: Network, image: Tensor, numerics: Numerics) -> tuple[SplitPoint, ...]:
     """One row for each block, from a forward pass of `image` (1, 3, H, W); the network is in eval mode."""
-    cuts: list[SplitPoint] = []
+    split_points: list[SplitPoint] = []
     x, flops = image, 0.0
     with torch.no_grad(), numerics.autocast(image.device):
         for index, part in enumerate(network.blocks, 1):
             with _operations_counted() as counter:
                 x = part.forward(x)
             flops += counter.get_total_flops()
-            cuts.append(SplitPoint(index, Form.of(settled(x)), flops))
-    return tuple(cuts)
+            split_points.append(SplitPoint(index, FeatureFormat.of(canonical_layout(x)), flops))
+    return tuple(split_points)
 
 
 @contextmanager

@@ -59,12 +59,12 @@ def _code_is_generated(x: Tensor) -> Tensor:
     return torch.relu(2 * x + 1)
 
 
-def quick_depthwise(device: torch.device) -> AbstractContextManager[object]:
+def fast_depthwise(device: torch.device) -> AbstractContextManager[object]:
     """A block in which depthwise convolutions of a bfloat16 autocast on a CPU have quick gradients."""
-    return _Quick() if device.type == "cpu" and torch.is_autocast_enabled("cpu") else nullcontext()
+    return _FastDepthwise() if device.type == "cpu" and torch.is_autocast_enabled("cpu") else nullcontext()
 
 
-class _Quick(TorchFunctionMode):
+class _FastDepthwise(TorchFunctionMode):
     """Sends depthwise `conv2d` to `_Depthwise`, and leaves everything else as it is."""
 
     def __torch_function__(

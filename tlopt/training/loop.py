@@ -18,7 +18,7 @@ from tlopt.data.batches import CENTER_CROP, Images, View, batches, moved, n_batc
 from tlopt.errors import Diverged
 from tlopt.spec.point import seed_for
 from tlopt.training.feature_cache import FeatureStore
-from tlopt.training.frozen_prefix import CHUNK
+from tlopt.training.frozen_prefix import CHUNK_IMAGES
 from tlopt.training.metrics import Metrics, confusion_matrix, measure
 from tlopt.training.optim import schedule_factor
 from tlopt.training.run import Run, memory_errors
@@ -54,7 +54,7 @@ def fit(
     images: Images,
     train: NDArray[np.int64],
     val: NDArray[np.int64] | None,
-    kept: FeatureStore | None = None,
+    feature_store: FeatureStore | None = None,
 ) -> Generator[Epoch]:
     """Train `run.network` in place, one `Epoch` at a time, up to `point.epochs`.
 
@@ -63,13 +63,13 @@ def fit(
         images: every image of the study.
         train: indices to train on.
         val: indices to measure on after each epoch, or None.
-        kept: outputs of frozen blocks for `images`; changes no bit of the result.
+        feature_store: outputs of frozen blocks for `images`; changes no bit of the result.
 
     Raises:
         Diverged: a loss is not finite; names the epoch.
         OutOfMemory: the batch does not fit the device. The run may have taken half a step: it is spent.
     """
-    for event in steps(run, images, train, val, kept):
+    for event in steps(run, images, train, val, feature_store):
         if isinstance(event, Epoch):
             yield event
 
@@ -79,7 +79,7 @@ def steps(
     images: Images,
     train: NDArray[np.int64],
     val: NDArray[np.int64] | None,
-    kept: FeatureStore | None = None,
+    feature_store: FeatureStore | None = None,
 ) -> Generator[Step | Epoch]:
     """`fit`, with a `Step` after each optimiser step as well.
 
@@ -93,11 +93,11 @@ def steps(
     while position.epoch < run.point.epochs:
         seconds, start = 0.0, time.perf_counter()
         with memory_errors():
-            for step in _train_epoch(run, images, train, kept):
+            for step in _train_epoch(run, images, train, feature_store):
                 seconds += time.perf_counter() - start
                 yield step
                 start = time.perf_counter()
-            epoch = _finish_epoch(run, images, len(train), val, kept)
+            epoch = _finish_epoch(run, images, len(train), val, feature_store)
         seconds += time.perf_counter() - start
         position.epoch, position.step, position.sums = position.epoch + 1, 0, None
         yield replace(epoch, seconds=seconds)
@@ -105,16 +105,16 @@ def steps(
 
 @torch.inference_mode()
 def predict_logits(
-    run: Run, images: Images, indices: NDArray[np.int64], kept: FeatureStore | None = None
+    run: Run, images: Images, indices: NDArray[np.int64], feature_store: FeatureStore | None = None
 ) -> NDArray[np.float32]:
     """Logits (n, classes) of the run's network in eval mode for the images at `indices`."""
     run.network.eval()
-    cut = run.point.freeze_depth
+    split_depth = run.point.freeze_depth
     pieces = [indices[at : at + EVAL_BATCH_SIZE] for at in range(0, len(indices), EVAL_BATCH_SIZE)]
     rows = []
-    for features in _features(run, images, CENTER_CROP, pieces, cut, kept):
+    for features in _features(run, images, CENTER_CROP, pieces, split_depth, feature_store):
         with run.numerics.autocast(run.device):
-            rows.append(run.network.suffix(features, cut).float())
+            rows.append(run.network.suffix(features, split_depth).float())
     return torch.cat(rows).cpu().numpy()
 
 
@@ -123,37 +123,37 @@ def _features(
     images: Images,
     view: View,
     pieces: Sequence[NDArray[np.int64]],
-    cut: int,
-    kept: FeatureStore | None,
+    split_depth: int,
+    feature_store: FeatureStore | None,
 ) -> Iterator[Tensor]:
-    """For each of `pieces` the output of block `cut`, which no training changes; for 0 the views.
+    """For each of `pieces` the output of block `split_depth`, which no training changes; for 0 the views.
 
     Pieces smaller than a chunk are computed together.
     """
-    together = max(1, CHUNK // max(map(len, pieces))) if cut else 1
+    together = max(1, CHUNK_IMAGES // max(map(len, pieces))) if split_depth else 1
     for at in range(0, len(pieces), together):
         some = pieces[at : at + together]
         indices = np.concatenate(some)
-        if cut == 0:
+        if split_depth == 0:
             views = images.seen(indices, view, run.point, run.device)
             yield views.contiguous(memory_format=run.numerics.memory_format)
             continue
-        if kept is None:
-            features = run.frozen.outputs(images, view, indices, cut)
+        if feature_store is None:
+            features = run.frozen_prefix.outputs(images, view, indices, split_depth)
         else:
             upcoming = np.concatenate([indices[:0], *pieces[at + together :][:_LOOK_AHEAD]])
-            features = kept.outputs(run.frozen, view, indices, cut, upcoming)
+            features = feature_store.outputs(run.frozen_prefix, view, indices, split_depth, upcoming)
         yield from torch.split(features, [len(piece) for piece in some])
 
 
 def _finish_epoch(
-    run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None, kept: FeatureStore | None
+    run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None, feature_store: FeatureStore | None
 ) -> Epoch:
     """What the epoch of which all steps are taken was worth, its seconds still 0."""
     index, sums = run.position.epoch, run.position.sums
     assert sums is not None, "an epoch has at least one step"
     train_loss, train_accuracy = (sums / n_train).tolist()
-    metrics, confusion = (None, None) if val is None else _measure(run, images, val, kept)
+    metrics, confusion = (None, None) if val is None else _measure(run, images, val, feature_store)
     if not np.isfinite(train_loss):
         raise Diverged(f"epoch {index + 1}: the mean training loss is {train_loss}")
     if metrics is not None and not np.isfinite(metrics.log_loss):
@@ -169,15 +169,15 @@ def _finish_epoch(
 
 
 def _measure(
-    run: Run, images: Images, indices: NDArray[np.int64], kept: FeatureStore | None
+    run: Run, images: Images, indices: NDArray[np.int64], feature_store: FeatureStore | None
 ) -> tuple[Metrics, NDArray[np.int64]]:
-    logits = predict_logits(run, images, indices, kept)
+    logits = predict_logits(run, images, indices, feature_store)
     labels = images.labels[indices]
     return measure(logits, labels), confusion_matrix(labels, logits.argmax(axis=1), run.n_classes)
 
 
 def _train_epoch(
-    run: Run, images: Images, train: NDArray[np.int64], kept: FeatureStore | None
+    run: Run, images: Images, train: NDArray[np.int64], feature_store: FeatureStore | None
 ) -> Generator[Step]:
     """The steps that are left of the epoch at `run.position`, in place."""
     point, position = run.point, run.position
@@ -185,18 +185,18 @@ def _train_epoch(
     head_only = epoch < point.head_first_epochs
     freeze_depth = len(run.network.blocks) if head_only else point.freeze_depth
     # mixup blends images before any block sees them
-    cut = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
+    split_depth = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
     _set_trainable(run, head_only)
     run.network.set_mode(freeze_depth)
     order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(train)
     view = images.training_view(epoch, point, run.seed)
     pieces = list(batches(order, point.batch_size))[position.step :]
-    features = _features(run, images, view, pieces, cut, kept)
+    features = _features(run, images, view, pieces, split_depth, feature_store)
     for index, indices in enumerate(pieces, position.step):
         _set_rates(run, epoch * n_steps + index, point.epochs * n_steps)
         labels = moved(torch.from_numpy(images.labels[indices]), run.device)
         with _seeded(seed_for(run.seed, "dropout", epoch, index), run.device):
-            sums = take_step(run, next(features), labels, cut, freeze_depth)
+            sums = take_step(run, next(features), labels, split_depth, freeze_depth)
         position.sums = sums if position.sums is None else position.sums + sums
         position.step = index + 1
         yield Step(epoch, index, n_steps)

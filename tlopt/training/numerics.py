@@ -47,7 +47,7 @@ class Numerics:
         return cls(cast(Precision, precision), cast(Layout, layout))
 
 
-def usual(network: nn.Module, device: torch.device) -> Numerics:
+def usual_numerics(network: nn.Module, device: torch.device) -> Numerics:
     """float32; channels last on GPUs and for networks with grouped convolutions, which gain a third by it.
 
     Networks of ordinary convolutions lose 3 to 9 % on a CPU.
@@ -69,7 +69,7 @@ def _cpu_model() -> str:
     return " ".join(told[key] for key in keys if key in told)
 
 
-def circumstances(device: torch.device) -> Mapping[str, str | int]:
+def computing_environment(device: torch.device) -> Mapping[str, str | int]:
     """What has to be equal for equal bits, beside the study."""
     match device.type:
         case "cpu":

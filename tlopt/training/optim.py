@@ -14,7 +14,7 @@ from tlopt.spec.point import Point, Schedule
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters with one peak learning rate."""
 
     names: tuple[str, ...]
@@ -31,7 +31,9 @@ def peak_lr(point: Point, block: int, n_blocks: int) -> float:
     return point.lr * point.lr_ratio * point.lr_decay ** (point.transfer_depth + 1 - block)
 
 
-def make_groups(parameters: Mapping[str, Tensor], partition: Partition, point: Point) -> tuple[Group, ...]:
+def make_groups(
+    parameters: Mapping[str, Tensor], partition: Partition, point: Point
+) -> tuple[ParameterGroup, ...]:
     """All parameters that are not frozen, grouped by their peak rate: the head, then the highest first.
 
     The head is apart because it may go first: in a group of torch's fused SGD, all have momentum or none has.
@@ -46,7 +48,9 @@ def make_groups(parameters: Mapping[str, Tensor], partition: Partition, point: P
         if name in parameters:
             block = partition.block_of[name]
             names_by_rate[block > n_blocks, peak_lr(point, block, n_blocks)].append(name)
-    groups = tuple(Group(tuple(names), lr) for (_, lr), names in sorted(names_by_rate.items(), reverse=True))
+    groups = tuple(
+        ParameterGroup(tuple(names), lr) for (_, lr), names in sorted(names_by_rate.items(), reverse=True)
+    )
     grouped = [name for group in groups for name in group.names]
     frozen = [name for name in partition.frozen if name in parameters]
     if sorted([*grouped, *frozen]) != sorted(parameters):
@@ -55,7 +59,7 @@ def make_groups(parameters: Mapping[str, Tensor], partition: Partition, point: P
 
 
 def make_optimizer(
-    parameters: Mapping[str, Tensor], groups: tuple[Group, ...], point: Point
+    parameters: Mapping[str, Tensor], groups: tuple[ParameterGroup, ...], point: Point
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW over `groups`, fused, without weight decay: pulls do that."""
     rows = [{"params": [parameters[name] for name in group.names], "lr": group.lr} for group in groups]

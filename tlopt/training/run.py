@@ -13,10 +13,10 @@ from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
 from tlopt.spec.point import Point
-from tlopt.training.frozen_prefix import Frozen
+from tlopt.training.frozen_prefix import FrozenPrefix
 from tlopt.training.kernels import Suffix, compiled_suffix
-from tlopt.training.numerics import Numerics, usual
-from tlopt.training.optim import Group, make_groups, make_optimizer
+from tlopt.training.numerics import Numerics, usual_numerics
+from tlopt.training.optim import ParameterGroup, make_groups, make_optimizer
 from tlopt.training.penalty import Pull, make_pulls
 
 # cuDNN, cuBLAS and Apple's GPU refuse with a plain RuntimeError, as the CPU's allocator does
@@ -56,7 +56,7 @@ class Run:
     partition: Partition
     optimizer: torch.optim.Optimizer
     pulls: tuple[Pull, ...]
-    groups: tuple[Group, ...]  # in the order of the optimiser's
+    groups: tuple[ParameterGroup, ...]  # in the order of the optimiser's
     n_classes: int
     class_weights: Tensor | None
     point: Point
@@ -68,13 +68,15 @@ class Run:
     position: Position = field(default_factory=Position)
 
     @property
-    def frozen(self) -> Frozen:
+    def frozen_prefix(self) -> FrozenPrefix:
         """The blocks that it trains behind."""
-        return Frozen(network=self.network, point=self.point, numerics=self.numerics, device=self.device)
+        return FrozenPrefix(
+            network=self.network, point=self.point, numerics=self.numerics, device=self.device
+        )
 
 
 @memory_errors()
-def prepare(
+def prepare_run(
     network: Network,
     point: Point,
     *,
@@ -104,7 +106,7 @@ def prepare(
     Raises:
         OutOfMemory: network and pulls do not fit the device.
     """
-    numerics = numerics or usual(network, device)
+    numerics = numerics or usual_numerics(network, device)
     network.to(device)
     network.to(memory_format=numerics.memory_format)
     parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)

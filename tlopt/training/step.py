@@ -7,11 +7,11 @@ from torch import Tensor
 
 from tlopt.spec.point import seed_for
 from tlopt.training import penalty
-from tlopt.training.kernels import quick_depthwise
+from tlopt.training.kernels import fast_depthwise
 from tlopt.training.run import Run, widest_float
 
 
-def take_step(run: Run, features: Tensor, labels: Tensor, cut: int, freeze_depth: int) -> Tensor:
+def take_step(run: Run, features: Tensor, labels: Tensor, split_depth: int, freeze_depth: int) -> Tensor:
     """One optimiser step in place; (summed loss, hits) on the device, so that nothing waits for it."""
     point = run.point
     # no piece of one image: batch-norm cannot be trained on it
@@ -19,7 +19,7 @@ def take_step(run: Run, features: Tensor, labels: Tensor, cut: int, freeze_depth
     share, whole = _mixup_share(run), _divisor(run, labels)
     run.optimizer.zero_grad(set_to_none=True)
     rows = [
-        _backward(run, piece, some, cut, freeze_depth, share, whole)
+        _backward(run, piece, some, split_depth, freeze_depth, share, whole)
         for piece, some in zip(features.tensor_split(n_pieces), labels.tensor_split(n_pieces), strict=True)
     ]
     if point.grad_clip > 0:
@@ -35,7 +35,7 @@ def _backward(
     run: Run,
     features: Tensor,
     labels: Tensor,
-    cut: int,
+    split_depth: int,
     freeze_depth: int,
     share: float,
     whole: Tensor | int,
@@ -46,7 +46,7 @@ def _backward(
         features, targets = _mix(features, labels, share, run)
     with run.numerics.autocast(run.device):
         with torch.no_grad():
-            features = run.network.between(features, cut, freeze_depth)
+            features = run.network.between(features, split_depth, freeze_depth)
         logits = _logits(run, features, freeze_depth)
     mean = F.cross_entropy(
         logits.float(), targets, weight=run.class_weights, label_smoothing=point.label_smoothing
@@ -60,7 +60,7 @@ def _backward(
 def _logits(run: Run, features: Tensor, freeze_depth: int) -> Tensor:
     if run.compiled is not None:
         return run.compiled(features, freeze_depth)
-    with quick_depthwise(run.device):
+    with fast_depthwise(run.device):
         return run.network.suffix(features, freeze_depth)
 
 

@@ -19,7 +19,7 @@ from tlopt.spec.search_keys import RULES
 from tlopt.system.cpus import CPU_WORKERS_MAX, n_cores
 from tlopt.training.loop import fit
 from tlopt.training.numerics import Numerics
-from tlopt.training.run import prepare
+from tlopt.training.run import prepare_run
 
 _STEPS = {"cpu": 1, "cuda": 8}  # of one timed epoch
 _TIMED_EPOCHS = 2
@@ -45,7 +45,7 @@ class Machine:
         return min(CPU_WORKERS_MAX, self.n_cores) if self.on_cpu else self.n_devices
 
 
-def look_at_machine() -> Machine:
+def detect_machine() -> Machine:
     """The fastest kind of device here: CUDA GPUs or the CPU; Apple's GPU is used only where asked for."""
     on_gpu = torch.cuda.is_available()
     return Machine(
@@ -57,38 +57,40 @@ def look_at_machine() -> Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class TrainingCost:
     """Seconds of one worker; a CPU's worker has one thread, and a core of its own."""
 
     full: float  # an image of a training step with nothing frozen
     half: float  # the same with half of the blocks frozen
     frozen: float  # the same with all of them frozen: about what validation costs
     build: float  # of making a network ready to train
-    busy: float = 1.0  # wall clock over the seconds above while they were measured: what other programs took
+    load_factor: float = (
+        1.0  # wall clock over the seconds above while they were measured: what other programs took
+    )
 
     @property
-    def searched(self) -> float:
+    def mean_over_depths(self) -> float:
         """The mean over freeze depths from 0 to B, by Simpson's rule."""
         return (self.full + 4 * self.half + self.frozen) / 6
 
-    def toward(self, other: "Cost", share: float) -> "Cost":
+    def interpolated(self, other: "TrainingCost", share: float) -> "TrainingCost":
         """The cost at `share` of the way to `other`; beyond 1 the line goes on, never below half of self."""
 
         def mix(here: float, there: float) -> float:
             return max(here + share * (there - here), here / 2)
 
-        return Cost(
+        return TrainingCost(
             full=mix(self.full, other.full),
             half=mix(self.half, other.half),
             frozen=mix(self.frozen, other.frozen),
             build=mix(self.build, other.build),
-            busy=max(self.busy, other.busy),
+            load_factor=max(self.load_factor, other.load_factor),
         )
 
 
 def measure_costs(
     weights: Weights, resolutions: Sequence[int], *, n_classes: int, batch_size: int, device: str
-) -> dict[int, Cost]:
+) -> dict[int, TrainingCost]:
     """The cost at each of `resolutions`, pixels per side, ascending; it takes seconds.
 
     Measured at the lowest and, of the others, at the highest up to 128 pixels; in between and beyond it is a
@@ -106,24 +108,26 @@ def measure_costs(
     finally:
         torch.set_num_threads(n_threads)
     span = max(high**2 - low**2, 1)
-    return {r: measured[low].toward(measured[high], (r**2 - low**2) / span) for r in resolutions}
+    return {r: measured[low].interpolated(measured[high], (r**2 - low**2) / span) for r in resolutions}
 
 
-def _measure(weights: Weights, resolution: int, *, n_classes: int, batch_size: int, device: str) -> Cost:
+def _measure(
+    weights: Weights, resolution: int, *, n_classes: int, batch_size: int, device: str
+) -> TrainingCost:
     n = n_blocks(weights.backbone)
     point = _point(weights.backbone, resolution, n, batch_size)
     depths = (0, n // 2, n)
     rows = [_time(replace(point, freeze_depth=f), weights, n_classes, torch.device(device)) for f in depths]
-    return Cost(
+    return TrainingCost(
         full=rows[0].step,
         half=rows[1].step,
         frozen=rows[2].step,
         build=min(row.build for row in rows),
-        busy=sum(row.wall for row in rows) / sum(row.worked for row in rows),
+        load_factor=sum(row.wall for row in rows) / sum(row.worked for row in rows),
     )
 
 
-def step_seconds(
+def seconds_per_image(
     weights: Weights,
     resolution: int,
     *,
@@ -164,7 +168,7 @@ def _time(
         flip=True,
     )
     start = clock()
-    run = prepare(
+    run = prepare_run(
         build(point, n_classes=n_classes, weights=weights, seed=0),
         point,
         pretrained=weights.state,

@@ -11,20 +11,20 @@ from tlopt.model.weights import Weights
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
-from tlopt.training.numerics import LAYOUTS, PRECISIONS, Layout, Numerics, Precision, usual
-from tlopt.training.timing import step_seconds
+from tlopt.training.numerics import LAYOUTS, PRECISIONS, Layout, Numerics, Precision, usual_numerics
+from tlopt.training.timing import seconds_per_image
 
-MARGIN = 0.9  # of the usual seconds: a smaller gain is not worth different bits
+SECONDS_RATIO_MAX = 0.9  # of the usual seconds: a smaller gain is not worth different bits
 
 
-def asked(study: Study, network: nn.Module, device: torch.device) -> Numerics:
+def numerics_of_study(study: Study, network: nn.Module, device: torch.device) -> Numerics:
     """Precision and layout from the study file; where it says "auto", the usual ones for the network."""
-    precision, layout = _named(study)
-    likely = usual(network, device)
+    precision, layout = _fixed_numerics(study)
+    likely = usual_numerics(network, device)
     return Numerics(precision or likely.precision, layout or likely.layout)
 
 
-def measured(
+def measure_numerics(
     study: Study, weights: Mapping[str, Weights], *, n_classes: int, device: torch.device
 ) -> dict[str, Numerics]:
     """The fastest on this machine by backbone, where the study file says "auto"; takes seconds.
@@ -33,24 +33,24 @@ def measured(
     """
     if "auto" not in (study.model.precision, study.model.layout):
         return {}
-    precision, layout = _named(study)
+    precision, layout = _fixed_numerics(study)
     chosen = {}
     for backbone, each in weights.items():
-        likely = usual(skeleton(backbone), device)
-        chosen[backbone] = fastest(
+        likely = usual_numerics(skeleton(backbone), device)
+        chosen[backbone] = fastest_numerics(
             each,
             likely,
             precision=precision,
             layout=likely.layout if study.model.layout == "usual" else layout,
-            resolution=_least(study, "resolution", each.resolution),
-            batch_size=_least(study, "batch_size", int(RULES["batch_size"].default or 0)),
+            resolution=_lowest(study, "resolution", each.resolution),
+            batch_size=_lowest(study, "batch_size", int(RULES["batch_size"].default or 0)),
             n_classes=n_classes,
             device=device,
         )
     return chosen
 
 
-def fastest(
+def fastest_numerics(
     weights: Weights,
     usual: Numerics,
     *,
@@ -73,7 +73,7 @@ def fastest(
     ]
     base = replace(usual, precision=precision or usual.precision, layout=layout or usual.layout)
     seconds = {
-        option: step_seconds(
+        option: seconds_per_image(
             weights,
             resolution,
             n_classes=n_classes,
@@ -84,10 +84,10 @@ def fastest(
         for option in options
     }
     best = min(options, key=seconds.__getitem__)
-    return best if seconds[best] < MARGIN * seconds[base] else base
+    return best if seconds[best] < SECONDS_RATIO_MAX * seconds[base] else base
 
 
-def _named(study: Study) -> tuple[Precision | None, Layout | None]:
+def _fixed_numerics(study: Study) -> tuple[Precision | None, Layout | None]:
     """Precision and layout where the study file names them."""
     precision, layout = study.model.precision, study.model.layout
     return (
@@ -96,7 +96,7 @@ def _named(study: Study) -> tuple[Precision | None, Layout | None]:
     )
 
 
-def _least(study: Study, name: str, default: int) -> int:
+def _lowest(study: Study, name: str, default: int) -> int:
     dimension = study.search.get(name)
     if dimension is None or isinstance(dimension, PerOptimizer):
         return default

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tlopt.cache.folder import complain
+from tlopt.cache.folder import warn_once
 from tlopt.data.batches import Images, gather
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.spec import SEMANTICS_VERSION
@@ -20,7 +20,7 @@ from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.loop import Epoch, Step, predict_logits, steps
-from tlopt.training.numerics import circumstances
+from tlopt.training.numerics import computing_environment
 from tlopt.training.run import Run, memory_errors
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -30,7 +30,7 @@ _SHARE_MAX = 0.05  # of the time that may go into checkpoints
 
 @dataclass(kw_only=True)
 class TrialRun:
-    """The networks of one trial side by side, and their epochs so far; changed in place by `events`."""
+    """The networks of one trial side by side, and their epochs so far; `training_events` changes them."""
 
     spec: TrialSpec
     workspace: Workspace
@@ -43,15 +43,15 @@ class TrialRun:
     processor_seconds_before: float = 0.0  # by earlier holders, up to their checkpoint
     began: float = field(default_factory=time.perf_counter)
     processor_began: float = field(default_factory=time.process_time)
-    complaint: str = ""
+    cache_warning: str = ""
 
-    def new_complaints(self) -> str:
+    def new_cache_warning(self) -> str:
         """Why features are no longer cached, told once; it costs time and changes no number."""
-        complaints = self.features.complaints if self.features is not None else []
-        for each in complaints:
-            complain(each)
-        said = "; ".join(complaints)
-        new, self.complaint = (said if said != self.complaint else ""), said
+        messages = self.features.write_warnings if self.features is not None else []
+        for each in messages:
+            warn_once(each)
+        said = "; ".join(messages)
+        new, self.cache_warning = (said if said != self.cache_warning else ""), said
         return new
 
     @property
@@ -82,7 +82,7 @@ class TrialCheckpoints:
     _last: float = field(default_factory=time.perf_counter)
     _complaint: str = ""
 
-    def restart(self) -> None:
+    def restart_timer(self) -> None:
         """Count the time to the next one from now."""
         self._last = time.perf_counter()
 
@@ -100,7 +100,7 @@ class TrialCheckpoints:
         """Write a checkpoint; returns a complaint for people, once, or "". A full disk loses nothing."""
         start = time.perf_counter()
         facts = {
-            **circumstances(training.workspace.device),
+            **computing_environment(training.workspace.device),
             "seconds": training.seconds,
             "processor_seconds": training.processor_seconds,
             "n_micro": training.n_micro,
@@ -113,7 +113,7 @@ class TrialCheckpoints:
                 complaint = "no room for checkpoints within service.checkpoint_gb_max"
         except OSError as error:
             complaint = (
-                f"checkpoints cannot be written: {error}; make room in {self.store.place}, or name another"
+                f"checkpoints cannot be written: {error}; make room in {self.store.location}, or name another"
                 " place with --checkpoints"
             )
         self._last = time.perf_counter()
@@ -122,61 +122,63 @@ class TrialCheckpoints:
         return new
 
 
-def begin(spec: TrialSpec, workspace: Workspace, *, n_micro: int, resides: bool = True) -> TrialRun:
+def begin_training(
+    spec: TrialSpec, workspace: Workspace, *, n_micro: int, allow_resident: bool = True
+) -> TrialRun:
     """The trial at its start.
 
     Everything here may take long: images are decoded where nobody did before.
 
     Args:
         n_micro: pieces of a batch.
-        resides: whether images and features may lie on the device, where there is room to spare.
+        allow_resident: whether images and features may lie on the device, where there is room to spare.
 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
-    workspace.forget_other_features(spec.point)
+    workspace.close_other_feature_stores(spec.point)
     with memory_errors():
-        images = workspace.images(spec.point, resides=resides)
+        images = workspace.images(spec.point, allow_resident=allow_resident)
         runs = [
             workspace.start_run(
                 spec.point, seed=seed, train=workspace.data.splits[index].train, n_micro=n_micro
             )
             for seed, index in zip(spec.seeds, spec.splits, strict=True)
         ]
-        features = workspace.features(runs[0], images, resides=resides)
+        features = workspace.feature_store(runs[0], images, allow_resident=allow_resident)
     return TrialRun(
         spec=spec, workspace=workspace, images=images, runs=runs, features=features, n_micro=n_micro
     )
 
 
-def resume(
+def resume_training(
     spec: TrialSpec,
     workspace: Workspace,
     checkpoints: TrialCheckpoints | None,
     notes: list[str],
     *,
     n_micro_min: int = 1,
-    resides: bool = True,
+    allow_resident: bool = True,
 ) -> TrialRun:
     """The trial where its newest readable checkpoint left it, or at its start.
 
     Args:
         notes: sentences on what was found are added.
         n_micro_min: pieces of a batch at least.
-        resides: as `begin`.
+        allow_resident: as `begin_training`.
 
     Raises:
         OutOfMemory: the networks do not fit the device.
     """
     if checkpoints is None:
-        return begin(spec, workspace, n_micro=n_micro_min, resides=resides)
+        return begin_training(spec, workspace, n_micro=n_micro_min, allow_resident=allow_resident)
     identity = _identity(workspace, spec)
-    for found in checkpoints.store.readable(checkpoints.trial, identity):
+    for found in checkpoints.store.newest_first(checkpoints.trial, identity):
         if isinstance(found, str):
             notes.append(found)
             continue
         n_micro = max(n_micro_min, int(found.facts["n_micro"]))
-        training = begin(spec, workspace, n_micro=n_micro, resides=resides)
+        training = begin_training(spec, workspace, n_micro=n_micro, allow_resident=allow_resident)
         try:
             apply(found, training.runs)
         except CheckpointUnreadable as error:
@@ -187,7 +189,7 @@ def resume(
         training.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
         notes.append(_resumed(training, found))
         return training
-    return begin(spec, workspace, n_micro=n_micro_min, resides=resides)
+    return begin_training(spec, workspace, n_micro=n_micro_min, allow_resident=allow_resident)
 
 
 def _identity(workspace: Workspace, spec: TrialSpec) -> str:
@@ -196,7 +198,7 @@ def _identity(workspace: Workspace, spec: TrialSpec) -> str:
 
 
 def _resumed(training: TrialRun, found: Checkpoint) -> str:
-    here = circumstances(training.workspace.device)
+    here = computing_environment(training.workspace.device)
     other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
              if found.facts.get(name) != value]  # fmt: skip
     epoch, step = training.position
@@ -205,7 +207,7 @@ def _resumed(training: TrialRun, found: Checkpoint) -> str:
     return f"resumed at epoch {epoch + 1}{at_step}{exact}"
 
 
-def events(training: TrialRun) -> Generator[Step | Epoch]:
+def training_events(training: TrialRun) -> Generator[Step | Epoch]:
     """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
 
     After either the caller may save and stop. At the end the weights are written where the trial's spec says.
@@ -284,7 +286,7 @@ def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
     )
 
 
-def check_time(training: TrialRun, seconds_max: float) -> None:
+def check_trial_time(training: TrialRun, seconds_max: float) -> None:
     """Check that the trial may go on.
 
     Raises:
@@ -295,6 +297,10 @@ def check_time(training: TrialRun, seconds_max: float) -> None:
         raise TimedOut(f"more than {seconds_max:g} s of work, after {counted(n, 'epoch')}")
 
 
-def replay(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:
+def train_to_end(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:
     """The trial's epochs from its start to its end, undisturbed, without any study."""
-    return [event for event in events(begin(spec, workspace, n_micro=1)) if isinstance(event, Epoch)]
+    return [
+        event
+        for event in training_events(begin_training(spec, workspace, n_micro=1))
+        if isinstance(event, Epoch)
+    ]

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from tlopt.cache import eviction
-from tlopt.cache.folder import complain, locked, unwritable
+from tlopt.cache.folder import locked, unwritable_message, warn_once
 from tlopt.cache.record_file import disk_bytes_max
 from tlopt.data.batches import Images, gpu_bytes_free
 from tlopt.data.dataset import Data
@@ -23,19 +23,19 @@ from tlopt.spec.dimensions import Choice
 from tlopt.spec.search_keys import in_blocks
 from tlopt.system.words import counted
 from tlopt.training.feature_cache import FeatureStore
-from tlopt.training.feature_cache_plan import CostModel, worth_keeping
-from tlopt.training.frozen_prefix import CHUNK, SplitPoint, advance, outline
-from tlopt.training.numerics import circumstances
+from tlopt.training.feature_cache_plan import CostModel, blocks_to_cache
+from tlopt.training.frozen_prefix import CHUNK_IMAGES, SplitPoint, find_split_points, forward_blocks
+from tlopt.training.numerics import computing_environment
 from tlopt.training.run import Run, memory_errors
 
-_SECONDS_A_BYTE = 5e-10  # two gigabytes a second: the page cache, the checksum of first reads, a copy
+_SECONDS_PER_BYTE = 5e-10  # two gigabytes a second: the page cache, the checksum of first reads, a copy
 _RESIDENT_BYTES_MAX = 1 << 29  # of a worker on a CPU, whose host may have several
 _RESIDENT_SHARE = 0.2  # of a GPU's free memory
 _TIMED_IMAGES = 8
 
 
-def open_features(
-    study: Study, data: Data, weights_digest: str, run: Run, images: Images, *, resides: bool
+def open_feature_store(
+    study: Study, data: Data, weights_digest: str, run: Run, images: Images, *, allow_resident: bool
 ) -> FeatureStore | None:
     """The cache of frozen blocks' outputs for `images`, shared by all workers of this machine.
 
@@ -43,19 +43,21 @@ def open_features(
 
     Args:
         run: any of the study's with this backbone and resolution; its network is put in eval mode.
-        resides: whether features may lie on the device.
+        allow_resident: whether features may lie on the device.
     """
     bound = eviction.features_bytes_max()
     if bound == 0:
         return None
     try:
         with memory_errors():
-            cuts, rates = _measure(run)
+            split_points, cost_model = _measure(run)
     except OutOfMemory:  # whether the trial fits in memory is for itself to find out
         return None
     disk_bytes = partial(_disk_bytes, study, data)
-    depths = wanted_depths(study, len(cuts))
-    best = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=bound, rates=rates)
+    depths = wanted_depths(study, len(split_points))
+    best = blocks_to_cache(
+        split_points, depths, disk_bytes=disk_bytes, bytes_max=bound, cost_model=cost_model
+    )
     if not best:
         return None
     name = _key(study, data, weights_digest, run, images)
@@ -64,21 +66,23 @@ def open_features(
     try:
         with locked(cache_root() / "features"):
             folder = eviction.FolderLock(name, about)
-            room = eviction.room_for(_size(best, cuts, disk_bytes), folder.path)
-            kept = worth_keeping(cuts, depths, disk_bytes=disk_bytes, bytes_max=room, rates=rates)
-            folder.plan(_size(kept, cuts, disk_bytes))
+            room = eviction.make_room(_size(best, split_points, disk_bytes), folder.path)
+            blocks = blocks_to_cache(
+                split_points, depths, disk_bytes=disk_bytes, bytes_max=room, cost_model=cost_model
+            )
+            folder.reserve(_size(blocks, split_points, disk_bytes))
     except (OSError, CacheUnwritable) as error:
-        complain(unwritable(error) if isinstance(error, OSError) else str(error))
+        warn_once(unwritable_message(error) if isinstance(error, OSError) else str(error))
         return None
     return FeatureStore(
         folder=folder,
         images=images,
-        keeps_training=n_repeated_views(study) > 0,
-        cuts=cuts,
-        kept=kept,
-        rates=rates,
+        caches_training_views=n_repeated_views(study) > 0,
+        split_points=split_points,
+        cached_blocks=blocks,
+        cost_model=cost_model,
         resident_bytes_max=_resident_bytes_max(run.device),
-        resides=resides,
+        allow_resident=allow_resident,
     )
 
 
@@ -106,8 +110,10 @@ def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
     return uncropped + n_repeated_views(study) * of(n_written=len(data.ever_train))
 
 
-def _size(kept: frozenset[int], cuts: tuple[SplitPoint, ...], disk_bytes: Callable[[int], int]) -> int:
-    return sum(disk_bytes(cuts[block - 1].form.row_bytes) for block in kept)
+def _size(
+    blocks: frozenset[int], split_points: tuple[SplitPoint, ...], disk_bytes: Callable[[int], int]
+) -> int:
+    return sum(disk_bytes(split_points[block - 1].feature_format.row_bytes) for block in blocks)
 
 
 @torch.no_grad()
@@ -116,11 +122,13 @@ def _measure(run: Run) -> tuple[tuple[SplitPoint, ...], CostModel]:
     side = run.point.resolution
     x = torch.zeros(_TIMED_IMAGES, 3, side, side, device=run.device)
     x = x.contiguous(memory_format=run.numerics.memory_format)
-    cuts = outline(run.network, x[:1], run.numerics)
+    split_points = find_split_points(run.network, x[:1], run.numerics)
     start = time.perf_counter()
-    advance(run.network, x, 0, len(cuts), run.numerics)[0, 0].item()  # waits for a GPU
+    forward_blocks(run.network, x, 0, len(split_points), run.numerics)[0, 0].item()  # waits for a GPU
     seconds = time.perf_counter() - start
-    return cuts, CostModel(seconds_a_flop=seconds / (CHUNK * cuts[-1].flops), seconds_a_byte=_SECONDS_A_BYTE)
+    return split_points, CostModel(
+        seconds_per_flop=seconds / (CHUNK_IMAGES * split_points[-1].flops), seconds_per_byte=_SECONDS_PER_BYTE
+    )
 
 
 def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images) -> str:
@@ -132,7 +140,7 @@ def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images
     meaning = {
         "semantics": SEMANTICS_VERSION,  # how a view is made and how a network is cut into blocks
         "decoder": DECODER,
-        "chunk": CHUNK,
+        "chunk": CHUNK_IMAGES,
         "images": [image.digest for image in data.images],
         "resize": study.data.resize,
         "resolution": run.point.resolution,
@@ -143,7 +151,7 @@ def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images
         "numerics": str(run.numerics),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         **{library: _version(library) for library in ("torchvision", "timm")},  # the networks' code
-        **circumstances(run.device),
+        **computing_environment(run.device),
     }
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:24]
 

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.system.atomic import write_whole
+from tlopt.system.atomic import write_atomically
 from tlopt.training.loop import Epoch
 
 
@@ -45,7 +45,7 @@ class History:
         """Write to `path`, whole or not at all."""
         counts = None if self.confusion is None else self.confusion.tolist()
         values = {"train_loss": self.train_loss, "val": self.val, "confusion": counts}
-        write_whole(path, json.dumps(values))
+        write_atomically(path, json.dumps(values))
 
     def curves(self) -> dict[str, list[float]]:
         """Each validation metric's values by epoch."""

@@ -29,34 +29,34 @@ class PixelStores:
         self._study, self._data, self._device, self._progress = study, data, device, progress
         self._stores: dict[int, Source] = {}
 
-    def images(self, resolution: int, weights: Weights, *, resides: bool) -> Images:
+    def images(self, resolution: int, weights: Weights, *, allow_resident: bool) -> Images:
         """The training and validation images for a network with `weights` that sees `resolution`.
 
         Args:
-            resides: whether they may lie on a GPU.
+            allow_resident: whether they may lie on a GPU.
 
         Raises:
             DataError: an image changed or went away since `load`.
         """
-        wanted = self._wanted(resolution)
+        wanted = self._indices_by_size(resolution)
         for other in set(self._stores).difference(wanted):
             del self._stores[other]
         for size, which in wanted.items():
             store = self._stores[size] if size in self._stores else self._open(size, which)
-            self._stores[size] = self._placed(store, which, resides=resides)
+            self._stores[size] = self._placed(store, which, allow_resident=allow_resident)
         eval_pixels, *crops = (self._stores[size] for size in wanted)
-        return self._seen(self._data, eval_pixels, crops[0] if crops else eval_pixels, weights)
+        return self._images_of(self._data, eval_pixels, crops[0] if crops else eval_pixels, weights)
 
     def test_images(self, test: TestSplit, resolution: int, weights: Weights) -> Images:
         """The held-out images for a network with `weights` that sees `resolution`."""
         size = pixels.eval_size(resolution)
         store = pixels.pixels(test, size=size, reading=Reading.of(self._study.data), progress=self._progress)
-        return self._seen(test, store, store, weights)
+        return self._images_of(test, store, store, weights)
 
     def decode(self, resolutions: Iterable[int]) -> None:
         """Decode the images for these resolutions now, so that no trial stands still for it."""
         for resolution in resolutions:
-            for size, which in self._wanted(resolution).items():
+            for size, which in self._indices_by_size(resolution).items():
                 self._open(size, which)
 
     @property
@@ -64,13 +64,13 @@ class PixelStores:
         """Sizes of the open stores, in pixels a side."""
         return set(self._stores)
 
-    def leave_device(self) -> bool:
+    def free_device_memory(self) -> bool:
         """Free the pixels on the device; whether there were any."""
         residents = {size: store for size, store in self._stores.items() if isinstance(store, Resident)}
         self._stores.update({size: store.others for size, store in residents.items()})
         return bool(residents)
 
-    def _wanted(self, resolution: int) -> dict[int, NDArray[np.int64]]:
+    def _indices_by_size(self, resolution: int) -> dict[int, NDArray[np.int64]]:
         """Indices of the images that trials see, by size: to be evaluated on, then to cut crops from."""
         everything = np.arange(len(self._data.images))
         uncropped = everything if trains_uncropped(self._study) else self._data.ever_val
@@ -87,18 +87,18 @@ class PixelStores:
             progress=self._progress,
         )
 
-    def _placed(self, store: Source, wanted: NDArray[np.int64], *, resides: bool) -> Source:
+    def _placed(self, store: Source, wanted: NDArray[np.int64], *, allow_resident: bool) -> Source:
         """`store` on the GPU, where there is one with room to spare, or off it."""
         match store:
             case Resident():
-                return store if resides else store.others
+                return store if allow_resident else store.others
             case pixels.Pixels():
                 store.try_again()
-                return resident(store, wanted, self._device) if resides else store
+                return resident(store, wanted, self._device) if allow_resident else store
             case _:
                 return store
 
-    def _seen(
+    def _images_of(
         self, source: Data | TestSplit, eval_pixels: Source, training_pixels: Source, weights: Weights
     ) -> Images:
         return Images(

@@ -29,9 +29,9 @@ from tlopt.system.atomic import replacing_file
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.kernels import check_compiler
 from tlopt.training.numerics import Numerics
-from tlopt.training.run import Run, prepare
-from tlopt.trial.autotune import asked
-from tlopt.trial.feature_policy import open_features
+from tlopt.training.run import Run, prepare_run
+from tlopt.trial.autotune import numerics_of_study
+from tlopt.trial.feature_policy import open_feature_store
 from tlopt.trial.images import PixelStores
 
 _MADE_BY = "tlopt:run"
@@ -48,7 +48,7 @@ class Workspace:
     progress: bool  # whether long steps show a bar on stderr
     numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone, as far as the study has chosen
     _pixels: PixelStores = field(init=False)
-    _features: dict[tuple[str, int], FeatureStore | None] = field(init=False, default_factory=dict)
+    _feature_stores: dict[tuple[str, int], FeatureStore | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._pixels = PixelStores(self.study, self.data, self.device, progress=self.progress)
@@ -67,7 +67,7 @@ class Workspace:
         data = data_load.load(study.data, seed=study.seed, progress=progress)
         return cls(study=study, data=data, weights=weights, device=device, progress=progress)
 
-    def as_divided_by_files(self, fingerprint: str) -> "Workspace":
+    def as_split_by_file_copies(self, fingerprint: str) -> "Workspace":
         """The study as earlier versions divided its images, if that gives `fingerprint`; else this one.
 
         They took only files of equal bytes for copies, not those of equal pixels.
@@ -78,11 +78,11 @@ class Workspace:
             return self
         return replace(self, study=self.study.model_copy(update={"data": keys}), data=data)
 
-    def on(self, device: torch.device) -> "Workspace":
+    def on_device(self, device: torch.device) -> "Workspace":
         """The same study on another device; the numerics it has chosen are shared."""
         return replace(self, device=device)
 
-    def adopt(self, numerics: Mapping[str, str]) -> None:
+    def use_numerics(self, numerics: Mapping[str, str]) -> None:
         """Compute as the study has chosen, by backbone."""
         self.numerics.update({name: Numerics.parse(text) for name, text in numerics.items()})
 
@@ -100,7 +100,7 @@ class Workspace:
         return {"data": self.data.fingerprint, "weights": "+".join(digests)}
 
     @property
-    def images_words(self) -> str:
+    def images_summary(self) -> str:
         """The images in one line, for people."""
         data, split = self.data, self.data.splits[0]
         splits = f", {len(data.splits)} splits" if len(data.splits) > 1 else ""
@@ -148,11 +148,11 @@ class Workspace:
 
     # Images and features
 
-    def images(self, point: Point, *, resides: bool = True) -> Images:
+    def images(self, point: Point, *, allow_resident: bool = True) -> Images:
         """The training and validation images, for all points with the backbone and resolution of `point`.
 
         Args:
-            resides: whether they may lie on a GPU.
+            allow_resident: whether they may lie on a GPU.
 
         Raises:
             DataError: an image changed or went away since it was first read.
@@ -160,7 +160,7 @@ class Workspace:
         """
         weights = self.weights[point.backbone]
         check_resolution(weights, point.resolution)
-        return self._pixels.images(point.resolution, weights, resides=resides)
+        return self._pixels.images(point.resolution, weights, allow_resident=allow_resident)
 
     def test_images(self, test: TestSplit, point: Point) -> Images:
         """The held-out images as `point` sees them."""
@@ -174,50 +174,52 @@ class Workspace:
         elif isinstance(wanted, Fixed):
             self._pixels.decode({int(wanted.value)})
 
-    def features(self, run: Run, images: Images, *, resides: bool = True) -> FeatureStore | None:
+    def feature_store(self, run: Run, images: Images, *, allow_resident: bool = True) -> FeatureStore | None:
         """The cache of frozen blocks' outputs for the backbone and resolution of `run`, or None for none.
 
         Args:
             run: at its start.
             images: as `images` gave them for its point.
-            resides: whether features may lie on the device.
+            allow_resident: whether features may lie on the device.
         """
         key = (run.point.backbone, run.point.resolution)
-        if key not in self._features:
+        if key not in self._feature_stores:
             digest = self.weights[run.point.backbone].digest
-            self._features[key] = open_features(self.study, self.data, digest, run, images, resides=resides)
-        known = self._features[key]
-        if known is not None:
-            known.go_on(images, resides=resides)
-        return known
+            self._feature_stores[key] = open_feature_store(
+                self.study, self.data, digest, run, images, allow_resident=allow_resident
+            )
+        store = self._feature_stores[key]
+        if store is not None:
+            store.begin_trial(images, allow_resident=allow_resident)
+        return store
 
     @property
     def feature_stores(self) -> tuple[FeatureStore, ...]:
         """The open caches of features."""
-        return tuple(store for store in self._features.values() if store is not None)
+        return tuple(store for store in self._feature_stores.values() if store is not None)
 
     @property
     def pixel_sizes(self) -> set[int]:
         """Sizes of the open stores of decoded images, in pixels a side."""
         return self._pixels.sizes
 
-    def forget_other_features(self, point: Point) -> None:
+    def close_other_feature_stores(self, point: Point) -> None:
         """Close caches of features that are of no use to `point`, before anything takes their place."""
-        for key, store in list(self._features.items()):
+        for key, store in list(self._feature_stores.items()):
             # a store that does not stand: somebody has deleted the cache
-            if key != (point.backbone, point.resolution) or (store is not None and not store.folder.stands):
-                self._forget(key)
+            if key != (point.backbone, point.resolution) or (store is not None and not store.folder.is_valid):
+                self._close_feature_store(key)
 
-    def leave_device(self) -> bool:
+    def free_device_memory(self) -> bool:
         """Free images and features on the device; whether there were any."""
         had_features = any(store.resident_bytes for store in self.feature_stores)
-        had_images = self._pixels.leave_device()
-        for key in list(self._features):
-            self._forget(key)
+        had_images = self._pixels.free_device_memory()
+        for key in list(self._feature_stores):
+            self._close_feature_store(key)
         return had_features or had_images
 
-    def _forget(self, key: tuple[str, int]) -> None:
-        store = self._features.pop(key)
+    def _close_feature_store(self, key: tuple[str, int]) -> None:
+        store = self._feature_stores.pop(key)
         if store is not None:
             store.close()
 
@@ -233,7 +235,7 @@ class Workspace:
         """
         weights = self.weights[point.backbone]
         network = build(point, n_classes=self.n_classes, weights=weights, seed=seed_for(seed, "fresh"))
-        return prepare(
+        return prepare_run(
             network,
             point,
             pretrained=weights.state,
@@ -242,7 +244,7 @@ class Workspace:
             device=self.device,
             n_classes=self.n_classes,
             n_micro=n_micro,
-            numerics=self.numerics.get(point.backbone) or asked(self.study, network, self.device),
+            numerics=self.numerics.get(point.backbone) or numerics_of_study(self.study, network, self.device),
             compiles=self.study.model.compile,
         )
 

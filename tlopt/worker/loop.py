@@ -280,7 +280,7 @@ def _renew_note(work: StudyWork) -> None:
     try:
         if work.optuna_study.study_name == study.name:  # a confirmation varies nothing
             study_figure.refresh(work.optuna_study, study, work.folders)
-        note.refresh(work.optuna_study, study, images=work.workspace.images_words)
+        note.refresh(work.optuna_study, study, images=work.workspace.images_summary)
     except Exception:  # the trial has ended well, and no note or picture is worth losing that
         _logger.exception("the study's note was not written")
 

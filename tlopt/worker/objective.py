@@ -18,10 +18,10 @@ from tlopt.trial.execution import (
     Mistakes,
     TrialCheckpoints,
     TrialRun,
-    check_time,
-    events,
+    check_trial_time,
     find_mistakes,
-    resume,
+    resume_training,
+    training_events,
 )
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
@@ -93,20 +93,20 @@ def run_trial(
         Requeue, LeaseLost: it goes on elsewhere; where there was time, it was saved.
         Interrupted: it was given up in the middle of a step; the last checkpoint stands.
     """
-    n_micro, resides = 1, True
+    n_micro, allow_resident = 1, True
     while True:
         attempt = _Attempt(trial, spec, workspace, context)
         try:
-            return attempt.run(n_micro, resides=resides)
+            return attempt.run(n_micro, allow_resident=allow_resident)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
         # Here, where no traceback holds the networks any more.
         attempt.training = None
         out_of_memory = outcome == Outcome.OUT_OF_MEMORY
-        left = out_of_memory and resides and workspace.leave_device()
+        left = out_of_memory and allow_resident and workspace.free_device_memory()
         release_memory(workspace.device)
         if left:  # what was there for speed alone decides over no trial
-            n_micro, resides = attempt.n_micro, False
+            n_micro, allow_resident = attempt.n_micro, False
             context.notes.append(f"out of memory: cached images and features leave the device ({cause})")
             continue
         if not out_of_memory or 2 * attempt.n_micro > spec.point.batch_size // 2:
@@ -131,16 +131,16 @@ class _Attempt:
     has_pictures: bool = False
     mistakes: Mistakes | None = None
 
-    def run(self, n_micro: int, *, resides: bool) -> TrialResult:
+    def run(self, n_micro: int, *, allow_resident: bool) -> TrialResult:
         self.n_micro = n_micro
         with self.context.interrupt.armed():
-            training = self.training = resume(
+            training = self.training = resume_training(
                 self.spec,
                 self.workspace,
                 self.context.checkpoints,
                 self.context.notes,
                 n_micro_min=n_micro,
-                resides=resides,
+                allow_resident=allow_resident,
             )
         self.n_micro, self.epochs = training.n_micro, training.epochs
         pruned = self._reported(training) or self._train(training)
@@ -168,8 +168,8 @@ class _Attempt:
         """Whether the pruner stopped the trial."""
         checkpoints, interrupt = self.context.checkpoints, self.context.interrupt
         if checkpoints is not None:
-            checkpoints.restart()
-        with closing(events(training)) as progress:
+            checkpoints.restart_timer()
+        with closing(training_events(training)) as progress:
             while True:
                 with interrupt.armed(STEP_SECONDS):
                     event = next(progress, None)
@@ -179,7 +179,7 @@ class _Attempt:
                 if checkpoints is not None and checkpoints.is_due(event):
                     self._note(checkpoints.save(training))
                 if isinstance(event, Epoch):
-                    self._note(training.new_complaints())
+                    self._note(training.new_cache_warning())
                     self.context.log.epoch(event)
                     if self._report(event):
                         return True
@@ -187,7 +187,7 @@ class _Attempt:
 
     def _go_on(self, event: Step | Epoch, training: TrialRun) -> None:
         checkpoints = self.context.checkpoints
-        check_time(training, self.context.trial_seconds_max)
+        check_trial_time(training, self.context.trial_seconds_max)
         try:
             self.context.on_step(event)
         except Requeue:
