@@ -1,6 +1,6 @@
 """`python tests/faulty.py FAULT[,FAULT] ARGUMENTS...`: `tlopt ARGUMENTS...` with faults planted in it.
 
-A process that is replaced by its successor (`heart.replace_process`) has a successor without faults.
+A process that is replaced by its successor (`heartbeat.replace_process`) has a successor without faults.
 """
 
 import os

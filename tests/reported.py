@@ -89,7 +89,7 @@ def trial(
     }
     attributes = {
         study_attributes.POINT: full,
-        study_attributes.RESULT: result,
+        study_attributes.TRIAL_RESULT: result,
         study_attributes.LABEL: label,
     }
     planted = create_trial(
@@ -118,7 +118,7 @@ def report(
     study = spec.loads(file_text, "flowers.toml")
     opened = optuna.create_study(study_name=study.name, direction=study.direction)
     facts = {
-        study_attributes.FILE: file_text,
+        study_attributes.STUDY_FILE: file_text,
         study_attributes.IMAGES: dict(images),
         study_attributes.PREFIX + "data": "0123456789abcdef",
     }

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tlopt import spec
 from tlopt.search.plan import search_plan
 from tlopt.storage import workers as worker_rows
-from tlopt.storage.attributes import RESULT, TrialRecord
+from tlopt.storage.attributes import TRIAL_RESULT, TrialRecord
 from tlopt.storage.studies import open_storage, service_of
 from tlopt.storage.workers import WorkerStatus
 from tlopt.trial.execution import train_to_end
@@ -154,7 +154,7 @@ class Service:
     def present(self) -> list[WorkerStatus]:
         """The workers that have a row."""
         storage = service_of(open_storage(self.url))
-        return storage.ask(lambda executor: worker_rows.list_workers(executor, storage.engine))
+        return storage.query(lambda executor: worker_rows.list_workers(executor, storage.engine))
 
     def log(self, trial: int) -> list[dict[str, Any]]:
         """What its workers have written of a trial."""
@@ -288,4 +288,4 @@ def resumed_at(trial: TrialRecord) -> list[int]:
 
 def result_of(trial: FrozenTrial) -> dict[str, Any]:
     """The record that its worker has written at its end."""
-    return dict(trial.user_attrs[RESULT])
+    return dict(trial.user_attrs[TRIAL_RESULT])

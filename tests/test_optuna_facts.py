@@ -107,7 +107,7 @@ def test_a_constraint_is_set_once(study: optuna.Study) -> None:
 def test_the_cached_storage_still_names_the_storage_below_it(tmp_path: Path) -> None:
     below = RDBStorage(f"sqlite:///{tmp_path}/x.db")
 
-    assert optuna_private.below(optuna.storages.get_storage(below)) is below
+    assert optuna_private.uncached(optuna.storages.get_storage(below)) is below
     below.engine.dispose()
 
 
@@ -119,7 +119,7 @@ def test_optunas_objects_keep_what_tlopt_asks_of_them_where_it_looks(study: optu
     assert optuna_private.storage_of(study).get_study_id_from_name(
         study.study_name
     ) == optuna_private.study_id(study)
-    assert optuna_private.reported(trial) == {3: 0.25}
+    assert optuna_private.reported_values(trial) == {3: 0.25}
 
 
 @pytest.mark.parametrize(

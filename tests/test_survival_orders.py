@@ -118,7 +118,7 @@ def test_a_finished_study_ends_a_worker_before_torch_is_loaded(
     text = here.file.read_text()
     opened = create_or_open(open_storage(here.url), spec.loads(text, "study.toml"), file_text=text, facts={})
     trial = opened.ask()
-    trial.set_user_attr(attributes.RESULT, {"outcome": "complete"})  # as a worker leaves it
+    trial.set_user_attr(attributes.TRIAL_RESULT, {"outcome": "complete"})  # as a worker leaves it
     opened.tell(trial, 0.5)
 
     status, out, errors = here.worker(faults="no-torch").end()

@@ -117,7 +117,9 @@ class Place:
     def claim(self) -> optuna.Trial | None:
         """A trial that another worker of this process holds from now on, and never goes on with."""
         service = studies.service_of(self.store)
-        found = claim(self.study_work(), service, replace(workers.here(), worker_id="another"), waits=True)
+        found = claim(
+            self.study_work(), service, replace(workers.this_process(), worker_id="another"), has_waiting=True
+        )
         return None if found is None else found.trial
 
     def requeue(self, trial: optuna.Trial) -> None:
@@ -140,7 +142,10 @@ def place(file_text: str, shop: Workshop, runs: Path) -> Place:
         file_text=file_text,
         facts=dict(shop.workspace.facts),
         sampler=InitialPointsSampler(
-            plan.initial_points, decoded.sampler, seed=seed_for(decoded.seed, decoded.name), shows=plan.shown
+            plan.initial_points,
+            decoded.sampler,
+            seed=seed_for(decoded.seed, decoded.name),
+            transform=plan.sampler_trials,
         ),
         pruner=make_pruner(decoded.pruner, epochs_max=decoded.budget.epochs),
     )

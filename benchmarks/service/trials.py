@@ -29,7 +29,7 @@ from tlopt.storage.workers import Identity
 from tlopt.worker import claim, finish, pictures
 from tlopt.worker.claim import HeldTrial, StudyWork
 from tlopt.worker.heartbeat import Heartbeat
-from tlopt.worker.pruning import gate
+from tlopt.worker.pruning import pruning_check
 
 STUDY = "simulated"
 N_PARAMS = 10
@@ -111,7 +111,7 @@ class Stock:
             with tally.at("30 pruner checks"):
                 trial.should_prune()
         with tally.at("2 attributes and the final state"):
-            trial.set_user_attr(attributes.RESULT, _RESULT)
+            trial.set_user_attr(attributes.TRIAL_RESULT, _RESULT)
             trial.set_user_attr(attributes.NOTES, ["simulated"])
             self.study.tell(trial, value(trial.number, N_EPOCHS - 1))
 
@@ -131,14 +131,14 @@ class Ours:
         self.study = optuna.load_study(
             study_name=STUDY, storage=storage, pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS)
         )
-        self.study.sampler = InitialPointsSampler([], _SAMPLER, seed=0, whole=self.study)
+        self.study.sampler = InitialPointsSampler([], _SAMPLER, seed=0, full_study=self.study)
         plan = StudyPlan(
             trials=_BUDGET,
             hours=0.0,
             initial_points=[],
             space={f"p{i}": FloatDistribution(0.0, 1.0) for i in range(N_PARAMS)},
             accept=dict,
-            spec_of=lambda number, params: _TASK,
+            trial_spec=lambda number, params: _TASK,
             min_epochs=_PRUNER.min_epochs,
         )
         workspace: Any = SimpleNamespace(device="cpu", study=SimpleNamespace(direction="maximize"))
@@ -151,9 +151,9 @@ class Ours:
             service=ServiceSpec(),
             checkpoints=None,
         )
-        self.me: Identity = workers.here()
+        self.me: Identity = workers.this_process()
         engine = self.storage.engine
-        self.storage.ask(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
+        self.storage.query(lambda e: workers.register(e, engine, self.me, device="cpu", studies=STUDY))
         self.heartbeat = Heartbeat(self.storage, self.me, [optuna_private.study_id(self.study)])
         if beating:
             self.heartbeat.start()
@@ -165,33 +165,33 @@ class Ours:
             RuntimeError: The study has no work.
         """
         with tally.at("look for work"):
-            stands, waits = self.work.standing(self.storage)
+            state, has_waiting = self.work.work_state(self.storage)
         with tally.at("claim and 10 parameters"):
-            held = claim.claim(self.work, self.storage, self.me, waits=waits)
-        if stands != "work" or held is None:
-            raise RuntimeError(f"a study with room has no trial: {stands}")
+            held = claim.claim(self.work, self.storage, self.me, has_waiting=has_waiting)
+        if state != "work" or held is None:
+            raise RuntimeError(f"a study with room has no trial: {state}")
         trial = held.trial
         self.heartbeat.hold(optuna_private.trial_id(trial), held.lease.token, 0.0)
-        prunes = gate(self.study, self.storage, min_epochs=self.work.plan.min_epochs)
+        prunes = pruning_check(self.study, self.storage, min_epochs=self.work.plan.min_epochs)
         for epoch in range(N_EPOCHS):
             with tally.at("30 reports"):
                 trial.report(value(trial.number, epoch), epoch)
             with tally.at("30 pruner checks"):
                 prunes(trial)
         self._end(held, tally)
-        self.heartbeat.let_go()
+        self.heartbeat.release()
 
     def _end(self, held: HeldTrial, tally: Tally) -> None:
         last = value(held.trial.number, N_EPOCHS - 1)
         with tally.at("check for a new best"):
             pictures.wants_pictures(last, "", self.work, self.storage)
         with tally.at("2 attributes and the final state"):
-            finish.tell(held, Outcome.COMPLETE, _RESULT, ["simulated"], self.storage, value=last)
+            finish.finish_trial(held, Outcome.COMPLETE, _RESULT, ["simulated"], self.storage, value=last)
 
     def beat(self, tally: Tally) -> None:
         """Send one heartbeat."""
         with tally.at("one heartbeat"):
-            self.heartbeat.tick()
+            self.heartbeat.beat_once()
 
     def close(self) -> None:
         """Stop the heartbeat."""

@@ -22,7 +22,7 @@ from tlopt.cli.main import app
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
 from tlopt.model.facts import Limits
-from tlopt.search.fixed_study import point_of
+from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import TrialRecord
@@ -58,7 +58,7 @@ def trial(number: int, value: float | None, seconds: float = 1.0, **changes: Any
         state=TrialState.COMPLETE if value is not None else TrialState.PRUNED,
         value=value,
         user_attrs={
-            attributes.RESULT: result | {"metrics": {"log_loss": 0.5}},
+            attributes.TRIAL_RESULT: result | {"metrics": {"log_loss": 0.5}},
             attributes.POINT: make_point(lr=0.001 * (number + 1)).as_dict(),
             **changes,
         },
@@ -168,7 +168,7 @@ def test_a_config_reads_back_to_its_point(study: spec.Study, form: Any) -> None:
         config = tomllib.loads(text)
     assert config["search"]["lr"] == 0.002
     decoded = spec.Study.model_validate(config)
-    assert point_of(decoded, LIMITS) == Point.from_dict(make_point(lr=0.002).as_dict())
+    assert only_point(decoded, LIMITS) == Point.from_dict(make_point(lr=0.002).as_dict())
 
 
 def test_several_do_not_go_into_one_toml_file(study: spec.Study) -> None:

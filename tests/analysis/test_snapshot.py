@@ -30,12 +30,12 @@ STUDY = tiny.spec.loads(TEXT, "x.toml")
 def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_seconds: int, shown: bool) -> None:
     store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
     studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
-    service, me = studies.service_of(store), worker_rows.here()
+    service, me = studies.service_of(store), worker_rows.this_process()
     seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=silent_seconds)
-    service.ask(
+    service.query(
         lambda at: worker_rows.register(at, service.engine, me, device="cpu", studies="planted,other")
     )
-    service.ask(lambda at: at.execute(sa.update(workers).values(seen=seen)))
+    service.query(lambda at: at.execute(sa.update(workers).values(seen=seen)))
 
     rows = look(STUDY, store).workers
 
@@ -47,8 +47,10 @@ def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
     store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
     studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
     service = studies.service_of(store)
-    service.ask(
-        lambda at: worker_rows.register(at, service.engine, worker_rows.here(), device="cpu", studies="other")
+    service.query(
+        lambda at: worker_rows.register(
+            at, service.engine, worker_rows.this_process(), device="cpu", studies="other"
+        )
     )
 
     assert look(STUDY, store).workers == ()
@@ -66,7 +68,7 @@ def record(number: int, value: float | None = 0.5, **changes: Any) -> TrialRecor
                 state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
                 intermediate_values={0: 0.1, 4: value or 0.1},
                 user_attrs={
-                    attributes.RESULT: {"seconds": 60.0, "processor_seconds": 90.0},
+                    attributes.TRIAL_RESULT: {"seconds": 60.0, "processor_seconds": 90.0},
                     attributes.POINT: make_point().as_dict(),
                 },
             )

@@ -37,9 +37,9 @@ def made(url: str, name: str = "planted", **versions: Any) -> optuna.Study:
     opened = optuna.create_study(storage=studies.open_storage(url), study_name=name, direction="maximize")
     current = {
         study_attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        study_attributes.FORMAT: study_attributes.FORMAT_VERSION,
+        study_attributes.RECORD_FORMAT: study_attributes.FORMAT_VERSION,
     }
-    written = {study_attributes.FILE: text, study_attributes.DIGEST: spec.loads(text, "x.toml").digest}
+    written = {study_attributes.STUDY_FILE: text, study_attributes.DIGEST: spec.loads(text, "x.toml").digest}
     for key, value in {**written, **(versions or {**current, study_attributes.BEGAN: 1.0})}.items():
         opened.set_user_attr(key, value)
     return opened
@@ -106,7 +106,7 @@ def test_a_study_of_the_first_version_is_brought_along_once(url: str) -> None:
     assert first.startswith("planted: records 1 to 2; dropout and mixup are drawn anew")
     assert second == f"planted: {NOTHING}"
     assert attributes(url) == upgraded
-    assert upgraded[study_attributes.FORMAT] == study_attributes.FORMAT_VERSION
+    assert upgraded[study_attributes.RECORD_FORMAT] == study_attributes.FORMAT_VERSION
     assert upgraded[study_attributes.SEMANTICS] == spec.SEMANTICS_VERSION
     assert upgraded[study_attributes.BEGAN] > 0
 
@@ -153,7 +153,7 @@ def test_one_name_brings_the_study_and_its_confirmation_and_no_other(url: str) -
     lines = list(admin.upgrade(url, "planted"))
 
     assert [line.split(":")[0] for line in lines] == ["planted", "planted" + CONFIRM_SUFFIX]
-    assert study_attributes.FORMAT not in attributes(url, "other")
+    assert study_attributes.RECORD_FORMAT not in attributes(url, "other")
 
 
 def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
@@ -166,7 +166,7 @@ def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
         list(admin.upgrade(url, "theirs"))
 
 
-@pytest.mark.parametrize("key", [study_attributes.FORMAT, study_attributes.SEMANTICS])
+@pytest.mark.parametrize("key", [study_attributes.RECORD_FORMAT, study_attributes.SEMANTICS])
 def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str) -> None:
     later = made(url)
     later.set_user_attr(key, 99)
@@ -178,7 +178,7 @@ def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str)
 
 
 def test_a_file_that_is_read_no_longer_is_said_with_its_study(url: str) -> None:
-    made(url).set_user_attr(study_attributes.FILE, tiny.text("momentun = 0.9"))
+    made(url).set_user_attr(study_attributes.STUDY_FILE, tiny.text("momentun = 0.9"))
 
     with pytest.raises(StorageError, match=r"planted: its study file is read no longer: .*momentun"):
         list(admin.upgrade(url, None))

@@ -41,7 +41,10 @@ def result() -> dict[str, Any]:
 def session() -> Any:
     """A study whose two trials have ended and whose confirmation is finished."""
     study = STUDY.model_copy(update={"budget": STUDY.budget.model_copy(update={"trials": 2})})
-    given = {attributes.RESULT: {"outcome": "complete"}, attributes.POINT: planted().chosen.point.as_dict()}
+    given = {
+        attributes.TRIAL_RESULT: {"outcome": "complete"},
+        attributes.POINT: planted().chosen.point.as_dict(),
+    }
     ended = optuna.create_trial(value=0.5, user_attrs=given)
     opened = SimpleNamespace(get_trials=lambda deepcopy: [ended, ended])
     return SimpleNamespace(study=study, verdict=planted, optuna_study=lambda: opened)

@@ -232,8 +232,8 @@ def test_workers_are_named_before_their_study_is_deleted(url: str) -> None:
     search(url)
     store = studies.open_storage(url)
     service = studies.service_of(store)
-    me = workers.here()
-    service.ask(
+    me = workers.this_process()
+    service.query(
         lambda executor: workers.register(executor, service.engine, me, device="cpu", studies="planted")
     )
 

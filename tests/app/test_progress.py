@@ -22,7 +22,7 @@ STUDY = tiny.study("lr = 0.1", trials=2)
 
 def record(number: int, value: float) -> TrialRecord:
     """A complete trial of 60 seconds."""
-    given = {attributes.RESULT: {"seconds": 60.0}, attributes.POINT: make_point().as_dict()}
+    given = {attributes.TRIAL_RESULT: {"seconds": 60.0}, attributes.POINT: make_point().as_dict()}
     return replace(TrialRecord.from_frozen(optuna.create_trial(value=value, user_attrs=given)), number=number)
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tlopt.cache import eviction
-from tlopt.cache.eviction import FolderLock, entries, features_bytes_max, make_room, remove
+from tlopt.cache.eviction import FolderLock, entries, evict, features_bytes_max, make_room
 from tlopt.cli.main import app
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
@@ -88,7 +88,7 @@ def test_pixels_go_with_what_lies_beside_them(root: Path) -> None:
     for suffix in (".npy", ".json", ".npy.lock"):
         (root / "pixels" / f"p{suffix}").touch()
 
-    assert remove(entries()[0])
+    assert evict(entries()[0])
     assert list((root / "pixels").iterdir()) == []
 
 
@@ -143,10 +143,10 @@ def test_another_process_holds_until_it_is_killed(root: Path) -> None:
         assert process.stdout.readline() == "held\n"
         mine = FolderLock("shared", "mine")
         mine.close()
-        while_held = remove(entries()[0])
+        while_held = evict(entries()[0])
         process.send_signal(signal.SIGKILL)
     assert not while_held
-    assert remove(entries()[0])
+    assert evict(entries()[0])
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "inf", "nan", ""])

@@ -66,7 +66,7 @@ def add_trial(
             value=value,
             params=params or {},
             distributions=dict.fromkeys(params or {}, whole),
-            user_attrs={attributes.POINT: point.as_dict(), attributes.RESULT: result},
+            user_attrs={attributes.POINT: point.as_dict(), attributes.TRIAL_RESULT: result},
             constraints=constraints,
         )
     )

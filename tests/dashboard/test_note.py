@@ -27,7 +27,7 @@ def add(opened: optuna.Study, value: float, freeze: int, label: str = "") -> Non
     point: dict[str, Any] = {"transfer_depth": 17, "freeze_depth": freeze, "lr": 0.0012, "lr_ratio": 0.1}
     attributes = {
         study_attributes.POINT: point,
-        study_attributes.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
+        study_attributes.TRIAL_RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
     }
     if label:
         attributes[study_attributes.LABEL] = label

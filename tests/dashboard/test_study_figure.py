@@ -30,7 +30,7 @@ def add(opened: optuna.Study, value: float, backbone: str = "large", **point: An
     full = {"backbone": backbone, "transfer_depth": 17, "freeze_depth": 0, "lr": 0.01, "l2_sp": 0.0, **point}
     attributes = {
         study_attributes.POINT: full,
-        study_attributes.RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
+        study_attributes.TRIAL_RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
     }
     opened.add_trial(create_trial(state=TrialState.COMPLETE, value=value, user_attrs=attributes))
 

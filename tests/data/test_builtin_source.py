@@ -8,7 +8,7 @@ import pytest
 import torchvision.datasets
 from pictures import SEED, spec
 
-from tlopt.cache.folder import read_json, write_json_if_possible
+from tlopt.cache.folder import read_checked_json, write_checked_json_if_possible
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
 from tlopt.data.decode import Reading
@@ -101,9 +101,9 @@ def test_a_stored_list_that_lacks_something_is_made_again(monkeypatch, cache, lo
     install(monkeypatch)
     first = loaded()
     file = cache / "listings" / "torchvision-Fake.json"
-    stored = read_json(file)
+    stored = read_checked_json(file)
     del stored[lost]
-    write_json_if_possible(file, stored)
+    write_checked_json_if_possible(file, stored)
 
     assert loaded().labels.tolist() == first.labels.tolist()
 

@@ -34,7 +34,7 @@ def plant(url: str) -> None:
     """Optuna's tables and ours, with one study."""
     storage = RDBStorage(normalise(url))
     with storage.engine.begin() as connection:
-        schema.create(connection)
+        schema.create_tables(connection)
     optuna.create_study(storage=storage, study_name="flowers").set_user_attr(attributes.DIGEST, "0a1b")
     storage.engine.dispose()
 

@@ -50,7 +50,7 @@ def stored(text: str, **changed: object) -> BaseStorage:
     }
     store = InMemoryStorage()
     made = optuna.create_study(storage=store, study_name=decoded.name)
-    made.set_user_attr(attributes.FILE, text)
+    made.set_user_attr(attributes.STUDY_FILE, text)
     made.set_user_attr(attributes.DIGEST, decoded.digest)
     for name, value in facts.items():
         made.set_user_attr(attributes.PREFIX + name, value)

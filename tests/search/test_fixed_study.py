@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tlopt import spec
 from tlopt.errors import SpecError
 from tlopt.model.facts import Limits
-from tlopt.search.fixed_study import fixed_study, point_of
+from tlopt.search.fixed_study import fixed_study, only_point
 from tlopt.spec import search_keys
 from tlopt.spec.point import Point
 
@@ -69,7 +69,7 @@ def points(draw: st.DrawFn) -> Point:
 @given(points())
 def test_a_point_written_as_a_study_file_reads_back_equal(point: Point) -> None:
     written = spec.loads(fixed_study(STUDY, point, name="best"), "config.toml")
-    assert point_of(written, LIMITS) == point
+    assert only_point(written, LIMITS) == point
 
 
 @given(points())
@@ -88,7 +88,7 @@ def test_any_source_survives_the_file(source: str) -> None:
 
 def test_searched_keys_are_named_where_one_point_is_wanted() -> None:
     with pytest.raises(SpecError, match=r"model\.backbone, search\.transfer_depth, search\.lr are searched"):
-        point_of(STUDY, LIMITS)
+        only_point(STUDY, LIMITS)
 
 
 def _point() -> Point:

@@ -38,7 +38,7 @@ def study(drawn_by: BaseSampler, pruned_by: optuna.pruners.BasePruner | None = N
         study_name="planted", direction="maximize", sampler=drawn_by, pruner=pruned_by or pruner("none")
     )
     if isinstance(drawn_by, InitialPointsSampler):
-        drawn_by._whole = of
+        drawn_by._full_study = of
     return of
 
 

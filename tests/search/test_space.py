@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial
 
 from tlopt.errors import SpecError
 from tlopt.search.defaults import Default, defaults
-from tlopt.search.space import check_depths, encode, suggest
+from tlopt.search.space import check_depths, encode_point, suggest
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Log
 from tlopt.spec.point import Point
@@ -223,7 +223,7 @@ def test_what_is_encoded_comes_back(study: Study, seed: int) -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
     drawn = suggest(trial, study, LIMITS)
 
-    params = encode(drawn, study, LIMITS)
+    params = encode_point(drawn, study, LIMITS)
 
     capped = drawn.transfer_depth in (drawn.freeze_depth, drawn.anchor_depth)
     if params is not None:
@@ -256,7 +256,7 @@ def test_nothing_is_encoded_outside_a_range(
         momentum=momentum,
     )
 
-    params = encode(wanted, study, LIMITS)
+    params = encode_point(wanted, study, LIMITS)
 
     if params is not None:
         asked = distributions(study, optuna.create_study().ask())
@@ -284,13 +284,13 @@ def test_nothing_is_encoded_outside_a_range(
 def test_a_point_that_the_space_lacks_has_no_parameters(outside: dict[str, Any]) -> None:
     inside = point(EVERY_KIND, DRAWN)
 
-    assert encode(replace(inside, **outside), STUDIES["every kind"], LIMITS) is None
+    assert encode_point(replace(inside, **outside), STUDIES["every kind"], LIMITS) is None
 
 
 def test_a_strength_that_is_off_is_drawn_below_its_range() -> None:
     off = replace(point(EVERY_KIND, DRAWN), l2_sp=0.0)
 
-    params = encode(off, STUDIES["every kind"], LIMITS)
+    params = encode_point(off, STUDIES["every kind"], LIMITS)
 
     assert params is not None
     assert LENGTHENED < params["l2_sp"] < 1e-4

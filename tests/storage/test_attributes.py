@@ -27,7 +27,7 @@ def frozen(state: TrialState, user_attrs: dict[str, Any], value: float | None = 
 
 def test_a_finished_trial_is_read_whole() -> None:
     attributes = {
-        study_attributes.RESULT: RESULT,
+        study_attributes.TRIAL_RESULT: RESULT,
         study_attributes.POINT: {"lr": 0.1},
         study_attributes.LABEL: "linear probe",
         study_attributes.WORKER: {"worker": "node-1", "device": "cpu"},
@@ -62,12 +62,12 @@ def test_a_trial_that_no_worker_ran_is_called_by_its_state_or_added(
 def test_a_pruned_trial_is_called_by_what_ended_it() -> None:
     result = {"outcome": "out_of_memory", "cause": "batch_size 512 at 224 px"}
 
-    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {study_attributes.RESULT: result}))
+    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {study_attributes.TRIAL_RESULT: result}))
 
     assert (record.outcome, record.cause) == ("out_of_memory", "batch_size 512 at 224 px")
 
 
 def test_a_trial_under_way_has_no_outcome_yet() -> None:
-    record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {study_attributes.RESULT: RESULT}))
+    record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {study_attributes.TRIAL_RESULT: RESULT}))
 
     assert record.outcome == "running"

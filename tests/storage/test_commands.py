@@ -1,41 +1,41 @@
 """What people tell a study's workers."""
 
 import pytest
-from crew import hire
+from study_workers import start_worker
 
 from tlopt.storage import attributes, commands
 from tlopt.storage.commands import Command
 
 
 def test_an_order_is_heard_by_every_worker(storage_url: str) -> None:
-    person, worker = hire(storage_url), hire(storage_url)
+    person, worker = start_worker(storage_url), start_worker(storage_url)
 
-    commands.give(person.study, Command("paused", "the lab closes"))
+    commands.send(person.study, Command("paused", "the lab closes"))
 
     ids = [worker.study_id, worker.study_id + 1]
-    heard = worker.service.ask(lambda executor: commands.read(executor, ids))
+    heard = worker.service.query(lambda executor: commands.read(executor, ids))
     assert heard == {ids[0]: Command("paused", "the lab closes"), ids[1]: Command()}
     assert commands.command_of(worker.study) == Command("paused", "the lab closes")
 
 
 def test_the_last_order_holds(storage_url: str) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
 
     for state in ("paused", "open"):
-        commands.give(worker.study, Command(state))
+        commands.send(worker.study, Command(state))
 
     assert commands.command_of(worker.study) == Command("open")
-    assert worker.standing(budget=1) == ("work", False)
+    assert worker.work_state(budget=1) == ("work", False)
 
 
-@pytest.mark.parametrize("key", [attributes.FORMAT, attributes.SEMANTICS])
+@pytest.mark.parametrize("key", [attributes.RECORD_FORMAT, attributes.SEMANTICS])
 def test_workers_leave_a_study_that_a_later_version_has_upgraded(key: str, storage_url: str) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     for version, standing in ((1, "work"), (99, "over")):
         worker.study.set_user_attr(key, version)
-        assert worker.standing(budget=1) == (standing, False)
+        assert worker.work_state(budget=1) == (standing, False)
 
-    heard = worker.service.ask(lambda executor: commands.read(executor, [worker.study_id]))
+    heard = worker.service.query(lambda executor: commands.read(executor, [worker.study_id]))
 
     assert "a later tlopt" in heard[worker.study_id].reason
 
@@ -44,12 +44,12 @@ def test_workers_leave_a_study_that_a_later_version_has_upgraded(key: str, stora
 def test_an_order_to_work_has_crashes_counted_anew(
     state: commands.State, crashes: int, storage_url: str
 ) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     worker.expire(worker.claim())
 
-    commands.give(worker.study, Command(state))
+    commands.send(worker.study, Command(state))
 
-    found = worker.try_claim(waits=True)
+    found = worker.try_claim(has_waiting=True)
     assert found is not None
     assert (found[0].number, found[1].crashes) == (0, crashes)
 
@@ -67,7 +67,7 @@ def test_an_order_to_work_has_crashes_counted_anew(
 def test_workers_work_wait_or_end_by_the_order(
     state: commands.State, standing: str, storage_url: str
 ) -> None:
-    worker = hire(storage_url)
-    commands.give(worker.study, Command(state))
+    worker = start_worker(storage_url)
+    commands.send(worker.study, Command(state))
 
-    assert worker.standing(budget=1) == (standing, False)
+    assert worker.work_state(budget=1) == (standing, False)

@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 import sqlalchemy as sa
-from crew import hire, no_pauses
 from postgres import USER, Server
 from psycopg2 import errors
 from psycopg2.errorcodes import __dict__ as codes
+from study_workers import no_pauses, start_worker
 
 from tlopt.errors import StorageError
 from tlopt.storage import studies
@@ -104,7 +104,7 @@ def test_who_may_only_read_is_told_which_right_is_missing(
     postgres_url: str, stranger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_pauses(monkeypatch)
-    hire(postgres_url).service.engine.dispose()
+    start_worker(postgres_url).service.engine.dispose()
     reader = studies.open_storage(stranger)
     service = studies.service_of(reader)
 
@@ -120,7 +120,7 @@ def test_who_may_only_read_is_told_which_right_is_missing(
 def test_a_report_and_a_heartbeat_without_the_right_to_write_are_one_error(
     postgres_server: Server, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     trial = worker.claim()
     heartbeat = Heartbeat(worker.service, worker.me, [worker.study_id])
     heartbeat.hold(trial._trial_id, worker.seen(trial).token, 0.0)
@@ -134,7 +134,7 @@ def test_a_report_and_a_heartbeat_without_the_right_to_write_are_one_error(
             with worker.service.engine.connect() as connection:
                 connection.execute(sa.text(f"SET SESSION AUTHORIZATION {role}"))
                 connection.commit()
-            heartbeat.tick()
+            heartbeat.beat_once()
             with pytest.raises(StorageError, match="permission denied"):
                 trial.report(0.5, 0)
             worker.service.engine.dispose()
@@ -152,13 +152,13 @@ def test_a_server_that_is_read_only_for_a_while_is_waited_for(
 ) -> None:
     """Also where the session has begun with the read-only default, and would keep it."""
     no_pauses(monkeypatch)
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     trial = worker.claim()
     database = str(sa.make_url(postgres_url).database)
     postgres_server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     worker.service.engine.dispose()  # as the server's restart does
     trial.report(0.5, 0)
-    away = worker.service.retry.is_away
+    away = worker.service.retry.in_outage
 
     postgres_server.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
     worker.study.tell(trial, 0.75)
@@ -174,12 +174,12 @@ def test_a_claim_waits_for_tables_that_come_back(
     postgres_server: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_pauses(monkeypatch)
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     with closing(postgres_server.connect(str(sa.make_url(postgres_url).database))) as admin:
         admin.autocommit = True
         cursor = admin.cursor()
         cursor.execute("ALTER TABLE trials RENAME TO elsewhere")
-        sound, tries = worker.service.retry.away, []
+        sound, tries = worker.service.retry.note_outage, []
 
         def away(reason: str) -> None:
             tries.append(reason)
@@ -187,7 +187,7 @@ def test_a_claim_waits_for_tables_that_come_back(
                 cursor.execute("ALTER TABLE elsewhere RENAME TO trials")
             sound(reason)
 
-        monkeypatch.setattr(worker.service.retry, "away", away)
+        monkeypatch.setattr(worker.service.retry, "note_outage", away)
 
         assert worker.claim().number == 0
 

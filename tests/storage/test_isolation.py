@@ -8,11 +8,11 @@ from functools import partial
 import pgbouncer
 import pytest
 import sqlalchemy as sa
-from crew import Worker, hire
 from optuna.trial import TrialState
 from pgbouncer import Bouncer
 from postgres import USER, Server
 from psycopg2 import sql
+from study_workers import Worker, start_worker
 
 from tlopt.storage import leases, studies
 
@@ -24,18 +24,18 @@ LEVELS = ("read uncommitted", "read committed", "repeatable read", "serializable
 
 def spend(worker: Worker) -> None:
     """Complete trials until the budget is spent."""
-    while worker.standing(BUDGET)[0] == "work":
+    while worker.work_state(BUDGET)[0] == "work":
         found = worker.try_claim(BUDGET)
         if found is not None:
             trial, claim = found
-            assert worker.service.ask(partial(leases.renew, token=claim.token))
+            assert worker.service.query(partial(leases.renew_lease, token=claim.token))
             trial.report(0.5, 0)
             worker.study.tell(trial, 0.5)
 
 
 def assert_exact(url: str) -> None:
     """Six claimers at once spend the budget exactly, each trial with a number of its own."""
-    workers = [hire(url) for _ in range(N_CLAIMERS)]
+    workers = [start_worker(url) for _ in range(N_CLAIMERS)]
 
     with ThreadPoolExecutor(N_CLAIMERS) as pool:
         list(pool.map(spend, workers))
@@ -97,7 +97,7 @@ def settings(url: str) -> set[tuple[str, str]]:
     service = studies.service_of(studies.open_storage(url))
     with service.engine.begin() as connection:
         found = {tuple(connection.execute(wanted).one())}
-    found.add(service.ask(lambda executor: tuple(executor.execute(wanted).one())))
+    found.add(service.query(lambda executor: tuple(executor.execute(wanted).one())))
     service.engine.dispose()
     return found
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import optuna
 import pytest
-from crew import STUDY, Worker, hire
 from optuna.trial import Trial, TrialState
+from study_workers import STUDY, Worker, start_worker
 
 from tlopt.storage import leases, studies
 from tlopt.storage.leases import LeaseChanged, LeaseLost
 
 
 def with_attr(worker: Worker, trial: Trial) -> None:
-    with worker.service.together(trial._trial_id):
+    with worker.service.writing_together(trial._trial_id):
         trial.set_user_attr("note", "late")
 
 
@@ -31,7 +31,7 @@ WRITES: dict[str, Callable[[Worker, Trial], Any]] = {
     "complete": lambda worker, trial: worker.study.tell(trial, 0.75),
     "pruned": lambda worker, trial: worker.study.tell(trial, state=TrialState.PRUNED),
     "failed": lambda worker, trial: worker.study.tell(trial, state=TrialState.FAIL),
-    "hand back": lambda worker, trial: worker.hand_back(trial),
+    "hand back": lambda worker, trial: worker.requeue(trial),
     "complete by the storage": lambda worker, trial: worker.service.set_trial_state_values(
         trial._trial_id, TrialState.COMPLETE, [0.75]
     ),
@@ -49,18 +49,18 @@ def assert_writes_nothing(late: Worker, trial: Trial) -> None:
 
 @pytest.mark.parametrize("taken", [False, True], ids=["waiting", "taken"])
 def test_a_holder_that_was_expired_writes_nothing(taken: bool, storage_url: str) -> None:
-    late, other = hire(storage_url), hire(storage_url)
+    late, other = start_worker(storage_url), start_worker(storage_url)
     trial = late.claim()
     trial.report(0.25, 0)
     other.expire(trial)
     if taken:
-        other.claim(waits=True)
+        other.claim(has_waiting=True)
 
     assert_writes_nothing(late, trial)
 
 
 def test_a_trial_that_the_dashboard_has_ended_is_written_no_more(storage_url: str) -> None:
-    late, dashboard = hire(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
+    late, dashboard = start_worker(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
     trial = late.claim()
     dashboard.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
@@ -68,13 +68,13 @@ def test_a_trial_that_the_dashboard_has_ended_is_written_no_more(storage_url: st
 
 
 def test_the_next_holder_has_the_same_trial_with_what_was_written(storage_url: str) -> None:
-    first, second = hire(storage_url), hire(storage_url)
+    first, second = start_worker(storage_url), start_worker(storage_url)
     trial = first.claim()
     trial.report(0.25, 0)
     trial.set_user_attr("note", "first")
     second.expire(trial)
 
-    again = second.claim(waits=True)
+    again = second.claim(has_waiting=True)
     again.report(0.5, 1)
     second.study.tell(again, 0.75)
 
@@ -85,12 +85,12 @@ def test_the_next_holder_has_the_same_trial_with_what_was_written(storage_url: s
 
 
 def test_crashes_in_a_row_are_counted_and_a_new_report_begins_anew(storage_url: str) -> None:
-    first, second = hire(storage_url), hire(storage_url)
+    first, second = start_worker(storage_url), start_worker(storage_url)
     trial = first.claim()
     told = []
     for reported in (False, False, True, False):
         second.expire(trial)
-        found = first.try_claim(waits=True)
+        found = first.try_claim(has_waiting=True)
         assert found is not None
         trial, claim = found
         told.append((claim.crashes, claim.crash_cause))
@@ -101,20 +101,20 @@ def test_crashes_in_a_row_are_counted_and_a_new_report_begins_anew(storage_url: 
 
 
 def test_a_trial_that_was_handed_back_has_not_crashed(storage_url: str) -> None:
-    worker = hire(storage_url)
-    worker.hand_back(worker.claim())
+    worker = start_worker(storage_url)
+    worker.requeue(worker.claim())
 
-    found = worker.try_claim(waits=True)
+    found = worker.try_claim(has_waiting=True)
 
     assert found is not None
     assert (found[0].number, found[1].crashes) == (0, 0)
 
 
 def test_only_the_lease_that_was_seen_is_taken(storage_url: str) -> None:
-    holder, other = hire(storage_url), hire(storage_url)
+    holder, other = start_worker(storage_url), start_worker(storage_url)
     trial = holder.claim()
     seen = other.seen(trial)
-    assert holder.service.ask(lambda executor: leases.renew(executor, seen.token))
+    assert holder.service.query(lambda executor: leases.renew_lease(executor, seen.token))
     before = other.rows()
 
     with pytest.raises(LeaseChanged):
@@ -124,7 +124,7 @@ def test_only_the_lease_that_was_seen_is_taken(storage_url: str) -> None:
 
 
 def test_a_trial_that_has_ended_or_is_gone_is_not_taken(storage_url: str) -> None:
-    holder, other = hire(storage_url), hire(storage_url)
+    holder, other = start_worker(storage_url), start_worker(storage_url)
     trial = holder.claim()
     seen = other.seen(trial)
     holder.study.tell(trial, 0.5)
@@ -137,35 +137,35 @@ def test_a_trial_that_has_ended_or_is_gone_is_not_taken(storage_url: str) -> Non
 
 
 def test_a_beat_for_a_lease_that_is_lost_says_so(storage_url: str) -> None:
-    holder, other = hire(storage_url), hire(storage_url)
+    holder, other = start_worker(storage_url), start_worker(storage_url)
     token = other.seen(trial := holder.claim()).token
     other.expire(trial)
 
-    assert not holder.service.ask(lambda executor: leases.renew(executor, token))
+    assert not holder.service.query(lambda executor: leases.renew_lease(executor, token))
 
 
 def test_a_heartbeat_for_a_trial_that_others_have_ended_says_so(storage_url: str) -> None:
-    holder, dashboard = hire(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
+    holder, dashboard = start_worker(storage_url), optuna.storages.get_storage(studies.normalise(storage_url))
     trial = holder.claim()
     token = holder.seen(trial).token
-    before = holder.service.ask(lambda executor: leases.renew(executor, token))
+    before = holder.service.query(lambda executor: leases.renew_lease(executor, token))
 
     dashboard.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     assert before
-    assert not holder.service.ask(lambda executor: leases.renew(executor, token))
+    assert not holder.service.query(lambda executor: leases.renew_lease(executor, token))
 
 
 def test_a_waiting_trial_counts_where_one_is_created_and_not_where_it_is_taken(storage_url: str) -> None:
-    worker, person = hire(storage_url), hire(storage_url)
+    worker, person = start_worker(storage_url), start_worker(storage_url)
     worker.study.tell(worker.claim(budget=2), state=TrialState.FAIL)
     for x in (0.25, 0.75):
         person.study.enqueue_trial({"x": x})
 
     assert worker.try_claim(budget=2) is None
-    assert worker.claim(budget=2, waits=True).params == {"x": 0.25}
-    assert worker.claim(budget=2, waits=True).params == {"x": 0.75}
-    assert worker.try_claim(budget=2, waits=True) is None
+    assert worker.claim(budget=2, has_waiting=True).params == {"x": 0.25}
+    assert worker.claim(budget=2, has_waiting=True).params == {"x": 0.75}
+    assert worker.try_claim(budget=2, has_waiting=True) is None
 
 
 # The budget, with many at once
@@ -178,14 +178,14 @@ def spend(worker: Worker, budget: int) -> int:
     """Work until there is nothing to do; the most trials that ever counted."""
     most = 0
     for turn in count():
-        standing, waits = worker.standing(budget)
+        standing, has_waiting = worker.work_state(budget)
         if standing == "over":
             break
-        found = worker.try_claim(budget, waits=waits) if standing == "work" else None
+        found = worker.try_claim(budget, has_waiting=has_waiting) if standing == "work" else None
         if found is None:
             assert turn < 5000
             continue
-        counts = worker.service.ask(lambda executor: leases.counts(executor, worker.study_id))
+        counts = worker.service.query(lambda executor: leases.counts(executor, worker.study_id))
         most = max(most, sum(counts[s] for s in leases.COUNTED if s != TrialState.WAITING))
         _end(worker, *found)
     return most
@@ -195,7 +195,7 @@ def _end(worker: Worker, trial: Trial, claim: leases.Claim) -> None:
     trial.report(0.5, 0) if claim.crashes == 0 else None
     if trial.number in CRASH_NUMBERS and claim.crashes == 0:
         worker.expire(trial)
-        worker.service.let_go(trial._trial_id)
+        worker.service.forget_trial(trial._trial_id)
     elif trial.number in FAIL_NUMBERS:
         worker.study.tell(trial, state=TrialState.FAIL)
     elif trial.number % 3 == 0:
@@ -214,7 +214,7 @@ def assert_spent(worker: Worker, budget: int) -> None:
 
 
 def test_threads_that_claim_at_once_never_exceed_the_budget(storage_url: str) -> None:
-    workers = [hire(storage_url) for _ in range(6)]
+    workers = [start_worker(storage_url) for _ in range(6)]
     for x in range(4):
         workers[0].study.enqueue_trial({"x": x / 10})
 
@@ -226,7 +226,7 @@ def test_threads_that_claim_at_once_never_exceed_the_budget(storage_url: str) ->
 
 
 def test_more_waiting_trials_than_the_budget_are_left(storage_url: str) -> None:
-    workers = [hire(storage_url) for _ in range(4)]
+    workers = [start_worker(storage_url) for _ in range(4)]
     for x in range(9):
         workers[0].study.enqueue_trial({"x": x / 10})
 
@@ -241,12 +241,12 @@ def test_more_waiting_trials_than_the_budget_are_left(storage_url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.postgres
 def test_sixteen_processes_that_claim_at_once_never_exceed_the_budget(postgres_url: str) -> None:
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     for x in range(5):
         worker.study.enqueue_trial({"x": x / 10})
     code = (
-        "import sys; sys.path.append('..'); import crew, test_leases as t;"
-        " print(t.spend(crew.hire(sys.argv[1]), 60))"
+        "import sys; sys.path.append('..'); import study_workers, test_leases as t;"
+        " print(t.spend(study_workers.start_worker(sys.argv[1]), 60))"
     )
 
     processes = [
@@ -268,7 +268,7 @@ def test_sixteen_processes_that_claim_at_once_never_exceed_the_budget(postgres_u
 
 
 def test_plain_optuna_reads_a_study_whose_trials_are_held(storage_url: str) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     worker.study.tell(worker.claim(), 0.25)
     running = worker.claim()
     running.report(0.5, 0)
@@ -282,7 +282,7 @@ def test_plain_optuna_reads_a_study_whose_trials_are_held(storage_url: str) -> N
 
 
 def test_a_study_whose_trials_are_held_is_copied(storage_url: str, tmp_path: Path) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     worker.study.tell(worker.claim(), 0.25)
     worker.claim()
     copy = f"sqlite:///{tmp_path}/copy.db"

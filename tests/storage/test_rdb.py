@@ -6,8 +6,8 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from crew import Faults, What, Worker, hire, no_pauses, noted
 from optuna.trial import TrialState
+from study_workers import Faults, What, Worker, no_pauses, noted, start_worker
 
 from tlopt.errors import StorageError
 from tlopt.storage.leases import LeaseLost
@@ -25,7 +25,7 @@ FAULTS: list[tuple[What, bool]] = [
 @pytest.fixture
 def worker(storage_url: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
     no_pauses(monkeypatch)
-    return hire(storage_url)
+    return start_worker(storage_url)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def take(worker: Worker, faults: Faults) -> Callable[[], None]:
     worker.study.enqueue_trial({"x": 0.5})
 
     def check_one() -> None:
-        worker.claim(waits=True)
+        worker.claim(has_waiting=True)
         faults.rest()
         assert len(worker.trials) == number + 1
         assert_held(worker, number)
@@ -72,7 +72,7 @@ def tell(worker: Worker, faults: Faults) -> Callable[[], None]:
     trial = worker.claim()
 
     def check_one() -> None:
-        with worker.service.together(trial._trial_id):
+        with worker.service.writing_together(trial._trial_id):
             trial.set_user_attr("note", "kept")
             worker.study.tell(trial, 0.5)
         faults.rest()
@@ -87,15 +87,15 @@ def tell(worker: Worker, faults: Faults) -> Callable[[], None]:
     return check_one
 
 
-def hand_back(worker: Worker, faults: Faults) -> Callable[[], None]:
+def requeue(worker: Worker, faults: Faults) -> Callable[[], None]:
     trial = worker.claim()
 
     def check_one() -> None:
-        worker.hand_back(trial)
+        worker.requeue(trial)
         faults.rest()
         assert worker.trials[trial.number].state == TrialState.WAITING
         assert not worker.service.holds(trial._trial_id)
-        worker.study.tell(worker.claim(waits=True), state=TrialState.FAIL)
+        worker.study.tell(worker.claim(has_waiting=True), state=TrialState.FAIL)
 
     return check_one
 
@@ -106,10 +106,10 @@ def report(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         trial.report(0.5, 1)
-        worker.service.retry.answered()  # as the heart says
+        worker.service.retry.note_answer()  # as the heartbeat notes
         trial.report(0.75, 2)
-        worker.service.retry.answered()
-        worker.service.send(trial._trial_id)
+        worker.service.retry.note_answer()
+        worker.service.write_pending(trial._trial_id)
         assert not worker.service.unsent(trial._trial_id)
         assert worker.trials[trial.number].intermediate_values == {0: 0.25, 1: 0.5, 2: 0.75}
         worker.study.tell(trial, state=TrialState.FAIL)
@@ -122,7 +122,7 @@ def attributes(worker: Worker, faults: Faults) -> Callable[[], None]:
 
     def check_one() -> None:
         trial.set_user_attr("alone", 1)
-        with worker.service.together(trial._trial_id):
+        with worker.service.writing_together(trial._trial_id):
             trial.set_user_attr("both", 2)
             trial.set_constraint("fits", 1.0)
         stored = worker.trials[trial.number]
@@ -132,7 +132,7 @@ def attributes(worker: Worker, faults: Faults) -> Callable[[], None]:
     return check_one
 
 
-@pytest.mark.parametrize("act", [create, take, tell, hand_back, report, attributes])
+@pytest.mark.parametrize("act", [create, take, tell, requeue, report, attributes])
 def test_whatever_answer_is_lost_a_call_has_one_effect(
     act: Callable[[Worker, Faults], Callable[[], None]], worker: Worker, faults: Faults
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_call_whose_error_is_no_outage_is_not_tried_again(worker: Worker, faul
     faults.clear()
 
     with pytest.raises(sa.exc.DatabaseError):
-        worker.service.ask(lambda executor: executor.execute(sa.text("SELECT nothing FROM studies")))
+        worker.service.query(lambda executor: executor.execute(sa.text("SELECT nothing FROM studies")))
 
     assert faults.counts["statement"] == 1
 
@@ -175,7 +175,7 @@ def test_a_report_is_one_statement_and_a_trial_that_is_claimed_few(worker: Worke
 
 
 def test_what_is_drawn_is_written_at_the_claims_end(worker: Worker, storage_url: str) -> None:
-    other = hire(storage_url)
+    other = start_worker(storage_url)
     seen: list[dict[str, Any]] = []
     draw = worker.study.sampler.sample_independent
 
@@ -198,10 +198,10 @@ def test_reports_made_in_an_outage_are_sent_with_the_next(worker: Worker, faults
     faults.plant("statement", 0, done=False)
     trial.report(0.25, 0)
     trial.report(0.5, 1)
-    away = (worker.service.retry.is_away, worker.service.unsent(trial._trial_id))
+    away = (worker.service.retry.in_outage, worker.service.unsent(trial._trial_id))
     stored_then = worker.rows()["reports"]
 
-    worker.service.retry.answered()
+    worker.service.retry.note_answer()
     trial.report(float("nan"), 2)
     rows = worker.rows()["reports"]
 
@@ -217,7 +217,7 @@ def test_reports_made_in_an_outage_are_written_with_the_trials_end(worker: Worke
     trial.report(0.75, 1)
     faults.clear()
 
-    worker.service.send(trial._trial_id)
+    worker.service.write_pending(trial._trial_id)
     worker.study.tell(trial, state=TrialState.PRUNED)
 
     (stored,) = worker.trials
@@ -225,17 +225,17 @@ def test_reports_made_in_an_outage_are_written_with_the_trials_end(worker: Worke
 
 
 def test_reports_made_in_an_outage_are_not_anothers(worker: Worker, faults: Faults, storage_url: str) -> None:
-    other = hire(storage_url)
+    other = start_worker(storage_url)
     trial = worker.claim()
     faults.plant("statement", 0, done=False)
     trial.report(0.25, 0)
     other.expire(trial)
     before = other.rows()
-    worker.service.retry.answered()
+    worker.service.retry.note_answer()
 
     with pytest.raises(LeaseLost):
         trial.report(0.5, 1)
-    worker.service.let_go(trial._trial_id)
+    worker.service.forget_trial(trial._trial_id)
 
     assert other.rows() == before
     assert not worker.service.unsent(trial._trial_id)
@@ -247,7 +247,7 @@ def test_a_worker_in_a_hurry_tries_nothing_again(worker: Worker, faults: Faults)
     faults.plant("statement", 0, done=False)
 
     with pytest.raises(StorageError, match="the database is away: server closed"):
-        worker.hand_back(trial)
+        worker.requeue(trial)
 
 
 def test_a_plain_call_needs_no_lease(worker: Worker) -> None:

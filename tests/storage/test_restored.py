@@ -10,9 +10,9 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
-from crew import STUDY, Worker, hire, no_pauses
 from optuna.trial import TrialState
 from postgres import Backup, Server
+from study_workers import STUDY, Worker, no_pauses, start_worker
 
 from tlopt.errors import StorageError
 from tlopt.storage.leases import LeaseLost
@@ -40,12 +40,12 @@ def test_a_worker_goes_on_from_the_restored_state_until_the_budget_is_spent(
     backup: Backup, postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     no_pauses(monkeypatch)
-    worker, watcher = hire(postgres_url), hire(postgres_url)
+    worker, watcher = start_worker(postgres_url), start_worker(postgres_url)
     complete(worker, 3)
     for x in (0.25, 0.75):
         worker.study.enqueue_trial({"x": x})
     backup.take()
-    worker.claim(budget=12, waits=True)
+    worker.claim(budget=12, has_waiting=True)
     complete(worker, 6)
     seen_before = len(watcher.trials)
 
@@ -53,8 +53,8 @@ def test_a_worker_goes_on_from_the_restored_state_until_the_budget_is_spent(
     caplog.set_level(logging.WARNING, "tlopt.storage")
     seen_after = states(watcher)
     drawn = []
-    while worker.standing(12)[0] == "work":
-        trial = worker.claim(12, waits=worker.standing(12)[1])
+    while worker.work_state(12)[0] == "work":
+        trial = worker.claim(12, has_waiting=worker.work_state(12)[1])
         drawn.append((trial.number, trial.params["x"]))
         worker.study.tell(trial, 0.5)
 
@@ -70,7 +70,7 @@ def test_a_trial_that_the_restore_took_away_is_let_go(
     backup: Backup, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_pauses(monkeypatch)
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     complete(worker, 1)
     backup.take()
     trial = worker.claim()
@@ -79,7 +79,7 @@ def test_a_trial_that_the_restore_took_away_is_let_go(
 
     with pytest.raises(LeaseLost):
         worker.study.tell(trial, 0.5)
-    worker.service.let_go(trial._trial_id)
+    worker.service.forget_trial(trial._trial_id)
     assert worker.claim().number == 1
 
 
@@ -87,28 +87,28 @@ def test_a_trial_that_the_restore_took_away_is_let_go(
 def test_a_heartbeat_notices_that_the_database_went_back(
     backup: Backup, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     own = Heartbeat(worker.service, worker.me, [worker.study_id], device="cpu", studies=STUDY)
-    worker.service.ask(own._enrol)
-    own.tick()
-    own.tick()
+    worker.service.query(own._register)
+    own.beat_once()
+    own.beat_once()
     trial = worker.claim()
     own.hold(trial._trial_id, worker.seen(trial).token, 0.0)
-    own.tick()
+    own.beat_once()
     noticed_before = own.restored
     backup.take()
     for _ in range(3):
-        own.tick()  # the first only learns that its connection was ended
+        own.beat_once()  # the first only learns that its connection was ended
     kept = own.restored
 
     backup.restore()
     for _ in range(3):
-        own.tick()
+        own.beat_once()
 
     assert (noticed_before, kept, own.restored, own.lost) == (False, False, True, False)
     assert [message for message in caplog.messages if "begins anew" in message]
     own.hold(trial._trial_id, worker.seen(trial).token, 0.0)
-    own.tick()
+    own.beat_once()
     assert not own.restored
 
 
@@ -118,7 +118,7 @@ def test_half_restored_tables_are_waited_for(
 ) -> None:
     """A dump makes tables, then rows, then keys; who writes in between spoils it."""
     no_pauses(monkeypatch)
-    worker = hire(postgres_url)
+    worker = start_worker(postgres_url)
     steps = iter(
         [
             "CREATE TABLE trials (LIKE aside INCLUDING DEFAULTS)",
@@ -126,7 +126,7 @@ def test_half_restored_tables_are_waited_for(
             "ALTER TABLE trials ADD PRIMARY KEY (trial_id)",
         ]
     )
-    sound, seen = worker.service.retry.away, []
+    sound, seen = worker.service.retry.note_outage, []
     with closing(postgres_server.connect(str(sa.make_url(postgres_url).database))) as admin:
         admin.autocommit = True
         cursor = admin.cursor()
@@ -138,8 +138,8 @@ def test_half_restored_tables_are_waited_for(
                 cursor.execute(step)
             sound(reason)
 
-        monkeypatch.setattr(worker.service.retry, "away", away)
-        worker.service.ask(lambda executor: executor.execute(sa.text("SELECT 1 FROM trials")).all())
+        monkeypatch.setattr(worker.service.retry, "note_outage", away)
+        worker.service.query(lambda executor: executor.execute(sa.text("SELECT 1 FROM trials")).all())
 
     assert seen == ['relation "trials" does not exist', *["the tables are not all there yet"] * 2]
 
@@ -148,7 +148,7 @@ def test_half_restored_tables_are_waited_for(
 
 
 def sqlite(folder: Path) -> tuple[Worker, Path]:
-    worker = hire(f"sqlite:///{folder}/tlopt.db")
+    worker = start_worker(f"sqlite:///{folder}/tlopt.db")
     return worker, folder / "tlopt.db"
 
 
@@ -156,7 +156,7 @@ def sqlite(folder: Path) -> tuple[Worker, Path]:
 def test_a_heartbeat_notices_that_the_file_is_another(how: str, tmp_path: Path) -> None:
     worker, file = sqlite(tmp_path)
     own = Heartbeat(worker.service, worker.me, [worker.study_id])
-    own.tick()
+    own.beat_once()
     before = own.failure
 
     if how == "replaced":
@@ -164,7 +164,7 @@ def test_a_heartbeat_notices_that_the_file_is_another(how: str, tmp_path: Path) 
         (tmp_path / "copy").replace(file)
     else:
         file.unlink()
-    own.tick()
+    own.beat_once()
 
     assert before is None
     assert isinstance(own.failure, StorageError)
@@ -191,7 +191,7 @@ def test_a_file_restored_in_place_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_trial_of_a_deleted_study_is_let_go_whatever_its_worker_is_at(storage_url: str) -> None:
-    person, worker = hire(storage_url), hire(storage_url)
+    person, worker = start_worker(storage_url), start_worker(storage_url)
     trial = worker.claim()
     optuna.delete_study(study_name=STUDY, storage=person.store)
 
@@ -199,7 +199,7 @@ def test_a_trial_of_a_deleted_study_is_let_go_whatever_its_worker_is_at(storage_
         lambda: trial.report(0.5, 0),
         lambda: trial.set_user_attr("a", 1),
         lambda: worker.study.tell(trial, 0.5),
-        lambda: worker.hand_back(trial),
+        lambda: worker.requeue(trial),
         lambda: worker.study.get_trials(deepcopy=False),
     ):
         with pytest.raises(LeaseLost):
@@ -211,9 +211,9 @@ def test_the_next_study_with_the_id_of_a_deleted_one_is_read_anew(tmp_path: Path
     worker, _ = sqlite(tmp_path)
     complete(worker, 3)
     assert len(worker.trials) == 3
-    person = hire(f"sqlite:///{tmp_path}/tlopt.db")
+    person = start_worker(f"sqlite:///{tmp_path}/tlopt.db")
     optuna.delete_study(study_name=STUDY, storage=person.store)
-    again = hire(f"sqlite:///{tmp_path}/tlopt.db")
+    again = start_worker(f"sqlite:///{tmp_path}/tlopt.db")
     complete(again, 1)
 
     assert [trial.state for trial in worker.trials] == [TrialState.COMPLETE]

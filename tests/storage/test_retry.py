@@ -58,7 +58,7 @@ def test_a_call_is_tried_again_until_it_is_answered(clock: Clock) -> None:
     policy = Retry()
 
     assert policy.call(failing(7)) == "answer"
-    assert (policy.n_outages, policy.is_away) == (1, False)
+    assert (policy.n_outages, policy.in_outage) == (1, False)
 
 
 def test_a_call_is_given_up_after_so_many_seconds(clock: Clock) -> None:
@@ -68,14 +68,14 @@ def test_a_call_is_given_up_after_so_many_seconds(clock: Clock) -> None:
         policy.call(failing(float("inf")))
 
     assert 1100.0 < clock.now < 1110.0
-    assert policy.is_away
+    assert policy.in_outage
 
 
 def test_a_call_is_given_up_also_where_others_are_answered(clock: Clock) -> None:
     policy = Retry(seconds_max=100.0)
 
     def attempt() -> None:
-        policy.answered()  # as the heart says, whose own calls succeed
+        policy.note_answer()  # as the heartbeat notes, whose own calls succeed
         raise away()
 
     with pytest.raises(StorageError):

@@ -67,7 +67,7 @@ def test_a_database_of_plain_optuna_gets_our_tables(storage_url: str) -> None:
 
     assert optuna.get_all_study_names(opened) == ["plain"]
     with studies.engine_of(opened).connect() as connection:
-        assert schema.are_there(connection)
+        assert schema.has_tables(connection)
     studies.engine_of(opened).dispose()
 
 
@@ -196,12 +196,12 @@ def test_tables_without_their_keys_are_being_restored(storage_url: str) -> None:
     """A dump makes the tables first, then their rows, then their keys."""
     engine = studies.engine_of(studies.open_storage(storage_url))
     with engine.begin() as connection:
-        whole = schema.are_restored(connection)
+        whole = schema.restore_is_complete(connection)
         connection.execute(sa.text("CREATE TABLE rows AS SELECT * FROM tlopt_workers"))
         connection.execute(sa.text("DROP TABLE tlopt_workers"))
-        dropped = schema.are_restored(connection)
+        dropped = schema.restore_is_complete(connection)
         connection.execute(sa.text("ALTER TABLE rows RENAME TO tlopt_workers"))
-        keyless = schema.are_restored(connection)
+        keyless = schema.restore_is_complete(connection)
     engine.dispose()
 
     assert (whole, dropped, keyless) == (True, False, False)

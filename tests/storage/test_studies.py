@@ -212,7 +212,7 @@ def test_a_study_of_an_earlier_version_is_refused_with_the_way_on(
 
 
 def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Callable[..., str]) -> None:
-    create(storage_url, study_text()).set_user_attr(attributes.FORMAT, attributes.FORMAT_VERSION + 1)
+    create(storage_url, study_text()).set_user_attr(attributes.RECORD_FORMAT, attributes.FORMAT_VERSION + 1)
 
     with pytest.raises(StorageError, match="made by a later tlopt"):
         create(storage_url, study_text())
@@ -223,7 +223,7 @@ def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Ca
 def test_a_stored_file_that_cannot_be_read_is_refused_by_digest(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
-    create(storage_url, study_text()).set_user_attr(attributes.FILE, "forgotten = true")
+    create(storage_url, study_text()).set_user_attr(attributes.STUDY_FILE, "forgotten = true")
 
     with pytest.raises(StudyChanged, match=r"digest: study has [0-9a-f]{16}, here is [0-9a-f]{16}"):
         create(storage_url, study_text(epochs=3))
@@ -277,7 +277,7 @@ def test_a_stored_file_of_another_version_is_a_spec_error(
     storage_url: str, study_text: Callable[..., str]
 ) -> None:
     opened = create(storage_url, study_text())
-    opened.set_user_attr(attributes.FILE, "forgotten = true")
+    opened.set_user_attr(attributes.STUDY_FILE, "forgotten = true")
 
     with pytest.raises(SpecError, match="study stripes: forgotten: unknown key"):
         studies.stored_spec(opened)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tlopt.data.batches import Images
 from tlopt.model.network import Network
 from tlopt.model.partition import Partition, partition, pulled
-from tlopt.search.warnings import stable_below
+from tlopt.search.warnings import stability_bound
 from tlopt.spec.point import Point
 from tlopt.training import penalty
 from tlopt.training.loop import fit
@@ -242,7 +242,7 @@ def magnitude_after(lr: float, momentum: float, steps: int) -> float:
 
 @pytest.mark.parametrize(("momentum", "bound"), [(0.0, 2.0), (0.5, 1.5), (0.9, 3.8 / 2.8)])
 def test_sgd_contracts_just_below_the_bound_and_not_just_above(momentum: float, bound: float) -> None:
-    assert stable_below("sgd", momentum) == pytest.approx(bound)
+    assert stability_bound("sgd", momentum) == pytest.approx(bound)
     assert magnitude_after(0.98 * bound, momentum, 800) < 1e-3
     assert magnitude_after(1.02 * bound, momentum, 800) > 1e3
 
@@ -255,5 +255,5 @@ def test_a_decoupled_pull_contracts_below_two(rate: float, contracts: bool) -> N
     for _ in range(500):
         penalty.decay_weights((p,), {"w": rate})
 
-    assert stable_below("adamw", 0.9) == 2
+    assert stability_bound("adamw", 0.9) == 2
     assert (abs(p.weight.item()) < 1e-3) == contracts

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import sqlalchemy as sa
-from crew import Faults, Worker, hire, process
 from optuna.trial import Trial, TrialState
+from study_workers import STUDY, Faults, Worker, process, start_worker
 
 from tlopt.storage import commands
 from tlopt.storage import leases as lease_rows
@@ -43,18 +43,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def heart_of(worker: Worker) -> Heartbeat:
+def heartbeat_of(worker: Worker) -> Heartbeat:
     service = worker.service
-    service.ask(lambda e: worker_rows.register(e, service.engine, worker.me, device="cpu", studies="crew"))
+    service.query(lambda e: worker_rows.register(e, service.engine, worker.me, device="cpu", studies=STUDY))
     return Heartbeat(service, worker.me, [worker.study_id], grace_seconds=GRACE)
 
 
-def beat(clock: Clock, seconds: float, *hearts: Heartbeat, every: float = LOOK) -> None:
-    """Let so many seconds pass, in which these hearts beat."""
+def let_pass(clock: Clock, seconds: float, *heartbeats: Heartbeat, every: float = LOOK) -> None:
+    """Move the clock by `seconds` while these heartbeats run."""
     for _ in range(round(seconds / every)):
         clock.now += every
-        for each in hearts:
-            each.tick()
+        for each in heartbeats:
+            each.beat_once()
 
 
 def hold(by: Heartbeat, worker: Worker, trial: Trial, stall_seconds_max: float = 0.0) -> None:
@@ -63,13 +63,13 @@ def hold(by: Heartbeat, worker: Worker, trial: Trial, stall_seconds_max: float =
 
 @pytest.fixture
 def pair(storage_url: str, clock: Clock) -> tuple[Worker, Heartbeat, Trial, Worker, Heartbeat]:
-    """A worker with a trial, and another one; both have hearts, which have beaten once."""
-    holder, other = hire(storage_url), hire(storage_url)
+    """A worker with a trial and its heartbeat, then another worker with its own; each has beaten once."""
+    holder, other = start_worker(storage_url), start_worker(storage_url)
     trial = holder.claim()
-    first, second = heart_of(holder), heart_of(other)
+    first, second = heartbeat_of(holder), heartbeat_of(other)
     hold(first, holder, trial)
-    first.tick()
-    second.tick()
+    first.beat_once()
+    second.beat_once()
     return holder, first, trial, other, second
 
 
@@ -82,15 +82,15 @@ def state(worker: Worker) -> TrialState:
 
 def test_a_trial_whose_worker_is_silent_waits_after_the_grace(pair: Pair, clock: Clock) -> None:
     holder, first, _, other, second = pair
-    beat(clock, GRACE - LOOK, second)
+    let_pass(clock, GRACE - LOOK, second)
     before = state(other)
 
-    beat(clock, LOOK, second)
-    first.tick()
+    let_pass(clock, LOOK, second)
+    first.beat_once()
 
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
     assert first.lost
-    found = other.try_claim(waits=True)
+    found = other.try_claim(has_waiting=True)
     assert found is not None
     assert (found[1].crashes, found[1].crash_cause) == (1, f"{holder.me.name} is silent")
 
@@ -98,8 +98,8 @@ def test_a_trial_whose_worker_is_silent_waits_after_the_grace(pair: Pair, clock:
 def test_a_trial_whose_worker_beats_is_never_taken(pair: Pair, clock: Clock) -> None:
     _, first, _, other, second = pair
     for _ in range(20):
-        beat(clock, GRACE / 2, second)
-        first.tick()
+        let_pass(clock, GRACE / 2, second)
+        first.beat_once()
 
     assert state(other) == TrialState.RUNNING
     assert not first.lost
@@ -107,14 +107,14 @@ def test_a_trial_whose_worker_beats_is_never_taken(pair: Pair, clock: Clock) -> 
 
 def test_looks_that_are_far_apart_take_nothing(pair: Pair, clock: Clock) -> None:
     *_, other, second = pair
-    beat(clock, 20 * GRACE, second, every=GAP + 1)
+    let_pass(clock, 20 * GRACE, second, every=GAP + 1)
 
     assert state(other) == TrialState.RUNNING
 
 
 def lose_the_answer(other: Worker, faults: Faults, second: Heartbeat) -> None:
     faults.plant("statement", 2, done=False)
-    second.tick()
+    second.beat_once()
     faults.clear()
 
 
@@ -131,12 +131,12 @@ def test_after_an_interruption_holders_have_the_whole_grace_again(
 ) -> None:
     *_, other, second = pair
     faults = Faults(other, monkeypatch)
-    beat(clock, GRACE - LOOK, second)
+    let_pass(clock, GRACE - LOOK, second)
     interrupt(other, faults, second)
 
-    beat(clock, GRACE, second)
+    let_pass(clock, GRACE, second)
     before = state(other)
-    beat(clock, LOOK, second)
+    let_pass(clock, LOOK, second)
 
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
 
@@ -146,12 +146,12 @@ def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch
     faults = Faults(holder, monkeypatch)
     faults.plant("statement", 0, done=False)
 
-    first.tick()
-    away = holder.service.retry.is_away
+    first.beat_once()
+    away = holder.service.retry.in_outage
     trial.report(0.5, 0)
-    first.tick()
+    first.beat_once()
 
-    assert (away, holder.service.retry.is_away) == (True, False)
+    assert (away, holder.service.retry.in_outage) == (True, False)
     assert holder.service.unsent(trial._trial_id)
 
 
@@ -159,15 +159,15 @@ def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch
 def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(
     storage_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dead, other = hire(storage_url), hire(storage_url)
+    dead, other = start_worker(storage_url), start_worker(storage_url)
     with process() as (_, identity):
         dead.me = replace(identity, worker_id=dead.me.worker_id)
-        heart_of(dead)
+        heartbeat_of(dead)
         dead.claim()
-        second = heart_of(other)
-        second.tick()
+        second = heartbeat_of(other)
+        second.beat_once()
         alive = state(other)
-    second.tick()
+    second.beat_once()
 
     assert (alive, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
     assert "trial 0 waits for another worker" in caplog.text
@@ -176,23 +176,23 @@ def test_a_trial_of_a_dead_process_of_this_machine_waits_at_once(
 
 def shown(worker: Worker) -> set[str]:
     """The workers that show themselves."""
-    rows = worker.service.ask(lambda executor: worker_rows.list_workers(executor, worker.service.engine))
+    rows = worker.service.query(lambda executor: worker_rows.list_workers(executor, worker.service.engine))
     return {row.identity.worker_id for row in rows}
 
 
 def test_a_silent_worker_of_another_study_is_not_this_ones_business(pair: Pair, clock: Clock) -> None:
     *_, other, _ = pair
     stranger = Heartbeat(other.service, other.me, [other.study_id + 1], grace_seconds=GRACE)
-    beat(clock, 3 * GRACE, stranger)
+    let_pass(clock, 3 * GRACE, stranger)
 
     assert state(other) == TrialState.RUNNING
 
 
 def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock: Clock) -> None:
     *_, other, second = pair
-    third = heart_of(hire(storage_url))
-    third.tick()
-    beat(clock, GRACE, second, third)
+    third = heartbeat_of(start_worker(storage_url))
+    third.beat_once()
+    let_pass(clock, GRACE, second, third)
 
     with other.service.engine.connect() as connection:
         assert connection.execute(sa.select(leases.c.token, leases.c.crashes)).all() == [(None, 1)]
@@ -200,16 +200,16 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
 
 def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
-    commands.give(other.study, commands.Command("paused", "planted"))
-    first.stepped(Activity("crew", 0, epoch=2, epochs=9, step=3, steps=8))
+    commands.send(other.study, commands.Command("paused", "planted"))
+    first.note_step(Activity(STUDY, 0, epoch=2, epochs=9, step=3, steps=8))
 
-    first.tick()
+    first.beat_once()
 
     assert first.commands == {holder.study_id: commands.Command("paused", "planted")}
     shown = sa.select(workers.c.doing, workers.c.beat).where(workers.c.worker_id == holder.me.worker_id)
     with other.service.engine.connect() as connection:
         assert connection.execute(shown).one() == (
-            '{"study": "crew", "trial": 0, "epoch": 2, "epochs": 9, "step": 3, "steps": 8}',
+            '{"study": "shared", "trial": 0, "epoch": 2, "epochs": 9, "step": 3, "steps": 8}',
             2,
         )
 
@@ -222,31 +222,31 @@ def test_a_beat_that_the_database_took_renews_the_file(
 ) -> None:
     file = tmp_path / "heartbeat"
     monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(file))
-    worker = hire(storage_url)
-    own = heart_of(worker)
-    own.tick()
+    worker = start_worker(storage_url)
+    own = heartbeat_of(worker)
+    own.beat_once()
     os.utime(file, (1e9, 1e9))
     faults = Faults(worker, monkeypatch)
     faults.plant("statement", 0, done=False)
 
-    own.tick()
+    own.beat_once()
     during_outage = file.stat().st_mtime
     faults.clear()
-    own.tick()
+    own.beat_once()
 
     assert during_outage == 1e9
     assert file.stat().st_mtime > 1e9
 
 
-def test_a_file_that_cannot_be_written_stops_no_heart(
+def test_a_file_that_cannot_be_written_stops_no_heartbeat(
     storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(tmp_path / "none" / "heartbeat"))
-    worker = hire(storage_url)
-    own = heart_of(worker)
+    worker = start_worker(storage_url)
+    own = heartbeat_of(worker)
 
-    own.tick()
-    own.tick()
+    own.beat_once()
+    own.beat_once()
 
     with worker.service.engine.connect() as connection:
         assert connection.execute(sa.select(workers.c.beat)).scalar() == 2
@@ -272,16 +272,16 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_that_makes_no_step_is_handed_on_and_its_process_replaced(pair: Pair, clock: Clock) -> None:
     holder, first, trial, other, _ = pair
     hold(first, holder, trial, stall_seconds_max=30.0)
-    beat(clock, 20.0, first)
-    first.stepped(Activity("crew", 0))
-    beat(clock, 25.0, first)
+    let_pass(clock, 20.0, first)
+    first.note_step(Activity(STUDY, 0))
+    let_pass(clock, 25.0, first)
     before = state(other)
 
     with pytest.raises(Replaced):
-        beat(clock, 10.0, first)
+        let_pass(clock, 10.0, first)
 
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
-    found = other.try_claim(waits=True)
+    found = other.try_claim(has_waiting=True)
     assert found is not None
     assert found[1].crash_cause == f"{holder.me.name} made no step for 30 s"
 
@@ -296,10 +296,10 @@ def test_a_trial_that_is_gone_does_not_keep_its_process_from_being_replaced(
     if ended == "told":
         other.service.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     else:
-        optuna.delete_study(study_name="crew", storage=other.store)
+        optuna.delete_study(study_name=STUDY, storage=other.store)
 
     with pytest.raises(Replaced):
-        beat(clock, 30.0, first)
+        let_pass(clock, 30.0, first)
 
 
 def test_a_heart_beats_by_itself_until_it_is_stopped(
@@ -307,13 +307,13 @@ def test_a_heart_beats_by_itself_until_it_is_stopped(
 ) -> None:
     file = tmp_path / "heartbeat"
     monkeypatch.setenv("TLOPT_HEARTBEAT_FILE", str(file))
-    worker = hire(storage_url)
-    own = heart_of(worker)
-    own._beat_seconds = 0.001
+    worker = start_worker(storage_url)
+    own = heartbeat_of(worker)
+    own._interval_seconds = 0.001
     beats = sa.select(workers.c.beat)
 
     own.start()
-    while worker.service.ask(lambda executor: executor.execute(beats).scalar()) < 3:
+    while worker.service.query(lambda executor: executor.execute(beats).scalar()) < 3:
         os.sched_yield()
     there = file.exists()
     own.stop()
@@ -338,32 +338,32 @@ def add(worker: Worker) -> None:
 def test_a_running_trial_that_nobody_holds_waits_after_the_grace(
     begin: Callable[[Worker], None], storage_url: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     begin(worker)
-    heart = heart_of(worker)
+    own = heartbeat_of(worker)
 
-    beat(clock, GRACE, heart)
+    let_pass(clock, GRACE, own)
     assert state(worker) == TrialState.RUNNING
-    beat(clock, 2 * LOOK, heart)
+    let_pass(clock, 2 * LOOK, own)
 
     assert state(worker) == TrialState.WAITING
     assert "trial 0 was running and no worker of tlopt holds it" in caplog.text
-    assert worker.claim(waits=True).number == 0
+    assert worker.claim(has_waiting=True).number == 0
 
 
 def test_a_trial_that_is_reported_on_is_left_to_whoever_does(storage_url: str, clock: Clock) -> None:
-    worker = hire(storage_url)
-    trial, heart = hire(storage_url).study.ask(), heart_of(worker)
+    worker = start_worker(storage_url)
+    trial, own = start_worker(storage_url).study.ask(), heartbeat_of(worker)
 
     for step in range(8):
         trial.report(0.5, step)
-        beat(clock, GRACE / 2, heart)
+        let_pass(clock, GRACE / 2, own)
 
     assert state(worker) == TrialState.RUNNING
 
 
 def test_a_trial_that_was_taken_meanwhile_is_left_to_its_worker(storage_url: str) -> None:
-    worker, other = hire(storage_url), hire(storage_url)
+    worker, other = start_worker(storage_url), start_worker(storage_url)
     trial = worker.claim()
 
     with pytest.raises(LeaseChanged):
@@ -373,10 +373,10 @@ def test_a_trial_that_was_taken_meanwhile_is_left_to_its_worker(storage_url: str
 
 
 def test_the_lease_of_a_trial_that_somebody_else_has_told_is_forgotten(storage_url: str) -> None:
-    worker = hire(storage_url)
+    worker = start_worker(storage_url)
     told, kept = worker.claim(), worker.claim()
-    hire(storage_url).study.tell(told.number, 0.5)
+    start_worker(storage_url).study.tell(told.number, 0.5)
 
-    worker.service.ask(lambda executor: lease_rows.forget_ended(executor, worker.study_id))
+    worker.service.query(lambda executor: lease_rows.forget_ended(executor, worker.study_id))
 
     assert [row[0] for row in worker.rows()["leases"]] == [kept._trial_id]

@@ -218,7 +218,7 @@ def test_refused_trials_stop_no_study(
         here.opened.enqueue_trial({"lr": "abc"})
 
     assert here.work() == 7
-    assert commands.command_of(here.opened).works
+    assert commands.command_of(here.opened).runs_trials
 
 
 def test_an_enqueued_zero_is_off(place: Callable[..., tiny.Place], planted: Callable[[Curve], None]) -> None:
@@ -360,7 +360,7 @@ def test_a_trial_carries_its_point_and_its_worker(
     trial = record(here.trials[0])
     assert trial.point is not None
     assert (trial.point["lr"], trial.point["backbone"]) == (PROBE_LR, "mobilenet_v3_small")
-    assert (trial.worker, trial.device) == (workers.here().name, "cpu")
+    assert (trial.worker, trial.device) == (workers.this_process().name, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -720,4 +720,4 @@ def test_the_result_and_the_end_of_a_trial_are_written_together_or_not_at_all(
         here.work()
 
     assert states(here) == [TrialState.RUNNING]
-    assert attributes.RESULT not in here.trials[0].user_attrs
+    assert attributes.TRIAL_RESULT not in here.trials[0].user_attrs

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from tlopt.errors import MissingExtra, SpecError
-from tlopt.worker.observers import Observers, check_loggers, observers
+from tlopt.worker.observers import Observers, check_loggers, open_observers
 from tlopt.worker.trial_log import TrialLog
 
 POINT = {"lr": 0.01, "backbone": "resnet18"}
@@ -68,7 +68,7 @@ def go_through(log: TrialLog) -> None:
     for index, value in enumerate((0.8, 0.75)):
         log.epoch(tiny.epoch(index, value))
     log.end(**RESULT)
-    log.let_go()  # as a worker does after every trial
+    log.close()  # as a worker does after every trial
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_weights_and_biases_gets_point_epochs_and_end(fakes: Path) -> None:
-    go_through(TrialLog(fakes / "0003.jsonl", observers(("wandb",), "flowers", 3, fakes)))
+    go_through(TrialLog(fakes / "0003.jsonl", open_observers(("wandb",), "flowers", 3, fakes)))
 
     calls = sys.modules["wandb"].calls
     assert calls[:2] == [["init", "flowers", "flowers-0003", "allow"], ["update", POINT]]
@@ -88,11 +88,11 @@ def test_weights_and_biases_gets_point_epochs_and_end(fakes: Path) -> None:
 
 
 def test_mlflow_continues_the_run_of_a_trial_that_was_requeued(fakes: Path) -> None:
-    first = TrialLog(fakes / "0003.jsonl", observers(("mlflow",), "flowers", 3, fakes))
+    first = TrialLog(fakes / "0003.jsonl", open_observers(("mlflow",), "flowers", 3, fakes))
     first.start(point=POINT)
     first.epoch(tiny.epoch(0, 0.8))
-    first.let_go()
-    second = TrialLog(fakes / "0003.jsonl", observers(("mlflow",), "flowers", 3, fakes))
+    first.close()
+    second = TrialLog(fakes / "0003.jsonl", open_observers(("mlflow",), "flowers", 3, fakes))
     second.start(point=POINT)
     second.epoch(tiny.epoch(1, 0.75))
     second.end(**RESULT)
@@ -109,7 +109,7 @@ def test_mlflow_continues_the_run_of_a_trial_that_was_requeued(fakes: Path) -> N
 def test_tensorboard_s_files_hold_the_curves(tmp_path: Path) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
-    go_through(TrialLog(tmp_path / "0003.jsonl", observers(("tensorboard",), "flowers", 3, tmp_path)))
+    go_through(TrialLog(tmp_path / "0003.jsonl", open_observers(("tensorboard",), "flowers", 3, tmp_path)))
 
     found = reader.EventAccumulator(str(tmp_path / "tensorboard" / "0003"))
     found.Reload()
@@ -153,7 +153,7 @@ def test_a_logger_that_cannot_begin_is_left_out(
 ) -> None:
     (fakes / "wandb.py").write_text("def init(**options): raise RuntimeError('not logged in')")
 
-    go_through(TrialLog(fakes / "0003.jsonl", observers(("wandb",), "flowers", 3, fakes)))
+    go_through(TrialLog(fakes / "0003.jsonl", open_observers(("wandb",), "flowers", 3, fakes)))
 
     assert caplog.messages == [
         "the logger wandb failed (RuntimeError: not logged in); the trial goes on without it"

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import optuna
 import pytest
-from crew import STUDY, Faults, Worker, hire
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, Trial, TrialState
+from study_workers import STUDY, Faults, Worker, start_worker
 
 from tlopt.search.samplers import make_pruner
 from tlopt.spec import algorithms
-from tlopt.worker.pruning import gate
+from tlopt.worker.pruning import pruning_check
 
 EPOCHS = 9
 PRUNERS: list[algorithms.Pruner] = [
@@ -64,7 +64,7 @@ def run(
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
     """A worker whose study is made anew by `fresh`, always under the same name: brackets are drawn by it."""
-    return hire(f"sqlite:///{tmp_path_factory.mktemp('pruning')}/tlopt.db")
+    return start_worker(f"sqlite:///{tmp_path_factory.mktemp('pruning')}/tlopt.db")
 
 
 def fresh(worker: Worker) -> None:
@@ -92,7 +92,7 @@ def test_the_gate_decides_as_the_pruner_alone(
     )
 
     def gated() -> Callable[[Trial], bool]:
-        return gate(worker.study, worker.service, min_epochs=min_epochs(spec))
+        return pruning_check(worker.study, worker.service, min_epochs=min_epochs(spec))
 
     def stock() -> Callable[[Trial], bool]:
         return lambda trial: trial.should_prune()
@@ -112,7 +112,7 @@ def test_the_gate_decides_as_the_pruner_alone(
 @pytest.fixture
 def asker(storage_url: str) -> Worker:
     """A worker whose study has two complete trials, and another one that runs, and prunes by the median."""
-    found = hire(storage_url)
+    found = start_worker(storage_url)
     for value in (0.25, 0.75):
         trial = found.claim()
         for step in range(EPOCHS):
@@ -140,7 +140,7 @@ def statements(asker: Worker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], i
 def test_nothing_is_asked_before_every_trial_has_its_first_epochs(
     asker: Worker, statements: Callable[[], int]
 ) -> None:
-    trial, prunes = asker.claim(), gate(asker.study, asker.service, min_epochs=3)
+    trial, prunes = asker.claim(), pruning_check(asker.study, asker.service, min_epochs=3)
     for step in range(2):
         trial.report(0.0, step)
         statements()
@@ -151,9 +151,9 @@ def test_nothing_is_asked_before_every_trial_has_its_first_epochs(
 def test_other_trials_are_read_again_only_when_one_more_has_ended(
     asker: Worker, statements: Callable[[], int], storage_url: str
 ) -> None:
-    other = hire(storage_url)
+    other = start_worker(storage_url)
     running = other.claim()
-    trial, prunes = asker.claim(), gate(asker.study, asker.service, min_epochs=3)
+    trial, prunes = asker.claim(), pruning_check(asker.study, asker.service, min_epochs=3)
     asked = []
     for step in range(6):
         trial.report(0.5, step)
@@ -170,7 +170,7 @@ def test_other_trials_are_read_again_only_when_one_more_has_ended(
 
 def test_without_a_pruner_nothing_is_asked(asker: Worker, statements: Callable[[], int]) -> None:
     asker.study.pruner = optuna.pruners.NopPruner()
-    trial, prunes = asker.claim(), gate(asker.study, asker.service, min_epochs=0)
+    trial, prunes = asker.claim(), pruning_check(asker.study, asker.service, min_epochs=0)
     trial.report(0.0, 0)
     statements()
 
@@ -179,14 +179,14 @@ def test_without_a_pruner_nothing_is_asked(asker: Worker, statements: Callable[[
 
 
 def test_nothing_is_pruned_while_reports_are_kept_back(asker: Worker) -> None:
-    trial, prunes = asker.claim(), gate(asker.study, asker.service, min_epochs=3)
+    trial, prunes = asker.claim(), pruning_check(asker.study, asker.service, min_epochs=3)
     for step in range(3):
         trial.report(0.0, step)
-    asker.service.retry.away("planted")
+    asker.service.retry.note_outage("planted")
     trial.report(0.0, 3)
     kept_back = prunes(trial)
 
-    asker.service.retry.answered()
+    asker.service.retry.note_answer()
     trial.report(0.0, 4)
 
     assert (kept_back, prunes(trial)) == (False, True)

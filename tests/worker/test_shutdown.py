@@ -34,12 +34,12 @@ def test_nothing_is_asked_for_at_first() -> None:
 def test_a_signal_outside_an_armed_block_is_remembered_and_stops_the_next(
     asked: signal.Signals, interrupt: Interrupt
 ) -> None:
-    with interrupt.armed():
+    with interrupt.interruptible():
         pass
     signal.raise_signal(asked)  # raises nothing
 
     assert interrupt.requested
-    with pytest.raises(Interrupted), interrupt.armed():
+    with pytest.raises(Interrupted), interrupt.interruptible():
         raise AssertionError("nothing is begun")
 
 
@@ -53,7 +53,7 @@ def test_a_signal_in_a_block_without_patience_stops_it_at_once(
         signal.raise_signal(asked)
         lines.append("after")
 
-    with pytest.raises(Interrupted), interrupt.armed():
+    with pytest.raises(Interrupted), interrupt.interruptible():
         block()
 
     assert lines == ["before"]
@@ -62,7 +62,7 @@ def test_a_signal_in_a_block_without_patience_stops_it_at_once(
 def test_a_block_with_patience_may_end_after_a_signal(asked: signal.Signals, interrupt: Interrupt) -> None:
     lines = []
 
-    with interrupt.armed(60.0):
+    with interrupt.interruptible(60.0):
         signal.raise_signal(asked)
         lines.append("after")
 
@@ -75,7 +75,7 @@ def test_a_block_whose_patience_ends_is_stopped(asked: signal.Signals, interrupt
         signal.raise_signal(asked)
         time.sleep(60)
 
-    with pytest.raises(Interrupted), interrupt.armed(0.05):
+    with pytest.raises(Interrupted), interrupt.interruptible(0.05):
         block()
 
 
@@ -85,7 +85,7 @@ def test_patience_counts_from_the_signal_not_from_the_block(
     signal.raise_signal(asked)
     time.sleep(0.02)
 
-    with pytest.raises(Interrupted), interrupt.armed(0.01):
+    with pytest.raises(Interrupted), interrupt.interruptible(0.01):
         raise AssertionError("nothing is begun")
 
 
@@ -102,7 +102,7 @@ def test_whoever_wants_to_know_is_told_of_a_stop_before_or_after(
 
 
 def test_an_error_in_a_block_comes_through_and_disarms(asked: signal.Signals, interrupt: Interrupt) -> None:
-    with pytest.raises(ZeroDivisionError), interrupt.armed():
+    with pytest.raises(ZeroDivisionError), interrupt.interruptible():
         raise ZeroDivisionError
 
     signal.raise_signal(asked)  # raises nothing
@@ -131,7 +131,7 @@ def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> Non
 WORKER = """
 import sys, time
 from tlopt.worker import shutdown
-shutdown.LAST_SECONDS = 0.5
+shutdown.EXIT_SECONDS = 0.5
 i = shutdown.Interrupt(int(sys.argv[1]))
 i.install()
 print("ready", flush=True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlopt.storage.leases import ObservedLease
-from tlopt.worker.heartbeat import Watch
+from tlopt.worker.heartbeat import LeaseWatch
 
 GRACE = 60.0
 GAP = GRACE / 2
@@ -12,7 +12,7 @@ LOOK = 5.0
 
 
 def seen(beat: int, token: str = "a") -> ObservedLease:
-    return ObservedLease(trial_id=1, number=0, token=token, beat=beat, worker_id="w")
+    return ObservedLease(trial_id=1, number=0, token=token, heartbeat=beat, worker_id="w")
 
 
 # Looks: seconds since the last one, whether the database was away in between, whether the holder has beaten.
@@ -26,7 +26,7 @@ looks = st.lists(
 def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
     steps: list[tuple[float, bool, bool]],
 ) -> None:
-    watch, now, beat, since = Watch(GRACE, GAP), 0.0, 0, None
+    watch, now, beat, since = LeaseWatch(GRACE, GAP), 0.0, 0, None
     for seconds, away, beaten in steps:
         now += seconds
         if away:
@@ -35,7 +35,7 @@ def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
             since = now
         beat += beaten
 
-        taken = watch.look([seen(beat)], now)
+        taken = watch.expired([seen(beat)], now)
 
         assert taken == ([seen(beat)] if now - since >= GRACE else [])
 
@@ -43,25 +43,25 @@ def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
 # Eighths of a second: their sums are exact, so a look just at the gap stays at it.
 @given(st.lists(st.integers(1, int(GAP * 8)).map(lambda eighths: eighths / 8), min_size=1, max_size=100))
 def test_a_lease_that_stands_still_is_taken_at_the_first_look_after_the_grace(seconds: list[float]) -> None:
-    watch, now = Watch(GRACE, GAP), 0.0
-    watch.look([seen(7)], now)
+    watch, now = LeaseWatch(GRACE, GAP), 0.0
+    watch.expired([seen(7)], now)
     for each in seconds:
         now += each
-        assert bool(watch.look([seen(7)], now)) == (now >= GRACE)
+        assert bool(watch.expired([seen(7)], now)) == (now >= GRACE)
 
 
 def test_a_lease_that_was_out_of_sight_begins_anew() -> None:
-    watch = Watch(GRACE, GAP)
+    watch = LeaseWatch(GRACE, GAP)
     for now in range(0, 56, 5):
-        watch.look([seen(7)], float(now))
-    watch.look([], 58.0)
+        watch.expired([seen(7)], float(now))
+    watch.expired([], 58.0)
 
-    assert watch.look([seen(7)], 61.0) == []
+    assert watch.expired([seen(7)], 61.0) == []
 
 
 def test_leases_are_watched_one_by_one() -> None:
-    watch = Watch(GRACE, GAP)
+    watch = LeaseWatch(GRACE, GAP)
     for step in range(12):
-        assert watch.look([seen(0, "still"), seen(step, "lively")], step * LOOK) == []
+        assert watch.expired([seen(0, "still"), seen(step, "lively")], step * LOOK) == []
 
-    assert watch.look([seen(0, "still"), seen(12, "lively"), seen(0, "new")], GRACE) == [seen(0, "still")]
+    assert watch.expired([seen(0, "still"), seen(12, "lively"), seen(0, "new")], GRACE) == [seen(0, "still")]

@@ -234,8 +234,8 @@ def look(
     """
     opened = studies.open_existing(store, study.name)
     service = studies.service_of(store)
-    present = service.ask(lambda executor: worker_rows.list_workers(executor, service.engine))
-    now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
+    present = service.query(lambda executor: worker_rows.list_workers(executor, service.engine))
+    now = service.query(lambda executor: epoch_seconds(executor, service.engine))
     attrs = opened.user_attrs
     names = {opened.study_name} | ({confirmation.study_name} if confirmation is not None else set())
     began, hours = attrs.get(attributes.BEGAN), study.budget.hours

@@ -36,7 +36,7 @@ def command(session: Session, state: commands.State) -> None:
     with suppress(NotReady, StudyChanged):
         commanded.append(session.confirmation())
     for optuna_study in commanded:
-        commands.give(optuna_study, commands.Command(state))
+        commands.send(optuna_study, commands.Command(state))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def delete(store: BaseStorage, deletion: Deletion) -> None:
     for name in deletion.trials:
         study_id = optuna_private.study_id(optuna.load_study(study_name=name, storage=store))
         optuna.delete_study(study_name=name, storage=store)
-        service.ask(partial(leases.forget_study, study_id=study_id))
+        service.query(partial(leases.forget_study, study_id=study_id))
 
 
 def _confirmation_of(store: BaseStorage, name: str) -> str:
@@ -101,7 +101,7 @@ def _confirmation_of(store: BaseStorage, name: str) -> str:
 def _at_work(store: BaseStorage, names: Sequence[str]) -> tuple[str, ...]:
     """The workers with a recent heartbeat that serve one of the studies."""
     service = studies.service_of(store)
-    present = service.ask(lambda executor: workers.list_workers(executor, service.engine))
+    present = service.query(lambda executor: workers.list_workers(executor, service.engine))
     return tuple(
         row.identity.name
         for row in present
@@ -130,7 +130,7 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
 
 
 def _upgrade(opened: optuna.Study) -> str:
-    format_version = opened.user_attrs.get(attributes.FORMAT, 1)
+    format_version = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     semantics = opened.user_attrs[attributes.SEMANTICS]
     if format_version > attributes.FORMAT_VERSION or semantics > spec.SEMANTICS_VERSION:
         raise StorageError(f"{opened.study_name} was made by a later tlopt; install that one")
@@ -138,13 +138,13 @@ def _upgrade(opened: optuna.Study) -> str:
     if format_version < attributes.FORMAT_VERSION:
         service = studies.service_of(optuna_private.storage_of(opened))
         if attributes.BEGAN not in opened.user_attrs:
-            now = service.ask(lambda executor: epoch_seconds(executor, service.engine))
+            now = service.query(lambda executor: epoch_seconds(executor, service.engine))
             opened.set_user_attr(attributes.BEGAN, now)
         for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             # nobody holds it by a lease, so nobody would ever see that its worker is gone
             service.set_trial_state_values(optuna_private.trial_id(trial), TrialState.WAITING)
             changed.append(f"trial {trial.number} waits to be run again")
-        opened.set_user_attr(attributes.FORMAT, attributes.FORMAT_VERSION)
+        opened.set_user_attr(attributes.RECORD_FORMAT, attributes.FORMAT_VERSION)
         changed.append(f"records {format_version} to {attributes.FORMAT_VERSION}")
     if semantics < spec.SEMANTICS_VERSION:
         changed += [_COMPARABLE[version] for version in range(semantics + 1, spec.SEMANTICS_VERSION + 1)]

@@ -19,7 +19,7 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
 from tlopt.exports.result import RESULT, read_result, read_verdict
-from tlopt.search.fixed_study import point_of
+from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
 from tlopt.storage import attributes
@@ -289,7 +289,7 @@ def train(
         workspace = Workspace.open(study, choose_device(device), progress=True)
         if onnx:
             check_onnx(workspace)
-        point = point_of(study, workspace.limits)
+        point = only_point(study, workspace.limits)
     run, training = train_on_all(workspace, point)
     epochs = []
     for epoch in training:

@@ -214,7 +214,7 @@ def open_session(
     else:
         store = _with_study(str(target), store, url, wait_seconds)
         stored = _stored(store, str(target))
-        study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.FILE])
+        study, text = studies.stored_spec(stored), str(stored.user_attrs[attributes.STUDY_FILE])
         studies.service_of(store).retry.seconds_max = study.service.outage_seconds_max
     return Session(
         study=study,

@@ -16,7 +16,7 @@ from tlopt.storage import attributes, commands, studies
 from tlopt.system.cpus import n_cores
 from tlopt.system.words import counted
 from tlopt.worker import local
-from tlopt.worker.claim import standing
+from tlopt.worker.claim import work_state
 
 POLL_SECONDS = 0.5
 
@@ -61,7 +61,7 @@ def _follow(
     service = studies.service_of(session.store)
 
     def is_over() -> bool:
-        return standing(opened, trials=plan.trials, hours=plan.hours, storage=service)[0] == "over"
+        return work_state(opened, trials=plan.trials, hours=plan.hours, storage=service)[0] == "over"
 
     if not is_over():
         with local.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:
@@ -90,7 +90,7 @@ def _refuse_commanded(opened: optuna.Study) -> None:
     """Raise if the study is paused, stopped, cancelled or archived."""
     refuse_stopped(opened)
     command = commands.command_of(opened)
-    if not command.works:
+    if not command.runs_trials:
         raise NotReady(
             f"{opened.study_name} is {command.state}; go on with: tlopt resume {opened.study_name}"
         )

@@ -10,7 +10,7 @@ from tlopt.app.workflow import begin, join_confirm, prepare
 from tlopt.errors import NotReady
 from tlopt.storage import attributes, studies
 from tlopt.system.memory import freeze_live_objects
-from tlopt.worker.claim import StudyWork, standing
+from tlopt.worker.claim import StudyWork, work_state
 from tlopt.worker.loop import run_worker
 from tlopt.worker.shutdown import Interrupt
 
@@ -32,7 +32,7 @@ def is_over(session: Session) -> bool:
         return False
     refuse_stopped(opened)
     budget, service = session.study.budget, studies.service_of(session.store)
-    return standing(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
+    return work_state(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
 
 
 def make_ready(session: Session, *, device: str) -> "Workspace":

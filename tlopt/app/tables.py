@@ -167,7 +167,7 @@ def _progress_lines(seen: Snapshot) -> Iterator[str]:
     outcomes = outcomes_line(seen.trials)
     trials = f"{study.name}: {seen.n_finished} of {counted(study.budget.trials, 'trial')}"
     yield f"{trials}; {outcomes}" if outcomes else trials
-    if not seen.command.works:
+    if not seen.command.runs_trials:
         yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
     if sentence := hours_sentence(seen):
         yield sentence

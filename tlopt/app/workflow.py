@@ -20,7 +20,7 @@ from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.point import seed_for
 from tlopt.storage import attributes, studies
-from tlopt.storage.attributes import Choices
+from tlopt.storage.attributes import SharedChoices
 from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
 from tlopt.system.words import counted
@@ -83,8 +83,8 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     return opened, plan
 
 
-def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Choices | None:
-    """Choices and measurements of the first worker for all others; None if the study exists."""
+def _choices(session: Session, workspace: "Workspace", n_threads: int) -> SharedChoices | None:
+    """SharedChoices and measurements of the first worker for all others; None if the study exists."""
     from tlopt.training.devices import configure_process
     from tlopt.trial.autotune import measure_numerics
 
@@ -94,7 +94,7 @@ def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Choice
     chosen = measure_numerics(
         session.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
     )
-    return Choices(
+    return SharedChoices(
         threads=n_threads,
         numerics={name: str(numerics) for name, numerics in chosen.items()},
         images=_images(workspace),
@@ -255,4 +255,6 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
 
 def _sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:
     seed = seed_for(study.seed, opened.study_name)
-    return InitialPointsSampler(plan.initial_points, study.sampler, seed=seed, whole=opened, shows=plan.shown)
+    return InitialPointsSampler(
+        plan.initial_points, study.sampler, seed=seed, full_study=opened, transform=plan.sampler_trials
+    )

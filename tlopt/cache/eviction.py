@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tlopt.cache.folder import cache_root, read_json, unwritable_message, warn_once
+from tlopt.cache.folder import cache_root, read_checked_json, unwritable_message, warn_once
 from tlopt.errors import SpecError
 
 Kind = Literal["features", "pixels", "digests", "listings"]
@@ -41,7 +41,7 @@ def entries(kinds: Collection[Kind] = KINDS) -> list[CacheEntry]:
     return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used)
 
 
-def remove(entry: CacheEntry) -> bool:
+def evict(entry: CacheEntry) -> bool:
     """Remove an entry unless a worker uses it; returns whether it is gone."""
     folder = entry.path.is_dir()
     try:
@@ -151,7 +151,7 @@ def make_room(size_bytes: int, besides: Path) -> int:
         if entry.path != besides
     }
     for entry in list(taken):
-        if sum(taken.values()) + size_bytes > bytes_max and remove(entry):
+        if sum(taken.values()) + size_bytes > bytes_max and evict(entry):
             del taken[entry]
     return max(0, min(size_bytes, bytes_max - sum(taken.values())))
 
@@ -201,6 +201,6 @@ def _about(path: Path) -> str:
     try:
         if path.is_dir():
             return (path / _ABOUT).read_text(encoding="utf-8") or path.name
-        return str(read_json(path.with_suffix(".json"))["about"])
+        return str(read_checked_json(path.with_suffix(".json"))["about"])
     except (OSError, LookupError, TypeError):
         return path.stem

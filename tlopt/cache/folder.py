@@ -77,7 +77,7 @@ def warn_once(message: str) -> None:
     _logger.warning("%s; until then the same results take longer", message)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_checked_json(path: Path, value: Any) -> None:
     """Put `value` at `path` as JSON with a checksum, whole or not at all.
 
     Raises:
@@ -88,15 +88,15 @@ def write_json(path: Path, value: Any) -> None:
         write_atomically(path, json.dumps({"crc32": _checksum(value), "value": value}))
 
 
-def write_json_if_possible(path: Path, value: Any) -> None:
-    """As `write_json`; if the cache folder cannot be written, warn once."""
+def write_checked_json_if_possible(path: Path, value: Any) -> None:
+    """As `write_checked_json`; if the cache folder cannot be written, warn once."""
     try:
-        write_json(path, value)
+        write_checked_json(path, value)
     except CacheUnwritable as error:
         warn_once(str(error))
 
 
-def read_json(path: Path) -> Any:
+def read_checked_json(path: Path) -> Any:
     """The value at `path`, or None if there is none or it is damaged."""
     try:
         stored = json.loads(path.read_bytes())

@@ -51,10 +51,10 @@ def clean(
     unused_days: Annotated[float, typer.Option(min=0, help="Only entries unused for so many days.")] = 0.0,
 ) -> None:
     """Remove entries that no worker is using; all of them can be made again."""
-    from tlopt.cache.eviction import remove
+    from tlopt.cache.eviction import evict
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
-    gone = [entry for entry in old if remove(entry)]
+    gone = [entry for entry in old if evict(entry)]
     out.print(f"removed {len(gone)} of {len(old)}: {_size(sum(entry.size_bytes for entry in gone))}")
     for entry in old:
         if entry not in gone:

@@ -59,7 +59,7 @@ def worker(
         raise typer.BadParameter("name a study, or several with --studies")
     n, sessions = 0, list[handle.Session]()
     with suppress(Interrupted):
-        with interrupt.armed():
+        with interrupt.interruptible():
             for name in targets:
                 opened = handle.open_session(
                     name,

@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import Limits
-from tlopt.search.asked import point_of_params
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed
+from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
 from tlopt.spec.default_names import PROBE_LABEL
 from tlopt.spec.outcome import Outcome

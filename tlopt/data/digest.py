@@ -8,7 +8,12 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
-from tlopt.cache.folder import cache_root, locked_if_possible, read_json, write_json_if_possible
+from tlopt.cache.folder import (
+    cache_root,
+    locked_if_possible,
+    read_checked_json,
+    write_checked_json_if_possible,
+)
 from tlopt.data.decode import DECODER, Reading, open_rgb, quiet
 from tlopt.data.files import read_regular
 from tlopt.data.likeness import SIDE, sketch
@@ -50,7 +55,7 @@ def inspect(root: Path, paths: list[Path], reading: Reading, *, progress: bool) 
             known |= dict(zip(new, looks, strict=True))
             # An unreadable file may be readable next time (permissions, a mount): it is not kept.
             kept = {key: list(astuple(known[key])) for key in keys if known[key].digest}
-            write_json_if_possible(store, {"version": version, "about": str(root), "looks": kept})
+            write_checked_json_if_possible(store, {"version": version, "about": str(root), "looks": kept})
     _touch(store)
     return [known[key] for key in keys]
 
@@ -72,7 +77,7 @@ def pixel_digests(root: Path, paths: Sequence[Path], reading: Reading, *, progre
             made = each(make, list(new.values()), label="comparing images", progress=progress)
             known |= dict(zip(new, made, strict=True))
             kept = {key: known[key] for key in keys if known[key]}
-            write_json_if_possible(store, {"version": version, "about": str(root), "pixels": kept})
+            write_checked_json_if_possible(store, {"version": version, "about": str(root), "pixels": kept})
     _touch(store)
     return [known[key] for key in keys]
 
@@ -137,7 +142,7 @@ def _read_pixels(store: Path, version: str) -> dict[str, str]:
 
 
 def _stored(store: Path, version: str) -> dict[str, dict[str, str]]:
-    stored = read_json(store)
+    stored = read_checked_json(store)
     return stored if isinstance(stored, dict) and stored.get("version") == version else {}
 
 

@@ -16,10 +16,10 @@ from tlopt.cache.eviction import lock_while_alive
 from tlopt.cache.folder import (
     cache_root,
     locked_if_possible,
-    read_json,
+    read_checked_json,
     unwritable_message,
     warn_once,
-    write_json_if_possible,
+    write_checked_json_if_possible,
 )
 from tlopt.cache.record_file import RecordFile
 from tlopt.data.dataset import Data, File, Image, Sample, TestSplit
@@ -173,7 +173,7 @@ def pixels(
                 about = f"{counted(max(filled.values()), 'image')}, {size} pixels"
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
                     stored = {"bytes": path.stat().st_size, "about": about, "filled": filled}
-                    write_json_if_possible(_sidecar(path), stored)
+                    write_checked_json_if_possible(_sidecar(path), stored)
     lock_while_alive(path, found)
     return found
 
@@ -191,7 +191,7 @@ def _sidecar(path: Path) -> Path:
 def _filled(path: Path) -> dict[str, int]:
     """Sizes of the sets of images that were written completely, by their keys; empty if the file was cut."""
     try:
-        stored = read_json(_sidecar(path))
+        stored = read_checked_json(_sidecar(path))
         if isinstance(stored, dict) and stored["bytes"] <= path.stat().st_size:
             return {str(which): int(n) for which, n in stored["filled"].items()}
     # there is none, or it is damaged or another version's

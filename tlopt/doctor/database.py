@@ -59,7 +59,7 @@ def _sqlite(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
         yield Finding("ok", "database", "SQLite; there is no file yet, tlopt run makes it")
         return False
     with connected(url) as connection:
-        filled = schema.are_optunas(connection)
+        filled = schema.has_optuna_tables(connection)
         damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         version = connection.exec_driver_sql("SELECT sqlite_version()").scalar_one()
     if damage != "ok":
@@ -91,6 +91,6 @@ def _postgres(url: sqlalchemy.URL) -> Generator[Finding, None, bool]:
     """Findings on a PostgreSQL server; returns whether the database holds Optuna's tables."""
     with connected(url) as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
-        filled = schema.are_optunas(connection)
+        filled = schema.has_optuna_tables(connection)
         yield from postgres.server(connection, tables=tables, filled=filled)
     return filled

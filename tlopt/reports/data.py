@@ -90,7 +90,7 @@ def gather(
     confirmed = verdict if verdict is not None and verdict.finished else None
     return Report(
         seen=seen,
-        file_text=str(attributes.get(study_attributes.FILE, "")),
+        file_text=str(attributes.get(study_attributes.STUDY_FILE, "")),
         verdict=verdict,
         best=next(iter(ranking(seen.study, seen.trials, confirmed)), None),
         ranked=tuple(ranked),

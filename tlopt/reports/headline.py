@@ -28,7 +28,7 @@ class Tile:
 def state(report: Report) -> str:
     """How far the search is, and what its workers were told where that is not to work."""
     seen = report.seen
-    order = "" if seen.command.works else f"; {seen.command.state}"
+    order = "" if seen.command.runs_trials else f"; {seen.command.state}"
     reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
     return f"{seen.n_finished} of {counted(report.study.budget.trials, 'trial')}{order}{reason}"
 

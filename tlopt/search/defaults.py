@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from tlopt.model.facts import Limits
-from tlopt.search.space import Params, encode, resolve
+from tlopt.search.space import Params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
@@ -64,7 +64,7 @@ def warm_start(study: Study, limits: Limits) -> Params | None:
         else _nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
         for name, dimension in study.search.items()
     }
-    return encode(resolve(values, backbone, study.budget.epochs, limits), study, limits)
+    return encode_point(resolve(values, backbone, study.budget.epochs, limits), study, limits)
 
 
 def _usual(study: Study, limits: Limits) -> dict[str, Any]:
@@ -119,4 +119,4 @@ def _default(
     label: str, values: Mapping[str, Scalar], backbone: str, study: Study, limits: Limits
 ) -> Default:
     point = resolve(values, backbone, study.budget.epochs, limits)
-    return Default(label, point, encode(point, study, limits))
+    return Default(label, point, encode_point(point, study, limits))

@@ -61,7 +61,7 @@ def _whole(value: str) -> str:
         return value
 
 
-def point_of(study: Study, limits: Limits) -> Point:
+def only_point(study: Study, limits: Limits) -> Point:
     """The only point of a study without searched keys; keys it lacks have their defaults.
 
     Raises:

@@ -12,10 +12,10 @@ from optuna.trial import FixedTrial, FrozenTrial
 
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
-from tlopt.search import asked
+from tlopt.search import user_params
 from tlopt.search.defaults import defaults, warm_start
 from tlopt.search.sampler_view import in_space
-from tlopt.search.space import Params, decode, draw, search_space
+from tlopt.search.space import Params, decode_params, draw, search_space
 from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import TrialSpec
@@ -34,7 +34,7 @@ class StudyPlan:
     initial_points: Sequence[Params]  # drawn before the sampler is asked
     space: Mapping[str, BaseDistribution]  # of every trial's parameters, in the order in which they are drawn
     accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters that people give, or raises Refused
-    spec_of: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
+    trial_spec: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
     min_epochs: int  # epochs that every trial finishes before the pruner is asked
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
@@ -44,7 +44,7 @@ class StudyPlan:
             Refused: somebody gave it parameters that are not of this study.
         """
         foreign = {n: v for n, v in trial.params.items() if trial.distributions[n] != self.space.get(n)}
-        asked.check_drawn(foreign, trial.distributions, self.space)
+        user_params.check_drawn(foreign, trial.distributions, self.space)
         self.accept(foreign)
         if isinstance(trial, optuna.Trial):
             optuna_private.fix_params(trial, self.accept(optuna_private.fixed_params(trial)))
@@ -54,9 +54,9 @@ class StudyPlan:
             ):  # Optuna tells of ranges that are not the search's; the values are, as was just checked
                 warnings.simplefilter("ignore", RuntimeWarning)
             params = draw(trial, self.space)
-        return self.spec_of(trial.number, params)
+        return self.trial_spec(trial.number, params)
 
-    def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """What the sampler is to see of the study's trials."""
         return in_space(trials, self.space, self._whole)
 
@@ -86,12 +86,12 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
         initial_points.append(warm)
 
     def accept(given: Mapping[str, Any]) -> Params:
-        return asked.accepted(given, study)
+        return user_params.encode_user_params(given, study)
 
-    def spec_of(number: int, params: Params) -> TrialSpec:
+    def trial_spec(number: int, params: Params) -> TrialSpec:
         label = next((label for label, of_default in known if of_default == params), "")
         return TrialSpec(
-            point=decode(params, study, limits),
+            point=decode_params(params, study, limits),
             seeds=tuple(seed_for(study.seed, "trial", number, r) for r in range(n_splits)),
             splits=tuple(range(n_splits)),
             label=label,
@@ -104,7 +104,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
         initial_points=initial_points,
         space=search_space(study),
         accept=accept,
-        spec_of=spec_of,
+        trial_spec=trial_spec,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
     )
 
@@ -124,7 +124,7 @@ def confirm_plan(
             raise Refused("tlopt itself plans the runs of a confirmation; enqueue the point in the search")
         return {}
 
-    def spec_of(_number: int, params: Params) -> TrialSpec:
+    def trial_spec(_number: int, params: Params) -> TrialSpec:
         number, replicate = params["candidate"], params["replicate"]
         candidate = by_number.get(number)
         if candidate is None:
@@ -153,7 +153,7 @@ def confirm_plan(
         initial_points=initial_points,
         space=space,
         accept=accept,
-        spec_of=spec_of,
+        trial_spec=trial_spec,
         min_epochs=0,
     )
 

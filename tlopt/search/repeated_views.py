@@ -12,7 +12,7 @@ def dimension_of(study: Study, name: str) -> dimensions.Dimension:
     return found
 
 
-def strengths(study: Study) -> tuple[float, ...]:
+def repeated_strengths(study: Study) -> tuple[float, ...]:
     """Strengths of augmentation that several trials may share; none for a range, which draws none twice."""
     dimension = dimension_of(study, "augmentation")
     return tuple(map(float, dimensions.bounds(dimension))) if isinstance(dimension, Fixed | Choice) else ()
@@ -20,7 +20,7 @@ def strengths(study: Study) -> tuple[float, ...]:
 
 def n_repeated_views(study: Study) -> int:
     """Number of views of a training image that later epochs and trials may see again."""
-    return study.data.views * len(strengths(study))
+    return study.data.views * len(repeated_strengths(study))
 
 
 def trains_uncropped(study: Study) -> bool:

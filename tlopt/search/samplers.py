@@ -31,8 +31,8 @@ class InitialPointsSampler(BaseSampler):
     Args:
         initial_points: parameters, for all or some of the search space.
         spec: of Optuna's sampler.
-        whole: the study that is sampled; with Hyperband Optuna hands over its trials of one bracket only.
-        shows: the study's trials as Optuna's sampler sees them; None: all, as they are.
+        full_study: the study that is sampled; Hyperband hands Optuna the trials of one bracket only.
+        transform: the study's trials as Optuna's sampler sees them; None: all, as they are.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class InitialPointsSampler(BaseSampler):
         spec: algorithms.Sampler,
         *,
         seed: int,
-        whole: optuna.Study | None = None,
-        shows: sampler_view.Transform | None = None,
+        full_study: optuna.Study | None = None,
+        transform: sampler_view.Transform | None = None,
     ) -> None:
         self._initial_points = list(initial_points)
-        self._whole = whole
-        self._shows = shows
+        self._full_study = full_study
+        self._transform = transform
         self._spec = spec
         self._seed = seed
         self._number = -1  # of the trial that is being drawn; a worker draws one after the other
@@ -72,10 +72,10 @@ class InitialPointsSampler(BaseSampler):
             return {}
         params = self._sampler.sample_relative(self._shown(study), trial, search_space)
         if isinstance(self._spec, algorithms.GpSampler):
-            return self._unlike_others(params, study, trial, search_space)
+            return self._without_repeats(params, study, trial, search_space)
         return params
 
-    def _unlike_others(
+    def _without_repeats(
         self,
         params: Params,
         study: optuna.Study,
@@ -110,8 +110,8 @@ class InitialPointsSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
     def _shown(self, study: optuna.Study) -> optuna.Study:
-        if self._shows is not None:
-            study = sampler_view.view(study, self._shows)
+        if self._transform is not None:
+            study = sampler_view.view(study, self._transform)
         if isinstance(self._spec, algorithms.GpSampler):
             direction = study.direction
             return sampler_view.view(study, lambda trials: sampler_view.as_complete(trials, direction))
@@ -122,7 +122,7 @@ class InitialPointsSampler(BaseSampler):
             return
         self._number = trial.number
         self._sampler = make_sampler(self._spec, seed=self._seed, number=trial.number)
-        trials = (self._whole or study).get_trials(deepcopy=False)
+        trials = (self._full_study or study).get_trials(deepcopy=False)
         self._given = next_initial_point(self._initial_points, trials, trial.number)
 
 

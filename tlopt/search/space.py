@@ -59,7 +59,7 @@ def _suggest(trial: Trial | FixedTrial | FrozenTrial, name: str, distribution: B
             raise TypeError(f"{name} has a distribution that no dimension has: {distribution}")
 
 
-def decode(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
+def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
     """The point that `params`, a value for every parameter of the search space, mean."""
     backbone = str(_decoded(params, "backbone", study.model.backbone))
     values: dict[str, Scalar] = {}
@@ -78,7 +78,7 @@ def decode(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
 
 def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, limits: Limits) -> Point:
     """The point that `trial` stands for; draws every parameter of the search space."""
-    return decode(draw(trial, search_space(study)), study, limits)
+    return decode_params(draw(trial, search_space(study)), study, limits)
 
 
 def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
@@ -152,7 +152,7 @@ def _decoded(params: Mapping[str, Any], name: str, dimension: Dimension | PerOpt
             return drawn
 
 
-def encode(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
+def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
     """The parameters with which `suggest` gives `point`, or None where the space cannot draw it.
 
     Optuna silently stores a fixed value outside its range, so nothing is enqueued that did not pass here.
@@ -172,7 +172,7 @@ def encode(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
             return None
         if not isinstance(dimension, Fixed):
             params[name] = dimension.encode(value) if isinstance(dimension, Log) else value
-    return params if decode(params, study, limits) == point else None
+    return params if decode_params(params, study, limits) == point else None
 
 
 def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:

@@ -44,7 +44,7 @@ def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
     assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
     for optimizer in map(str, dimensions.bounds(optimizers)):
         high = {name: _highest(study, limits, name, optimizer) for name in _KEYS}
-        bound = stable_below(optimizer, high["momentum"])
+        bound = stability_bound(optimizer, high["momentum"])
         pulls = {
             "l2_sp": high["lr"] * high["lr_ratio"] * (high["l2_sp"] + high["l2_anchored"]),
             "l2": high["lr"] * max(1.0, high["lr_ratio"]) * high["l2"],
@@ -71,7 +71,7 @@ def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
     return max(float(value) for value in dimensions.bounds(one))
 
 
-def stable_below(optimizer: str, momentum: float) -> float:
+def stability_bound(optimizer: str, momentum: float) -> float:
     """The lr·λ from which on a pull no longer contracts: 2 decoupled, 2(1 + m)/(1 + 2m) with Nesterov m.
 
     The latter is where a root of z² − (1 + m)(1 − x)z + m(1 − x) passes −1, x = lr·λ; m = 0 gives 2 too.

@@ -43,10 +43,10 @@ from tlopt.spec.outcome import Outcome
 
 PREFIX = "tlopt:"
 
-FILE = PREFIX + "file"
+STUDY_FILE = PREFIX + "file"
 DIGEST = PREFIX + "digest"
 SEMANTICS = PREFIX + "semantics"
-FORMAT = PREFIX + "format"
+RECORD_FORMAT = PREFIX + "format"
 BEGAN = PREFIX + "began"
 THREADS = PREFIX + "threads"
 NUMERICS = PREFIX + "numerics"
@@ -66,10 +66,10 @@ CLASS_NAMES_MAX = 1000  # of a data set with more, the first ones tell enough
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"
 WORKER = PREFIX + "worker"
-RESULT = PREFIX + "result"
+TRIAL_RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
 OUTCOME_CONSTRAINT = "outcome"  # Optuna's: above 0 for a point that could not be trained
-RAN_HERE = (POINT, RESULT)  # a trial has one of them once a worker has begun it
+RAN_HERE = (POINT, TRIAL_RESULT)  # a trial has one of them once a worker has begun it
 
 # The outcome where a trial's worker wrote none; a trial under way has none, whatever was written.
 _UNFINISHED = {TrialState.RUNNING: Outcome.RUNNING, TrialState.WAITING: Outcome.WAITING}
@@ -86,8 +86,8 @@ def fact(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
-    """Choices that the first worker makes for all; stored once, and not compared afterwards.
+class SharedChoices:
+    """SharedChoices that the first worker makes for all; stored once, and not compared afterwards.
 
     Attributes:
         threads: CPU threads of a worker.
@@ -140,7 +140,7 @@ class TrialRecord:
     def from_frozen(cls, trial: FrozenTrial) -> Self:
         """The record of a trial of a study with one objective."""
         attributes = trial.user_attrs
-        result = attributes.get(RESULT, {})
+        result = attributes.get(TRIAL_RESULT, {})
         broken = violations(trial)
         holder = attributes.get(WORKER, {})
         return cls(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.storage import leases, optuna_private
-from tlopt.storage.attributes import CONTROL, FORMAT, FORMAT_VERSION, SEMANTICS
+from tlopt.storage.attributes import CONTROL, FORMAT_VERSION, RECORD_FORMAT, SEMANTICS
 from tlopt.storage.leases import Executor
 from tlopt.storage.schema import study_attrs
 from tlopt.storage.studies import service_of
@@ -29,12 +29,12 @@ class Command:
     reason: str = ""
 
     @property
-    def works(self) -> bool:
+    def runs_trials(self) -> bool:
         """Whether trials may run."""
         return self.state == "open"
 
     @property
-    def ends(self) -> bool:
+    def ends_workers(self) -> bool:
         """Whether workers end."""
         return self.state in ("stopped", "cancelled", "archived")
 
@@ -44,7 +44,7 @@ def command_of(optuna_study: optuna.Study) -> Command:
     return _decoded(optuna_study.user_attrs.get(CONTROL))
 
 
-def give(optuna_study: optuna.Study, command: Command) -> None:
+def send(optuna_study: optuna.Study, command: Command) -> None:
     """Command the study's workers, which read it with their next heartbeat.
 
     A command to work also resets the count of crashes: trials that wait are not to end, and the study not to
@@ -53,9 +53,9 @@ def give(optuna_study: optuna.Study, command: Command) -> None:
     Raises:
         StorageError: this user may not write to the database.
     """
-    if command.works:
-        service_of(optuna_private.storage_of(optuna_study)).ask(
-            lambda executor: leases.forgive(executor, optuna_private.study_id(optuna_study))
+    if command.runs_trials:
+        service_of(optuna_private.storage_of(optuna_study)).query(
+            lambda executor: leases.reset_crashes(executor, optuna_private.study_id(optuna_study))
         )
     optuna_study.set_user_attr(CONTROL, {"state": command.state, "reason": command.reason})
 
@@ -67,7 +67,7 @@ def read(executor: Executor, study_ids: Collection[int]) -> dict[int, Command]:
     """
     rows = executor.execute(
         sa.select(study_attrs.c.study_id, study_attrs.c.key, study_attrs.c.value_json).where(
-            study_attrs.c.study_id.in_(study_ids), study_attrs.c.key.in_((CONTROL, FORMAT, SEMANTICS))
+            study_attrs.c.study_id.in_(study_ids), study_attrs.c.key.in_((CONTROL, RECORD_FORMAT, SEMANTICS))
         )
     )
     found: dict[int, dict[str, Any]] = {study_id: {} for study_id in study_ids}
@@ -77,7 +77,9 @@ def read(executor: Executor, study_ids: Collection[int]) -> dict[int, Command]:
 
 
 def _command(attributes: Mapping[str, Any]) -> Command:
-    later = attributes.get(FORMAT, 1) > FORMAT_VERSION or attributes.get(SEMANTICS, 1) > SEMANTICS_VERSION
+    later = (
+        attributes.get(RECORD_FORMAT, 1) > FORMAT_VERSION or attributes.get(SEMANTICS, 1) > SEMANTICS_VERSION
+    )
     if later:
         return Command("cancelled", "a later tlopt has upgraded it; start workers of that version")
     return _decoded(attributes.get(CONTROL))

@@ -16,10 +16,10 @@ import sqlalchemy
 
 from tlopt.errors import StorageError
 from tlopt.storage import schema
+from tlopt.storage.connections import engine_options, is_sqlite, set_socket_timeout, unpooled_engine
 from tlopt.storage.failures import DATABASE_ERRORS, cure_of, outage, phrase_in
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import Retry
-from tlopt.storage.session import bound_waits, engine_options, is_sqlite, one_connection_engine
 from tlopt.storage.url import hide_password, normalise, refuse_network_file
 
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ def connect(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> ServiceStor
 def is_made(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> bool:
     """Whether Optuna's tables are in the database `url`; makes neither tables nor a file. As `connect`."""
     parsed = _usable(url)
-    return _patiently(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.are_optunas))
+    return _patiently(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.has_optuna_tables))
 
 
 def _usable(url: str) -> sqlalchemy.URL:
@@ -59,7 +59,7 @@ def _usable(url: str) -> sqlalchemy.URL:
     if is_sqlite(parsed):
         refuse_network_file(Path(parsed.database or ""))
     else:
-        bound_waits()
+        set_socket_timeout()
     return parsed
 
 
@@ -68,7 +68,7 @@ def _patiently(
 ) -> Result:
     """The result of `attempt`, which is made again while the database is away for a moment."""
     began = time.monotonic()
-    with translated(url):
+    with as_storage_errors(url):
         while True:
             try:
                 return attempt()
@@ -76,7 +76,7 @@ def _patiently(
                 reason = outage(error)
                 if time.monotonic() - began >= _worth_waiting(reason, wait_seconds):
                     raise
-                retry.away(str(reason))
+                retry.note_outage(str(reason))
                 time.sleep(random.uniform(0.5, 1.5))
 
 
@@ -101,9 +101,9 @@ def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
 
 
 def _has_tables(
-    url: sqlalchemy.URL, found: Callable[[sqlalchemy.Connection], bool] = schema.are_there
+    url: sqlalchemy.URL, found: Callable[[sqlalchemy.Connection], bool] = schema.has_tables
 ) -> bool:
-    """Whether the tables are there, of the version that this Optuna reads; see `schema.are_there`."""
+    """Whether the tables are there, of the version that this Optuna reads; see `schema.has_tables`."""
     if is_sqlite(url) and not _has_content(Path(url.database or "")):
         return False
     with _short_connection(url) as connection:
@@ -123,11 +123,11 @@ def _check_folder(file: Path) -> None:
 
 
 def _make_tables(url: sqlalchemy.URL) -> None:
-    for turn in turns(url):
-        with turn as connection:
+    for lock in table_locks(url):
+        with lock as connection:
             if connection is not None:
-                if not schema.are_there(connection):
-                    schema.create(connection)
+                if not schema.has_tables(connection):
+                    schema.create_tables(connection)
                 return
         # Not within: a pooler's connections are few, and who waits for a second must not hold a first.
         if _has_tables(url):
@@ -137,11 +137,11 @@ def _make_tables(url: sqlalchemy.URL) -> None:
 @contextmanager
 def _short_connection(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection]:
     """A connection of its own in a transaction, closed afterwards."""
-    with one_connection_engine(url).begin() as connection:
+    with unpooled_engine(url).begin() as connection:
         yield connection
 
 
-def turns(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[sqlalchemy.Connection | None]]:
+def table_locks(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[sqlalchemy.Connection | None]]:
     """Attempts to be the process that makes the tables: a transaction each, None while another does.
 
     Raises:
@@ -149,7 +149,7 @@ def turns(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[sqlalchemy.Con
     """
     deadline, pause = time.monotonic() + LOCK_SECONDS, 0.1
     while time.monotonic() < deadline:
-        yield _turn_of_machine(url) if is_sqlite(url) else _turn_of_server(url)
+        yield _file_lock(url) if is_sqlite(url) else _server_lock(url)
         # Each look is a new connection, which costs the server as much as what it waits for.
         time.sleep(random.uniform(0.5, 1.5) * pause)
         pause = min(2.0, 1.5 * pause)
@@ -157,7 +157,7 @@ def turns(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[sqlalchemy.Con
 
 
 @contextmanager
-def _turn_of_server(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
+def _server_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
     # The transaction's lock, not the session's: behind PgBouncer a session outlives its client.
     ours = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_xact_lock(LOCK_KEY))
     with _short_connection(url) as connection:
@@ -165,7 +165,7 @@ def _turn_of_server(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | Non
 
 
 @contextmanager
-def _turn_of_machine(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
+def _file_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
     file = Path(url.database or "")
     _check_folder(file)  # which the lock would create
     lock = filelock.FileLock(f"{file}.lock")
@@ -184,7 +184,7 @@ def _turn_of_machine(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | No
 
 
 @contextmanager
-def translated(url: sqlalchemy.URL) -> Iterator[None]:
+def as_storage_errors(url: sqlalchemy.URL) -> Iterator[None]:
     """Turn what databases and locks raise into a StorageError without passwords.
 
     The cause is dropped: SQLAlchemy's and Optuna's messages may quote the URL.

@@ -66,7 +66,7 @@ class Claim:
 
     Attributes:
         budget: maximum number of complete, pruned and running trials.
-        waits: whether a trial waited when the study was last counted; otherwise none is looked for.
+        has_waiting: whether a trial waited when the study was last counted; otherwise none is looked for.
         trial_id: id of the trial that was claimed.
         crashes: number of times in a row that the trial was lost with its worker, without a new report.
         crash_cause: cause of the last crash.
@@ -75,7 +75,7 @@ class Claim:
     study_id: int
     worker_id: str
     budget: int
-    waits: bool
+    has_waiting: bool
     token: str = field(default_factory=new_token)
     trial_id: int | None = None
     crashes: int = 0
@@ -89,7 +89,7 @@ class ObservedLease:
     trial_id: int
     number: int  # of the trial in its study
     token: str
-    beat: int
+    heartbeat: int
     worker_id: str
 
 
@@ -110,7 +110,7 @@ _NOT_FOREIGN = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)) | sa
 )
 
 
-def check(executor: Executor, trial_id: int, token: str) -> None:
+def check_lease(executor: Executor, trial_id: int, token: str) -> None:
     """Lock the lease until the transaction ends.
 
     Raises:
@@ -121,7 +121,7 @@ def check(executor: Executor, trial_id: int, token: str) -> None:
         raise LeaseLost(f"the trial with id {trial_id} was given to another worker")
 
 
-def check_runs(executor: Executor, trial_id: int) -> None:
+def check_running(executor: Executor, trial_id: int) -> None:
     """Raise if somebody without a lease, such as the dashboard, has ended the trial.
 
     Raises:
@@ -132,7 +132,7 @@ def check_runs(executor: Executor, trial_id: int) -> None:
         raise LeaseLost(f"the trial with id {trial_id} was given to another worker, or was ended")
 
 
-def begin_new(executor: Executor, claim: Claim) -> None:
+def lease_new_trial(executor: Executor, claim: Claim) -> None:
     """Lease the trial that this transaction has just created to `claim`; the study's row is locked.
 
     Raises:
@@ -147,11 +147,11 @@ def begin_new(executor: Executor, claim: Claim) -> None:
     # the newest is this transaction's own: nobody creates one without the lock on the study's row
     newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == claim.study_id)
     claim.trial_id = int(executor.execute(newest).scalar())
-    end(executor, claim.trial_id)  # of a deleted study's trial: SQLite gives numbers again
+    delete_lease(executor, claim.trial_id)  # of a deleted study's trial: SQLite gives numbers again
     executor.execute(_row(claim, claim.trial_id))
 
 
-def begin_taken(executor: Executor, claim: Claim, trial_id: int) -> None:
+def lease_waiting_trial(executor: Executor, claim: Claim, trial_id: int) -> None:
     """Lease the waiting trial that this transaction has set running to `claim`.
 
     Raises:
@@ -209,7 +209,7 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
     return None if found is None else float(found)
 
 
-def has_kept(executor: Executor, study_id: int, read: ReadTrials) -> bool:
+def still_has_trials(executor: Executor, study_id: int, read: ReadTrials) -> bool:
     """Whether the study still has the trials that were read earlier; True also where the study is gone."""
     known = trials.c.trial_id <= read.newest_id
     created = trials.c.trial_id.in_(read.created)
@@ -221,13 +221,15 @@ def has_kept(executor: Executor, study_id: int, read: ReadTrials) -> bool:
     )
     found = executor.execute(counted.where(trials.c.study_id == study_id, known | created)).one()
     kept = tuple(found) == (read.n_trials, len(read.created), read.finished_at)
-    return kept or not exists(executor, study_id)
+    return kept or not study_exists(executor, study_id)
 
 
-def exists(executor: Executor, study_id: int) -> bool:
-    """Whether there is a study with this id."""
-    found = executor.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id))
-    return found.first() is not None
+def study_exists(executor: Executor, study_id: int, name: str | None = None) -> bool:
+    """Whether the database has a study with this id, and with this name where one is given."""
+    found = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
+    if name is not None:  # SQLite may give the id of a deleted study to another one
+        found = found.where(studies.c.study_name == name)
+    return executor.execute(found).first() is not None
 
 
 def n_finished(executor: Executor, study_id: int) -> int:
@@ -249,7 +251,7 @@ def holder(executor: Executor, trial_id: int) -> str | None:
     return None if token is None else str(token)
 
 
-def end(executor: Executor, trial_id: int) -> None:
+def delete_lease(executor: Executor, trial_id: int) -> None:
     """Remove the lease of a trial that ends."""
     executor.execute(sa.delete(leases).where(leases.c.trial_id == trial_id))
 
@@ -269,7 +271,9 @@ def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
     """
     row = executor.execute(
         sa.select(leases.c.crashes, leases.c.crash_reports)
-        .where(leases.c.trial_id == seen.trial_id, leases.c.token == seen.token, leases.c.beat == seen.beat)
+        .where(
+            leases.c.trial_id == seen.trial_id, leases.c.token == seen.token, leases.c.beat == seen.heartbeat
+        )
         .with_for_update()
     ).first()
     if row is None:
@@ -294,12 +298,12 @@ def forget_study(executor: Executor, study_id: int) -> None:
     executor.execute(sa.delete(leases).where(leases.c.study_id == study_id))
 
 
-def forgive(executor: Executor, study_id: int) -> None:
+def reset_crashes(executor: Executor, study_id: int) -> None:
     """Reset the count of crashes of the study's trials."""
     executor.execute(sa.update(leases).where(leases.c.study_id == study_id).values(crashes=0, cause=""))
 
 
-def renew(executor: Executor, token: str) -> bool:
+def renew_lease(executor: Executor, token: str) -> bool:
     """Count the holder's heartbeat; False where it lost the lease, or the trial no longer runs."""
     runs = sa.exists().where(trials.c.trial_id == leases.c.trial_id, trials.c.state == TrialState.RUNNING)
     renewed = executor.execute(
@@ -366,9 +370,3 @@ def forget_ended(executor: Executor, study_id: int) -> None:
         trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),
     )
     executor.execute(sa.delete(leases).where(leases.c.study_id == study_id, ~alive))
-
-
-def is_there(executor: Executor, study_id: int, name: str) -> bool:
-    """Whether nobody has deleted the study."""
-    found = sa.select(studies.c.study_id).where(studies.c.study_id == study_id, studies.c.study_name == name)
-    return executor.execute(found).first() is not None

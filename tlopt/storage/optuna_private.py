@@ -35,12 +35,12 @@ def storage_of(optuna_study: optuna.Study) -> BaseStorage:
     return optuna_study._storage
 
 
-def below(storage: BaseStorage) -> BaseStorage:
+def uncached(storage: BaseStorage) -> BaseStorage:
     """The storage that a cached one caches, else `storage` itself."""
     return getattr(storage, "_backend", storage)
 
 
-def reported(trial: optuna.Trial) -> dict[int, float]:
+def reported_values(trial: optuna.Trial) -> dict[int, float]:
     """Reported values by step, as this process knows them: the database is not asked."""
     return trial._cached_frozen_trial.intermediate_values
 
@@ -133,7 +133,7 @@ class OptunaDatabase(RDBStorage):
     def forget(self) -> None:
         """Drop what was read earlier of a database that went back."""
 
-    def has_kept(self, study_id: int, read: "ReadTrials") -> bool:
+    def still_has_trials(self, study_id: int, read: "ReadTrials") -> bool:
         """Whether the database still has the trials that were read earlier."""
         raise NotImplementedError
 
@@ -179,7 +179,7 @@ class Cache(_CachedStorage):
             super()._read_trials_from_remote_storage(study_id)
             return
         earlier = self._read.get(study_id)
-        if earlier is not None and not self._backend.has_kept(study_id, earlier):
+        if earlier is not None and not self._backend.still_has_trials(study_id, earlier):
             _logger.warning("the database was restored to an earlier state: all trials are read anew")
             self.forget()
         super()._read_trials_from_remote_storage(study_id)

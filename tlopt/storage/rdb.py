@@ -25,7 +25,7 @@ from tlopt.storage.failures import DATABASE_ERRORS, failure
 from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseChanged, LeaseLost, ObservedLease
 from tlopt.storage.optuna_private import OptunaDatabase
 from tlopt.storage.retry import Retry, refusal
-from tlopt.storage.retrying_rdb import Guard, RetryingStorage
+from tlopt.storage.retrying_rdb import RetryingStorage, TransactionCheck
 from tlopt.storage.writes import Draft
 
 
@@ -56,7 +56,7 @@ class ServiceStorage(RetryingStorage):
         """Whether this process has the trial's lease, as far as it knows."""
         return trial_id in self._tokens
 
-    def let_go(self, trial_id: int) -> None:
+    def forget_trial(self, trial_id: int) -> None:
         """Forget a trial that is another's or ended."""
         for kept in (self._tokens, self._drafts, self._unsent):
             kept.pop(trial_id, None)
@@ -73,7 +73,7 @@ class ServiceStorage(RetryingStorage):
         with self._scope.claiming(claim):
             yield
         if claim.trial_id is not None:
-            self.send(claim.trial_id)
+            self.write_pending(claim.trial_id)
 
     def expire(self, seen: ObservedLease, cause: str) -> None:
         """Requeue a trial whose holder is gone, for `cause`. One attempt, from any thread.
@@ -103,32 +103,32 @@ class ServiceStorage(RetryingStorage):
 
     # Writes to a trial
 
-    def send(self, trial_id: int) -> None:
+    def write_pending(self, trial_id: int) -> None:
         """Write what was drawn and noted of a trial held here, and reports that were kept back."""
 
         def attempt() -> None:
             with self.engine.begin() as connection:
                 if trial_id in self._tokens:
-                    leases.check_runs(connection, trial_id)
-                self._write_kept(connection, trial_id)
+                    leases.check_running(connection, trial_id)
+                self._write_pending(connection, trial_id)
 
         if trial_id in self._tokens or trial_id in self._drafts:
             self.retry.call(attempt)
             self._drafts.pop(trial_id, None)
             self._unsent.pop(trial_id, None)
 
-    def _write_kept(self, executor: Executor, trial_id: int) -> None:
+    def _write_pending(self, executor: Executor, trial_id: int) -> None:
         if trial_id in self._tokens:
-            leases.check(executor, trial_id, self._tokens[trial_id])
-        writes.draft(executor, self.engine, trial_id, self._drafts.get(trial_id, Draft()))
-        writes.late_reports(executor, self.engine, trial_id, self._unsent.get(trial_id, {}))
+            leases.check_lease(executor, trial_id, self._tokens[trial_id])
+        writes.write_draft(executor, self.engine, trial_id, self._drafts.get(trial_id, Draft()))
+        writes.write_late_reports(executor, self.engine, trial_id, self._unsent.get(trial_id, {}))
 
     @contextmanager
-    def together(self, trial_id: int) -> Iterator[None]:
+    def writing_together(self, trial_id: int) -> Iterator[None]:
         """A block whose notes on a trial held here are written together: with its end, or at the block's."""
         self._drafts.setdefault(trial_id, Draft())
         yield
-        self.send(trial_id)
+        self.write_pending(trial_id)
 
     def write_param(
         self,
@@ -165,7 +165,7 @@ class ServiceStorage(RetryingStorage):
             self.retry.call(lambda: super(ServiceStorage, self).set_trial_system_attr(trial_id, key, value))
 
     @contextmanager
-    def _fenced(self, trial_id: int, guard: Guard | None = None) -> Iterator[None]:
+    def _fenced(self, trial_id: int, guard: TransactionCheck | None = None) -> Iterator[None]:
         """A block whose writes to a trial held here fail when its lease is lost, or the trial deleted.
 
         Args:
@@ -183,9 +183,9 @@ class ServiceStorage(RetryingStorage):
                 raise
             raise LeaseLost(f"the trial with id {trial_id} is no longer in the database") from None
 
-    def _check(self, trial_id: int) -> Guard:
+    def _check(self, trial_id: int) -> TransactionCheck:
         token = self._tokens.get(trial_id)
-        return lambda executor: None if token is None else leases.check(executor, trial_id, token)
+        return lambda executor: None if token is None else leases.check_lease(executor, trial_id, token)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Report; of a trial held here a report that finds the database away is kept and sent with the next.
@@ -203,12 +203,14 @@ class ServiceStorage(RetryingStorage):
             return
         unsent = self._unsent.setdefault(trial_id, {})
         unsent[step] = intermediate_value
-        if self.retry.is_away:  # the heartbeat finds out when it is back
+        if self.retry.in_outage:  # the heartbeat finds out when it is back
             return
         try:
             for step_unsent, value in sorted(unsent.items()):
-                with self.singly() as connection:
-                    writes.report(connection, self.engine, trial_id, token, step_unsent, value)
+                with self.autocommit() as connection:
+                    writes.write_intermediate_value(
+                        connection, self.engine, trial_id, token, step_unsent, value
+                    )
                 del unsent[step_unsent]
         except DATABASE_ERRORS as error:
             fault = failure(error)
@@ -216,7 +218,7 @@ class ServiceStorage(RetryingStorage):
                 raise
             if fault.lasts:
                 raise refusal(fault) from None
-            self.retry.away(fault.reason)
+            self.retry.note_outage(fault.reason)
 
     def unsent(self, trial_id: int) -> bool:
         """Whether reports of the trial have not reached the database."""
@@ -230,7 +232,7 @@ class ServiceStorage(RetryingStorage):
             return super().create_trial(study_id, template)
 
         def attempt() -> FrozenTrial:
-            with self._scope.guarded(lambda executor: leases.begin_new(executor, claim)):
+            with self._scope.guarded(lambda executor: leases.lease_new_trial(executor, claim)):
                 return super(ServiceStorage, self).create_trial(study_id, None)
 
         try:
@@ -257,9 +259,9 @@ class ServiceStorage(RetryingStorage):
 
         def guard(executor: Executor) -> None:
             if held:
-                self._write_kept(executor, trial_id)
+                self._write_pending(executor, trial_id)
             if state.is_finished():
-                leases.end(executor, trial_id)
+                leases.delete_lease(executor, trial_id)
             elif state == TrialState.WAITING:
                 leases.release(executor, trial_id)
 
@@ -268,7 +270,7 @@ class ServiceStorage(RetryingStorage):
                 return super(ServiceStorage, self).set_trial_state_values(trial_id, state, values)
 
         changed = self._once(attempt, trial_id, state, values)
-        self.let_go(trial_id)
+        self.forget_trial(trial_id)
         return changed
 
     def _once(
@@ -297,14 +299,14 @@ class ServiceStorage(RetryingStorage):
         def guard(session: Session) -> None:
             if session.dirty:  # otherwise the trial waits no longer, and nothing was changed
                 session.flush()
-                leases.begin_taken(session, claim, trial_id)
+                leases.lease_waiting_trial(session, claim, trial_id)
 
         def attempt() -> bool:
             with self._scope.guarded(guard):
                 return super(ServiceStorage, self).set_trial_state_values(trial_id, TrialState.RUNNING)
 
         taken = self.retry.call(attempt)
-        if not taken and self.ask(lambda executor: leases.holder(executor, trial_id)) != claim.token:
+        if not taken and self.query(lambda executor: leases.holder(executor, trial_id)) != claim.token:
             return False
         self._take(claim, trial_id)
         return True

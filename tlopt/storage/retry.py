@@ -9,9 +9,9 @@ from typing import TypeVar
 from tlopt.errors import StorageError
 from tlopt.storage.failures import DATABASE_ERRORS, Failure, TablesMissing, failure, phrase_in
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-OUTAGE_SECONDS_MAX = 600.0
+DEFAULT_OUTAGE_SECONDS_MAX = 600.0
 QUIET_SECONDS = 2.0  # a shorter outage is not reported
 _PAUSE_SECONDS = (0.1, 5.0)  # first and longest pause: less than a lease allows between two heartbeats
 _POLL_SECONDS = 0.1  # between two looks at whether the process shuts down
@@ -29,21 +29,21 @@ class Retry:
         is_ready: called before a retry, after tables were missing: whether all are there again.
     """
 
-    def __init__(self, seconds_max: float = OUTAGE_SECONDS_MAX) -> None:
+    def __init__(self, seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX) -> None:
         self.seconds_max = seconds_max
         self.shutting_down = False
         self.n_outages = 0
         self.is_ready: Callable[[], bool] = lambda: True
         self._lacks_tables = False
-        self._away_since: float | None = None
+        self._outage_since: float | None = None
         self._reported = False
 
     @property
-    def is_away(self) -> bool:
+    def in_outage(self) -> bool:
         """Whether the last call of any thread found the database away."""
-        return self._away_since is not None
+        return self._outage_since is not None
 
-    def call(self, attempt: Callable[[], T]) -> T:
+    def call(self, attempt: Callable[[], _T]) -> _T:
         """The result of `attempt`, retried for as long as the database is away.
 
         Raises:
@@ -67,7 +67,7 @@ class Retry:
                 self._wait(fault.reason, pause * random.uniform(0.5, 1.5), since)
                 pause = min(longest, 2 * pause)
             else:
-                self.answered()
+                self.note_answer()
                 return result
 
     def _refuse_half_restored(self) -> None:
@@ -75,27 +75,27 @@ class Retry:
             raise TablesMissing
         self._lacks_tables = False
 
-    def away(self, reason: str) -> None:
+    def note_outage(self, reason: str) -> None:
         """Note that the database does not answer."""
         now = time.monotonic()
-        if self._away_since is None:
-            self._away_since, self._reported = now, False
+        if self._outage_since is None:
+            self._outage_since, self._reported = now, False
             self.n_outages += 1
-        seconds = now - self._away_since
+        seconds = now - self._outage_since
         if seconds > QUIET_SECONDS and not self._reported:
             self._reported = True
             _logger.warning("the database is away (%s); trying again for %g s", reason, self.seconds_max)
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """Note that the database has answered."""
-        since, self._away_since = self._away_since, None
+        since, self._outage_since = self._outage_since, None
         if since is not None and self._reported:
             _logger.warning("the database is back after %.0f s", time.monotonic() - since)
 
     def _wait(self, reason: str, seconds: float, since: float) -> None:
         until = time.monotonic() + seconds
         while True:
-            self.away(reason)
+            self.note_outage(reason)
             if time.monotonic() - since > self.seconds_max or self.shutting_down:
                 raise StorageError(f"the database is away: {reason}") from None
             if time.monotonic() > until:

@@ -13,15 +13,15 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from tlopt.errors import StorageError
-from tlopt.storage import leases, schema, session
+from tlopt.storage import connections, leases, schema
+from tlopt.storage.connections import file_identity
 from tlopt.storage.failures import TablesMissing
 from tlopt.storage.leases import Claim, Executor
 from tlopt.storage.optuna_private import OptunaDatabase, ReadTrials
 from tlopt.storage.retry import Retry
-from tlopt.storage.session import file_identity
 
-T = TypeVar("T")
-Guard = Callable[[Session], None]
+_T = TypeVar("_T")
+TransactionCheck = Callable[[Session], None]
 
 
 class RetryingStorage(OptunaDatabase):
@@ -36,7 +36,7 @@ class RetryingStorage(OptunaDatabase):
     def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
         super().__init__(url, engine_kwargs, skip_compatibility_check=True, skip_table_creation=True)
         self.engine.dispose()  # the constructor's connection was not prepared
-        session.prepare(self.engine)
+        connections.prepare_engine(self.engine)
         self.retry = retry
         retry.is_ready = self.has_all_tables
         self._scope = CallScope()
@@ -51,18 +51,18 @@ class RetryingStorage(OptunaDatabase):
         return {"url": self.url, "options": self.engine_kwargs, "outage_seconds_max": self.retry.seconds_max}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        session.bound_waits()
+        connections.set_socket_timeout()
         self.__init__(state["url"], state["options"], Retry(state["outage_seconds_max"]))  # type: ignore[misc]
 
     @contextmanager
-    def singly(self) -> Iterator[sqlalchemy.Connection]:
+    def autocommit(self) -> Iterator[sqlalchemy.Connection]:
         """A connection on which each statement is a transaction of its own, which saves two round trips.
 
         By the driver's own switch: SQLAlchemy's isolation level AUTOCOMMIT is set back by a statement. On
         SQLite, and behind a pooler, whose sessions have settings of their own, one transaction for all.
         """
         with self.engine.connect() as connection:
-            if self.engine.dialect.name == "sqlite" or session.is_pooled(connection):
+            if self.engine.dialect.name == "sqlite" or connections.is_pooled(connection):
                 with connection.begin():
                     yield connection
                 return
@@ -74,19 +74,19 @@ class RetryingStorage(OptunaDatabase):
                 if not driver.closed:
                     driver.autocommit = False
 
-    def ask(self, question: Callable[[Executor], T]) -> T:
+    def query(self, run: Callable[[Executor], _T]) -> _T:
         """The result of one statement, with retries."""
 
-        def attempt() -> T:
-            with self.singly() as connection:
-                return question(connection)
+        def attempt() -> _T:
+            with self.autocommit() as connection:
+                return run(connection)
 
         return self.retry.call(attempt)
 
     def has_all_tables(self) -> bool:
         """Whether the tables are there, and no restore of them is under way. One attempt."""
         with self.engine.connect() as connection:
-            return schema.are_restored(connection)
+            return schema.restore_is_complete(connection)
 
     def wait_for_tables(self) -> bool:
         """Wait for the end of a restore of the tables, if one is under way; returns whether one was."""
@@ -114,7 +114,7 @@ class RetryingStorage(OptunaDatabase):
         """Stop retrying, and wait for answers no longer than the end of a process allows."""
         self.retry.shutting_down = True
         if self.engine.dialect.name == "postgresql":
-            session.begin_shutdown()
+            connections.shorten_socket_timeout()
 
     @property
     def n_connections(self) -> int:
@@ -154,8 +154,8 @@ class RetryingStorage(OptunaDatabase):
         self._scope.has_read()
         return found
 
-    def has_kept(self, study_id: int, read: ReadTrials) -> bool:
-        return self.ask(lambda executor: leases.has_kept(executor, study_id, read))
+    def still_has_trials(self, study_id: int, read: ReadTrials) -> bool:
+        return self.query(lambda executor: leases.still_has_trials(executor, study_id, read))
 
     def best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
         return self.retry.call(lambda: super(RetryingStorage, self).best_trial_id(study_id, direction))
@@ -207,12 +207,12 @@ class CallScope(threading.local):
 
     claim: Claim | None = None
     fresh: FrozenTrial | None = None  # the trial that was just created: it need not be read
-    _guard: Guard | None = None
+    _guard: TransactionCheck | None = None
     _unchanged: bool = False
     _drawn_from: str = ""  # token of the claim for which the study was read
 
     @contextmanager
-    def guarded(self, guard: Guard | None) -> Iterator[None]:
+    def guarded(self, guard: TransactionCheck | None) -> Iterator[None]:
         """A block in which `guard` is part of every transaction; if it raises, nothing is committed."""
         before, self._guard = self._guard, guard
         try:
@@ -249,7 +249,7 @@ class CallScope(threading.local):
         if claim is None:
             return self._unchanged
         if claim.trial_id is None:
-            return not claim.waits  # only a waiting trial is looked for
+            return not claim.has_waiting  # only a waiting trial is looked for
         return self._drawn_from == claim.token  # one draw looks at one state of the study
 
     def has_read(self) -> None:

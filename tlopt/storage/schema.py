@@ -69,7 +69,7 @@ workers = sa.Table(
 )
 
 
-def are_optunas(connection: sa.Connection) -> bool:
+def has_optuna_tables(connection: sa.Connection) -> bool:
     """Whether Optuna's tables are there, of the version that the installed Optuna reads and writes.
 
     Raises:
@@ -91,12 +91,14 @@ def are_optunas(connection: sa.Connection) -> bool:
     return {table.name for table in _OPTUNA} <= names
 
 
-def are_there(connection: sa.Connection) -> bool:
-    """As `are_optunas`, with ours."""
-    return are_optunas(connection) and set(_ours.tables) <= set(sa.inspect(connection).get_table_names())
+def has_tables(connection: sa.Connection) -> bool:
+    """As `has_optuna_tables`, with ours."""
+    return has_optuna_tables(connection) and set(_ours.tables) <= set(
+        sa.inspect(connection).get_table_names()
+    )
 
 
-def create(connection: sa.Connection) -> None:
+def create_tables(connection: sa.Connection) -> None:
     """Make the tables that are missing, Optuna's and ours, in the transaction of `connection`.
 
     As `RDBStorage` does, which needs two connections and several transactions for it.
@@ -111,7 +113,7 @@ def create(connection: sa.Connection) -> None:
     _ours.create_all(connection)
 
 
-def are_restored(connection: sa.Connection) -> bool:
+def restore_is_complete(connection: sa.Connection) -> bool:
     """Whether a restore of the tables, if there was one, has come to its end: all primary keys are there.
 
     `pg_restore` and dumps of SQL make tables first, then rows, then keys.

@@ -15,10 +15,10 @@ from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private, writes
-from tlopt.storage.attributes import Choices
-from tlopt.storage.connect import connect, is_made, translated
+from tlopt.storage.attributes import SharedChoices
+from tlopt.storage.connect import as_storage_errors, connect, is_made
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.storage.retry import OUTAGE_SECONDS_MAX, Retry
+from tlopt.storage.retry import DEFAULT_OUTAGE_SECONDS_MAX, Retry
 from tlopt.storage.schema import epoch_seconds
 from tlopt.storage.url import find_url, hide_password, normalise
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def open_storage(
-    url: str, *, outage_seconds_max: float = OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
+    url: str, *, outage_seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
 ) -> BaseStorage:
     """Open the database `url` as a storage with a cache; many processes may do so at once.
 
@@ -55,7 +55,7 @@ def open_storage(
 
 
 def open_to_read(
-    url: str, *, outage_seconds_max: float = OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
+    url: str, *, outage_seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
 ) -> BaseStorage:
     """As `open_storage`, but makes nothing: where nothing was ever stored, an empty storage in memory."""
     if not is_made(url, Retry(outage_seconds_max), wait_seconds=wait_seconds):
@@ -65,7 +65,7 @@ def open_to_read(
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
     """The storage below one that `open_storage` returned."""
-    backend = optuna_private.below(storage)
+    backend = optuna_private.uncached(storage)
     if not isinstance(backend, ServiceStorage):
         raise StorageError(f"{type(storage).__name__} is not a database of tlopt's; open it by its URL")
     return backend
@@ -82,7 +82,7 @@ def create_or_open(
     *,
     file_text: str,
     facts: dict[str, str | int],
-    choices: Choices | None = None,
+    choices: SharedChoices | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -103,7 +103,7 @@ def create_or_open(
     """
     service = service_of(storage)
     wanted = _Wanted(study, file_text, facts, choices)
-    with translated(service.engine.url):
+    with as_storage_errors(service.engine.url):
         service.retry.call(lambda: _create_or_check(storage, wanted))
     return optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
 
@@ -115,7 +115,7 @@ class _Wanted:
     study: spec.Study
     file_text: str
     facts: Mapping[str, str | int]
-    choices: Choices | None
+    choices: SharedChoices | None
 
 
 def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
@@ -135,10 +135,10 @@ def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
 
 def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
     """Store the newest study file, unless its budget is smaller than the stored one's."""
-    if opened.user_attrs.get(attributes.FILE) == wanted.file_text:
+    if opened.user_attrs.get(attributes.STUDY_FILE) == wanted.file_text:
         return
     if wanted.study.budget.trials >= stored_spec(opened).budget.trials:
-        opened.set_user_attr(attributes.FILE, wanted.file_text)
+        opened.set_user_attr(attributes.STUDY_FILE, wanted.file_text)
 
 
 def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
@@ -162,9 +162,9 @@ def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
 def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
     chosen = {} if wanted.choices is None else wanted.choices.as_attributes()
     return {
-        attributes.FILE: wanted.file_text,
+        attributes.STUDY_FILE: wanted.file_text,
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        attributes.FORMAT: attributes.FORMAT_VERSION,
+        attributes.RECORD_FORMAT: attributes.FORMAT_VERSION,
         attributes.BEGAN: began,
         **{attributes.fact(name): value for name, value in wanted.facts.items()},
         **chosen,
@@ -204,7 +204,7 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
         SpecError: this version of tlopt no longer reads the stored file.
     """
     name = optuna_study.study_name
-    stored = spec.loads(optuna_study.user_attrs[attributes.FILE], f"study {name}")
+    stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
     return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX)})
 
 
@@ -214,7 +214,7 @@ def _not_ours(name: str) -> StorageError:
 
 def _refuse_later(opened: optuna.Study) -> None:
     """Raise if a later version wrote the study's records, which this one would misread."""
-    found = opened.user_attrs.get(attributes.FORMAT, 1)
+    found = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     if found > attributes.FORMAT_VERSION:
         raise StorageError(
             f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found},"

@@ -39,7 +39,7 @@ class WorkerStatus:
     silent_seconds: float  # since its last heartbeat, by the database's clock
 
 
-def here() -> Identity:
+def this_process() -> Identity:
     """This process."""
     pid = os.getpid()
     host = socket.gethostname()
@@ -52,7 +52,7 @@ def here() -> Identity:
     )
 
 
-def is_gone(identity: Identity) -> bool:
+def has_ended(identity: Identity) -> bool:
     """Whether the process has ended for certain: it ran on this machine, and its number is free or reused."""
     # Without a start time the machine is known by its host name alone, which two machines may share.
     if identity.born == 0 or identity.machine != _machine(socket.gethostname()):
@@ -73,7 +73,7 @@ def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str
     executor.execute(insert(engine, workers).values(row).on_conflict_do_nothing(index_elements=["worker_id"]))
 
 
-def forget_old(executor: Executor, engine: sa.Engine) -> None:
+def remove_stale(executor: Executor, engine: sa.Engine) -> None:
     """Remove rows that have not been touched for a day."""
     executor.execute(sa.delete(workers).where(workers.c.seen < _days_ago(engine)))
 
@@ -84,7 +84,7 @@ def _days_ago(engine: sa.Engine) -> sa.ColumnElement[datetime]:
     return utc_now(engine) - sa.text(f"interval '{_FORGET_DAYS} day'")  # type: ignore[no-any-return]
 
 
-def heartbeat(executor: Executor, engine: sa.Engine, me: Identity, doing: str, count: int) -> bool:
+def renew_worker(executor: Executor, engine: sa.Engine, me: Identity, doing: str, count: int) -> bool:
     """Renew a worker's row: its heartbeat, and what it is doing.
 
     Args:
@@ -102,7 +102,7 @@ def heartbeat(executor: Executor, engine: sa.Engine, me: Identity, doing: str, c
     return bool(shown.rowcount)
 
 
-def leave(executor: Executor, who: Identity) -> None:
+def remove_worker(executor: Executor, who: Identity) -> None:
     """Remove the row of a worker that ends or has ended."""
     executor.execute(sa.delete(workers).where(workers.c.worker_id == who.worker_id))
 

@@ -59,7 +59,7 @@ class Draft:
     system_attrs: dict[str, Any] = field(default_factory=dict)
 
 
-def draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> None:
+def write_draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> None:
     """Write a draft; a parameter that already has a value keeps it, as in Optuna."""
     if what.params:
         rows = [
@@ -85,7 +85,9 @@ def draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> 
             )
 
 
-def late_reports(executor: Executor, engine: sa.Engine, trial_id: int, values: Mapping[int, float]) -> None:
+def write_late_reports(
+    executor: Executor, engine: sa.Engine, trial_id: int, values: Mapping[int, float]
+) -> None:
     """Write reports by step, in a transaction that holds the lease."""
     for step, value in sorted(values.items()):
         stored, kind = stored_report(value)
@@ -95,7 +97,9 @@ def late_reports(executor: Executor, engine: sa.Engine, trial_id: int, values: M
         executor.execute(_or_replace(statement))
 
 
-def report(executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float) -> None:
+def write_intermediate_value(
+    executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float
+) -> None:
     """Write one report, and check the lease and the state in the same statement.
 
     Raises:

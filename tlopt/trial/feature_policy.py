@@ -17,7 +17,7 @@ from tlopt.data.dataset import Data
 from tlopt.data.decode import DECODER
 from tlopt.data.pixels import cache_root
 from tlopt.errors import CacheUnwritable, OutOfMemory
-from tlopt.search.repeated_views import dimension_of, n_repeated_views, strengths, trains_uncropped
+from tlopt.search.repeated_views import dimension_of, n_repeated_views, repeated_strengths, trains_uncropped
 from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
 from tlopt.spec.search_keys import in_blocks
@@ -136,7 +136,7 @@ def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images
 
     Studies that train on other views have folders of their own, each of which can be evicted.
     """
-    repeated = [study.data.views, images.views_seed, study.data.flip, *strengths(study)]
+    repeated = [study.data.views, images.views_seed, study.data.flip, *repeated_strengths(study)]
     meaning = {
         "semantics": SEMANTICS_VERSION,  # how a view is made and how a network is cut into blocks
         "decoder": DECODER,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlopt.training.checkpoint_store import CheckpointStore
     from tlopt.trial.workspace import Workspace
 
-Standing = Literal["work", "wait", "over"]
+WorkState = Literal["work", "wait", "over"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,14 @@ class StudyWork:
     service: ServiceSpec
     checkpoints: "CheckpointStore | None"
 
-    def standing(self, storage: ServiceStorage) -> tuple[Standing, bool]:
-        """See `standing`."""
-        return standing(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
+    def work_state(self, storage: ServiceStorage) -> tuple[WorkState, bool]:
+        """See `work_state`."""
+        return work_state(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
 
-    def is_there(self, storage: ServiceStorage) -> bool:
+    def exists(self, storage: ServiceStorage) -> bool:
         """Whether nobody has deleted the study."""
         study_id, name = self.study_id, self.optuna_study.study_name
-        return storage.ask(lambda executor: leases.is_there(executor, study_id, name))
+        return storage.query(lambda executor: leases.study_exists(executor, study_id, name))
 
     @property
     def device(self) -> str:
@@ -56,9 +56,9 @@ class StudyWork:
         return optuna_private.study_id(self.optuna_study)
 
 
-def standing(
+def work_state(
     optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
-) -> tuple[Standing, bool]:
+) -> tuple[WorkState, bool]:
     """Whether the study has work, may get some, or is over; and whether a trial waits.
 
     While trials run elsewhere, a study without room is not over: their workers may be lost.
@@ -68,25 +68,25 @@ def standing(
         hours: time after the study's beginning in which trials may start; 0: no limit.
     """
     study_id = optuna_private.study_id(optuna_study)
-    command = storage.ask(lambda executor: commands.read(executor, [study_id]))[study_id]
-    if not command.works:
-        return ("over" if command.ends else "wait"), False
-    counts = storage.ask(lambda executor: leases.counts(executor, study_id))
-    waits = counts[TrialState.WAITING] > 0
+    command = storage.query(lambda executor: commands.read(executor, [study_id]))[study_id]
+    if not command.runs_trials:
+        return ("over" if command.ends_workers else "wait"), False
+    counts = storage.query(lambda executor: leases.counts(executor, study_id))
+    has_waiting = counts[TrialState.WAITING] > 0
     finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
     if finished >= trials:
-        return "over", waits
+        return "over", has_waiting
     room = trials - finished - counts[TrialState.RUNNING]
-    if room > 0 and (waits or not too_late(optuna_study, hours, storage)):
-        return "work", waits
-    return ("wait" if counts[TrialState.RUNNING] else "over"), waits
+    if room > 0 and (has_waiting or not hours_are_over(optuna_study, hours, storage)):
+        return "work", has_waiting
+    return ("wait" if counts[TrialState.RUNNING] else "over"), has_waiting
 
 
-def too_late(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
+def hours_are_over(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
     """Whether the study's hours are over, by the database's clock: no new trial is started."""
     if hours <= 0:
         return False
-    now = storage.ask(lambda executor: epoch_seconds(executor, storage.engine))
+    now = storage.query(lambda executor: epoch_seconds(executor, storage.engine))
     began = optuna_study.user_attrs.get(attributes.BEGAN, now)
     return bool(now - began > hours * 3600)
 
@@ -107,16 +107,18 @@ class HeldTrial:
         return self.work.optuna_study.study_name
 
 
-def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, waits: bool) -> HeldTrial | None:
+def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting: bool) -> HeldTrial | None:
     """A trial to run, its parameters drawn, or None when another worker was quicker.
 
     A trial that was lost too often draws nothing: whatever is wrong with it could end this worker, too.
 
     Args:
         me: this worker.
-        waits: whether a waiting trial was seen; otherwise none is looked for.
+        has_waiting: whether a waiting trial was seen; otherwise none is looked for.
     """
-    lease = Claim(study_id=work.study_id, worker_id=me.worker_id, budget=work.plan.trials, waits=waits)
+    lease = Claim(
+        study_id=work.study_id, worker_id=me.worker_id, budget=work.plan.trials, has_waiting=has_waiting
+    )
     spec, refusal = None, ""
     try:
         with storage.claiming(lease):
@@ -141,8 +143,8 @@ def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -
         trial.set_user_attr(attributes.LABEL, spec.label)
 
 
-def why_not(command: Command | None) -> str:
+def stop_reason(command: Command | None) -> str:
     """Why a trial may not go on, or ""."""
-    if command is None or command.works:
+    if command is None or command.runs_trials:
         return ""
     return f"the study is {command.state}" + (f": {command.reason}" if command.reason else "")

@@ -20,7 +20,7 @@ _STATES = {
 }
 
 
-def tell(
+def finish_trial(
     held: HeldTrial,
     outcome: Outcome,
     record: dict[str, Any],
@@ -41,19 +41,19 @@ def tell(
         LeaseLost: it is another worker's by now.
     """
     trial, state = held.trial, _STATES.get(outcome, TrialState.PRUNED)
-    storage.send(optuna_private.trial_id(trial))
-    with storage.together(optuna_private.trial_id(trial)):
-        trial.set_user_attr(attributes.RESULT, record)
+    storage.write_pending(optuna_private.trial_id(trial))
+    with storage.writing_together(optuna_private.trial_id(trial)):
+        trial.set_user_attr(attributes.TRIAL_RESULT, record)
         if notes:
             trial.set_user_attr(attributes.NOTES, notes)
         if state != TrialState.FAIL:
             trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if outcome.is_trained else 1.0)
         held.work.optuna_study.tell(trial, value, state)
     if outcome.is_mishap:
-        stop_if_hopeless(held.work)
+        stop_after_failures(held.work)
 
 
-def stop_if_hopeless(work: StudyWork) -> None:
+def stop_after_failures(work: StudyWork) -> None:
     """Stop the study's workers where its last trials, `failures_max` of them, all crashed or failed."""
     n = work.service.failures_max
     ended = [t for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
@@ -63,4 +63,4 @@ def stop_if_hopeless(work: StudyWork) -> None:
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
     reason = f"the last {counted(n, 'trial')} crashed or failed: {cause}; fix it, then: tlopt resume"
-    commands.give(work.optuna_study, Command("stopped", reason))
+    commands.send(work.optuna_study, Command("stopped", reason))

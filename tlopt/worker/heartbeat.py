@@ -30,8 +30,8 @@ from tlopt.storage.retry import refusal
 from tlopt.storage.workers import Identity
 
 GRACE_SECONDS = 60.0
-_BEATS_A_GRACE = 12
-_BEAT_SECONDS_MAX = 5.0
+_HEARTBEATS_PER_GRACE = 12
+_HEARTBEAT_SECONDS_MAX = 5.0
 _FILE_VARIABLE = "TLOPT_HEARTBEAT_FILE"
 
 _logger = logging.getLogger("tlopt.worker")
@@ -49,9 +49,9 @@ class Activity:
     steps: int = 0
 
     @classmethod
-    def at(cls, study: str, trial: int, event: "StepLike | EpochLike", epochs: int) -> "Activity":
+    def at(cls, study: str, trial: int, event: "StepProgress | EpochProgress", epochs: int) -> "Activity":
         """After a step or an epoch."""
-        if isinstance(event, StepLike):
+        if isinstance(event, StepProgress):
             return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps)
         return cls(study, trial, event.index + 1, epochs)
 
@@ -61,7 +61,7 @@ class Activity:
 
 
 @runtime_checkable
-class StepLike(Protocol):
+class StepProgress(Protocol):
     """The part of a step that an activity needs."""
 
     @property
@@ -72,7 +72,7 @@ class StepLike(Protocol):
     def n_steps(self) -> int: ...
 
 
-class EpochLike(Protocol):
+class EpochProgress(Protocol):
     """The part of an epoch that an activity needs."""
 
     @property
@@ -87,7 +87,7 @@ class _Watched:
     since: float
 
 
-class Watch:
+class LeaseWatch:
     """Leases whose beat has been seen unchanged.
 
     Args:
@@ -98,18 +98,18 @@ class Watch:
     def __init__(self, grace_seconds: float, gap_seconds: float) -> None:
         self._grace = grace_seconds
         self._gap = gap_seconds
-        self._last_look = float("-inf")
+        self._last_read = float("-inf")
         self._watched: dict[str, _Watched] = {}
 
     def forget(self) -> None:
         """Begin anew: the database was away."""
         self._watched.clear()
 
-    def look(self, found: Collection[ObservedLease], now: float) -> list[ObservedLease]:
+    def expired(self, found: Collection[ObservedLease], now: float) -> list[ObservedLease]:
         """Those of `found`, all present leases, that have not changed for the grace."""
-        if now - self._last_look > self._gap:
+        if now - self._last_read > self._gap:
             self.forget()
-        self._last_look = now
+        self._last_read = now
         before = self._watched
         self._watched = {
             seen.token: before[seen.token]
@@ -147,16 +147,18 @@ class Heartbeat(threading.Thread):
         self._storage = storage
         self._me = me
         self._study_ids = study_ids
-        self._beat_seconds = min(_BEAT_SECONDS_MAX, grace_seconds / _BEATS_A_GRACE)
-        self._watch = Watch(grace_seconds, gap_seconds=grace_seconds / 2)
+        self._interval_seconds = min(_HEARTBEAT_SECONDS_MAX, grace_seconds / _HEARTBEATS_PER_GRACE)
+        self._watch = LeaseWatch(grace_seconds, gap_seconds=grace_seconds / 2)
         self._stall_seconds_max = 0.0
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._file = Path(os.environ[_FILE_VARIABLE]) if os.environ.get(_FILE_VARIABLE) else None
-        self._enrol = partial(workers.register, engine=storage.engine, me=me, device=device, studies=studies)
+        self._register = partial(
+            workers.register, engine=storage.engine, me=me, device=device, studies=studies
+        )
         self._n_connections = 0  # a new connection tells of an interruption
         self._hold: tuple[int, str] | None = None  # trial id and token
-        self._stepped = time.monotonic()
-        self._n_beats = 0
+        self._last_step_at = time.monotonic()
+        self._n_heartbeats = 0
         self.lost = False  # the trial in hand is another's
         self.restored = False  # the database went back to an earlier state while the trial was in hand
         self.failure: StorageError | None = None  # what keeps this worker from going on
@@ -171,37 +173,37 @@ class Heartbeat(threading.Thread):
                 new one; 0: never.
         """
         self.lost = self.restored = False
-        self._stepped, self._stall_seconds_max = time.monotonic(), stall_seconds_max
+        self._last_step_at, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
     def note_command(self, study_id: int, command: commands.Command) -> None:
         """Note the command to a study that was read elsewhere."""
         self.commands = {**self.commands, study_id: command}
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Beat for no trial."""
         self._hold, self._doing = None, Activity()
 
-    def stepped(self, doing: Activity) -> None:
+    def note_step(self, doing: Activity) -> None:
         """The trial in hand has made a step."""
-        self._stepped, self._doing = time.monotonic(), doing
+        self._last_step_at, self._doing = time.monotonic(), doing
 
     def stop(self) -> None:
         """End the thread, after what it is at."""
-        self._over.set()
+        self._stopped.set()
 
     def run(self) -> None:
-        while not self._over.is_set():
-            self.tick()
-            self._over.wait(self._beat_seconds)
+        while not self._stopped.is_set():
+            self.beat_once()
+            self._stopped.wait(self._interval_seconds)
         if self._file is not None:
             with suppress(OSError):
                 self._file.unlink()
 
-    def tick(self) -> None:
+    def beat_once(self) -> None:
         """One beat, one look at the others."""
         try:
-            self._tick()
+            self._beat_once()
         except Exception as error:
             # Whatever it was: without beats the trial in hand would be given away.
             self._watch.forget()
@@ -211,53 +213,53 @@ class Heartbeat(threading.Thread):
             elif fault.lasts:
                 self.failure = refusal(fault)
             else:
-                self._storage.retry.away(fault.reason)
+                self._storage.retry.note_outage(fault.reason)
         self._replace_if_stalled()
 
-    def _tick(self) -> None:
+    def _beat_once(self) -> None:
         hold = self._hold
         self.failure = self._storage.file_failure()
         if self.failure is not None:
             return
-        with self._storage.singly() as connection:
-            if hold is not None and not leases.renew(connection, hold[1]) and hold == self._hold:
+        with self._storage.autocommit() as connection:
+            if hold is not None and not leases.renew_lease(connection, hold[1]) and hold == self._hold:
                 self.lost = True
-            self._show(connection)
+            self._renew_row(connection)
             self.commands = commands.read(connection, self._study_ids)
             found = [
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
             ]
             holders = workers.identities(connection, {seen.worker_id for seen in found})
             unheld = leases.unheld(connection, self._study_ids)
-        self._storage.retry.answered()
+        self._storage.retry.note_answer()
         self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
             self._watch.forget()
-        still = self._watch.look([*found, *unheld], time.monotonic())
+        still = self._watch.expired([*found, *unheld], time.monotonic())
         for seen in [s for s in still if s in unheld]:
             self._requeue_unheld(seen)
-        gone = [s for s in found if s.worker_id in holders and workers.is_gone(holders[s.worker_id])]
+        gone = [s for s in found if s.worker_id in holders and workers.has_ended(holders[s.worker_id])]
         for seen in {s.token: s for s in (*still, *gone) if s not in unheld}.values():
             name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
             self._requeue(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
         if gone:
-            with self._storage.singly() as connection:
+            with self._storage.autocommit() as connection:
                 for seen in gone:
-                    workers.leave(connection, holders[seen.worker_id])
+                    workers.remove_worker(connection, holders[seen.worker_id])
 
-    def _show(self, connection: leases.Executor) -> None:
+    def _renew_row(self, connection: leases.Executor) -> None:
         """Renew this worker's row; a row without the last heartbeats tells that the database went back."""
-        count, doing = self._n_beats + 1, self._doing.text()
-        if workers.heartbeat(connection, self._storage.engine, self._me, doing, count):
-            self._n_beats = count
+        count, doing = self._n_heartbeats + 1, self._doing.text()
+        if workers.renew_worker(connection, self._storage.engine, self._me, doing, count):
+            self._n_heartbeats = count
             return
-        before, self._n_beats = self._n_beats, 0
+        before, self._n_heartbeats = self._n_heartbeats, 0
         if before:
             _logger.warning("the database was restored to an earlier state: this worker begins anew")
             self.restored = True
             self._watch.forget()
-        self._enrol(connection)
+        self._register(connection)
 
     def _renew_file(self) -> None:
         if self._file is None:
@@ -287,14 +289,16 @@ class Heartbeat(threading.Thread):
         )
 
     def _replace_if_stalled(self) -> None:
-        hold, silent = self._hold, time.monotonic() - self._stepped
+        hold, silent = self._hold, time.monotonic() - self._last_step_at
         if hold is None or self._stall_seconds_max <= 0 or silent < self._stall_seconds_max:
             return
         _logger.error("no step for %.0f s: the trial is requeued, and this process replaced", silent)
         try:
-            with self._storage.singly() as connection:
+            with self._storage.autocommit() as connection:
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
-                workers.leave(connection, self._me)  # the successor has this number and a row of its own
+                workers.remove_worker(
+                    connection, self._me
+                )  # the successor has this number and a row of its own
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
         except (LeaseChanged, *DATABASE_ERRORS) as error:

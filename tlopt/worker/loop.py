@@ -20,12 +20,12 @@ from tlopt.storage.leases import LeaseLost
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.workers import Identity
 from tlopt.system.words import counted
-from tlopt.worker.claim import HeldTrial, StudyWork, claim, why_not
-from tlopt.worker.finish import tell
+from tlopt.worker.claim import HeldTrial, StudyWork, claim, stop_reason
+from tlopt.worker.finish import finish_trial
 from tlopt.worker.heartbeat import Activity, Heartbeat
-from tlopt.worker.observers import observers
+from tlopt.worker.observers import open_observers
 from tlopt.worker.pictures import add_pictures, wants_pictures
-from tlopt.worker.pruning import gate
+from tlopt.worker.pruning import pruning_check
 from tlopt.worker.shutdown import Interrupt, Interrupted
 from tlopt.worker.trial_log import TrialLog
 
@@ -61,13 +61,13 @@ def run_worker(works: Sequence[StudyWork], storage: ServiceStorage, interrupt: I
     n_finished, left = 0, list(works)
     with _worker_context(works, storage, interrupt) as context:
         for work in works:
-            _sweep(work, storage)
+            _delete_ended(work, storage)
         try:
             while left and not interrupt.requested:
                 try:
                     if context.heartbeat.failure is not None:
                         raise context.heartbeat.failure
-                    found = _next(left, context)
+                    found = _next_trial(left, context)
                     if found == "over":
                         break
                     if found == "wait":
@@ -95,11 +95,11 @@ def _worker_context(
     works: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrupt
 ) -> Iterator[WorkerContext]:
     """A registered worker, whose heartbeat goes on until the block ends."""
-    me = workers.here()
+    me = workers.this_process()
     names = ",".join(work.optuna_study.study_name for work in works)
     engine, device = storage.engine, works[0].device
-    storage.ask(lambda executor: workers.register(executor, engine, me, device=device, studies=names))
-    storage.ask(lambda executor: workers.forget_old(executor, engine))
+    storage.query(lambda executor: workers.register(executor, engine, me, device=device, studies=names))
+    storage.query(lambda executor: workers.remove_stale(executor, engine))
     heartbeat = Heartbeat(
         storage,
         me,
@@ -115,29 +115,29 @@ def _worker_context(
     finally:
         heartbeat.stop()
         with suppress(StorageError):
-            storage.ask(lambda executor: workers.leave(executor, me))
+            storage.query(lambda executor: workers.remove_worker(executor, me))
 
 
 def _not_deleted(works: Sequence[StudyWork], storage: ServiceStorage) -> list[StudyWork]:
     """Those of `works` whose studies nobody has deleted; logs the others."""
-    there = [work for work in works if work.is_there(storage)]
+    there = [work for work in works if work.exists(storage)]
     for work in (work for work in works if work not in there):
         _logger.warning("the study %s was deleted: this worker lets go of it", work.optuna_study.study_name)
     return there
 
 
-def _next(works: Sequence[StudyWork], context: WorkerContext) -> HeldTrial | Literal["wait", "over"]:
+def _next_trial(works: Sequence[StudyWork], context: WorkerContext) -> HeldTrial | Literal["wait", "over"]:
     """A trial of the first study that has one; else "wait" or "over"."""
     over = True
     for work in works:
-        stands, waits = work.standing(context.storage)
-        over = over and stands == "over"
-        if stands != "work":
+        state, has_waiting = work.work_state(context.storage)
+        over = over and state == "over"
+        if state != "work":
             continue
         over = False
         # read just now; the heartbeat's own last look is some seconds old
         context.heartbeat.note_command(work.study_id, Command())
-        held = claim(work, context.storage, context.me, waits=waits)
+        held = claim(work, context.storage, context.me, has_waiting=has_waiting)
         if held is not None:
             return held
     return "over" if over else "wait"
@@ -154,7 +154,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
     from tlopt.worker.objective import Requeue
 
     trial, lease, work, storage = held.trial, held.lease, held.work, context.storage
-    loggers = observers(work.service.loggers, held.study_name, trial.number, work.folders.logs.parent)
+    loggers = open_observers(work.service.loggers, held.study_name, trial.number, work.folders.logs.parent)
     log = TrialLog(work.folders.logs / f"{trial.number:04d}.jsonl", loggers)
     notes = list(trial.user_attrs.get(attributes.NOTES, ()))
     context.heartbeat.hold(optuna_private.trial_id(trial), lease.token, work.service.stall_seconds_max)
@@ -171,8 +171,8 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         else:
             _train_one(held, held.spec, notes, log, context)
     except LeaseLost as error:
-        storage.let_go(optuna_private.trial_id(trial))
-        storage.ask(lambda executor: leases.forget_ended(executor, work.study_id))
+        storage.forget_trial(optuna_private.trial_id(trial))
+        storage.query(lambda executor: leases.forget_ended(executor, work.study_id))
         log.note(f"let go by {context.me.name}: {error}")
         return 0
     except Requeue as reason:
@@ -192,8 +192,8 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         _end_untrained(held, Outcome.FAILED, cause, notes, log, storage)
         raise
     finally:
-        log.let_go()
-        context.heartbeat.let_go()
+        log.close()
+        context.heartbeat.release()
     if work.checkpoints is not None:
         with suppress(OSError):  # the next worker to begin sweeps them up
             work.checkpoints.delete(trial.number)
@@ -204,7 +204,7 @@ def _end_untrained(
     held: HeldTrial, outcome: Outcome, cause: str, notes: list[str], log: TrialLog, storage: ServiceStorage
 ) -> None:
     log.end(outcome=outcome, cause=cause)
-    tell(held, outcome, {"outcome": outcome, "cause": cause}, notes, storage)
+    finish_trial(held, outcome, {"outcome": outcome, "cause": cause}, notes, storage)
 
 
 def _train_one(
@@ -220,9 +220,9 @@ def _train_one(
         work.workspace,
         context=TrialContext(
             interrupt=context.interrupt,
-            on_step=lambda event: _keep_on(held, event, spec.point.epochs, context),
+            on_step=lambda event: _after_step(held, event, spec.point.epochs, context),
             checkpoints=_checkpoints(held),
-            should_prune=gate(work.optuna_study, storage, min_epochs=work.plan.min_epochs),
+            should_prune=pruning_check(work.optuna_study, storage, min_epochs=work.plan.min_epochs),
             trial_seconds_max=work.service.trial_seconds_max,
             wants_pictures=lambda value: wants_pictures(value, spec.label, work, storage),
             notes=notes,
@@ -231,13 +231,13 @@ def _train_one(
     )
     if result.has_pictures:
         add_pictures(held, result, log, notes)
-    tell(held, result.outcome, result.as_dict(), notes, storage, value=result.value)
+    finish_trial(held, result.outcome, result.as_dict(), notes, storage, value=result.value)
     log.end(**result.as_dict(), value=result.value)
     if result.has_pictures or study_figure.is_due(held.trial.number):
         _renew_note(work)
 
 
-def _keep_on(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: WorkerContext) -> None:
+def _after_step(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: WorkerContext) -> None:
     """Note a step of the trial in hand.
 
     Raises:
@@ -248,7 +248,7 @@ def _keep_on(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: Wor
     from tlopt.worker.objective import Requeue
 
     heartbeat = context.heartbeat
-    heartbeat.stepped(Activity.at(held.study_name, held.trial.number, event, n_epochs))
+    heartbeat.note_step(Activity.at(held.study_name, held.trial.number, event, n_epochs))
     if heartbeat.failure is not None:
         raise heartbeat.failure
     if heartbeat.lost:
@@ -257,7 +257,7 @@ def _keep_on(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: Wor
         raise Requeue("the database was restored to an earlier state")
     if context.interrupt.requested:
         raise Requeue("its worker was asked to stop")
-    if reason := why_not(heartbeat.commands.get(held.work.study_id)):
+    if reason := stop_reason(heartbeat.commands.get(held.work.study_id)):
         raise Requeue(reason)
 
 
@@ -288,15 +288,15 @@ def _renew_note(work: StudyWork) -> None:
 def _requeue(held: HeldTrial, notes: list[str], storage: ServiceStorage) -> None:
     """Make a trial wait for the next worker; where the database is away, its lease runs out."""
     trial_id = optuna_private.trial_id(held.trial)
-    with suppress(StorageError, LeaseLost), storage.together(trial_id):
+    with suppress(StorageError, LeaseLost), storage.writing_together(trial_id):
         held.trial.set_user_attr(attributes.NOTES, notes)
         storage.set_trial_state_values(trial_id, TrialState.WAITING)
-    storage.let_go(trial_id)
+    storage.forget_trial(trial_id)
 
 
-def _sweep(work: StudyWork, storage: ServiceStorage) -> None:
+def _delete_ended(work: StudyWork, storage: ServiceStorage) -> None:
     """Delete the leases and checkpoints of trials that were ended by somebody else than their workers."""
-    storage.ask(lambda executor: leases.forget_ended(executor, work.study_id))
+    storage.query(lambda executor: leases.forget_ended(executor, work.study_id))
     if work.checkpoints is None:
         return
     ended = {t.number for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished()}

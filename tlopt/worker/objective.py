@@ -133,7 +133,7 @@ class _Attempt:
 
     def run(self, n_micro: int, *, allow_resident: bool) -> TrialResult:
         self.n_micro = n_micro
-        with self.context.interrupt.armed():
+        with self.context.interrupt.interruptible():
             training = self.training = resume_training(
                 self.spec,
                 self.workspace,
@@ -154,7 +154,7 @@ class _Attempt:
     def _find_mistakes(self, training: TrialRun) -> Mistakes | None:
         """The trial's mistakes, or None with a note: no picture is worth a trial that is complete."""
         try:
-            with self.context.interrupt.armed(STEP_SECONDS):
+            with self.context.interrupt.interruptible(STEP_SECONDS):
                 return find_mistakes(training, _N_MISTAKES)
         except Exception as error:
             self._note(f"no picture mistakes.png: {type(error).__name__}: {error}")
@@ -171,7 +171,7 @@ class _Attempt:
             checkpoints.restart_timer()
         with closing(training_events(training)) as progress:
             while True:
-                with interrupt.armed(STEP_SECONDS):
+                with interrupt.interruptible(STEP_SECONDS):
                     event = next(progress, None)
                 if event is None:
                     return False
@@ -183,22 +183,22 @@ class _Attempt:
                     self.context.log.epoch(event)
                     if self._report(event):
                         return True
-                self._go_on(event, training)
+                self._check_stop(event, training)
 
-    def _go_on(self, event: Step | Epoch, training: TrialRun) -> None:
+    def _check_stop(self, event: Step | Epoch, training: TrialRun) -> None:
         checkpoints = self.context.checkpoints
         check_trial_time(training, self.context.trial_seconds_max)
         try:
             self.context.on_step(event)
         except Requeue:
             if checkpoints is not None and checkpoints.cost_seconds < SAVE_SECONDS:
-                with self.context.interrupt.armed(SAVE_SECONDS):
+                with self.context.interrupt.interruptible(SAVE_SECONDS):
                     self._note(checkpoints.save(training))
             raise
 
     def _report(self, epoch: Epoch) -> bool:
         """Report an epoch that was not reported yet; whether the pruner stops the trial."""
-        if epoch.index not in optuna_private.reported(self.trial):
+        if epoch.index not in optuna_private.reported_values(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
         may_end = self.spec.prunable and epoch.index + 1 < self.spec.point.epochs
         return may_end and epoch.index + 1 == len(self.epochs) and self.context.should_prune(self.trial)

@@ -55,14 +55,14 @@ class Observers:
                 getattr(observer, event)(*what)
             except Exception as error:  # of another program's client: no log is worth a trial
                 del self._loggers[name]
-                _complain(name, f"{type(error).__name__}: {error}")
+                _warn_once(name, f"{type(error).__name__}: {error}")
 
 
-NOBODY = Observers({})
+NO_OBSERVERS = Observers({})
 
 
 @functools.cache
-def _complain(name: str, why: str) -> None:
+def _warn_once(name: str, why: str) -> None:
     _logger.warning("the logger %s failed (%s); the trial goes on without it", name, why)
 
 
@@ -79,7 +79,7 @@ def check_loggers(names: Sequence[Logger]) -> None:
             )
 
 
-def observers(names: Sequence[Logger], study: str, number: int, folder: Path) -> Observers:
+def open_observers(names: Sequence[Logger], study: str, number: int, folder: Path) -> Observers:
     """The loggers of a trial.
 
     Args:
@@ -93,7 +93,7 @@ def observers(names: Sequence[Logger], study: str, number: int, folder: Path) ->
         try:
             made[name] = _observer(name, study, number, folder)
         except Exception as error:
-            _complain(name, f"{type(error).__name__}: {error}")
+            _warn_once(name, f"{type(error).__name__}: {error}")
     return Observers(made)
 
 

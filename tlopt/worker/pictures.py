@@ -29,7 +29,7 @@ def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceSt
     """Whether a trial that is complete with `value` gets pictures: named points and new leaders do."""
     if label:
         return True
-    best = storage.ask(
+    best = storage.query(
         lambda executor: leases.best_value(executor, work.study_id, work.optuna_study.direction)
     )
     if best is None:

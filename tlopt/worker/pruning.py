@@ -8,10 +8,10 @@ from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, PercentileP
 from tlopt.storage import leases, optuna_private
 from tlopt.storage.rdb import ServiceStorage
 
-Prunes = Callable[[optuna.Trial], bool]
+ShouldPrune = Callable[[optuna.Trial], bool]
 
 
-def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> Prunes:
+def pruning_check(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> ShouldPrune:
     """A function that tells whether the study's pruner stops one trial after its last report.
 
     It answers as `should_prune` with fewer queries: none before `min_epochs` are finished, and the other
@@ -29,7 +29,7 @@ def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int
             case _ if service.unsent(optuna_private.trial_id(trial)) or not _reached(trial, min_epochs):
                 return False
             case MedianPruner() | PercentilePruner():
-                ended = service.ask(lambda executor: leases.n_finished(executor, study_id))
+                ended = service.query(lambda executor: leases.n_finished(executor, study_id))
                 if ended != known:
                     known = ended
                     return trial.should_prune()
@@ -42,4 +42,4 @@ def gate(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int
 
 
 def _reached(trial: optuna.Trial, min_epochs: int) -> bool:
-    return len(optuna_private.reported(trial)) >= min_epochs
+    return len(optuna_private.reported_values(trial)) >= min_epochs

@@ -19,8 +19,8 @@ from types import FrameType
 
 STEP_SECONDS = 1.5
 SAVE_SECONDS = 8.0
-LAST_SECONDS = 9.5
-_LOOK_SECONDS = 0.5
+EXIT_SECONDS = 9.5
+_POLL_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -41,9 +41,9 @@ class Interrupt:
     def __init__(self, parent_pid: int = 0) -> None:
         self._parent_pid = parent_pid
         self._asked_at: float | None = None
-        self._armed = False
+        self._interruptible = False
         self._until_seconds = 0.0
-        self._when_asked: Callable[[], None] | None = None
+        self._on_request: Callable[[], None] | None = None
         self._released = threading.Event()
 
     @property
@@ -69,24 +69,24 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def on_request(self, when_asked: Callable[[], None]) -> None:
-        """Call `when_asked` in the main thread once a stop is requested, or now if it was."""
-        self._when_asked = when_asked
+    def on_request(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the main thread once a stop is requested, or now if it was."""
+        self._on_request = callback
         if self._asked_at is not None:
-            when_asked()
+            callback()
 
     @contextmanager
-    def armed(self, until_seconds: float = 0.0) -> Iterator[None]:
+    def interruptible(self, until_seconds: float = 0.0) -> Iterator[None]:
         """A block in which `Interrupted` is raised `until_seconds` after a stop was requested."""
         if self.requested and self._left(until_seconds) <= 0:
             raise Interrupted
-        self._armed, self._until_seconds = True, until_seconds
+        self._interruptible, self._until_seconds = True, until_seconds
         try:
             if self.requested:
                 self._set_alarm()
             yield
         finally:
-            self._armed = False
+            self._interruptible = False
             if until_seconds > 0:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -99,20 +99,20 @@ class Interrupt:
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._left(self._until_seconds)))
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
-        if self._armed:
-            self._armed = False
+        if self._interruptible:
+            self._interruptible = False
             raise Interrupted
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._asked_at is not None:
             os._exit(128 + number)
         self._asked_at = time.monotonic()
-        if self._when_asked is not None:
-            self._when_asked()
-        if self._armed and self._until_seconds > 0:
+        if self._on_request is not None:
+            self._on_request()
+        if self._interruptible and self._until_seconds > 0:
             self._set_alarm()
-        elif self._armed:
-            self._armed = False
+        elif self._interruptible:
+            self._interruptible = False
             raise Interrupted
 
     def _orphaned(self) -> bool:
@@ -122,7 +122,7 @@ class Interrupt:
         """The body of a thread: exit at the deadline, whatever the main thread does."""
         first: float | None = None
         orphaned = False
-        while first is None or time.monotonic() < first + LAST_SECONDS:
+        while first is None or time.monotonic() < first + EXIT_SECONDS:
             if self._released.is_set():
                 return
             if not orphaned and self._orphaned():
@@ -136,7 +136,7 @@ class Interrupt:
 
     @staticmethod
     def _signals(reader: int) -> list[int]:
-        ready, _, _ = select.select([reader], [], [], _LOOK_SECONDS)
+        ready, _, _ = select.select([reader], [], [], _POLL_SECONDS)
         with suppress(OSError):
             return [n for n in os.read(reader, 64) if n in _SIGNALS] if ready else []
         return []

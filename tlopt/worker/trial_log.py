@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from tlopt.worker.observers import NOBODY, Observers
+from tlopt.worker.observers import NO_OBSERVERS, Observers
 
 _logger = logging.getLogger(__name__)
 
 
-class EpochLike(Protocol):
+class LoggedEpoch(Protocol):
     """The part of an epoch that the log records."""
 
     @property
@@ -35,7 +35,7 @@ class TrialLog:
     loggers observe what it records.
     """
 
-    def __init__(self, path: Path, observers: Observers = NOBODY) -> None:
+    def __init__(self, path: Path, observers: Observers = NO_OBSERVERS) -> None:
         self._path, self._observers = path, observers
 
     def start(self, **facts: Any) -> None:
@@ -43,7 +43,7 @@ class TrialLog:
         self._write({"event": "start", **facts})
         self._observers.start(facts.get("point", {}))
 
-    def epoch(self, epoch: EpochLike) -> None:
+    def epoch(self, epoch: LoggedEpoch) -> None:
         """Write the line of an epoch."""
         self._write(
             {
@@ -70,7 +70,7 @@ class TrialLog:
         known = {name: value for name, value in numbers.items() if value is not None}
         self._observers.end(str(facts.get("outcome", "")), known)
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close the study's loggers where the trial has not ended; writes no line."""
         self._observers.end("requeued", {})
 
@@ -83,11 +83,11 @@ class TrialLog:
                     file.truncate(end)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            _complain(self._path.parent, error.strerror or str(error))
+            _warn_once(self._path.parent, error.strerror or str(error))
 
 
 @functools.cache
-def _complain(folder: Path, why: str) -> None:
+def _warn_once(folder: Path, why: str) -> None:
     _logger.warning(
         "%s takes no more lines (%s): trials go on without; make room there, or choose another folder with"
         " --runs", folder, why

@@ -17,7 +17,12 @@ from typing import Any
 
 import PIL.Image
 
-from tlopt.cache.folder import cache_root, locked_if_possible, read_json, write_json_if_possible
+from tlopt.cache.folder import (
+    cache_root,
+    locked_if_possible,
+    read_checked_json,
+    write_checked_json_if_possible,
+)
 from tlopt.data.dataset import Image, Listing, Role, Sample, Unreadable
 from tlopt.data.decode import DECODER, quiet, sample_rgb
 from tlopt.data.threads import each
@@ -54,7 +59,7 @@ def list_samples(source: str, *, progress: bool) -> Listing:
             stored = _stored(path)
             if stored is None:
                 stored = {"version": DECODER, **_walk(source, progress=progress)}
-                write_json_if_possible(path, stored)
+                write_checked_json_if_possible(path, stored)
     with suppress(OSError):  # when it was used last, for `housekeeping`
         os.utime(path)
     return _listing(source, stored)
@@ -77,7 +82,7 @@ def pixel_digest(image: PIL.Image.Image) -> str:
 
 def _stored(path: Path) -> dict[str, Any] | None:
     """What `_walk` gave when it was last asked; None where that was by another rule, or lacks something."""
-    stored = read_json(path)
+    stored = read_checked_json(path)
     whole = isinstance(stored, dict) and {"class_names", "former_names", "parts", "rows"} <= stored.keys()
     return stored if whole and stored.get("version") == DECODER else None
 

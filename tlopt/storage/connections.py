@@ -18,7 +18,7 @@ from tlopt.storage.failures import READ_ONLY
 
 SQLITE_BUSY_SECONDS = 3.0  # SQLite waits in C, where no signal is handled; then the call is retried
 SOCKET_TIMEOUT_SECONDS = 20.0  # without a byte from the server
-CONNECT_SECONDS = 8.0  # the same while connecting; libpq's connect_timeout bounds only its own waits
+CONNECT_TIMEOUT_SECONDS = 8.0  # the same while connecting; libpq's connect_timeout bounds only its own waits
 SHUTDOWN_SECONDS = 3.0  # for all answers together, once the process is about to end
 _LEAST_SECONDS = 1.0  # for each answer even then
 _POLL_SECONDS = 0.25
@@ -76,7 +76,7 @@ def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
     return {"connect_args": arguments}
 
 
-def prepare(engine: sqlalchemy.Engine) -> None:
+def prepare_engine(engine: sqlalchemy.Engine) -> None:
     """Set up every connection that `engine` makes from now on."""
     if is_sqlite(engine.url):
         event.listen(engine, "connect", _prepare_sqlite)
@@ -87,10 +87,10 @@ def prepare(engine: sqlalchemy.Engine) -> None:
         event.listen(engine, "handle_error", _leave_read_only_server)
 
 
-def one_connection_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+def unpooled_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
     """An engine that keeps no connection open."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, **engine_options(url))
-    prepare(engine)
+    prepare_engine(engine)
     return engine
 
 
@@ -140,12 +140,12 @@ def _leave_read_only_server(context: sqlalchemy.engine.ExceptionContext) -> None
 # paused. Between two looks Python runs its signal handlers, which a wait inside libpq puts off.
 
 
-def bound_waits() -> None:
+def set_socket_timeout() -> None:
     """Bound every wait of this process for a server from now on."""
     extensions.set_wait_callback(_wait)
 
 
-def begin_shutdown() -> None:
+def shorten_socket_timeout() -> None:
     """Wait for answers no longer than the end of this process allows."""
     global _shutdown_deadline
     _shutdown_deadline = time.monotonic() + SHUTDOWN_SECONDS
@@ -168,7 +168,9 @@ def _wait(connection: Any) -> None:
 
 def _poll(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     silent_since = time.monotonic()
-    allowed = CONNECT_SECONDS if connection.status == extensions.STATUS_SETUP else SOCKET_TIMEOUT_SECONDS
+    allowed = (
+        CONNECT_TIMEOUT_SECONDS if connection.status == extensions.STATUS_SETUP else SOCKET_TIMEOUT_SECONDS
+    )
     while not any(select.select(readers, writers, [], _POLL_SECONDS)):
         now = time.monotonic()
         if now > min(silent_since + allowed, max(_shutdown_deadline, silent_since + _LEAST_SECONDS)):

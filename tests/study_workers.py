@@ -28,7 +28,7 @@ from tlopt.storage.workers import Identity
 from tlopt.worker import claim as claims
 from tlopt.worker.claim import StudyWork
 
-STUDY = "crew"
+STUDY = "shared"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
 
 LIMITS = Limits(
@@ -59,7 +59,7 @@ class Worker:
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def try_claim(self, budget: int = 99, *, waits: bool = False) -> tuple[Trial, Claim] | None:
+    def try_claim(self, budget: int = 99, *, has_waiting: bool = False) -> tuple[Trial, Claim] | None:
         """A trial whose parameter x is drawn and written, or None."""
 
         plan = StudyPlan(
@@ -68,7 +68,7 @@ class Worker:
             initial_points=[],
             space={"x": FloatDistribution(0.0, 1.0)},
             accept=dict,
-            spec_of=lambda number, params: TASK,
+            trial_spec=lambda number, params: TASK,
             min_epochs=0,
         )
         nothing: Any = SimpleNamespace(device="cpu")
@@ -80,28 +80,28 @@ class Worker:
             service=ServiceSpec(crashes_max=99),
             checkpoints=None,
         )
-        found = claims.claim(work, self.service, self.me, waits=waits)
+        found = claims.claim(work, self.service, self.me, has_waiting=has_waiting)
         return None if found is None else (found.trial, found.lease)
 
-    def claim(self, budget: int = 99, *, waits: bool = False) -> Trial:
-        found = self.try_claim(budget, waits=waits)
+    def claim(self, budget: int = 99, *, has_waiting: bool = False) -> Trial:
+        found = self.try_claim(budget, has_waiting=has_waiting)
         assert found is not None
         return found[0]
 
-    def hand_back(self, trial: Trial) -> None:
+    def requeue(self, trial: Trial) -> None:
         self.service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def seen(self, trial: Trial) -> ObservedLease:
         """The trial's lease as it is."""
-        held = self.service.ask(lambda executor: leases.held(executor, [self.study_id]))
+        held = self.service.query(lambda executor: leases.held(executor, [self.study_id]))
         return next(seen for seen in held if seen.trial_id == trial._trial_id)
 
     def expire(self, trial: Trial) -> None:
         """Take a trial from its holder."""
         self.service.expire(self.seen(trial), "planted")
 
-    def standing(self, budget: int) -> tuple[str, bool]:
-        return claims.standing(self.study, trials=budget, hours=0.0, storage=self.service)
+    def work_state(self, budget: int) -> tuple[str, bool]:
+        return claims.work_state(self.study, trials=budget, hours=0.0, storage=self.service)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """All there is of trials and leases."""
@@ -112,7 +112,7 @@ class Worker:
             }
 
 
-def hire(url: str, **of_storage: Any) -> Worker:
+def start_worker(url: str, **of_storage: Any) -> Worker:
     """A worker with a new storage on the database `url`; the study is made if it is not there."""
     store = studies.open_storage(url, **of_storage)
     study = optuna.create_study(
@@ -123,7 +123,7 @@ def hire(url: str, **of_storage: Any) -> Worker:
         sampler=optuna.samplers.RandomSampler(seed=7),
         pruner=optuna.pruners.NopPruner(),
     )
-    return Worker(store, study, workers.here())
+    return Worker(store, study, workers.this_process())
 
 
 def noted(trial: FrozenTrial) -> dict[str, Any]:
@@ -141,12 +141,15 @@ def no_pauses(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
     """A process that waits, and how it calls itself; killed at the end."""
-    say = "from tlopt.storage.workers import here; m = here(); print(m.born, m.machine, flush=True); input()"
+    say = (
+        "from tlopt.storage.workers import this_process; me = this_process();"
+        " print(me.born, me.machine, flush=True); input()"
+    )
     command = [sys.executable, "-c", say]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         born, machine = running.stdout.readline().split()
-        yield running, replace(workers.here(), pid=running.pid, born=int(born), machine=machine)
+        yield running, replace(workers.this_process(), pid=running.pid, born=int(born), machine=machine)
         running.kill()
 
 

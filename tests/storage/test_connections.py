@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 from psycopg2 import extensions
 
-from tlopt.storage import session
+from tlopt.storage import connections
 
 pytestmark = pytest.mark.postgres
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     before = extensions.get_wait_callback()
-    session.bound_waits()
+    connections.set_socket_timeout()
     yield monkeypatch
     extensions.set_wait_callback(before)
 
@@ -31,7 +31,7 @@ def test_a_statement_without_an_answer_is_given_up_and_its_connection_closed(
     postgres_url: str, bounded: pytest.MonkeyPatch
 ) -> None:
     connection = psycopg2.connect(postgres_url)
-    bounded.setattr(session, "SOCKET_TIMEOUT_SECONDS", 0.3)
+    bounded.setattr(connections, "SOCKET_TIMEOUT_SECONDS", 0.3)
     cursor = connection.cursor()
 
     with pytest.raises(psycopg2.OperationalError, match="has not answered"):
@@ -42,7 +42,7 @@ def test_a_statement_without_an_answer_is_given_up_and_its_connection_closed(
 
 def test_in_a_hurry_an_answer_gets_a_second(postgres_url: str, bounded: pytest.MonkeyPatch) -> None:
     connection = psycopg2.connect(postgres_url)
-    bounded.setattr(session, "_shutdown_deadline", 0.0)
+    bounded.setattr(connections, "_shutdown_deadline", 0.0)
     cursor = connection.cursor()
 
     cursor.execute("SELECT pg_sleep(0.3)")  # within it
@@ -51,7 +51,7 @@ def test_in_a_hurry_an_answer_gets_a_second(postgres_url: str, bounded: pytest.M
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_given_up(bounded: pytest.MonkeyPatch) -> None:
-    bounded.setattr(session, "CONNECT_SECONDS", 0.3)
+    bounded.setattr(connections, "CONNECT_TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
 

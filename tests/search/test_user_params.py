@@ -12,9 +12,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FixedTrial, TrialState
 
 from tlopt.errors import Refused
-from tlopt.search.asked import accepted, point_of_params
 from tlopt.search.plan import search_plan
 from tlopt.search.space import search_space, suggest
+from tlopt.search.user_params import encode_user_params, point_of_params
 from tlopt.spec.dimensions import Log
 
 STUDY = tiny.study(
@@ -64,7 +64,7 @@ WHOLE = {
 def test_values_of_the_search_are_taken_as_it_draws_them(
     given: dict[str, Any], taken: dict[str, Any]
 ) -> None:
-    assert accepted(given, STUDY) == taken
+    assert encode_user_params(given, STUDY) == taken
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_values_of_the_search_are_taken_as_it_draws_them(
 )
 def test_other_values_are_refused_with_what_is_allowed(given: dict[str, Any], says: str) -> None:
     with pytest.raises(Refused) as refused:
-        accepted(given, STUDY)
+        encode_user_params(given, STUDY)
 
     assert says in str(refused.value)
 
 
 def test_a_value_beside_its_optimizer_is_a_position() -> None:
-    by_value = accepted({"optimizer": "adamw", "lr": 1e-3}, BY_OPTIMIZER)
+    by_value = encode_user_params({"optimizer": "adamw", "lr": 1e-3}, BY_OPTIMIZER)
 
     assert by_value == {"optimizer": "adamw", "lr_position": pytest.approx(2 / 3)}
-    assert accepted(by_value, BY_OPTIMIZER) == by_value
+    assert encode_user_params(by_value, BY_OPTIMIZER) == by_value
     with pytest.raises(Refused, match="give optimizer beside it, or lr_position"):
-        accepted({"lr": 1e-3}, BY_OPTIMIZER)
+        encode_user_params({"lr": 1e-3}, BY_OPTIMIZER)
     with pytest.raises(Refused, match=r"allowed is a number from 1e-05 to 0\.01"):
-        accepted({"optimizer": "adamw", "lr": 0.5}, BY_OPTIMIZER)
+        encode_user_params({"optimizer": "adamw", "lr": 0.5}, BY_OPTIMIZER)
 
 
 json_values = st.recursive(
@@ -125,7 +125,7 @@ names = st.sampled_from([*search_space(STUDY), "momentum", "backbone", "lr_posit
 @given(st.dictionaries(names, json_values | st.sampled_from([0.1, 8, "cosine", 0.5]), max_size=4))
 def test_whatever_is_given_is_refused_or_a_draw_of_the_search(anything: dict[str, Any]) -> None:
     try:
-        params = accepted(anything, STUDY)
+        params = encode_user_params(anything, STUDY)
     except Refused:
         return
 

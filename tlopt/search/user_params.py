@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
-from tlopt.search.space import Params, decode, search_space
+from tlopt.search.space import Params, decode_params, search_space
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, written
 from tlopt.spec.point import Point
@@ -21,7 +21,7 @@ from tlopt.spec.point import Point
 _POSITION = "_position"
 
 
-def accepted(given: Mapping[str, Any], study: Study) -> Params:
+def encode_user_params(given: Mapping[str, Any], study: Study) -> Params:
     """`given` as parameters of the search space of `study`.
 
     Both values and draws are taken: where `zero = true` means "off", 0 and every draw below the range; where
@@ -49,11 +49,11 @@ def point_of_params(params: Mapping[str, Any], study: Study, limits: Limits) -> 
     Raises:
         Refused: they are not a point of this search, or not a whole one.
     """
-    known = accepted(params, study)
+    known = encode_user_params(params, study)
     missing = [name for name in search_space(study) if name not in known]
     if missing:
         raise Refused(f"it has no {', '.join(missing)}")
-    return decode(known, study, limits)
+    return decode_params(known, study, limits)
 
 
 def check_drawn(
