@@ -100,7 +100,7 @@ def _run(candidate: Candidate, replicate: int, accuracy: float) -> FrozenTrial:
         intermediate_values={0: accuracy},
         user_attrs={
             attributes.POINT: candidate.point.as_dict(),
-            attributes.RESULT: result,
+            attributes.TRIAL_RESULT: result,
             attributes.LABEL: candidate.label,
         },
     )

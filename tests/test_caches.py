@@ -155,7 +155,7 @@ def test_a_folder_of_runs_without_any_room(
 ) -> None:
     here = study(trials=3)
     fill(small_runs)
-    assert said(here.worker()).count(f"{small_runs}/stripes/trials takes no more lines") == 1
+    assert said(here.worker()).count(f"no logs can be written to {small_runs}/stripes/trials") == 1
     assert not list(small_runs.rglob("*.png")), "an empty picture is none"
     undamaged(here)
 

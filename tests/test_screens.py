@@ -71,7 +71,7 @@ def test_new_leaders_are_measured_by_feasible_trials(session: Session) -> None:
     service = studies.service_of(session.store)
     study_id = optuna_private.study_id(opened)
 
-    best = service.ask(lambda at: leases.best_value(at, study_id, opened.direction))
+    best = service.query(lambda at: leases.best_value(at, study_id, opened.direction))
 
     assert best == pytest.approx(120 / stored.N_VAL)
 

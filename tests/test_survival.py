@@ -129,7 +129,7 @@ def test_a_stopped_worker_that_comes_back_writes_nothing_to_the_trial_it_has_los
 
     assert [status for status, _, _ in ended] == [0, 0]
     assert [n_finished(out) for _, out, _ in ended] == [0, 1]
-    assert any("let go by" in event.get("text", "") for event in here.log(0))
+    assert any("dropped by" in event.get("text", "") for event in here.log(0))
     (trial,) = here.frozen()
     values, expected = trial.intermediate_values, undisturbed(here, trial, workshop)
     assert trial.state == TrialState.COMPLETE
@@ -159,7 +159,7 @@ def test_a_worker_in_its_own_trial_makes_a_stopped_ones_wait_which_then_works_on
     assert [status for status, _, _ in ended] == [0, 0]
     assert sum(n_finished(out) for _, out, _ in ended) == 3
     assert n_finished(ended[0][1]) >= 1
-    assert any("let go by" in event.get("text", "") for event in here.log(lost))
+    assert any("dropped by" in event.get("text", "") for event in here.log(lost))
     assert_undisturbed(here, workshop)
 
 

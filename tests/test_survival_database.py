@@ -100,7 +100,7 @@ def test_a_worker_that_starts_before_its_database_waits_for_it(
     here = service(url, trials=1, epochs=1)
     server.stop()
     worker = here.worker()
-    wait(lambda: "the database is away" in worker.errors.read_text(), "message", SERVER_SECONDS)
+    wait(lambda: "the database is unavailable" in worker.errors.read_text(), "message", SERVER_SECONDS)
     assert worker.status is None
 
     server.start()

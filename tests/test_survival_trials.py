@@ -170,7 +170,7 @@ def test_batches_go_through_in_as_many_pieces_as_memory_wants(service: Callable[
     (trial,) = here.frozen()
     assert trial.state == TrialState.COMPLETE
     assert result_of(trial)["n_micro"] == 4
-    assert any("in 4 pieces" in note for note in here.trials()[0].notes)
+    assert any("split into 4" in note for note in here.trials()[0].notes)
 
 
 def test_a_point_that_never_fits_ends_as_out_of_memory_and_the_next_one_runs(
@@ -277,5 +277,5 @@ def test_a_worker_whose_sqlite_file_is_gone_says_so_and_ends(
     status, _, errors = worker.end()
 
     assert status == 1, errors
-    assert "tlopt.db was removed or replaced while this process used it" in errors
+    assert "tlopt.db was removed or replaced while this process was using it" in errors
     assert "Traceback" not in errors

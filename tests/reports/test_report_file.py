@@ -24,10 +24,10 @@ def store(folder: Path) -> str:
         storage=studies.open_storage(url), study_name="flowers", direction="maximize"
     )
     written = {
-        attributes.FILE: text(),
+        attributes.STUDY_FILE: text(),
         attributes.DIGEST: spec.loads(text(), "x").digest,
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        attributes.FORMAT: attributes.FORMAT_VERSION,
+        attributes.RECORD_FORMAT: attributes.FORMAT_VERSION,
     }
     for name, value in written.items():
         opened.set_user_attr(name, value)

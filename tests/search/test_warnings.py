@@ -21,10 +21,10 @@ def warnings_of(more: str) -> list[str]:
     ("more", "said"),
     [
         ('[pruner]\nkind = "median"\nmin_epochs = 8', "pruner.min_epochs = 8 leaves nothing to prune"),
-        ("[search]\nhead_first_epochs = 8", "head_first_epochs = 8 takes all 8 epochs"),
+        ("[search]\nhead_first_epochs = 8", "head_first_epochs = 8 covers all 8 epochs"),
         (
             "[search]\nhead_first_epochs = { int = [0, 4] }\nepochs = { int = [3, 8] }",
-            "head_first_epochs = 4 takes all 3 epochs",
+            "head_first_epochs = 4 covers all 3 epochs",
         ),
     ],
 )

@@ -246,7 +246,7 @@ def test_a_worker_in_a_hurry_tries_nothing_again(worker: Worker, faults: Faults)
     worker.service.retry.shutting_down = True
     faults.plant("statement", 0, done=False)
 
-    with pytest.raises(StorageError, match="the database is away: server closed"):
+    with pytest.raises(StorageError, match="the database is unavailable: server closed"):
         worker.requeue(trial)
 
 

@@ -106,7 +106,7 @@ def test_a_heartbeat_notices_that_the_database_went_back(
         own.beat_once()
 
     assert (noticed_before, kept, own.restored, own.lost) == (False, False, True, False)
-    assert [message for message in caplog.messages if "begins anew" in message]
+    assert [message for message in caplog.messages if "starts over" in message]
     own.hold(trial._trial_id, worker.seen(trial).token, 0.0)
     own.beat_once()
     assert not own.restored

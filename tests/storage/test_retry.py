@@ -64,7 +64,7 @@ def test_a_call_is_tried_again_until_it_is_answered(clock: Clock) -> None:
 def test_a_call_is_given_up_after_so_many_seconds(clock: Clock) -> None:
     policy = Retry(seconds_max=100.0)
 
-    with pytest.raises(StorageError, match="the database is away: server closed the connection"):
+    with pytest.raises(StorageError, match="the database is unavailable: server closed the connection"):
         policy.call(failing(float("inf")))
 
     assert 1100.0 < clock.now < 1110.0
@@ -129,8 +129,8 @@ def test_a_short_outage_is_not_spoken_of_and_a_long_one_once(
 
     assert short == []
     first, second = caplog.messages
-    assert first == "the database is away (server closed the connection); trying again for 600 s"
-    assert second.startswith("the database is back after ")
+    assert first == "the database is unavailable (server closed the connection); retrying for 600 s"
+    assert second.startswith("the database is available again after ")
 
 
 # What an outage is

@@ -209,11 +209,11 @@ def test_tables_without_their_keys_are_being_restored(storage_url: str) -> None:
 
 def test_reading_makes_no_tables_and_finds_those_that_come(storage_url: str) -> None:
     assert optuna.get_all_study_names(studies.open_to_read(storage_url)) == []
-    assert not connect.is_made(storage_url, Retry(1.0))
+    assert not connect.is_initialised(storage_url, Retry(1.0))
 
     optuna.create_study(storage=studies.open_storage(storage_url), study_name="mine")
 
-    assert connect.is_made(storage_url, Retry(1.0))
+    assert connect.is_initialised(storage_url, Retry(1.0))
     assert optuna.get_all_study_names(studies.open_to_read(storage_url)) == ["mine"]
 
 

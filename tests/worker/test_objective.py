@@ -225,7 +225,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
     assert (tried, result.outcome, result.n_micro, result.value) == ([1, 2, 4], "complete", 4, 0.75)
     assert [note.split(": ")[1] for note in notes] == [
-        f"batches go through in {n} pieces from now on (2 GiB wanted)" for n in (2, 4)
+        f"batches are split into {n} from now on (2 GiB wanted)" for n in (2, 4)
     ]
 
 
@@ -258,7 +258,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
 
     assert residents[0] > 0
     assert not any(residents[1:])
-    assert notes == ["out of memory: cached images and features leave the device (2 GiB wanted)"]
+    assert notes == ["out of memory: images and features are moved off the device (2 GiB wanted)"]
     assert (crowded.outcome, crowded.n_micro, crowded.value) == ("complete", 1, undisturbed.value)
     assert again.value == undisturbed.value
     (store,) = workspace.feature_stores

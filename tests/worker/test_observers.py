@@ -143,7 +143,7 @@ def test_a_logger_that_fails_is_said_once_and_left_out(
 
     assert broken.n_calls == 2
     assert caplog.messages == [
-        "the logger broken failed (ConnectionError: the server is away); the trial goes on without it"
+        "the logger broken failed (ConnectionError: the server is away); the trial continues without it"
     ]
     assert [line["event"] for line in lines(tmp_path / "0003.jsonl")] == ["start", "epoch", "epoch", "end"]
 
@@ -156,7 +156,7 @@ def test_a_logger_that_cannot_begin_is_left_out(
     go_through(TrialLog(fakes / "0003.jsonl", open_observers(("wandb",), "flowers", 3, fakes)))
 
     assert caplog.messages == [
-        "the logger wandb failed (RuntimeError: not logged in); the trial goes on without it"
+        "the logger wandb failed (RuntimeError: not logged in); the trial continues without it"
     ]
     assert len(lines(fakes / "0003.jsonl")) == 4
 

@@ -1,1 +1,1 @@
-"""The cache folder: record files with checksums, bounded and cleaned."""
+"""The cache folder, files of checksummed records in it, and eviction."""

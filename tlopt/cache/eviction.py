@@ -1,4 +1,4 @@
-"""Entries of the cache and their eviction, least recently used first; all of them can be recomputed."""
+"""Cache entries and their eviction, least recently used first; every entry can be recomputed."""
 
 import contextlib
 import errno
@@ -19,36 +19,36 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 GB = 1e9
 _FEATURES_GB_MAX = 20.0
-_FREE_SHARE = 0.5  # of the disk's free space that features may take
+_FREE_SHARE = 0.5  # largest share of the free disk space for features
 _BLOCK_BYTES = 512  # the unit of st_blocks
 _ABOUT, _PLAN, _LOCK = "about.txt", "planned_bytes", "lock"
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A file or folder in the cache, kept or removed as a whole."""
+    """A file or folder of the cache that is evicted as a unit."""
 
     kind: Kind
-    path: Path  # a folder of features, a file otherwise
-    size_bytes: int  # on the disk; holes in a file take none
-    used: float  # seconds since 1970
-    about: str
+    path: Path  # a folder for features, otherwise a file
+    size_bytes: int  # on disk; holes in sparse files are not counted
+    used: float  # last use, seconds since 1970
+    about: str  # description for people
 
 
 def entries(kinds: Collection[Kind] = KINDS) -> list[CacheEntry]:
-    """The cache's entries of some kinds, least recently used first."""
+    """Cache entries of the given kinds, least recently used first."""
     found = [_entry(kind, path) for kind in kinds for path in _items(cache_root() / kind)]
     return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used)
 
 
 def evict(entry: CacheEntry) -> bool:
-    """Remove an entry unless a worker uses it; returns whether it is gone."""
+    """Remove an entry unless a worker is using it; return whether it is gone."""
     folder = entry.path.is_dir()
     try:
         with (entry.path / _LOCK).open("ab") if folder else entry.path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(entry.path, ignore_errors=True) if folder else _unlink(entry.path)
-    except OSError:  # another process uses it, or it is gone
+    except OSError:  # in use, or already gone
         pass
     return not entry.path.exists()
 
@@ -59,8 +59,8 @@ def _unlink(path: Path) -> None:
 
 
 def lock_while_alive(path: Path, owner: object) -> None:
-    """Protect the file `path` from removal while the object `owner` lives, and mark it as used now."""
-    with contextlib.suppress(OSError):  # there is no such file, or the system has no locks
+    """Lock the file `path` against eviction while the object `owner` is alive, and mark it as used now."""
+    with contextlib.suppress(OSError):  # no such file, or no file locks
         file = os.open(path, os.O_RDONLY)
         weakref.finalize(owner, os.close, file)
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -68,16 +68,16 @@ def lock_while_alive(path: Path, owner: object) -> None:
 
 
 class FolderLock:
-    """A shared lock on a folder of cached features, which is not evicted while it is open.
+    """A shared lock on a folder of cached features that prevents its eviction.
 
-    The lock of a process that ends is released.
+    The lock is released when its process ends.
 
     Args:
-        name: name of the folder, which is made if it is missing.
+        name: folder name; created if missing.
         about: description for `tlopt cache ls`.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, name: str, about: str) -> None:
@@ -85,10 +85,10 @@ class FolderLock:
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            self.close = weakref.finalize(self, os.close, lock)  # lets others remove it
+            self.close = weakref.finalize(self, os.close, lock)  # releases the lock
             fcntl.flock(lock, fcntl.LOCK_SH)
             self._file = os.fstat(lock)
-            if self.is_valid:  # else it was removed between the two
+            if self.is_valid:  # otherwise it was evicted before it was locked
                 break
             self.close()
         (self.path / _ABOUT).write_text(about, encoding="utf-8")
@@ -96,24 +96,24 @@ class FolderLock:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the locked folder still exists under its name."""
+        """Whether the locked folder is still the one under its name."""
         try:
             return os.path.samestat(self._file, (self.path / _LOCK).stat())
         except OSError:
             return False
 
     def reserve(self, size_bytes: int) -> None:
-        """Reserve the number of bytes that the folder may grow to."""
+        """Record the size in bytes that the folder may grow to."""
         (self.path / _PLAN).write_text(str(size_bytes), encoding="ascii")
 
 
 def features_bytes_max() -> int:
-    """Bytes that all cached features may take: TLOPT_CACHE_GB_MAX, at most half of the available disk space.
+    """Upper bound in bytes for all cached features: TLOPT_CACHE_GB_MAX, at most half of the free disk space.
 
-    A full disk is reported as a warning.
+    Warn if the disk is full.
 
     Raises:
-        SpecError: TLOPT_CACHE_GB_MAX is no number of gigabytes from 0.
+        SpecError: TLOPT_CACHE_GB_MAX is not a non-negative number.
     """
     given = os.environ.get("TLOPT_CACHE_GB_MAX", str(_FEATURES_GB_MAX))
     try:
@@ -136,13 +136,13 @@ def features_bytes_max() -> int:
 
 
 def make_room(size_bytes: int, besides: Path) -> int:
-    """Bytes that a folder of features may take, at most `size_bytes`, after evicting unused ones for it.
+    """Evict unlocked features, least recently used first, and return the bytes now available.
 
-    The least recently used features that no process has locked are removed. Call this with
-    `locked(cache_root() / "features")` held.
+    Call this while holding `locked(cache_root() / "features")`.
 
     Args:
-        besides: the folder that the space is for.
+        size_bytes: bytes wanted; the result is at most this.
+        besides: the folder that needs the space; never evicted.
     """
     bytes_max = features_bytes_max()
     taken = {
@@ -164,12 +164,12 @@ def _planned(folder: Path) -> int:
 
 
 def _items(folder: Path) -> list[Path]:
-    """Paths in a kind's folder that are kept or removed as a whole."""
+    """Paths of the entries in a kind's folder."""
     try:
         found = list(folder.iterdir())
     except OSError:
         return []
-    main = {".rows", ".npy"} if folder.name == "pixels" else {".json"}  # .npy: of earlier versions
+    main = {".rows", ".npy"} if folder.name == "pixels" else {".json"}  # .npy: written by earlier versions
     return [path for path in found if path.is_dir() or path.suffix in main]
 
 
@@ -179,9 +179,9 @@ def _with_sides(path: Path) -> list[Path]:
 
 
 def _entry(kind: Kind, path: Path) -> CacheEntry | None:
-    """The entry at `path`; None where it has gone meanwhile."""
+    """The entry at `path`; None if it has been removed meanwhile."""
     files = [path, *path.rglob("*")] if path.is_dir() else _with_sides(path)
-    touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # its time is renewed by every use
+    touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # touched at every use
     try:
         used = touched.stat().st_mtime
     except OSError:
@@ -197,7 +197,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def _about(path: Path) -> str:
-    """The description of an entry; its name where there is none."""
+    """An entry's description, or its name if it has none."""
     try:
         if path.is_dir():
             return (path / _ABOUT).read_text(encoding="utf-8") or path.name

@@ -1,4 +1,4 @@
-"""The cache folder, its locks, and JSON files with checksums in it."""
+"""The cache folder, its locks, and checksummed JSON files in it."""
 
 import errno
 import functools
@@ -22,14 +22,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_root() -> Path:
-    """The cache folder: TLOPT_CACHE, or tlopt's folder among the user's caches."""
+    """The cache folder: TLOPT_CACHE, or `tlopt` in the user's cache directory."""
     configured = os.environ.get("TLOPT_CACHE")
     return Path(configured).expanduser() if configured else Path(platformdirs.user_cache_dir("tlopt"))
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path` among all processes of this host; a process that is killed releases it.
+    """Hold a lock on `path` that excludes all other processes of this host; it ends with the process.
 
     Raises:
         CacheUnwritable: the cache folder cannot be written.
@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_if_possible(path: Path) -> Iterator[None]:
-    """As `locked`; if the cache folder cannot be written, warn once and lock nothing."""
+    """Like `locked`, but warn once and go unlocked if the cache folder cannot be written."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
@@ -57,7 +57,7 @@ def locked_if_possible(path: Path) -> Iterator[None]:
 
 @contextmanager
 def cache_write_errors() -> Iterator[None]:
-    """Turn errors of writing to the cache within the block into `CacheUnwritable`."""
+    """Raise any OSError of the block as `CacheUnwritable`."""
     try:
         yield
     except OSError as error:
@@ -65,7 +65,7 @@ def cache_write_errors() -> Iterator[None]:
 
 
 def unwritable_message(error: OSError) -> str:
-    """A message on a failed write to the cache, with the cause and the cure; equal for equal causes."""
+    """Message for a failed cache write with cause and cure; identical causes give identical messages."""
     place = "make room there, or set TLOPT_CACHE to another folder"
     cure = place if error.errno in _FULL else "set TLOPT_CACHE to a folder that can be written"
     return f"the cache {cache_root()} cannot be written ({error.strerror or error}): {cure}"
@@ -73,12 +73,12 @@ def unwritable_message(error: OSError) -> str:
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log the message `message` as a warning, once per process; work goes on without the cache."""
-    _logger.warning("%s; until then the same results take longer", message)
+    """Log `message` as a warning, once per process; work continues without the cache."""
+    _logger.warning("%s; until then, results are the same but take longer", message)
 
 
 def write_checked_json(path: Path, value: Any) -> None:
-    """Put `value` at `path` as JSON with a checksum, whole or not at all.
+    """Write `value` to `path` atomically as JSON with a checksum.
 
     Raises:
         CacheUnwritable: the cache folder cannot be written.
@@ -89,7 +89,7 @@ def write_checked_json(path: Path, value: Any) -> None:
 
 
 def write_checked_json_if_possible(path: Path, value: Any) -> None:
-    """As `write_checked_json`; if the cache folder cannot be written, warn once."""
+    """Like `write_checked_json`, but warn once if the cache folder cannot be written."""
     try:
         write_checked_json(path, value)
     except CacheUnwritable as error:
@@ -97,7 +97,7 @@ def write_checked_json_if_possible(path: Path, value: Any) -> None:
 
 
 def read_checked_json(path: Path) -> Any:
-    """The value at `path`, or None if there is none or it is damaged."""
+    """The value stored at `path`; None if missing or damaged."""
     try:
         stored = json.loads(path.read_bytes())
         return stored["value"] if stored["crc32"] == _checksum(stored["value"]) else None

@@ -1,7 +1,7 @@
-"""Files of fixed-size records, each with a checksum, that any number of processes fill without waiting.
+"""Files of fixed-size checksummed records that any number of processes fill without locks.
 
-Records are read and written by system calls, not through a memory map: when a mapped file is truncated, its
-reader is killed by SIGBUS, whereas a short read is a missing record. The page cache is shared either way.
+Records are read and written with system calls rather than a memory map: truncating a mapped file kills its
+readers with SIGBUS, while a short read is just a missing record. The page cache is shared either way.
 """
 
 import errno
@@ -19,39 +19,39 @@ from numpy.typing import NDArray
 
 _HEAD = struct.Struct("<II")
 _MAGIC = 0x726F7773
-_RUN_BYTES_MAX = 1 << 26  # of one system call
-_BLOCK_BYTES = 4096  # of usual file systems: what of a block is written takes all of it
-_CLOCK_NS = 100_000_000  # file systems' clocks are coarse: two changes closer together may bear one time
+_RUN_BYTES_MAX = 1 << 26  # per system call
+_BLOCK_BYTES = 4096  # of common file systems; a partly written block takes all of it
+_CLOCK_NS = 100_000_000  # two changes closer together may get the same timestamp
 
 Bools = NDArray[np.bool_]
 Stamp = tuple[int, ...]
 
 
 class RecordFile:
-    """A file of `n_rows` records of `row_bytes`; torn and damaged records count as missing.
+    """A file of `n_rows` records of `row_bytes` each; torn and damaged records count as missing.
 
     Args:
-        path: path of the file, created sparse by the first write.
+        path: created as a sparse file by the first write.
     """
 
     def __init__(self, path: Path, *, n_rows: int, row_bytes: int) -> None:
         self.path = path
         self.n_rows = n_rows
         self.row_bytes = row_bytes
-        self.write_error: OSError | None = None  # the error that ended writing
-        # A checksum costs as much as a read: once for each row, until somebody changes the file.
+        self.write_error: OSError | None = None  # why writing stopped
+        # A checksum costs as much as a read, so verify each row once until the file changes.
         self._checked = np.zeros(n_rows, dtype=bool)
-        self._stamp: Stamp | None = None  # of the file when rows were checked
+        self._stamp: Stamp | None = None  # of the file when rows were verified
 
     @property
     def stride(self) -> int:
-        """Bytes of a record in the file, checksum included."""
+        """Bytes per record in the file, including the checksum."""
         return _HEAD.size + self.row_bytes
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> Bools:
-        """Read `rows` into `out` (n, row_bytes), undefined where a record is missing; returns which exist."""
+        """Read `rows` into `out` (n, row_bytes) and return which exist; `out` is undefined for the others."""
         found = np.zeros(len(rows), dtype=bool)
-        # Opened for each call: blocks times views are more files than a process may have open.
+        # Opened per call: blocks times views can exceed the open-file limit.
         try:
             file = os.open(self.path, os.O_RDONLY)
         except OSError:
@@ -60,15 +60,15 @@ class RecordFile:
             self._trust(_stamp(file))
             self._read(file, rows, out, found)
             if _stamp(file) != self._stamp:
-                self._stamp = None  # what was checked may be another row by now
-        except OSError:  # a damaged disk, a folder in the file's place
+                self._stamp = None  # verified rows may have changed
+        except OSError:  # a disk error, or a folder at this path
             found[:] = False
         finally:
             os.close(file)
         return found
 
     def _trust(self, stamp: Stamp | None) -> None:
-        """Forget which records were checked if the file has changed since."""
+        """Discard verification results if the file has changed since."""
         if stamp is None or stamp != self._stamp:
             self._checked[:] = False
             self._stamp = stamp
@@ -83,7 +83,7 @@ class RecordFile:
                 out[at] = record[_HEAD.size :]
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
-        """Store `values` (n, row_bytes) at `rows`; do nothing after a `write_error`."""
+        """Write `values` (n, row_bytes) at `rows`; do nothing after a `write_error`."""
         if self.write_error is not None:
             return
         try:
@@ -101,7 +101,7 @@ class RecordFile:
             self.write_error = error
 
     def _writable(self) -> int:
-        """Open the file for writing; replaces anything else of this user in its place."""
+        """Open the file for writing, replacing anything else this user has at its path."""
         flags = os.O_WRONLY | os.O_CREAT
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -113,7 +113,7 @@ class RecordFile:
         return os.open(self.path, flags, 0o644)
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Start and end of each stretch of ascending `rows` that lie side by side in the file."""
+        """Yield (start, end) of each run of consecutive values in the ascending `rows`."""
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         most = max(1, _RUN_BYTES_MAX // self.stride)
         for start, end in pairwise([0, *breaks.tolist(), len(rows)]):
@@ -135,15 +135,15 @@ class RecordFile:
 
 
 def disk_bytes_max(row_bytes: int, *, n_written: int, n_rows: int) -> int:
-    """Bytes on the disk that `n_written` of a file's `n_rows` rows take at most, wherever they lie."""
+    """Upper bound in bytes on disk for any `n_written` of a file's `n_rows` rows."""
     stride = _HEAD.size + row_bytes
-    blocks_per_row = (stride - 2) // _BLOCK_BYTES + 2  # the outer two may hold nothing else
+    blocks_per_row = (stride - 2) // _BLOCK_BYTES + 2  # the first and last may hold nothing else
     blocks_in_all = -(-n_rows * stride // _BLOCK_BYTES)
     return _BLOCK_BYTES * min(n_written * blocks_per_row, blocks_in_all)
 
 
 def _stamp(file: int) -> Stamp | None:
-    """What no change leaves as it was; None where the last one was too short a time ago to tell the next."""
+    """Values that change with the file; None if it changed too recently to notice a further change."""
     state = os.fstat(file)
     if time.time_ns() - state.st_ctime_ns < _CLOCK_NS:
         return None
@@ -151,10 +151,10 @@ def _stamp(file: int) -> Stamp | None:
 
 
 def _write_whole(file: int, record: bytes, offset: int) -> None:
-    """Write all of `record`.
+    """Write all of `record` at `offset`.
 
     Raises:
-        OSError: the disk is full, perhaps in the middle of it.
+        OSError: the disk is full; part of the record may have been written.
     """
     if os.pwrite(file, record, offset) != len(record):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

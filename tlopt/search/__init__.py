@@ -1,1 +1,1 @@
-"""Search space, samplers and the order of trials. Optuna, no torch."""
+"""Search space, samplers, initial points and study plans. Optuna, no torch."""

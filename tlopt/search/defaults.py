@@ -1,4 +1,4 @@
-"""The points that a search starts with: what a practitioner would use without one, and a warm start."""
+"""Initial points of a search: the two defaults of a practitioner, and a warm start."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Un
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
-WARM_START_SHARE = 0.8  # of the blocks: "Initial points" in benchmarks/defaults/README.md
+WARM_START_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
 
 
 @dataclass(frozen=True)
 class Default:
-    """A point that a practitioner would use without a search; `params` is None where the space lacks it."""
+    """A point that a practitioner would use without a search; `params` is None if outside the space."""
 
     label: str
     point: Point
@@ -25,10 +25,10 @@ class Default:
 
 
 def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
-    """The linear probe and plain fine-tuning, in this order, at the study's fixed nuisance values.
+    """The linear probe and plain fine-tuning, with the study's fixed values for other keys.
 
-    Neither pulls a pretrained weight: `l2` is on the head alone. Without weights to start from there is no
-    probe, and plain fine-tuning is training from scratch.
+    Neither has a penalty on pretrained weights: `l2` applies to the head alone. Without pretrained weights
+    there is no probe, and plain fine-tuning becomes training from scratch.
     """
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     optimizer = usual["optimizer"]
@@ -48,11 +48,11 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
 
 
 def warm_start(study: Study, limits: Limits) -> Params | None:
-    """Parameters of a warm start: lower blocks kept and frozen, upper ones trained anew.
+    """Parameters of a warm start: lower blocks pretrained and frozen, upper blocks fresh.
 
-    On small sets it was ahead of both defaults (benchmarks/README.md), and it is soon trained. Other keys are
-    plain fine-tuning's, or the nearest that their ranges have. None where the depths are not both searched,
-    or there is nothing to transfer.
+    It beat both defaults on small data sets (benchmarks/README.md) and trains quickly. Other keys have the
+    values of plain fine-tuning, or the nearest in range. None if a depth is not searched or there is nothing
+    to transfer.
     """
     depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
     if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
@@ -68,7 +68,7 @@ def warm_start(study: Study, limits: Limits) -> Params | None:
 
 
 def _usual(study: Study, limits: Limits) -> dict[str, Any]:
-    """What plain fine-tuning of the first backbone has for each key, with the optimizer that is nearest."""
+    """Values of plain fine-tuning of the first backbone, with AdamW or the nearest allowed optimizer."""
     backbone = study.model.backbones[0]
     optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
     return {name: rule.default for name, rule in RULES.items()} | {
@@ -89,7 +89,7 @@ _TRANSFER_KEYS = frozenset(
 
 
 def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
-    """`usual` where `dimension` allows it, else the nearest value it allows; of words the first."""
+    """`usual` if `dimension` allows it, else the nearest allowed number or the first allowed string."""
     match dimension:
         case Fixed(value):
             return value
@@ -108,7 +108,7 @@ def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scala
 
 
 def _nearest_depth(share: float, dimension: Dimension | PerOptimizer, n_blocks: int) -> int:
-    """The number of blocks that `dimension` allows and is nearest to `share` of them."""
+    """The allowed number of blocks that is nearest to `share` of them."""
     assert not isinstance(dimension, PerOptimizer), "depths have no ranges for each optimizer"
     allowed = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
     blocks = allowed if isinstance(dimension, Choice) else range(min(allowed), max(allowed) + 1)

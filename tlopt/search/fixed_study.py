@@ -1,4 +1,4 @@
-"""One point as a study file of its own, in which nothing is left to search."""
+"""Study files of a single point, without searched keys."""
 
 from collections.abc import Mapping
 
@@ -23,12 +23,12 @@ _BY_ITSELF = (
 def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False) -> str:
     """The text of a study file whose only point is `point`.
 
-    Images, weights, seed, objective and confirmation are those of `study`; numbers read back equal.
+    Images, weights, seed, objective and confirmation are those of `study`; numbers round-trip exactly.
 
     Args:
-        name: of the new study.
-        exported: whether it becomes the config.toml of an export, which people read and use in its folder:
-            paths of files that are here are written whole.
+        name: name of the new study.
+        exported: whether the text becomes the config.toml of an export, which is used in another folder:
+            paths of existing files are made absolute.
     """
     values = point.as_dict()
     data, model = study.data.model_dump(), study.model.model_dump()
@@ -53,7 +53,7 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
 
 
 def _whole(value: str) -> str:
-    """`value` as an absolute path where it names a file or folder that is here."""
+    """`value` as an absolute path if it names an existing file or folder."""
     path, mark, part = value.partition("#")
     try:
         return f"{user_path(path).absolute()}{mark}{part}" if user_path(path).exists() else value
@@ -62,12 +62,12 @@ def _whole(value: str) -> str:
 
 
 def only_point(study: Study, limits: Limits) -> Point:
-    """The only point of a study without searched keys; keys it lacks have their defaults.
+    """The only point of a study without searched keys; missing keys have their defaults.
 
     Raises:
-        SpecError: keys are searched; names them.
+        SpecError: keys are searched; the message names them.
     """
-    # An export is written and read without Optuna, which comes with the search space.
+    # Exports are written and read without importing Optuna, which the search space needs.
     from tlopt.search.space import resolve
 
     dimensions = {"model.backbone": study.model.backbone} | {

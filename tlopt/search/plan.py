@@ -1,4 +1,4 @@
-"""`StudyPlan`: the trials of a search, or of the confirmation of its best points."""
+"""`StudyPlan`: the trials of a search or of a confirmation."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,27 +21,27 @@ from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import optuna_private
 
-PROBE, PLAIN = -2, -1  # candidates that are no trial of the search
+PROBE, PLAIN = -2, -1  # numbers of candidates that are not trials of the search
 _CANDIDATE_MAX = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """A study as its workers see it."""
+    """The trials of a study and how workers draw them."""
 
-    trials: int  # number of trials to finish, over all workers
-    hours: float  # after the study's beginning, in which trials may start; 0: no limit
-    initial_points: Sequence[Params]  # drawn before the sampler is asked
-    space: Mapping[str, BaseDistribution]  # of every trial's parameters, in the order in which they are drawn
-    accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters that people give, or raises Refused
-    trial_spec: Callable[[int, Params], TrialSpec]  # by a trial's number and parameters
-    min_epochs: int  # epochs that every trial finishes before the pruner is asked
+    trials: int  # number of trials to finish over all workers
+    hours: float  # period after the study's creation in which trials may start; 0: no limit
+    initial_points: Sequence[Params]  # drawn before those of the sampler
+    space: Mapping[str, BaseDistribution]  # parameters of every trial, in drawing order
+    accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters given by users, or raises Refused
+    trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
+    min_epochs: int  # epochs of every trial before the first pruner check
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
-        """What `trial` is to do, its parameters drawn where they were not before.
+        """The spec of `trial`; draws the parameters that it does not have yet.
 
         Raises:
-            Refused: somebody gave it parameters that are not of this study.
+            Refused: the trial was given parameters that do not belong to this study.
         """
         foreign = {n: v for n, v in trial.params.items() if trial.distributions[n] != self.space.get(n)}
         user_params.check_drawn(foreign, trial.distributions, self.space)
@@ -49,15 +49,13 @@ class StudyPlan:
         if isinstance(trial, optuna.Trial):
             optuna_private.fix_params(trial, self.accept(optuna_private.fixed_params(trial)))
         with warnings.catch_warnings():
-            if (
-                foreign
-            ):  # Optuna tells of ranges that are not the search's; the values are, as was just checked
+            if foreign:  # Optuna warns about their ranges; their values have just been checked
                 warnings.simplefilter("ignore", RuntimeWarning)
             params = draw(trial, self.space)
         return self.trial_spec(trial.number, params)
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """What the sampler is to see of the study's trials."""
+        """The study's trials as the sampler should see them."""
         return in_space(trials, self.space, self._whole)
 
     def _whole(self, params: Mapping[str, Any]) -> Params | None:
@@ -70,7 +68,7 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to be confirmed; `number` is its trial in the search, or PROBE or PLAIN."""
+    """A point to confirm; `number` is that of its trial in the search, or PROBE or PLAIN."""
 
     number: int
     label: str
@@ -78,7 +76,7 @@ class Candidate:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
-    """The search: the defaults and a warm start, as far as the space has them, then the sampler's points."""
+    """The plan of a search: defaults and warm start, as far as the space has them, then sampled points."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
     warm = warm_start(study, limits)
@@ -112,10 +110,10 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
 def confirm_plan(
     study: Study, candidates: Sequence[Candidate], n_splits: int, weights_file: Callable[[int, int], Path]
 ) -> StudyPlan:
-    """The confirmation: every candidate once per seed, never pruned; replicate r uses split r % n_splits.
+    """The plan of a confirmation: each candidate once per seed, unpruned; replicate r has split r % n_splits.
 
     Args:
-        weights_file: where the trained tensors of (candidate's number, replicate) go.
+        weights_file: path for the trained tensors, from the candidate's number and the replicate.
     """
     by_number: Mapping[int, Candidate] = {candidate.number: candidate for candidate in candidates}
 
@@ -159,5 +157,5 @@ def confirm_plan(
 
 
 def confirm_seed(study: Study, replicate: int) -> int:
-    """The seed of a confirmation's replicate: the same for every candidate, unlike any of the search's."""
+    """Seed of a replicate of the confirmation: equal for all candidates, never used in the search."""
     return seed_for(study.seed, "confirm", replicate)

@@ -1,4 +1,4 @@
-"""Which views of a training image recur in later epochs and trials, as far as the study file says."""
+"""Views of training images that recur in later epochs and trials, according to the study file."""
 
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Fixed, Uniform
@@ -6,24 +6,24 @@ from tlopt.spec.search_keys import RULES
 
 
 def dimension_of(study: Study, name: str) -> dimensions.Dimension:
-    """The study's dimension of a key of [search], or its default."""
+    """The dimension of a [search] key, or its default value as one."""
     found = study.search.get(name, Fixed(RULES[name].default))  # type: ignore[arg-type]
     assert not isinstance(found, PerOptimizer), f"{name} has no ranges for each optimizer"
     return found
 
 
 def repeated_strengths(study: Study) -> tuple[float, ...]:
-    """Strengths of augmentation that several trials may share; none for a range, which draws none twice."""
+    """Augmentation strengths that trials may share; none for a range, which never draws one twice."""
     dimension = dimension_of(study, "augmentation")
     return tuple(map(float, dimensions.bounds(dimension))) if isinstance(dimension, Fixed | Choice) else ()
 
 
 def n_repeated_views(study: Study) -> int:
-    """Number of views of a training image that later epochs and trials may see again."""
+    """Number of views of each training image that later epochs and trials may use again."""
     return study.data.views * len(repeated_strengths(study))
 
 
 def trains_uncropped(study: Study) -> bool:
-    """Whether some trials see training images as validation does, mirrored or not: at a strength of 0."""
+    """Whether some trials train on centre crops, as validation does: at augmentation strength 0."""
     dimension = dimension_of(study, "augmentation")
     return not isinstance(dimension, Uniform) and 0 in dimensions.bounds(dimension)

@@ -1,12 +1,11 @@
-"""A study as its sampler sees it: trials of the search's own space, and what a Gaussian process overlooks.
+"""A study as its sampler sees it: only trials of its search space, and pruned ones for a Gaussian process.
 
-People may add trials that tlopt did not run. Those whose parameters are a whole point of the search inform
-the sampler as if it had drawn them; others are left out, since a parameter that is missing or of another
-range would change the space that Optuna infers for all.
+Users may add trials that tlopt did not run. Those whose parameters are a complete point of the search inform
+the sampler as if it had drawn them. Others are left out, because a missing parameter or another range would
+change the space that Optuna infers for all trials.
 
-Optuna's Gaussian process reads complete and running trials alone, and draws near copies of the others again:
-of points that ran out of memory, and of pruned ones ("Points that could not be trained" in
-benchmarks/defaults/README.md).
+Optuna's Gaussian process uses only complete and running trials. Without this it samples again close to points
+that were pruned or ran out of memory ("Points that could not be trained" in benchmarks/defaults/README.md).
 """
 
 import copy
@@ -23,12 +22,12 @@ Transform = Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
 
 
 def view(study: optuna.Study, transform: Transform) -> optuna.Study:
-    """The study with `transform` of its trials; what is stored stays as it is."""
+    """A view of `study` with `transform` applied to its trials; the stored study is unchanged."""
     return cast(optuna.Study, _View(study, transform))
 
 
 class _View:
-    """All of a study but its trials."""
+    """A study with transformed trials; everything else is delegated."""
 
     def __init__(self, study: optuna.Study, transform: Transform) -> None:
         self._study = study
@@ -40,7 +39,7 @@ class _View:
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As `optuna.Study.get_trials`."""
+        """Like `optuna.Study.get_trials`."""
         trials = self._transform(self._study.get_trials(deepcopy=deepcopy))
         return [trial for trial in trials if states is None or trial.state in states]
 
@@ -58,10 +57,10 @@ def in_space(
     space: Mapping[str, BaseDistribution],
     accept: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
 ) -> list[FrozenTrial]:
-    """`trials` that have drawn from `space`, and copies of others in the space where `accept` takes them.
+    """The trials drawn from `space`, and copies of others whose parameters can be encoded in it.
 
     Args:
-        accept: a trial's parameters as the space has them, or None where they are not a whole point of it.
+        accept: encodes a trial's parameters in the space; returns None if they are not a complete point.
     """
     found = []
     for trial in map(_constrained, trials):
@@ -78,9 +77,9 @@ def in_space(
 
 
 def _constrained(trial: FrozenTrial) -> FrozenTrial:
-    """`trial`, with the one constraint that every trial of tlopt's has.
+    """`trial`, or a copy with the outcome constraint that every trial run by tlopt has.
 
-    Optuna's Gaussian process refuses trials with unlike constraints, as after `study.tell` by a person.
+    Optuna's Gaussian process needs the same constraints on all trials, which `study.tell` by users breaks.
     """
     if not trial.state.is_finished() or trial.constraints.keys() == {OUTCOME_CONSTRAINT}:
         return trial
@@ -93,9 +92,9 @@ def _constrained(trial: FrozenTrial) -> FrozenTrial:
 
 
 def as_complete(trials: Sequence[FrozenTrial], direction: optuna.study.StudyDirection) -> list[FrozenTrial]:
-    """`trials`, in which pruned ones are complete with their last report; those without a value left out.
+    """`trials` with pruned ones as complete, at their last report; those without a report are left out.
 
-    Those that broke a constraint have the worst value of the complete ones.
+    Infeasible trials get the worst value of the complete ones.
     """
     values = [
         trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None

@@ -1,4 +1,4 @@
-"""Samplers and pruners from the study file, seeded so that a search can be repeated."""
+"""Samplers and pruners of a study file, seeded for repeatable searches."""
 
 import importlib.util
 import math
@@ -18,21 +18,21 @@ from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
 from tlopt.storage.attributes import ran_here
 
-_REDRAWS_MAX = 16  # of a point that is there already; a space of few points has no other one
+_REDRAWS_MAX = 16  # of a repeated point; a small space may have no other
 
 
 class InitialPointsSampler(BaseSampler):
-    """Draws the initial points first, each once over all workers, then what a sampler of Optuna draws.
+    """A sampler that draws the initial points first, each once over all workers, then uses one of Optuna's.
 
-    No trial is enqueued, so workers that start together cannot double one, and a point whose trial failed is
-    drawn again. Optuna's sampler is made anew for each trial from (seed, trial number): the same study and
-    seed give the same search, and no two workers draw the same point because they share a seed.
+    No trial is enqueued, so workers that start at the same time cannot duplicate a point, and a point whose
+    trial failed is drawn again. Optuna's sampler is created anew for each trial, seeded by (seed, trial
+    number): the same study and seed give the same search, and workers do not repeat each other's points.
 
     Args:
-        initial_points: parameters, for all or some of the search space.
-        spec: of Optuna's sampler.
-        full_study: the study that is sampled; Hyperband hands Optuna the trials of one bracket only.
-        transform: the study's trials as Optuna's sampler sees them; None: all, as they are.
+        initial_points: parameters for all or part of the search space.
+        spec: spec of Optuna's sampler.
+        full_study: the whole study; with Hyperband Optuna passes only the trials of one bracket.
+        transform: applied to the trials before Optuna's sampler sees them; None: no change.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class InitialPointsSampler(BaseSampler):
         self._transform = transform
         self._spec = spec
         self._seed = seed
-        self._number = -1  # of the trial that is being drawn; a worker draws one after the other
+        self._number = -1  # number of the trial being drawn; a worker draws one at a time
         self._given: Params | None = None
         self._sampler: BaseSampler = make_sampler(spec, seed=seed, number=0)
 
@@ -82,9 +82,9 @@ class InitialPointsSampler(BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> Params:
-        """`params`, or a random draw where a trial has the very same.
+        """`params`, or a random draw if another trial has the same ones.
 
-        On a plateau, say of perfect scores, a Gaussian process draws its best point over and over.
+        On a plateau, such as one of perfect scores, a Gaussian process keeps drawing its best point.
         """
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         random = optuna.samplers.RandomSampler(seed=seed_for(self._seed, trial.number, "redraw") % 2**32)
@@ -129,11 +129,11 @@ class InitialPointsSampler(BaseSampler):
 def next_initial_point(
     initial_points: Sequence[Params], trials: Sequence[FrozenTrial], number: int
 ) -> Params | None:
-    """The initial point that trial `number` is to run, or None when all are taken.
+    """The initial point for trial `number`, or None if all are taken.
 
-    A point is taken by a trial that has drawn it and has not failed; a lower-numbered trial that is still
-    drawing takes the first free one that agrees with its draws so far. Trials that a person enqueued, or
-    added finished, take none.
+    A point is taken by a trial that has drawn it and has not failed. A lower-numbered trial that is still
+    drawing takes the first free point that agrees with its draws so far. Trials that users enqueued or added
+    take none.
     """
     alive = [
         t
@@ -166,7 +166,7 @@ def _drawn(trial: FrozenTrial, params: Params) -> bool:
 
 
 def _is_repeated(params: Params, others: Mapping[str, Any]) -> bool:
-    """Whether another trial has these parameters, numbers to nine digits."""
+    """Whether `others` equal `params`, numbers to nine digits."""
     return bool(params) and all(name in others and _is_same(params[name], others[name]) for name in params)
 
 
@@ -177,7 +177,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:
-    """Optuna's sampler for `spec` and trial `number`, seeded by both.
+    """Create Optuna's sampler for `spec`, seeded by `seed` and the trial's number.
 
     Raises:
         MissingExtra: it needs SciPy, which is not installed.
@@ -199,7 +199,7 @@ def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSam
 
 
 def make_pruner(spec: algorithms.Pruner, *, epochs_max: int) -> BasePruner:
-    """Optuna's pruner for `spec`. `min_epochs` = m lets every trial finish m epochs (steps 0 to m - 1)."""
+    """Create Optuna's pruner for `spec`; with `min_epochs` = m no trial is pruned before m epochs."""
     match spec:
         case algorithms.NoPruner():
             return optuna.pruners.NopPruner()

@@ -1,7 +1,7 @@
-"""The parameters that trials draw, and the `Point` that they mean.
+"""The search space: distributions of the parameters, and conversion between parameters and `Point`.
 
-Distributions are static: every searched key is always drawn, so that the sampler sees one joint space. What a
-draw comes to (a depth capped by another, "off") is decoded here and recorded as the trial's point.
+The space is static: every searched key is always drawn, so that the sampler sees one joint space.
+Dependencies (a depth capped by another, "off") are resolved on decoding, and stored as the trial's point.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
 
 def search_space(study: Study) -> dict[str, BaseDistribution]:
-    """The distributions of the parameters of every trial, by name, in the order in which they are drawn.
+    """Distributions of the parameters by name, in drawing order.
 
-    A key whose range depends on the optimizer has a parameter `KEY_position` in [0, 1].
+    A key whose range depends on the optimizer has a parameter `KEY_position` in [0, 1] instead.
     """
     space = _distribution("backbone", study.model.backbone)
     for name in RULES:
@@ -43,7 +43,7 @@ def search_space(study: Study) -> dict[str, BaseDistribution]:
 
 
 def draw(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistribution]) -> Params:
-    """A value from `trial` for every parameter of `space`; the trial keeps them."""
+    """Have `trial` suggest a value for every parameter of `space`."""
     return {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
 
 
@@ -60,7 +60,7 @@ def _suggest(trial: Trial | FixedTrial | FrozenTrial, name: str, distribution: B
 
 
 def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
-    """The point that `params`, a value for every parameter of the search space, mean."""
+    """The point given by `params`, which must contain every parameter of the search space."""
     backbone = str(_decoded(params, "backbone", study.model.backbone))
     values: dict[str, Scalar] = {}
     for name in RULES:
@@ -77,12 +77,12 @@ def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Po
 
 
 def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, limits: Limits) -> Point:
-    """The point that `trial` stands for; draws every parameter of the search space."""
+    """Have `trial` draw every parameter of the search space, and return its point."""
     return decode_params(draw(trial, search_space(study)), study, limits)
 
 
 def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
-    """The point with `values`, defaults for the keys they lack, depths as blocks and capped by each other."""
+    """The point with `values` and defaults for other keys, depths in blocks and capped by each other."""
     n_blocks = limits.n_blocks[backbone]
     full: dict[str, Any] = {name: values.get(name, rule.default) for name, rule in RULES.items()}
     optimizer = full["optimizer"]
@@ -106,7 +106,7 @@ def check_depths(study: Study, limits: Limits) -> None:
     """Check the study's depths against its backbones.
 
     Raises:
-        SpecError: a depth lies beyond the last block; names the key and the number of blocks.
+        SpecError: a depth lies beyond the last block; the message names the key and the number of blocks.
     """
     for name, dimension in study.search.items():
         if not isinstance(RULES[name], Depth) or isinstance(dimension, PerOptimizer):
@@ -121,7 +121,7 @@ def check_depths(study: Study, limits: Limits) -> None:
 
 
 def _distribution(name: str, dimension: Dimension | PerOptimizer) -> dict[str, BaseDistribution]:
-    """The parameter `name`; none for a key that is not searched."""
+    """The distribution of the parameter `name`; none for a fixed key."""
     match dimension:
         case Fixed():
             return {}
@@ -153,9 +153,9 @@ def _decoded(params: Mapping[str, Any], name: str, dimension: Dimension | PerOpt
 
 
 def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
-    """The parameters with which `suggest` gives `point`, or None where the space cannot draw it.
+    """The parameters with which `suggest` returns `point`, or None if the space does not contain it.
 
-    Optuna silently stores a fixed value outside its range, so nothing is enqueued that did not pass here.
+    Optuna accepts enqueued values outside their range silently, so points are checked here first.
     """
     params: dict[str, Any] = {}
     wanted = point.as_dict()
@@ -180,7 +180,7 @@ def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
 
 
 def _depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
-    """A value of `dimension` that comes to `blocks`, or None."""
+    """A value of `dimension` that amounts to `blocks`, or None."""
     fraction = blocks / n_blocks
     candidates = [blocks, fraction]
     if isinstance(dimension, (Choice, Fixed)):

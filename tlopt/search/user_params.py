@@ -1,7 +1,7 @@
-"""Parameters that people give a trial, checked and encoded as the search draws them.
+"""Parameters that users give to trials, validated and encoded as the search draws them.
 
-Optuna takes any value for `study.enqueue_trial` and `study.add_trial`: words for numbers, values outside of
-their range, keys that nothing reads. None of them may be trained as something other than it says.
+Optuna accepts any value in `study.enqueue_trial` and `study.add_trial`: strings for numbers, values out of
+range, unknown keys. No such trial may be trained as something other than it says.
 """
 
 import difflib
@@ -22,14 +22,14 @@ _POSITION = "_position"
 
 
 def encode_user_params(given: Mapping[str, Any], study: Study) -> Params:
-    """`given` as parameters of the search space of `study`.
+    """Encode `given` as parameters of the search space of `study`.
 
-    Both values and draws are taken: where `zero = true` means "off", 0 and every draw below the range; where
-    the range depends on the optimizer, a value beside its optimizer or a position. A key that is not searched
-    may be given at its only value and is left out.
+    Values and draws are both accepted: for a key with `zero = true`, 0 or any draw below the range; for a key
+    whose range depends on the optimizer, a value together with the optimizer, or a position. A fixed key may
+    be given with its only value and is left out of the result.
 
     Raises:
-        Refused: names each key and value that cannot be, and what can.
+        Refused: the message names each invalid key and value, and what is allowed.
     """
     params: Params = {}
     problems = []
@@ -47,7 +47,7 @@ def point_of_params(params: Mapping[str, Any], study: Study, limits: Limits) -> 
     """The point of a trial that tlopt did not run, from its parameters.
 
     Raises:
-        Refused: they are not a point of this search, or not a whole one.
+        Refused: the parameters are not a complete point of this search.
     """
     known = encode_user_params(params, study)
     missing = [name for name in search_space(study) if name not in known]
@@ -61,10 +61,10 @@ def check_drawn(
     drawn_from: Mapping[str, BaseDistribution],
     space: Mapping[str, BaseDistribution],
 ) -> None:
-    """Check what somebody else has drawn for a trial before tlopt draws the rest of it.
+    """Check parameters drawn by another program before tlopt draws the rest of a trial.
 
     Raises:
-        Refused: a parameter is of another kind than the search's.
+        Refused: a parameter's distribution is not compatible with the search space.
     """
     for name in params:
         if drawn_from[name] == space.get(name):
@@ -110,10 +110,10 @@ def _optimizer(name: str, given: Mapping[str, Any], study: Study) -> str:
 
 
 def _in_range(value: Any, dimension: Dimension) -> Scalar:
-    """`value` as the dimension is drawn.
+    """Encode `value` as a draw from `dimension`.
 
     Raises:
-        ValueError: what is allowed.
+        ValueError: the message says what is allowed.
     """
     match dimension:
         case Fixed(fixed):
@@ -146,7 +146,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(value: Any, option: Scalar) -> bool:
-    """Whether they are equal and of one kind: True is not 1, "1" is not 1, and 1.0 is."""
+    """Whether the two are equal and of the same kind: 1.0 equals 1; True and "1" do not."""
     if _is_number(value) and _is_number(option):
         return bool(value == option)
     return type(value) is type(option) and bool(value == option)

@@ -1,4 +1,4 @@
-"""What a study's keys lead to that their author may not have meant."""
+"""Warnings about combinations of keys that probably do not have the intended effect."""
 
 from collections.abc import Iterator
 
@@ -11,20 +11,20 @@ from tlopt.system.words import counted
 
 
 def epoch_warnings(study: Study) -> Iterator[str]:
-    """A sentence for each count of epochs that leaves another key without effect."""
+    """Warn about numbers of epochs that leave another key without effect."""
     epochs = study.budget.epochs
     min_epochs = getattr(study.pruner, "min_epochs", 0)
     if min_epochs >= epochs:
         yield (
-            f"pruner.min_epochs = {min_epochs} leaves nothing to prune: a trial ends after budget.epochs ="
-            f' {epochs} anyway; lower it, or set pruner.kind = "none"'
+            f"pruner.min_epochs = {min_epochs} leaves nothing to prune, since trials end after budget.epochs"
+            f' = {epochs}; lower it, or set pruner.kind = "none"'
         )
     head_first = max(map(int, dimensions.bounds(_dimension(study, "head_first_epochs", 0))))
     shortest = min(map(int, dimensions.bounds(_dimension(study, "epochs", epochs))))
     if head_first >= shortest:
         yield (
-            f"head_first_epochs = {head_first} takes all {counted(shortest, 'epoch')} of a trial: such"
-            " trials train the head alone"
+            f"head_first_epochs = {head_first} covers all {counted(shortest, 'epoch')} of a trial: such"
+            " trials train the head only"
         )
 
 
@@ -35,10 +35,10 @@ def _dimension(study: Study, name: str, default: int) -> dimensions.Dimension:
 
 
 def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
-    """A sentence for each optimiser and kind of weight whose highest lr·λ does not contract.
+    """Warn, per optimiser and penalty, if the largest lr·λ of the ranges makes training diverge.
 
-    Anchored weights move at lr·lr_ratio under l2_sp + l2_anchored, the others at up to lr·max(1, lr_ratio)
-    under l2; lr_decay only lowers the rate.
+    Anchored weights have rate lr·lr_ratio and strength l2_sp + l2_anchored, others a rate up to
+    lr·max(1, lr_ratio) and strength l2; lr_decay only lowers rates.
     """
     optimizers = study.search.get("optimizer", Fixed(RULES["optimizer"].default or "adamw"))
     assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
@@ -52,8 +52,8 @@ def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
         for name, reached in pulls.items():
             if reached >= bound:
                 yield (
-                    f"with {optimizer}, rate times {name} reaches {reached:.2g}, and from {bound:.2g} on"
-                    " a pull diverges; such points end as diverged: lower one of the ranges"
+                    f"with {optimizer}, learning rate times {name} reaches {reached:.2g}, but training"
+                    f" diverges from {bound:.2g} on: lower one of the ranges"
                 )
 
 
@@ -61,7 +61,7 @@ _KEYS = ("lr", "lr_ratio", "l2_sp", "l2_anchored", "l2", "momentum")
 
 
 def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
-    """The highest value of a key's range for `optimizer`, its default where it is not given."""
+    """The highest value of a key for `optimizer`; its default where the study does not give it."""
     usual = {
         "lr": max(rates[optimizer] for rates in limits.plain_lr.values()),
         "l2": DEFAULT_L2[optimizer],
@@ -72,9 +72,9 @@ def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
 
 
 def stability_bound(optimizer: str, momentum: float) -> float:
-    """The lr·λ from which on a pull no longer contracts: 2 decoupled, 2(1 + m)/(1 + 2m) with Nesterov m.
+    """The smallest lr·λ at which a pull diverges: 2 for AdamW, 2(1 + m)/(1 + 2m) for SGD with Nesterov m.
 
-    The latter is where a root of z² − (1 + m)(1 − x)z + m(1 − x) passes −1, x = lr·λ; m = 0 gives 2 too.
+    The latter is where a root of z² − (1 + m)(1 − x)z + m(1 − x) reaches −1, with x = lr·λ.
     """
     if optimizer == "adamw":
         return 2.0
@@ -82,11 +82,11 @@ def stability_bound(optimizer: str, momentum: float) -> float:
 
 
 def view_warnings(study: Study) -> Iterator[str]:
-    """A sentence for each key that makes fixed views useless: nothing of them can be cached."""
+    """Warn about keys that make fixed views useless, because their features cannot be cached."""
     if study.data.views == 0:
         return
-    vain = f"data.views = {study.data.views} repeats views of which nothing is cached"
+    vain = f"data.views = {study.data.views} then only limits the views, whose features cannot be cached"
     if n_repeated_views(study) == 0:
-        yield f"augmentation has a range, which gives no strength twice: {vain}; name strengths with choice"
+        yield f"augmentation has a range, so no strength is drawn twice: {vain}; list strengths with choice"
     if min(map(float, dimensions.bounds(dimension_of(study, "mixup")))) > 0:
-        yield f"mixup blends images anew in each step: {vain}; set data.views = 0 or mixup = 0"
+        yield f"mixup blends different images in each step: {vain}; set data.views = 0 or mixup = 0"

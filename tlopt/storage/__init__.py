@@ -1,1 +1,1 @@
-"""The database: connections that retry, leases on trials, studies and their attributes. Optuna, no torch."""
+"""The database: connections with retries, leases on trials, studies and attributes. Optuna, no torch."""

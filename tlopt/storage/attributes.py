@@ -1,33 +1,33 @@
-"""The attributes that tlopt adds to Optuna's studies and trials, and a trial read back as one record.
+"""Attributes that tlopt adds to Optuna's studies and trials, and the record of a trial.
 
-User attributes only, all with the prefix `tlopt:`, so that the study stays a plain Optuna study.
+They are user attributes with the prefix `tlopt:`, so a study stays a plain Optuna study.
 
 ====================  ======  ==============================================================================
 attribute             of      holds
 ====================  ======  ==============================================================================
 tlopt:file            study   the study file's text
-tlopt:digest          study   `Study.digest`: what a trial means
+tlopt:digest          study   `Study.digest`, which determines the meaning of a trial
 tlopt:semantics       study   `spec.SEMANTICS_VERSION` at the study's creation
-tlopt:format          study   `FORMAT_VERSION` of these records; none is 1
-tlopt:began           study   when it was made, by the database's clock: seconds since 1970
-tlopt:threads         study   CPU threads of a worker: with others the last bits differ
-tlopt:numerics        study   precision and layout that were measured to be fastest, by backbone
+tlopt:format          study   `FORMAT_VERSION` of these attributes; 1 if missing
+tlopt:began           study   time of creation by the database's clock, seconds since 1970
+tlopt:threads         study   CPU threads per worker, on which last bits depend
+tlopt:numerics        study   precision and layout measured as fastest, by backbone
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
-                              the first worker found them; at most `CLASS_NAMES_MAX` names
+                              found by the first worker; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
-tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, the newest last
-tlopt:data            study   fingerprint of the images, the same for every worker
-tlopt:weights         study   digest of the pretrained weights, the same for every worker
-tlopt:search          study   of a confirmation: `tlopt:began` of the search that is confirmed
-tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}] of what is confirmed
-tlopt:test            study   of a confirmation: test metrics by candidate's number, one row per seed
-tlopt:test_readings   study   of a confirmation: how often the test split was read
-tlopt:label           trial   the name of a trial that was asked for, such as "linear probe"
+tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, newest last
+tlopt:data            study   fingerprint of the images, equal for all workers
+tlopt:weights         study   digest of the pretrained weights, equal for all workers
+tlopt:search          study   of a confirmation: `tlopt:began` of the confirmed search
+tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}]
+tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
+tlopt:test_readings   study   of a confirmation: number of times the test split was read
+tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
-tlopt:worker          trial   {"worker": name, "device": name} of whoever has or had the trial last
-tlopt:notes           trial   sentences on its course: resumed, requeued, a checkpoint unreadable
+tlopt:worker          trial   {"worker": name, "device": name} of the last holder
+tlopt:notes           trial   notes on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
-                              "processor_seconds", "cause"}, written before the trial is told
+                              "processor_seconds", "cause"}, written with the final state
 ====================  ======  ==============================================================================
 """
 
@@ -53,7 +53,7 @@ NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
 EXPORTS = PREFIX + "exports"
-SHARED_FACTS = ("data", "weights")  # names of what every worker has to share; see `fact`
+SHARED_FACTS = ("data", "weights")  # facts that must be equal for all workers; see `fact`
 
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
@@ -61,17 +61,17 @@ TEST = PREFIX + "test"
 TEST_READINGS = PREFIX + "test_readings"
 
 FORMAT_VERSION = 2
-CLASS_NAMES_MAX = 1000  # of a data set with more, the first ones tell enough
+CLASS_NAMES_MAX = 1000  # further ones are not stored
 
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"
 WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
-OUTCOME_CONSTRAINT = "outcome"  # Optuna's: above 0 for a point that could not be trained
-RAN_HERE = (POINT, TRIAL_RESULT)  # a trial has one of them once a worker has begun it
+OUTCOME_CONSTRAINT = "outcome"  # an Optuna constraint: above 0 if infeasible
+RAN_HERE = (POINT, TRIAL_RESULT)  # set once a worker has started the trial
 
-# The outcome where a trial's worker wrote none; a trial under way has none, whatever was written.
+# Outcomes of trials without a stored one; unfinished trials have none, whatever was stored.
 _UNFINISHED = {TrialState.RUNNING: Outcome.RUNNING, TrialState.WAITING: Outcome.WAITING}
 _FINISHED = {
     TrialState.COMPLETE: Outcome.COMPLETE,
@@ -81,18 +81,18 @@ _FINISHED = {
 
 
 def fact(name: str) -> str:
-    """The attribute of a fact that every worker has to share."""
+    """The attribute of a fact that must be equal for all workers."""
     return PREFIX + name
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedChoices:
-    """SharedChoices that the first worker makes for all; stored once, and not compared afterwards.
+    """Choices made by the first worker for all; stored once, and not compared afterwards.
 
     Attributes:
-        threads: CPU threads of a worker.
-        numerics: precision and layout, by backbone.
-        images: counts and class names, see the module.
+        threads: CPU threads per worker.
+        numerics: precision and layout by backbone.
+        images: counts and class names; see `tlopt:images` above.
     """
 
     threads: int
@@ -100,20 +100,20 @@ class SharedChoices:
     images: Mapping[str, Any]
 
     def as_attributes(self) -> dict[str, Any]:
-        """By attribute."""
+        """Values by attribute."""
         return {THREADS: self.threads, NUMERICS: dict(self.numerics), IMAGES: dict(self.images)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial as people and reports read it; what is not known yet is None, "" or empty."""
+    """One trial for people and reports; unknown values are None, "" or empty."""
 
     number: int
     state: TrialState
-    value: float | None  # the objective after the last epoch; of a pruned trial its last report
+    value: float | None  # objective after the last epoch; last report of a pruned trial
     point: dict[str, Any] | None  # `Point.as_dict()`
     label: str
-    replicate: int | None  # of a confirmation's run, from 0: its seed and split
+    replicate: int | None  # in a confirmation, from 0; determines seed and split
     outcome: Outcome
     cause: str
     violations: dict[str, float]  # broken constraints by name: how far above 0, where they hold
@@ -121,24 +121,24 @@ class TrialRecord:
     best_value: float | None
     metrics: dict[str, float]
     train_loss: float | None
-    seconds: float | None  # of work, over all who had the trial
-    processor_seconds: float | None  # of processor time; None in records of earlier versions
+    seconds: float | None  # of work, over all holders
+    processor_seconds: float | None  # None in records of earlier versions
     notes: tuple[str, ...]
     worker: str
     device: str
-    last_epoch: int | None  # the last one reported, from 0
-    started: datetime | None  # local time, of the worker's clock
+    last_epoch: int | None  # last reported epoch, from 0
+    started: datetime | None  # local time by the worker's clock
     finished: datetime | None
-    ran_here: bool  # whether a worker of tlopt has run it; people may add trials of their own
+    ran_here: bool  # whether a tlopt worker has run it; users may add trials
 
     @property
     def counts(self) -> bool:
-        """Whether the trial has used up its part of the budget: complete, or pruned for whatever cause."""
+        """Whether the trial counts toward the budget: complete, or pruned for any reason."""
         return self.ran_here and self.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
     @classmethod
     def from_frozen(cls, trial: FrozenTrial) -> Self:
-        """The record of a trial of a study with one objective."""
+        """Build the record of a trial with one objective."""
         attributes = trial.user_attrs
         result = attributes.get(TRIAL_RESULT, {})
         broken = violations(trial)
@@ -170,7 +170,7 @@ class TrialRecord:
 
 
 def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
-    """The trial's outcome; its state decides where `written` is none that this version knows."""
+    """The trial's outcome; its state decides if `written` is missing or unknown to this version."""
     if not trial.state.is_finished():
         return _UNFINISHED[trial.state]
     if trial.state == TrialState.COMPLETE and violations(trial):
@@ -202,7 +202,7 @@ def violation_words(broken: Mapping[str, float]) -> str:
 
 
 def ran_here(trial: FrozenTrial) -> bool:
-    """Whether a worker of tlopt has begun the trial; trials that people add or ask for have none."""
+    """Whether a tlopt worker has started the trial; False for trials that users add or ask for."""
     return any(key in trial.user_attrs for key in RAN_HERE)
 
 

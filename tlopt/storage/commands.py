@@ -1,4 +1,4 @@
-"""Commands to a study's workers, stored as a user attribute of the study: go on, pause, end."""
+"""Commands to a study's workers (run, pause, stop), stored as an attribute of the study."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ State = Literal["open", "paused", "stopped", "cancelled", "archived"]
 class Command:
     """The desired state of a study's workers.
 
-    `open`: work; `paused`: wait; `stopped` (too many failures), `cancelled`, `archived`: end.
+    `open`: run trials; `paused`: wait; `stopped` (too many failures), `cancelled`, `archived`: exit.
     """
 
     state: State = "open"
@@ -35,23 +35,23 @@ class Command:
 
     @property
     def ends_workers(self) -> bool:
-        """Whether workers end."""
+        """Whether workers must exit."""
         return self.state in ("stopped", "cancelled", "archived")
 
 
 def command_of(optuna_study: optuna.Study) -> Command:
-    """The last command to the study's workers."""
+    """The current command to the study's workers."""
     return _decoded(optuna_study.user_attrs.get(CONTROL))
 
 
 def send(optuna_study: optuna.Study, command: Command) -> None:
-    """Command the study's workers, which read it with their next heartbeat.
+    """Store a command, which workers read with their next heartbeat.
 
-    A command to work also resets the count of crashes: trials that wait are not to end, and the study not to
-    stop again, for what has been repaired.
+    A command to run trials also resets the crash counts, so that crashes before a repair neither end waiting
+    trials nor stop the study again.
 
     Raises:
-        StorageError: this user may not write to the database.
+        StorageError: no permission to write to the database.
     """
     if command.runs_trials:
         service_of(optuna_private.storage_of(optuna_study)).query(
@@ -61,9 +61,9 @@ def send(optuna_study: optuna.Study, command: Command) -> None:
 
 
 def read(executor: Executor, study_ids: Collection[int]) -> dict[int, Command]:
-    """The commands to several studies, by study id.
+    """Read the commands of several studies, by study id.
 
-    A study that a later version of tlopt has upgraded is cancelled for this one.
+    A study upgraded by a later version of tlopt counts as cancelled for this version.
     """
     rows = executor.execute(
         sa.select(study_attrs.c.study_id, study_attrs.c.key, study_attrs.c.value_json).where(

@@ -1,6 +1,6 @@
-"""Open a study's database, whatever state it is in: starting, full, empty, shared, behind PgBouncer.
+"""Opening a database in any state: starting, full, empty, in use by others, behind PgBouncer.
 
-Every process has one connection, which its threads share. The tables are made by whoever comes first.
+Each process has one connection, which its threads share. The first process creates the tables.
 """
 
 import random
@@ -22,36 +22,36 @@ from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import Retry
 from tlopt.storage.url import hide_password, normalise, refuse_network_file
 
-Result = TypeVar("Result")
+_T = TypeVar("_T")
 
-LOCK_SECONDS = 300.0  # for the making of tables, one process after the other
+LOCK_SECONDS = 300.0  # longest wait for other processes that create tables
 LOCK_KEY = 0x746C6F7074  # "tlopt"; advisory locks are per database
-MOMENTARY_SECONDS = 60.0  # for a server that has no connection free, or is starting
+MOMENTARY_SECONDS = 60.0  # wait for a server that is starting or has no free connection
 
 
 def connect(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> ServiceStorage:
-    """A storage on the database `url`, with its tables; many processes may open it at once.
+    """Open the database `url`, creating its tables if missing; many processes may do so at once.
 
-    SQLite runs with a write-ahead log and takes its lock at the beginning of a transaction; as Optuna ships
-    it, two workers may be given the same trial (optuna issue 4002).
+    SQLite uses a write-ahead log and takes its lock when a transaction begins; with Optuna's defaults two
+    workers may get the same trial (optuna issue 4002).
 
     Args:
-        retry: of the storage's calls from now on.
-        wait_seconds: how long a server that does not answer at all is waited for; a lasting fault, such as a
-            wrong password, is an error at once.
+        retry: retry policy for later calls.
+        wait_seconds: longest wait for a server that does not respond; a lasting fault, such as a wrong
+            password, raises immediately.
 
     Raises:
-        StorageError: the database cannot be reached, was made by an incompatible Optuna or belongs to another
-            application.
+        StorageError: the database cannot be reached, has the tables of an incompatible Optuna, or belongs to
+            another application.
     """
     parsed = _usable(url)
-    return _patiently(parsed, retry, wait_seconds, lambda: _open(parsed, retry))
+    return _retried(parsed, retry, wait_seconds, lambda: _open(parsed, retry))
 
 
-def is_made(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> bool:
-    """Whether Optuna's tables are in the database `url`; makes neither tables nor a file. As `connect`."""
+def is_initialised(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> bool:
+    """Whether the database `url` has Optuna's tables, without creating anything; otherwise as `connect`."""
     parsed = _usable(url)
-    return _patiently(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.has_optuna_tables))
+    return _retried(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.has_optuna_tables))
 
 
 def _usable(url: str) -> sqlalchemy.URL:
@@ -63,10 +63,8 @@ def _usable(url: str) -> sqlalchemy.URL:
     return parsed
 
 
-def _patiently(
-    url: sqlalchemy.URL, retry: Retry, wait_seconds: float, attempt: Callable[[], Result]
-) -> Result:
-    """The result of `attempt`, which is made again while the database is away for a moment."""
+def _retried(url: sqlalchemy.URL, retry: Retry, wait_seconds: float, attempt: Callable[[], _T]) -> _T:
+    """Call `attempt`, and retry it during momentary outages."""
     began = time.monotonic()
     with as_storage_errors(url):
         while True:
@@ -81,7 +79,7 @@ def _patiently(
 
 
 def _worth_waiting(reason: str | None, wait_seconds: float) -> float:
-    """The seconds for which a database is asked again that gives `reason`, None where it is no outage."""
+    """Seconds for which to retry after the error `reason`; None means that it is not an outage."""
     if reason is None:
         return 0.0
     found = phrase_in([reason])
@@ -94,8 +92,8 @@ def _worth_waiting(reason: str | None, wait_seconds: float) -> float:
 def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
     if not _has_tables(url):
         _make_tables(url)
-    # One connection, never two: sixty-four workers are to fit a small max_connections. Nothing opens a second
-    # one while it holds a first.
+    # One connection, so that 64 workers fit into a small max_connections. Nothing opens a second one while
+    # holding a first.
     options = {"pool_size": 1, "max_overflow": 0, **engine_options(url)}
     return ServiceStorage(url.render_as_string(hide_password=False), options, retry)
 
@@ -103,7 +101,7 @@ def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
 def _has_tables(
     url: sqlalchemy.URL, found: Callable[[sqlalchemy.Connection], bool] = schema.has_tables
 ) -> bool:
-    """Whether the tables are there, of the version that this Optuna reads; see `schema.has_tables`."""
+    """Whether the tables exist in the version of this Optuna; see `schema.has_tables`."""
     if is_sqlite(url) and not _has_content(Path(url.database or "")):
         return False
     with _short_connection(url) as connection:
@@ -111,13 +109,13 @@ def _has_tables(
 
 
 def _has_content(file: Path) -> bool:
-    """Whether an SQLite file is there and not empty; to begin a transaction in an empty one fills it."""
+    """Whether an SQLite file exists and is not empty; a transaction would write to an empty one."""
     _check_folder(file)
     return file.is_file() and file.stat().st_size > 0
 
 
 def _check_folder(file: Path) -> None:
-    """Raise where an SQLite file's folder is not there: a mistyped path is no empty database."""
+    """Raise if the folder of an SQLite file is missing, which usually means a mistyped path."""
     if not file.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {file.parent}")
 
@@ -129,36 +127,36 @@ def _make_tables(url: sqlalchemy.URL) -> None:
                 if not schema.has_tables(connection):
                     schema.create_tables(connection)
                 return
-        # Not within: a pooler's connections are few, and who waits for a second must not hold a first.
+        # After the block: do not wait for a second connection of a small pool while holding one.
         if _has_tables(url):
             return
 
 
 @contextmanager
 def _short_connection(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection]:
-    """A connection of its own in a transaction, closed afterwards."""
+    """A separate connection in a transaction, closed after the block."""
     with unpooled_engine(url).begin() as connection:
         yield connection
 
 
 def table_locks(url: sqlalchemy.URL) -> Iterator[AbstractContextManager[sqlalchemy.Connection | None]]:
-    """Attempts to be the process that makes the tables: a transaction each, None while another does.
+    """Yield attempts to lock the creation of tables: contexts with a transaction, or None if it is locked.
 
     Raises:
-        TimeoutError: nothing came of it for `LOCK_SECONDS`.
+        TimeoutError: the lock was not acquired within `LOCK_SECONDS`.
     """
     deadline, pause = time.monotonic() + LOCK_SECONDS, 0.1
     while time.monotonic() < deadline:
         yield _file_lock(url) if is_sqlite(url) else _server_lock(url)
-        # Each look is a new connection, which costs the server as much as what it waits for.
+        # Each attempt opens a connection, as expensive for the server as creating tables.
         time.sleep(random.uniform(0.5, 1.5) * pause)
         pause = min(2.0, 1.5 * pause)
-    raise TimeoutError(f"another process has been making tables for {LOCK_SECONDS:g} s")
+    raise TimeoutError(f"another process has been creating tables for {LOCK_SECONDS:g} s")
 
 
 @contextmanager
 def _server_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
-    # The transaction's lock, not the session's: behind PgBouncer a session outlives its client.
+    # A transaction-level lock, because behind PgBouncer a session outlives its client.
     ours = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_xact_lock(LOCK_KEY))
     with _short_connection(url) as connection:
         yield connection if connection.execute(ours).scalar() else None
@@ -167,7 +165,7 @@ def _server_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
 @contextmanager
 def _file_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
     file = Path(url.database or "")
-    _check_folder(file)  # which the lock would create
+    _check_folder(file)  # FileLock would create it
     lock = filelock.FileLock(f"{file}.lock")
     try:
         lock.acquire(timeout=0)
@@ -185,9 +183,9 @@ def _file_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
 
 @contextmanager
 def as_storage_errors(url: sqlalchemy.URL) -> Iterator[None]:
-    """Turn what databases and locks raise into a StorageError without passwords.
+    """Raise errors of the database and of locks as a StorageError without passwords.
 
-    The cause is dropped: SQLAlchemy's and Optuna's messages may quote the URL.
+    The original exception is dropped, because SQLAlchemy's and Optuna's messages may contain the URL.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Settings of every connection: the driver's arguments, the session's settings, and the socket timeout.
+"""Connection settings: driver arguments, session settings and the socket timeout.
 
-Servers, databases and roles have defaults of their own for isolation, time zone and durability. What the
-guarantees need is therefore set on each connection, and behind a pooler in each transaction.
+Servers, databases and roles may have different defaults for isolation, time zone and durability. The settings
+that the guarantees need are therefore made on each connection, and behind a pooler in each transaction.
 """
 
 import os
@@ -16,14 +16,14 @@ from sqlalchemy import event
 
 from tlopt.storage.failures import READ_ONLY
 
-SQLITE_BUSY_SECONDS = 3.0  # SQLite waits in C, where no signal is handled; then the call is retried
-SOCKET_TIMEOUT_SECONDS = 20.0  # without a byte from the server
-CONNECT_TIMEOUT_SECONDS = 8.0  # the same while connecting; libpq's connect_timeout bounds only its own waits
-SHUTDOWN_SECONDS = 3.0  # for all answers together, once the process is about to end
-_LEAST_SECONDS = 1.0  # for each answer even then
+SQLITE_BUSY_SECONDS = 3.0  # SQLite waits in C, where signals are not handled; then the call is retried
+SOCKET_TIMEOUT_SECONDS = 20.0  # without data from the server
+CONNECT_TIMEOUT_SECONDS = 8.0  # while connecting; libpq's connect_timeout bounds only its own waits
+SHUTDOWN_SECONDS = 3.0  # for all responses together during shutdown
+_LEAST_SECONDS = 1.0  # for each response, even then
 _POLL_SECONDS = 0.25
 
-# tcp_user_timeout: a write into a cut network blocks for a quarter of an hour without it, for 20 s with it.
+# tcp_user_timeout: on a broken network a write blocks for 15 minutes without it, for 20 s with it.
 _POSTGRES_CONNECTION = {
     "connect_timeout": 5,  # seconds
     "tcp_user_timeout": 20_000,  # milliseconds
@@ -33,12 +33,12 @@ _POSTGRES_CONNECTION = {
     "application_name": "tlopt",
 }
 
-# By SET, because PgBouncer refuses unknown start-up parameters.
-# - idle_in_transaction_session_timeout: a worker that stops while it holds the study's row would stop all.
-# - lock_timeout: a heartbeat is not to wait behind a long write.
-# - default_transaction_isolation: the budget is counted under the study's lock, which needs a snapshot taken
-#   after the lock was granted: read committed. Behind a pooler it is named at each BEGIN.
-# - synchronous_commit: with `off`, a crash of the server takes back what was committed.
+# Set by SQL, because PgBouncer rejects unknown start-up parameters.
+# - idle_in_transaction_session_timeout: a stopped worker that holds the study's row lock would block all.
+# - lock_timeout: a heartbeat must not wait for a long write.
+# - default_transaction_isolation: counting the budget under the study's lock needs a snapshot taken after the
+#   lock was granted, hence read committed. Behind a pooler it is set at each BEGIN.
+# - synchronous_commit: with `off`, a server crash loses committed transactions.
 _POSTGRES_SETTINGS = (
     "SET {0} TIME ZONE 'UTC';"
     " SET {0} idle_in_transaction_session_timeout = '20s';"
@@ -47,18 +47,18 @@ _POSTGRES_SETTINGS = (
     " SELECT set_config('synchronous_commit', 'local', {1})"
     " WHERE current_setting('synchronous_commit') = 'off'"
 )
-_POOLED = "tlopt pooled"  # key of what SQLAlchemy keeps about a connection
+_POOLED = "tlopt pooled"  # key in SQLAlchemy's info of a connection
 
-_shutdown_deadline = float("inf")  # monotonic; after it an answer gets the least
+_shutdown_deadline = float("inf")  # by time.monotonic; later responses get _LEAST_SECONDS
 
 
 def is_sqlite(url: sqlalchemy.URL) -> bool:
-    """Whether the database is a file of this machine."""
+    """Whether the database is an SQLite file."""
     return url.get_backend_name() == "sqlite"
 
 
 def file_identity(url: sqlalchemy.URL) -> tuple[int, int] | None:
-    """Device and inode of an SQLite database's file; None for a server's, and where there is no file."""
+    """Device and inode of an SQLite file; None for a server or a missing file."""
     if not is_sqlite(url):
         return None
     try:
@@ -69,7 +69,7 @@ def file_identity(url: sqlalchemy.URL) -> tuple[int, int] | None:
 
 
 def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
-    """For SQLAlchemy's `create_engine`; the driver's arguments in the URL come before ours."""
+    """Arguments for SQLAlchemy's `create_engine`; driver arguments in the URL take precedence."""
     if is_sqlite(url):
         return {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
     arguments = {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in url.query}
@@ -77,7 +77,7 @@ def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
 
 
 def prepare_engine(engine: sqlalchemy.Engine) -> None:
-    """Set up every connection that `engine` makes from now on."""
+    """Install the settings for every connection that `engine` makes from now on."""
     if is_sqlite(engine.url):
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
@@ -88,19 +88,19 @@ def prepare_engine(engine: sqlalchemy.Engine) -> None:
 
 
 def unpooled_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
-    """An engine that keeps no connection open."""
+    """Create an engine that keeps no connection open."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, **engine_options(url))
     prepare_engine(engine)
     return engine
 
 
 def is_pooled(connection: sqlalchemy.Connection) -> bool:
-    """Whether a pooler stands between, so that a session's settings may reach other clients."""
+    """Whether there is a pooler, through which session settings would reach other clients."""
     return bool(connection.info.get(_POOLED))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # otherwise Python begins transactions, and only before the first write
+    connection.isolation_level = None  # otherwise Python begins transactions itself, but only before writes
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
@@ -112,50 +112,53 @@ def _prepare_postgres(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
-        # A pooler tells a made-up process number at the start.
+        # A pooler reports a made-up process id on connecting.
         record.info[_POOLED] = pid != connection.info.backend_pid
         if not record.info[_POOLED]:
             cursor.execute(_POSTGRES_SETTINGS.format("", "false"))
     connection.commit()
-    if record.info[_POOLED]:  # named at each BEGIN; of a session of one's own this would cost statements
+    if record.info[_POOLED]:  # set at each BEGIN; costs a statement without a pooler
         connection.isolation_level = extensions.ISOLATION_LEVEL_READ_COMMITTED
 
 
 def _begin_pooled(connection: sqlalchemy.Connection) -> None:
-    """Behind a pooler each transaction may be in another session, which serves other clients afterwards."""
+    """Set up a transaction behind a pooler, where its session serves other clients afterwards."""
     driver: Any = connection.connection.dbapi_connection
     if is_pooled(connection) and not driver.autocommit:
         connection.exec_driver_sql(_POSTGRES_SETTINGS.format("LOCAL", "true"))
 
 
 def _leave_read_only_server(context: sqlalchemy.engine.ExceptionContext) -> None:
-    """Connect anew: after a failover the host's name leads to the new primary, and a session keeps the
-    `default_transaction_read_only` it began with."""
+    """Reconnect after a write to a read-only server.
+
+    After a failover the host name leads to the new primary, and an open session keeps its initial
+    `default_transaction_read_only`.
+    """
     if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
         context.is_disconnect = True
 
 
 # The socket timeout. psycopg2 has one hook for all connections of a process
-# (psycopg.org/docs/extensions.html, `set_wait_callback`); libpq itself waits for ever for a server that is
-# paused. Between two looks Python runs its signal handlers, which a wait inside libpq puts off.
+# (psycopg.org/docs/extensions.html, `set_wait_callback`). libpq alone waits forever for a paused server, and
+# delays Python's signal handlers, which run between the polls here.
 
 
 def set_socket_timeout() -> None:
-    """Bound every wait of this process for a server from now on."""
+    """Bound all waits for servers in this process from now on."""
     extensions.set_wait_callback(_wait)
 
 
 def shorten_socket_timeout() -> None:
-    """Wait for answers no longer than the end of this process allows."""
+    """Bound further waits so that this process can exit in time."""
     global _shutdown_deadline
     _shutdown_deadline = time.monotonic() + SHUTDOWN_SECONDS
 
 
 def _wait(connection: Any) -> None:
-    """Return once `connection` has its answer.
+    """Wait until `connection` has its response.
 
     Raises:
-        OperationalError: the server was silent for too long; the connection is closed.
+        OperationalError: the server did not respond in time; the connection is closed.
     """
     while True:
         state = connection.poll()
@@ -174,5 +177,5 @@ def _poll(connection: Any, readers: list[Any], writers: list[Any]) -> None:
     while not any(select.select(readers, writers, [], _POLL_SECONDS)):
         now = time.monotonic()
         if now > min(silent_since + allowed, max(_shutdown_deadline, silent_since + _LEAST_SECONDS)):
-            # psycopg2 closes the connection then; close() would wait for the lock that execute holds.
+            # psycopg2 then closes the connection; close() would deadlock with execute.
             raise psycopg2.OperationalError(f"the server has not answered for {now - silent_since:.0f} s")

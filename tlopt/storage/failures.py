@@ -1,7 +1,7 @@
-"""Classify errors of databases and drivers: an outage, a lasting fault with its cure, or a bug.
+"""Classification of database and driver errors: outages, lasting faults with their cures, and bugs.
 
-PostgreSQL's errors are told apart by SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html), SQLite's
-by result code (sqlite.org/rescode.html). Errors of connecting have neither; libpq's phrases decide there.
+PostgreSQL's errors are classified by SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html), SQLite's
+by result code (sqlite.org/rescode.html), and connection errors, which have neither, by libpq's wording.
 """
 
 import sqlite3
@@ -17,18 +17,18 @@ from tlopt.storage.url import hide_password
 
 
 class TablesMissing(Exception):
-    """The tables are missing, or a restore of them has not come to its end."""
+    """The tables are missing or still being restored."""
 
     def __init__(self) -> None:
         super().__init__("the tables are not all there yet")
 
 
-# psycopg2's own errors come bare where SQLAlchemy resets a connection that it takes back.
+# SQLAlchemy does not wrap psycopg2's errors when it resets a returned connection.
 DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error, TablesMissing)
 
 READ_ONLY = "25006"
 UNDEFINED_TABLE = "42P01"
-_NO_SUCH_KEY = "42P10"  # ON CONFLICT without its unique index, which a restore makes after the rows
+_NO_SUCH_KEY = "42P10"  # ON CONFLICT without its unique index, which a restore creates last
 INSUFFICIENT_PRIVILEGE = "42501"
 MISSING_TABLES = (UNDEFINED_TABLE, _NO_SUCH_KEY)
 
@@ -69,11 +69,11 @@ When = Literal["momentary", "lasting", "unknown"]
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase in an error message, and the fault that it stands for.
+    """A phrase in an error message, and the fault that it indicates.
 
     Attributes:
-        when: `momentary` faults end by themselves within a minute, `lasting` ones need a person, `unknown`
-            ones may be either.
+        when: `momentary` faults end within a minute, `lasting` ones need a person, `unknown` ones may be
+            either.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Phrase:
     cure: str
 
 
-# The likelier cause first: a host with several addresses has a line for each of them.
+# Likelier causes first: errors for a host with several addresses have a line for each.
 PHRASES = (
     Phrase("password authentication failed", "lasting", "correct user and password in the URL"),
     Phrase(
@@ -147,12 +147,12 @@ _ANY_CURE = {
 
 @dataclass(frozen=True)
 class Failure:
-    """A database's fault.
+    """A fault of the database.
 
     Attributes:
-        reason: one line without a password.
-        lasts: waiting does not help.
-        sqlstate: PostgreSQL's code, and for a missing table also SQLite's; else "".
+        reason: one line without passwords.
+        lasts: whether waiting does not help.
+        sqlstate: PostgreSQL's error code, also used for missing tables in SQLite; else "".
     """
 
     reason: str
@@ -161,12 +161,12 @@ class Failure:
 
     @property
     def lacks_tables(self) -> bool:
-        """Whether tables are missing or half restored."""
+        """Whether tables are missing or still being restored."""
         return self.sqlstate in MISSING_TABLES
 
 
 def failure(error: BaseException) -> Failure | None:
-    """The database's fault behind `error`, or None where there is none: wrong SQL, a bug."""
+    """The database fault that caused `error`; None for wrong SQL and other bugs."""
     for cause in _causes(error):
         found = _driver_failure(getattr(cause, "orig", None) or cause)
         if found is not None:
@@ -174,7 +174,7 @@ def failure(error: BaseException) -> Failure | None:
         if isinstance(cause, TablesMissing):
             return Failure(_line(cause), sqlstate=UNDEFINED_TABLE)
         if isinstance(cause, sqlalchemy.exc.PendingRollbackError):
-            # Optuna reads again where a read has failed, in the same session.
+            # Optuna retries a failed read in the same session.
             return Failure("the connection was closed")
         if isinstance(cause, sqlalchemy.exc.TimeoutError):
             return Failure("no connection became free")
@@ -184,19 +184,19 @@ def failure(error: BaseException) -> Failure | None:
 
 
 def outage(error: BaseException) -> str | None:
-    """Why the database does not answer, in one line without a password; None where `error` is no outage."""
+    """The reason of an outage in one line without passwords; None if `error` is not an outage."""
     found = failure(error)
     return None if found is None or found.lasts else found.reason
 
 
 def phrase_in(lines: Iterable[str]) -> tuple[Phrase, str] | None:
-    """The first known phrase, and the line that holds it."""
+    """The first known phrase, and the line that contains it."""
     lines = list(lines)
     return next(((known, line) for known in PHRASES for line in lines if known.text in line), None)
 
 
 def cure_of(reason: str, backend: str) -> str:
-    """The cure for a fault, in words for a person.
+    """Advice on curing a fault.
 
     Args:
         backend: "postgresql" or "sqlite".
@@ -216,7 +216,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _driver_failure(error: BaseException) -> Failure | None:
-    """A driver's own error; `_BUG` where its statement was wrong, None where it is no driver's error."""
+    """Classify a driver's error; `_BUG` for a wrong statement, None if it is not a driver's error."""
     if isinstance(error, psycopg2.Error):
         return _postgres_failure(error)
     if isinstance(error, sqlite3.Error):
@@ -236,7 +236,7 @@ def _postgres_failure(error: psycopg2.Error) -> Failure:
         transient = state in _OUTAGE_STATES or state[:2] in _OUTAGE_CLASSES
         return Failure(_line(error), sqlstate=state) if transient else _BUG
     connecting = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
-    # The server's end of a connection, as libpq reports it, has no SQLSTATE and is a DatabaseError.
+    # libpq reports a connection closed by the server as DatabaseError without SQLSTATE.
     return Failure(_line(error)) if connecting or type(error) is psycopg2.DatabaseError else _BUG
 
 
@@ -247,7 +247,7 @@ def _sqlite_failure(error: sqlite3.Error) -> Failure:
         return Failure(_line(error), lasts=True)
     if str(error).startswith("no such table"):
         return Failure(_line(error), sqlstate=UNDEFINED_TABLE)
-    # SQLITE_ERROR: no such column, say; SQLite calls wrong SQL operational, too.
+    # SQLITE_ERROR means wrong SQL, such as a missing column, although it is an OperationalError.
     operational = isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR
     return Failure(_line(error)) if operational else _BUG
 

@@ -1,7 +1,7 @@
-"""The SQL of `tlopt_leases`: who holds which trial. Each function is part of its caller's transaction.
+"""SQL of `tlopt_leases`, which says who holds which trial; functions run in the caller's transaction.
 
-A lease is a token and a heartbeat counter. A write to a trial needs the token; to take a trial from another
-worker needs to have seen the counter stand still (`worker.heartbeat`). No two clocks are compared.
+A lease is a token and a heartbeat counter. A write to a trial requires the token; taking a trial from another
+worker requires having seen its counter stop (`worker.heartbeat`). No clocks are compared.
 """
 
 import uuid
@@ -36,7 +36,7 @@ class Executor(Protocol):
 
 
 class LeaseLost(TloptError):
-    """The trial was given to another worker, ended or deleted; its former holder drops it."""
+    """The trial was given to another worker, ended or deleted; its former holder must drop it."""
 
 
 class BudgetSpent(Exception):
@@ -44,7 +44,7 @@ class BudgetSpent(Exception):
 
 
 class AlreadyCreated(Exception):
-    """The trial of this claim exists: an attempt whose answer was lost has created it."""
+    """The claim has already created its trial, in an attempt whose response was lost."""
 
     def __init__(self, trial_id: int) -> None:
         super().__init__(trial_id)
@@ -52,11 +52,11 @@ class AlreadyCreated(Exception):
 
 
 class LeaseChanged(Exception):
-    """The lease is no longer as it was observed: renewed, released or another's."""
+    """The lease has changed since it was observed: renewed, released or taken."""
 
 
 def new_token() -> str:
-    """A token of a new lease, unlike any other."""
+    """A unique token for a new lease."""
     return uuid.uuid4().hex
 
 
@@ -66,10 +66,10 @@ class Claim:
 
     Attributes:
         budget: maximum number of complete, pruned and running trials.
-        has_waiting: whether a trial waited when the study was last counted; otherwise none is looked for.
-        trial_id: id of the trial that was claimed.
-        crashes: number of times in a row that the trial was lost with its worker, without a new report.
-        crash_cause: cause of the last crash.
+        has_waiting: whether to look for a waiting trial before creating one.
+        trial_id: id of the claimed trial.
+        crashes: number of consecutive losses of the trial with its worker, without a new report between.
+        crash_cause: cause of the last loss.
     """
 
     study_id: int
@@ -84,17 +84,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class ObservedLease:
-    """A lease as it was at one moment."""
+    """A lease as it was read."""
 
     trial_id: int
-    number: int  # of the trial in its study
+    number: int  # of the trial
     token: str
     heartbeat: int
     worker_id: str
 
 
 def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
-    """Number of trials of the study by state; ended ones count only where a worker of tlopt ran them."""
+    """Number of trials by state; of the finished ones, only those run by tlopt workers."""
     rows = executor.execute(
         sa.select(trials.c.state, sa.func.count())
         .where(trials.c.study_id == study_id, _NOT_FOREIGN)
@@ -104,17 +104,17 @@ def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
     return {state: found.get(state, 0) for state in TrialState}
 
 
-# Trials that people have added complete or pruned (`study.add_trial`) use up no budget.
+# Finished trials that users have added (`study.add_trial`) do not count toward the budget.
 _NOT_FOREIGN = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)) | sa.exists().where(
     user_attrs.c.trial_id == trials.c.trial_id, user_attrs.c.key.in_(RAN_HERE)
 )
 
 
 def check_lease(executor: Executor, trial_id: int, token: str) -> None:
-    """Lock the lease until the transaction ends.
+    """Check and lock the lease until the transaction ends.
 
     Raises:
-        LeaseLost: the lease belongs to another worker.
+        LeaseLost: another worker holds the trial.
     """
     held = sa.select(leases.c.trial_id).where(leases.c.trial_id == trial_id, leases.c.token == token)
     if executor.execute(held.with_for_update()).first() is None:
@@ -122,7 +122,7 @@ def check_lease(executor: Executor, trial_id: int, token: str) -> None:
 
 
 def check_running(executor: Executor, trial_id: int) -> None:
-    """Raise if somebody without a lease, such as the dashboard, has ended the trial.
+    """Check that no other program, such as the dashboard, has ended the trial.
 
     Raises:
         LeaseLost: the trial no longer runs.
@@ -133,29 +133,29 @@ def check_running(executor: Executor, trial_id: int) -> None:
 
 
 def lease_new_trial(executor: Executor, claim: Claim) -> None:
-    """Lease the trial that this transaction has just created to `claim`; the study's row is locked.
+    """Lease the trial just created by this transaction to `claim`; the study's row must be locked.
 
     Raises:
-        BudgetSpent: complete, pruned, running and waiting trials would be more than the budget.
-        AlreadyCreated: the claim has its trial already.
+        BudgetSpent: complete, pruned, running and waiting trials would exceed the budget.
+        AlreadyCreated: the claim already has its trial.
     """
     earlier = executor.execute(sa.select(leases.c.trial_id).where(leases.c.token == claim.token)).scalar()
     if earlier is not None:
         raise AlreadyCreated(int(earlier))
     if _n_counted(executor, claim.study_id, COUNTED) > claim.budget:
         raise BudgetSpent
-    # the newest is this transaction's own: nobody creates one without the lock on the study's row
+    # the newest trial is this transaction's own, because creating one needs the lock on the study's row
     newest = sa.select(sa.func.max(trials.c.trial_id)).where(trials.c.study_id == claim.study_id)
     claim.trial_id = int(executor.execute(newest).scalar())
-    delete_lease(executor, claim.trial_id)  # of a deleted study's trial: SQLite gives numbers again
+    delete_lease(executor, claim.trial_id)  # left by a deleted trial: SQLite reuses ids
     executor.execute(_row(claim, claim.trial_id))
 
 
 def lease_waiting_trial(executor: Executor, claim: Claim, trial_id: int) -> None:
-    """Lease the waiting trial that this transaction has set running to `claim`.
+    """Lease the waiting trial, which this transaction has set running, to `claim`.
 
     Raises:
-        BudgetSpent: complete, pruned and running trials would be more than the budget.
+        BudgetSpent: complete, pruned and running trials would exceed the budget.
     """
     executor.execute(
         sa.select(studies.c.study_id).where(studies.c.study_id == claim.study_id).with_for_update()
@@ -192,7 +192,7 @@ def _row(claim: Claim, trial_id: int) -> Any:
 
 
 def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> float | None:
-    """The best finite value of the study's complete and feasible trials, or None."""
+    """Best finite value of the study's complete and feasible trials, or None."""
     best = sa.func.min if direction == StudyDirection.MINIMIZE else sa.func.max
     joined = values.join(trials, trials.c.trial_id == values.c.trial_id)
     asked = sa.select(best(values.c.value)).select_from(joined)
@@ -210,7 +210,7 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
 
 
 def still_has_trials(executor: Executor, study_id: int, read: ReadTrials) -> bool:
-    """Whether the study still has the trials that were read earlier; True also where the study is gone."""
+    """Whether the study still has the trials read earlier; True also if the study is deleted."""
     known = trials.c.trial_id <= read.newest_id
     created = trials.c.trial_id.in_(read.created)
     ended = sa.case((trials.c.trial_id == read.finished_id, trials.c.datetime_complete))
@@ -233,7 +233,7 @@ def study_exists(executor: Executor, study_id: int, name: str | None = None) -> 
 
 
 def n_finished(executor: Executor, study_id: int) -> int:
-    """Number of finished trials of the study: complete, pruned and failed."""
+    """Number of finished trials: complete, pruned and failed."""
     found = sa.select(sa.func.count()).where(trials.c.study_id == study_id, trials.c.state.in_(FINISHED))
     return int(executor.execute(found.select_from(trials)).scalar())
 
@@ -246,28 +246,28 @@ def _n_counted(executor: Executor, study_id: int, states: Sequence[TrialState]) 
 
 
 def holder(executor: Executor, trial_id: int) -> str | None:
-    """The token of the trial's holder, or None."""
+    """Token of the trial's holder, or None."""
     token = executor.execute(sa.select(leases.c.token).where(leases.c.trial_id == trial_id)).scalar()
     return None if token is None else str(token)
 
 
 def delete_lease(executor: Executor, trial_id: int) -> None:
-    """Remove the lease of a trial that ends."""
+    """Delete the lease of a trial that ends."""
     executor.execute(sa.delete(leases).where(leases.c.trial_id == trial_id))
 
 
 def release(executor: Executor, trial_id: int) -> None:
-    """Release a trial that waits from now on, without counting a crash."""
+    """Release a trial that is requeued, without counting a crash."""
     executor.execute(
         sa.update(leases).where(leases.c.trial_id == trial_id).values(token=None, worker_id=None)
     )
 
 
 def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
-    """Take the trial from a holder that is gone and count a crash: the first in a row after new reports.
+    """Take the trial from a lost holder and count a crash; counting restarts at 1 after new reports.
 
     Raises:
-        LeaseChanged: the lease is not as it was seen.
+        LeaseChanged: the lease has changed since it was observed.
     """
     row = executor.execute(
         sa.select(leases.c.crashes, leases.c.crash_reports)
@@ -294,17 +294,17 @@ def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
 
 
 def forget_study(executor: Executor, study_id: int) -> None:
-    """Remove all leases of a study that has been deleted."""
+    """Delete all leases of a deleted study."""
     executor.execute(sa.delete(leases).where(leases.c.study_id == study_id))
 
 
 def reset_crashes(executor: Executor, study_id: int) -> None:
-    """Reset the count of crashes of the study's trials."""
+    """Reset the crash counts of the study's trials."""
     executor.execute(sa.update(leases).where(leases.c.study_id == study_id).values(crashes=0, cause=""))
 
 
 def renew_lease(executor: Executor, token: str) -> bool:
-    """Count the holder's heartbeat; False where it lost the lease, or the trial no longer runs."""
+    """Count a heartbeat; return False if the lease is lost or the trial no longer runs."""
     runs = sa.exists().where(trials.c.trial_id == leases.c.trial_id, trials.c.state == TrialState.RUNNING)
     renewed = executor.execute(
         sa.update(leases).where(leases.c.token == token, runs).values(beat=leases.c.beat + 1)
@@ -313,7 +313,7 @@ def renew_lease(executor: Executor, token: str) -> bool:
 
 
 def held(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
-    """The leases of all running trials of these studies."""
+    """Leases of all running trials of these studies."""
     rows = executor.execute(
         sa.select(leases.c.trial_id, trials.c.number, leases.c.token, leases.c.beat, leases.c.worker_id)
         .join(trials, trials.c.trial_id == leases.c.trial_id)
@@ -330,9 +330,9 @@ def held(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
 
 
 def unheld(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
-    """The running trials of these studies that no worker holds; `beat` is the number of their reports.
+    """Running trials of these studies without a holder; their number of reports serves as heartbeat.
 
-    `study.ask`, `study.add_trial` and `optuna.copy_study` make such trials, tlopt itself never.
+    Such trials come from `study.ask`, `study.add_trial` and `optuna.copy_study`, never from tlopt.
     """
     n_reports = (
         sa.select(sa.func.count())
@@ -354,17 +354,17 @@ _HELD = sa.exists().where(leases.c.trial_id == trials.c.trial_id, leases.c.token
 
 
 def check_unheld(executor: Executor, trial_id: int) -> None:
-    """Check, in the transaction that makes the trial wait, that no worker holds it.
+    """Check, in the transaction that requeues a trial, that no worker holds it.
 
     Raises:
-        LeaseChanged: one does.
+        LeaseChanged: a worker does.
     """
     if holder(executor, trial_id) is not None:
         raise LeaseChanged
 
 
 def forget_ended(executor: Executor, study_id: int) -> None:
-    """Remove leases of the study's trials that were ended or deleted by somebody else than their holders."""
+    """Delete leases of the study's trials that were ended or deleted by other programs."""
     alive = sa.exists().where(
         trials.c.trial_id == leases.c.trial_id,
         trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)),

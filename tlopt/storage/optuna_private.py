@@ -1,6 +1,6 @@
-"""The private parts of Optuna that tlopt stands on, each under a public name.
+"""Private parts of Optuna that tlopt relies on, each under a public name.
 
-tests/test_optuna_facts.py guards them; the tables are in `schema`.
+They are tested in tests/test_optuna_facts.py; the tables are in `schema`.
 """
 
 import logging
@@ -21,35 +21,35 @@ _logger = logging.getLogger("tlopt.storage")
 
 
 def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
-    """The trial's key in the database; storages take it in public, trials keep it private."""
+    """The trial's id in the database, which storages take and trials keep private."""
     return trial._trial_id
 
 
 def study_id(optuna_study: optuna.Study) -> int:
-    """The study's key in the database."""
+    """The study's id in the database."""
     return optuna_study._study_id
 
 
 def storage_of(optuna_study: optuna.Study) -> BaseStorage:
-    """The storage that the study reads and writes, cache included."""
+    """The study's storage, including its cache."""
     return optuna_study._storage
 
 
 def uncached(storage: BaseStorage) -> BaseStorage:
-    """The storage that a cached one caches, else `storage` itself."""
+    """The storage behind a cache, or `storage` itself."""
     return getattr(storage, "_backend", storage)
 
 
 def reported_values(trial: optuna.Trial) -> dict[int, float]:
-    """Reported values by step, as this process knows them: the database is not asked."""
+    """Reported values by step as known to this process, without a query."""
     return trial._cached_frozen_trial.intermediate_values
 
 
 def fixed_params(trial: optuna.Trial) -> dict[str, Any]:
-    """The parameters with which the trial was enqueued; empty for others.
+    """Parameters with which the trial was enqueued; empty if it was not.
 
     Raises:
-        Refused: somebody stored something else as them.
+        Refused: the stored value is not a table of parameters.
     """
     given: object = trial._fixed_params
     if not isinstance(given, dict):
@@ -58,18 +58,18 @@ def fixed_params(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def fix_params(trial: optuna.Trial, params: dict[str, Any]) -> None:
-    """Have the trial draw `params` from now on where it has not drawn yet; what was enqueued stays stored."""
+    """Make the trial draw `params` where it has not drawn yet; the stored attribute is unchanged."""
     trial._fixed_params = params
 
 
 class OptunaDatabase(RDBStorage):
-    """`RDBStorage` whose private calls, which Optuna's cache makes, have public names to override.
+    """`RDBStorage` with public, overridable names for the private methods that Optuna's cache calls.
 
-    Every other call that a study makes is public in `RDBStorage`.
+    All other methods that a study calls are public in `RDBStorage`.
     """
 
     def create_trial(self, study_id: int, template: FrozenTrial | None) -> FrozenTrial:
-        """Create a trial; Optuna calls it for `ask`, `enqueue_trial` and `add_trial`."""
+        """Create a trial; called by `ask`, `enqueue_trial` and `add_trial`."""
         return super()._create_new_trial(study_id, template)
 
     def write_param(
@@ -80,7 +80,7 @@ class OptunaDatabase(RDBStorage):
         distribution: BaseDistribution,
         previous: BaseDistribution | None,
     ) -> None:
-        """Store a parameter's value; `previous` is an earlier trial's distribution, where one is known."""
+        """Store a parameter's value; `previous` is the distribution in an earlier trial, if known."""
         super()._set_trial_param(trial_id, name, internal_value, distribution, previous)
 
     def read_trials(
@@ -90,11 +90,11 @@ class OptunaDatabase(RDBStorage):
         also: set[int],
         newer_than: int,
     ) -> list[FrozenTrial]:
-        """The trials whose id is in `also` or above `newer_than`, in order of their ids."""
+        """Read trials with an id in `also` or above `newer_than`, ordered by id."""
         return super()._get_trials(study_id, states, also, newer_than)
 
     def best_trial_id(self, study_id: int, direction: StudyDirection) -> int:
-        """The id of the complete trial with the best value.
+        """Id of the complete trial with the best value.
 
         Raises:
             ValueError: no trial is complete.
@@ -127,29 +127,29 @@ class OptunaDatabase(RDBStorage):
         return self.best_trial_id(study_id, direction)
 
     def skips_reads(self) -> bool:
-        """Whether `read_trials` reads nothing at present, so that the cache stays as it is."""
+        """Whether `read_trials` currently reads nothing, which leaves the cache unchanged."""
         return False
 
     def forget(self) -> None:
-        """Drop what was read earlier of a database that went back."""
+        """Discard what was read before the database was restored."""
 
     def still_has_trials(self, study_id: int, read: "ReadTrials") -> bool:
-        """Whether the database still has the trials that were read earlier."""
+        """Whether the database still has the trials read earlier."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class ReadTrials:
-    """The trials of a study at one reading, as far as a later reading needs to recognise them."""
+    """Summary of a study's trials when read, used to detect a restored database."""
 
     n_trials: int
     newest_id: int  # the highest trial id
-    finished_id: int  # the highest id of a finished trial; -1: none has finished
-    finished_at: datetime | None  # the end of that trial
-    created: tuple[int, ...] = ()  # ids of trials that this process created since
+    finished_id: int  # the highest id of a finished trial; -1: none
+    finished_at: datetime | None  # when that trial finished
+    created: tuple[int, ...] = ()  # ids of trials created by this process since
 
     def with_created(self, trial_id: int) -> "ReadTrials":
-        """The same, and one more trial that was created here."""
+        """The same with one more created trial."""
         return replace(self, created=(*self.created, trial_id))
 
 
@@ -157,10 +157,10 @@ NOTHING_READ = ReadTrials(n_trials=0, newest_id=-1, finished_id=-1, finished_at=
 
 
 class Cache(_CachedStorage):
-    """Optuna's cache of trials, which begins anew when the database was restored to an earlier state.
+    """Optuna's cache of trials, extended to start over when the database is restored to an earlier state.
 
-    Optuna's own reads finished trials once, by ascending ids. After a restore the ids are given again, and it
-    would show trials that are no more and never see those that are.
+    Optuna reads finished trials once, by ascending ids. After a restore ids are reused: its cache would keep
+    trials that no longer exist and never read those that do.
     """
 
     _backend: OptunaDatabase
@@ -188,7 +188,7 @@ class Cache(_CachedStorage):
     def _note_read(self, study_id: int) -> None:
         with self._lock:
             known = self._studies.get(study_id)
-            if known is None:  # another thread has begun anew
+            if known is None:  # cleared by another thread
                 return
             trials = known.trials.values()
             finished = [trial for trial in trials if trial.state.is_finished()]
@@ -201,7 +201,7 @@ class Cache(_CachedStorage):
             )
 
     def forget(self) -> None:
-        """Read everything anew."""
+        """Clear the cache."""
         with self._lock:
             self._backend.forget()
             self._read.clear()
@@ -211,5 +211,5 @@ class Cache(_CachedStorage):
 
 
 def cached(database: OptunaDatabase) -> BaseStorage:
-    """`database` behind the cache that Optuna's studies need."""
+    """Wrap `database` in the cache that Optuna's studies need."""
     return Cache(database)

@@ -1,13 +1,13 @@
-"""The storage of a worker: Optuna's, fit for workers that die and databases that go away.
+"""A worker's storage: Optuna's, made robust against lost workers and database outages.
 
-All within Optuna's tables and transactions, with `tlopt_leases` beside them:
+It works within Optuna's tables and transactions, and adds `tlopt_leases`:
 
-- every call is retried while the database is away; what a lost answer may have done already is found out and
-  not done twice;
-- a trial is created or taken only while the budget has room, counted under the study's row lock, and together
-  with its lease;
-- every write to a trial held here checks the lease's token in the transaction that writes;
-- parameters and attributes are written together, a report is one statement.
+- every call is retried during an outage; if a response was lost, the effect of the first attempt is detected
+  and not repeated;
+- a trial is created or taken in one transaction with its lease, and only while the budget, counted under the
+  study's row lock, has room;
+- every write to a held trial checks the lease's token in the same transaction;
+- parameters and attributes are written together, and a report is one statement.
 """
 
 import copy
@@ -30,45 +30,45 @@ from tlopt.storage.writes import Draft
 
 
 class ServiceStorage(RetryingStorage):
-    """`RDBStorage` for a worker; see the module. The tables must be there.
+    """`RDBStorage` for a worker, as described in the module docstring. The tables must exist.
 
     Args:
-        url: with its driver named.
-        engine_kwargs: as SQLAlchemy takes them.
-        retry: of every call.
+        url: database URL that names the driver.
+        engine_kwargs: arguments for SQLAlchemy's `create_engine`.
+        retry: retry policy for all calls.
     """
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
         super().__init__(url, engine_kwargs, retry)
-        self._tokens: dict[int, str] = {}  # of the trials held here
+        self._tokens: dict[int, str] = {}  # lease tokens of held trials
         self._drafts: dict[int, Draft] = {}
-        self._unsent: dict[int, dict[int, float]] = {}  # reports made while the database was away
+        self._unsent: dict[int, dict[int, float]] = {}  # reports made during an outage
 
     # Leases
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        """The study's id; asked anew while no trial is held: the name may be another study's by now."""
+        """The study's id; not cached while no trial is held, because the study may have been recreated."""
         if not self._tokens:
             self._study_ids.pop(study_name, None)
         return super().get_study_id_from_name(study_name)
 
     def holds(self, trial_id: int) -> bool:
-        """Whether this process has the trial's lease, as far as it knows."""
+        """Whether this process believes to hold the trial's lease."""
         return trial_id in self._tokens
 
     def forget_trial(self, trial_id: int) -> None:
-        """Forget a trial that is another's or ended."""
+        """Forget a trial that has ended or was lost."""
         for kept in (self._tokens, self._drafts, self._unsent):
             kept.pop(trial_id, None)
 
     @contextmanager
     def claiming(self, claim: Claim) -> Iterator[None]:
-        """A block in which a trial that is created or taken goes to `claim`.
+        """Within the block, lease the trial that is created or taken to `claim`.
 
-        What is drawn and noted of it goes to the database together, at the block's end.
+        Its parameters and attributes are written together when the block ends.
 
         Raises:
-            BudgetSpent: from within, where the budget has no room.
+            BudgetSpent: raised inside the block if the budget has no room.
         """
         with self._scope.claiming(claim):
             yield
@@ -76,22 +76,22 @@ class ServiceStorage(RetryingStorage):
             self.write_pending(claim.trial_id)
 
     def expire(self, seen: ObservedLease, cause: str) -> None:
-        """Requeue a trial whose holder is gone, for `cause`. One attempt, from any thread.
+        """Requeue the trial of a lost holder, for `cause`. Not retried; thread-safe.
 
         Raises:
-            LeaseChanged: the lease is not as it was seen.
+            LeaseChanged: the lease has changed since it was observed.
         """
         try:
             with self._scope.guarded(lambda executor: leases.expire(executor, seen, cause)):
                 super().set_trial_state_values(seen.trial_id, TrialState.WAITING)
-        except (UpdateFinishedTrialError, LeaseLost, KeyError):  # it has ended, or was deleted
+        except (UpdateFinishedTrialError, LeaseLost, KeyError):  # ended or deleted
             raise LeaseChanged from None
 
     def requeue_unheld(self, trial_id: int) -> None:
-        """Make a running trial wait that no worker holds. One attempt, from any thread.
+        """Requeue a running trial that no worker holds. Not retried; thread-safe.
 
         Raises:
-            LeaseChanged: a worker holds it, or it runs no longer.
+            LeaseChanged: a worker holds it, or it no longer runs.
         """
         try:
             if OptunaDatabase.get_trial(self, trial_id).state != TrialState.RUNNING:
@@ -104,7 +104,7 @@ class ServiceStorage(RetryingStorage):
     # Writes to a trial
 
     def write_pending(self, trial_id: int) -> None:
-        """Write what was drawn and noted of a trial held here, and reports that were kept back."""
+        """Write pending parameters, attributes and reports of a held trial."""
 
         def attempt() -> None:
             with self.engine.begin() as connection:
@@ -125,7 +125,7 @@ class ServiceStorage(RetryingStorage):
 
     @contextmanager
     def writing_together(self, trial_id: int) -> Iterator[None]:
-        """A block whose notes on a trial held here are written together: with its end, or at the block's."""
+        """Write the attributes set in the block together, with the final state or when the block ends."""
         self._drafts.setdefault(trial_id, Draft())
         yield
         self.write_pending(trial_id)
@@ -166,10 +166,10 @@ class ServiceStorage(RetryingStorage):
 
     @contextmanager
     def _fenced(self, trial_id: int, guard: TransactionCheck | None = None) -> Iterator[None]:
-        """A block whose writes to a trial held here fail when its lease is lost, or the trial deleted.
+        """Within the block, make writes to a held trial fail if its lease is lost or the trial deleted.
 
         Args:
-            guard: part of each transaction; default: the check of the lease.
+            guard: check run in each transaction; default: of the lease.
         """
         with self._scope.guarded(guard or self._check(trial_id)), self._lost_if_deleted(trial_id):
             yield
@@ -188,10 +188,10 @@ class ServiceStorage(RetryingStorage):
         return lambda executor: None if token is None else leases.check_lease(executor, trial_id, token)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """Report; of a trial held here a report that finds the database away is kept and sent with the next.
+        """Store a report; during an outage, a report of a held trial is kept and written with the next one.
 
         Raises:
-            LeaseLost: the trial is another's by now.
+            LeaseLost: another worker holds the trial.
         """
         token = self._tokens.get(trial_id)
         if token is None:
@@ -203,7 +203,7 @@ class ServiceStorage(RetryingStorage):
             return
         unsent = self._unsent.setdefault(trial_id, {})
         unsent[step] = intermediate_value
-        if self.retry.in_outage:  # the heartbeat finds out when it is back
+        if self.retry.in_outage:  # the heartbeat detects the end of the outage
             return
         try:
             for step_unsent, value in sorted(unsent.items()):
@@ -221,10 +221,10 @@ class ServiceStorage(RetryingStorage):
             self.retry.note_outage(fault.reason)
 
     def unsent(self, trial_id: int) -> bool:
-        """Whether reports of the trial have not reached the database."""
+        """Whether some reports of the trial have not been written yet."""
         return bool(self._unsent.get(trial_id))
 
-    # A trial's states
+    # States of a trial
 
     def create_trial(self, study_id: int, template: FrozenTrial | None) -> FrozenTrial:
         claim = self._scope.claim
@@ -276,7 +276,7 @@ class ServiceStorage(RetryingStorage):
     def _once(
         self, attempt: Callable[[], bool], trial_id: int, state: TrialState, values: Sequence[float] | None
     ) -> bool:
-        """`attempt`, retried; the effect of one whose answer was lost counts as this one's."""
+        """Retry `attempt`; if a response was lost, accept the effect of that attempt."""
         tries = 0
 
         def counted() -> bool:
@@ -297,7 +297,7 @@ class ServiceStorage(RetryingStorage):
 
     def _set_running(self, claim: Claim, trial_id: int) -> bool:
         def guard(session: Session) -> None:
-            if session.dirty:  # otherwise the trial waits no longer, and nothing was changed
+            if session.dirty:  # otherwise the trial was not waiting, and is unchanged
                 session.flush()
                 leases.lease_waiting_trial(session, claim, trial_id)
 

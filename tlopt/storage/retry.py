@@ -1,4 +1,4 @@
-"""Retry calls while the database is away, for a bounded time, and log it."""
+"""Retries during database outages, for a bounded time, with a log."""
 
 import logging
 import random
@@ -13,20 +13,20 @@ _T = TypeVar("_T")
 
 DEFAULT_OUTAGE_SECONDS_MAX = 600.0
 QUIET_SECONDS = 2.0  # a shorter outage is not reported
-_PAUSE_SECONDS = (0.1, 5.0)  # first and longest pause: less than a lease allows between two heartbeats
-_POLL_SECONDS = 0.1  # between two looks at whether the process shuts down
+_PAUSE_SECONDS = (0.1, 5.0)  # first and longest pause; shorter than the allowed time between heartbeats
+_POLL_SECONDS = 0.1  # between two checks for shutdown
 
 _logger = logging.getLogger("tlopt.storage")
 
 
 class Retry:
-    """The retries of one process while its database is away, and their log.
+    """The retry policy of one process, and its log of outages.
 
     Attributes:
-        seconds_max: of one outage; after it the error is raised as a StorageError.
-        shutting_down: set when the process is about to end: a call that fails is not retried.
+        seconds_max: longest outage; after it the error is raised as a StorageError.
+        shutting_down: if set, failed calls are not retried.
         n_outages: number of outages so far.
-        is_ready: called before a retry, after tables were missing: whether all are there again.
+        is_ready: called before a retry if tables were missing; returns whether they are complete.
     """
 
     def __init__(self, seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX) -> None:
@@ -40,18 +40,18 @@ class Retry:
 
     @property
     def in_outage(self) -> bool:
-        """Whether the last call of any thread found the database away."""
+        """Whether the last call of any thread found the database unavailable."""
         return self._outage_since is not None
 
     def call(self, attempt: Callable[[], _T]) -> _T:
-        """The result of `attempt`, retried for as long as the database is away.
+        """Call `attempt` and retry it during an outage; return its result.
 
         Raises:
-            StorageError: the database was away for `seconds_max`, or for any time while shutting down; or its
-                fault is one that waiting does not cure, such as a missing right.
+            StorageError: the outage exceeded `seconds_max`, the process is shutting down, or the fault is a
+                lasting one, such as a missing permission.
         """
         pause, longest = _PAUSE_SECONDS
-        since: float | None = None  # of this call: other threads may be answered meanwhile
+        since: float | None = None  # start of the outage for this call; other threads may succeed meanwhile
         while True:
             try:
                 self._refuse_half_restored()
@@ -76,7 +76,7 @@ class Retry:
         self._lacks_tables = False
 
     def note_outage(self, reason: str) -> None:
-        """Note that the database does not answer."""
+        """Note that the database is unavailable."""
         now = time.monotonic()
         if self._outage_since is None:
             self._outage_since, self._reported = now, False
@@ -84,26 +84,26 @@ class Retry:
         seconds = now - self._outage_since
         if seconds > QUIET_SECONDS and not self._reported:
             self._reported = True
-            _logger.warning("the database is away (%s); trying again for %g s", reason, self.seconds_max)
+            _logger.warning("the database is unavailable (%s); retrying for %g s", reason, self.seconds_max)
 
     def note_answer(self) -> None:
-        """Note that the database has answered."""
+        """Note that the database has responded."""
         since, self._outage_since = self._outage_since, None
         if since is not None and self._reported:
-            _logger.warning("the database is back after %.0f s", time.monotonic() - since)
+            _logger.warning("the database is available again after %.0f s", time.monotonic() - since)
 
     def _wait(self, reason: str, seconds: float, since: float) -> None:
         until = time.monotonic() + seconds
         while True:
             self.note_outage(reason)
             if time.monotonic() - since > self.seconds_max or self.shutting_down:
-                raise StorageError(f"the database is away: {reason}") from None
+                raise StorageError(f"the database is unavailable: {reason}") from None
             if time.monotonic() > until:
                 return
             time.sleep(_POLL_SECONDS)
 
 
 def refusal(fault: Failure) -> StorageError:
-    """The error for a fault that waiting does not cure."""
+    """The error for a lasting fault."""
     found = phrase_in([fault.reason])
     return StorageError(f"the database refuses: {fault.reason}" + (f"\n{found[0].cure}" if found else ""))

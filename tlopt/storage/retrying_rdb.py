@@ -1,4 +1,4 @@
-"""Optuna's database storage with retries, and with a context for the calls of each thread."""
+"""Optuna's database storage with retries and a per-thread context for its calls."""
 
 import functools
 import threading
@@ -25,17 +25,17 @@ TransactionCheck = Callable[[Session], None]
 
 
 class RetryingStorage(OptunaDatabase):
-    """`RDBStorage` whose calls are retried, as far as they may be made twice. The tables must be there.
+    """`RDBStorage` with retries of all calls that may safely be repeated. The tables must exist.
 
     Args:
-        url: with its driver named.
-        engine_kwargs: as SQLAlchemy takes them.
-        retry: of every call.
+        url: database URL that names the driver.
+        engine_kwargs: arguments for SQLAlchemy's `create_engine`.
+        retry: retry policy for all calls.
     """
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any], retry: Retry) -> None:
         super().__init__(url, engine_kwargs, skip_compatibility_check=True, skip_table_creation=True)
-        self.engine.dispose()  # the constructor's connection was not prepared
+        self.engine.dispose()  # the constructor's connection lacks our settings
         connections.prepare_engine(self.engine)
         self.retry = retry
         retry.is_ready = self.has_all_tables
@@ -43,7 +43,7 @@ class RetryingStorage(OptunaDatabase):
         self._file = file_identity(self.engine.url)
         self._connections = _Count()
         self._study_ids: dict[str, int] = {}
-        # no methods of ours: SQLAlchemy keeps listeners longer than this object is to live
+        # not methods of this object, because SQLAlchemy keeps listeners alive
         event.listen(self.scoped_session, "before_commit", self._scope.check)
         event.listen(self.engine, "connect", self._connections.add)
 
@@ -56,10 +56,10 @@ class RetryingStorage(OptunaDatabase):
 
     @contextmanager
     def autocommit(self) -> Iterator[sqlalchemy.Connection]:
-        """A connection on which each statement is a transaction of its own, which saves two round trips.
+        """Yield a connection that commits each statement separately, which saves two round trips.
 
-        By the driver's own switch: SQLAlchemy's isolation level AUTOCOMMIT is set back by a statement. On
-        SQLite, and behind a pooler, whose sessions have settings of their own, one transaction for all.
+        Uses the driver's flag, because resetting SQLAlchemy's isolation level AUTOCOMMIT costs a statement.
+        On SQLite, and behind a pooler, which needs settings per transaction, the block is one transaction.
         """
         with self.engine.connect() as connection:
             if self.engine.dialect.name == "sqlite" or connections.is_pooled(connection):
@@ -75,7 +75,7 @@ class RetryingStorage(OptunaDatabase):
                     driver.autocommit = False
 
     def query(self, run: Callable[[Executor], _T]) -> _T:
-        """The result of one statement, with retries."""
+        """Run a query with retries and return its result."""
 
         def attempt() -> _T:
             with self.autocommit() as connection:
@@ -84,12 +84,12 @@ class RetryingStorage(OptunaDatabase):
         return self.retry.call(attempt)
 
     def has_all_tables(self) -> bool:
-        """Whether the tables are there, and no restore of them is under way. One attempt."""
+        """Whether the tables exist and are not being restored. Not retried."""
         with self.engine.connect() as connection:
             return schema.restore_is_complete(connection)
 
     def wait_for_tables(self) -> bool:
-        """Wait for the end of a restore of the tables, if one is under way; returns whether one was."""
+        """Wait until a restore of the tables, if any, has finished; return whether there was one."""
         waited = False
 
         def attempt() -> None:
@@ -102,27 +102,27 @@ class RetryingStorage(OptunaDatabase):
         return waited
 
     def file_failure(self) -> StorageError | None:
-        """The error where an SQLite file was removed or replaced: what is written now reaches nobody."""
+        """An error if the SQLite file was removed or replaced, so that further writes would be lost."""
         if self._file is None or file_identity(self.engine.url) == self._file:
             return None
         return StorageError(
-            f"{self.engine.url.database} was removed or replaced while this process used it: what it wrote"
-            " since is lost; put the file back, then start again"
+            f"{self.engine.url.database} was removed or replaced while this process was using it, and later"
+            " writes are lost; put the file back, then start again"
         )
 
     def begin_shutdown(self) -> None:
-        """Stop retrying, and wait for answers no longer than the end of a process allows."""
+        """Stop retrying, and shorten waits for the server so that the process can exit in time."""
         self.retry.shutting_down = True
         if self.engine.dialect.name == "postgresql":
             connections.shorten_socket_timeout()
 
     @property
     def n_connections(self) -> int:
-        """Number of connections made so far, one after the other: a new one means an interruption."""
+        """Number of connections made so far; a new one means that the previous one was interrupted."""
         return self._connections.n
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        if study_name not in self._study_ids:  # it never changes, and pruners with brackets ask at each step
+        if study_name not in self._study_ids:  # constant, and Hyperband asks at each step
             self._study_ids[study_name] = self.retry.call(
                 lambda: super(RetryingStorage, self).get_study_id_from_name(study_name)
             )
@@ -133,7 +133,7 @@ class RetryingStorage(OptunaDatabase):
         super().delete_study(study_id)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        # Optuna asks in the middle of a write for the number of a trial that has ended, and commits there.
+        # Optuna reads the number of a finished trial within a write, and commits there.
         with self._scope.guarded(None):
             return self.retry.call(lambda: super(RetryingStorage, self).get_trial(trial_id))
 
@@ -162,7 +162,7 @@ class RetryingStorage(OptunaDatabase):
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """A block in which other trials are taken as they were last read."""
+        """Use other trials as last read within the block."""
         with self._scope.unchanged():
             yield
 
@@ -175,7 +175,7 @@ def _retried(method: Any) -> Any:
     return call
 
 
-# Reads, and writes that may be made twice without harm.
+# Reads, and idempotent writes.
 for _name in (
     "set_study_user_attr",
     "set_study_system_attr",
@@ -190,7 +190,7 @@ for _name in (
 
 
 class _Count:
-    """Counter of the connections that an engine has made."""
+    """Counter of connections made by an engine."""
 
     n = 0
 
@@ -199,21 +199,21 @@ class _Count:
 
 
 class CallScope(threading.local):
-    """The context of one thread's calls.
+    """Context for the storage calls of one thread.
 
-    Optuna calls the storage from within `ask`, `suggest_float` and `tell`, which take no arguments of ours; a
-    block around such a call sets the context here.
+    Optuna calls the storage from `ask`, `suggest_float` and `tell`, which cannot pass on extra arguments; a
+    context manager around such a call sets them here.
     """
 
     claim: Claim | None = None
-    fresh: FrozenTrial | None = None  # the trial that was just created: it need not be read
+    fresh: FrozenTrial | None = None  # a trial just created, to save reading it
     _guard: TransactionCheck | None = None
     _unchanged: bool = False
-    _drawn_from: str = ""  # token of the claim for which the study was read
+    _drawn_from: str = ""  # token of the claim for which trials were read
 
     @contextmanager
     def guarded(self, guard: TransactionCheck | None) -> Iterator[None]:
-        """A block in which `guard` is part of every transaction; if it raises, nothing is committed."""
+        """Run `guard` in every transaction of the block before it is committed; an exception rolls back."""
         before, self._guard = self._guard, guard
         try:
             yield
@@ -222,7 +222,7 @@ class CallScope(threading.local):
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """A block in which no trials are read."""
+        """Read no trials within the block."""
         before, self._unchanged = self._unchanged, True
         try:
             yield
@@ -231,7 +231,7 @@ class CallScope(threading.local):
 
     @contextmanager
     def claiming(self, claim: Claim) -> Iterator[None]:
-        """A block in which a trial that is created or taken goes to `claim`."""
+        """Lease the trial that is created or taken in the block to `claim`."""
         self.claim = claim
         try:
             yield
@@ -239,18 +239,18 @@ class CallScope(threading.local):
             self.claim = None
 
     def check(self, session: Session) -> None:
-        """Make the guard part of the transaction that is about to be committed."""
+        """Run the guard in the transaction that is about to be committed."""
         if self._guard is not None:
             self._guard(session)
 
     def skips_reads(self) -> bool:
-        """Whether other trials need not be read now."""
+        """Whether reading other trials can be skipped now."""
         claim = self.claim
         if claim is None:
             return self._unchanged
         if claim.trial_id is None:
-            return not claim.has_waiting  # only a waiting trial is looked for
-        return self._drawn_from == claim.token  # one draw looks at one state of the study
+            return not claim.has_waiting  # only to find a waiting trial
+        return self._drawn_from == claim.token  # read once per claim
 
     def has_read(self) -> None:
         """Note that the study's trials have been read."""

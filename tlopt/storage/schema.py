@@ -1,9 +1,9 @@
-"""The tables below a study: Optuna's, which have no public names, and the two of ours beside them.
+"""Database tables: Optuna's, whose models are private, and tlopt's two.
 
-The one module that knows Optuna's schema; tests/test_optuna_facts.py fails when it changes.
+This is the only module that depends on Optuna's schema; tests/test_optuna_facts.py fails if that changes.
 
-`tlopt_leases` has one row for each trial that a worker holds or was lost with: `token` is the holder's, NULL
-while nobody has it; `beat` is counted up by the holder. `tlopt_workers` has one row for each worker.
+`tlopt_leases` has one row per trial that is held by a worker or was lost with one: `token` is the holder's,
+NULL without a holder; `beat` counts the holder's heartbeats. `tlopt_workers` has one row per worker.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ _OPTUNA: tuple[Any, ...] = tuple(models.BaseModel.metadata.tables.values())
 _version: Any = models.VersionInfoModel.__table__
 _VERSION_TABLE: str = _version.name
 _ALEMBIC_TABLE = "alembic_version"
-_SHOWN = 5  # names of tables in a message
+_SHOWN = 5  # table names per message
 
 _ours = sa.MetaData()
 
@@ -48,9 +48,9 @@ leases = sa.Table(
     sa.Column("token", sa.String(32), unique=True),
     sa.Column("worker_id", sa.String(32)),
     sa.Column("beat", sa.BigInteger, nullable=False),
-    sa.Column("crashes", sa.Integer, nullable=False),  # in a row without a new report
-    sa.Column("crash_reports", sa.Integer, nullable=False),  # the trial had at the last of them
-    sa.Column("cause", sa.Text, nullable=False),  # of the last crash
+    sa.Column("crashes", sa.Integer, nullable=False),  # consecutive, without a new report
+    sa.Column("crash_reports", sa.Integer, nullable=False),  # number of reports at the last crash
+    sa.Column("cause", sa.Text, nullable=False),  # cause of the last crash
 )
 
 workers = sa.Table(
@@ -58,23 +58,23 @@ workers = sa.Table(
     _ours,
     sa.Column("worker_id", sa.String(32), primary_key=True),
     sa.Column("name", sa.String(300), nullable=False),  # host:process
-    sa.Column("machine", sa.String(100), nullable=False),  # where process numbers mean the same
+    sa.Column("machine", sa.String(100), nullable=False),  # scope of process ids; see `workers.Identity`
     sa.Column("pid", sa.BigInteger, nullable=False),
-    sa.Column("born", sa.BigInteger, nullable=False),  # the process's start, in the machine's ticks
+    sa.Column("born", sa.BigInteger, nullable=False),  # start of the process in ticks since boot
     sa.Column("device", sa.String(100), nullable=False),
-    sa.Column("studies", sa.Text, nullable=False),  # their names, comma between
+    sa.Column("studies", sa.Text, nullable=False),  # comma-separated names
     sa.Column("doing", sa.Text, nullable=False),
     sa.Column("beat", sa.BigInteger, nullable=False),
-    sa.Column("seen", sa.DateTime, nullable=False),  # UTC by the database's clock; for people only
+    sa.Column("seen", sa.DateTime, nullable=False),  # UTC by the database's clock, for people only
 )
 
 
 def has_optuna_tables(connection: sa.Connection) -> bool:
-    """Whether Optuna's tables are there, of the version that the installed Optuna reads and writes.
+    """Whether Optuna's tables exist in the version of the installed Optuna.
 
     Raises:
-        StorageError: they are of another version; or another application's tables are in their place.
-        TablesMissing: they are being restored: tables come first, then rows, then keys, each by name.
+        StorageError: they have another version, or the tables are another application's.
+        TablesMissing: they are being restored (first tables, then rows, then keys).
     """
     inspector = sa.inspect(connection)
     names = set(inspector.get_table_names())
@@ -92,16 +92,16 @@ def has_optuna_tables(connection: sa.Connection) -> bool:
 
 
 def has_tables(connection: sa.Connection) -> bool:
-    """As `has_optuna_tables`, with ours."""
+    """Like `has_optuna_tables`, but including tlopt's own tables."""
     return has_optuna_tables(connection) and set(_ours.tables) <= set(
         sa.inspect(connection).get_table_names()
     )
 
 
 def create_tables(connection: sa.Connection) -> None:
-    """Make the tables that are missing, Optuna's and ours, in the transaction of `connection`.
+    """Create missing tables, Optuna's and tlopt's, in the transaction of `connection`.
 
-    As `RDBStorage` does, which needs two connections and several transactions for it.
+    Equivalent to `RDBStorage`, which needs two connections and several transactions.
     """
     models.BaseModel.metadata.create_all(connection)
     if connection.execute(sa.select(_version.c.schema_version)).first() is None:
@@ -114,9 +114,9 @@ def create_tables(connection: sa.Connection) -> None:
 
 
 def restore_is_complete(connection: sa.Connection) -> bool:
-    """Whether a restore of the tables, if there was one, has come to its end: all primary keys are there.
+    """Whether no restore of the tables is under way, judged by their primary keys.
 
-    `pg_restore` and dumps of SQL make tables first, then rows, then keys.
+    `pg_restore` and SQL dumps create tables first, then rows, then keys.
     """
     inspector = sa.inspect(connection)
     names = set(inspector.get_table_names())
@@ -127,7 +127,7 @@ def restore_is_complete(connection: sa.Connection) -> bool:
 
 
 def _refuse_strangers(names: set[str], dialect: str) -> None:
-    """Raise if the tables are another application's, which may share a server's database but not a file."""
+    """Raise if the tables are another application's, which may share a server database but not a file."""
     names = names - set(_ours.tables)
     if not names or _VERSION_TABLE in names:
         return
@@ -171,25 +171,25 @@ def _scripts() -> ScriptDirectory:
 
 
 def stored_report(value: float) -> tuple[float | None, Any]:
-    """A reported value as the table `reports` holds it: number and kind."""
+    """A reported value as stored in the table `reports`: number and kind."""
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return stored, kind
 
 
 def insert(engine: sa.Engine, table: Any) -> Any:
-    """An insertion that knows conflicts, which SQL has in dialects only."""
+    """An INSERT with ON CONFLICT support, which is specific to the dialect."""
     return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def utc_now(engine: sa.Engine) -> Any:
-    """The database's clock as an SQL expression, without a zone."""
+    """SQL expression for the database's clock in UTC, without time zone."""
     if engine.dialect.name == "sqlite":
         return sa.func.datetime("now")
     return sa.func.timezone("UTC", sa.func.now())
 
 
 def epoch_seconds(executor: Any, engine: sa.Engine) -> float:
-    """The database's clock in seconds since 1970."""
+    """Time by the database's clock in seconds since 1970."""
     if engine.dialect.name == "sqlite":
         return float(executor.execute(sa.select(sa.func.julianday("now"))).scalar() - 2440587.5) * 86400
     return float(executor.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar())

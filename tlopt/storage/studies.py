@@ -1,4 +1,4 @@
-"""Open a study's database, and create or open the study in it; many processes may do so at once."""
+"""Opening databases, and creating or opening studies in them; safe for many processes at once."""
 
 import warnings
 import weakref
@@ -16,7 +16,7 @@ from tlopt.spec.differences import changes, differences
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private, writes
 from tlopt.storage.attributes import SharedChoices
-from tlopt.storage.connect import as_storage_errors, connect, is_made
+from tlopt.storage.connect import as_storage_errors, connect, is_initialised
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import DEFAULT_OUTAGE_SECONDS_MAX, Retry
 from tlopt.storage.schema import epoch_seconds
@@ -42,15 +42,15 @@ def open_storage(
     """Open the database `url` as a storage with a cache; many processes may do so at once.
 
     Args:
-        outage_seconds_max: how long later calls are retried while the database is away.
-        wait_seconds: how long to wait for a server that does not answer at all now.
+        outage_seconds_max: longest outage for which later calls are retried.
+        wait_seconds: longest wait for a server that does not respond now.
 
     Raises:
-        StorageError: the database cannot be reached, was made by an incompatible Optuna, or belongs to
+        StorageError: the database cannot be reached, has the tables of an incompatible Optuna, or belongs to
             another application.
     """
     storage = connect(url, Retry(outage_seconds_max), wait_seconds=wait_seconds)
-    weakref.finalize(storage, storage.engine.dispose)  # the server's connections are few
+    weakref.finalize(storage, storage.engine.dispose)  # frees a server connection early
     return optuna_private.cached(storage)
 
 
@@ -58,13 +58,13 @@ def open_to_read(
     url: str, *, outage_seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
 ) -> BaseStorage:
     """As `open_storage`, but makes nothing: where nothing was ever stored, an empty storage in memory."""
-    if not is_made(url, Retry(outage_seconds_max), wait_seconds=wait_seconds):
+    if not is_initialised(url, Retry(outage_seconds_max), wait_seconds=wait_seconds):
         return optuna.storages.InMemoryStorage()
     return open_storage(url, outage_seconds_max=outage_seconds_max, wait_seconds=wait_seconds)
 
 
 def service_of(storage: BaseStorage) -> ServiceStorage:
-    """The storage below one that `open_storage` returned."""
+    """The `ServiceStorage` behind a storage returned by `open_storage`."""
     backend = optuna_private.uncached(storage)
     if not isinstance(backend, ServiceStorage):
         raise StorageError(f"{type(storage).__name__} is not a database of tlopt's; open it by its URL")
@@ -72,7 +72,7 @@ def service_of(storage: BaseStorage) -> ServiceStorage:
 
 
 def engine_of(storage: BaseStorage) -> sqlalchemy.Engine:
-    """The engine below a storage that `open_storage` returned."""
+    """The engine of a storage returned by `open_storage`."""
     return service_of(storage).engine
 
 
@@ -86,20 +86,20 @@ def create_or_open(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Create the Optuna study of `study`, or open it; the stored file follows the newest.
+    """Create the Optuna study of `study` or open it, and store the newest study file.
 
     Args:
-        storage: as `open_storage` returned it.
+        storage: as returned by `open_storage`.
         study: decoded from `file_text`.
-        file_text: the study file, stored with the study unless its budget is smaller than the stored one's.
-        facts: what every worker has to share, by name; see `attributes.fact`.
-        choices: what the first worker decides for all; None where the study is there already.
-        sampler: handed to Optuna, which does not store it.
-        pruner: handed to Optuna, which does not store it.
+        file_text: the study file; not stored if its budget is smaller than that of the stored one.
+        facts: facts that must be equal for all workers, by name; see `attributes.fact`.
+        choices: choices of the first worker for all; None if the study exists.
+        sampler: passed to Optuna, which does not store it.
+        pruner: passed to Optuna, which does not store it.
 
     Raises:
         StudyChanged: the study exists with another digest, semantics version or fact.
-        StorageError: the name belongs to a study that tlopt did not make.
+        StorageError: a study of this name exists that was not created by tlopt.
     """
     service = service_of(storage)
     wanted = _Wanted(study, file_text, facts, choices)
@@ -110,7 +110,7 @@ def create_or_open(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The study that is to be created or opened; see `create_or_open`."""
+    """Arguments of `create_or_open`."""
 
     study: spec.Study
     file_text: str
@@ -130,11 +130,11 @@ def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
     )
     _fill(opened, wanted)
-    _refuse_changes(opened, study, wanted.facts)  # another process may have been first
+    _refuse_changes(opened, study, wanted.facts)  # another process may have created it
 
 
 def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
-    """Store the newest study file, unless its budget is smaller than the stored one's."""
+    """Store the study file unless its budget is smaller than that of the stored one."""
     if opened.user_attrs.get(attributes.STUDY_FILE) == wanted.file_text:
         return
     if wanted.study.budget.trials >= stored_spec(opened).budget.trials:
@@ -142,7 +142,7 @@ def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
 
 
 def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
-    """Store tlopt's attributes of a new study in one transaction, once."""
+    """Store the attributes of a new study in one transaction, unless another process has done so."""
     directions = [direction.name.lower() for direction in opened.directions]
     if directions != [wanted.study.direction] or opened.get_trials(deepcopy=False):
         raise _not_ours(opened.study_name)
@@ -173,11 +173,11 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
 
 
 def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
-    """Open the study `name`, which tlopt has created.
+    """Open the study `name`.
 
     Raises:
-        NotReady: there is no study of this name, or another worker is about to create it.
-        StorageError: another program created it.
+        NotReady: it does not exist, or another worker is still creating it.
+        StorageError: it was not created by tlopt.
     """
     try:
         opened = optuna.load_study(study_name=name, storage=storage)
@@ -196,12 +196,12 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
 
 
 def stored_spec(optuna_study: optuna.Study) -> spec.Study:
-    """The study file that is stored with `optuna_study`, decoded, under the name that the study has now.
+    """Decode the study file stored with `optuna_study`, under the study's current name.
 
-    A copied or renamed study keeps the text of the file it was made from, whose name is another study's.
+    After a copy or rename, the file still contains the original name.
 
     Raises:
-        SpecError: this version of tlopt no longer reads the stored file.
+        SpecError: this version of tlopt cannot read the stored file.
     """
     name = optuna_study.study_name
     stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
@@ -213,7 +213,7 @@ def _not_ours(name: str) -> StorageError:
 
 
 def _refuse_later(opened: optuna.Study) -> None:
-    """Raise if a later version wrote the study's records, which this one would misread."""
+    """Raise if the study's attributes were written by a later version of tlopt."""
     found = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     if found > attributes.FORMAT_VERSION:
         raise StorageError(
@@ -246,13 +246,13 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str,
 
 
 def _differing_keys(opened: optuna.Study, study: spec.Study) -> list[str]:
-    """The keys that differ; none where the digests do because one file says what the other leaves out."""
+    """The differing keys; none if the digests differ only because one file spells out a default."""
     digests = {"digest": opened.user_attrs[attributes.DIGEST]}
     try:
         stored = stored_spec(opened)
     except SpecError:  # written by another version of tlopt
         return differences(digests, {"digest": study.digest})
     found = changes(stored, study)
-    if not found and stored.digest != digests["digest"]:  # digested in another way than this version's
+    if not found and stored.digest != digests["digest"]:  # by another version's digest
         return differences(digests, {"digest": study.digest})
     return found

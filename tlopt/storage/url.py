@@ -1,4 +1,4 @@
-"""The URL of a study's database: found, made unambiguous, and shown without its password."""
+"""Database URLs: finding, normalising and displaying without passwords."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from tlopt.system.filesystems import network_filesystem
 DEFAULT_URL = "sqlite:///tlopt.db"
 ALLOWED = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, sqlite:///FILE or the path of a .db or .sqlite file"
 
-_PATH_SHOWN = 60  # characters of a path that is too long
+_PATH_SHOWN = 60  # characters shown of a path that is too long
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg2",
-    "postgresql": "postgresql+psycopg2",  # bare, it means psycopg 3 to SQLAlchemy 2.1
+    "postgresql": "postgresql+psycopg2",  # without a driver, SQLAlchemy 2.1 uses psycopg 3
     "postgresql+psycopg2": "postgresql+psycopg2",
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -25,10 +25,10 @@ _DRIVERS = {
 
 
 def normalise(url: str) -> str:
-    """The URL with its driver named, special characters percent-encoded and an SQLite path made absolute.
+    """The URL with its driver, percent-encoded special characters and an absolute SQLite path.
 
     Raises:
-        StorageError: the URL cannot be read, or names a kind of database that tlopt does not use.
+        StorageError: the URL is malformed, or the kind of database is not supported.
     """
     text = url.strip()
     if "://" not in text:
@@ -41,19 +41,20 @@ def normalise(url: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """`url`, well formed or not, with *** for every password in it."""
-    # Greedy to the last @, because a password that was not percent-encoded may hold one itself.
+    """`url`, even if malformed, with every password replaced by ***."""
+    # Greedy up to the last @, because an unencoded password may contain one.
     hidden = re.sub(r"://([^:/?@\[]*):.*@", r"://\1:***@", url, flags=re.DOTALL)
     hidden = re.sub(r"://([^:/?@\[]*):(?!\d*([/?,]|$))[^@]*$", r"://\1:***", hidden)
     return re.sub(r"(password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)
 
 
 def find_url(given: str | None) -> str:
-    """The normalised URL: `given`, else TLOPT_STORAGE, else the content of the file TLOPT_STORAGE_FILE, else
-    `tlopt.db` in the working directory.
+    """The normalised URL from `given`, TLOPT_STORAGE, the file TLOPT_STORAGE_FILE, or the default.
+
+    The default is `tlopt.db` in the working directory.
 
     Raises:
-        StorageError: the file cannot be read, or the URL is none that `normalise` takes.
+        StorageError: the file cannot be read, or `normalise` rejects the URL.
     """
     found = given or os.environ.get("TLOPT_STORAGE")
     file = os.environ.get("TLOPT_STORAGE_FILE")
@@ -68,13 +69,13 @@ def find_url(given: str | None) -> str:
 
 
 def refuse_network_file(file: Path) -> None:
-    """Check that an SQLite file, or the place where it will be, is not shared over a network.
+    """Check that an SQLite file, existing or not, is not on a network file system.
 
-    Its write-ahead log needs memory that all its processes share, so they must be of one machine
-    (sqlite.org/wal.html), and its locks are wrong on many such file systems.
+    The write-ahead log needs memory shared by all processes, hence one machine (sqlite.org/wal.html), and
+    locks are unreliable on many network file systems.
 
     Raises:
-        StorageError: it is; names the file and the kind of file system.
+        StorageError: it is; the message names the file and the kind of file system.
     """
     kind = network_filesystem(file)
     if kind:
@@ -90,7 +91,7 @@ def _parse(text: str) -> sqlalchemy.URL:
         parsed = sqlalchemy.make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         parsed = None
-    # With a second @ it would be read as another host, and be shown there.
+    # A second @ would put part of the password into the host, which is shown.
     if parsed is None or (parsed.get_backend_name() != "sqlite" and text.count("@") > 1):
         raise StorageError(
             f"{hide_password(text)!r} cannot be read as a URL; in user and password special characters are"
@@ -116,21 +117,21 @@ def _canonical(parsed: sqlalchemy.URL) -> sqlalchemy.URL:
 
 
 def _absolute(file: str) -> Path:
-    """An SQLite file's absolute path.
+    """The absolute path of an SQLite file.
 
     Raises:
-        StorageError: no file can have that path.
+        StorageError: the path is not valid for a file.
     """
     try:
         found = Path(file).expanduser().absolute()
         found.stat()
-    except RuntimeError:  # ~NAME of nobody
+    except RuntimeError:  # ~NAME of an unknown user
         raise StorageError(f"{file}: there is no such user; write the whole path of the file") from None
     except ValueError as error:  # a NUL character
         raise StorageError(f"{file!r} is no path of a file: {error}") from None
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
-            return found  # no file yet, or no right: the opening says so
+            return found  # reported when the file is opened
         shown = file if len(file) <= _PATH_SHOWN else f"{file[:_PATH_SHOWN]}... ({len(file)} characters)"
         raise StorageError(f"{shown} is no path of a file: {os.strerror(error.errno)}") from None
     if found.is_dir():

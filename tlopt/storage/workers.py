@@ -1,4 +1,4 @@
-"""The SQL of `tlopt_workers`: each worker, where it runs and what it does; and process identity."""
+"""SQL of `tlopt_workers`, which lists workers and their activity; and the identity of processes."""
 
 import os
 import socket
@@ -13,19 +13,19 @@ import sqlalchemy as sa
 from tlopt.storage.leases import Executor
 from tlopt.storage.schema import insert, utc_now, workers
 
-_ENDED = ("Z", "X")  # states of a process that has ended; "Z" until its parent has asked for its status
-_FORGET_DAYS = 1  # a row whose worker could not remove it
+_ENDED = ("Z", "X")  # states of ended processes; "Z" until the parent has waited for it
+_FORGET_DAYS = 1  # age at which a row left by its worker is deleted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One process, distinguishable from every other on any machine at any time."""
+    """A process, identified uniquely over machines and time."""
 
     worker_id: str
     name: str  # host:process
-    machine: str  # one boot and one process namespace, within which process numbers are unique
+    machine: str  # boot and process namespace, within which process ids are unique
     pid: int
-    born: int  # start of the process in ticks since boot; 0 where the system does not say
+    born: int  # start of the process in ticks since boot; 0 if unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ class WorkerStatus:
     identity: Identity
     device: str
     studies: tuple[str, ...]
-    doing: str
+    doing: str  # JSON of `heartbeat.Activity`
     silent_seconds: float  # since its last heartbeat, by the database's clock
 
 
 def this_process() -> Identity:
-    """This process."""
+    """The identity of this process."""
     pid = os.getpid()
     host = socket.gethostname()
     return Identity(
@@ -53,8 +53,8 @@ def this_process() -> Identity:
 
 
 def has_ended(identity: Identity) -> bool:
-    """Whether the process has ended for certain: it ran on this machine, and its number is free or reused."""
-    # Without a start time the machine is known by its host name alone, which two machines may share.
+    """Whether the process has certainly ended: it ran on this machine, and its id is free or reused."""
+    # Without a start time the machine is identified by its host name, which may be ambiguous.
     if identity.born == 0 or identity.machine != _machine(socket.gethostname()):
         return False
     try:
@@ -74,7 +74,7 @@ def register(executor: Executor, engine: sa.Engine, me: Identity, *, device: str
 
 
 def remove_stale(executor: Executor, engine: sa.Engine) -> None:
-    """Remove rows that have not been touched for a day."""
+    """Delete rows that have not been updated for a day."""
     executor.execute(sa.delete(workers).where(workers.c.seen < _days_ago(engine)))
 
 
@@ -85,14 +85,14 @@ def _days_ago(engine: sa.Engine) -> sa.ColumnElement[datetime]:
 
 
 def renew_worker(executor: Executor, engine: sa.Engine, me: Identity, doing: str, count: int) -> bool:
-    """Renew a worker's row: its heartbeat, and what it is doing.
+    """Store a worker's heartbeat and activity.
 
     Args:
         count: number of this heartbeat, from 1.
 
     Returns:
-        False where the row does not have the heartbeats before this one: it was removed, or the database was
-        restored to an earlier state.
+        False if the row lacks the previous heartbeats, because it was deleted or the database was restored to
+        an earlier state.
     """
     shown = executor.execute(
         sa.update(workers)
@@ -103,12 +103,12 @@ def renew_worker(executor: Executor, engine: sa.Engine, me: Identity, doing: str
 
 
 def remove_worker(executor: Executor, who: Identity) -> None:
-    """Remove the row of a worker that ends or has ended."""
+    """Delete the row of a worker that is ending or has ended."""
     executor.execute(sa.delete(workers).where(workers.c.worker_id == who.worker_id))
 
 
 def identities(executor: Executor, worker_ids: Collection[str]) -> dict[str, Identity]:
-    """The identities of those of `worker_ids` that have a row."""
+    """Identities by worker id, for those of `worker_ids` that have a row."""
     rows = executor.execute(sa.select(workers).where(workers.c.worker_id.in_(worker_ids)))
     return {row.worker_id: _identity(row) for row in rows}
 
@@ -137,7 +137,7 @@ def _identity(row: sa.Row[tuple[object, ...]]) -> Identity:
 
 
 def _machine(host: str) -> str:
-    """Boot and process namespace; the host name where the system has no such files."""
+    """Boot id and process namespace; the host name if the system does not provide them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -146,7 +146,7 @@ def _machine(host: str) -> str:
 
 
 def _stat(pid: int) -> tuple[str, int | None]:
-    """State and start, in ticks since boot, of a process: fields 3 and 22 of proc(5)'s stat; "" and None."""
+    """State and start time in ticks of a process (fields 3 and 22 in proc(5)); ("", None) if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

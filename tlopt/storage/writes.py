@@ -1,4 +1,4 @@
-"""The SQL of writing to a study or a trial: attributes, parameters and reports, in few statements."""
+"""SQL for writing attributes, parameters and reports in few statements."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from tlopt.storage.schema import (
 
 
 def lock_study(executor: Executor, study_id: int) -> None:
-    """Hold the study's row until the transaction ends: nobody else creates a trial or takes one."""
+    """Lock the study's row until the transaction ends, so that nobody else creates or takes a trial."""
     executor.execute(sa.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
 
 
@@ -40,7 +40,7 @@ def study_attributes(executor: Executor, study_id: int) -> dict[str, Any]:
 def set_study_attributes(
     executor: Executor, engine: sa.Engine, study_id: int, values: Mapping[str, Any]
 ) -> None:
-    """Store user attributes of a study; they take the place of earlier ones."""
+    """Store user attributes of a study, replacing existing values."""
     rows = [{"study_id": study_id, "key": k, "value_json": json.dumps(v)} for k, v in values.items()]
     statement = insert(engine, study_attrs).values(rows)
     executor.execute(
@@ -60,7 +60,7 @@ class Draft:
 
 
 def write_draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draft) -> None:
-    """Write a draft; a parameter that already has a value keeps it, as in Optuna."""
+    """Write a draft; as in Optuna, a parameter that has a value keeps it."""
     if what.params:
         rows = [
             {
@@ -88,7 +88,7 @@ def write_draft(executor: Executor, engine: sa.Engine, trial_id: int, what: Draf
 def write_late_reports(
     executor: Executor, engine: sa.Engine, trial_id: int, values: Mapping[int, float]
 ) -> None:
-    """Write reports by step, in a transaction that holds the lease."""
+    """Write reports by step in a transaction that has locked the lease."""
     for step, value in sorted(values.items()):
         stored, kind = stored_report(value)
         statement = insert(engine, reports).values(
@@ -100,10 +100,10 @@ def write_late_reports(
 def write_intermediate_value(
     executor: Executor, engine: sa.Engine, trial_id: int, token: str, step: int, value: float
 ) -> None:
-    """Write one report, and check the lease and the state in the same statement.
+    """Write one report, checking lease and state in the same statement.
 
     Raises:
-        LeaseLost: the lease belongs to another worker, or the trial no longer runs.
+        LeaseLost: another worker holds the trial, or it no longer runs.
     """
     stored, kind = stored_report(value)
     columns = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}

@@ -1,1 +1,1 @@
-"""Helpers below every other room: processors, memory, file systems, atomic files, wording."""
+"""Helpers below all other rooms: processors, memory, file systems, atomic writes, wording."""

@@ -1,7 +1,7 @@
-"""Files and folders that come into place whole or not at all, also where the process is killed meanwhile.
+"""Atomic replacement of files and folders, safe even if the process is killed.
 
-They are written beside their place under a hidden name that holds this host and process. A process that was
-killed leaves that name behind; the next writer of the same file on the host removes it.
+Content is written next to the target under a hidden name that contains the host and the process id. A killed
+process leaves that file behind; the next writer of the same target on that host removes it.
 """
 
 import errno
@@ -18,18 +18,18 @@ _HOST = re.sub(r"[^A-Za-z0-9-]", "", platform.node())[:40]
 
 @contextmanager
 def replacing_file(path: Path, *, part: Path | None = None) -> Iterator[Path]:
-    """The name to write a file under, which takes `path`'s place when the block ends well.
+    """Yield a temporary path to write to; it replaces `path` when the block succeeds.
 
-    Its content is on the disk then, also after a loss of power. Where the block raises, nothing is left and
-    `path` is as it was.
+    The content is synced first, so it survives a power loss. If the block raises, the temporary file is
+    removed and `path` is unchanged.
 
     Args:
-        part: the name to write under; by default a hidden one beside `path`.
+        part: temporary path; default: a hidden name next to `path`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(os.path.realpath(path))  # replace a symbolic link's target, not the link
     if part is None:
         _remove_leftovers(path)
         part = _part(path)
@@ -45,10 +45,10 @@ def replacing_file(path: Path, *, part: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that takes `path`'s place when the block ends well, and else leaves no trace.
+    """Yield an empty temporary folder; it replaces `path` when the block succeeds and is removed otherwise.
 
     Raises:
-        OSError: the folder's parent cannot be written; what was at `path` is there again.
+        OSError: the parent folder cannot be written; the previous content of `path` has been restored.
     """
     _remove_leftovers(path)
     part, former = _part(path), _part(path).with_suffix(".old")
@@ -68,7 +68,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Put `content` at `path`, text as UTF-8, whole or not at all; into a pipe or device, as it comes.
+    """Write `content` to `path` atomically, text as UTF-8; pipes and devices are written directly.
 
     Raises:
         OSError: the folder cannot be written.
@@ -82,16 +82,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk.
+    """Flush a file, or a folder's entries, to the disk.
 
     Raises:
-        OSError: it cannot be brought there; a file system that cannot sync folders is passed over.
+        OSError: flushing failed; ignored for folders on file systems that cannot sync them.
     """
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     except OSError as error:
-        # some network file systems know no such thing of folders: fsync(2)
+        # some network file systems cannot sync folders: fsync(2)
         if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -103,15 +103,15 @@ def _part(path: Path) -> Path:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what processes of this host left that were killed while they wrote `path`."""
+    """Remove temporary files of `path` left by killed processes of this host."""
     head = f".{path.name}.{_HOST}."
     try:
         names = [name for name in os.listdir(path.parent) if name.startswith(head)]
-    except OSError:  # not there yet, or not ours to list
+    except OSError:  # missing, or not readable
         return
     for name in names:
         pid, _, kind = name.removeprefix(head).partition(".")
-        # What was replaced (.old) is kept where its successor has not come into place.
+        # .old may be the only copy of what was being replaced.
         if kind == "part" and pid.isdecimal() and not _is_alive(int(pid)):
             left = path.with_name(name)
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
@@ -122,6 +122,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # another user's process
         return True
     return True

@@ -9,7 +9,7 @@ from tlopt.errors import MissingExtra
 
 
 def data_frame(rows: Iterable[Mapping[str, object]]) -> Any:
-    """A pandas data frame with a row for each of `rows`.
+    """Build a pandas data frame from `rows`.
 
     Raises:
         MissingExtra: pandas is not installed.
@@ -22,7 +22,7 @@ def data_frame(rows: Iterable[Mapping[str, object]]) -> Any:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table; every cell is escaped."""
+    """Build an HTML table; cells are escaped."""
     line = "<tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>"
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

@@ -1,1 +1,1 @@
-"""The training loop, its optimiser groups and pulls, checkpoints, feature cache. Torch, no Optuna."""
+"""Training loop, optimiser groups, penalties, checkpoints and feature cache. Torch, no Optuna."""

@@ -1,10 +1,10 @@
-"""A checkpoint: where some runs stand, as bytes that only the same runs accept.
+"""Checkpoints of training runs as bytes that only the same runs accept.
 
-    magic  8 bytes    version  4    sha256 of the rest  32    what torch.save wrote
+    magic  8 bytes    version  4    sha256 of the rest  32    output of torch.save
 
-The digest is checked before anything is parsed, and the parser builds tensors and plain values only. Frozen
-tensors and the pulls' targets are not in it: both are read from the pretrained weights, here as everywhere.
-Nor is any generator's state or the order of batches: `fit` draws both from seed, epoch and step.
+The digest is verified before anything is parsed, and the parser builds only tensors and plain values. Frozen
+tensors and the targets of pulls are left out: both come from the pretrained weights. So are generator states
+and the order of batches: `fit` derives both from seed, epoch and step.
 """
 
 import hashlib
@@ -34,34 +34,34 @@ _VERSION = 1
 _MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}  # torch's names
 _STEP_COUNTER = torch.zeros(())
 
-# what code that expects another form of content runs into
+# raised when the content is not what this version writes
 _CONTENT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole: its facts say how to build the runs that `apply` moves."""
+    """A verified checkpoint."""
 
-    epochs: tuple[Epoch, ...]  # those that are finished
-    facts: dict[str, Fact]
-    states: tuple[dict[str, Any], ...]  # of each run, for `apply`
+    epochs: tuple[Epoch, ...]  # finished ones
+    facts: dict[str, Fact]  # needed to build the runs before `apply`
+    states: tuple[dict[str, Any], ...]  # one per run, for `apply`
 
 
 def pack(runs: Sequence[Run], epochs: Sequence[Epoch], *, identity: str, facts: Mapping[str, Fact]) -> bytes:
-    """Where `runs` stand, with the `epochs` that are finished.
+    """Serialise the state of `runs` and their finished `epochs`.
 
     Args:
-        runs: each between two yields of `fit.steps`.
-        identity: what only these runs of this trial have in common.
-        facts: what a reader has to know before it can build the runs.
+        runs: each suspended between two yields of `loop.steps`.
+        identity: string that only these runs of this trial share.
+        facts: values that a reader needs before it can build the runs.
 
     Raises:
-        TypeError: a fact or a number of an epoch is not a plain one.
+        TypeError: a fact or a number in an epoch is not a plain Python value.
     """
     record = {"identity": identity, "facts": dict(facts), "epochs": [_row(epoch) for epoch in epochs]}
     buffer = io.BytesIO(bytes(_HEADER.size))
     buffer.seek(_HEADER.size)
-    # JSON says at once what is no plain number, the parser of tensors only when it is too late
+    # JSON rejects values that are not plain at once; the tensor parser would only on reading
     torch.save({"record": json.dumps(record), "runs": [_state(run) for run in runs]}, buffer)
     with buffer.getbuffer() as view:
         digest = hashlib.sha256(view[_HEADER.size :]).digest()
@@ -70,10 +70,10 @@ def pack(runs: Sequence[Run], epochs: Sequence[Epoch], *, identity: str, facts: 
 
 
 def unpack(data: bytes, *, identity: str) -> Checkpoint:
-    """What `pack` was given for the same `identity`.
+    """Read a checkpoint written by `pack` for the same `identity`.
 
     Raises:
-        CheckpointUnreadable: damaged, of another version or of another run; says which.
+        CheckpointUnreadable: it is damaged, of another version or of another run; the message says which.
     """
     payload = _parse(_body(data))
     try:
@@ -86,16 +86,16 @@ def unpack(data: bytes, *, identity: str) -> Checkpoint:
 
 
 def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
-    """Move `runs` in place to where the packed ones stood.
+    """Load a checkpoint into `runs`, in place.
 
-    All of it or nothing: the runs are touched only after everything was found to fit.
+    Everything is checked before a run is changed.
 
     Args:
-        runs: as `prepare_run` made them for the same points, seeds and weights.
+        runs: as returned by `prepare_run` for the same points, seeds and weights.
 
     Raises:
-        CheckpointUnreadable: it is of other runs; the runs are as they were.
-        OutOfMemory: the optimiser's state does not fit the device; the runs are spent.
+        CheckpointUnreadable: the checkpoint belongs to other runs; `runs` are unchanged.
+        OutOfMemory: the optimiser state does not fit on the device; `runs` are unusable.
     """
     if len(checkpoint.states) != len(runs):
         raise CheckpointUnreadable(f"it holds {counted(len(checkpoint.states), 'run')}, not {len(runs)}")
@@ -111,7 +111,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
 
 
 def _body(data: bytes) -> memoryview:
-    """What follows the header, its digest checked."""
+    """The bytes after the header, with their digest verified."""
     if len(data) < _HEADER.size:
         raise CheckpointUnreadable(f"it is cut off: {counted(len(data), 'byte')}")
     magic, version, digest = _HEADER.unpack_from(data)
@@ -133,13 +133,13 @@ def _parse(body: memoryview) -> Any:
 
 
 def _changing(run: Run) -> dict[str, Tensor]:
-    """Every tensor of the network, by name, that training may change: the others are the pretrained ones."""
+    """The network's tensors, by name, that training may change; the others are pretrained and frozen."""
     frozen = frozenset(run.partition.frozen)
     return {name: tensor for name, tensor in run.network.net.state_dict().items() if name not in frozen}
 
 
 def _parameters(run: Run) -> list[str]:
-    """The names of the optimiser's parameters, in its own order."""
+    """Names of the optimiser's parameters, in its order."""
     return [name for group in run.groups for name in group.names]
 
 
@@ -180,7 +180,7 @@ def _check_tensor(name: str, found: Tensor, wanted: Tensor) -> None:
 def _check_position(run: Run, position: dict[str, Any]) -> None:
     epoch, step, sums = position["epoch"], position["step"], position["sums"]
     whole = sums is None if step == 0 else step > 0 and sums.shape == (2,)
-    # behind the last epoch no step can have been taken
+    # no step is possible after the last epoch
     if not whole or not 0 <= epoch <= run.point.epochs - (step > 0):
         raise CheckpointUnreadable(
             f"it stands at epoch {epoch + 1}, step {step} of {counted(run.point.epochs, 'epoch')}"
@@ -191,7 +191,7 @@ def _check_position(run: Run, position: dict[str, Any]) -> None:
 def _move(run: Run, state: dict[str, Any]) -> None:
     for name, tensor in _changing(run).items():
         tensor.copy_(state["tensors"][name])
-    # copies: a checkpoint that is applied twice must not have been trained in between
+    # copies, so that training does not change the checkpoint
     moments = {
         index: {key: tensor.to(run.device, copy=True) for key, tensor in state["moments"][name].items()}
         for index, name in enumerate(_parameters(run))

@@ -1,10 +1,11 @@
-"""Where checkpoints lie: a folder or an object store, a few files a trial, within a bound.
+"""Storage for checkpoints: a folder or object store with a few files per trial, bounded in size.
 
-    TRIAL/EPOCH-STEP-HOLDER.ckpt     a checkpoint, whole
-    TRIAL/HOLDER.part                what a writer on a file system is about, or left when it was killed
+    TRIAL/EPOCH-STEP-HOLDER.ckpt     a complete checkpoint
+    TRIAL/HOLDER.part                being written to a file system, or left by a killed writer
 
-A holder is whoever trains a trial at a time. One that was thought gone may come back late and write beside
-the next. Its checkpoints are as good, since runs are deterministic, and it deletes none of the other's.
+The holder of a trial is the worker that trains it. A holder that was given up for lost may come back and
+write next to its successor. Its checkpoints are equally good, because runs are deterministic, and it deletes
+none of the successor's.
 """
 
 import contextlib
@@ -20,9 +21,7 @@ from tlopt.errors import CheckpointUnreadable, MissingExtra, SpecError
 from tlopt.system.atomic import replacing_file, sync
 from tlopt.training.checkpoint import Checkpoint, unpack
 
-CHECKPOINTS_PER_HOLDER = (
-    2  # checkpoints of a holder: the newest, and the one before should that be unreadable
-)
+CHECKPOINTS_PER_HOLDER = 2  # the newest, and the one before in case that is unreadable
 
 _HOLDER = re.compile(r"[0-9a-f]{1,64}")
 _FILE = re.compile(r"(\d{6,})/(?:(\d{6,})-(\d{8,})-([0-9a-f]{1,64})\.ckpt|([0-9a-f]{1,64})\.part)")
@@ -35,7 +34,7 @@ class _File:
     path: str
     trial: int
     holder: str
-    position: tuple[int, int]  # what is later is greater; (-1, -1) is what never became a checkpoint
+    position: tuple[int, int]  # (epoch, step); (-1, -1) for an incomplete file
     n_bytes: int
 
     @property
@@ -49,18 +48,17 @@ class CheckpointStore:
     def __init__(self, url: str, bytes_max: int = 0) -> None:
         """
         Args:
-            url: a folder, or an object store's address as fsspec has it (s3://bucket/prefix), of this study
-                alone. It need not exist.
-            bytes_max: that all checkpoints together may have; 0 is no bound. While something is written, what
-                it supersedes is there as well; several who write at once may exceed the bound by one each.
+            url: a folder or an fsspec URL (s3://bucket/prefix) used by this study alone; need not exist.
+            bytes_max: upper bound for all checkpoints together; 0: none. A checkpoint is deleted only after
+                its successor is written, and each concurrent writer may exceed the bound by one checkpoint.
 
         Raises:
-            MissingExtra: the address needs a package that is not installed.
-            SpecError: fsspec does not know the address's kind.
+            MissingExtra: the URL needs a package that is not installed.
+            SpecError: fsspec does not know this kind of URL.
         """
         scheme = url.partition("://")[0]
         try:
-            # what others wrote must be seen at once
+            # other workers' files must be visible at once
             self._fs, self._root = url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             extra = ': pip install "tlopt[s3]"' if scheme in ("s3", "s3a") else ""
@@ -68,27 +66,27 @@ class CheckpointStore:
         except ValueError as error:
             raise SpecError(f"checkpoints cannot lie at {scheme}://…: {error}") from error
         self._bytes_max = bytes_max
-        # who had written to a trial when this process began with it: whoever came later is to be left alone
+        # by trial: holders with files when this process took it over; files of later ones are left alone
         self._earlier_holders: dict[int, frozenset[str]] = {}
 
     @property
     def location(self) -> str:
-        """The folder or the object store's path, of this study alone."""
+        """The folder, or the path in the object store."""
         return str(self._root)
 
     def write(self, trial: int, holder: str, position: tuple[int, int], data: bytes) -> bool:
-        """Keep `data`, whole or not at all, and delete what it supersedes; False where there is no room.
+        """Store `data` atomically and delete the files it supersedes; return False if there is no room.
 
-        Superseded are all but the holder's last two, and what is older of those who were there before it. Its
-        first one has nobody's but theirs to fall back to, and keeps the newest.
+        The holder's last two checkpoints are kept. Older files of earlier holders are deleted, except that
+        the newest of them is kept as a fallback for the holder's first checkpoint.
 
         Args:
-            trial: its number.
-            holder: a token of hexadecimal digits, another for whoever takes the trial next.
-            position: epoch and step.
+            trial: trial number.
+            holder: hexadecimal token of the lease under which the trial is trained.
+            position: (epoch, step).
 
         Raises:
-            OSError: the disk is full, or the store refuses; nothing of `data` is left, nothing else is gone.
+            OSError: the disk is full or the store refuses; nothing was stored or deleted.
         """
         if not _HOLDER.fullmatch(holder):
             raise ValueError(f"{holder!r} is no token of hexadecimal digits")
@@ -101,22 +99,21 @@ class CheckpointStore:
             return False
         self._put(new, data)
         for file in superseded:
-            # whoever writes next tries again
+            # the next write tries again
             with contextlib.suppress(OSError):
                 self._remove(file)
         return True
 
     def newest_first(self, trial: int, identity: str) -> Iterator[Checkpoint | str]:
-        """The trial's checkpoints, newest first; in the place of an unreadable one a line that says why.
+        """Yield a trial's checkpoints, newest first, and for each unreadable one the reason as a string.
 
-        Nothing is read before it is asked for. Whoever takes a trial begins with this, and takes the first to
-        which its runs can be moved:
+        Checkpoints are read lazily. To resume a trial, use the first one that can be applied:
 
             for found in store.newest_first(trial, identity):
                 if isinstance(found, str):
                     notes.append(found)
                     continue
-                runs = ...  # as found.facts say
+                runs = ...  # built according to found.facts
                 try:
                     apply(found, runs)
                     break
@@ -125,7 +122,7 @@ class CheckpointStore:
             else:
                 runs = ...  # from the start
 
-        Errors of the store are such lines too.
+        Errors of the store are yielded as strings too.
         """
         try:
             existing = self._list(self._folder(trial))
@@ -138,21 +135,21 @@ class CheckpointStore:
             yield self._read(file, identity)
 
     def delete(self, trial: int) -> None:
-        """Delete all that the store has of a trial, which may be nothing.
+        """Delete all files of a trial, if there are any.
 
         Raises:
-            OSError: the store refuses; `trials` still names the trial.
+            OSError: the store refuses; `trials` still lists the trial.
         """
         for file in self._list(self._folder(trial)):
             self._remove(file)
         self._earlier_holders.pop(trial, None)
         if isinstance(self._fs, LocalFileSystem):
-            # a late holder may be writing there
+            # a former holder may still be writing there
             with contextlib.suppress(OSError):
                 self._fs.rmdir(self._folder(trial))
 
     def trials(self) -> set[int]:
-        """The numbers of the trials that have files; one that has ended was written to late.
+        """Numbers of the trials that have files, including finished ones that a former holder wrote to.
 
         Raises:
             OSError: the store cannot be read.
@@ -177,7 +174,7 @@ class CheckpointStore:
             with _store_errors():
                 self._fs.pipe_file(new.path, data)
         except OSError:
-            # not every store writes all or nothing
+            # not every store writes atomically
             with contextlib.suppress(OSError):
                 self._remove(new)
             raise
@@ -205,7 +202,7 @@ class CheckpointStore:
         return []
 
     def _files(self, rows: Collection[dict[str, object]]) -> list[_File]:
-        """Those of `rows` that are a store's; others are nobody's business here."""
+        """The entries of `rows` that follow the naming scheme; others are ignored."""
         files = []
         for row in rows:
             path = str(row["name"])
@@ -218,10 +215,10 @@ class CheckpointStore:
 
 
 def _superseded(new: _File, existing: Collection[_File], before: Collection[str]) -> list[_File]:
-    """What of `existing` nobody needs once `new` is written.
+    """The files of `existing` that are obsolete once `new` is written.
 
     Args:
-        before: the holders that were there before the one of `new`.
+        before: earlier holders than that of `new`.
     """
     own = [file for file in existing if file.holder == new.holder]
     theirs = [file for file in existing if file.holder in before and file.position < new.position]
@@ -231,7 +228,7 @@ def _superseded(new: _File, existing: Collection[_File], before: Collection[str]
 
 
 def _write_whole(path: Path, data: bytes, *, part: Path) -> None:
-    """Write a file that after a loss of power is there, or is not at all; `part` is its name until then."""
+    """Write a file atomically, safe against power loss; `part` is its temporary path."""
     is_first = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_file(path, part=part):
@@ -242,13 +239,13 @@ def _write_whole(path: Path, data: bytes, *, part: Path) -> None:
 
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
-    """An object store's client's own errors, within, as OSError."""
+    """Raise errors of an object store's client as OSError."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        # the client's packages are not known here; what Python itself defines is a programming error
+        # clients' packages are unknown here; built-in exceptions are programming errors
         if type(error).__module__ == "builtins":
             raise
         raise OSError(f"{type(error).__name__}: {error}") from error

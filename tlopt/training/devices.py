@@ -1,4 +1,4 @@
-"""The devices of this machine, and how this process uses them."""
+"""The devices of this machine, and process-wide torch settings."""
 
 import gc
 import os
@@ -13,19 +13,19 @@ from tlopt.system.memory import keep_freed_memory
 
 
 def device_names() -> list[str]:
-    """Names of the devices here, in the order of preference: CUDA GPUs, the CPU, Apple's GPU.
+    """Names of the available devices in order of preference: CUDA GPUs, the CPU, Apple's GPU.
 
-    Apple's GPU comes last, to be asked for by name, for as long as nobody has measured it.
+    Apple's GPU comes last and must be requested by name, because it has not been measured.
     """
     mps = torch.backends.mps.is_available()
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"] + ["mps"] * mps
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device called `wanted`, or the first of `device_names` for "auto".
+    """The device called `wanted`; for "auto", the first of `device_names`.
 
     Raises:
-        SpecError: there is no such device here; lists those that there are.
+        SpecError: there is no such device; the message lists the available ones.
     """
     name = {"auto": device_names()[0], "cuda": "cuda:0"}.get(wanted, wanted)
     if name not in device_names():
@@ -34,9 +34,9 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 
 def configure_process(n_threads: int) -> None:
-    """Set the number of torch's threads in this process, 0 for all cores, and keep freed memory for reuse.
+    """Set torch's number of threads (0: one per core) and make the process reuse freed memory.
 
-    With TLOPT_DETERMINISTIC=1 torch takes deterministic kernels alone, which GPUs need for equal bits.
+    TLOPT_DETERMINISTIC=1 restricts torch to deterministic kernels, which GPUs need for identical bits.
     """
     torch.set_num_threads(n_threads or n_cores())
     keep_freed_memory()
@@ -46,7 +46,7 @@ def configure_process(n_threads: int) -> None:
 
 @contextmanager
 def configured_process(n_threads: int) -> Iterator[None]:
-    """A block with the settings of `configure_process`, after which the number of threads is what it was."""
+    """Apply `configure_process` within the block, and restore the number of threads after it."""
     before = torch.get_num_threads()
     configure_process(n_threads)
     try:
@@ -56,7 +56,7 @@ def configured_process(n_threads: int) -> Iterator[None]:
 
 
 def release_memory(device: torch.device) -> None:
-    """Free what a trial that ended early has left on the device."""
+    """Free device memory left over from a trial that ended early."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

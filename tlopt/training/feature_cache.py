@@ -1,8 +1,7 @@
-"""The feature cache: outputs of frozen blocks, on the device where they are few, in files that workers share.
+"""The feature cache: outputs of frozen blocks, in files shared by workers and in part on the device.
 
-What is cached is what would be computed, bit for bit (see `frozen_prefix`), so that nothing here changes a
-trial: a row that is missing or damaged is computed, whoever else may be at it, and a full disk costs time
-only.
+Cached features equal computed ones bit for bit (see `frozen_prefix`), so the cache never changes a result. A
+missing or damaged row is computed, possibly by several workers at once, and a full disk costs only time.
 """
 
 import os
@@ -21,24 +20,24 @@ from tlopt.data.batches import CENTER_CROP, Images, View, moved
 from tlopt.training.feature_cache_plan import CostModel, cheapest_start
 from tlopt.training.frozen_prefix import CHUNK_IMAGES, FeatureFormat, FrozenPrefix, SplitPoint, forward_blocks
 
-_RESIDENT_ROW_BYTES = 1 << 16  # on a CPU wider rows take far longer to train on than to read
-_LOOK_AHEAD = 8 * CHUNK_IMAGES  # images that are looked through for company
+_RESIDENT_ROW_BYTES = 1 << 16  # on a CPU, training on wider rows takes far longer than reading them
+_LOOK_AHEAD = 8 * CHUNK_IMAGES  # upcoming images searched for ones that fill up a chunk
 
 Indices = NDArray[np.int64]
 
 
 @dataclass
 class CachedBlock:
-    """One block's outputs for one view: rows in a file, and perhaps on the device."""
+    """One block's outputs for one view: rows in a file, optionally mirrored on the device."""
 
     feature_format: FeatureFormat
     n_rows: int
     file: RecordFile
     resident: Tensor | None
-    known: NDArray[np.bool_]  # rows that are resident; without residence, those once seen in the file
+    known: NDArray[np.bool_]  # rows on the device, or if none are kept there, rows seen in the file
 
     def read(self, rows: Indices, device: torch.device) -> tuple[Tensor, NDArray[np.bool_]]:
-        """Features (n, ...) of `rows`, and which of them are known; the others are undefined."""
+        """Features (n, ...) of `rows`, and a mask of those available; the others are undefined."""
         if self.resident is not None and self.known[rows].all():
             return self.resident[moved(torch.from_numpy(rows), device)], np.ones(len(rows), dtype=bool)
         raw = np.empty((len(rows), self.feature_format.row_bytes), dtype=np.uint8)
@@ -53,7 +52,7 @@ class CachedBlock:
         return features, found
 
     def write(self, rows: Indices, features: Tensor) -> None:
-        """Keep `features` of `rows`."""
+        """Store `features` of `rows`."""
         self.file.write(rows, self.feature_format.to_rows(features))
         if self.resident is not None:
             self.resident[torch.from_numpy(rows)] = features
@@ -67,17 +66,17 @@ class CachedBlock:
 
 @dataclass(kw_only=True)
 class FeatureStore:
-    """The kept features of one set of images under one backbone, resolution and numerics.
+    """Cached features of one set of images for one backbone, resolution and numerics.
 
     Args:
-        folder: has a folder for each block, with a file for each view.
-        images: whose features they are.
-        caches_training_views: whether views of training are kept, beside the middle that validation sees.
-        split_points: of all blocks.
+        folder: holds a folder per block with a file per view.
+        images: the images whose features are cached.
+        caches_training_views: whether training views are cached, besides the centre crops for validation.
+        split_points: one per block.
         cached_blocks: blocks whose outputs are cached.
-        cost_model: of this machine.
-        resident_bytes_max: for what is kept on the device.
-        allow_resident: whether anything may be there.
+        cost_model: cost of computing and reading features on this machine.
+        resident_bytes_max: upper bound for features on the device.
+        allow_resident: whether features may be kept on the device.
     """
 
     folder: FolderLock
@@ -93,10 +92,10 @@ class FeatureStore:
     def outputs(
         self, prefix: FrozenPrefix, view: View, indices: Indices, split_depth: int, upcoming: Indices
     ) -> Tensor:
-        """As `FrozenPrefix.outputs`, from what is kept where it is.
+        """Like `FrozenPrefix.outputs`, but read from the cache where possible.
 
         Args:
-            upcoming: images that will be wanted next; computed as well where a chunk has room for them.
+            upcoming: images needed next; computed along where a chunk has room for them.
         """
         available = (
             self.cached_blocks if view is CENTER_CROP or (view.name and self.caches_training_views) else ()
@@ -122,7 +121,7 @@ class FeatureStore:
         return features
 
     def _computed(self, prefix: FrozenPrefix, view: View, indices: Indices, block: int) -> Tensor:
-        """From the nearest earlier block's kept outputs where all are there, else from the images."""
+        """Compute outputs from an earlier cached block if it has all of them, else from the images."""
         earlier = {at for at in self.cached_blocks if at < block and os.path.exists(self._path(at, view))}
         start = cheapest_start(block, earlier, self.split_points, self.cost_model)
         if start:
@@ -153,13 +152,13 @@ class FeatureStore:
         if not self._may_reside(feature_format, n_rows * feature_format.row_bytes, device):
             return None
         try:
-            with torch.inference_mode(False):  # filled while evaluating or not, it is read by training
+            with torch.inference_mode(False):  # may be filled during evaluation and read during training
                 return feature_format.empty(n_rows, device)
-        except torch.OutOfMemoryError:  # somebody else has taken it meanwhile
+        except torch.OutOfMemoryError:  # taken by another process meanwhile
             return None
 
     def _may_reside(self, feature_format: FeatureFormat, size: int, device: torch.device) -> bool:
-        """Whether `size` more bytes fit on the device; makes room by giving up what was opened first."""
+        """Whether `size` more bytes fit on the device, after dropping the earliest opened blocks from it."""
         too_wide = device.type == "cpu" and feature_format.row_bytes > _RESIDENT_ROW_BYTES
         if too_wide or not self.allow_resident or size > self.resident_bytes_max:
             return False
@@ -170,7 +169,7 @@ class FeatureStore:
         return True
 
     def close(self) -> None:
-        """Let go of memory and folder; what is in the files stays."""
+        """Free the memory and unlock the folder; the files stay."""
         self._open.clear()
         self.folder.close()
 
@@ -180,11 +179,11 @@ class FeatureStore:
         return sum(cached.resident_bytes for cached in self._open.values())
 
     def begin_trial(self, images: Images, *, allow_resident: bool) -> None:
-        """Begin another trial: write again where that has failed, for there may be room by now.
+        """Prepare for another trial, and retry writing where it has failed: there may be room by now.
 
         Args:
-            images: the same ones, wherever they lie now.
-            allow_resident: whether anything may be on the device from now on.
+            images: the same images, possibly stored elsewhere now.
+            allow_resident: whether features may be kept on the device from now on.
         """
         if allow_resident != self.allow_resident:
             self._open.clear()
@@ -194,7 +193,7 @@ class FeatureStore:
 
     @property
     def write_warnings(self) -> list[str]:
-        """Why rows are not written any more, a line for each cause."""
+        """Reasons why rows are no longer written, one message per cause."""
         return sorted(
             {
                 unwritable_message(cached.file.write_error)
@@ -205,10 +204,10 @@ class FeatureStore:
 
 
 def _chunk_fillers(cached: CachedBlock, n: int, upcoming: Indices, device: torch.device) -> Indices:
-    """Those of `upcoming` that nobody has computed, as many as fill up the chunks of `n` images."""
+    """Uncached images of `upcoming`, as many as fill up the last chunk of `n` images."""
     near = upcoming[:_LOOK_AHEAD]
     near = near[~cached.known[near]][: 2 * CHUNK_IMAGES]
     if n % CHUNK_IMAGES == 0 or not len(near):
         return near[:0]
-    _, found = cached.read(near, device)  # another worker may have been at them
+    _, found = cached.read(near, device)  # another worker may have stored them
     return near[~found][: -n % CHUNK_IMAGES]

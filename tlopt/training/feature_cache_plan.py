@@ -1,4 +1,4 @@
-"""The cache planner: the blocks whose outputs are worth caching, by bytes and by operations."""
+"""The cache planner: which blocks' outputs to cache, by size and by cost of computing them."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from tlopt.training.frozen_prefix import SplitPoint
 
 @dataclass(frozen=True, kw_only=True)
 class CostModel:
-    """Seconds that a machine takes for an operation and for a byte."""
+    """A machine's cost of computing and of reading features."""
 
     seconds_per_flop: float
-    seconds_per_byte: float  # read from a file that the system holds in memory, checked, moved to the device
+    seconds_per_byte: float  # read from the page cache, verified, moved to the device
 
 
 def seconds_to(block: int, start: int, split_points: Sequence[SplitPoint], cost_model: CostModel) -> float:
-    """Seconds per image for the output of `block` from the cached output of `start`; 0 is the image."""
+    """Seconds per image for block `block`'s output from the cached output of `start` (0: from the image)."""
     flops = (split_points[block - 1].flops if block else 0.0) - (
         split_points[start - 1].flops if start else 0.0
     )
@@ -26,7 +26,7 @@ def seconds_to(block: int, start: int, split_points: Sequence[SplitPoint], cost_
 def cheapest_start(
     block: int, cached: Collection[int], split_points: Sequence[SplitPoint], cost_model: CostModel
 ) -> int:
-    """The block of `cached`, at most `block`, from which its output is had soonest; 0: from the image."""
+    """The block in `cached`, up to `block`, from which its output takes least time; 0: from the image."""
     return min(
         (0, *(at for at in cached if at <= block)),
         key=lambda at: (seconds_to(block, at, split_points, cost_model), -at),
@@ -41,13 +41,13 @@ def blocks_to_cache(
     bytes_max: int,
     cost_model: CostModel,
 ) -> frozenset[int]:
-    """The blocks whose outputs are to be cached: those that save most seconds per byte, while there is room.
+    """Choose the blocks whose outputs save the most seconds per byte, as far as they fit.
 
     Args:
-        split_points: of all blocks, in order.
-        wanted: blocks at which a trial may be cut.
-        disk_bytes: what a block takes in all, by the bytes of its output for an image.
-        bytes_max: for all of them.
+        split_points: one per block, in order.
+        wanted: depths at which a trial may split the network.
+        disk_bytes: total bytes on disk for a block, by the bytes of its output per image.
+        bytes_max: upper bound for all chosen blocks.
     """
     saved = {
         at: seconds_to(at, 0, split_points, cost_model) - seconds_to(at, at, split_points, cost_model)

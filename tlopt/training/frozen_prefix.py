@@ -1,9 +1,9 @@
-"""The frozen blocks of a network: what they give for an image depends on that image alone, bit for bit.
+"""Frozen blocks of a network, whose output for an image depends on that image alone, bit for bit.
 
-The last bits of a layer's output depend on the size of the batch and on how it lies in memory. So frozen
-blocks always run in eval mode, in chunks of one size, padded, and each block's output is brought into one of
-two layouts. An image's features are then the same bits in whatever company, whether they are computed from
-its pixels, from an earlier block's stored output, or read from a file.
+The last bits of a layer's output depend on the batch size and the memory layout. Frozen blocks therefore
+always run in eval mode on padded chunks of one size, and each block's output is brought into one of two
+layouts. An image's features are then bitwise identical whatever else is in the batch, and whether they are
+computed from pixels, computed from an earlier block's stored output, or read from a file.
 """
 
 import math
@@ -23,12 +23,12 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.numerics import Numerics
 
-CHUNK_IMAGES = 32  # images; part of what a trial means
+CHUNK_IMAGES = 32  # a change alters results: part of the semantics version
 
 
 @dataclass(frozen=True)
 class FeatureFormat:
-    """How one image's features look and lie in memory."""
+    """Shape, type and memory layout of one image's features."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -36,7 +36,7 @@ class FeatureFormat:
 
     @classmethod
     def of(cls, features: Tensor) -> "FeatureFormat":
-        """The form of the rows of `features`, which are settled."""
+        """The format of `features` (n, ...), which must be in canonical layout."""
         return cls(tuple(features.shape[1:]), features.dtype, not features.is_contiguous())
 
     @property
@@ -45,7 +45,7 @@ class FeatureFormat:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def empty(self, n: int, device: torch.device) -> Tensor:
-        """Room for the features of `n` images."""
+        """Allocate features of `n` images."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return torch.empty((n, *self.shape), dtype=self.dtype, device=device, memory_format=layout)
 
@@ -66,7 +66,7 @@ class FeatureFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenPrefix:
-    """The frozen blocks that one run trains behind; they are in eval mode."""
+    """The frozen blocks at the input of one run's network; they must be in eval mode."""
 
     network: Network
     point: Point
@@ -74,14 +74,14 @@ class FrozenPrefix:
     device: torch.device
 
     def outputs(self, images: Images, view: View, indices: NDArray[np.int64], split_depth: int) -> Tensor:
-        """The settled output of block `split_depth` for `view` of the images at `indices`."""
+        """Output of block `split_depth`, in canonical layout, for `view` of the images at `indices`."""
         starts = range(0, len(indices), CHUNK_IMAGES)
         return _joined(
             [self._chunk(images, view, indices[at : at + CHUNK_IMAGES], split_depth) for at in starts]
         )
 
     def _chunk(self, images: Images, view: View, indices: NDArray[np.int64], split_depth: int) -> Tensor:
-        # As many images as in any chunk: the last bits of a view, too, may depend on their number.
+        # A full chunk of images: the last bits of a view may depend on their number too.
         views = images.seen(np.resize(indices, CHUNK_IMAGES), view, self.point, self.device)
         x = canonical_layout(views.contiguous(memory_format=self.numerics.memory_format))
         return _forward_chunk(self.network, x, 0, split_depth, self.numerics)[: len(indices)]
@@ -89,9 +89,9 @@ class FrozenPrefix:
 
 @torch.no_grad()
 def forward_blocks(network: Network, x: Tensor, start: int, end: int, numerics: Numerics) -> Tensor:
-    """The settled outputs of block `end` for settled outputs `x` (n, ...) of block `start` (0: images).
+    """Outputs of block `end` for outputs `x` (n, ...) of block `start` (0: images), in canonical layout.
 
-    Blocks up to `end` have to be in eval mode. `x` is returned as it is where `start` is `end`.
+    Blocks up to `end` must be in eval mode. If `start` is `end`, return `x` itself.
     """
     if start == end:
         return x
@@ -103,7 +103,7 @@ def _joined(chunks: Sequence[Tensor]) -> Tensor:
     if len(chunks) == 1:
         return chunks[0]
     features = FeatureFormat.of(chunks[0]).empty(sum(map(len, chunks)), chunks[0].device)
-    for at, chunk in enumerate(chunks):  # all but the last are whole
+    for at, chunk in enumerate(chunks):  # all but the last are full
         features[at * CHUNK_IMAGES : at * CHUNK_IMAGES + len(chunk)].copy_(chunk)
     return features
 
@@ -122,24 +122,24 @@ def _forward_chunk(network: Network, x: Tensor, start: int, end: int, numerics: 
 
 
 def canonical_layout(x: Tensor) -> Tensor:
-    """`x` (n, ...) in one of two layouts: channels last where it lies so and in no other way, else plain."""
+    """`x` (n, ...) in one of two layouts: channels last if that is its only layout, else contiguous."""
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return x
-    # Where an extent is 1 strides are ambiguous, and kernels are chosen by strides.
+    # Strides are ambiguous for dimensions of size 1, and kernels are chosen by strides.
     return x.contiguous().view(-1).view(x.shape)
 
 
 @dataclass(frozen=True)
 class SplitPoint:
-    """The output of a block for one image, behind which a network can be split: its form and its cost."""
+    """A block after which the network can be split: the format of its output and the cost up to it."""
 
     block: int  # from 1
     feature_format: FeatureFormat
-    flops: float  # of blocks 1..block, a multiplication and an addition being 2
+    flops: float  # of blocks 1..block; a multiply-add counts 2
 
 
 def find_split_points(network: Network, image: Tensor, numerics: Numerics) -> tuple[SplitPoint, ...]:
-    """One row for each block, from a forward pass of `image` (1, 3, H, W); the network is in eval mode."""
+    """The split point after each block, from a forward pass of `image` (1, 3, H, W) in eval mode."""
     split_points: list[SplitPoint] = []
     x, flops = image, 0.0
     with torch.no_grad(), numerics.autocast(image.device):
@@ -153,9 +153,9 @@ def find_split_points(network: Network, image: Tensor, numerics: Numerics) -> tu
 
 @contextmanager
 def _operations_counted() -> Iterator[FlopCounterMode]:
-    """Torch's counter, with attention in the matrix products that it consists of.
+    """Torch's operation counter, with attention computed by separate matrix products.
 
-    Fused into one operation, as without gradients, attention and whole transformer layers count nothing.
+    Without gradients torch fuses attention and whole transformer layers into operations that it counts as 0.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

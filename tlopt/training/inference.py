@@ -1,4 +1,4 @@
-"""A trained network as its users run it: in eval mode, in float32, in the layout that libraries load."""
+"""Inference as users of an export run it: eval mode, float32, the libraries' default layout."""
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ BATCH_SIZE = 64
 def logits_of(network: Network, views: Tensor) -> NDArray[np.float64]:
     """Logits (n, classes) of `network`, which must be in eval mode, for views (n, 3, R, R) on its device.
 
-    The precision and layout in which a study trains are no part of an export, so whatever is said of an
-    exported network is measured through this function.
+    An export does not include the precision and layout used in training, so every number reported for an
+    exported network is measured with this function.
     """
     logits: Tensor = network(views)
     return logits.double().cpu().numpy()
@@ -26,9 +26,9 @@ def logits_of(network: Network, views: Tensor) -> NDArray[np.float64]:
 def exported_logits(
     network: Network, images: Images, point: Point, indices: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float64]:
-    """Logits (n, classes) for the images at `indices`, as the network's export will give them.
+    """Logits (n, classes) for the images at `indices`, equal to those of the network's export.
 
-    Moves `network` into eval mode and the usual layout.
+    Puts `network` into eval mode and contiguous layout.
     """
     network.eval().to(memory_format=torch.contiguous_format)
     pieces = np.split(indices, range(BATCH_SIZE, len(indices), BATCH_SIZE))

@@ -1,10 +1,9 @@
-"""How a training step is computed where the library's own way is slow: quick gradients, compiled code.
+"""Faster depthwise convolution gradients on CPUs, and compiled training steps.
 
-oneDNN as in torch 2.14 computes two gradients of depthwise convolutions in bfloat16 by its reference loops:
-that of a kernel wider than 3, and that of the input of a strided convolution. Each takes 4 to 30 times what
-its neighbours take, and half of a training step of an EfficientNet goes there. Here the first is put together
-of 3 × 3 ones, which is the same sum, and the second is computed in float32. And on request torch generates
-code for the network at hand.
+oneDNN in torch 2.14 uses slow reference loops for two bfloat16 gradients of depthwise convolutions: the
+weight gradient for kernels wider than 3, and the input gradient of strided convolutions. Each takes 4 to 30
+times as long as comparable gradients, together half of a training step of an EfficientNet. Here the first is
+assembled from 3 × 3 kernels, which gives the same sum, and the second is computed in float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +20,17 @@ from tlopt.model.network import Network
 
 Suffix = Callable[[Tensor, int], Tensor]
 
-# per function: networks side by side, times head alone or all, times whole and last batch
+# per function: networks trained side by side × head only or all × full and last batch
 _RECOMPILES_MAX = 256
-_SIDE = 3  # of the kernels whose gradients are quick
+_SIDE = 3  # width of kernels whose weight gradients are fast
 
 
 def compiled_suffix(network: Network) -> Suffix:
-    """`network.suffix`, compiled for each shape and depth as it comes; first calls take seconds to minutes.
+    """`network.suffix`, compiled on first use of each shape and depth, which takes seconds to minutes.
 
-    What was compiled for earlier networks is forgotten: torch stops compiling one function after a few times.
+    Resets the compiler first, because torch stops recompiling a function after a number of variants.
     """
-    from torch._dynamo import config  # takes a second, for those who compile alone
+    from torch._dynamo import config  # a slow import, needed only here
 
     torch.compiler.reset()
     config.recompile_limit = _RECOMPILES_MAX
@@ -39,14 +38,14 @@ def compiled_suffix(network: Network) -> Suffix:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Check that torch can compile for `device`; takes some seconds.
+    """Check that torch can compile for `device`; takes a few seconds.
 
     Raises:
-        SpecError: it cannot; says why, and what to do.
+        SpecError: it cannot; the message gives the reason and the cure.
     """
     try:
         torch.compile(_code_is_generated, dynamic=False)(torch.ones(2, device=device))
-    except Exception as error:  # torch has no one class for what its back ends run into
+    except Exception as error:  # the compiler back ends share no base class of errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SpecError(
             f"model.compile = true: torch cannot compile for {device} here: {reason};"
@@ -55,17 +54,17 @@ def check_compiler(device: torch.device) -> None:
 
 
 def _code_is_generated(x: Tensor) -> Tensor:
-    """For a matrix product alone torch would call its library and compile nothing."""
+    """Computation that needs generated code; for a matrix product torch would call a library."""
     return torch.relu(2 * x + 1)
 
 
 def fast_depthwise(device: torch.device) -> AbstractContextManager[object]:
-    """A block in which depthwise convolutions of a bfloat16 autocast on a CPU have quick gradients."""
+    """Context in which depthwise convolutions have fast gradients under bfloat16 autocast on a CPU."""
     return _FastDepthwise() if device.type == "cpu" and torch.is_autocast_enabled("cpu") else nullcontext()
 
 
 class _FastDepthwise(TorchFunctionMode):
-    """Sends depthwise `conv2d` to `_Depthwise`, and leaves everything else as it is."""
+    """Route slow depthwise `conv2d` calls to `_Depthwise`."""
 
     def __torch_function__(
         self,
@@ -102,7 +101,7 @@ def _is_slow(
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution."""
+    """A depthwise convolution with fast gradients."""
 
     @staticmethod
     def forward(
@@ -132,7 +131,7 @@ def _input_gradient(
 ) -> Tensor:
     if max(stride) == 1:
         return _gradients(gradient, x, weight, stride, padding, of_x=True)
-    shape = torch.empty_like(x, dtype=torch.float32)  # nothing but its shape and layout is looked at
+    shape = torch.empty_like(x, dtype=torch.float32)  # only its shape and layout are used
     wide = _gradients(gradient.float(), shape, weight.float(), stride, padding, of_x=True)
     return wide.to(x.dtype)
 

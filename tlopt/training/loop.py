@@ -1,7 +1,6 @@
-"""The training loop: a generator that yields one `Epoch` at a time; the caller reports, prunes and stops.
+"""The training loop: a generator of epochs and steps whose caller reports, prunes and stops.
 
-Every random draw comes from (seed, epoch, step), so that a run continued after any step is the run that was
-never interrupted.
+All randomness derives from (seed, epoch, step), so a run resumed after any step equals an uninterrupted one.
 """
 
 import time
@@ -24,29 +23,29 @@ from tlopt.training.optim import schedule_factor
 from tlopt.training.run import Run, memory_errors
 from tlopt.training.step import take_step
 
-_LOOK_AHEAD = 16  # batches whose images may be computed with those of this one
-EVAL_BATCH_SIZE = 64  # one size everywhere: a last bit may depend on it
+_LOOK_AHEAD = 16  # upcoming batches whose features may be computed along
+EVAL_BATCH_SIZE = 64  # fixed, because last bits may depend on it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One pass over the training images and what the network is worth after it."""
+    """Measurements of one pass over the training images and of the validation after it."""
 
     index: int  # from 0
-    train_loss: float  # mean over images, smoothing and mixup included, penalty not
-    train_accuracy: float  # of the augmented images while training, in [0, 1]
-    val: Metrics | None  # None where there are no validation images
-    confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows
-    seconds: float  # in this process, training and evaluation: of an interrupted epoch, its last part
+    train_loss: float  # mean over images, with label smoothing and mixup, without penalty
+    train_accuracy: float  # on augmented images during training, in [0, 1]
+    val: Metrics | None  # None without validation images
+    confusion: NDArray[np.int64] | None  # validation counts, true classes in rows
+    seconds: float  # training and validation; for a resumed epoch, only since resuming
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step that has been taken."""
+    """A completed optimiser step."""
 
     epoch: int  # from 0
-    index: int  # from 0, in its epoch
-    n_steps: int  # of the epoch
+    index: int  # within the epoch, from 0
+    n_steps: int  # steps per epoch
 
 
 def fit(
@@ -56,18 +55,18 @@ def fit(
     val: NDArray[np.int64] | None,
     feature_store: FeatureStore | None = None,
 ) -> Generator[Epoch]:
-    """Train `run.network` in place, one `Epoch` at a time, up to `point.epochs`.
+    """Train `run.network` in place up to `point.epochs`, and yield each `Epoch`.
 
     Args:
-        run: it goes on where it stands.
-        images: every image of the study.
-        train: indices to train on.
-        val: indices to measure on after each epoch, or None.
-        feature_store: outputs of frozen blocks for `images`; changes no bit of the result.
+        run: continued from its position.
+        images: all images of the study.
+        train: indices of training images.
+        val: indices of validation images, or None.
+        feature_store: cached outputs of frozen blocks for `images`; does not change results.
 
     Raises:
-        Diverged: a loss is not finite; names the epoch.
-        OutOfMemory: the batch does not fit the device. The run may have taken half a step: it is spent.
+        Diverged: a loss is not finite; the message names the epoch.
+        OutOfMemory: a batch does not fit on the device; the run may be within a step and is unusable.
     """
     for event in steps(run, images, train, val, feature_store):
         if isinstance(event, Epoch):
@@ -81,11 +80,11 @@ def steps(
     val: NDArray[np.int64] | None,
     feature_store: FeatureStore | None = None,
 ) -> Generator[Step | Epoch]:
-    """`fit`, with a `Step` after each optimiser step as well.
+    """Like `fit`, but yield a `Step` after each optimiser step as well.
 
-    After whatever it yields, the caller may stop, save the run and go on elsewhere to the same bits;
-    `run.position` says where it stands. In between, the network's mode is the loop's, the global random
-    state the caller's. Nothing is read back from the device before an epoch's last step.
+    After any yield the caller may stop, save the run and resume it elsewhere with bitwise identical results;
+    `run.position` is up to date. Between yields the network's mode must not be changed; the global random
+    state may be. Within an epoch nothing is read back from the device.
 
     Args and raises: as `fit`.
     """
@@ -126,7 +125,7 @@ def _features(
     split_depth: int,
     feature_store: FeatureStore | None,
 ) -> Iterator[Tensor]:
-    """For each of `pieces` the output of block `split_depth`, which no training changes; for 0 the views.
+    """Yield, for each of `pieces`, the outputs of block `split_depth`, which is frozen; for 0, the views.
 
     Pieces smaller than a chunk are computed together.
     """
@@ -149,7 +148,7 @@ def _features(
 def _finish_epoch(
     run: Run, images: Images, n_train: int, val: NDArray[np.int64] | None, feature_store: FeatureStore | None
 ) -> Epoch:
-    """What the epoch of which all steps are taken was worth, its seconds still 0."""
+    """Measure the epoch whose steps are completed; its `seconds` are still 0."""
     index, sums = run.position.epoch, run.position.sums
     assert sums is not None, "an epoch has at least one step"
     train_loss, train_accuracy = (sums / n_train).tolist()
@@ -179,12 +178,12 @@ def _measure(
 def _train_epoch(
     run: Run, images: Images, train: NDArray[np.int64], feature_store: FeatureStore | None
 ) -> Generator[Step]:
-    """The steps that are left of the epoch at `run.position`, in place."""
+    """Take the remaining steps of the epoch at `run.position`, and yield each."""
     point, position = run.point, run.position
     epoch, n_steps = position.epoch, n_batches(len(train), point.batch_size)
     head_only = epoch < point.head_first_epochs
     freeze_depth = len(run.network.blocks) if head_only else point.freeze_depth
-    # mixup blends images before any block sees them
+    # mixup blends images before the first block
     split_depth = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
     _set_trainable(run, head_only)
     run.network.set_mode(freeze_depth)
@@ -203,7 +202,7 @@ def _train_epoch(
 
 
 def _set_trainable(run: Run, head_only: bool) -> None:
-    """Gradients for the head alone, or for all that is not frozen."""
+    """Require gradients of the head only, or of everything that is not frozen."""
     parameters = dict(run.network.net.named_parameters())
     body = (*run.partition.transferred, *run.partition.fresh)
     for name in body:
@@ -222,9 +221,9 @@ def _set_rates(run: Run, step: int, n_steps: int) -> None:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The generators that dropout draws from, seeded within and then as they were.
+    """Seed the generators used by dropout within the block, and restore them after it.
 
-    Ten microseconds, where `fork_rng` and `manual_seed` visit every device and take a millisecond.
+    Takes 10 µs; `fork_rng` and `manual_seed` visit every device and take 1 ms.
     """
     generators = [torch.default_generator, *_generators(device)]
     states = [generator.get_state() for generator in generators]

@@ -1,4 +1,4 @@
-"""Metrics of a network's logits: accuracy and its relatives, as fractions in [0, 1]."""
+"""Classification metrics computed from logits."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Measured on one set of images with one network; all but `log_loss` are fractions in [0, 1]."""
+    """Metrics of one network on one set of images; all but `log_loss` are in [0, 1]."""
 
     accuracy: float
     balanced_accuracy: float  # mean recall over the classes that occur
@@ -17,21 +17,21 @@ class Metrics:
     log_loss: float  # mean negative log-likelihood, nats
 
     def as_dict(self) -> dict[str, float]:
-        """Plain values by name."""
+        """Values by name."""
         return asdict(self)
 
 
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.int64]:
-    """Counts (n_classes, n_classes): row the true class, column the predicted one."""
+    """Counts (n_classes, n_classes): true class by row, predicted class by column."""
     pairs = labels * n_classes + predicted
     counts: NDArray[np.int64] = np.bincount(pairs, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
 
 
 def log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms of the softmax of each row of `logits` (N, classes)."""
+    """Log-softmax of each row of `logits` (N, classes)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     normaliser: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     logarithms: NDArray[np.float64] = shifted - normaliser
@@ -39,7 +39,7 @@ def log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measure(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Metrics:
-    """The metrics of `logits` (N, classes) for `labels` (N,); NaN log-loss where a logit is not finite."""
+    """Metrics of `logits` (N, classes) for `labels` (N,); the log-loss is NaN if a logit is not finite."""
     wide = logits.astype(np.float64)
     n_classes = logits.shape[1]
     counts = confusion_matrix(labels, wide.argmax(axis=1), n_classes).astype(np.float64)
@@ -57,6 +57,6 @@ def measure(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Met
 
 
 def mean(rows: list[Metrics]) -> Metrics:
-    """Each metric's mean over `rows`."""
+    """Mean of each metric over `rows`."""
     names = rows[0].as_dict()
     return Metrics(**{name: float(np.mean([row.as_dict()[name] for row in rows])) for name in names})

@@ -1,4 +1,4 @@
-"""Which rate each parameter moves at, and how the rates go over a run."""
+"""Parameter groups with their peak learning rates, optimisers, and the learning-rate schedule."""
 
 import math
 from collections import defaultdict
@@ -15,16 +15,16 @@ from tlopt.spec.point import Point, Schedule
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters with one peak learning rate."""
+    """Parameters that share a peak learning rate."""
 
     names: tuple[str, ...]
     lr: float
 
 
 def peak_lr(point: Point, block: int, n_blocks: int) -> float:
-    """The peak rate of `block`, counted from 1 at the input; `n_blocks` + 1 is the head.
+    """Peak learning rate of `block`, counted from 1 at the input; `n_blocks` + 1 is the head.
 
-    A transferred block i of k has lr · lr_ratio · lr_decay**(k + 1 - i), a fresh one and the head have lr.
+    Transferred block i of k has lr · lr_ratio · lr_decay**(k + 1 - i); fresh blocks and the head have lr.
     """
     if block > min(point.transfer_depth, n_blocks):
         return point.lr
@@ -34,9 +34,10 @@ def peak_lr(point: Point, block: int, n_blocks: int) -> float:
 def make_groups(
     parameters: Mapping[str, Tensor], partition: Partition, point: Point
 ) -> tuple[ParameterGroup, ...]:
-    """All parameters that are not frozen, grouped by their peak rate: the head, then the highest first.
+    """Group the trainable parameters by peak learning rate: the head first, then by descending rate.
 
-    The head is apart because it may go first: in a group of torch's fused SGD, all have momentum or none has.
+    The head has its own group because it may be trained alone at first: in a group of torch's fused SGD,
+    either all parameters have momentum or none has.
 
     Raises:
         ValueError: a parameter would be in no group or in two.
@@ -61,7 +62,7 @@ def make_groups(
 def make_optimizer(
     parameters: Mapping[str, Tensor], groups: tuple[ParameterGroup, ...], point: Point
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW over `groups`, fused, without weight decay: pulls do that."""
+    """Fused SGD with Nesterov momentum or AdamW, without weight decay, which `penalty` applies."""
     rows = [{"params": [parameters[name] for name in group.names], "lr": group.lr} for group in groups]
     match point.optimizer:
         case "sgd":
@@ -77,10 +78,10 @@ def make_optimizer(
 
 
 def schedule_factor(step: int, *, n_steps: int, warmup_fraction: float, schedule: Schedule) -> float:
-    """What the peak rates are multiplied by in `step` (from 0 to n_steps - 1), in (0, 1].
+    """Factor in (0, 1] for the peak learning rates at `step` (0 to n_steps - 1).
 
-    A linear rise over the first `warmup_fraction` of the steps, then constant, or a cosine or straight line
-    that would reach 0 one step after the last.
+    It rises linearly over the first `warmup_fraction` of the steps, then stays constant or falls along a
+    cosine or a line that would reach 0 one step after the last.
     """
     n_warmup = round(warmup_fraction * n_steps)
     if step < n_warmup:

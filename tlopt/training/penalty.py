@@ -1,10 +1,10 @@
-"""L2 and L2-SP as one thing: a pull of a strength toward a point between zero and the pretrained weight.
+"""L2 and L2-SP penalties as one: a pull of each weight toward a target between zero and its pretrained value.
 
-With α the strength of L2-SP (Li, Grandvalet and Davoine 2018, https://arxiv.org/abs/1802.01483) and β of L2,
+With strength α of L2-SP (Li, Grandvalet and Davoine 2018, https://arxiv.org/abs/1802.01483) and β of L2,
 
     ½α‖w − w⁰‖² + ½β‖w‖² = ½λ‖w − t‖² + const,   λ = α + β,   t = (α / λ) w⁰,
 
-so plain L2 (α = 0, t = 0), L2-SP (β = 0, t = w⁰) and every mixture take one code path and no autograd term.
+so L2 (α = 0, t = 0), L2-SP (β = 0, t = w⁰) and mixtures share one code path that needs no autograd.
 """
 
 from collections.abc import Mapping
@@ -34,14 +34,14 @@ def make_pulls(
     pretrained: Mapping[str, Tensor],
     point: Point,
 ) -> tuple[Pull, ...]:
-    """The pulls of `point`: at most one for each trainable weight matrix, none where its strength is 0.
+    """One pull for each trainable weight matrix with a penalty strength above 0.
 
     Args:
-        parameters: name to parameter, of the whole network.
-        partition: which of them are frozen, transferred, fresh or head's.
-        pulled: the names that a penalty may touch (weight matrices, no norms or biases).
-        pretrained: w⁰ by name, read from the pretrained file and never from trained weights.
-        point: `anchor_depth`, `l2_sp`, `l2` and `l2_anchored`.
+        parameters: parameters of the network by name.
+        partition: division of the parameters into frozen, transferred, fresh and head.
+        pulled: names of penalised parameters (weight matrices, no norms or biases).
+        pretrained: w⁰ by name, from the pretrained file, never from trained weights.
+        point: gives `anchor_depth`, `l2_sp`, `l2` and `l2_anchored`.
     """
     trainable = (*partition.transferred, *partition.fresh, *partition.head)
     transferred = frozenset(partition.transferred)
@@ -55,7 +55,7 @@ def make_pulls(
         if strength == 0:
             continue
         weight = parameters[name].detach()
-        # made like the weight, memory format included: foreach stays on its fast path
+        # same memory format as the weight, which keeps foreach on its fast path
         target = torch.zeros_like(weight)
         if alpha:
             target.copy_(pretrained[name]).mul_(alpha / strength)
@@ -64,14 +64,14 @@ def make_pulls(
 
 
 def half_squared_distance(pulls: tuple[Pull, ...]) -> Tensor:
-    """Σ ½λ‖w − t‖² as a float32 scalar that autograd can follow; for reports and tests, not for training."""
+    """Σ ½λ‖w − t‖² as a differentiable float32 scalar; for reports and tests, not for training."""
     terms = [pull.strength * (pull.weight.float() - pull.target.float()).pow(2).sum() / 2 for pull in pulls]
     return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
 @torch.no_grad()
 def add_to_gradients(pulls: tuple[Pull, ...]) -> None:
-    """Add λ(w − t) to the gradients in place: what the loss term would add. Weights without one are left out.
+    """Add λ(w − t), the penalty's gradient, to the existing gradients in place.
 
     For SGD, after gradient clipping and before momentum.
     """
@@ -85,9 +85,9 @@ def add_to_gradients(pulls: tuple[Pull, ...]) -> None:
 
 @torch.no_grad()
 def decay_weights(pulls: tuple[Pull, ...], lr_of: Mapping[str, float]) -> None:
-    """w ← w − lr·λ·(w − t) in place, decoupled from the gradient as AdamW's decay; no gradient, no change.
+    """Apply w ← w − lr·λ·(w − t) in place to weights that have a gradient, decoupled as AdamW's decay.
 
-    `lr_of` is each weight's rate in this step. A weight that sits on its target stays there exactly.
+    `lr_of` gives each weight's learning rate in this step. A weight equal to its target stays so exactly.
     """
     active = [pull for pull in pulls if pull.weight.grad is not None]
     if not active:

@@ -1,4 +1,4 @@
-"""The state of one training run: network, optimiser and pulls, made from a point."""
+"""The state of one training run: network, optimiser and pulls, built from a point."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ from tlopt.training.numerics import Numerics, usual_numerics
 from tlopt.training.optim import ParameterGroup, make_groups, make_optimizer
 from tlopt.training.penalty import Pull, make_pulls
 
-# cuDNN, cuBLAS and Apple's GPU refuse with a plain RuntimeError, as the CPU's allocator does
+# cuDNN, cuBLAS, Apple's GPU and the CPU allocator raise a plain RuntimeError
 _REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Every device's and the machine's refusal of memory, within, as `OutOfMemory`."""
+    """Raise any out-of-memory error of the block, of device or machine, as `OutOfMemory`."""
     try:
         yield
     except MemoryError as error:
@@ -38,38 +38,38 @@ def memory_errors() -> Iterator[None]:
 
 @dataclass
 class Position:
-    """How far a run has come; moved on by `fit.steps` alone.
+    """The progress of a run, advanced by `loop.steps` alone.
 
-    Behind an epoch's last step `step` is that epoch's number of steps, and its evaluation is still to come.
+    After an epoch's last step, `step` is the number of steps per epoch and the validation is still to come.
     """
 
     epoch: int = 0  # from 0
-    step: int = 0  # steps taken in this epoch
-    sums: Tensor | None = None  # (2,) on the device: this epoch's losses and hits, summed over images
+    step: int = 0  # steps completed in this epoch
+    sums: Tensor | None = None  # (2,) on the device: loss and correct predictions, summed over the epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that one training run changes, and what it is measured against."""
+    """Everything that one training run needs and changes."""
 
     network: Network
     partition: Partition
     optimizer: torch.optim.Optimizer
     pulls: tuple[Pull, ...]
-    groups: tuple[ParameterGroup, ...]  # in the order of the optimiser's
+    groups: tuple[ParameterGroup, ...]  # in the optimiser's order
     n_classes: int
     class_weights: Tensor | None
     point: Point
     seed: int
     device: torch.device
     numerics: Numerics
-    n_micro: int  # pieces at most in which a batch goes through the network
-    compiled: Suffix | None  # for training steps in place of the network's own
+    n_micro: int  # maximum number of micro-batches per batch
+    compiled: Suffix | None  # compiled `network.suffix` for training steps; None: not compiled
     position: Position = field(default_factory=Position)
 
     @property
     def frozen_prefix(self) -> FrozenPrefix:
-        """The blocks that it trains behind."""
+        """The frozen blocks at the input."""
         return FrozenPrefix(
             network=self.network, point=self.point, numerics=self.numerics, device=self.device
         )
@@ -89,22 +89,21 @@ def prepare_run(
     numerics: Numerics | None = None,
     compiles: bool = False,
 ) -> Run:
-    """A run of `point` at its start; moves `network` to `device` and stops the gradients of frozen blocks.
+    """Start a run of `point`; moves `network` to `device` and disables gradients of frozen blocks.
 
     Args:
-        network: as built for `point`.
-        pretrained: w⁰ by tensor name, as read from the weights' file.
-        labels: of the training images, for class weights.
-        seed: of batch order, augmentation, mixup and dropout.
-        n_classes: of the head.
-        n_micro: pieces at most in which a batch goes through the network, at least 1. More need less memory
-            for the same gradient, with two differences: batch-norm in training sees a piece for a batch, and
-            mixup pairs images of one piece.
-        numerics: None: what is usual for the network and the device.
-        compiles: whether training steps are compiled, which takes its time in the first.
+        network: built for `point`.
+        pretrained: w⁰ by tensor name, from the weights file.
+        labels: labels of the training images, for class weights.
+        seed: seed of batch order, augmentation, mixup and dropout.
+        n_classes: number of outputs of the head.
+        n_micro: maximum number of micro-batches per batch, at least 1. More need less memory for the same
+            gradient, except that batch-norm and mixup see one micro-batch at a time.
+        numerics: default: `usual_numerics` for the network and the device.
+        compiles: whether to compile training steps, which makes the first ones slow.
 
     Raises:
-        OutOfMemory: network and pulls do not fit the device.
+        OutOfMemory: network and pulls do not fit on the device.
     """
     numerics = numerics or usual_numerics(network, device)
     network.to(device)
@@ -133,11 +132,11 @@ def prepare_run(
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, where `device` knows it: Apple's GPUs do not."""
+    """float64, or float32 on Apple's GPUs, which lack it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _balanced(labels: NDArray[np.int64], n_classes: int, device: torch.device) -> Tensor:
-    """Weights (classes,) with which every class counts the same and the mean image counts 1."""
+    """Class weights (classes,) inversely proportional to class frequency, with mean 1 over images."""
     counts = np.bincount(labels, minlength=n_classes)
     return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward through what is trained, the penalty's pull, the update."""
+"""One optimiser step: forward and backward pass, penalty and update."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from tlopt.training.run import Run, widest_float
 
 
 def take_step(run: Run, features: Tensor, labels: Tensor, split_depth: int, freeze_depth: int) -> Tensor:
-    """One optimiser step in place; (summed loss, hits) on the device, so that nothing waits for it."""
+    """Take one optimiser step in place; return (summed loss, correct predictions) without synchronising."""
     point = run.point
-    # no piece of one image: batch-norm cannot be trained on it
+    # at least two images per micro-batch, which batch-norm needs in training
     n_pieces = max(1, min(run.n_micro, len(labels) // 2))
     share, whole = _mixup_share(run), _divisor(run, labels)
     run.optimizer.zero_grad(set_to_none=True)
@@ -40,7 +40,7 @@ def _backward(
     share: float,
     whole: Tensor | int,
 ) -> Tensor:
-    """Add to the gradients a piece's part of its batch's mean; (its part of the mean loss, hits)."""
+    """Add a micro-batch's gradients; return (its part of the batch's mean loss, correct predictions)."""
     point, targets = run.point, labels
     if point.mixup > 0:
         features, targets = _mix(features, labels, share, run)
@@ -65,14 +65,14 @@ def _logits(run: Run, features: Tensor, freeze_depth: int) -> Tensor:
 
 
 def _divisor(run: Run, labels: Tensor) -> Tensor | int:
-    """What torch's mean cross-entropy divides by: images, or with hard targets their weights' sum."""
+    """Divisor of torch's mean cross-entropy: the number of images, or for hard targets their weights' sum."""
     if run.class_weights is None or run.point.mixup > 0:
         return len(labels)
     return run.class_weights[labels].sum()
 
 
 def _mixup_share(run: Run) -> float:
-    """How much of itself an image keeps in the step at `run.position`; 1 without mixup."""
+    """Mixup's weight of an image itself in the step at `run.position`; 1 without mixup."""
     point, position = run.point, run.position
     if point.mixup == 0:
         return 1.0
@@ -81,7 +81,7 @@ def _mixup_share(run: Run) -> float:
 
 
 def _pull(run: Run) -> None:
-    """The penalty's part of a step: coupled for SGD, decoupled for AdamW."""
+    """Apply the penalty: coupled for SGD, decoupled for AdamW."""
     if run.point.optimizer == "sgd":
         penalty.add_to_gradients(run.pulls)
         return
@@ -94,7 +94,7 @@ def _pull(run: Run) -> None:
 
 
 def _mix(views: Tensor, labels: Tensor, share: float, run: Run) -> tuple[Tensor, Tensor]:
-    """Mixup (https://arxiv.org/abs/1710.09412): each image with its neighbour in the batch, soft targets."""
+    """Mixup (https://arxiv.org/abs/1710.09412) of neighbouring images in the batch, with soft targets."""
     targets = F.one_hot(labels, run.n_classes).to(views.dtype)
     return (
         share * views + (1 - share) * views.roll(1, dims=0),

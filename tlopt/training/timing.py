@@ -1,4 +1,4 @@
-"""The devices of this machine, and the measured cost of training on them."""
+"""The hardware of this machine, and measured costs of training on it."""
 
 import itertools
 import platform
@@ -21,32 +21,32 @@ from tlopt.training.loop import fit
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import prepare_run
 
-_STEPS = {"cpu": 1, "cuda": 8}  # of one timed epoch
+_STEPS = {"cpu": 1, "cuda": 8}  # per timed epoch
 _TIMED_EPOCHS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a study can be run on here."""
+    """The hardware of this machine that a study would use."""
 
-    device: str  # "cuda:0" or "cpu": the fastest
+    device: str  # the fastest: "cuda:0" or "cpu"
     device_name: str
     n_devices: int
-    n_cores: int  # that this process may use
+    n_cores: int  # available to this process
 
     @property
     def on_cpu(self) -> bool:
-        """Whether there is nothing faster than the CPU."""
+        """Whether the CPU is the fastest device."""
         return self.device == "cpu"
 
     @property
     def n_workers(self) -> int:
-        """The default plan: a worker for each GPU; on a CPU one for each core, with one thread, up to 4."""
+        """Default number of workers: one per GPU; on a CPU one per core, with one thread each, up to 4."""
         return min(CPU_WORKERS_MAX, self.n_cores) if self.on_cpu else self.n_devices
 
 
 def detect_machine() -> Machine:
-    """The fastest kind of device here: CUDA GPUs or the CPU; Apple's GPU is used only where asked for."""
+    """Detect the fastest kind of device: CUDA GPUs or the CPU; Apple's GPU is used only on request."""
     on_gpu = torch.cuda.is_available()
     return Machine(
         device="cuda:0" if on_gpu else "cpu",
@@ -58,23 +58,21 @@ def detect_machine() -> Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost:
-    """Seconds of one worker; a CPU's worker has one thread, and a core of its own."""
+    """Cost of training for one worker, in seconds; on a CPU with one thread on a core of its own."""
 
-    full: float  # an image of a training step with nothing frozen
+    full: float  # per image and training step, nothing frozen
     half: float  # the same with half of the blocks frozen
-    frozen: float  # the same with all of them frozen: about what validation costs
-    build: float  # of making a network ready to train
-    load_factor: float = (
-        1.0  # wall clock over the seconds above while they were measured: what other programs took
-    )
+    frozen: float  # the same with all blocks frozen; about the cost of validation
+    build: float  # per network: building it and its optimiser
+    load_factor: float = 1.0  # wall-clock time per working time while measuring; above 1 on a busy machine
 
     @property
     def mean_over_depths(self) -> float:
-        """The mean over freeze depths from 0 to B, by Simpson's rule."""
+        """Mean cost per image over all freeze depths, by Simpson's rule."""
         return (self.full + 4 * self.half + self.frozen) / 6
 
     def interpolated(self, other: "TrainingCost", share: float) -> "TrainingCost":
-        """The cost at `share` of the way to `other`; beyond 1 the line goes on, never below half of self."""
+        """Interpolate linearly toward `other`, and extrapolate for `share` > 1; at least half of self."""
 
         def mix(here: float, there: float) -> float:
             return max(here + share * (there - here), here / 2)
@@ -91,10 +89,10 @@ class TrainingCost:
 def measure_costs(
     weights: Weights, resolutions: Sequence[int], *, n_classes: int, batch_size: int, device: str
 ) -> dict[int, TrainingCost]:
-    """The cost at each of `resolutions`, pixels per side, ascending; it takes seconds.
+    """Measure the cost at each of the ascending `resolutions` in pixels; takes seconds.
 
-    Measured at the lowest and, of the others, at the highest up to 128 pixels; in between and beyond it is a
-    line in the number of pixels, from which EfficientNet-Lite0 departs by a tenth up to 224 pixels.
+    Measured at the lowest resolution and at the highest other one up to 128 pixels. Other costs are linear in
+    the number of pixels, within 10 % for EfficientNet-Lite0 up to 224 pixels.
     """
     low = resolutions[0]
     high = max((r for r in resolutions[1:] if r <= 128), default=resolutions[-1])
@@ -136,25 +134,25 @@ def seconds_per_image(
     device: torch.device,
     numerics: Numerics,
 ) -> float:
-    """Seconds an image of a training step with nothing frozen, with this process's threads."""
+    """Seconds per image of a training step with nothing frozen, using this process's threads."""
     point = _point(weights.backbone, resolution, n_blocks(weights.backbone), batch_size)
     return _time(point, weights, n_classes, device, numerics).step
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Timed:
-    """Seconds: an image of the fastest epoch, of the start; and of all timed epochs by both clocks."""
+    """Measured seconds of one run."""
 
-    step: float
-    build: float
-    wall: float
-    worked: float
+    step: float  # per image, in the fastest epoch
+    build: float  # before the first epoch
+    wall: float  # wall-clock time of all timed epochs
+    worked: float  # on a CPU, processor time of all timed epochs
 
 
 def _time(
     point: Point, weights: Weights, n_classes: int, device: torch.device, numerics: Numerics | None = None
 ) -> _Timed:
-    """The training loop itself, timed on a CPU by the work it does: another program's load passes."""
+    """Time the training loop, on a CPU by processor time, which excludes other programs' load."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     n_images = point.batch_size * _STEPS[device.type]
     size = training_size(point.resolution)
@@ -180,7 +178,7 @@ def _time(
     )
     ready = clock()
     ends = [(clock(), time.perf_counter()) for _ in fit(run, images, np.arange(n_images), None)]
-    # the first epoch also warms up
+    # the first epoch is a warm-up
     worked = [after - before for (before, _), (after, _) in itertools.pairwise(ends)]
     return _Timed(
         step=min(worked) / n_images,
@@ -197,7 +195,7 @@ def _point(backbone: str, resolution: int, n: int, batch_size: int) -> Point:
         "anchor_depth": n,
         "lr": 1e-5,
         "l2": 0.02,
-        "l2_anchored": 0.02,  # as dear as a searched l2_sp, and without pretrained weights
+        "l2_anchored": 0.02,  # costs as much as l2_sp and needs no pretrained weights
         "epochs": 1 + _TIMED_EPOCHS,
         "batch_size": batch_size,
     }
@@ -205,7 +203,7 @@ def _point(backbone: str, resolution: int, n: int, batch_size: int) -> Point:
 
 
 def _processor() -> str:
-    """The processor's name as the system has it."""
+    """The processor's name according to the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

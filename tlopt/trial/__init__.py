@@ -1,1 +1,1 @@
-"""One trial's training, with what a study's trials share. Torch, no Optuna."""
+"""Training of single trials, and images, weights and caches shared by a study's trials. Torch, no Optuna."""

@@ -1,4 +1,4 @@
-"""Precision and layout of a study: from its file, or measured by its first worker. Torch, without Optuna."""
+"""Precision and layout of a study, from its file or measured by its first worker."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +14,11 @@ from tlopt.spec.search_keys import RULES
 from tlopt.training.numerics import LAYOUTS, PRECISIONS, Layout, Numerics, Precision, usual_numerics
 from tlopt.training.timing import seconds_per_image
 
-SECONDS_RATIO_MAX = 0.9  # of the usual seconds: a smaller gain is not worth different bits
+SECONDS_RATIO_MAX = 0.9  # of the default's time; a smaller gain is not worth different last bits
 
 
 def numerics_of_study(study: Study, network: nn.Module, device: torch.device) -> Numerics:
-    """Precision and layout from the study file; where it says "auto", the usual ones for the network."""
+    """Precision and layout from the study file; defaults for the network where it says "auto"."""
     precision, layout = _fixed_numerics(study)
     likely = usual_numerics(network, device)
     return Numerics(precision or likely.precision, layout or likely.layout)
@@ -27,9 +27,9 @@ def numerics_of_study(study: Study, network: nn.Module, device: torch.device) ->
 def measure_numerics(
     study: Study, weights: Mapping[str, Weights], *, n_classes: int, device: torch.device
 ) -> dict[str, Numerics]:
-    """The fastest on this machine by backbone, where the study file says "auto"; takes seconds.
+    """Measure the fastest numerics for each backbone where the study file says "auto"; takes seconds.
 
-    A searched resolution or batch size is measured at its lowest.
+    A searched resolution or batch size is measured at its lowest value.
     """
     if "auto" not in (study.model.precision, study.model.layout):
         return {}
@@ -61,10 +61,10 @@ def fastest_numerics(
     batch_size: int,
     device: torch.device,
 ) -> Numerics:
-    """The numerics with the fastest training step, or `usual` where none beats its time by a tenth.
+    """Measure the numerics with the fastest training step; `usual` unless another is 10 % faster.
 
     Args:
-        precision: None: to be measured; `layout` likewise.
+        precision: fixed precision, or None to measure all; `layout` likewise.
     """
     options = [
         Numerics(one, other)
@@ -88,7 +88,7 @@ def fastest_numerics(
 
 
 def _fixed_numerics(study: Study) -> tuple[Precision | None, Layout | None]:
-    """Precision and layout where the study file names them."""
+    """Precision and layout that the study file fixes; None where it does not."""
     precision, layout = study.model.precision, study.model.layout
     return (
         None if precision == "auto" else precision,

@@ -1,4 +1,4 @@
-"""The training of one trial: begun, resumed, stepped and saved. Torch, without Optuna."""
+"""Training of one trial: starting, resuming, stepping and checkpointing."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -25,12 +25,12 @@ from tlopt.training.run import Run, memory_errors
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
-_SHARE_MAX = 0.05  # of the time that may go into checkpoints
+_SHARE_MAX = 0.05  # largest share of the time spent on checkpoints
 
 
 @dataclass(kw_only=True)
 class TrialRun:
-    """The networks of one trial side by side, and their epochs so far; `training_events` changes them."""
+    """The runs of one trial, one per split, with their finished epochs; advanced by `training_events`."""
 
     spec: TrialSpec
     workspace: Workspace
@@ -39,14 +39,14 @@ class TrialRun:
     features: FeatureStore | None
     n_micro: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
-    seconds_before: float = 0.0  # of work by earlier holders, up to their checkpoint
-    processor_seconds_before: float = 0.0  # by earlier holders, up to their checkpoint
+    seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
+    processor_seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
     began: float = field(default_factory=time.perf_counter)
     processor_began: float = field(default_factory=time.process_time)
     cache_warning: str = ""
 
     def new_cache_warning(self) -> str:
-        """Why features are no longer cached, told once; it costs time and changes no number."""
+        """The reason why features are no longer cached, or "" if unchanged; results do not depend on it."""
         messages = self.features.write_warnings if self.features is not None else []
         for each in messages:
             warn_once(each)
@@ -56,40 +56,40 @@ class TrialRun:
 
     @property
     def seconds(self) -> float:
-        """Seconds of work on the trial so far; what was done twice counts once."""
+        """Seconds of work on the trial so far; work lost and repeated counts once."""
         return self.seconds_before + time.perf_counter() - self.began
 
     @property
     def processor_seconds(self) -> float:
-        """Processor time of the processes that worked on the trial, all threads; load does not change it."""
+        """Processor time spent on the trial over all threads; independent of other programs' load."""
         return self.processor_seconds_before + time.process_time() - self.processor_began
 
     @property
     def position(self) -> tuple[int, int]:
-        """Epoch and step at which all runs stand."""
+        """(epoch, step) reached by all runs."""
         return min((run.position.epoch, run.position.step) for run in self.runs)
 
 
 @dataclass(kw_only=True)
 class TrialCheckpoints:
-    """One holder's checkpoints of one trial: where they lie and when the next is due."""
+    """Checkpoints of one trial by one holder: the store, and when the next is due."""
 
     store: CheckpointStore
     trial: int
     holder: str  # token of the lease
-    seconds: float  # between two within an epoch; 0: only after epochs
-    cost_seconds: float = 0.0  # that the last one took
+    seconds: float  # interval within an epoch; 0: only after epochs
+    cost_seconds: float = 0.0  # time that the last one took
     _last: float = field(default_factory=time.perf_counter)
     _complaint: str = ""
 
     def restart_timer(self) -> None:
-        """Count the time to the next one from now."""
+        """Start the interval to the next checkpoint now."""
         self._last = time.perf_counter()
 
     def is_due(self, event: Step | Epoch) -> bool:
-        """Whether to save now: after an epoch, and within one as often as wished for.
+        """Whether to save after `event`: at the end of an epoch, or after `seconds` within one.
 
-        Not sooner than nineteen times what the last took: at most a twentieth of the time goes into them.
+        Never within 19 times the duration of the last one, so that checkpoints take at most 5 % of the time.
         """
         since = time.perf_counter() - self._last
         if since < self.cost_seconds * (1 / _SHARE_MAX - 1):
@@ -97,7 +97,7 @@ class TrialCheckpoints:
         return isinstance(event, Epoch) or 0 < self.seconds < since
 
     def save(self, training: TrialRun) -> str:
-        """Write a checkpoint; returns a complaint for people, once, or "". A full disk loses nothing."""
+        """Write a checkpoint; return why that failed, or "" on success or for the same reason as before."""
         start = time.perf_counter()
         facts = {
             **computing_environment(training.workspace.device),
@@ -125,16 +125,14 @@ class TrialCheckpoints:
 def begin_training(
     spec: TrialSpec, workspace: Workspace, *, n_micro: int, allow_resident: bool = True
 ) -> TrialRun:
-    """The trial at its start.
-
-    Everything here may take long: images are decoded where nobody did before.
+    """Start a trial; may take long where images are not decoded yet.
 
     Args:
-        n_micro: pieces of a batch.
-        allow_resident: whether images and features may lie on the device, where there is room to spare.
+        n_micro: maximum number of micro-batches per batch.
+        allow_resident: whether images and features may be kept on the device if there is room.
 
     Raises:
-        OutOfMemory: the networks do not fit the device.
+        OutOfMemory: the networks do not fit on the device.
     """
     workspace.close_other_feature_stores(spec.point)
     with memory_errors():
@@ -160,15 +158,15 @@ def resume_training(
     n_micro_min: int = 1,
     allow_resident: bool = True,
 ) -> TrialRun:
-    """The trial where its newest readable checkpoint left it, or at its start.
+    """Resume a trial from its newest readable checkpoint, or start it.
 
     Args:
-        notes: sentences on what was found are added.
-        n_micro_min: pieces of a batch at least.
-        allow_resident: as `begin_training`.
+        notes: notes on checkpoints that were found are appended.
+        n_micro_min: lower bound for the maximum number of micro-batches per batch.
+        allow_resident: as in `begin_training`.
 
     Raises:
-        OutOfMemory: the networks do not fit the device.
+        OutOfMemory: the networks do not fit on the device.
     """
     if checkpoints is None:
         return begin_training(spec, workspace, n_micro=n_micro_min, allow_resident=allow_resident)
@@ -193,7 +191,7 @@ def resume_training(
 
 
 def _identity(workspace: Workspace, spec: TrialSpec) -> str:
-    """What a checkpoint must be of: this trial, in this version's meaning of it."""
+    """Identity that a checkpoint must have: the trial's, under this semantics version."""
     return f"{workspace.identity(spec.point, spec.seeds)}.{SEMANTICS_VERSION}"
 
 
@@ -208,12 +206,12 @@ def _resumed(training: TrialRun, found: Checkpoint) -> str:
 
 
 def training_events(training: TrialRun) -> Generator[Step | Epoch]:
-    """Train in place to the last epoch: a `Step` after each step of all runs, the mean `Epoch` after it.
+    """Train to the last epoch; yield a `Step` after each step of all runs, and the mean `Epoch` at its end.
 
-    After either the caller may save and stop. At the end the weights are written where the trial's spec says.
+    The caller may save and stop after each event. The final weights are written to the spec's file, if any.
 
     Raises:
-        Diverged, OutOfMemory: as `training.fit`.
+        Diverged, OutOfMemory: as `loop.fit`.
     """
     splits = [training.workspace.data.splits[index] for index in training.spec.splits]
     with ExitStack() as stack:
@@ -233,7 +231,7 @@ def training_events(training: TrialRun) -> Generator[Step | Epoch]:
 
 
 def _side_by_side(fits: Sequence[Generator[Step | Epoch]]) -> Generator[Step | Epoch]:
-    """One step of each in turn; where some have ended their epoch before the others, nothing is yielded."""
+    """Step all runs in turn; while some have finished their epoch and others have not, yield nothing."""
     while True:
         ended: dict[int, Epoch] = {}
         while len(ended) < len(fits):
@@ -250,7 +248,7 @@ def _side_by_side(fits: Sequence[Generator[Step | Epoch]]) -> Generator[Step | E
 
 
 def _mean(rows: Sequence[Epoch]) -> Epoch:
-    """One epoch for several runs: means, the sum of their confusions and seconds."""
+    """The epoch of several runs: mean metrics, summed confusion matrices and seconds."""
     return Epoch(
         index=rows[0].index,
         train_loss=float(np.mean([row.train_loss for row in rows])),
@@ -263,16 +261,16 @@ def _mean(rows: Sequence[Epoch]) -> Epoch:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Validation images that a network is wrong about, surest first; arrays over images."""
+    """Misclassified validation images, most confident first."""
 
     pictures: NDArray[np.uint8]  # (n, S, S, 3)
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    probability: NDArray[np.float32]  # of the predicted class
+    probability: NDArray[np.float32]  # probability of the predicted class
 
 
 def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
-    """Up to `n_max` mistakes of the trial's first network, which is trained to its end."""
+    """Up to `n_max` mistakes of the trial's first run, which must be finished."""
     val = training.workspace.data.splits[training.spec.splits[0]].val
     logits = torch.from_numpy(predict_logits(training.runs[0], training.images, val, training.features))
     probability, predicted = logits.softmax(dim=1).max(dim=1)
@@ -287,10 +285,10 @@ def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
 
 
 def check_trial_time(training: TrialRun, seconds_max: float) -> None:
-    """Check that the trial may go on.
+    """Check a trial against its time limit.
 
     Raises:
-        TimedOut: it has worked for longer than `seconds_max`, unless that is 0.
+        TimedOut: it has taken more than `seconds_max` seconds of work; 0: no limit.
     """
     if 0 < seconds_max < training.seconds:
         n = len(training.epochs)
@@ -298,7 +296,7 @@ def check_trial_time(training: TrialRun, seconds_max: float) -> None:
 
 
 def train_to_end(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:
-    """The trial's epochs from its start to its end, undisturbed, without any study."""
+    """Train a trial from start to end outside of any study, and return its epochs."""
     return [
         event
         for event in training_events(begin_training(spec, workspace, n_micro=1))

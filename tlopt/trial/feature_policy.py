@@ -1,4 +1,4 @@
-"""Which outputs of frozen blocks are cached for a study, and where. Torch, without Optuna."""
+"""Policy of the feature cache: the blocks to cache for a study, and the folder for them."""
 
 import hashlib
 import json
@@ -28,22 +28,22 @@ from tlopt.training.frozen_prefix import CHUNK_IMAGES, SplitPoint, find_split_po
 from tlopt.training.numerics import computing_environment
 from tlopt.training.run import Run, memory_errors
 
-_SECONDS_PER_BYTE = 5e-10  # two gigabytes a second: the page cache, the checksum of first reads, a copy
-_RESIDENT_BYTES_MAX = 1 << 29  # of a worker on a CPU, whose host may have several
-_RESIDENT_SHARE = 0.2  # of a GPU's free memory
+_SECONDS_PER_BYTE = 5e-10  # 2 GB/s: page cache, checksum at the first read, copy
+_RESIDENT_BYTES_MAX = 1 << 29  # per worker on a CPU, where several share the memory
+_RESIDENT_SHARE = 0.2  # share of a GPU's free memory
 _TIMED_IMAGES = 8
 
 
 def open_feature_store(
     study: Study, data: Data, weights_digest: str, run: Run, images: Images, *, allow_resident: bool
 ) -> FeatureStore | None:
-    """The cache of frozen blocks' outputs for `images`, shared by all workers of this machine.
+    """Open the feature cache for `images`, which the workers of this machine share.
 
-    None where nothing is worth caching, or nothing can be cached.
+    None if no block is worth caching, or none can be cached.
 
     Args:
-        run: any of the study's with this backbone and resolution; its network is put in eval mode.
-        allow_resident: whether features may lie on the device.
+        run: any run of the study with this backbone and resolution; its network is put into eval mode.
+        allow_resident: whether features may be kept on the device.
     """
     bound = eviction.features_bytes_max()
     if bound == 0:
@@ -51,7 +51,7 @@ def open_feature_store(
     try:
         with memory_errors():
             split_points, cost_model = _measure(run)
-    except OutOfMemory:  # whether the trial fits in memory is for itself to find out
+    except OutOfMemory:  # the trial itself finds out whether it fits in memory
         return None
     disk_bytes = partial(_disk_bytes, study, data)
     depths = wanted_depths(study, len(split_points))
@@ -87,7 +87,7 @@ def open_feature_store(
 
 
 def wanted_depths(study: Study, n_blocks: int) -> set[int]:
-    """Depths whose features trials may need: freeze depths, and those behind which the head trains alone."""
+    """Depths at which trials may split the network: freeze depths, and those where only the head trains."""
     frozen, transferred = (_depths(study, name, n_blocks) for name in ("freeze_depth", "transfer_depth"))
     depths = {min(f, k) for f in frozen for k in transferred} | {n_blocks}  # the linear probe
     if dimensions.bounds(dimension_of(study, "head_first_epochs")) != (0,):
@@ -102,9 +102,9 @@ def _depths(study: Study, name: str, n_blocks: int) -> set[int]:
 
 
 def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
-    """At most the bytes on disk of a block's outputs for all views that may be cached."""
+    """Upper bound in bytes on disk of a block's outputs for all views that may be cached."""
     of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
-    # Neither cropped nor mirrored, an image of training is what it is in validation.
+    # Without crops and flips, training and validation share a view.
     all_uncropped = trains_uncropped(study) and not study.data.flip
     uncropped = of(n_written=len(data.images if all_uncropped else data.ever_val))
     return uncropped + n_repeated_views(study) * of(n_written=len(data.ever_train))
@@ -132,13 +132,13 @@ def _measure(run: Run) -> tuple[tuple[SplitPoint, ...], CostModel]:
 
 
 def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images) -> str:
-    """A digest of all that features depend on, and of the views that recur, for which the folder has room.
+    """Digest of everything that features depend on, and of the repeated views that the folder stores.
 
-    Studies that train on other views have folders of their own, each of which can be evicted.
+    Studies that train on other views have separate folders, which can be evicted one by one.
     """
     repeated = [study.data.views, images.views_seed, study.data.flip, *repeated_strengths(study)]
     meaning = {
-        "semantics": SEMANTICS_VERSION,  # how a view is made and how a network is cut into blocks
+        "semantics": SEMANTICS_VERSION,  # how views are made and networks divided into blocks
         "decoder": DECODER,
         "chunk": CHUNK_IMAGES,
         "images": [image.digest for image in data.images],
@@ -150,7 +150,7 @@ def _key(study: Study, data: Data, weights_digest: str, run: Run, images: Images
         "repeated": repeated if n_repeated_views(study) else [],
         "numerics": str(run.numerics),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        **{library: _version(library) for library in ("torchvision", "timm")},  # the networks' code
+        **{library: _version(library) for library in ("torchvision", "timm")},  # they define the networks
         **computing_environment(run.device),
     }
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:24]

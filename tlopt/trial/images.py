@@ -1,4 +1,4 @@
-"""The images of a study as its trials see them, decoded at most once. Torch, without Optuna."""
+"""A study's images at the sizes that its trials need, decoded at most once."""
 
 from collections.abc import Iterable
 
@@ -18,11 +18,11 @@ from tlopt.spec.point import seed_for
 
 
 class PixelStores:
-    """Decoded images by size, for one resolution at a time: a searched one would fill the memory with others.
+    """Decoded images by size, for one resolution at a time, so that a searched one does not fill the memory.
 
     Args:
-        device: where pixels may lie as far as there is room to spare.
-        progress: whether decoding shows a bar on stderr.
+        device: device on which pixels may be kept if there is room.
+        progress: whether to show a progress bar on stderr while decoding.
     """
 
     def __init__(self, study: Study, data: Data, device: torch.device, *, progress: bool) -> None:
@@ -30,13 +30,13 @@ class PixelStores:
         self._stores: dict[int, Source] = {}
 
     def images(self, resolution: int, weights: Weights, *, allow_resident: bool) -> Images:
-        """The training and validation images for a network with `weights` that sees `resolution`.
+        """Training and validation images for a network with `weights` at `resolution`.
 
         Args:
-            allow_resident: whether they may lie on a GPU.
+            allow_resident: whether they may be kept on a GPU.
 
         Raises:
-            DataError: an image changed or went away since `load`.
+            DataError: an image has changed or disappeared since `load`.
         """
         wanted = self._indices_by_size(resolution)
         for other in set(self._stores).difference(wanted):
@@ -48,30 +48,30 @@ class PixelStores:
         return self._images_of(self._data, eval_pixels, crops[0] if crops else eval_pixels, weights)
 
     def test_images(self, test: TestSplit, resolution: int, weights: Weights) -> Images:
-        """The held-out images for a network with `weights` that sees `resolution`."""
+        """Test images for a network with `weights` at `resolution`."""
         size = pixels.eval_size(resolution)
         store = pixels.pixels(test, size=size, reading=Reading.of(self._study.data), progress=self._progress)
         return self._images_of(test, store, store, weights)
 
     def decode(self, resolutions: Iterable[int]) -> None:
-        """Decode the images for these resolutions now, so that no trial stands still for it."""
+        """Decode the images for these resolutions now, so that no trial has to wait for it."""
         for resolution in resolutions:
             for size, which in self._indices_by_size(resolution).items():
                 self._open(size, which)
 
     @property
     def sizes(self) -> set[int]:
-        """Sizes of the open stores, in pixels a side."""
+        """Sizes of the open stores, in pixels per side."""
         return set(self._stores)
 
     def free_device_memory(self) -> bool:
-        """Free the pixels on the device; whether there were any."""
+        """Remove the pixels from the device; return whether there were any."""
         residents = {size: store for size, store in self._stores.items() if isinstance(store, Resident)}
         self._stores.update({size: store.others for size, store in residents.items()})
         return bool(residents)
 
     def _indices_by_size(self, resolution: int) -> dict[int, NDArray[np.int64]]:
-        """Indices of the images that trials see, by size: to be evaluated on, then to cut crops from."""
+        """Indices of the images needed, by size: the evaluation size, then that of training crops, if any."""
         everything = np.arange(len(self._data.images))
         uncropped = everything if trains_uncropped(self._study) else self._data.ever_val
         crops_any = any(bounds(dimension_of(self._study, "augmentation")))
@@ -88,7 +88,7 @@ class PixelStores:
         )
 
     def _placed(self, store: Source, wanted: NDArray[np.int64], *, allow_resident: bool) -> Source:
-        """`store` on the GPU, where there is one with room to spare, or off it."""
+        """`store`, moved to the GPU if allowed and there is room, or off it."""
         match store:
             case Resident():
                 return store if allow_resident else store.others

@@ -1,4 +1,4 @@
-"""`Workspace`: images, weights and caches that a worker keeps from trial to trial. Torch, without Optuna."""
+"""`Workspace`: the images, weights and caches that a worker keeps between trials."""
 
 import hashlib
 import json
@@ -39,14 +39,14 @@ _MADE_BY = "tlopt:run"
 
 @dataclass(kw_only=True, eq=False)
 class Workspace:
-    """A study made ready on one device: its images and weights, and what is kept of them between trials."""
+    """A study prepared on one device: images and weights, with caches kept between trials."""
 
     study: Study
     data: Data
     weights: Mapping[str, Weights]  # by backbone
     device: torch.device
-    progress: bool  # whether long steps show a bar on stderr
-    numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone, as far as the study has chosen
+    progress: bool  # whether long steps show a progress bar on stderr
+    numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone; empty until chosen
     _pixels: PixelStores = field(init=False)
     _feature_stores: dict[tuple[str, int], FeatureStore | None] = field(init=False, default_factory=dict)
 
@@ -55,12 +55,12 @@ class Workspace:
 
     @classmethod
     def open(cls, study: Study, device: torch.device, *, progress: bool = False) -> "Workspace":
-        """Read and check the study's images, and load its weights.
+        """Load and check the study's images and weights.
 
         Raises:
-            DataError, WeightsError, SpecError: what cannot be used, and what to do.
+            DataError, WeightsError, SpecError: something cannot be used; the message gives the cure.
         """
-        features_bytes_max()  # a setting that is wrong is said now and not in every trial
+        features_bytes_max()  # report a wrong setting now, not in every trial
         if study.model.compile:
             check_compiler(device)
         weights = {name: load_weights(name, study.model.weights) for name in study.model.backbones}
@@ -68,9 +68,9 @@ class Workspace:
         return cls(study=study, data=data, weights=weights, device=device, progress=progress)
 
     def as_split_by_file_copies(self, fingerprint: str) -> "Workspace":
-        """The study as earlier versions divided its images, if that gives `fingerprint`; else this one.
+        """The study with its images split as in earlier versions, if that gives `fingerprint`; else itself.
 
-        They took only files of equal bytes for copies, not those of equal pixels.
+        Earlier versions recognised copies by equal bytes only, not by equal pixels.
         """
         keys = self.study.data.model_copy(update={"copies": "files"})
         data = data_load.load(keys, seed=self.study.seed)
@@ -79,11 +79,11 @@ class Workspace:
         return replace(self, study=self.study.model_copy(update={"data": keys}), data=data)
 
     def on_device(self, device: torch.device) -> "Workspace":
-        """The same study on another device; the numerics it has chosen are shared."""
+        """The same study on another device, sharing its chosen numerics."""
         return replace(self, device=device)
 
     def use_numerics(self, numerics: Mapping[str, str]) -> None:
-        """Compute as the study has chosen, by backbone."""
+        """Use the numerics stored with the study, by backbone."""
         self.numerics.update({name: Numerics.parse(text) for name, text in numerics.items()})
 
     # The study's facts
@@ -95,13 +95,13 @@ class Workspace:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Digests that all workers of the study share, by name."""
+        """Digests that must be equal for all workers of the study, by name."""
         digests = [self.weights[name].digest for name in sorted(self.weights)]
         return {"data": self.data.fingerprint, "weights": "+".join(digests)}
 
     @property
     def images_summary(self) -> str:
-        """The images in one line, for people."""
+        """One-line summary of the images for people."""
         data, split = self.data, self.data.splits[0]
         splits = f", {len(data.splits)} splits" if len(data.splits) > 1 else ""
         return (
@@ -111,7 +111,7 @@ class Workspace:
 
     @property
     def limits(self) -> Limits:
-        """What the search space needs to know of the backbones."""
+        """Facts about the backbones that the search space needs."""
         return Limits(
             n_blocks={name: n_blocks(name) for name in self.weights},
             transferable=any(weights.state for weights in self.weights.values()),
@@ -120,7 +120,7 @@ class Workspace:
         )
 
     def identity(self, point: Point, seeds: Sequence[int]) -> str:
-        """A digest of all that decides a point's result: its values, seeds, images and pretrained weights."""
+        """Digest of all that determines a point's result: values, seeds, images, pretrained weights."""
         numerics = self.numerics.get(point.backbone, (self.study.model.precision, self.study.model.layout))
         seen = {"views": self.study.data.views, "numerics": str(numerics)}
         if self.study.model.compile:
@@ -129,10 +129,10 @@ class Workspace:
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def check_resolutions(self) -> None:
-        """Check every resolution that the study may draw against every backbone's weights.
+        """Check every resolution of the search space against every backbone.
 
         Raises:
-            SpecError: a network does not take one; says what it takes.
+            SpecError: a network does not support one; the message says what it supports.
         """
         wanted = self.study.search.get("resolution")
         if wanted is None or isinstance(wanted, PerOptimizer):
@@ -149,25 +149,25 @@ class Workspace:
     # Images and features
 
     def images(self, point: Point, *, allow_resident: bool = True) -> Images:
-        """The training and validation images, for all points with the backbone and resolution of `point`.
+        """Training and validation images for the backbone and resolution of `point`.
 
         Args:
-            allow_resident: whether they may lie on a GPU.
+            allow_resident: whether they may be kept on a GPU.
 
         Raises:
-            DataError: an image changed or went away since it was first read.
-            SpecError: the network does not take the resolution.
+            DataError: an image has changed or disappeared since it was first read.
+            SpecError: the network does not support the resolution.
         """
         weights = self.weights[point.backbone]
         check_resolution(weights, point.resolution)
         return self._pixels.images(point.resolution, weights, allow_resident=allow_resident)
 
     def test_images(self, test: TestSplit, point: Point) -> Images:
-        """The held-out images as `point` sees them."""
+        """Test images for `point`."""
         return self._pixels.test_images(test, point.resolution, self.weights[point.backbone])
 
     def decode_images(self) -> None:
-        """Decode the images now where the study has one resolution, so that no trial stands still for it."""
+        """Decode the images now if there is only one resolution, so that no trial has to wait for it."""
         wanted = self.study.search.get("resolution")
         if wanted is None:
             self._pixels.decode({weights.resolution for weights in self.weights.values()})
@@ -175,12 +175,12 @@ class Workspace:
             self._pixels.decode({int(wanted.value)})
 
     def feature_store(self, run: Run, images: Images, *, allow_resident: bool = True) -> FeatureStore | None:
-        """The cache of frozen blocks' outputs for the backbone and resolution of `run`, or None for none.
+        """The feature cache for the backbone and resolution of `run`, or None.
 
         Args:
-            run: at its start.
-            images: as `images` gave them for its point.
-            allow_resident: whether features may lie on the device.
+            run: a run at its start.
+            images: as returned by `images` for its point.
+            allow_resident: whether features may be kept on the device.
         """
         key = (run.point.backbone, run.point.resolution)
         if key not in self._feature_stores:
@@ -195,23 +195,23 @@ class Workspace:
 
     @property
     def feature_stores(self) -> tuple[FeatureStore, ...]:
-        """The open caches of features."""
+        """The open feature caches."""
         return tuple(store for store in self._feature_stores.values() if store is not None)
 
     @property
     def pixel_sizes(self) -> set[int]:
-        """Sizes of the open stores of decoded images, in pixels a side."""
+        """Sizes of the open stores of decoded images, in pixels per side."""
         return self._pixels.sizes
 
     def close_other_feature_stores(self, point: Point) -> None:
-        """Close caches of features that are of no use to `point`, before anything takes their place."""
+        """Close feature caches that `point` cannot use, to free their memory."""
         for key, store in list(self._feature_stores.items()):
-            # a store that does not stand: somebody has deleted the cache
+            # no longer valid: somebody has deleted the cache
             if key != (point.backbone, point.resolution) or (store is not None and not store.folder.is_valid):
                 self._close_feature_store(key)
 
     def free_device_memory(self) -> bool:
-        """Free images and features on the device; whether there were any."""
+        """Remove images and features from the device; return whether there were any."""
         had_features = any(store.resident_bytes for store in self.feature_stores)
         had_images = self._pixels.free_device_memory()
         for key in list(self._feature_stores):
@@ -226,12 +226,12 @@ class Workspace:
     # Runs
 
     def start_run(self, point: Point, *, seed: int, train: NDArray[np.int64], n_micro: int = 1) -> Run:
-        """A run of `point` at its start; the same seed gives the same bits.
+        """Start a run of `point`; the same seed gives bitwise identical results.
 
         Args:
-            seed: of fresh weights, batch order, views and dropout.
+            seed: seed of fresh weights, batch order, views and dropout.
             train: indices of the training images, for class weights.
-            n_micro: pieces at most in which a batch goes through the network.
+            n_micro: maximum number of micro-batches per batch.
         """
         weights = self.weights[point.backbone]
         network = build(point, n_classes=self.n_classes, weights=weights, seed=seed_for(seed, "fresh"))
@@ -249,7 +249,7 @@ class Workspace:
         )
 
     def save_weights(self, run: Run, path: Path) -> None:
-        """Write the network's tensors under the library's own names; whole or not at all."""
+        """Write the network's tensors atomically, under the library's own names."""
         state: dict[str, Tensor] = {
             name: tensor.detach().cpu().contiguous() for name, tensor in run.network.net.state_dict().items()
         }
@@ -258,7 +258,7 @@ class Workspace:
             save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
 
     def load_trained(self, run: Run, path: Path) -> bool:
-        """Give `run` the tensors in `path` if they are this very run's, trained; returns whether they are."""
+        """Load the trained tensors in `path` if they are from this very run; return whether they are."""
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:

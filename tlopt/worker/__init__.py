@@ -1,1 +1,1 @@
-"""Worker processes that claim, train, report and requeue trials. The bridge between torch and Optuna."""
+"""Worker processes that claim, train, report and requeue trials; the bridge between torch and Optuna."""

@@ -1,4 +1,4 @@
-"""A study as a worker serves it: whether it has work, and the claim of a trial."""
+"""Studies as workers serve them: whether one has work, and claims of trials."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +27,7 @@ WorkState = Literal["work", "wait", "over"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyWork:
-    """A study as a worker serves it."""
+    """A study with everything that a worker needs to train its trials."""
 
     optuna_study: optuna.Study
     plan: StudyPlan
@@ -37,35 +37,35 @@ class StudyWork:
     checkpoints: "CheckpointStore | None"
 
     def work_state(self, storage: ServiceStorage) -> tuple[WorkState, bool]:
-        """See `work_state`."""
+        """`work_state` of this study."""
         return work_state(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
 
     def exists(self, storage: ServiceStorage) -> bool:
-        """Whether nobody has deleted the study."""
+        """Whether the study has not been deleted."""
         study_id, name = self.study_id, self.optuna_study.study_name
         return storage.query(lambda executor: leases.study_exists(executor, study_id, name))
 
     @property
     def device(self) -> str:
-        """The name of the device that trials run on."""
+        """Name of the device for its trials."""
         return str(self.workspace.device)
 
     @property
     def study_id(self) -> int:
-        """The database's."""
+        """The study's id in the database."""
         return optuna_private.study_id(self.optuna_study)
 
 
 def work_state(
     optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
 ) -> tuple[WorkState, bool]:
-    """Whether the study has work, may get some, or is over; and whether a trial waits.
+    """Whether the study has work, may get some later, or is over; and whether a trial is waiting.
 
-    While trials run elsewhere, a study without room is not over: their workers may be lost.
+    While trials run elsewhere, a study with a full budget is not over yet: their workers may be lost.
 
     Args:
         trials: number of trials to finish.
-        hours: time after the study's beginning in which trials may start; 0: no limit.
+        hours: period after the study's creation in which trials may start; 0: no limit.
     """
     study_id = optuna_private.study_id(optuna_study)
     command = storage.query(lambda executor: commands.read(executor, [study_id]))[study_id]
@@ -83,7 +83,7 @@ def work_state(
 
 
 def hours_are_over(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
-    """Whether the study's hours are over, by the database's clock: no new trial is started."""
+    """Whether the period in which trials may start is over, by the database's clock."""
     if hours <= 0:
         return False
     now = storage.query(lambda executor: epoch_seconds(executor, storage.engine))
@@ -93,28 +93,28 @@ def hours_are_over(optuna_study: optuna.Study, hours: float, storage: ServiceSto
 
 @dataclass(frozen=True, kw_only=True)
 class HeldTrial:
-    """A trial that this process holds until it ends, and what it is to do."""
+    """A trial that this process holds, and its spec."""
 
     work: StudyWork
     trial: optuna.Trial
     lease: Claim
-    spec: TrialSpec | None  # None where it is not to be trained
-    refusal: str  # why it cannot be trained: somebody gave it parameters that are not of this study
+    spec: TrialSpec | None  # None if it is not to be trained
+    refusal: str  # why it cannot be trained: its parameters do not belong to this study
 
     @property
     def study_name(self) -> str:
-        """The name of its study."""
+        """Name of the trial's study."""
         return self.work.optuna_study.study_name
 
 
 def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting: bool) -> HeldTrial | None:
-    """A trial to run, its parameters drawn, or None when another worker was quicker.
+    """Claim a trial and draw its parameters; return None if another worker was faster.
 
-    A trial that was lost too often draws nothing: whatever is wrong with it could end this worker, too.
+    Draw nothing for a trial that was lost too often: it might crash this worker too.
 
     Args:
         me: this worker.
-        has_waiting: whether a waiting trial was seen; otherwise none is looked for.
+        has_waiting: whether to look for a waiting trial before creating one.
     """
     lease = Claim(
         study_id=work.study_id, worker_id=me.worker_id, budget=work.plan.trials, has_waiting=has_waiting
@@ -125,7 +125,7 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
             trial = work.optuna_study.ask()
             if lease.crashes < work.service.crashes_max:
                 try:
-                    spec = work.plan.draw(trial)  # every parameter, so that they are written together
+                    spec = work.plan.draw(trial)  # all parameters at once, to write them together
                 except Refused as error:
                     refusal = str(error)
                 else:
@@ -136,7 +136,7 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
 
 
 def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -> None:
-    """Note what is tried, and where; written together with the parameters."""
+    """Set the attributes that are written together with the parameters: point, worker and label."""
     trial.set_user_attr(attributes.POINT, spec.point.as_dict())
     trial.set_user_attr(attributes.WORKER, {"worker": me.name, "device": device})
     if spec.label:
@@ -144,7 +144,7 @@ def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -
 
 
 def stop_reason(command: Command | None) -> str:
-    """Why a trial may not go on, or ""."""
+    """Why the study's trials must stop, or ""."""
     if command is None or command.runs_trials:
         return ""
     return f"the study is {command.state}" + (f": {command.reason}" if command.reason else "")

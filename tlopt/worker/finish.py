@@ -1,4 +1,4 @@
-"""How a trial ends: its record and state; and when failures stop the whole study."""
+"""The end of a trial, and stopping a study whose trials keep failing."""
 
 from collections import Counter
 from typing import Any
@@ -29,16 +29,16 @@ def finish_trial(
     *,
     value: float | None = None,
 ) -> None:
-    """End a trial: complete with its value, failed, or pruned; only a failed one uses up no budget.
+    """Finish a trial as complete, pruned or failed; only failed trials do not count toward the budget.
 
-    Record, constraint and state are written in one transaction. Points that cannot be trained break a
-    constraint; failures say nothing of their point.
+    Record, constraint and state are written in one transaction. Infeasible points violate the constraint;
+    failures do not say anything about their point.
 
     Args:
-        record: what the trial came to, with its outcome and cause.
+        record: the trial's result, including outcome and cause.
 
     Raises:
-        LeaseLost: it is another worker's by now.
+        LeaseLost: another worker holds the trial by now.
     """
     trial, state = held.trial, _STATES.get(outcome, TrialState.PRUNED)
     storage.write_pending(optuna_private.trial_id(trial))
@@ -54,7 +54,7 @@ def finish_trial(
 
 
 def stop_after_failures(work: StudyWork) -> None:
-    """Stop the study's workers where its last trials, `failures_max` of them, all crashed or failed."""
+    """Stop the study if its last `failures_max` trials all crashed or failed."""
     n = work.service.failures_max
     ended = [t for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
     ended.sort(key=lambda t: t.datetime_complete or t.datetime_start)  # type: ignore[return-value, arg-type]

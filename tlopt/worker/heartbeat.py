@@ -1,9 +1,9 @@
-"""A worker's second thread: the heartbeat of the trial in hand, and the requeuing of lost workers' trials.
+"""A worker's heartbeat thread, which also requeues the trials of lost workers.
 
-A trial is requeued only by a worker that has itself seen the lease's beat unchanged for the whole grace, in
-looks that came one soon after the other on a database that answered each of them: after an outage every lease
-looks old, and its holder must have had the time to beat again. A process of this machine that has ended needs
-no such wait.
+A worker requeues a trial only after it has itself seen the lease's heartbeat counter unchanged for the whole
+grace period, in reads without long gaps or database failures between them. After an outage every lease looks
+old, and its holder must have had time for a heartbeat. For a process of this machine that has ended, no wait
+is needed.
 """
 
 import json
@@ -39,30 +39,30 @@ _logger = logging.getLogger("tlopt.worker")
 
 @dataclass(frozen=True)
 class Activity:
-    """What a worker is doing, for people; idle where `trial` is None."""
+    """A worker's current activity, for people; idle if `trial` is None."""
 
     study: str = ""
     trial: int | None = None
-    epoch: int = 0  # under way, from 0
-    epochs: int = 0
-    step: int = 0  # of the epoch, from 0
-    steps: int = 0
+    epoch: int = 0  # current one, from 0
+    epochs: int = 0  # of the trial
+    step: int = 0  # within the epoch, from 0
+    steps: int = 0  # per epoch
 
     @classmethod
     def at(cls, study: str, trial: int, event: "StepProgress | EpochProgress", epochs: int) -> "Activity":
-        """After a step or an epoch."""
+        """The activity after a step or an epoch."""
         if isinstance(event, StepProgress):
             return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps)
         return cls(study, trial, event.index + 1, epochs)
 
     def text(self) -> str:
-        """As the database holds it."""
+        """JSON for the database."""
         return json.dumps(vars(self))
 
 
 @runtime_checkable
 class StepProgress(Protocol):
-    """The part of a step that an activity needs."""
+    """The attributes of a step that `Activity` needs."""
 
     @property
     def epoch(self) -> int: ...
@@ -73,7 +73,7 @@ class StepProgress(Protocol):
 
 
 class EpochProgress(Protocol):
-    """The part of an epoch that an activity needs."""
+    """The attributes of an epoch that `Activity` needs."""
 
     @property
     def index(self) -> int: ...
@@ -81,18 +81,18 @@ class EpochProgress(Protocol):
 
 @dataclass
 class _Watched:
-    """A lease as it was first seen with its present beat."""
+    """A lease, and when its current heartbeat was first seen."""
 
     seen: ObservedLease
     since: float
 
 
 class LeaseWatch:
-    """Leases whose beat has been seen unchanged.
+    """Detection of leases whose heartbeat has stopped.
 
     Args:
-        grace_seconds: how long a beat has to have been seen unchanged.
-        gap_seconds: looks further apart than this begin anew.
+        grace_seconds: period for which a heartbeat must be seen unchanged.
+        gap_seconds: longest pause between two calls; after a longer one, all periods restart.
     """
 
     def __init__(self, grace_seconds: float, gap_seconds: float) -> None:
@@ -102,11 +102,11 @@ class LeaseWatch:
         self._watched: dict[str, _Watched] = {}
 
     def forget(self) -> None:
-        """Begin anew: the database was away."""
+        """Restart all periods, as after an outage of the database."""
         self._watched.clear()
 
     def expired(self, found: Collection[ObservedLease], now: float) -> list[ObservedLease]:
-        """Those of `found`, all present leases, that have not changed for the grace."""
+        """The leases that have not changed for the grace period; `found` are all current ones."""
         if now - self._last_read > self._gap:
             self.forget()
         self._last_read = now
@@ -121,16 +121,16 @@ class LeaseWatch:
 
 
 class Heartbeat(threading.Thread):
-    """The heartbeat of one worker, until `stop`.
+    """The heartbeat thread of one worker, which runs until `stop`.
 
-    Each beat that reaches the database also renews the file TLOPT_HEARTBEAT_FILE, where one is named: its age
-    tells a health check how the worker fares, its absence that there is none.
+    Each heartbeat that reaches the database also touches the file TLOPT_HEARTBEAT_FILE, if set. Health checks
+    read its age; it is removed when the worker ends.
 
     Args:
-        study_ids: the studies whose trials it watches.
-        grace_seconds: time without a beat after which a worker counts as lost.
-        device: of this worker, for people.
-        studies: their names, comma between, for people.
+        study_ids: studies whose leases it watches.
+        grace_seconds: time without a heartbeat after which a worker counts as lost.
+        device: this worker's device, for people.
+        studies: comma-separated study names, for people.
     """
 
     def __init__(
@@ -155,41 +155,41 @@ class Heartbeat(threading.Thread):
         self._register = partial(
             workers.register, engine=storage.engine, me=me, device=device, studies=studies
         )
-        self._n_connections = 0  # a new connection tells of an interruption
+        self._n_connections = 0  # a new connection means an interruption
         self._hold: tuple[int, str] | None = None  # trial id and token
         self._last_step_at = time.monotonic()
         self._n_heartbeats = 0
-        self.lost = False  # the trial in hand is another's
-        self.restored = False  # the database went back to an earlier state while the trial was in hand
-        self.failure: StorageError | None = None  # what keeps this worker from going on
+        self.lost = False  # another worker holds the current trial
+        self.restored = False  # the database was restored to an earlier state during the current trial
+        self.failure: StorageError | None = None  # why this worker cannot continue
         self.commands: dict[int, commands.Command] = {}  # by study
         self._doing = Activity()
 
     def hold(self, trial_id: int, token: str, stall_seconds_max: float) -> None:
-        """Beat for this trial from now on.
+        """Renew this trial's lease from now on.
 
         Args:
-            stall_seconds_max: time without a step after which it is requeued, and this process replaced by a
-                new one; 0: never.
+            stall_seconds_max: time without a step after which the trial is requeued and this process replaced
+                by a new one; 0: never.
         """
         self.lost = self.restored = False
         self._last_step_at, self._stall_seconds_max = time.monotonic(), stall_seconds_max
         self._hold = (trial_id, token)
 
     def note_command(self, study_id: int, command: commands.Command) -> None:
-        """Note the command to a study that was read elsewhere."""
+        """Take over a command to a study that was read elsewhere."""
         self.commands = {**self.commands, study_id: command}
 
     def release(self) -> None:
-        """Beat for no trial."""
+        """Stop renewing a lease."""
         self._hold, self._doing = None, Activity()
 
     def note_step(self, doing: Activity) -> None:
-        """The trial in hand has made a step."""
+        """Note that the current trial has made a step."""
         self._last_step_at, self._doing = time.monotonic(), doing
 
     def stop(self) -> None:
-        """End the thread, after what it is at."""
+        """Stop the thread after the current heartbeat."""
         self._stopped.set()
 
     def run(self) -> None:
@@ -201,11 +201,11 @@ class Heartbeat(threading.Thread):
                 self._file.unlink()
 
     def beat_once(self) -> None:
-        """One beat, one look at the others."""
+        """Send one heartbeat, and check the leases of others."""
         try:
             self._beat_once()
         except Exception as error:
-            # Whatever it was: without beats the trial in hand would be given away.
+            # Catch everything: without heartbeats the current trial would be given away.
             self._watch.forget()
             fault = failure(error)
             if fault is None:
@@ -249,14 +249,14 @@ class Heartbeat(threading.Thread):
                     workers.remove_worker(connection, holders[seen.worker_id])
 
     def _renew_row(self, connection: leases.Executor) -> None:
-        """Renew this worker's row; a row without the last heartbeats tells that the database went back."""
+        """Renew this worker's row; if it lacks the last heartbeats, the database has been restored."""
         count, doing = self._n_heartbeats + 1, self._doing.text()
         if workers.renew_worker(connection, self._storage.engine, self._me, doing, count):
             self._n_heartbeats = count
             return
         before, self._n_heartbeats = self._n_heartbeats, 0
         if before:
-            _logger.warning("the database was restored to an earlier state: this worker begins anew")
+            _logger.warning("the database was restored to an earlier state: this worker starts over")
             self.restored = True
             self._watch.forget()
         self._register(connection)
@@ -266,7 +266,7 @@ class Heartbeat(threading.Thread):
             return
         try:
             self._file.touch()
-        except OSError as error:  # a worker is worth more than its sign of life
+        except OSError as error:  # no reason to stop the worker
             _logger.warning("%s: %s cannot be written (%s)", _FILE_VARIABLE, self._file, error.strerror)
             self._file = None
 
@@ -284,7 +284,7 @@ class Heartbeat(threading.Thread):
             return
         _logger.warning(
             "trial %d was running and no worker of tlopt holds it (study.ask, add_trial or copy_study leave"
-            " such trials): it waits for a worker",
+            " such trials): it was requeued",
             seen.number,
         )
 
@@ -298,7 +298,7 @@ class Heartbeat(threading.Thread):
                 own = [s for s in leases.held(connection, self._study_ids) if s.token == hold[1]]
                 workers.remove_worker(
                     connection, self._me
-                )  # the successor has this number and a row of its own
+                )  # its successor has the same process id and its own row
             for seen in own:
                 self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
         except (LeaseChanged, *DATABASE_ERRORS) as error:
@@ -307,6 +307,6 @@ class Heartbeat(threading.Thread):
 
 
 def replace_process() -> None:
-    """Start this command again in the same process: a thread that hangs in a system call cannot be ended."""
+    """Re-execute this command in the same process, because a thread that hangs cannot be stopped."""
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "tlopt", *sys.argv[1:]])

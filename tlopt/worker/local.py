@@ -12,24 +12,24 @@ from pathlib import Path
 
 from tlopt.system.cpus import CPU_WORKERS_MAX
 
-QUICK_SECONDS = 60.0  # a worker killed within this time counts as a quick death
+QUICK_SECONDS = 60.0  # a worker killed sooner than this died quickly
 QUICK_DEATHS_MAX = 3
-STOP_SECONDS = 15.0  # a worker that is asked to stop requeues its trial within ten
+STOP_SECONDS = 15.0  # a worker needs up to 10 to requeue its trial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where one local worker runs."""
+    """Device and threads of one local worker."""
 
     device: str  # "cuda:0", "cpu", ...
     n_threads: int
 
 
 def slots(n_workers: int, devices: Sequence[str], n_cores: int, *, n_threads: int = 0) -> tuple[Slot, ...]:
-    """Slots for `n_workers` over `devices`; 0 means one per GPU, or one per core of the CPU.
+    """Distribute `n_workers` over `devices`; 0: one worker per GPU, or per CPU core.
 
-    The cores are divided among them, unless `n_threads` is given: two torch threads in each of several
-    processes on two cores run many times slower than one each.
+    Cores are divided among the workers unless `n_threads` is given, because oversubscribed torch threads are
+    many times slower.
     """
     gpus = [device for device in devices if device.startswith("cuda")]
     n = n_workers or len(gpus) or min(n_cores, CPU_WORKERS_MAX)
@@ -40,7 +40,7 @@ def slots(n_workers: int, devices: Sequence[str], n_cores: int, *, n_threads: in
 
 @dataclass
 class _Local:
-    """One slot's current worker; earlier ones may have been killed."""
+    """The current worker of one slot."""
 
     slot: Slot
     process: subprocess.Popen[bytes]
@@ -49,7 +49,7 @@ class _Local:
 
 
 class Workers:
-    """Local workers, one per slot; those that are killed are replaced."""
+    """Local workers, one per slot; killed ones are replaced."""
 
     def __init__(self, start: Callable[[Slot], subprocess.Popen[bytes]], at: Sequence[Slot]) -> None:
         self._start = start
@@ -57,12 +57,12 @@ class Workers:
 
     @property
     def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
-        """One for each slot."""
+        """The current processes, one per slot."""
         return tuple(worker.process for worker in self._workers)
 
     @property
     def n_alive(self) -> int:
-        """Number of workers that have not ended."""
+        """Number of workers still running."""
         return sum(1 for process in self.processes if process.poll() is None)
 
     @property
@@ -71,9 +71,9 @@ class Workers:
         return tuple(process.returncode for process in self.processes if process.poll())
 
     def replace_killed(self) -> None:
-        """Restart workers that were killed by a signal, unless they die quickly time after time.
+        """Restart workers killed by a signal, unless they die quickly several times in a row.
 
-        A worker that ended with an error of its own stays down: another one would end the same way.
+        A worker that exited with an error is not restarted: a new one would fail the same way.
         """
         for worker in self._workers:
             if (worker.process.poll() or 0) >= 0:
@@ -84,7 +84,7 @@ class Workers:
                 worker.process, worker.began = self._start(worker.slot), time.monotonic()
 
     def stop(self) -> None:
-        """Ask all to stop, wait, and kill those that do not."""
+        """Send SIGTERM to all workers, wait, and kill those still running."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -99,9 +99,9 @@ class Workers:
 
 @contextmanager
 def local_workers(arguments: Sequence[str], at: Sequence[Slot], url: str, log: Path) -> Iterator[Workers]:
-    """Workers started with `tlopt worker` and `arguments`, one for each slot; stopped when the block ends.
+    """Run `tlopt worker ARGUMENTS` in each slot during the block, with output to `log`.
 
-    The database's URL is passed in the environment, so that no process list shows it. Output goes to `log`.
+    The database's URL is passed in the environment, where no process list shows it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -122,6 +122,6 @@ def _start(arguments: Sequence[str], slot: Slot, url: str, output: int) -> subpr
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        # a terminal's Ctrl-C reaches the parent alone, which then asks each worker once
+        # Ctrl-C in a terminal then reaches only the parent, which signals each worker once
         start_new_session=True,
     )

@@ -1,4 +1,4 @@
-"""A worker: takes trials of its studies until their budgets are spent or it is asked to stop."""
+"""The worker's loop: run trials of its studies until the budgets are spent or a stop is requested."""
 
 import logging
 import time
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from tlopt.trial.execution import TrialCheckpoints
 
 _logger = logging.getLogger(__name__)
-IDLE_SECONDS = 1.0  # between two looks for work
+IDLE_SECONDS = 1.0  # between two checks for work
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerContext:
-    """What a worker has at hand beside its studies."""
+    """Storage, identity and threads of a worker."""
 
     storage: ServiceStorage
     me: Identity
@@ -48,15 +48,15 @@ class WorkerContext:
 
 
 def run_worker(works: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrupt) -> int:
-    """Run trials one after the other; returns how many this worker finished.
+    """Run trials one after the other; return the number that this worker finished.
 
-    Studies come in the order of `works`: a later one is served while an earlier one has nothing to do. Trials
-    whose workers are gone are taken over. Ends when every study is over, or when `interrupt` was asked for:
-    then the trial under way is saved and requeued. A study that somebody deletes is over.
+    Each trial comes from the first study in `works` that has work. Trials of lost workers are taken over. The
+    loop ends when every study is over or deleted, or when `interrupt` is requested; then the current trial is
+    saved and requeued.
 
     Raises:
-        StorageError: the database was away for longer than allowed.
-        Exception: a programming error in a trial; its trial is FAIL, with the cause in its record.
+        StorageError: the database was unavailable for too long.
+        Exception: a programming error in a trial, which is FAIL with the cause in its record.
     """
     n_finished, left = 0, list(works)
     with _worker_context(works, storage, interrupt) as context:
@@ -85,7 +85,7 @@ def run_worker(works: Sequence[StudyWork], storage: ServiceStorage, interrupt: I
         except Interrupted:
             pass
         except StorageError:
-            if not interrupt.requested:  # asked to stop, nobody waits for a database
+            if not interrupt.requested:  # do not wait for the database while stopping
                 raise
     return n_finished
 
@@ -94,7 +94,7 @@ def run_worker(works: Sequence[StudyWork], storage: ServiceStorage, interrupt: I
 def _worker_context(
     works: Sequence[StudyWork], storage: ServiceStorage, interrupt: Interrupt
 ) -> Iterator[WorkerContext]:
-    """A registered worker, whose heartbeat goes on until the block ends."""
+    """Register a worker and run its heartbeat during the block."""
     me = workers.this_process()
     names = ",".join(work.optuna_study.study_name for work in works)
     engine, device = storage.engine, works[0].device
@@ -119,15 +119,15 @@ def _worker_context(
 
 
 def _not_deleted(works: Sequence[StudyWork], storage: ServiceStorage) -> list[StudyWork]:
-    """Those of `works` whose studies nobody has deleted; logs the others."""
+    """The studies of `works` that have not been deleted; log the others."""
     there = [work for work in works if work.exists(storage)]
     for work in (work for work in works if work not in there):
-        _logger.warning("the study %s was deleted: this worker lets go of it", work.optuna_study.study_name)
+        _logger.warning("the study %s was deleted: this worker drops it", work.optuna_study.study_name)
     return there
 
 
 def _next_trial(works: Sequence[StudyWork], context: WorkerContext) -> HeldTrial | Literal["wait", "over"]:
-    """A trial of the first study that has one; else "wait" or "over"."""
+    """Claim a trial of the first study that has one; otherwise return "wait" or "over"."""
     over = True
     for work in works:
         state, has_waiting = work.work_state(context.storage)
@@ -135,7 +135,7 @@ def _next_trial(works: Sequence[StudyWork], context: WorkerContext) -> HeldTrial
         if state != "work":
             continue
         over = False
-        # read just now; the heartbeat's own last look is some seconds old
+        # just read; the heartbeat's own copy is some seconds old
         context.heartbeat.note_command(work.study_id, Command())
         held = claim(work, context.storage, context.me, has_waiting=has_waiting)
         if held is not None:
@@ -150,7 +150,7 @@ def _pause(seconds: float, interrupt: Interrupt) -> None:
 
 
 def _run_one(held: HeldTrial, context: WorkerContext) -> int:
-    """Run one trial to its end, or let go of it; 1 or 0 trials finished."""
+    """Run one trial until it ends, is requeued or lost; return 1 if it has ended, else 0."""
     from tlopt.worker.objective import Requeue
 
     trial, lease, work, storage = held.trial, held.lease, held.work, context.storage
@@ -173,7 +173,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
     except LeaseLost as error:
         storage.forget_trial(optuna_private.trial_id(trial))
         storage.query(lambda executor: leases.forget_ended(executor, work.study_id))
-        log.note(f"let go by {context.me.name}: {error}")
+        log.note(f"dropped by {context.me.name}: {error}")
         return 0
     except Requeue as reason:
         log.note(f"requeued by {context.me.name}: {reason}")
@@ -195,7 +195,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         log.close()
         context.heartbeat.release()
     if work.checkpoints is not None:
-        with suppress(OSError):  # the next worker to begin sweeps them up
+        with suppress(OSError):  # deleted by the next worker that starts
             work.checkpoints.delete(trial.number)
     return 1
 
@@ -238,11 +238,11 @@ def _train_one(
 
 
 def _after_step(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: WorkerContext) -> None:
-    """Note a step of the trial in hand.
+    """Note a step of the current trial, and check whether it may continue.
 
     Raises:
-        Requeue: the trial is to end here for now.
-        LeaseLost: it is another worker's.
+        Requeue: the trial must stop here for now.
+        LeaseLost: another worker holds the trial.
         StorageError: the database's file is gone.
     """
     from tlopt.worker.objective import Requeue
@@ -278,15 +278,15 @@ def _checkpoints(held: HeldTrial) -> "TrialCheckpoints | None":
 def _renew_note(work: StudyWork) -> None:
     study = work.workspace.study
     try:
-        if work.optuna_study.study_name == study.name:  # a confirmation varies nothing
+        if work.optuna_study.study_name == study.name:  # a confirmation varies no key
             study_figure.refresh(work.optuna_study, study, work.folders)
         note.refresh(work.optuna_study, study, images=work.workspace.images_summary)
-    except Exception:  # the trial has ended well, and no note or picture is worth losing that
+    except Exception:  # a note or picture must not fail a finished trial
         _logger.exception("the study's note was not written")
 
 
 def _requeue(held: HeldTrial, notes: list[str], storage: ServiceStorage) -> None:
-    """Make a trial wait for the next worker; where the database is away, its lease runs out."""
+    """Set a trial waiting for the next worker; if the database is unavailable, its lease expires instead."""
     trial_id = optuna_private.trial_id(held.trial)
     with suppress(StorageError, LeaseLost), storage.writing_together(trial_id):
         held.trial.set_user_attr(attributes.NOTES, notes)
@@ -295,7 +295,7 @@ def _requeue(held: HeldTrial, notes: list[str], storage: ServiceStorage) -> None
 
 
 def _delete_ended(work: StudyWork, storage: ServiceStorage) -> None:
-    """Delete the leases and checkpoints of trials that were ended by somebody else than their workers."""
+    """Delete leases and checkpoints of trials that were ended by other programs than their workers."""
     storage.query(lambda executor: leases.forget_ended(executor, work.study_id))
     if work.checkpoints is None:
         return

@@ -1,4 +1,4 @@
-"""The one bridge between torch and Optuna: trains a point, reports its epochs and decides how it ended."""
+"""The bridge between torch and Optuna: train a trial, report its epochs and determine its outcome."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -32,7 +32,7 @@ _N_MISTAKES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """How a trial ended; `value` is the objective after the last epoch, None where there was none."""
+    """The result of a trial; `value` is the objective after the last epoch, None unless complete."""
 
     outcome: Outcome
     value: float | None
@@ -40,16 +40,16 @@ class TrialResult:
     best_value: float | None
     metrics: dict[str, float]
     train_loss: float | None
-    seconds: float  # of work, over all who had the trial
-    processor_seconds: float  # of processor time, over all who had the trial
-    n_micro: int  # pieces in which a batch went through the network
+    seconds: float  # of work, over all holders of the trial
+    processor_seconds: float  # processor time, over all holders of the trial
+    n_micro: int  # maximum number of micro-batches per batch
     cause: str
     epochs: tuple[Epoch, ...]
-    has_pictures: bool  # whether the trial, which is complete, is to have some
-    mistakes: Mistakes | None  # for one of them, where they could be found
+    has_pictures: bool  # whether pictures of the trial should be drawn
+    mistakes: Mistakes | None  # for one of the pictures; None if not available
 
     def as_dict(self) -> dict[str, Any]:
-        """For the trial's record; the value is Optuna's own."""
+        """For the trial's record; Optuna stores the value."""
         return {
             "outcome": self.outcome,
             "best_epoch": self.best_epoch,
@@ -64,34 +64,34 @@ class TrialResult:
 
 
 class Requeue(Exception):
-    """The trial is to wait for another worker, or for this one later; says why."""
+    """The trial must be requeued; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """What a trial's training needs of its worker."""
+    """What a worker provides for the training of a trial."""
 
     interrupt: Interrupt
-    on_step: Callable[[Step | Epoch], None]  # told of every step; may raise Requeue or LeaseLost
+    on_step: Callable[[Step | Epoch], None]  # called after every step; may raise Requeue or LeaseLost
     checkpoints: TrialCheckpoints | None  # None: none are written
     should_prune: Callable[[optuna.Trial], bool]
     trial_seconds_max: float  # 0: no limit
-    wants_pictures: Callable[[float], bool]  # by the value with which the trial is complete
-    notes: list[str]  # on what befell the trial, for its record; added to
+    wants_pictures: Callable[[float], bool]  # called with the value of a complete trial
+    notes: list[str]  # notes for the trial's record; appended to
     log: TrialLog
 
 
 def run_trial(
     trial: optuna.Trial, spec: TrialSpec, workspace: Workspace, *, context: TrialContext
 ) -> TrialResult:
-    """Train `spec` from where it stands and report each epoch; returns how it ended.
+    """Train a trial from its last checkpoint, report each epoch, and return its result.
 
     Args:
-        trial: running; it is not told here.
+        trial: a running trial; its final state is not set here.
 
     Raises:
-        Requeue, LeaseLost: it goes on elsewhere; where there was time, it was saved.
-        Interrupted: it was given up in the middle of a step; the last checkpoint stands.
+        Requeue, LeaseLost: the trial continues elsewhere; if time allowed, it was saved.
+        Interrupted: the trial was abandoned in the middle of a step; the last checkpoint is valid.
     """
     n_micro, allow_resident = 1, True
     while True:
@@ -100,24 +100,24 @@ def run_trial(
             return attempt.run(n_micro, allow_resident=allow_resident)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
-        # Here, where no traceback holds the networks any more.
+        # Only here, where no traceback refers to the networks any more.
         attempt.training = None
         out_of_memory = outcome == Outcome.OUT_OF_MEMORY
         left = out_of_memory and allow_resident and workspace.free_device_memory()
         release_memory(workspace.device)
-        if left:  # what was there for speed alone decides over no trial
+        if left:  # data kept on the device for speed must not decide a trial
             n_micro, allow_resident = attempt.n_micro, False
-            context.notes.append(f"out of memory: cached images and features leave the device ({cause})")
+            context.notes.append(f"out of memory: images and features are moved off the device ({cause})")
             continue
         if not out_of_memory or 2 * attempt.n_micro > spec.point.batch_size // 2:
             return attempt.result(outcome, cause)
         n_micro = 2 * attempt.n_micro
-        context.notes.append(f"out of memory: batches go through in {n_micro} pieces from now on ({cause})")
+        context.notes.append(f"out of memory: batches are split into {n_micro} from now on ({cause})")
 
 
 @dataclass
 class _Attempt:
-    """One attempt at a trial; `training` holds the networks."""
+    """One attempt to train a trial; `training` refers to the networks."""
 
     trial: optuna.Trial
     spec: TrialSpec
@@ -152,7 +152,7 @@ class _Attempt:
         return self.result(Outcome.PRUNED if pruned else Outcome.COMPLETE, cause)
 
     def _find_mistakes(self, training: TrialRun) -> Mistakes | None:
-        """The trial's mistakes, or None with a note: no picture is worth a trial that is complete."""
+        """The trial's mistakes, or None with a note: a picture must not fail a finished trial."""
         try:
             with self.context.interrupt.interruptible(STEP_SECONDS):
                 return find_mistakes(training, _N_MISTAKES)
@@ -161,11 +161,11 @@ class _Attempt:
             return None
 
     def _reported(self, training: TrialRun) -> bool:
-        """Make good what was saved and not reported; whether the pruner stops the trial now."""
+        """Report epochs that were saved but not reported; return whether the trial is pruned now."""
         return any([self._report(epoch) for epoch in training.epochs][-1:])
 
     def _train(self, training: TrialRun) -> bool:
-        """Whether the pruner stopped the trial."""
+        """Train to the end; return whether the trial was pruned."""
         checkpoints, interrupt = self.context.checkpoints, self.context.interrupt
         if checkpoints is not None:
             checkpoints.restart_timer()
@@ -197,7 +197,7 @@ class _Attempt:
             raise
 
     def _report(self, epoch: Epoch) -> bool:
-        """Report an epoch that was not reported yet; whether the pruner stops the trial."""
+        """Report an epoch unless it has been already; return whether the trial is pruned."""
         if epoch.index not in optuna_private.reported_values(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
         may_end = self.spec.prunable and epoch.index + 1 < self.spec.point.epochs
@@ -213,7 +213,7 @@ class _Attempt:
         return epoch.val.as_dict()[self.workspace.study.objective]
 
     def result(self, outcome: Outcome, cause: str) -> TrialResult:
-        """How the trial ended, with the epochs it came to."""
+        """The result with the epochs finished so far."""
         values = [self._value(epoch) for epoch in self.epochs]
         best = objectives.best(values, self.workspace.study.direction)
         last = self.epochs[-1] if self.epochs else None

@@ -1,7 +1,7 @@
-"""Trials for TensorBoard, MLflow and Weights & Biases: observers of what a trial's log records.
+"""Loggers of trials to TensorBoard, MLflow and Weights & Biases, called by the trial's log.
 
-They see what the training loop yields and have no part in it. The packages are extras; where their servers
-are, and who may write there, is theirs to know (MLFLOW_TRACKING_URI, WANDB_API_KEY and the like).
+The packages are extras. They find their servers and credentials themselves (MLFLOW_TRACKING_URI,
+WANDB_API_KEY and the like).
 """
 
 import functools
@@ -18,34 +18,34 @@ _logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """A logger of one trial; whatever it raises is noted and ends its part, never the trial."""
+    """A logger of one trial; an exception disables it and never affects the trial."""
 
     def start(self, point: Mapping[str, Any]) -> None:
-        """Begin, or go on where the trial was interrupted."""
+        """Start logging, or continue a resumed trial."""
 
     def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics after `n_done` epochs."""
+        """Log the metrics after `n_done` epochs."""
 
     def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
-        """Finish; `outcome` is "requeued" where the trial goes on elsewhere."""
+        """Stop logging; `outcome` is "requeued" if the trial will be resumed."""
 
 
 class Observers:
-    """The loggers of one trial. Those that fail are left out from then on, with one warning per process."""
+    """The loggers of one trial; one that fails is dropped, with one warning per process."""
 
     def __init__(self, loggers: Mapping[str, Observer]) -> None:
         self._loggers = dict(loggers)
 
     def start(self, point: Mapping[str, Any]) -> None:
-        """Tell every logger of the trial's start."""
+        """Start every logger."""
         self._tell("start", point)
 
     def epoch(self, n_done: int, metrics: Mapping[str, float]) -> None:
-        """Tell every logger of an epoch."""
+        """Log an epoch to every logger."""
         self._tell("epoch", n_done, metrics)
 
     def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
-        """Tell every logger of the trial's end; later calls do nothing."""
+        """Stop every logger; later calls do nothing."""
         self._tell("end", outcome, numbers)
         self._loggers.clear()
 
@@ -53,7 +53,7 @@ class Observers:
         for name, observer in list(self._loggers.items()):
             try:
                 getattr(observer, event)(*what)
-            except Exception as error:  # of another program's client: no log is worth a trial
+            except Exception as error:  # third-party code; a logger must not fail a trial
                 del self._loggers[name]
                 _warn_once(name, f"{type(error).__name__}: {error}")
 
@@ -63,14 +63,14 @@ NO_OBSERVERS = Observers({})
 
 @functools.cache
 def _warn_once(name: str, why: str) -> None:
-    _logger.warning("the logger %s failed (%s); the trial goes on without it", name, why)
+    _logger.warning("the logger %s failed (%s); the trial continues without it", name, why)
 
 
 def check_loggers(names: Sequence[Logger]) -> None:
     """Check that the packages of the study's loggers are installed.
 
     Raises:
-        MissingExtra: one is not.
+        MissingExtra: one is missing.
     """
     for name in names:
         if find_spec(name) is None:
@@ -80,13 +80,13 @@ def check_loggers(names: Sequence[Logger]) -> None:
 
 
 def open_observers(names: Sequence[Logger], study: str, number: int, folder: Path) -> Observers:
-    """The loggers of a trial.
+    """Open the loggers of a trial.
 
     Args:
         names: as in `service.loggers`.
-        study: the name of the search, or of its confirmation.
-        number: of the trial.
-        folder: of the study's files, for loggers that write files.
+        study: name of the search or of its confirmation.
+        number: trial number.
+        folder: folder of the study's files, for loggers that write files.
     """
     made: dict[str, Observer] = {}
     for name in names:
@@ -110,7 +110,7 @@ def _observer(name: Logger, study: str, number: int, folder: Path) -> Observer:
 
 
 class TensorBoard:
-    """Curves of a trial, and its point as hyperparameters, in event files in `folder`."""
+    """Event files in `folder` with a trial's curves, and its point as hyperparameters."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -133,12 +133,12 @@ class TensorBoard:
 
 
 class MLflow:
-    """A trial as a run of the experiment that has the study's name; a resumed trial continues its run."""
+    """A run per trial in an experiment named after the study; a resumed trial continues its run."""
 
     def __init__(self, study: str, number: int) -> None:
         from mlflow import MlflowClient
 
-        self._client = MlflowClient()  # without MLflow's active run, which belongs to the process
+        self._client = MlflowClient()  # independent of MLflow's global active run
         known = self._client.get_experiment_by_name(study)
         experiment = self._client.create_experiment(study) if known is None else known.experiment_id
         begun = self._client.search_runs([experiment], f"tags.`tlopt.trial` = '{number}'", max_results=1)
@@ -165,7 +165,7 @@ class MLflow:
 
 
 class WandB:
-    """A trial as a run of the project that has the study's name; a resumed trial continues its run."""
+    """A run per trial in a project named after the study; a resumed trial continues its run."""
 
     def __init__(self, study: str, number: int, folder: Path) -> None:
         import wandb

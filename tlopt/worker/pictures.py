@@ -1,6 +1,6 @@
-"""Pictures of a trial for the dashboard: learning curves, confusion, surest mistakes.
+"""Pictures of a trial for the dashboard: learning curves, confusion matrix, most confident mistakes.
 
-A picture may never cost a trial: one that cannot be drawn is left out with a note.
+A picture that cannot be drawn is left out with a note; it never fails the trial.
 """
 
 import logging
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceStorage) -> bool:
-    """Whether a trial that is complete with `value` gets pictures: named points and new leaders do."""
+    """Whether to draw pictures of a complete trial: if it has a label or the best value so far."""
     if label:
         return True
     best = storage.query(
@@ -38,10 +38,10 @@ def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceSt
 
 
 def add_pictures(held: HeldTrial, result: "TrialResult", log: TrialLog, notes: list[str]) -> None:
-    """Draw the pictures of a trial and attach them to it; what cannot be drawn is said in its notes and log.
+    """Draw a trial's pictures and attach them; note those that cannot be drawn in its notes and log.
 
     Raises:
-        LeaseLost, StorageError: from the database, as any other write to the trial.
+        LeaseLost, StorageError: raised by the database, as for any write to the trial.
     """
     trial, work, label = held.trial, held.work, held.spec.label if held.spec else ""
     folder = work.folders.pictures / f"{trial.number:04d}"
@@ -53,11 +53,11 @@ def add_pictures(held: HeldTrial, result: "TrialResult", log: TrialLog, notes: l
         except (LeaseLost, StorageError):
             raise
         except Exception as error:
-            file.unlink(missing_ok=True)  # half of it may be there
+            file.unlink(missing_ok=True)  # may be incomplete
             text = f"no picture {file.name}: {_cause(error)}"
             notes.append(text)
             log.note(text)
-            if not isinstance(error, OSError):  # of a full disk the note says enough
+            if not isinstance(error, OSError):  # for a full disk the note is enough
                 _logger.exception("trial %d: %s", trial.number, text)
 
 
@@ -68,8 +68,8 @@ def _cause(error: Exception) -> str:
 def _pictures(
     result: "TrialResult", class_names: tuple[str, ...], title: str
 ) -> Iterator[tuple[str, Callable[[Path], Path]]]:
-    """Names of the pictures that there are to be, each with the function that draws it into a file."""
-    # matplotlib takes its time to load, which commands that draw nothing need not wait for
+    """Name and drawing function of each picture."""
+    # matplotlib is slow to import
     from tlopt.plots.confusion import draw_confusion
     from tlopt.plots.training import draw_learning_curves, draw_mistakes
 

@@ -1,4 +1,4 @@
-"""When the pruner is asked: one look at all other trials costs more than all of a trial's reports."""
+"""Pruning with few queries: reading all other trials costs more than all of one trial's reports."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ ShouldPrune = Callable[[optuna.Trial], bool]
 
 
 def pruning_check(optuna_study: optuna.Study, service: ServiceStorage, *, min_epochs: int) -> ShouldPrune:
-    """A function that tells whether the study's pruner stops one trial after its last report.
+    """Return a function that decides whether one trial is pruned after its last report.
 
-    It answers as `should_prune` with fewer queries: none before `min_epochs` are finished, and the other
-    trials are read again only when one more has ended, where the pruner compares with ended ones. While
-    reports cannot be written, nothing is pruned.
+    It gives the same answers as `should_prune` with fewer queries: none before `min_epochs` epochs, and for
+    pruners that compare with finished trials, other trials are read only after another one has finished.
+    While reports cannot be written, nothing is pruned.
     """
     study_id = optuna_private.study_id(optuna_study)
-    known = -1  # ended trials at the last look
+    known = -1  # number of finished trials when last read
 
     def prunes(trial: optuna.Trial) -> bool:
         nonlocal known

@@ -1,10 +1,10 @@
-"""SIGTERM and SIGINT as a request: the step under way may end, then the trial is saved and requeued.
+"""Graceful shutdown on SIGTERM and SIGINT: finish the current step, then save and requeue the trial.
 
-After the signal:
+Time since the signal:
 
-0 s     no further trial is begun
-1.5 s   a step that has not ended is abandoned: the last checkpoint stands
-8 s     a checkpoint that is not written yet is abandoned
+0 s     no new trial is started
+1.5 s   a step that has not finished is abandoned; the last checkpoint remains valid
+8 s     a checkpoint that has not been written is abandoned
 9.5 s   the process exits, even from within a system call
 """
 
@@ -25,17 +25,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(BaseException):
-    """Raised when the worker was asked to stop; no error, and no `except Exception` may swallow it."""
+    """Raised after a stop request; a BaseException, so that `except Exception` does not catch it."""
 
 
 class Interrupt:
-    """A requested stop, which raises `Interrupted` only where that is safe.
+    """A stop request, which raises `Interrupted` only where that is safe.
 
-    A second signal ends the process at once, with the exit status a shell shows for that signal. The death of
-    the launcher counts as SIGTERM.
+    A second signal exits at once, with the status that shells report for it. The death of the launching
+    process counts as SIGTERM.
 
     Args:
-        parent_pid: the launcher's process; 0: none.
+        parent_pid: process id of the launcher; 0: none.
     """
 
     def __init__(self, parent_pid: int = 0) -> None:
@@ -48,36 +48,36 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested."""
+        """Whether a stop has been requested."""
         return self._asked_at is not None or self._orphaned()
 
     def install(self) -> None:
-        """Handle SIGTERM and SIGINT in this process; call it from the main thread."""
+        """Install handlers for SIGTERM and SIGINT; call this from the main thread."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
-        # Written to by the system's own handler, also while Python's waits for the main thread to come back.
+        # Written by the C-level handler, even while Python's handler waits for the main thread.
         self._fd_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(
             target=self._enforce_deadline, args=(reader,), name="tlopt-stop", daemon=True
         ).start()
 
     def release(self) -> None:
-        """Restore the handlers from before."""
+        """Restore the previous handlers."""
         self._released.set()
         signal.set_wakeup_fd(self._fd_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def on_request(self, callback: Callable[[], None]) -> None:
-        """Call `callback` in the main thread once a stop is requested, or now if it was."""
+        """Call `callback` in the main thread when a stop is requested, or now if it has been."""
         self._on_request = callback
         if self._asked_at is not None:
             callback()
 
     @contextmanager
     def interruptible(self, until_seconds: float = 0.0) -> Iterator[None]:
-        """A block in which `Interrupted` is raised `until_seconds` after a stop was requested."""
+        """Within the block, raise `Interrupted` `until_seconds` after a stop request."""
         if self.requested and self._left(until_seconds) <= 0:
             raise Interrupted
         self._interruptible, self._until_seconds = True, until_seconds
@@ -119,7 +119,7 @@ class Interrupt:
         return self._parent_pid > 0 and os.getppid() != self._parent_pid
 
     def _enforce_deadline(self, reader: int) -> None:
-        """The body of a thread: exit at the deadline, whatever the main thread does."""
+        """Thread that exits the process at the deadline, whatever the main thread does."""
         first: float | None = None
         orphaned = False
         while first is None or time.monotonic() < first + EXIT_SECONDS:

@@ -1,4 +1,4 @@
-"""A JSONL file per trial: its point, its epochs and how it ended."""
+"""A JSONL log per trial with its point, epochs, notes and outcome."""
 
 import errno
 import functools
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class LoggedEpoch(Protocol):
-    """The part of an epoch that the log records."""
+    """The attributes of an epoch that are logged."""
 
     @property
     def index(self) -> int: ...
@@ -29,10 +29,9 @@ class LoggedEpoch(Protocol):
 
 
 class TrialLog:
-    """A trial's log at `path`; a trial that is resumed appends to it.
+    """The log of one trial at `path`, to which a resumed trial appends, and its loggers.
 
-    A line that cannot be written is left out whole, with one warning: no log is worth a trial. The study's
-    loggers observe what it records.
+    A line that cannot be written completely is left out, with one warning; the trial continues.
     """
 
     def __init__(self, path: Path, observers: Observers = NO_OBSERVERS) -> None:
@@ -60,18 +59,18 @@ class TrialLog:
         self._observers.epoch(epoch.index + 1, train | {f"val/{name}": value for name, value in val.items()})
 
     def note(self, text: str) -> None:
-        """Write a sentence on what befell the trial."""
+        """Write a note on the trial's course."""
         self._write({"event": "note", "text": text})
 
     def end(self, **facts: Any) -> None:
-        """Write the last line: how the trial ended."""
+        """Write the last line: the result."""
         self._write({"event": "end", **facts})
         numbers = {name: facts.get(name) for name in ("value", "best_value")}
         known = {name: value for name, value in numbers.items() if value is not None}
         self._observers.end(str(facts.get("outcome", "")), known)
 
     def close(self) -> None:
-        """Close the study's loggers where the trial has not ended; writes no line."""
+        """Close the loggers as requeued unless the trial has ended; write no line."""
         self._observers.end("requeued", {})
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -89,6 +88,6 @@ class TrialLog:
 @functools.cache
 def _warn_once(folder: Path, why: str) -> None:
     _logger.warning(
-        "%s takes no more lines (%s): trials go on without; make room there, or choose another folder with"
-        " --runs", folder, why
+        "no logs can be written to %s (%s), trials continue without them: make room there, or choose another"
+        " folder with --runs", folder, why
     )  # fmt: skip
