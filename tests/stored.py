@@ -27,6 +27,7 @@ from tlopt.exports.write import _describe
 from tlopt.search.plan import PLAIN, PROBE, Candidate
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
+from tlopt.training.loop import Epoch
 
 LR = 0.0123456789  # of the point that is chosen
 N_VAL, N_TEST = 143, 321
@@ -129,6 +130,7 @@ def screens(session: Session) -> Iterator[tuple[str, str]]:
     verdict = view.verdict
     assert verdict is not None
     yield "verdict", repr(verdict)
+    yield "training", _training()
     yield "verdict in a notebook", verdict._repr_html_()
 
 
@@ -143,6 +145,15 @@ def _progress(session: Session) -> str:
     seen: Snapshot = session.snapshot()
     progress.follow([seen], console)
     progress.follow([session.snapshot("confirm")], console)
+    return said.getvalue()
+
+
+def _training() -> str:
+    said = io.StringIO()
+    epoch = Epoch(
+        index=0, train_loss=1.2345678, train_accuracy=1 / 3, val=None, confusion=None, seconds=100 / 7
+    )
+    progress.follow_training([epoch], Console(file=said, width=200))
     return said.getvalue()
 
 

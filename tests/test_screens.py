@@ -1,6 +1,11 @@
 """What people read about one finished study, on every screen: the same winner, the same numbers."""
 
+import csv
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stored
@@ -23,6 +28,84 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 @pytest.fixture(scope="module")
 def screens(session: Session) -> dict[str, str]:
     return dict(stored.screens(session))
+
+
+# One form of a number
+
+DECIMAL = re.compile(r"(?<![\w.])\d+\.(\d+)(?:e[+-]?\d+)?(?![\w.]*\.\d)")
+
+
+def readable(screen: str) -> str:
+    """The words of a screen, alternative texts included; without listings, styles and coordinates."""
+    screen = re.sub(r"<(pre|style)\b.*?</\1>|```.*?```", " ", screen, flags=re.DOTALL)
+    alternatives = re.findall(r'(?:aria-label|alt)="([^"]*)"', screen)
+    return re.sub(r"<[^>]*>", " ", screen) + "\n".join(alternatives)
+
+
+def significant(number: str) -> int:
+    """The number of significant digits of a decimal number."""
+    return len(re.sub(r"e.*|\.", "", number).lstrip("0"))
+
+
+def test_significant_digits_are_counted() -> None:
+    text = "79.0 %, 0.0123, 1.235e+09, 0.7902097902, version 2.14.1, v1.23456x"
+
+    assert [significant(each[0]) for each in DECIMAL.finditer(text)] == [3, 3, 4, 10]
+
+
+def test_no_screen_has_a_number_of_more_than_four_digits(screens: dict[str, str]) -> None:
+    found = {
+        name: [each[0] for each in DECIMAL.finditer(readable(said)) if significant(each[0]) > 4]
+        for name, said in screens.items()
+    }
+
+    assert {name: numbers for name, numbers in found.items() if numbers} == {}
+
+
+def test_the_chosen_value_looks_the_same_on_every_screen(screens: dict[str, str]) -> None:
+    test, val = "78.3 ± 0.5 %", "83.9 ± 0.7 %"
+
+    for name in ("status", "report", "card", "verdict in a notebook"):
+        assert test in screens[name], name
+        assert val in screens[name], name
+    assert test in screens["verdict"]
+    for name in ("progress", "view", "view in a notebook", "note"):
+        assert "83.9 %" in screens[name], name
+
+
+def test_training_says_percent_and_nats_and_counts_epochs_from_one(screens: dict[str, str]) -> None:
+    assert screens["training"] == "epoch 1: training loss 1.235, training accuracy 33.3 %, 14.3 s\n"
+
+
+def floats(value: Any) -> Iterator[float]:
+    """Every float in a JSON value but those of points."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from () if name == "point" else floats(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from floats(each)
+
+
+def test_programs_get_six_digits_and_exact_points(session: Session) -> None:
+    seen = stored.as_json(session)
+
+    measured = list(floats(seen))
+    assert 0.839161 in measured  # 120 / 143
+    assert [each for each in measured if float(f"{each:.6g}") != each] == []
+    assert seen["chosen"]["point"]["lr"] == stored.LR
+
+
+def test_a_table_of_trials_has_six_digits_and_exact_points(session: Session) -> None:
+    file = io.StringIO()
+    table.write_csv(table.rows(session.snapshot().trials), file)
+
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    assert rows[3]["value"] == "0.839161"
+    assert rows[3]["point.lr"] == str(stored.LR)
+    assert rows[INFEASIBLE]["violation.flops"] == "0.314159"
 
 
 # A trial that breaks a constraint

@@ -13,7 +13,7 @@ from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.errors import SpecError
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import Study
-from tlopt.spec.objectives import cost
+from tlopt.spec.objectives import cost, measured
 from tlopt.spec.point import Point
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.atomic import write_atomically
@@ -33,8 +33,8 @@ class Best:
     confirmed: dict[str, Spread]  # the objective by split, over seeds; empty before the confirmation
 
     def as_dict(self, study: Study) -> dict[str, Any]:
-        """For programs, the study file of the point included."""
-        return {
+        """For programs, the study file of the point included; see `measured` for the digits of values."""
+        values = {
             "study": study.name,
             "digest": study.digest,
             "objective": study.objective,
@@ -48,6 +48,7 @@ class Best:
             },
             "config": tomllib.loads(self.config(study)),
         }
+        return dict(measured(values))
 
     def config(self, study: Study) -> str:
         """The study file in which this point is the only one."""

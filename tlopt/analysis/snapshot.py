@@ -15,6 +15,7 @@ from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.spec import Study
+from tlopt.spec.objectives import measured
 from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, commands, studies
 from tlopt.storage import workers as worker_rows
@@ -176,9 +177,9 @@ class Snapshot:
         return chosen.number if chosen.number >= 0 else next(labelled, None)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs: plain values, the trials' records included."""
+        """For programs: plain values, the trials' records included; see `measured` for their digits."""
         best, left = self.best, self.left
-        return {
+        values = {
             "study": self.study.name,
             "digest": self.study.digest,
             "objective": self.study.objective,
@@ -200,6 +201,7 @@ class Snapshot:
             "workers": [asdict(worker) for worker in self.workers],
             "trials": [_plain(trial) for trial in self.trials],
         }
+        return dict(measured(values))
 
     def _chosen(self) -> dict[str, Any] | None:
         chosen = self.chosen

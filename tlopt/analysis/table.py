@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tlopt.errors import MissingExtra, SpecError
+from tlopt.spec.objectives import measured
 from tlopt.storage.attributes import TrialRecord
 from tlopt.system.atomic import replacing_file
 
@@ -31,10 +32,13 @@ def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
 
 
 def write_csv(table: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """Write `table` with a head line; times as ISO 8601, unknown values empty."""
+    """Write `table` with a head line; times as ISO 8601, unknown values empty.
+
+    What was measured has six significant digits, a point's values are exact.
+    """
     writer = csv.DictWriter(file, fieldnames=list(table[0]) if table else list(_PLAIN))
     writer.writeheader()
-    writer.writerows({name: _csv(value) for name, value in row.items()} for row in table)
+    writer.writerows({name: _csv(name, value) for name, value in row.items()} for row in table)
 
 
 def write_parquet(table: Sequence[dict[str, Any]], path: Path) -> None:
@@ -70,5 +74,7 @@ def write(table: Sequence[dict[str, Any]], path: Path, *, overwrite: bool) -> No
         write_csv(table, file)
 
 
-def _csv(value: Any) -> Any:
-    return value.isoformat(timespec="seconds") if hasattr(value, "isoformat") else value
+def _csv(name: str, value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat(timespec="seconds")
+    return value if name.startswith("point.") else measured(value)

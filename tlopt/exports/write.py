@@ -23,6 +23,7 @@ from tlopt.plots.confusion import draw_confusion
 from tlopt.plots.training import draw_learning_curves
 from tlopt.search.fixed_study import fixed_study
 from tlopt.spec import SEMANTICS_VERSION
+from tlopt.spec.objectives import measured
 from tlopt.system.atomic import replacing_folder, write_atomically
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
@@ -101,7 +102,7 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
     write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    write_atomically(folder / RESULT, _json(_result(findings)))
+    write_atomically(folder / RESULT, _json(measured(_result(findings))))
     write_atomically(folder / CARD, model_card(findings, export))
     if findings.predictions is not None:
         write_atomically(folder / MISTAKES, _mistakes_csv(findings.predictions))

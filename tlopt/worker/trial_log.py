@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from tlopt.spec.objectives import measured
 from tlopt.worker.observers import NO_OBSERVERS, Observers
 
 _logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class TrialLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab", buffering=0) as file:
-                end, text = file.tell(), (json.dumps(line) + "\n").encode()
+                end, text = file.tell(), (json.dumps(measured(line)) + "\n").encode()
                 if file.write(text) != len(text):
                     file.truncate(end)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
