@@ -27,8 +27,8 @@ class Run:
         calls.append(["update", dict(values)])
     def log(self, values, step):
         calls.append(["log", step, dict(values)])
-    def finish(self):
-        calls.append(["finish"])
+    def finish(self, exit_code):
+        calls.append(["finish", exit_code])
 
 init = Run
 """
@@ -40,6 +40,8 @@ class MlflowClient:
     def get_experiment_by_name(self, name):
         return experiments.get(name)
     def create_experiment(self, name):
+        if name in experiments:
+            raise ValueError(f"Experiment(name={name}) already exists")
         experiments[name] = Record(experiment_id=str(len(experiments)))
         return experiments[name].experiment_id
     def search_runs(self, ids, condition, max_results):
@@ -83,8 +85,39 @@ def test_weights_and_biases_gets_point_epochs_and_end(fakes: Path) -> None:
     assert [(call[1], call[2]["val/accuracy"]) for call in calls[2:4]] == [(1, 0.8), (2, 0.75)]
     assert calls[4:] == [
         ["update", {"outcome": "complete", "value": 0.75, "best_value": 0.8}],
-        ["finish"],
+        ["finish", 0],
     ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "value", "exit_code"),
+    [("complete", 0.75, 0), ("pruned", 0.5, 0), ("diverged", None, 1), ("crashed", None, 1)],
+)
+def test_weights_and_biases_shows_a_trial_without_a_value_as_failed(
+    outcome: str, value: float | None, exit_code: int, fakes: Path
+) -> None:
+    log = TrialLog(fakes / "0003.jsonl", observers(("wandb",), "flowers", 3, fakes))
+    log.start(point=POINT)
+    log.end(outcome=outcome, value=value, best_value=value, cause="")
+
+    assert sys.modules["wandb"].calls[-1] == ["finish", exit_code]
+
+
+def test_workers_that_begin_at_once_share_one_experiment_of_mlflow(
+    fakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observers(("mlflow",), "flowers", 0, fakes)  # another worker, after this one has looked
+    mlflow = sys.modules["mlflow"]
+    looks = iter([None])
+    look = mlflow.MlflowClient.get_experiment_by_name
+    monkeypatch.setattr(
+        mlflow.MlflowClient, "get_experiment_by_name", lambda self, name: next(looks, look(self, name))
+    )
+    log = TrialLog(fakes / "0003.jsonl", observers(("mlflow",), "flowers", 3, fakes))
+    log.start(point=POINT)
+
+    assert len(mlflow.experiments) == 1
+    assert {call[1] for call in mlflow.calls} == {"run1"}
 
 
 def test_mlflow_continues_the_run_of_a_trial_that_was_requeued(fakes: Path) -> None:

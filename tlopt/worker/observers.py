@@ -139,14 +139,24 @@ class MLflow:
         from mlflow import MlflowClient
 
         self._client = MlflowClient()  # independent of MLflow's global active run
-        known = self._client.get_experiment_by_name(study)
-        experiment = self._client.create_experiment(study) if known is None else known.experiment_id
+        experiment = self._experiment(study)
         begun = self._client.search_runs([experiment], f"tags.`tlopt.trial` = '{number}'", max_results=1)
         tags = {"tlopt.trial": str(number)}
         run = (
             begun[0] if begun else self._client.create_run(experiment, tags=tags, run_name=f"trial {number}")
         )
         self._run_id, self._resumed = run.info.run_id, bool(begun)
+
+    def _experiment(self, name: str) -> str:
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except Exception:  # another worker may have been first
+                known = self._client.get_experiment_by_name(name)
+                if known is None:
+                    raise
+        return str(known.experiment_id)
 
     def start(self, point: Mapping[str, Any]) -> None:
         for name, value in () if self._resumed else point.items():
@@ -184,4 +194,5 @@ class WandB:
 
     def end(self, outcome: str, numbers: Mapping[str, float]) -> None:
         self._run.summary.update({"outcome": outcome, **numbers})
-        self._run.finish()
+        failed = not numbers and outcome != "requeued"
+        self._run.finish(exit_code=int(failed))  # 1 shows as failed
