@@ -23,6 +23,8 @@ from tlopt.propose import proposal as propose_module
 from tlopt.propose.proposal import Proposal, Wishes
 from tlopt.storage import studies
 
+ROOT = Path(main.__file__).parents[2]
+
 
 def tlopt(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -53,6 +55,14 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
     ended = tlopt("--version", folder=tmp_path)
 
     assert (ended.returncode, ended.stdout) == (0, f"tlopt {version('tlopt')}\n")
+
+
+def test_a_worker_hears_a_signal_before_anything_slow_is_loaded(tmp_path: Path) -> None:
+    code = "import sys, tlopt.__main__; print(sorted({'importlib.metadata', 'typer'} & {*sys.modules}))"
+
+    ended = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert ended.stdout == "[]\n", ended.stderr
 
 
 def test_shells_can_complete_commands() -> None:

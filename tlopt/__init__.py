@@ -4,7 +4,6 @@ The functions are those of `tlopt.api`, loaded when first used: `import tlopt` n
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tlopt.errors import TloptError
@@ -42,10 +41,14 @@ __all__ = [
     "trials",
 ]
 
-__version__ = version("tlopt")
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes a tenth of a second, in which a signal may come
+
+        return version("tlopt")
     if name in __all__:
         return getattr(import_module("tlopt.api"), name)
     raise AttributeError(f"module 'tlopt' has no attribute {name!r}")

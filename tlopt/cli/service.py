@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from tlopt.cli.options import RUNS, Checkpoints, Device, Runs, Storage, Target
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlopt.app.handle import Session
     from tlopt.storage.commands import State
 
 app = typer.Typer()
@@ -80,8 +83,17 @@ def worker(
             if sentence := hours_sentence(opened.snapshot()):
                 out.print(f"{opened.study.name}: {sentence}", markup=False, soft_wrap=True)
     if interrupt.requested:
-        sys.stdout.flush()
-        os._exit(0)  # taking torch down takes a second, and longer on a busy machine
+        _leave(sessions)
+
+
+def _leave(sessions: "Sequence[Session]") -> NoReturn:
+    """End the process at once: taking torch down takes a second, and longer on a busy machine."""
+    from tlopt.storage.studies import close
+
+    sys.stdout.flush()
+    for opened in sessions[:1]:  # all have one database
+        close(opened.store)
+    os._exit(0)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from tlopt.storage.schema import epoch_seconds
 from tlopt.storage.url import find_url, hide_password, normalise
 
 __all__ = [
+    "close",
     "create_or_open",
     "engine_of",
     "find_url",
@@ -69,6 +70,13 @@ def service_of(storage: BaseStorage) -> ServiceStorage:
     if not isinstance(backend, ServiceStorage):
         raise StorageError(f"{type(storage).__name__} is not a database of tlopt's; open it by its URL")
     return backend
+
+
+def close(storage: BaseStorage) -> None:
+    """Close an SQLite file's connection, so that its log is merged; a server needs no farewell."""
+    engine = engine_of(storage)
+    if engine.dialect.name == "sqlite":
+        engine.dispose()
 
 
 def engine_of(storage: BaseStorage) -> sqlalchemy.Engine:
