@@ -184,6 +184,15 @@ def test_folds_that_are_asked_for_take_the_place_of_repeats(images):
     assert (study.data.folds, study.data.repeats) == (4, 0)
 
 
+def test_folds_that_are_asked_for_count_in_the_expected_time(images):
+    wishes = dataclasses.replace(EVERYTHING, data={"folds": 10}, minutes=1)
+    proposal = propose(str(images({"a": 20, "b": 20})), wishes, CPU)
+
+    assert study_of(proposal).data.folds == 10
+    assert any("10 splits, as asked, and costs 10 trainings" in note for note in proposal.notes)
+    assert not any("repeats = 1" in note for note in proposal.notes)
+
+
 def test_an_unknown_key_of_data_is_an_error(images):
     wishes = dataclasses.replace(EVERYTHING, data={"group_colum": "x"})
     with pytest.raises(SpecError, match=r"\[data\] group_colum: unknown key; did you mean group_column"):
@@ -432,6 +441,15 @@ def test_repeated_splits_outlast_resolutions_above_128_only():
     assert sizes[0].repeats == 3
     assert sizes[-1].repeats == 1
     assert all(size.resolution >= 128 for size in sizes if size.repeats == 3)
+
+
+def test_splits_that_were_asked_for_stay_and_count():
+    known, wished = terms(10, n=300), {"trials": 12, "epochs": 5}
+    asked = choose_size((96,), 10, known, **wished, insists=True)
+
+    assert asked.repeats == 10
+    assert choose_size((96,), 10, known, **wished).repeats == 1
+    assert minutes(asked, known) > 2 * minutes(dataclasses.replace(asked, repeats=1), known)
 
 
 @pytest.mark.parametrize(("device", "cores", "workers"), [("cpu", 2, 2), ("cpu", 64, 4), ("cuda:0", 64, 8)])

@@ -11,14 +11,13 @@ from rich.text import Text
 
 from tlopt.analysis.format import best_sentence, describe, left_words
 from tlopt.analysis.snapshot import Snapshot
+from tlopt.data.threads import SECONDS_BETWEEN_LINES
 from tlopt.spec.objectives import percent_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.training.loop import Epoch
-
-SECONDS_BETWEEN_LINES = 10.0  # of progress where there is no terminal
 
 
 def follow(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:

@@ -1,5 +1,6 @@
 """Map over images in threads: Pillow decodes and resamples outside Python's global lock."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,20 +14,35 @@ from tlopt.system.cpus import n_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SECONDS_BETWEEN_LINES = 10.0  # of progress where there is no terminal
 _THREADS_MAX = 16
 
 
 def each(
     function: Callable[[Item], Result], items: Sequence[Item], *, label: str, progress: bool
 ) -> Iterator[Result]:
-    """`function` of every item, in order; with `progress`, a bar named `label` on stderr.
+    """`function` of every item, in order; with `progress`, a bar named `label`, or lines, on stderr.
 
     Only a few results wait at a time, however slow the caller is.
     """
     results = _in_order(function, items)
     if not progress:
         return results
-    return iter(track(results, description=label, total=len(items), console=Console(stderr=True)))
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        return _with_lines(results, len(items), label, console)
+    return iter(track(results, description=label, total=len(items), console=console))
+
+
+def _with_lines(results: Iterator[Result], n: int, label: str, console: Console) -> Iterator[Result]:
+    """`results`, with a line now and then on how many there were; none where they come at once."""
+    shown = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        now = time.monotonic()
+        if now - shown >= SECONDS_BETWEEN_LINES:
+            shown = now
+            console.print(f"{label}: {done} of {n}", soft_wrap=True, markup=False)
+        yield result
 
 
 def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

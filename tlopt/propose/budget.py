@@ -93,7 +93,13 @@ def minutes(size: Size, terms: Terms) -> float:
 
 
 def choose_size(
-    resolutions: Sequence[int], repeats: int, terms: Terms, *, trials: int | None, epochs: int | None
+    resolutions: Sequence[int],
+    repeats: int,
+    terms: Terms,
+    *,
+    trials: int | None,
+    epochs: int | None,
+    insists: bool = False,
 ) -> Size:
     """The best size that fits into `terms.minutes_max`; the least one where none does.
 
@@ -105,6 +111,7 @@ def choose_size(
         repeats: splits that a trial should train on.
         trials: what was asked for and stays so, or None.
         epochs: likewise.
+        insists: all `repeats` stay, since they were asked for, as folds are.
     """
 
     def as_wished(rung: tuple[int, int]) -> tuple[int, int]:
@@ -116,7 +123,7 @@ def choose_size(
     def sized(view: tuple[int, int], rung: tuple[int, int], points: int = 3) -> Size:
         return Size(resolution=view[0], repeats=view[1], trials=rung[0], epochs=rung[1], points=points)
 
-    views = list(_views(resolutions, repeats))
+    views = list(_views(resolutions, repeats, insists=insists))
     view = next((view for view in views if fits(sized(view, as_wished(COMFORTABLE)))), views[-1])
     sizes = [sized(view, rung) for rung in dict.fromkeys(map(as_wished, LADDER))]
     sizes.append(replace(sizes[-1], points=2))
@@ -124,9 +131,12 @@ def choose_size(
     return found or _with_fewer_images(sizes[-1], terms)
 
 
-def _views(resolutions: Sequence[int], repeats: int) -> Iterator[tuple[int, int]]:
+def _views(resolutions: Sequence[int], repeats: int, *, insists: bool) -> Iterator[tuple[int, int]]:
     """Resolutions and repeats, best first."""
     falling = sorted(resolutions, reverse=True)
+    if insists:
+        yield from ((r, repeats) for r in falling)
+        return
     if repeats > 1:
         yield from ((r, repeats) for r in falling if r >= min(SHARP, falling[0]))
     yield from ((r, 1) for r in falling)

@@ -32,6 +32,7 @@ _ENLARGED = (
 )
 _CLASSES_NAMED = 20
 _NAME_CHARACTERS_MAX = 60
+_DIVISIONS = {"folds", "fold_column", "repeats"}  # keys of data by which splits were asked for
 _BUSY = 1.5  # wall clock over work from which a person is told
 _FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
 _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weights are at hand
@@ -82,7 +83,14 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
     terms = _terms(weights, resolutions, seen, wishes, machine)
-    size = choose_size(resolutions, seen.repeats, terms, trials=wishes.trials, epochs=wishes.epochs)
+    size = choose_size(
+        resolutions,
+        seen.repeats,
+        terms,
+        trials=wishes.trials,
+        epochs=wishes.epochs,
+        insists=bool(_DIVISIONS & given.keys()),
+    )
     minutes = budget.minutes(size, terms)
     estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
     text = write_study(
@@ -259,7 +267,9 @@ def _size_notes(
         )
     elif wishes.resolution is None and size.resolution < RESOLUTIONS[-1] and seen.side < size.resolution:
         yield f"Resolution {size.resolution} pixels: the images are small, and more would only cost time."
-    if size.repeats > 1:
+    if size.repeats > 1 and _DIVISIONS & wishes.data.keys():
+        yield f"Every trial trains on {size.repeats} splits, as asked, and costs {size.repeats} trainings."
+    elif size.repeats > 1:
         yield (
             f"With {seen.n_seen} images one split is noise: every trial trains on {size.repeats} splits and"
             f" costs {size.repeats} trainings."
