@@ -28,9 +28,17 @@ def enqueue_nonsense(study: optuna.Study) -> None:
     study.enqueue_trial({"freeze_depth": 9.0, "lr": 0.01})
 
 
+GOOD: tuple[dict[str, float], ...] = ({"lr": 0.01}, {"lr": 0.01, "freeze_depth": 0.5})
+
+
 def enqueue_sense(study: optuna.Study) -> None:
-    study.enqueue_trial({"lr": 0.01}, user_attrs={"who": "me"})
-    study.enqueue_trial({"lr": 0.01, "freeze_depth": 0.5})
+    for point in GOOD:
+        study.enqueue_trial(point, user_attrs={"who": "me"})
+
+
+def is_good(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a waiting trial may wait behind a spent budget; a bad one has to end with its cause."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params} in GOOD
 
 
 def add_finished(study: optuna.Study) -> None:
@@ -119,6 +127,8 @@ def test_workers_confirm_and_report_beside_other_calls(
     known = {"complete", "pruned", "failed", "refused", "added", "waiting"}
     assert {trial.outcome for trial in trials} <= known
     assert all(trial.cause for trial in trials if trial.outcome == "refused")
+    waiting = [trial.number for trial in trials if trial.outcome == "waiting"]
+    assert all(is_good(study.trials[number]) for number in waiting)
     assert sum(trial.outcome == "refused" for trial in trials) >= 12
 
     status, out, errors = here.start("run", "--workers", "1").end(4 * WAIT_SECONDS)

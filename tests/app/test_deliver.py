@@ -17,10 +17,14 @@ import tlopt
 from tlopt import spec
 from tlopt.app import deliver
 from tlopt.cli.main import app
+from tlopt.confirmation import held_out
 from tlopt.confirmation.verdict import as_dict
 from tlopt.errors import DataError, SpecError
+from tlopt.exports import contents, write
 from tlopt.exports.result import RESULT, read_result
+from tlopt.search.fixed_study import fixed_study
 from tlopt.storage import attributes
+from tlopt.trial.workspace import Workspace
 
 STUDY = spec.loads(STUDY_TEXT.format(resize="crop", backbone="resnet18"), "flowers.toml")
 
@@ -123,3 +127,34 @@ def test_a_place_that_cannot_be_written_is_refused_before_images_are_read(
     if occupy is not beside_a_page:
         with pytest.raises(DataError, match=said):
             tlopt.export(file, place, storage=f"sqlite:///{tmp_path / 'new.db'}")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_training_leaves_no_weights_beside_its_export(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(fixed_study(STUDY, planted().chosen.point, name="mine", exported=True))
+    workspace = SimpleNamespace(
+        limits=None,
+        data=SimpleNamespace(fingerprint="0a1b"),
+        save_weights=lambda run, path: path.write_bytes(b"tensors"),
+    )
+
+    def write_export(folder: Path, findings: object, *, weights_file: Path, overwrite: bool) -> None:
+        assert weights_file.read_bytes() == b"tensors"
+        if fails:
+            raise DataError("the disk is full")
+
+    monkeypatch.setattr(Workspace, "open", lambda *_, **__: workspace)
+    monkeypatch.setattr(deliver, "point_of", lambda *_: planted().chosen.point)
+    monkeypatch.setattr(
+        held_out, "train_on_all", lambda *_: (SimpleNamespace(seed=1), iter([tiny.epoch(0, 0.5)]))
+    )
+    monkeypatch.setattr(contents, "gather", lambda *_: None)
+    monkeypatch.setattr(write, "write_export", write_export)
+
+    ended = CliRunner().invoke(app, ["train", str(config), str(tmp_path / "final")])
+
+    assert isinstance(ended.exception, DataError) == fails, ended.exception
+    assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]

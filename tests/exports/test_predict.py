@@ -6,12 +6,16 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from finished import CLASS_NAMES
+from typer.testing import CliRunner
 
+from tlopt.app import deliver
 from tlopt.app.deliver import predict_csv
+from tlopt.cli.main import app
 from tlopt.data.decode import decode
 from tlopt.data.sources import entry
 from tlopt.data.views import eval_views
@@ -125,7 +129,7 @@ def test_a_batch_of_damaged_files_only_is_no_error(folder: Path, export: Export)
 
 def _written(rows: list[Prediction]) -> tuple[int, list[list[str]]]:
     file = io.StringIO(newline="")
-    n_unreadable = write_csv(rows, file, ("a", "b, c"))
+    _, n_unreadable = write_csv(rows, file, ("a", "b, c"))
     return n_unreadable, list(csv.reader(io.StringIO(file.getvalue(), newline="")))
 
 
@@ -153,3 +157,31 @@ def test_a_file_name_that_is_no_unicode_can_be_written() -> None:
     )
     _, (_, written) = _written([row])
     assert written[0] == "\\xff.png"
+
+
+@pytest.mark.parametrize(
+    ("results", "status", "said"),
+    [
+        ([""], 0, ""),
+        (["", "too dark", ""], 3, "1 file could not be read"),
+        (["x", "y"], 1, "2 files could not"),
+    ],
+)
+def test_the_exit_status_tells_unreadable_files(
+    results: list[str], status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        Prediction(path=Path("x"), label="", probability=0.0, probabilities=(), error=error)
+        if error
+        else Prediction(path=Path("x"), label="a", probability=1.0, probabilities=(1.0,))
+        for error in results
+    ]
+    monkeypatch.setattr(deliver, "predict", lambda *_, **__: iter(rows))
+    monkeypatch.setattr("tlopt.exports.read.read_export", lambda _: SimpleNamespace(class_names=("a",)))
+    output = tmp_path / "labels.csv"
+
+    ended = CliRunner().invoke(app, ["predict", str(tmp_path), "images", "--output", str(output)])
+
+    assert ended.exit_code == status
+    assert said in ended.stderr
+    assert len(output.read_text().splitlines()) == 1 + len(rows)

@@ -295,14 +295,17 @@ def train(
     for epoch in training:
         epochs.append(epoch)
         yield epoch
-    weights_file = folder.absolute().with_name(f".{folder.name}.safetensors")
-    workspace.save_weights(run, weights_file)
-    history = History.of(epochs)
-    trained = describe(history, run.seed, "training and validation images")
-    verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
-    findings = gather(workspace, read_text(file), verdict, (), trained)
-    write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
-    weights_file.unlink()
+    folder = Path(os.path.abspath(folder))
+    weights_file = folder.with_name(f".{folder.name}.safetensors")
+    try:
+        workspace.save_weights(run, weights_file)
+        history = History.of(epochs)
+        trained = describe(history, run.seed, "training and validation images")
+        verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
+        findings = gather(workspace, read_text(file), verdict, (), trained)
+        write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
+    finally:
+        weights_file.unlink(missing_ok=True)
     if onnx:
         write_onnx(read_export(folder), folder)
 
@@ -320,8 +323,10 @@ def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
     return load_classifier(folder, choose_device(device))
 
 
-def predict_csv(folder: Path, images: Sequence[Path], output: Path | None, *, device: str = "auto") -> int:
-    """Write a CSV row for every image file to `output` or standard output; returns how many were unreadable.
+def predict_csv(
+    folder: Path, images: Sequence[Path], output: Path | None, *, device: str = "auto"
+) -> tuple[int, int]:
+    """Write a CSV row for every image file to `output` or standard output; how many were read, and not.
 
     Raises:
         NotReady: `folder` is no export.

@@ -30,7 +30,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done; 1 an error, which the message names; 2 wrong usage; 130 Ctrl-C.",
+    epilog="Exit status: 0 done; 1 an error, which the message names; 2 wrong usage;"
+    " 3 predict left files out that it could not read; 130 Ctrl-C.",
 )
 app.add_typer(service_app)
 app.add_typer(export_app)
@@ -39,6 +40,7 @@ app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 # Not a programming error: a place that may not be written to, or that is full.
+_SOME_UNREADABLE = 3  # exit status of `predict`
 _DISK_ERRORS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -234,12 +236,17 @@ def predict(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Classify images with an export, as CSV with the label and the probability of each class."""
+    """Classify images with an export, as CSV with the label and the probability of each class.
+
+    A file that cannot be read has a row with the reason. Exit status 3 if that happened to some files, 1 if
+    it happened to all of them.
+    """
     from tlopt.app import deliver
 
-    n_unreadable = deliver.predict_csv(folder, images, output, device=device)
+    n_read, n_unreadable = deliver.predict_csv(folder, images, output, device=device)
     if n_unreadable:
         err.print(f"{counted(n_unreadable, 'file')} could not be read: see the column error")
+        raise typer.Exit(_SOME_UNREADABLE if n_read else 1)
 
 
 @app.command()

@@ -104,21 +104,23 @@ def predict(
     return _stream(export, load_network(export, device), found.files, device, batch_size, progress)
 
 
-def write_csv(predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]) -> int:
-    """Write one row a prediction to `file` as it comes; returns how many have no label.
+def write_csv(predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]) -> tuple[int, int]:
+    """Write one row a prediction to `file` as it comes; returns the numbers with and without a label.
 
     Columns: path, label, probability, p:CLASS for every class, error.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["path", "label", "probability", *(f"p:{name}" for name in class_names), "error"])
-    n_unreadable = 0
+    n_labelled = n_unreadable = 0
     for row in predictions:
         numbers = [f"{p:.6g}" for p in (row.probability, *row.probabilities)]
         if row.error:
             n_unreadable += 1
             numbers = [""] * (1 + len(class_names))
+        else:
+            n_labelled += 1
         writer.writerow([_text(row.path), row.label, *numbers, row.error])
-    return n_unreadable
+    return n_labelled, n_unreadable
 
 
 def _stream(
