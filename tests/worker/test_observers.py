@@ -96,7 +96,7 @@ def test_weights_and_biases_gets_point_epochs_and_end(fakes: Path) -> None:
 def test_weights_and_biases_shows_a_trial_without_a_value_as_failed(
     outcome: str, value: float | None, exit_code: int, fakes: Path
 ) -> None:
-    log = TrialLog(fakes / "0003.jsonl", observers(("wandb",), "flowers", 3, fakes))
+    log = TrialLog(fakes / "0003.jsonl", open_observers(("wandb",), "flowers", 3, fakes))
     log.start(point=POINT)
     log.end(outcome=outcome, value=value, best_value=value, cause="")
 
@@ -106,14 +106,14 @@ def test_weights_and_biases_shows_a_trial_without_a_value_as_failed(
 def test_workers_that_begin_at_once_share_one_experiment_of_mlflow(
     fakes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    observers(("mlflow",), "flowers", 0, fakes)  # another worker, after this one has looked
+    open_observers(("mlflow",), "flowers", 0, fakes)  # another worker, after this one has looked
     mlflow = sys.modules["mlflow"]
     looks = iter([None])
     look = mlflow.MlflowClient.get_experiment_by_name
     monkeypatch.setattr(
         mlflow.MlflowClient, "get_experiment_by_name", lambda self, name: next(looks, look(self, name))
     )
-    log = TrialLog(fakes / "0003.jsonl", observers(("mlflow",), "flowers", 3, fakes))
+    log = TrialLog(fakes / "0003.jsonl", open_observers(("mlflow",), "flowers", 3, fakes))
     log.start(point=POINT)
 
     assert len(mlflow.experiments) == 1
