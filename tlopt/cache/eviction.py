@@ -96,7 +96,7 @@ class FolderLock:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the locked folder is still the one under its name."""
+        """True if the locked folder is still the one under its name."""
         try:
             return os.path.samestat(self._file, (self.path / _LOCK).stat())
         except OSError:

@@ -24,6 +24,6 @@ def n_repeated_views(study: Study) -> int:
 
 
 def trains_uncropped(study: Study) -> bool:
-    """Whether some trials train on centre crops, as validation does: at augmentation strength 0."""
+    """Return whether some trials train on centre crops, as validation does: at augmentation strength 0."""
     dimension = dimension_of(study, "augmentation")
     return not isinstance(dimension, Uniform) and 0 in dimensions.bounds(dimension)

@@ -166,7 +166,7 @@ def _drawn(trial: FrozenTrial, params: Params) -> bool:
 
 
 def _is_repeated(params: Params, others: Mapping[str, Any]) -> bool:
-    """Whether `others` equal `params`, numbers to nine digits."""
+    """Return whether `others` equal `params`, numbers to nine digits."""
     return bool(params) and all(name in others and _is_same(params[name], others[name]) for name in params)
 
 

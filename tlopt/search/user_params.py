@@ -146,7 +146,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(value: Any, option: Scalar) -> bool:
-    """Whether the two are equal and of the same kind: 1.0 equals 1; True and "1" do not."""
+    """Return whether the two are equal and of the same kind: 1.0 equals 1; True and "1" do not."""
     if _is_number(value) and _is_number(option):
         return bool(value == option)
     return type(value) is type(option) and bool(value == option)

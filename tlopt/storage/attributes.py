@@ -133,7 +133,7 @@ class TrialRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether the trial counts toward the budget: complete, or pruned for any reason."""
+        """True if the trial counts toward the budget: complete, or pruned for any reason."""
         return self.ran_here and self.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
     @classmethod
@@ -202,7 +202,7 @@ def violation_words(broken: Mapping[str, float]) -> str:
 
 
 def ran_here(trial: FrozenTrial) -> bool:
-    """Whether a tlopt worker has started the trial; False for trials that users add or ask for."""
+    """Return whether a tlopt worker has started the trial; False for trials that users add or ask for."""
     return any(key in trial.user_attrs for key in RAN_HERE)
 
 

@@ -30,12 +30,12 @@ class Command:
 
     @property
     def runs_trials(self) -> bool:
-        """Whether trials may run."""
+        """True if trials may run."""
         return self.state == "open"
 
     @property
     def ends_workers(self) -> bool:
-        """Whether workers must exit."""
+        """True if workers must exit."""
         return self.state in ("stopped", "cancelled", "archived")
 
 

@@ -49,7 +49,7 @@ def connect(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> ServiceStor
 
 
 def is_initialised(url: str, retry: Retry, *, wait_seconds: float = 0.0) -> bool:
-    """Whether the database `url` has Optuna's tables, without creating anything; otherwise as `connect`."""
+    """Return whether the database `url` has Optuna's tables, without creating any; else as `connect`."""
     parsed = _usable(url)
     return _retried(parsed, retry, wait_seconds, lambda: _has_tables(parsed, schema.has_optuna_tables))
 
@@ -101,7 +101,7 @@ def _open(url: sqlalchemy.URL, retry: Retry) -> ServiceStorage:
 def _has_tables(
     url: sqlalchemy.URL, found: Callable[[sqlalchemy.Connection], bool] = schema.has_tables
 ) -> bool:
-    """Whether the tables exist in the version of this Optuna; see `schema.has_tables`."""
+    """Return whether the tables exist in the version of this Optuna; see `schema.has_tables`."""
     if is_sqlite(url) and not _has_content(Path(url.database or "")):
         return False
     with _short_connection(url) as connection:
@@ -109,7 +109,7 @@ def _has_tables(
 
 
 def _has_content(file: Path) -> bool:
-    """Whether an SQLite file exists and is not empty; a transaction would write to an empty one."""
+    """Return whether an SQLite file exists and is not empty; a transaction would write to an empty one."""
     _check_folder(file)
     return file.is_file() and file.stat().st_size > 0
 

@@ -53,7 +53,7 @@ _shutdown_deadline = float("inf")  # by time.monotonic; later responses get _LEA
 
 
 def is_sqlite(url: sqlalchemy.URL) -> bool:
-    """Whether the database is an SQLite file."""
+    """Return whether the database is an SQLite file."""
     return url.get_backend_name() == "sqlite"
 
 
@@ -95,7 +95,7 @@ def unpooled_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
 
 
 def is_pooled(connection: sqlalchemy.Connection) -> bool:
-    """Whether there is a pooler, through which session settings would reach other clients."""
+    """Return whether there is a pooler, through which session settings would reach other clients."""
     return bool(connection.info.get(_POOLED))
 
 

@@ -161,7 +161,7 @@ class Failure:
 
     @property
     def lacks_tables(self) -> bool:
-        """Whether tables are missing or still being restored."""
+        """True if tables are missing or still being restored."""
         return self.sqlstate in MISSING_TABLES
 
 

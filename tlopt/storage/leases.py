@@ -210,7 +210,7 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
 
 
 def still_has_trials(executor: Executor, study_id: int, read: ReadTrials) -> bool:
-    """Whether the study still has the trials read earlier; True also if the study is deleted."""
+    """Return whether the study still has the trials read earlier; True also if the study is deleted."""
     known = trials.c.trial_id <= read.newest_id
     created = trials.c.trial_id.in_(read.created)
     ended = sa.case((trials.c.trial_id == read.finished_id, trials.c.datetime_complete))
@@ -225,7 +225,7 @@ def still_has_trials(executor: Executor, study_id: int, read: ReadTrials) -> boo
 
 
 def study_exists(executor: Executor, study_id: int, name: str | None = None) -> bool:
-    """Whether the database has a study with this id, and with this name where one is given."""
+    """Return whether the database has a study with this id, and with this name where one is given."""
     found = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
     if name is not None:  # SQLite may give the id of a deleted study to another one
         found = found.where(studies.c.study_name == name)

@@ -127,14 +127,14 @@ class OptunaDatabase(RDBStorage):
         return self.best_trial_id(study_id, direction)
 
     def skips_reads(self) -> bool:
-        """Whether `read_trials` currently reads nothing, which leaves the cache unchanged."""
+        """Return whether `read_trials` currently reads nothing, which leaves the cache unchanged."""
         return False
 
     def forget(self) -> None:
         """Discard what was read before the database was restored."""
 
     def still_has_trials(self, study_id: int, read: "ReadTrials") -> bool:
-        """Whether the database still has the trials read earlier."""
+        """Return whether the database still has the trials read earlier."""
         raise NotImplementedError
 
 

@@ -53,7 +53,7 @@ class ServiceStorage(RetryingStorage):
         return super().get_study_id_from_name(study_name)
 
     def holds(self, trial_id: int) -> bool:
-        """Whether this process believes to hold the trial's lease."""
+        """Return whether this process believes it holds the trial's lease."""
         return trial_id in self._tokens
 
     def forget_trial(self, trial_id: int) -> None:
@@ -221,7 +221,7 @@ class ServiceStorage(RetryingStorage):
             self.retry.note_outage(fault.reason)
 
     def unsent(self, trial_id: int) -> bool:
-        """Whether some reports of the trial have not been written yet."""
+        """Return whether some reports of the trial have not been written yet."""
         return bool(self._unsent.get(trial_id))
 
     # States of a trial

@@ -40,7 +40,7 @@ class Retry:
 
     @property
     def in_outage(self) -> bool:
-        """Whether the last call of any thread found the database unavailable."""
+        """True if the last call of any thread found the database unavailable."""
         return self._outage_since is not None
 
     def call(self, attempt: Callable[[], _T]) -> _T:

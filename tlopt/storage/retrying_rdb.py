@@ -84,7 +84,7 @@ class RetryingStorage(OptunaDatabase):
         return self.retry.call(attempt)
 
     def has_all_tables(self) -> bool:
-        """Whether the tables exist and are not being restored. Not retried."""
+        """Return whether the tables exist and are not being restored. Not retried."""
         with self.engine.connect() as connection:
             return schema.restore_is_complete(connection)
 
@@ -244,7 +244,7 @@ class CallScope(threading.local):
             self._guard(session)
 
     def skips_reads(self) -> bool:
-        """Whether reading other trials can be skipped now."""
+        """Return whether reading other trials can be skipped now."""
         claim = self.claim
         if claim is None:
             return self._unchanged

@@ -70,7 +70,7 @@ workers = sa.Table(
 
 
 def has_optuna_tables(connection: sa.Connection) -> bool:
-    """Whether Optuna's tables exist in the version of the installed Optuna.
+    """Return whether Optuna's tables exist in the version of the installed Optuna.
 
     Raises:
         StorageError: they have another version, or the tables are another application's.
@@ -114,7 +114,7 @@ def create_tables(connection: sa.Connection) -> None:
 
 
 def restore_is_complete(connection: sa.Connection) -> bool:
-    """Whether no restore of the tables is under way, judged by their primary keys.
+    """Return whether no restore of the tables is under way, judged by their primary keys.
 
     `pg_restore` and SQL dumps create tables first, then rows, then keys.
     """

@@ -53,7 +53,7 @@ def this_process() -> Identity:
 
 
 def has_ended(identity: Identity) -> bool:
-    """Whether the process has certainly ended: it ran on this machine, and its id is free or reused."""
+    """Return whether the process has certainly ended: it ran here, and its id is free or reused."""
     # Without a start time the machine is identified by its host name, which may be ambiguous.
     if identity.born == 0 or identity.machine != _machine(socket.gethostname()):
         return False

@@ -158,7 +158,7 @@ class FeatureStore:
             return None
 
     def _may_reside(self, feature_format: FeatureFormat, size: int, device: torch.device) -> bool:
-        """Whether `size` more bytes fit on the device, after dropping the earliest opened blocks from it."""
+        """Return whether `size` more bytes fit on the device; drops the earliest opened blocks from it."""
         too_wide = device.type == "cpu" and feature_format.row_bytes > _RESIDENT_ROW_BYTES
         if too_wide or not self.allow_resident or size > self.resident_bytes_max:
             return False

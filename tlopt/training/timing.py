@@ -36,7 +36,7 @@ class Machine:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the CPU is the fastest device."""
+        """True if the CPU is the fastest device."""
         return self.device == "cpu"
 
     @property

@@ -87,7 +87,7 @@ class TrialCheckpoints:
         self._last = time.perf_counter()
 
     def is_due(self, event: Step | Epoch) -> bool:
-        """Whether to save after `event`: at the end of an epoch, or after `seconds` within one.
+        """Return whether to save after `event`: at the end of an epoch, or after `seconds` within one.
 
         Never within 19 times the duration of the last one, so that checkpoints take at most 5 % of the time.
         """

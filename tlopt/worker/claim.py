@@ -41,7 +41,7 @@ class StudyWork:
         return work_state(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
 
     def exists(self, storage: ServiceStorage) -> bool:
-        """Whether the study has not been deleted."""
+        """Return whether the study has not been deleted."""
         study_id, name = self.study_id, self.optuna_study.study_name
         return storage.query(lambda executor: leases.study_exists(executor, study_id, name))
 
@@ -59,7 +59,7 @@ class StudyWork:
 def work_state(
     optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
 ) -> tuple[WorkState, bool]:
-    """Whether the study has work, may get some later, or is over; and whether a trial is waiting.
+    """Return whether the study has work, may get some later, or is over; and whether a trial is waiting.
 
     While trials run elsewhere, a study with a full budget is not over yet: their workers may be lost.
 
@@ -83,7 +83,7 @@ def work_state(
 
 
 def hours_are_over(optuna_study: optuna.Study, hours: float, storage: ServiceStorage) -> bool:
-    """Whether the period in which trials may start is over, by the database's clock."""
+    """Return whether the period in which trials may start is over, by the database's clock."""
     if hours <= 0:
         return False
     now = storage.query(lambda executor: epoch_seconds(executor, storage.engine))
@@ -144,7 +144,7 @@ def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -
 
 
 def stop_reason(command: Command | None) -> str:
-    """Why the study's trials must stop, or ""."""
+    """The reason why the study's trials must stop, or ""."""
     if command is None or command.runs_trials:
         return ""
     return f"the study is {command.state}" + (f": {command.reason}" if command.reason else "")

@@ -69,7 +69,7 @@ class Requeue(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """What a worker provides for the training of a trial."""
+    """Everything that a worker provides for the training of a trial."""
 
     interrupt: Interrupt
     on_step: Callable[[Step | Epoch], None]  # called after every step; may raise Requeue or LeaseLost

@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceStorage) -> bool:
-    """Whether to draw pictures of a complete trial: if it has a label or the best value so far."""
+    """Return whether to draw pictures of a complete trial: if it has a label or the best value so far."""
     if label:
         return True
     best = storage.query(

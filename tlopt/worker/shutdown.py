@@ -48,7 +48,7 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop has been requested."""
+        """True if a stop has been requested."""
         return self._asked_at is not None or self._orphaned()
 
     def install(self) -> None:
