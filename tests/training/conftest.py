@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from coloured import coloured
+from small_runs import coloured
 from torch import Tensor, nn
 
 from tlopt.data.batches import Images

@@ -5,17 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from small_runs import Begin, MakePoint
 
 from tlopt.data.batches import Images
 from tlopt.errors import Diverged, OutOfMemory
 from tlopt.model.network import Network
-from tlopt.spec.point import Point
 from tlopt.training import loop as loop
 from tlopt.training.loop import fit
-from tlopt.training.run import Run
-
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
 
 
 def test_an_absurd_rate_diverges_in_the_first_epoch(

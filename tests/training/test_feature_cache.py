@@ -12,12 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import Begin, MakePoint, changed
 from torch import Tensor
 
 from tlopt.cache.eviction import FolderLock
 from tlopt.data.batches import Images
 from tlopt.model.network import Network
-from tlopt.spec.point import Point
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import CostModel
 from tlopt.training.frozen_prefix import FeatureFormat, find_split_points
@@ -25,8 +25,6 @@ from tlopt.training.loop import fit, predict_logits
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
 MakeStore = Callable[..., FeatureStore]
 Outcome = tuple[list[object], dict[str, Tensor]]
 
@@ -40,27 +38,32 @@ def views(images: Images) -> Images:
     return replace(images, n_views=2, views_seed=11)
 
 
+def open_store(
+    views: Images, network: Network, cached: set[int], resident_bytes_max: int = 10**9
+) -> FeatureStore:
+    """A store of the features of `views` under the folder that TLOPT_CACHE names."""
+    return FeatureStore(
+        folder=FolderLock("tiny", "a test's"),
+        images=views,
+        caches_training_views=True,
+        split_points=find_split_points(network.eval(), torch.zeros(1, 3, 12, 12), Numerics()),
+        cached_blocks=frozenset(cached),
+        cost_model=FREE,
+        resident_bytes_max=resident_bytes_max,
+    )
+
+
 @pytest.fixture
 def make(
     views: Images, tiny: Callable[..., Network], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeStore]:
-    """Opens a store of this test's folder: `make(cached={2})`."""
+    """Opens a store of all three blocks in this test's folder."""
     monkeypatch.setenv("TLOPT_CACHE", str(tmp_path))
     opened = []
-    split_points = find_split_points(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics())
 
-    def make(*, cached: set[int] | None = None, resident_bytes_max: int = 10**9) -> FeatureStore:
-        store = FeatureStore(
-            folder=FolderLock("tiny", "a test's"),
-            images=views,
-            caches_training_views=True,
-            split_points=split_points,
-            cached_blocks=frozenset({1, 2, 3} if cached is None else cached),
-            cost_model=FREE,
-            resident_bytes_max=resident_bytes_max,
-        )
-        opened.append(store)
-        return store
+    def make(*, resident_bytes_max: int = 10**9) -> FeatureStore:
+        opened.append(open_store(views, tiny(), {1, 2, 3}, resident_bytes_max))
+        return opened[-1]
 
     yield make
     for store in opened:
@@ -68,18 +71,16 @@ def make(
 
 
 def trained(
-    run: Run, images: Images, train: np.ndarray, val: np.ndarray, kept: FeatureStore | None
+    run: Run, images: Images, train: np.ndarray, val: np.ndarray, store: FeatureStore | None
 ) -> Outcome:
-    """Everything that a training comes to."""
-    epochs = [(e.train_loss, e.train_accuracy, e.val) for e in fit(run, images, train, val, kept)]
-    return [*epochs, predict_logits(run, images, val, kept).tolist()], run.network.net.state_dict()
+    """Everything that a training results in: epochs, logits and weights."""
+    epochs = [(e.train_loss, e.train_accuracy, e.val) for e in fit(run, images, train, val, store)]
+    return [*epochs, predict_logits(run, images, val, store).tolist()], run.network.net.state_dict()
 
 
-def assert_same(
-    one: tuple[list[object], dict[str, Tensor]], other: tuple[list[object], dict[str, Tensor]]
-) -> None:
+def assert_same(one: Outcome, other: Outcome) -> None:
     assert one[0] == other[0]
-    assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    assert changed(one[1], other[1]) == set()
 
 
 def count_forwards(run: Run) -> list[int]:
@@ -168,15 +169,7 @@ def test_whatever_blocks_are_kept(
     views, at = replace(images, n_views=2, views_seed=11), point(**(CHOSEN | {"freeze_depth": depth}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        store = FeatureStore(
-            folder=FolderLock("tiny", "a test's"),
-            images=views,
-            caches_training_views=True,
-            split_points=find_split_points(tiny().eval(), torch.zeros(1, 3, 12, 12), Numerics()),
-            cached_blocks=frozenset(kept),
-            cost_model=FREE,
-            resident_bytes_max=resident_bytes_max,
-        )
+        store = open_store(views, tiny(), kept, resident_bytes_max)
         assert_same(trained(begin(at), views, train, val, store), trained(begin(at), views, train, val, None))
         store.close()
 

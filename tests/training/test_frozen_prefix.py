@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from small_runs import Begin, MakePoint, changed, state
 
 from tlopt.data.batches import Images
 from tlopt.model.build import build
@@ -13,22 +12,9 @@ from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import partition
 from tlopt.model.weights import load_weights
-from tlopt.spec.point import Point
 from tlopt.training.loop import fit
-from tlopt.training.run import Run
 
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
 BLOCKS = ("stem.", "middle.", "top.")
-
-
-def state(run: Run) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
-
-
-def moved(before: dict[str, Tensor], run: Run) -> set[str]:
-    """Names of the tensors, parameters and buffers, of which a bit has changed."""
-    return {name for name, tensor in state(run).items() if not torch.equal(tensor, before[name])}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -49,7 +35,7 @@ def test_a_frozen_block_never_changes_and_every_other_tensor_does(
 
     list(fit(run, images, train, val))
 
-    assert moved(before, run) == {name for name in before if not name.startswith(BLOCKS[:freeze])}
+    assert changed(before, state(run)) == {name for name in before if not name.startswith(BLOCKS[:freeze])}
 
 
 @pytest.mark.parametrize("freeze", range(10))
@@ -64,9 +50,9 @@ def test_frozen_blocks_of_a_resnet_never_change(
     list(fit(run, images, np.arange(0, 32, 4), np.arange(4)))
 
     frozen = set(partition(run.network, transfer_depth=9, freeze_depth=freeze).frozen)
-    assert not moved(before, run) & frozen
+    assert not changed(before, state(run)) & frozen
     # the whole of every other block moves, batch-norm's statistics and counters too
-    assert moved(before, run) == set(before) - frozen
+    assert changed(before, state(run)) == set(before) - frozen
 
 
 def test_statistics_of_trainable_blocks_move(
@@ -77,7 +63,7 @@ def test_statistics_of_trainable_blocks_move(
 
     list(fit(run, images, train, None))
 
-    assert {name for name in moved(before, run) if "running_mean" in name} == {
+    assert {name for name in changed(before, state(run)) if "running_mean" in name} == {
         "middle.1.running_mean",
         "top.1.running_mean",
     }
@@ -91,8 +77,8 @@ def test_statistics_move_also_where_the_rate_is_zero(
 
     list(fit(run, images, train, None))
 
-    assert "stem.1.running_mean" in moved(before, run)
-    assert "stem.0.weight" not in moved(before, run)
+    assert "stem.1.running_mean" in changed(before, state(run))
+    assert "stem.0.weight" not in changed(before, state(run))
 
 
 def test_dropout_in_a_frozen_block_is_off(
@@ -134,9 +120,9 @@ def test_while_the_head_goes_first_nothing_else_changes(
 
     for _ in range(2):
         next(epochs)
-        assert moved(before, run) == {"head.weight", "head.bias"}
+        assert changed(before, state(run)) == {"head.weight", "head.bias"}
     next(epochs)
-    assert moved(before, run) == set(before)
+    assert changed(before, state(run)) == set(before)
 
 
 def test_a_frozen_block_stays_frozen_after_the_head_went_first(
@@ -147,7 +133,7 @@ def test_a_frozen_block_stays_frozen_after_the_head_went_first(
 
     list(fit(run, images, train, None))
 
-    assert moved(before, run) == {name for name in before if not name.startswith("stem.")}
+    assert changed(before, state(run)) == {name for name in before if not name.startswith("stem.")}
 
 
 def test_a_head_of_hidden_layers_trains(
@@ -161,5 +147,5 @@ def test_a_head_of_hidden_layers_trains(
 
     list(fit(run, images, train, None))
 
-    assert moved(before, run) == {name for name in before if name.startswith("head.")}
+    assert changed(before, state(run)) == {name for name in before if name.startswith("head.")}
     assert [p.name for p in run.pulls] == [name for name, p in before.items() if p.dim() == 2]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import Begin, MakePoint, changed, state
 from torch import Tensor
 
 from tlopt.data import batches as images_module
@@ -20,21 +21,10 @@ from tlopt.training import penalty
 from tlopt.training.loop import Epoch, fit, predict_logits
 from tlopt.training.run import Run
 
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
-
 
 def measured(epochs: Iterator[Epoch]) -> list[tuple[object, ...]]:
     """Everything of some epochs but their seconds, as values that compare."""
     return [(e.index, e.train_loss, e.train_accuracy, e.val, np.array(e.confusion).tolist()) for e in epochs]
-
-
-def state(run: Run) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
-
-
-def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 BUSY = {"mixup": 0.3, "l2_sp": 0.1, "l2": 0.01, "schedule": "cosine", "warmup_fraction": 0.2}

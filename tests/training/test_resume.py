@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from coloured import coloured
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import Begin, MakePoint, coloured
 from torch import Tensor
 
 from tlopt.data.batches import Images
@@ -27,8 +27,6 @@ from tlopt.training.checkpoint import apply, pack, unpack
 from tlopt.training.loop import Epoch, Step, fit, steps
 from tlopt.training.run import Run, prepare_run
 
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
 Outcome = tuple[dict[str, str], list[str]]
 ID = "trial 3 of planted"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import Begin, MakePoint, changed, state
 from torch import Tensor, nn
 
 from tlopt.data.batches import Images
@@ -20,17 +21,6 @@ from tlopt.training import step as step_module
 from tlopt.training.loop import Epoch, Step, fit, steps
 from tlopt.training.optim import ParameterGroup
 from tlopt.training.run import Run
-
-Begin = Callable[..., Run]
-MakePoint = Callable[..., Point]
-
-
-def state(run: Run) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_each_step_is_yielded_and_behind_the_last_the_epoch(
@@ -79,7 +69,7 @@ def test_fit_gives_the_epochs_of_steps(
     events = [event for event in steps(other, images, train, val) if isinstance(event, Epoch)]
 
     assert epochs == [replace(epoch, seconds=0, confusion=None) for epoch in events]
-    assert same(state(one), state(other))
+    assert changed(state(one), state(other)) == set()
 
 
 @pytest.mark.parametrize("n_events", range(9))
@@ -95,7 +85,7 @@ def test_a_loop_closed_anywhere_goes_on_in_another_to_the_same_bits(
     list(fit(closed, images, train, val))
     list(fit(whole, images, train, val))
 
-    assert same(state(closed), state(whole))
+    assert changed(state(closed), state(whole)) == set()
 
 
 def test_a_finished_run_yields_nothing_more(
