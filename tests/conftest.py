@@ -34,13 +34,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> N
 
 @pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What TLOPT_CACHE names in every test."""
+    """The cache folder (TLOPT_CACHE) that tests share."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What TLOPT_CACHE names in this test alone: a folder that is not there yet."""
+    """The cache folder (TLOPT_CACHE) of this test alone; does not exist yet."""
     monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -1,4 +1,4 @@
-"""A study with real processes that work on it, and what can be seen of them from outside."""
+"""A study with real worker processes, and their state as seen from outside."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def wait(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
-    """What `look` returns, once it is something."""
+    """Call `look` until it returns a true value, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
@@ -157,7 +157,7 @@ class Service:
         return storage.query(lambda executor: worker_rows.list_workers(executor, storage.engine))
 
     def log(self, trial: int) -> list[dict[str, Any]]:
-        """What its workers have written of a trial."""
+        """Events that the workers have logged of a trial."""
         path = self.folder / "runs" / self.name / "trials" / f"{trial:04d}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -166,7 +166,7 @@ class Service:
         return sorted((self.folder / "runs" / "checkpoints" / self.name / f"{trial:06d}").glob("*.ckpt"))
 
     def wait_for_epochs(self, n_trials: int, n_epochs: int = 1) -> list[TrialRecord]:
-        """So many running trials that have each reported so many epochs."""
+        """Wait for at least `n_trials` running trials with at least `n_epochs` reported epochs each."""
 
         def look() -> list[TrialRecord]:
             running = [t for t in self.trials() if t.outcome == "running" and t.last_epoch is not None]
@@ -241,7 +241,7 @@ def pids(trials: list[TrialRecord]) -> set[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

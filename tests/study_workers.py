@@ -1,4 +1,4 @@
-"""Workers of one study in this process, each with a storage of its own; and faults planted below them."""
+"""Workers of one study within this process, each with its own storage, and faults planted in it."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass
 class Worker:
-    """One worker; `me` is this process under a name of its own."""
+    """One worker; `me` is this process under a separate identity."""
 
     store: BaseStorage
     study: optuna.Study
@@ -92,19 +92,19 @@ class Worker:
         self.service.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def seen(self, trial: Trial) -> ObservedLease:
-        """The trial's lease as it is."""
+        """The trial's current lease."""
         held = self.service.query(lambda executor: leases.held(executor, [self.study_id]))
         return next(seen for seen in held if seen.trial_id == trial._trial_id)
 
     def expire(self, trial: Trial) -> None:
-        """Take a trial from its holder."""
+        """Expire a trial's lease."""
         self.service.expire(self.seen(trial), "planted")
 
     def work_state(self, budget: int) -> tuple[str, bool]:
         return claims.work_state(self.study, trials=budget, hours=0.0, storage=self.service)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """All there is of trials and leases."""
+        """All rows of trials and leases, by table."""
         with self.service.engine.connect() as connection:
             return {
                 name: sorted(map(tuple, connection.execute(sa.select(getattr(schema, name)))), key=repr)
@@ -113,7 +113,7 @@ class Worker:
 
 
 def start_worker(url: str, **of_storage: Any) -> Worker:
-    """A worker with a new storage on the database `url`; the study is made if it is not there."""
+    """Start a worker with a new storage on the database `url`, creating the study if missing."""
     store = studies.open_storage(url, **of_storage)
     study = optuna.create_study(
         storage=store,
@@ -127,12 +127,12 @@ def start_worker(url: str, **of_storage: Any) -> Worker:
 
 
 def noted(trial: FrozenTrial) -> dict[str, Any]:
-    """What was noted of a trial after it was claimed."""
+    """User attributes set after the trial was claimed."""
     return {key: value for key, value in trial.user_attrs.items() if key not in (POINT, WORKER)}
 
 
 def no_pauses(patch: pytest.MonkeyPatch) -> None:
-    """What is tried again is tried again at once."""
+    """Make retries immediate."""
     patch.setattr(retry, "_PAUSE_SECONDS", (0.0, 0.0))
     patch.setattr(retry, "_POLL_SECONDS", 0.0)
     patch.setattr("optuna.storages._rdb.storage.random.random", lambda: 0.0)
@@ -140,7 +140,7 @@ def no_pauses(patch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def process() -> Iterator[tuple["subprocess.Popen[str]", Identity]]:
-    """A process that waits, and how it calls itself; killed at the end."""
+    """An idle process and its identity; killed when the block ends."""
     say = (
         "from tlopt.storage.workers import this_process; me = this_process();"
         " print(me.born, me.machine, flush=True); input()"
@@ -157,9 +157,9 @@ What = Literal["begin", "statement", "commit"]
 
 
 class Faults:
-    """Counts what a worker's engine does, and lets one of it fail: `what` number `at`, from 0, done or not.
+    """Count operations of a worker's engine, and make one fail: `what` number `at`, from 0, done or not.
 
-    The error is the driver's own, as after a lost connection; `act` takes its place.
+    The error is the driver's, as after a lost connection, unless `act` is given.
     """
 
     def __init__(self, worker: Worker, patch: pytest.MonkeyPatch) -> None:
@@ -169,17 +169,17 @@ class Faults:
             patch.setattr(self._dialect, name, self._faulty(getattr(self._dialect, name)))
 
     def clear(self) -> None:
-        """Count from 0 and plant nothing."""
+        """Reset the counts and the planted fault."""
         self.counts: dict[What, int] = {"begin": 0, "statement": 0, "commit": 0}
         self._planted: tuple[What, int] | None = None
         self._resting = False
 
     def rest(self) -> None:
-        """Let nothing fail any more; the counts stay as they are."""
+        """Remove the planted fault and stop counting."""
         self._planted, self._resting = None, True
 
     def plant(self, what: What, at: int, *, done: bool, act: Callable[[], None] | None = None) -> None:
-        """Let one fail from now on."""
+        """Reset the counts and plant a fault."""
         self.clear()
         self._planted, self._done, self._act = (what, at), done, act or self._fail
 

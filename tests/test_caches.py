@@ -83,7 +83,7 @@ def undamaged(
 
 
 def said(worker: Started) -> str:
-    """What a worker that ends well has said as errors."""
+    """Messages on stderr of a worker that ends successfully."""
     status, _, errors = worker.end()
     assert status == 0, errors
     assert "Traceback" not in errors

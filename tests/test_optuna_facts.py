@@ -1,4 +1,4 @@
-"""What the design takes for granted of Optuna: a version that breaks one of these needs another design."""
+"""Facts about Optuna that the design relies on; a version that breaks one needs another design."""
 
 import inspect
 import warnings

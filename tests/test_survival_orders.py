@@ -1,4 +1,4 @@
-"""What people tell a study reaches its workers, and a study that has ended keeps none."""
+"""Commands reach a study's workers, and a study that has ended keeps none."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def outcomes(here: Service) -> list[str]:
 
 
 def idle(here: Service, n_workers: int) -> bool:
-    """Whether so many workers show themselves at nothing."""
+    """Return whether exactly `n_workers` workers are listed, all of them idle."""
     return [row.doing for row in here.present()] == [Activity().text()] * n_workers
 
 

@@ -48,7 +48,7 @@ def supervise(here: Service, faults: str) -> list[tuple[int, str]]:
 
 
 def constraints(trial: FrozenTrial) -> list[float]:
-    """What the sampler sees of a trial beside its value; above 0: to be kept away from."""
+    """A trial's constraint values for the sampler; above 0: infeasible."""
     return [
         value for key, value in trial.system_attrs.items() if "constraint" in key for value in as_list(value)
     ]
@@ -83,7 +83,7 @@ def test_a_hung_trial_is_handed_on_and_its_process_replaced(
 
 
 def command(started: Started) -> list[bytes]:
-    """What the process runs at present; nothing once it has ended."""
+    """The current command line of the process; empty once it has ended."""
     try:
         return Path(f"/proc/{started.pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """What TLOPT_CACHE names in this test alone."""
+    """The cache folder (TLOPT_CACHE) of this test alone."""
     cache = tmp_path / "own cache"
     monkeypatch.setenv("TLOPT_CACHE", str(cache))
     return cache

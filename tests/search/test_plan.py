@@ -1,4 +1,4 @@
-"""What the trials of a search and of a confirmation are to do."""
+"""Trial specs in the plans of searches and confirmations."""
 
 from dataclasses import replace
 from pathlib import Path

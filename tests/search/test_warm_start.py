@@ -29,7 +29,7 @@ def search(**changes: str) -> str:
 
 
 def found(text: str, backbone: str = '"large"') -> Point:
-    """What the parameters come to."""
+    """The point given by the parameters."""
     study = tiny.study(text, backbone=backbone)
     params = warm_start(study, LIMITS)
     assert params is not None

@@ -1,4 +1,4 @@
-"""Sentences about keys that leave others without effect."""
+"""Warnings about keys that leave others without effect."""
 
 import pytest
 

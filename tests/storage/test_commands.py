@@ -1,4 +1,4 @@
-"""What people tell a study's workers."""
+"""Commands to a study's workers."""
 
 import pytest
 from study_workers import start_worker

@@ -1,4 +1,4 @@
-"""What a database says, by the code that it gives: wait, give up with a cure, or a bug."""
+"""Classification of database errors by their codes: outage, lasting fault with a cure, or bug."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tlopt.worker.heartbeat import Heartbeat
 
 
 def planted(state: str) -> sa.exc.DBAPIError:
-    """What SQLAlchemy makes of a server's error: the class is psycopg2's own for that code."""
+    """A server's error as SQLAlchemy raises it, with psycopg2's class for that code."""
     driver = errors.lookup(state)
     error = type("Coded", (driver,), {"pgcode": state})("planted")
     return sa.exc.DBAPIError.instance("SELECT 1", {}, error, psycopg2.Error)  # type: ignore[return-value]

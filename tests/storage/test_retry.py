@@ -1,4 +1,4 @@
-"""How long a database that is away is waited for, and what is said meanwhile; by a planted clock."""
+"""Duration of retries during an outage, and the messages about it, by a planted clock."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""What is written comes into place whole or not at all."""
+"""Files and folders are replaced atomically."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""How many cores a process is given, from planted control groups."""
+"""Number of cores of a process, from planted control groups."""
 
 import os
 from pathlib import Path

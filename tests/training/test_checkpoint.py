@@ -182,7 +182,7 @@ def test_another_version_is_refused_before_anything_is_parsed(small: bytes) -> N
 
 
 class Bomb:
-    """What makes a folder when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -30,7 +30,7 @@ HAS_S3 = all(importlib.util.find_spec(name) for name in ("s3fs", "moto"))
 
 @pytest.fixture(params=["folder", "memory", *(["s3"] if HAS_S3 else [])])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where a store may lie: a folder that is not there yet, or an object store."""
+    """URL of a store: a folder that does not exist yet, or an object store."""
     match request.param:
         case "folder":
             yield str(tmp_path / "runs" / "checkpoints")

@@ -1,4 +1,4 @@
-"""What is worth keeping: by seconds saved a byte, within the bound."""
+"""The blocks worth caching: those that save the most seconds per byte, within the bound."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What never changes: frozen blocks at every depth, and everything but the head while the head goes first."""
+"""Frozen blocks never change, nor does anything but the head while the head is trained first."""
 
 from collections.abc import Callable
 

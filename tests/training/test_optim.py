@@ -1,4 +1,4 @@
-"""Which rate each parameter has, by hand, and how the rates go over a run."""
+"""Learning rates of parameters, computed by hand, and their schedule over a run."""
 
 import math
 from collections.abc import Callable

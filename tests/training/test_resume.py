@@ -63,14 +63,14 @@ def measured(epoch: Epoch) -> str:
 
 
 def undisturbed(course: Course) -> tuple[Outcome, int]:
-    """What a run leaves that nobody interrupts or saves, and how often it yields."""
+    """The outcome of an uninterrupted run, and its number of yields."""
     run = course.begin()
     events = list(course.events(run))
     return outcome(run, [event for event in events if isinstance(event, Epoch)]), len(events)
 
 
 def interrupted(course: Course, after: Collection[int]) -> Outcome:
-    """What is left by a run that, after each of these yields, goes on as another from nothing but bytes."""
+    """The outcome of a run that is resumed from a checkpoint after each of these yields."""
     run, epochs, count = course.begin(), list[Epoch](), 0
     events = course.events(run)
     while (event := next(events, None)) is not None:

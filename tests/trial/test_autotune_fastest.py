@@ -26,7 +26,7 @@ def chosen(
     precision: Precision | None = None,
     layout: Layout | None = None,
 ) -> tuple[Numerics, set[Numerics]]:
-    """What is chosen where a step takes `seconds`, otherwise 1, and what was measured."""
+    """The chosen numerics if steps take `seconds`, by default 1, and those that were measured."""
     measured = set()
 
     def planted(_: object, resolution: int, *, numerics: Numerics, **__: Any) -> float:

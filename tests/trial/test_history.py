@@ -1,4 +1,4 @@
-"""What a run leaves behind comes back as it was."""
+"""A run's history is read back as it was written."""
 
 from pathlib import Path
 

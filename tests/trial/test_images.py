@@ -42,7 +42,7 @@ def workspace(cache: Path, workshop: tiny.Workshop) -> Callable[[str], Workspace
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
-    """How many images were decoded so far, by the size that they were brought to."""
+    """Number of images decoded so far, by target size."""
     decode, found = pixels._decode, Count()
 
     def counting(image: object, *, size: int, reading: Reading) -> object:

@@ -1,4 +1,4 @@
-"""What a study's backbones take is checked for the whole study, before its first trial."""
+"""Resolutions are checked against all backbones of a study before its first trial."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Leases are handed on only after a whole grace of silence that somebody has watched; by a planted clock."""
+"""A lease expires only after a whole grace period of watched silence, by a planted clock."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ LOOK = 5.0
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that moves only when told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0

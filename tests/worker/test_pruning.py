@@ -126,7 +126,7 @@ def asker(storage_url: str) -> Worker:
 
 @pytest.fixture
 def statements(asker: Worker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many statements there were since the last time it was asked."""
+    """Number of statements since the last call."""
     faults = Faults(asker, monkeypatch)
 
     def count() -> int:
