@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import statistics
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
 from benchmarks.peers.search import SYSTEMS
+from benchmarks.recipes import report as recipes
 from benchmarks.service import trials
 from tlopt import spec
 from tlopt.storage.studies import open_storage
@@ -216,6 +218,39 @@ def test_the_table_beside_other_systems_is_that_of_the_recorded_searches() -> No
         assert f"| {trials} | {final} |" in text, row
     for data in sets:
         assert f"{data}: target {100 * targets(curves, data)[0]:.1f}," in text
+
+
+def recipe_line(data: str, recipe: str, seed: int, **test_accuracies: float) -> str:
+    scores = {weights: {"test_accuracy": value} for weights, value in test_accuracies.items()}
+    return json.dumps({"data": data, "recipe": recipe, "seed": seed, "scores": scores})
+
+
+def test_recipes_are_compared_within_a_set_and_seed(tmp_path: Path) -> None:
+    runs = [
+        *(recipe_line(data, "train", seed, last=0.5, mean=0.51) for data in "abc" for seed in (0, 1)),
+        *(
+            recipe_line(data, "kept", 0, last=0.5 + gain)
+            for data, gain in zip("abc", (0.1, 0.2, 0.3), strict=True)
+        ),
+        recipe_line("a", "kept", 1, last=0.8),
+    ]
+    (tmp_path / "results.jsonl").write_text("\n".join(runs))
+    found = recipes.read(tmp_path / "results.jsonl")
+    # sets count alike, whatever their seeds: a gains (10 + 30) / 2; the quantile of t with 2 degrees is 4.303
+    half = 4.303 * statistics.stdev([20, 20, 30]) / 3**0.5
+    head, _, level, kept, mean = recipes.table(found, "train").splitlines()
+    assert head.endswith("| a | b | c |")
+    assert level == "| train: accuracy, % | 6 | 50.0 | | 50.0 | 50.0 | 50.0 |"
+    assert kept == f"| kept | 4 | +23.3 ± {half:.1f} | 3 / 0 | +20.0 | +20.0 | +30.0 |"
+    assert mean == "| mean | 6 | +1.0 ± 0.0 | 0 / 0 | +1.0 | +1.0 | +1.0 |"
+
+
+def test_the_tables_of_recipes_are_those_of_the_recorded_runs() -> None:
+    folder = BENCHMARKS / "recipes"
+    found = recipes.read(folder / "results.jsonl")
+    text = (folder / "README.md").read_text()
+    for base in recipes.BASES:
+        assert recipes.table(found, base) in text
 
 
 def test_simulated_trials_end_complete(tmp_path: Path) -> None:
