@@ -56,6 +56,16 @@ def test_many_classes_are_listed_as_pairs() -> None:
     assert "class0 class1 1 100.0 %" in text
 
 
+def test_names_of_classes_may_break_so_that_numbers_stay_on_a_phone() -> None:
+    name = "the common garden rose of the north " * 6
+    predictions = make_predictions([(0, 1, 0.9), (1, 1, 0.8)], class_names=(name, "rose"))
+    made = replace(report(TRIALS, verdict=planted()), predictions={"val": predictions})
+
+    html = page(made)
+
+    assert html.count(f'<td class="name">{name}</td>') == 2  # by class, and as a confused pair
+
+
 def test_without_a_record_the_report_says_why() -> None:
     assert "is not recorded on this machine" in said()
     assert "once the confirmation is finished" in Reader(page(report(TRIALS))).text

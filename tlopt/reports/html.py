@@ -44,6 +44,7 @@ class Table:
         right: columns of numbers.
         long: columns of sentences.
         whole: columns of short lines that are not broken.
+        names: columns of people's own names, which may be long.
         shares: in [0, 1], a bar at the end of each row; empty: none.
         bars: colour of the bars, by its name in the palette.
     """
@@ -54,6 +55,7 @@ class Table:
     long: frozenset[str] = frozenset()
     marked: int | None = None
     whole: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
     shares: tuple[float, ...] = ()
     bars: str = "point"
 
@@ -126,8 +128,17 @@ def _wrong(report: Report) -> dict[str, Any] | None:
     pairs = ("true class", "predicted", "images", "of the class")
     return {
         "shown": shown,
-        "classes": Table(columns=classes, rows=shown.classes, right=frozenset(classes[1:])),
-        "pairs": _barred(pairs, shown.pairs, shown.pair_sizes, text=frozenset(pairs[:2]), bars="line"),
+        "classes": Table(
+            columns=classes, rows=shown.classes, right=frozenset(classes[1:]), names=frozenset(classes[:1])
+        ),
+        "pairs": _barred(
+            pairs,
+            shown.pairs,
+            shown.pair_sizes,
+            text=frozenset(pairs[:2]),
+            bars="line",
+            names=frozenset(pairs[:2]),
+        ),
         "figures": [
             {"svg": Markup(with_own_ids(svg, f"wrong{index}")), "caption": caption}
             for index, (svg, caption) in enumerate(shown.figures)
@@ -211,6 +222,7 @@ def _barred(
     *,
     text: frozenset[str] = frozenset(),
     bars: str = "point",
+    names: frozenset[str] = frozenset(),
 ) -> Table:
     """A table with a bar in each row, the largest one of full length; `text`: columns that are no numbers."""
     largest = max(sizes, default=0) or 1
@@ -220,6 +232,7 @@ def _barred(
         right=frozenset(columns[1:]) - text,
         shares=tuple(size / largest for size in sizes),
         bars=bars,
+        names=names,
     )
 
 
