@@ -1,4 +1,4 @@
-"""Initial points of a search: the two defaults of a practitioner, and a warm start."""
+"""Initial points of a search: the two defaults of a practitioner, and a partly frozen network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Un
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
-WARM_START_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
+FROZEN_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     optimizer = usual["optimizer"]
     common = {
-        name: _nearest(usual[name], getattr(dimension, optimizer, dimension))
+        name: nearest(usual[name], getattr(dimension, optimizer, dimension))
         for name, dimension in study.search.items()
         if name not in _TRANSFER_KEYS
     }
@@ -47,8 +47,8 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     )
 
 
-def warm_start(study: Study, limits: Limits) -> Params | None:
-    """Parameters of a warm start: lower blocks pretrained and frozen, upper blocks fresh.
+def partly_frozen(study: Study, limits: Limits) -> Params | None:
+    """Parameters of a partly frozen network: lower blocks pretrained and frozen, upper blocks fresh.
 
     It beat both defaults on small data sets (benchmarks/README.md) and trains quickly. Other keys have the
     values of plain fine-tuning, or the nearest in range. None if a depth is not searched or there is nothing
@@ -59,9 +59,9 @@ def warm_start(study: Study, limits: Limits) -> Params | None:
         return None
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     values = {
-        name: _nearest_depth(WARM_START_SHARE, dimension, limits.n_blocks[backbone])
+        name: _nearest_depth(FROZEN_SHARE, dimension, limits.n_blocks[backbone])
         if isinstance(RULES[name], Depth)
-        else _nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
+        else nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
         for name, dimension in study.search.items()
     }
     return encode_point(resolve(values, backbone, study.budget.epochs, limits), study, limits)
@@ -70,7 +70,7 @@ def warm_start(study: Study, limits: Limits) -> Params | None:
 def _usual(study: Study, limits: Limits) -> dict[str, Any]:
     """Values of plain fine-tuning of the first backbone, with AdamW or the nearest allowed optimizer."""
     backbone = study.model.backbones[0]
-    optimizer = str(_nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
+    optimizer = str(nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
     return {name: rule.default for name, rule in RULES.items()} | {
         "optimizer": optimizer,
         "lr": limits.plain_lr[backbone][optimizer],
@@ -88,7 +88,7 @@ _TRANSFER_KEYS = frozenset(
 )
 
 
-def _nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
+def nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar:
     """`usual` if `dimension` allows it, else the nearest allowed number or the first allowed string."""
     match dimension:
         case Fixed(value):

@@ -13,7 +13,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search import user_params
-from tlopt.search.defaults import defaults, warm_start
+from tlopt.search.defaults import defaults, partly_frozen
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, draw, search_space
 from tlopt.spec import Study
@@ -76,12 +76,12 @@ class Candidate:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
-    """The plan of a search: defaults and warm start, as far as the space has them, then sampled points."""
+    """The plan of a search: defaults and partly frozen network, where the space has them, then sampled points."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
-    warm = warm_start(study, limits)
-    if warm is not None and warm not in initial_points:
-        initial_points.append(warm)
+    frozen = partly_frozen(study, limits)
+    if frozen is not None and frozen not in initial_points:
+        initial_points.append(frozen)
 
     def accept(given: Mapping[str, Any]) -> Params:
         return user_params.encode_user_params(given, study)

@@ -1,4 +1,4 @@
-"""The warm start that a search tries after its defaults: where it lies, and when there is none."""
+"""The partly frozen network that a search tries after its defaults: where it lies, and when there is none."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from tlopt.search.defaults import warm_start
+from tlopt.search.defaults import partly_frozen
 from tlopt.search.plan import search_plan
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point
@@ -31,7 +31,7 @@ def search(**changes: str) -> str:
 def found(text: str, backbone: str = '"large"') -> Point:
     """The point given by the parameters."""
     study = tiny.study(text, backbone=backbone)
-    params = warm_start(study, LIMITS)
+    params = partly_frozen(study, LIMITS)
     assert params is not None
     return suggest(FixedTrial(params), study, LIMITS)
 
@@ -84,11 +84,11 @@ def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int
 
 @pytest.mark.parametrize("name", ["transfer_depth", "freeze_depth"])
 def test_there_is_none_where_a_depth_is_given(name: str) -> None:
-    assert warm_start(tiny.study(search(**{name: "9"})), LIMITS) is None
+    assert partly_frozen(tiny.study(search(**{name: "9"})), LIMITS) is None
 
 
 def test_there_is_none_without_weights_to_start_from() -> None:
-    assert warm_start(tiny.study(search()), tiny.limits(transferable=False)) is None
+    assert partly_frozen(tiny.study(search()), tiny.limits(transferable=False)) is None
 
 
 def test_a_search_tries_it_third_as_any_other_trial() -> None:
@@ -99,7 +99,7 @@ def test_a_search_tries_it_third_as_any_other_trial() -> None:
     task = plan.draw(of.ask())
 
     assert len(plan.initial_points) == 3
-    assert plan.initial_points[2] == warm_start(study, LIMITS)
+    assert plan.initial_points[2] == partly_frozen(study, LIMITS)
     assert (task.label, task.prunable) == ("", True)
 
 
@@ -112,4 +112,4 @@ def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
         )
     )
 
-    assert list(search_plan(study, LIMITS, 1).initial_points) == [warm_start(study, LIMITS)]
+    assert list(search_plan(study, LIMITS, 1).initial_points) == [partly_frozen(study, LIMITS)]
