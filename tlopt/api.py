@@ -14,7 +14,7 @@ import optuna
 from rich.console import Console
 
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.app import deliver, tables, workflow
+from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.handle import open_session
 from tlopt.app.view import StudyView
@@ -121,7 +121,7 @@ def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     """Lines on what the study file `path` would do; reads its images and weights, and trains nothing."""
     session = open_session(path, storage_url=storage, create=False)
-    return list(tables.check_lines(session.study, workflow.prepare(session)))
+    return list(workflow.check_lines(session, workflow.prepare(session)))
 
 
 @_quiet()

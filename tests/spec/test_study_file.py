@@ -122,7 +122,19 @@ def test_a_searched_backbone_takes_depths_as_fractions_and_none() -> None:
     assert study.model.backbones == ("resnet18", "resnet50")
 
 
-ROOT = ["name", "seed", "objective", "data", "model", "budget", "search", "sampler", "pruner", "confirm"]
+ROOT = [
+    "name",
+    "seed",
+    "objective",
+    "warm_start",
+    "data",
+    "model",
+    "budget",
+    "search",
+    "sampler",
+    "pruner",
+    "confirm",
+]
 
 HERE = f"the keys here are {', '.join(ROOT)}"
 

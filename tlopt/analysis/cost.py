@@ -18,8 +18,11 @@ class Cost:
 
     @classmethod
     def of(cls, trials: Iterable[TrialRecord], *, n_splits: int = 1) -> Self:
-        """The cost of `trials`, each of which trains on `n_splits` splits; unreported epochs do not count."""
-        rows = list(trials)
+        """The cost of `trials`, each of which trains on `n_splits` splits; unreported epochs do not count.
+
+        Carried trials cost the earlier study that ran them, and this one nothing.
+        """
+        rows = [trial for trial in trials if not trial.is_carried]
         worked = [row for row in rows if row.seconds]
         known = all(row.processor_seconds is not None for row in worked)
         return cls(

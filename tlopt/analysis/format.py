@@ -171,6 +171,7 @@ def best_sentence(snapshot: Snapshot) -> str:
             return ""
         what = best.label or (describe(best.point) if best.point else "")
         name = f"trial {best.number}" + (f", {what}" if what else "")
+        name += ", carried over" if best.is_carried else ""
         return f"best so far: {value_words(best.value, objective)} ({name})"
     verdict = snapshot.verdict
     if verdict is None or not verdict.chosen.val:
@@ -214,8 +215,9 @@ def winner_sentence(snapshot: Snapshot) -> str:
         return said
     value = value_words(best.value, snapshot.study.objective)
     return (
-        f"{said}. Optuna's best trial is {best.number}, {value}: the best single run of the search, and a"
-        " lucky one"
+        f"{said}. Optuna's best trial is {best.number}"
+        + (f" ({best.label})" if best.is_carried else "")
+        + f", {value}: the best single run of the search, and a lucky one"
     )
 
 
@@ -224,6 +226,11 @@ def budget_words(study: Study) -> str:
     budget = study.budget
     hours = f", none started after {counted(budget.hours, 'hour', form='g')}" if budget.hours else ""
     return f"{counted(budget.trials, 'trial', form=',')} of at most {counted(budget.epochs, 'epoch')}{hours}"
+
+
+def warm_start_sentence(snapshot: Snapshot) -> str:
+    """What the study began with from an earlier one; "" for nothing."""
+    return "" if snapshot.warm_start is None else f"warm start: {snapshot.warm_start['said']}"
 
 
 def cost_words(cost: Cost) -> str:

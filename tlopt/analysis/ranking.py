@@ -11,7 +11,7 @@ import yaml
 
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.errors import SpecError
-from tlopt.search.fixed_study import fixed_study
+from tlopt.search.fixed_study import fixed_study, name_of_point
 from tlopt.spec import Study
 from tlopt.spec.objectives import cost, measured
 from tlopt.spec.point import Point
@@ -52,7 +52,7 @@ class Best:
 
     def config(self, study: Study) -> str:
         """The study file in which this point is the only one."""
-        return fixed_study(study, self.point, name=f"{study.name[:80]}-{self.label.replace(' ', '-')}")
+        return fixed_study(study, self.point, name=name_of_point(study, self.label))
 
 
 def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None) -> list[Best]:

@@ -70,6 +70,7 @@ class Snapshot:
     n_splits: int = 1  # that each trial of the search trains on
     hours_left: float | None = None  # in which trials may start; None: no limit
     exports: tuple[dict[str, Any], ...] = ()  # as `attributes.EXPORTS`
+    warm_start: dict[str, Any] | None = None  # as `attributes.WARM_START`; None: it began with nothing
     stage: Stage = "search"  # being followed
     doing: str = ""  # before there are trials to follow: "measuring ..."
 
@@ -157,7 +158,7 @@ class Snapshot:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete and feasible trial with the best value, one lucky run; Optuna's `best_trial`."""
+        """The complete and feasible trial with the best value, one run's or a carried one; Optuna's best."""
         return next(iter(best_first(self.trials, self.study.direction)), None)
 
     @property
@@ -194,6 +195,7 @@ class Snapshot:
             "chosen": self._chosen(),
             "confirmation": self._confirmation(),
             "exports": list(self.exports),
+            "warm_start": self.warm_start,
             "spent_hours": self.search_cost.seconds / 3600,
             "cost": {"search": self.search_cost.as_dict(), "confirmation": self.confirm_cost.as_dict()},
             "left_seconds": None if left is None else left.seconds,
@@ -253,6 +255,7 @@ def look(
         n_splits=int(attrs.get(attributes.IMAGES, {}).get("n_splits", 1)),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
         exports=tuple(attrs.get(attributes.EXPORTS, ())),
+        warm_start=attrs.get(attributes.WARM_START),
         stage=stage,
     )
 

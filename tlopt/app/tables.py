@@ -19,6 +19,7 @@ from tlopt.analysis.format import (
     hours_sentence,
     left_words,
     spread_words,
+    warm_start_sentence,
     winner_sentence,
 )
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
@@ -169,6 +170,8 @@ def _progress_lines(seen: Snapshot) -> Iterator[str]:
     yield f"{trials}; {outcomes}" if outcomes else trials
     if not seen.command.runs_trials:
         yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
+    if sentence := warm_start_sentence(seen):
+        yield sentence
     if sentence := hours_sentence(seen):
         yield sentence
     yield from cost_lines(seen)

@@ -8,6 +8,7 @@ import optuna
 
 from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
 from tlopt.analysis.snapshot import Snapshot, n_images
+from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.local_run import follow
 from tlopt.confirmation import candidates as confirmation
@@ -66,6 +67,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     """
     study = session.study
     session.refuse_foreign_confirmation()
+    follow_up.refuse_late(session)
     plan = search_plan(study, workspace.limits, len(workspace.data.splits))
     try:
         opened = studies.create_or_open(
@@ -73,23 +75,40 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
             study,
             file_text=session.file_text,
             facts=dict(workspace.facts),
-            choices=_choices(session, workspace, n_threads or n_cores()),
+            choices=_choices(session, workspace, plan, n_threads or n_cores()),
             pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
         )
     except StudyChanged as error:
-        raise StudyChanged(f"{error}{_counts_that_differ(session, workspace)}") from None
+        counts = _counts_that_differ(session, workspace)
+        raise StudyChanged(f"{error}{counts}{follow_up.cure(session)}") from None
     workspace.use_numerics(opened.user_attrs.get(attributes.NUMERICS, {}))
+    follow_up.begin_with(session, opened, workspace.limits)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
 
 
-def _choices(session: Session, workspace: "Workspace", n_threads: int) -> SharedChoices | None:
+def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
+    """Lines on what the study would do, a warm start included.
+
+    Raises:
+        SpecError, NotReady, StudyChanged: its warm start cannot be made.
+    """
+    yield from tables.check_lines(session.study, workspace)
+    plan = search_plan(session.study, workspace.limits, len(workspace.data.splits))
+    if said := follow_up.sentence(session, workspace, plan):
+        yield f"warm start: {said}"
+
+
+def _choices(
+    session: Session, workspace: "Workspace", plan: StudyPlan, n_threads: int
+) -> SharedChoices | None:
     """SharedChoices and measurements of the first worker for all others; None if the study exists."""
     from tlopt.training.devices import configure_process
     from tlopt.trial.autotune import measure_numerics
 
-    if not _is_new(session):
+    if not follow_up.is_new(session):
         return None
+    warm = follow_up.planned(session, workspace, plan)
     configure_process(n_threads)
     chosen = measure_numerics(
         session.study, workspace.weights, n_classes=workspace.n_classes, device=workspace.device
@@ -98,11 +117,8 @@ def _choices(session: Session, workspace: "Workspace", n_threads: int) -> Shared
         threads=n_threads,
         numerics={name: str(numerics) for name, numerics in chosen.items()},
         images=_images(workspace),
+        warm_start=None if warm is None else warm.as_attribute(),
     )
-
-
-def _is_new(session: Session) -> bool:
-    return session.study.name not in optuna.get_all_study_names(session.store)
 
 
 def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
@@ -199,7 +215,7 @@ def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> I
     from tlopt.training.devices import choose_device, device_names
 
     at = local.slots(n_workers, device_names(), n_cores())
-    if _is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
+    if follow_up.is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
         yield _before(session, "measuring which precision and layout are fastest, once for all workers")
     # what is measured for all is measured where the workers will be
     opened, plan = begin(session, workspace.on_device(choose_device(at[0].device)), n_threads=at[0].n_threads)

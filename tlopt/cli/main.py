@@ -123,11 +123,11 @@ def schema() -> None:
 @app.command()
 def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and print what it would do and how long it takes."""
-    from tlopt.app import estimate, handle, tables, workflow
+    from tlopt.app import estimate, handle, workflow
 
     opened = handle.open_session(target, storage_url=storage, create=False)
     workspace = workflow.prepare(opened, progress=True)
-    for line in tables.check_lines(opened.study, workspace):
+    for line in workflow.check_lines(opened, workspace):
         out.print(line, markup=False, soft_wrap=True)
     out.print(estimate.duration_line(opened.study, workspace), markup=False, soft_wrap=True)
 
@@ -175,7 +175,7 @@ def run(
         workspace = workflow.prepare(opened, progress=True)
         if onnx:
             deliver.check_onnx(workspace)
-        for line in tables.check_lines(study, workspace):
+        for line in workflow.check_lines(opened, workspace):
             out.print(line, markup=False, soft_wrap=True)
         last = progress.follow(workflow.search(opened, workspace, n_workers=workers), out)
         tables.show_search(last, out)

@@ -62,7 +62,8 @@ def find_candidates(
         is_new = all(point != other.point for other in chosen)
         feasible = record.point not in infeasible
         if is_new and feasible and len(chosen) < len(known) + study.confirm.points:
-            chosen.append(Candidate(record.number, f"trial {record.number}", point))
+            named = record.label if record.is_carried else f"trial {record.number}"
+            chosen.append(Candidate(record.number, named, point))
     return tuple(chosen)
 
 
@@ -104,7 +105,7 @@ def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
 def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord:
     """The trial's record; that of a foreign one with the point of its parameters, if it has one."""
     record = TrialRecord.from_frozen(trial)
-    if record.ran_here:
+    if record.ran_here or record.is_carried:
         return record
     try:
         point = point_of_params(trial.params, study, limits)

@@ -14,6 +14,7 @@ from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
 from tlopt.spec.objectives import value_words
 from tlopt.spec.outcome import Outcome
+from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined, markdown_escaped
 
@@ -46,7 +47,16 @@ def refresh(
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)
-    said = lines(study, trials, images=images, verdict=verdict, picture=picture, chosen=chosen)
+    warm: dict[str, str] = optuna_study.user_attrs.get(attributes.WARM_START, {})
+    said = lines(
+        study,
+        trials,
+        images=images,
+        verdict=verdict,
+        picture=picture,
+        chosen=chosen,
+        warm_start=warm.get("said", ""),
+    )
     body = "\n".join([*said, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
@@ -61,10 +71,12 @@ def lines(
     verdict: Sequence[str],
     picture: str,
     chosen: int | None = None,
+    warm_start: str = "",
 ) -> Iterator[str]:
     """The part of the note that is kept current, in Markdown.
 
     Args:
+        warm_start: what the study began with from an earlier one, a sentence; "": nothing.
         picture: address of the study's picture; "": there is none.
     """
     best = best_first(trials, study.direction)
@@ -77,13 +89,16 @@ def lines(
     yield f"- images: {markdown_escaped(images)}"
     yield f"- network: {', '.join(study.model.backbones)}, weights {markdown_escaped(study.model.weights)}"
     yield f"- searched: {'; '.join(_searched(study))}"
+    if warm_start:
+        yield f"- warm start: {markdown_escaped(warm_start)}"
     yield from _infeasible(trials)
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
     else:
         yield "- not confirmed yet: the best of many trials is a lucky one"
     yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
-    shown = [t for place, t in enumerate(best) if place < _N_BEST or t.label or t.number == chosen]
+    named = [trial.number for trial in best if trial.label and not trial.is_carried]
+    shown = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
     yield from (_row(trial, study.objective, is_chosen=trial.number == chosen) for trial in shown)
     if picture:
         # another address for another picture, or an open page would not load it

@@ -106,7 +106,7 @@ def gather(
         pretrained=Pretrained(label=weights.label, digest=weights.digest, mean=weights.mean, std=weights.std),
         trained=chosen,
         spend=Spend(
-            trials=Counter(trial.outcome.value for trial in trials),
+            trials=Counter(trial.outcome.value for trial in trials if not trial.is_carried),
             search=Cost.of(trials, n_splits=len(workspace.data.splits)),
             confirmation=Cost.of(runs),
         ),

@@ -21,7 +21,7 @@ from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS
 from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.confusion import draw_confusion
 from tlopt.plots.training import draw_learning_curves
-from tlopt.search.fixed_study import fixed_study
+from tlopt.search.fixed_study import fixed_study, name_of_point
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.objectives import measured
 from tlopt.system.atomic import replacing_folder, write_atomically
@@ -95,7 +95,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
     export = _describe(folder, findings)
     study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
-    name = f"{study.name[:80]}-{chosen.label.replace(' ', '-')}"
+    name = name_of_point(study, chosen.label)
     shutil.copyfile(weights_file, folder / WEIGHTS)
     write_atomically(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
     write_atomically(folder / STUDY, findings.study_text)

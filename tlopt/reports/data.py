@@ -128,6 +128,7 @@ def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, Cost
     rows = [
         (outcome, Cost.of((t for t in seen.trials if t.outcome == outcome), n_splits=seen.n_splits))
         for outcome in seen.outcomes
+        if outcome != Outcome.CARRIED
     ]
     ended = [run for run in runs if run.state.is_finished()]
     return (*rows, *([("confirmation", Cost.of(ended))] if ended else []))

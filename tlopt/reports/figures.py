@@ -50,7 +50,7 @@ def sections(report: Report) -> dict[str, list[Shown]]:
 def progress(report: Report) -> Iterator[Shown]:
     """Best so far against trials, and against hours of work."""
     ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
-    if not report.ranked:
+    if not any(trial.has_value for trial in ended):
         return
     ended.sort(key=lambda trial: (trial.finished is None, trial.finished or 0, trial.number))
     given = [trial.value if trial.outcome == Outcome.COMPLETE else None for trial in ended]
@@ -59,7 +59,7 @@ def progress(report: Report) -> Iterator[Shown]:
     hours = np.cumsum([trial.seconds or 0.0 for trial in ended]) / 3600
     scale, unit = (1.0, "hours") if hours[-1] >= 2 else (60.0, "minutes")
     axes = ((np.arange(1.0, len(ended) + 1), "finished trials"), (scale * hours, f"{unit} of work"))
-    n = len(report.ranked)
+    n = sum(value is not None for value in given)
     for x, label in axes:
         kept = _drawn(np.where(np.isnan(values), -np.inf, values), POINTS_MAX)
         # what is not drawn leaves the line of the best as it is wherever it steps

@@ -13,6 +13,7 @@ from tlopt.analysis.format import (
 )
 from tlopt.reports.data import Report
 from tlopt.spec.objectives import TITLES, value_words
+from tlopt.storage.attributes import TrialRecord
 from tlopt.system.words import counted
 
 
@@ -54,7 +55,7 @@ def tiles(report: Report) -> Iterator[Tile]:
         best = report.ranked[0]
         yield Tile(
             value=value_words(best.value or 0.0, objective),
-            title=f"validation {TITLES[objective]} of trial {best.number}",
+            title=f"validation {TITLES[objective]} of {_named(best)}",
             note="one run; not confirmed",
         )
 
@@ -87,4 +88,10 @@ def sentences(report: Report) -> Iterator[str]:
     else:
         yield "No trial is complete, so there is nothing to show of values yet."
     if report.ranked and report.ranked[0].point:
-        yield f"Best trial so far: {report.ranked[0].number} ({describe(report.ranked[0].point)})."
+        best = report.ranked[0]
+        name = _named(best) if best.is_carried else str(best.number)
+        yield f"Best trial so far: {name} ({describe(report.ranked[0].point)})."
+
+
+def _named(trial: TrialRecord) -> str:
+    return trial.label if trial.is_carried else f"trial {trial.number}"

@@ -287,6 +287,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "weights", f"{study.model.weights} (digest {report.facts['weights'] or '—'})"
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
     yield "budget", budget_words(study)
+    if report.seen.warm_start is not None:
+        yield "warm start", report.seen.warm_start["said"]
     yield "sampler and pruner", f"{study.sampler.kind}, {study.pruner.kind}"
     yield "seed", str(study.seed)
     yield "digest of the study", study.digest

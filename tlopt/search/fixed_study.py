@@ -8,6 +8,7 @@ from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import RULES
+from tlopt.spec.study import NAME_LENGTH_MAX
 from tlopt.spec.text import literal, user_path
 
 _IN_AN_EXPORT = (
@@ -18,6 +19,11 @@ _BY_ITSELF = (
     "# tlopt train trains it on training and validation images together. Relative paths count from the",
     "# folder in which the command runs, as in the study's own file.",
 )
+
+
+def name_of_point(study: Study, label: str) -> str:
+    """The name of the study in which only the point called `label` is left, such as "flowers-trial-12"."""
+    return f"{study.name[:80]}-{label.replace('/', '-').replace(' ', '-')}"[:NAME_LENGTH_MAX]
 
 
 def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False) -> str:

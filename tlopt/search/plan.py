@@ -76,7 +76,7 @@ class Candidate:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
-    """The plan of a search: defaults and partly frozen network, where the space has them, then sampled points."""
+    """The plan of a search: initial points, as far as the space has them, then sampled points."""
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
     frozen = partly_frozen(study, limits)

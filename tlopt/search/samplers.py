@@ -16,7 +16,7 @@ from tlopt.search import sampler_view
 from tlopt.search.space import Params
 from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
-from tlopt.storage.attributes import ran_here
+from tlopt.storage.attributes import is_carried, ran_here
 
 _REDRAWS_MAX = 16  # of a repeated point; a small space may have no other
 
@@ -132,15 +132,15 @@ def next_initial_point(
     """The initial point for trial `number`, or None if all are taken.
 
     A point is taken by a trial that has drawn it and has not failed. A lower-numbered trial that is still
-    drawing takes the first free point that agrees with its draws so far. Trials that users enqueued or added
-    take none.
+    drawing takes the first free point that agrees with its draws so far. A trial carried over from an earlier
+    study takes its own point, whose value is known; trials that users enqueued or added take none.
     """
     alive = [
         t
         for t in trials
         if t.state != TrialState.FAIL
         and "fixed_params" not in t.system_attrs
-        and (ran_here(t) or not t.state.is_finished())
+        and (ran_here(t) or is_carried(t) or not t.state.is_finished())
     ]
     own = next((t for t in alive if t.number == number), None)
     if own is None:

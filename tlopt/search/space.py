@@ -165,7 +165,7 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
         if isinstance(dimension, PerOptimizer):
             name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)
         elif isinstance(RULES.get(name), Depth):
-            value = _depth_value(value, dimension, n_blocks)
+            value = depth_value(value, dimension, n_blocks)
         if value is None or not (
             isinstance(dimension, PerOptimizer) or dimensions.contains(dimension, value)
         ):
@@ -179,15 +179,15 @@ def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
     return dimensions.position(dimension, value) if dimensions.contains(dimension, value) else None
 
 
-def _depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
+def depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
     """A value of `dimension` that amounts to `blocks`, or None."""
-    fraction = blocks / n_blocks
-    candidates = [blocks, fraction]
-    if isinstance(dimension, (Choice, Fixed)):
-        candidates = [v for v in dimensions.bounds(dimension) if not isinstance(v, (str, bool))]
-    for value in candidates:
-        if dimensions.contains(dimension, value) and in_blocks(value, n_blocks) == blocks:
-            if isinstance(dimension, Uniform):
-                return fraction
-            return value
-    return None
+    ends = [value for value in dimensions.bounds(dimension) if not isinstance(value, (str, bool))]
+    match dimension:
+        case Choice() | Fixed():
+            candidates = ends
+        case Uniform():  # the end of a range may come to a block whose own fraction lies beyond it
+            candidates = [blocks / n_blocks, *ends]
+        case _:
+            candidates = [blocks]
+    fitting = (value for value in candidates if dimensions.contains(dimension, value))
+    return next((value for value in fitting if in_blocks(value, n_blocks) == blocks), None)

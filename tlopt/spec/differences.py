@@ -1,10 +1,17 @@
 """The keys in which a stored study and the file brought for it differ, as a study file has them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from itertools import count
 
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Uniform, written
 from tlopt.spec.search_keys import RULES
-from tlopt.spec.study import PerOptimizer, Study, meaning
+from tlopt.spec.study import CONFIRM_SUFFIX, PerOptimizer, Study, meaning
+from tlopt.spec.text import literal
+
+# What a trial's value does not depend on once its point is known; weights are compared by their digests.
+_BESIDE_THE_POINT = ("search.", "sampler.", "pruner.")
+_IN_THE_POINT = {"model.backbone", "model.weights", "budget.epochs"}
 
 
 def changes(stored: Study, here: Study) -> list[str]:
@@ -20,10 +27,44 @@ def changes(stored: Study, here: Study) -> list[str]:
     return differences(before, now)
 
 
-def differences(stored: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+def incomparable(earlier: Study, here: Study) -> list[str]:
+    """One text for each key by which the same point has another value in two studies; empty: values compare.
+
+    Ranges, budget, sampler and pruner may differ.
+    """
+    kept = (
+        {
+            key: value
+            for key, value in meaning(study).items()
+            if key not in _IN_THE_POINT and not key.startswith(_BESIDE_THE_POINT)
+        }
+        for study in (earlier, here)
+    )
+    return differences(*kept, owner=f"'{earlier.name}'")
+
+
+def follow_up_name(name: str, taken: Collection[str]) -> str:
+    """The name of the next study after `name`: a number counted on or put behind it, so that it is free.
+
+    Args:
+        taken: names of studies, confirmations among them.
+    """
+    stem, number = re.fullmatch(r"(.*?)(?:-([1-9]\d?))?", name).groups()  # type: ignore[union-attr]
+    names = (f"{stem[:90]}-{n}" for n in count(int(number or 1) + 1))
+    return next(new for new in names if new not in taken and new + CONFIRM_SUFFIX not in taken)
+
+
+def follow_up_lines(new: str, earlier: str) -> str:
+    """The lines of a study file that make it the study `new`, with a warm start from `earlier`."""
+    return f"name = {literal(new)}\nwarm_start = {literal(earlier)}"
+
+
+def differences(
+    stored: Mapping[str, object], here: Mapping[str, object], *, owner: str = "study"
+) -> list[str]:
     """One text for each key whose value differs, in the keys' order; empty when all are equal."""
     return [
-        f"{key}: study has {_text(stored.get(key, 'none'))}, here is {_text(here.get(key, 'none'))}"
+        f"{key}: {owner} has {_text(stored.get(key, 'none'))}, here is {_text(here.get(key, 'none'))}"
         for key in sorted(stored.keys() | here.keys())
         if repr(stored.get(key)) != repr(here.get(key))  # 1 block is not 1.0, all blocks
     ]

@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # somebody gave it parameters that are not of the search
     FAILED = "failed"  # by a programming error, or ended by somebody
     ADDED = "added"  # complete or pruned, and not run by tlopt
+    CARRIED = "carried_over"  # run in an earlier study, with whose trials this one began
 
     @property
     def words(self) -> str:

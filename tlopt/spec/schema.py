@@ -43,7 +43,7 @@ def schema_text() -> str:
 
 
 def _top_keys() -> dict[str, Any]:
-    fields = {name: Study.model_fields[name] for name in ("name", "seed", "objective")}
+    fields = {name: Study.model_fields[name] for name in ("name", "seed", "objective", "warm_start")}
     return {
         "name": {"type": "string", "pattern": _pattern(), "description": fields["name"].description},
         "seed": {"type": "integer", "minimum": 0, "default": 0, "description": fields["seed"].description},
@@ -52,6 +52,7 @@ def _top_keys() -> dict[str, Any]:
             "default": fields["objective"].default,
             "description": fields["objective"].description,
         },
+        "warm_start": {"type": "string", "default": "", "description": fields["warm_start"].description},
         "sampler": _by_kind("sampler"),
         "pruner": _by_kind("pruner"),
     }

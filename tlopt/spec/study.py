@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,7 @@ _FORMERLY = {("data.resize", "stretch"): "squash"}
 # Keys that change no trial. Which images there are, of which class and split, and what stays together, is in
 # the images' fingerprint; a weights file has one of its own.
 _MEANINGLESS = {
-    *("name", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
+    *("name", "warm_start", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
     *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
     *("data.file_column", "data.label_column", "data.split_column", "data.fold_column"),
     *("data.group_column", "data.group_folder", "data.group_pattern"),
@@ -37,7 +38,8 @@ _MEANINGLESS = {
 _SEED_MAX = 2**63 - 1  # TOML promises no more
 
 CONFIRM_SUFFIX = ".confirm"  # of the name of a study's confirmation
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+NAME_LENGTH_MAX = 100
+NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}$"
 
 
 class PerOptimizer(Record):
@@ -60,6 +62,11 @@ class Study(Record):
         default="accuracy",
         description="metric on validation to optimise: accuracy, balanced_accuracy, macro_f1 or log_loss",
     )
+    warm_start: str = Field(
+        default="",
+        description="an earlier study in the same database, or the folder of an export (with a /), whose"
+        " trials the search begins with; read once, when the study is made",
+    )
     data: DataSpec
     model: ModelSpec
     budget: BudgetSpec
@@ -75,6 +82,20 @@ class Study(Record):
         if name.endswith(CONFIRM_SUFFIX):
             raise ValueError("names that end in .confirm belong to confirmations")
         return name
+
+    @field_validator("warm_start")
+    @classmethod
+    def _can_be_begun_with(cls, earlier: str) -> str:
+        if not earlier or "/" in earlier:
+            return earlier
+        if earlier.endswith(CONFIRM_SUFFIX):
+            raise ValueError(
+                f'"{earlier}" is a confirmation, which searches nothing; name its search:'
+                f' "{earlier.removesuffix(CONFIRM_SUFFIX)}"'
+            )
+        if not re.match(NAME_PATTERN, earlier):
+            raise ValueError(f'"{earlier}" is no name of a study, and no folder either: a folder has a /')
+        return earlier
 
     @field_validator("search", mode="before")
     @classmethod
@@ -96,6 +117,10 @@ class Study(Record):
         epochs = self.search.get("epochs")
         if epochs is not None and any(value > self.budget.epochs for value in _values(epochs)):  # type: ignore[operator]
             raise ValueError(f"search.epochs exceeds budget.epochs = {self.budget.epochs}")
+        if self.warm_start == self.name:
+            raise ValueError(
+                f'warm_start: "{self.name}" is this study itself; name an earlier one, or leave the key out'
+            )
         self._check_optimizer_ranges()
         self._check_backbone_depths()
         return self
@@ -155,7 +180,8 @@ class Study(Record):
 def meaning(study: Study) -> dict[str, object]:
     """The keys of the study file that decide what a trial means, as table.key, with their values.
 
-    Left out: name, budget.trials and hours, confirm, service, and where the images and a weights file lie.
+    Left out: name, warm_start, budget.trials and hours, confirm, service, and where the images and a weights
+    file lie.
     """
     keys: dict[str, object] = {}
     for name, value in study:

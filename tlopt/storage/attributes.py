@@ -15,6 +15,7 @@ tlopt:numerics        study   precision and layout measured as fastest, by backb
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               found by the first worker; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
+tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "said"}, see `search.warm_start`
 tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, newest last
 tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
@@ -24,6 +25,10 @@ tlopt:test            study   of a confirmation: test metrics by candidate numbe
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
+tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial whose point this one has; of an
+                              export its folder, None and None
+tlopt:carried         trial   {"point", "metrics"} of a trial that an earlier study ran, instead of
+                              `tlopt:point` and `tlopt:result`
 tlopt:worker          trial   {"worker": name, "device": name} of the last holder
 tlopt:notes           trial   notes on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
@@ -52,6 +57,7 @@ THREADS = PREFIX + "threads"
 NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
+WARM_START = PREFIX + "warm_start"
 EXPORTS = PREFIX + "exports"
 SHARED_FACTS = ("data", "weights")  # facts that must be equal for all workers; see `fact`
 
@@ -68,6 +74,8 @@ POINT = PREFIX + "point"
 WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
+ORIGIN = PREFIX + "origin"
+CARRIED = PREFIX + "carried"
 OUTCOME_CONSTRAINT = "outcome"  # an Optuna constraint: above 0 if infeasible
 RAN_HERE = (POINT, TRIAL_RESULT)  # set once a worker has started the trial
 
@@ -93,15 +101,18 @@ class SharedChoices:
         threads: CPU threads per worker.
         numerics: precision and layout by backbone.
         images: counts and class names; see `tlopt:images` above.
+        warm_start: see `tlopt:warm_start` above; None without a warm start.
     """
 
     threads: int
     numerics: Mapping[str, str]
     images: Mapping[str, Any]
+    warm_start: Mapping[str, Any] | None = None
 
     def as_attributes(self) -> dict[str, Any]:
         """Values by attribute."""
-        return {THREADS: self.threads, NUMERICS: dict(self.numerics), IMAGES: dict(self.images)}
+        found = {THREADS: self.threads, NUMERICS: dict(self.numerics), IMAGES: dict(self.images)}
+        return found if self.warm_start is None else found | {WARM_START: dict(self.warm_start)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +141,22 @@ class TrialRecord:
     started: datetime | None  # local time by the worker's clock
     finished: datetime | None
     ran_here: bool  # whether a tlopt worker has run it; users may add trials
+    origin: dict[str, Any] | None = None  # earlier trial whose point it has; see `tlopt:origin` above
 
     @property
     def counts(self) -> bool:
         """True if the trial counts toward the budget: complete, or pruned for any reason."""
         return self.ran_here and self.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether an earlier study ran the trial."""
+        return self.outcome == Outcome.CARRIED
+
+    @property
+    def has_value(self) -> bool:
+        """Whether it was trained to its end, here or in an earlier study."""
+        return self.outcome == Outcome.COMPLETE or (self.is_carried and self.state == TrialState.COMPLETE)
 
     @classmethod
     def from_frozen(cls, trial: FrozenTrial) -> Self:
@@ -143,19 +165,21 @@ class TrialRecord:
         result = attributes.get(TRIAL_RESULT, {})
         broken = violations(trial)
         holder = attributes.get(WORKER, {})
+        carried = attributes.get(CARRIED, {})
+        origin = attributes.get(ORIGIN)
         return cls(
             number=trial.number,
             state=trial.state,
             value=trial.value,
-            point=attributes.get(POINT),
-            label=attributes.get(LABEL, ""),
+            point=attributes.get(POINT) or carried.get("point"),
+            label=attributes.get(LABEL, "") or (origin_words(origin) if carried and origin else ""),
             replicate=trial.params.get("replicate"),
             outcome=_outcome(trial, result.get("outcome")),
             cause=result.get("cause") or violation_words(broken),
             violations=broken,
             best_epoch=result.get("best_epoch"),
             best_value=result.get("best_value"),
-            metrics=result.get("metrics") or {},
+            metrics=result.get("metrics") or carried.get("metrics") or {},
             train_loss=result.get("train_loss"),
             seconds=result.get("seconds"),
             processor_seconds=result.get("processor_seconds"),
@@ -166,6 +190,7 @@ class TrialRecord:
             started=trial.datetime_start,
             finished=trial.datetime_complete,
             ran_here=ran_here(trial),
+            origin=origin,
         )
 
 
@@ -178,7 +203,7 @@ def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
     if written in set(Outcome):
         return Outcome(written)
     if trial.state != TrialState.FAIL and not ran_here(trial):
-        return Outcome.ADDED
+        return Outcome.CARRIED if is_carried(trial) else Outcome.ADDED
     return _FINISHED[trial.state]
 
 
@@ -206,16 +231,26 @@ def ran_here(trial: FrozenTrial) -> bool:
     return any(key in trial.user_attrs for key in RAN_HERE)
 
 
+def is_carried(trial: FrozenTrial) -> bool:
+    """Whether an earlier study ran the trial, and this one has its value from there."""
+    return CARRIED in trial.user_attrs and not ran_here(trial)
+
+
+def origin_words(origin: Mapping[str, Any]) -> str:
+    """As in "trial 12 of flowers5"."""
+    of = origin["study"]
+    return f"the export {of}" if origin["trial"] is None else f"trial {origin['trial']} of {of}"
+
+
 def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
     """The complete trials with a point among `trials`, best value first; validation log-loss breaks ties.
 
-    Infeasible ones are left out, and trials that tlopt did not run, which have no point and no value that
-    another one could be held to.
+    Carried ones take part. Infeasible ones are left out, and trials that people added, which have no point
+    and no value that another one could be held to.
     """
 
     def key(trial: TrialRecord) -> tuple[float, float]:
         assert trial.value is not None, "a complete trial has a value"
         return (cost(trial.value, direction), trial.metrics.get("log_loss", float("inf")))
 
-    complete = [trial for trial in trials if trial.outcome == Outcome.COMPLETE and trial.point is not None]
-    return sorted(complete, key=key)
+    return sorted((trial for trial in trials if trial.has_value and trial.point is not None), key=key)

@@ -26,7 +26,7 @@ from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseChanged, 
 from tlopt.storage.optuna_private import OptunaDatabase
 from tlopt.storage.retry import Retry, refusal
 from tlopt.storage.retrying_rdb import RetryingStorage, TransactionCheck
-from tlopt.storage.writes import Draft
+from tlopt.storage.writes import AlreadyAdded, Draft
 
 
 class ServiceStorage(RetryingStorage):
@@ -86,6 +86,27 @@ class ServiceStorage(RetryingStorage):
                 super().set_trial_state_values(seen.trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, LeaseLost, KeyError):  # ended or deleted
             raise LeaseChanged from None
+
+    def add_once(self, study_id: int, key: str, value: Any, add: Callable[[], None]) -> bool:
+        """Call `add`, which adds one trial with the user attribute `key` = `value`, unless the study has one.
+
+        Many processes may do so at once: it is looked for in the transaction that adds, under the study's
+        lock. Returns whether the trial was added.
+        """
+
+        def guard(session: Session) -> None:
+            session.flush()
+            writes.refuse_second(session, study_id, key, value)
+
+        def attempt() -> None:
+            with self._scope.guarded(guard):
+                add()
+
+        try:
+            self.retry.call(attempt)
+        except AlreadyAdded:
+            return False
+        return True
 
     def requeue_unheld(self, trial_id: int) -> None:
         """Requeue a running trial that no worker holds. Not retried; thread-safe.

@@ -152,7 +152,7 @@ def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
 def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
     """Store the attributes of a new study in one transaction, unless another process has done so."""
     directions = [direction.name.lower() for direction in opened.directions]
-    if directions != [wanted.study.direction] or opened.get_trials(deepcopy=False):
+    if directions != [wanted.study.direction] or _is_foreign(opened):
         raise _not_ours(opened.study_name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -196,7 +196,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
             f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
         ) from None
     if attributes.DIGEST not in opened.user_attrs:
-        if opened.get_trials(deepcopy=False):
+        if _is_foreign(opened):
             raise _not_ours(name)
         raise NotReady(f"the study {name!r} is empty; a worker is about to make it, or: tlopt run FILE")
     _refuse_later(opened)
@@ -214,6 +214,11 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
     name = optuna_study.study_name
     stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
     return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX)})
+
+
+def _is_foreign(opened: optuna.Study) -> bool:
+    """Whether the study has trials and is not tlopt's: a study of tlopt's has its digest before any trial."""
+    return bool(opened.get_trials(deepcopy=False)) and attributes.DIGEST not in opened.user_attrs
 
 
 def _not_ours(name: str) -> StorageError:

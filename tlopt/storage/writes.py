@@ -50,6 +50,25 @@ def set_study_attributes(
     )
 
 
+class AlreadyAdded(Exception):
+    """The study has the trial that was to be added."""
+
+
+def refuse_second(executor: Executor, study_id: int, key: str, value: Any) -> None:
+    """Raise if two trials of the study have the user attribute `key` = `value`; the study's row is locked.
+
+    Raises:
+        AlreadyAdded: they have.
+    """
+    rows = executor.execute(
+        sa.select(user_attrs.c.value_json)
+        .join(trials, trials.c.trial_id == user_attrs.c.trial_id)
+        .where(trials.c.study_id == study_id, user_attrs.c.key == key)
+    )
+    if sum(json.loads(row.value_json) == value for row in rows) > 1:
+        raise AlreadyAdded
+
+
 @dataclass
 class Draft:
     """Parameters and attributes of one trial that are not written yet."""

@@ -1,0 +1,187 @@
+"""Follow-up studies: a warm start from an earlier study, and the lines that a changed file needs for one."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tlopt import spec
+from tlopt.app.handle import Session
+from tlopt.errors import NotReady, Refused, SpecError, StorageError, StudyChanged
+from tlopt.model.facts import Limits
+from tlopt.search import warm_start
+from tlopt.search.plan import StudyPlan
+from tlopt.search.space import decode_params
+from tlopt.search.warm_start import Earlier, WarmStart
+from tlopt.spec.differences import follow_up_lines, follow_up_name
+from tlopt.spec.point import Point
+from tlopt.spec.text import is_file, user_path
+from tlopt.storage import attributes, studies
+
+if TYPE_CHECKING:
+    from tlopt.trial.workspace import Workspace
+
+_logger = logging.getLogger(__name__)
+_CONFIG = "config.toml"  # of an export: a study file with one point
+
+
+def is_new(session: Session) -> bool:
+    """Whether the study has yet to be made; also where it was begun, and lost before it had its file.
+
+    Raises:
+        StorageError: another program made a study of this name.
+    """
+    try:
+        session.optuna_study()
+    except NotReady:
+        return True
+    return False
+
+
+def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmStart | None:
+    """What the study, which is new, takes over; None where its file names nothing.
+
+    Raises:
+        SpecError: there is no such study or export, or it cannot be used.
+        NotReady: the earlier study has no finished trial yet.
+    """
+    study, limits = session.study, workspace.limits
+    if not study.warm_start:
+        return None
+    try:
+        if "/" in study.warm_start:
+            point = _exported_point(study.warm_start, limits)
+            return warm_start.from_point(
+                study.warm_start, point, study, limits, initial_points=plan.initial_points
+            )
+        return warm_start.from_study(
+            _with_trials(_earlier(session), session),
+            study,
+            limits,
+            facts=workspace.facts,
+            semantics=spec.SEMANTICS_VERSION,
+            initial_points=plan.initial_points,
+        )
+    except (SpecError, Refused, StorageError) as error:
+        raise SpecError(f"warm_start: {error}") from None
+
+
+def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
+    """Add what was planned to the study, as far as it is not there; many workers may do so at once."""
+    warm = stored(opened)
+    if warm is None or not warm_start.n_missing(opened, warm):
+        return
+    if warm.carried:
+        try:
+            earlier = _earlier(session)
+        except (NotReady, SpecError, StorageError):
+            earlier = None
+        if earlier is not None and earlier.began == warm.began:
+            warm_start.carry_over(opened, warm, earlier, session.study, limits)
+    warm_start.enqueue(opened, warm)
+    if n := warm_start.n_missing(opened, warm):
+        _logger.warning("%s is gone: %d of its trials were not carried over", warm.source, n)
+
+
+def stored(opened: optuna.Study) -> WarmStart | None:
+    """What was planned when the study was made; None: nothing."""
+    found: dict[str, Any] | None = opened.user_attrs.get(attributes.WARM_START)
+    return None if found is None else WarmStart.from_attribute(found)
+
+
+def sentence(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
+    """What the study begins with, or began with; "" for nothing.
+
+    Raises:
+        SpecError, NotReady, StudyChanged: as `planned` and `refuse_late`.
+    """
+    refuse_late(session)
+    warm = planned(session, workspace, plan) if is_new(session) else stored(session.optuna_study())
+    return "" if warm is None else warm.said
+
+
+def refuse_late(session: Session) -> None:
+    """Raise if the file names a warm start that the study, which is there already, was not made with.
+
+    Raises:
+        StudyChanged: it does.
+    """
+    wanted = session.study.warm_start
+    if not wanted or is_new(session):
+        return
+    warm = stored(session.optuna_study())
+    if warm is None or warm.source != wanted:
+        has = "none" if warm is None else warm.source
+        raise StudyChanged(
+            f"the file no longer matches the stored study {session.study.name!r}: warm_start: study has"
+            f" {has}, here is {wanted}. It is read once, when a study is made: give this search"
+            " another name, or restore the key"
+        )
+
+
+def cure(session: Session) -> str:
+    """The lines that begin a follow-up study where the file differs from the stored study; else ""."""
+    stored = session.optuna_study().user_attrs
+    earlier = stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION  # it can go on once it is upgraded
+    if earlier or stored[attributes.DIGEST] == session.study.digest:
+        return ""
+    name = session.study.name
+    lines = follow_up_lines(follow_up_name(name, optuna.get_all_study_names(session.store)), name)
+    return f"\nTo go on from its trials with the file as it is now, begin it with these lines:\n{lines}"
+
+
+def _earlier(session: Session) -> Earlier:
+    """The study that the file names.
+
+    Raises:
+        SpecError: there is none, or this version cannot read it.
+        StorageError: tlopt did not make it, or a later version did.
+    """
+    name = session.study.warm_start
+    try:
+        opened = studies.open_existing(session.store, name)
+        study = studies.stored_spec(opened)
+    except NotReady as error:
+        hint = f'; a folder has a /: "./{name}"' if Path(name).is_dir() else ""
+        raise SpecError(f"{error}{hint}") from None
+    return Earlier(
+        study=study,
+        trials=opened.get_trials(deepcopy=False),
+        began=opened.user_attrs.get(attributes.BEGAN),
+        semantics=opened.user_attrs[attributes.SEMANTICS],
+        facts={name: opened.user_attrs.get(attributes.fact(name), "") for name in attributes.SHARED_FACTS},
+    )
+
+
+def _with_trials(earlier: Earlier, session: Session) -> Earlier:
+    """`earlier`, which has something to take over.
+
+    Raises:
+        NotReady: no trial of it has finished.
+    """
+    if any(trial.state.is_finished() for trial in earlier.trials):
+        return earlier
+    raise NotReady(
+        f"warm_start: no trial of {earlier.study.name!r} has finished yet: wait for some, or leave the key"
+        f" out of {session.target}"
+    )
+
+
+def _exported_point(folder: str, limits: Limits) -> Point:
+    """The point of the export in `folder`.
+
+    Raises:
+        SpecError: it is none, or of a network that this study has not.
+    """
+    path = user_path(folder) / _CONFIG
+    if not is_file(path):
+        raise SpecError(f"{folder} is no export, it has no {_CONFIG}; tlopt export writes one")
+    exported = spec.load(path)
+    backbone = exported.model.backbones[0]
+    if backbone not in limits.n_blocks:
+        raise SpecError(f"{folder} has the network {backbone}, which is not in this search")
+    try:
+        return decode_params({}, exported, limits)
+    except KeyError:
+        raise SpecError(f"{path} has ranges: it is a study file, and no export's") from None
