@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import tiny
 from optuna.trial import FrozenTrial, TrialState
 from typer.testing import CliRunner
 
+from tlopt.analysis.format import best_sentence
 from tlopt.app import deliver, serve, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
@@ -167,6 +169,9 @@ def test_check_says_before_the_start_what_status_says_after_it(write: Write, url
     assert f"{len(left_out)} left out: lr {left_out[0]:.3g} lies outside 0.0001 to 0.005" in said
     assert said in " ".join(shown.split())
     assert f"0 of 3 trials; {n} carried over" in shown
+    assert re.fullmatch(
+        r"best so far: [\d.]+ % \(trial \d of narrow, carried over\)", best_sentence(before.snapshot())
+    )
     assert plain["warm_start"]["said"] == said.removeprefix("warm start: ")
     assert [(row["outcome"], row["origin"]["study"]) for row in plain["trials"]] == [
         ("carried_over", "narrow")

@@ -218,6 +218,7 @@ def test_points_get_the_epochs_and_the_resolution_of_the_new_study() -> None:
 
     assert (warm.carried, len(warm.enqueued)) == ((), 1)  # they are one point there
     assert "its trials have other epochs or another resolution" in warm.said
+    assert "its best point is trained again" in warm.said
 
 
 def test_an_initial_point_is_not_enqueued_beside_itself() -> None:

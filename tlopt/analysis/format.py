@@ -171,7 +171,7 @@ def best_sentence(snapshot: Snapshot) -> str:
             return ""
         what = best.label or (describe(best.point) if best.point else "")
         name = f"trial {best.number}" + (f", {what}" if what else "")
-        name += ", carried over" if best.is_carried else ""
+        name = f"{best.label}, carried over" if best.is_carried else name
         return f"best so far: {value_words(best.value, objective)} ({name})"
     verdict = snapshot.verdict
     if verdict is None or not verdict.chosen.val:

@@ -254,8 +254,8 @@ def _points_of(
             known.append(params)
             enqueued.append({"origin": earlier.origin(by_number[record.number]), "params": params})
     said = f"values of '{earlier.study.name}' are not carried over ({'; '.join(settings)})"
-    best = counted(len(enqueued), "best point is", "best points are")
-    said += f"; its {best} trained again" if enqueued else "; none of its points is new to this search"
+    best = "its best point is" if len(enqueued) == 1 else f"its {len(enqueued)} best points are"
+    said += f"; {best} trained again" if enqueued else "; none of its points is new to this search"
     if left_out:
         said += f"; {len(left_out)} left out: {_reasons(left_out)}"
     return WarmStart(
