@@ -147,7 +147,7 @@ def test_training_leaves_no_weights_beside_its_export(
             raise DataError("the disk is full")
 
     monkeypatch.setattr(Workspace, "open", lambda *_, **__: workspace)
-    monkeypatch.setattr(deliver, "point_of", lambda *_: planted().chosen.point)
+    monkeypatch.setattr(deliver, "only_point", lambda *_: planted().chosen.point)
     monkeypatch.setattr(
         held_out, "train_on_all", lambda *_: (SimpleNamespace(seed=1), iter([tiny.epoch(0, 0.5)]))
     )

@@ -94,7 +94,7 @@ def test_a_network_whose_file_is_damaged_is_trained_again_and_said(
 
     assert np.array_equal(whole, again)
     assert "is damaged" in caplog.text
-    assert f"with {torch.get_num_threads()} CPU threads" in caplog.text
+    assert f"with {torch.get_num_threads()} CPU thread" in caplog.text
 
 
 @pytest.mark.usefixtures("confirmed")

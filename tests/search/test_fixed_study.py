@@ -52,7 +52,8 @@ def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
         case search_keys.Number(whole=True):
             return st.integers(int(rule.low), int(rule.high))
         case search_keys.Number():
-            return st.floats(rule.low, rule.high)
+            off = st.just(0.0) if rule.low == 0 else st.nothing()
+            return off | st.floats(max(rule.low, rule.least) if rule.low >= 0 else rule.low, rule.high)
         case search_keys.Word():
             return st.sampled_from(rule.words)
 
