@@ -32,7 +32,11 @@ STUDY = "shared"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
 
 LIMITS = Limits(
-    n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
+    n_blocks={"net": 9},
+    transferable=True,
+    resolution={"net": 32},
+    batch_norm={"net": True},
+    plain_lr={"net": {"adamw": 0.001}},
 )
 TASK = TrialSpec(point=resolve({}, "net", 1, LIMITS), seeds=(7,), splits=(0,), label="", prunable=True)
 

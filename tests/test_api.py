@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -214,7 +214,7 @@ def test_programs_read_the_chosen_point_and_the_confirmation(finished: Finished,
 
     chosen = finished.verdict.chosen
     assert seen["chosen"]["label"] == seen["confirmation"]["chosen"] == chosen.label
-    assert seen["chosen"]["point"] == chosen.point.as_dict()
+    assert seen["chosen"]["point"] == asdict(chosen.point)
     assert seen["confirmation"]["finished"] is True
     assert seen["exports"][-1]["folder"] == str(tmp_path / "best")
 

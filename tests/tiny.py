@@ -43,12 +43,13 @@ RESOLUTION = {"small": 96, "large": 224}
 PLAIN_LR = {"sgd": 0.0125, "adamw": 0.00125}
 
 
-def limits(*, transferable: bool = True) -> Limits:
+def limits(*, transferable: bool = True, batch_norm: bool = True) -> Limits:
     """Two backbones of 9 and 17 blocks."""
     return Limits(
         n_blocks=BLOCKS,
         transferable=transferable,
         resolution=RESOLUTION,
+        batch_norm=dict.fromkeys(BLOCKS, batch_norm),
         plain_lr=dict.fromkeys(BLOCKS, PLAIN_LR),
     )
 

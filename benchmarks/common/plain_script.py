@@ -70,9 +70,15 @@ def train_batches(
     n_classes = len(batches.dataset.classes)  # type: ignore[attr-defined]
     device = torch.device(machine.device)
     network = build(point, n_classes=n_classes, weights=weights, seed=seed).to(device)
-    parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
+    parts = partition(
+        network,
+        transfer_depth=point.transfer_depth,
+        freeze_depth=point.freeze_depth,
+        norm_depth=point.norm_depth,
+        keeps_affine=point.norm_affine == "keep",
+    )
     parameters = dict(network.net.named_parameters())
-    for name in parts.frozen:
+    for name in parts.fixed:
         if name in parameters:
             parameters[name].requires_grad_(False)
     groups = make_groups(parameters, parts, point)
@@ -91,7 +97,7 @@ def train_batches(
     optimizer = torch.optim.AdamW(rows, lr=point.lr, betas=(point.momentum, 0.999))
     n_steps = len(batches)
     for epoch in range(point.epochs):
-        network.set_mode(point.freeze_depth)
+        network.set_mode(point.freeze_depth, point.norm_depth)
         total = 0.0
         for step, (images, labels) in enumerate(batches, epoch * n_steps):
             factor = schedule_factor(

@@ -47,6 +47,7 @@ LIMITS = Limits(
     n_blocks={"resnet50": 17},
     transferable=True,
     resolution={"resnet50": 224},
+    batch_norm={"resnet50": True},
     plain_lr={"resnet50": {"sgd": 0.01}},
 )
 

@@ -1,10 +1,11 @@
-"""Accuracy of points to start a search from: the defaults, and lower blocks frozen, the rest trained anew.
+"""Accuracy of points to start a search from: the defaults, and some that freeze blocks or keep statistics.
 
     python -m benchmarks.defaults.starts DATA/flowers5 DATA/trash6 DATA/rsscn7 --images 150 --seeds 3
 
 Accuracy on all validation images after the last epoch, the mean over seeds. Share s transfers and freezes
-the first s of the blocks; the blocks behind them start from fresh weights. Prints a Markdown table, a row per
-set.
+the first s of the blocks; the blocks behind them start from fresh weights. Norm n is plain fine-tuning that
+keeps batch-norm statistics in the first n of the blocks, ratio r its `lr_ratio`. Prints a Markdown table, a
+row per set.
 """
 
 import argparse
@@ -56,6 +57,13 @@ def starts(workspace: Workspace, args: argparse.Namespace) -> Iterator[tuple[str
         for lr in args.rates:
             values = {"transfer_depth": share, "freeze_depth": share, "lr": lr, **fixed}
             yield f"{share:.2f}, {lr:g}", resolve(values, args.backbone, args.epochs, workspace.limits)
+    for norm in args.norms:
+        for ratio in args.ratios:
+            values = {"norm_depth": norm, "lr_ratio": ratio, **fixed}
+            yield (
+                f"norm {norm:g}, ratio {ratio:g}",
+                resolve(values, args.backbone, args.epochs, workspace.limits),
+            )
 
 
 def main() -> None:
@@ -67,8 +75,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.6, 0.7, 0.8, 0.9], help="of the blocks")
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.6, 0.7, 0.8, 0.9], help="of the blocks")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3], help="learning rates")
+    parser.add_argument("--norms", type=float, nargs="*", default=[], help="shares that keep statistics")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 1.0], help="lr_ratio of these")
     args = parser.parse_args()
     configure_process(1)
     for number, source in enumerate(args.data):

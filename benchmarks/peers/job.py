@@ -15,7 +15,7 @@ from benchmarks.common.study_file import FASTEST, study_text
 from tlopt import spec
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import Limits
-from tlopt.model.rates import usual_lr
+from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec import Study
@@ -126,6 +126,7 @@ def limits(study: Study) -> Limits:
         n_blocks={backbone: n_blocks(backbone)},
         transferable=True,
         resolution={backbone: 224},
+        batch_norm={backbone: has_batch_norm(backbone)},
         plain_lr={backbone: usual_lr(backbone)},
     )
 

@@ -47,7 +47,11 @@ _RESULT = {
 }
 _POINT = {f"p{i}": 0.5 for i in range(N_PARAMS)}
 _LIMITS = Limits(
-    n_blocks={"net": 9}, transferable=True, resolution={"net": 32}, plain_lr={"net": {"adamw": 0.001}}
+    n_blocks={"net": 9},
+    transferable=True,
+    resolution={"net": 32},
+    batch_norm={"net": True},
+    plain_lr={"net": {"adamw": 0.001}},
 )
 _TASK = TrialSpec(
     point=resolve({}, "net", N_EPOCHS, _LIMITS), seeds=(0,), splits=(0,), label="", prunable=True

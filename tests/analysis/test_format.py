@@ -4,9 +4,16 @@ import math
 from dataclasses import replace
 
 import pytest
-from finished import make_row, make_verdict, planted
+from finished import make_point, make_row, make_verdict, planted
 
-from tlopt.analysis.format import gain_sentence, gain_sentences, spread_words, value_words
+from tlopt.analysis.format import (
+    describe,
+    gain_sentence,
+    gain_sentences,
+    point_sentence,
+    spread_words,
+    value_words,
+)
 from tlopt.confirmation.verdict import Spread
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
@@ -26,6 +33,36 @@ def test_a_spread_is_said_in_per_cent_but_a_log_loss_as_it_is(
     spread: Spread | None, objective: str, words: str
 ) -> None:
     assert spread_words(spread, objective) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "sentence"),
+    [
+        ({}, "keep 9 freeze 2 lr 0.1", ""),
+        (
+            {"norm_depth": 9},
+            "keep 9 freeze 2 norm 9 lr 0.1",
+            "batch-norm layers of the first 9 blocks keep their pretrained statistics",
+        ),
+        (
+            {"norm_depth": 1, "freeze_depth": 0},
+            "keep 9 freeze 0 norm 1 lr 0.1",
+            "batch-norm layers of the first block keep their pretrained statistics",
+        ),
+        (
+            {"norm_depth": 5, "norm_affine": "keep"},
+            "keep 9 freeze 2 norm 5 affine kept lr 0.1",
+            "batch-norm layers of the first 5 blocks keep their pretrained statistics, weights and biases"
+            " too",
+        ),
+    ],
+)
+def test_kept_statistics_are_said(changes: dict[str, object], line: str, sentence: str) -> None:
+    point = make_point(**{"transfer_depth": 9, "freeze_depth": 2, **changes})
+
+    assert describe(point) == describe(point.as_dict()) == line
+    parts = point_sentence(point).split("; ")
+    assert [part for part in parts if "batch-norm" in part] == ([sentence] if sentence else [])
 
 
 def test_a_single_value_has_no_deviation() -> None:

@@ -42,7 +42,11 @@ epochs = 2
 lr = { log = [1e-4, 1.0] }
 """
 LIMITS = Limits(
-    n_blocks={"resnet18": 9}, transferable=False, resolution={"resnet18": 32}, plain_lr={"resnet18": {}}
+    n_blocks={"resnet18": 9},
+    transferable=False,
+    resolution={"resnet18": 32},
+    batch_norm={"resnet18": True},
+    plain_lr={"resnet18": {}},
 )
 
 

@@ -79,6 +79,29 @@ def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> N
     assert "| transfer_depth | best" not in text
 
 
+def test_depths_of_kept_statistics_are_shown_where_they_are_searched(opened: optuna.Study) -> None:
+    searched = tiny.study(SEARCH + "norm_depth = { int = [0, 17] }")
+    point = {"transfer_depth": 17, "freeze_depth": 0, "norm_depth": 17, "lr": 0.01, "lr_ratio": 0.3}
+    opened.add_trial(
+        create_trial(
+            state=TrialState.COMPLETE,
+            value=0.9375,
+            user_attrs={
+                study_attributes.POINT: point,
+                study_attributes.TRIAL_RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
+            },
+        )
+    )
+
+    text = shown(opened, searched)
+
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    assert [rows[0][5], rows[2][5], rows[3][5]] == [" norm_depth ", " 17 ", " 0 "]
+    assert "| norm_depth | best accuracy | trials |" in text
+    assert "| 13 to 17 | 93.8 % | 1 |" in text or "| 14 to 17 | 93.8 % | 1 |" in text
+    assert "norm_depth" not in shown(opened).split("---")[0].splitlines()[-1]
+
+
 def test_columns_have_room_between_them_and_every_row_as_many(opened: optuna.Study) -> None:
     refresh(opened, STUDY, images=IMAGES)
     rows = [line for line in get_note(opened).splitlines() if line.startswith("| ")]

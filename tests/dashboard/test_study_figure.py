@@ -78,6 +78,16 @@ def test_what_varies_is_drawn_best_first(
     assert given["title"] == f"planted: {TRIALS_MIN} complete trials"
 
 
+def test_trials_from_before_statistics_could_be_kept_are_drawn_as_keeping_none(
+    opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
+) -> None:
+    add(opened, 0.9, norm_depth=17)
+    refresh(opened, STUDY, folders)
+
+    panels = {panel.label: panel.x.tolist() for panel in drawn[0]["panels"]}
+    assert panels["norm_depth, in blocks"] == [17.0] + [0.0] * TRIALS_MIN
+
+
 def test_depths_of_another_backbone_are_left_out(
     opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
 ) -> None:

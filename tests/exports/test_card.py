@@ -185,7 +185,10 @@ def test_class_names_do_not_break_the_markdown(export: Export) -> None:
 
 
 def test_depths_are_told_with_the_number_of_blocks(export: Export) -> None:
-    assert "| `transfer_depth` | 0 of 9 |" in model_card(make_findings(planted()), export)
+    card = model_card(make_findings(planted()), export)
+
+    assert "| `transfer_depth` | 0 of 9 |" in card
+    assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to here keep" in card
 
 
 def test_the_card_in_the_folder_is_this_card(export: Export) -> None:

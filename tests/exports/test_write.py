@@ -1,6 +1,7 @@
 """An export is whole or absent, reads back as written, and never replaces what it did not write."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_class_name_with_a_line_break_is_refused(tmp_path: Path, weights_file:
 def test_the_config_is_the_chosen_point(folder: Path) -> None:
     study = spec.load(folder / "config.toml")
     values = {name: dimension.value for name, dimension in study.search.items()}  # type: ignore[union-attr]
-    assert {**values, "backbone": study.model.backbones[0]} == make_point().as_dict()
+    assert {**values, "backbone": study.model.backbones[0]} == asdict(make_point())
 
 
 def test_the_result_says_where_the_network_comes_from(folder: Path) -> None:

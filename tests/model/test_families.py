@@ -211,6 +211,47 @@ def test_a_half_frozen_network_learns_in_every_other_parameter_and_nowhere_else(
     network.zero_grad()
 
 
+def test_with_kept_statistics_a_network_learns_in_every_parameter_and_its_statistics_stay(
+    case: tuple[str, Network, Tensor],
+) -> None:
+    _, network, images = case
+    n_blocks = len(network.blocks)
+    parts = partition(network, transfer_depth=n_blocks, freeze_depth=0, norm_depth=n_blocks)
+    state = network.net.state_dict()
+    before = {name: state[name].clone() for name in parts.held}
+    network.set_mode(0, n_blocks)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        network(images).square().sum().backward()
+
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert set(parts.held) == {name for name in state if name.endswith(statistics)}
+    assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
+    assert all(parameter.grad is not None for parameter in network.net.parameters())
+    network.zero_grad()
+
+
+def test_kept_batch_norm_layers_are_held_whole_and_nothing_else_is(
+    case: tuple[str, Network, Tensor],
+) -> None:
+    _, network, _ = case
+    n_blocks = len(network.blocks)
+    depth = n_blocks // 2
+
+    parts = partition(network, transfer_depth=n_blocks, freeze_depth=0, norm_depth=depth, keeps_affine=True)
+
+    layers = {
+        name.removesuffix(".running_mean") for name in network.net.state_dict() if "running_mean" in name
+    }
+    held = {
+        name for name in parts.block_of if name.rpartition(".")[0] in layers and parts.block_of[name] <= depth
+    }
+    assert set(parts.held) == held
+    assert sorted([*parts.held, *parts.transferred, *parts.head]) == sorted(network.net.state_dict())
+    assert pulled(network).isdisjoint(parts.held)
+
+
 def test_pulled_are_the_matrices_of_convolutions_linears_and_attention(
     case: tuple[str, Network, Tensor],
 ) -> None:

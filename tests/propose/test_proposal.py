@@ -17,13 +17,13 @@ from tlopt import spec
 from tlopt.errors import DataError, SpecError, WeightsError
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import Limits
-from tlopt.model.rates import usual_lr
+from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import proposal as module
 from tlopt.propose import study_file
 from tlopt.propose.budget import Counts, Size, Terms, choose_size, minutes
 from tlopt.propose.proposal import Proposal, Wishes, propose, study_name
-from tlopt.search.defaults import defaults
+from tlopt.search.defaults import defaults, kept_statistics
 from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
@@ -121,6 +121,7 @@ def limits_of(study: Study) -> Limits:
         n_blocks={name: n_blocks(name)},
         transferable=True,
         resolution={name: expected},
+        batch_norm={name: has_batch_norm(name)},
         plain_lr={name: usual_lr(name)},
     )
 
@@ -146,7 +147,16 @@ def test_wishes_stay_as_they_are(folder):
 def test_few_dimensions_are_searched(folder):
     study = study_of(propose(str(folder), Wishes(), CPU))
 
-    assert 5 <= sum(not isinstance(dimension, Fixed) for dimension in study.search.values()) <= 7
+    assert 5 <= sum(not isinstance(dimension, Fixed) for dimension in study.search.values()) <= 8
+
+
+@pytest.mark.parametrize(("backbone", "searched"), [("resnet18", Int(0, 9)), ("convnext_tiny", None)])
+def test_kept_statistics_are_searched_where_there_is_batch_norm(images, backbone, searched):
+    wishes = dataclasses.replace(EVERYTHING, backbone=backbone)
+    study = study_of(propose(str(images({"a": 9, "b": 9})), wishes, CPU))
+
+    assert study.search.get("norm_depth") == searched
+    assert (kept_statistics(study, limits_of(study)) is not None) is (searched is not None)
 
 
 @pytest.mark.parametrize("wished", [3.0, 8.0, 30.0])
@@ -380,6 +390,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
         backbone="efficientnet_lite0",
         weights_at_hand=True,
         resolution_expected=224,
+        batch_norm=True,
         n_blocks=17,
         plain_lr=1e-3,
         look=seen,

@@ -54,6 +54,15 @@ class Reader(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.said))
 
 
+LATER: dict[str, object] = {
+    "transfer_depth": 9,
+    "freeze_depth": 0,
+    "lr": 0.01,
+    "l2_sp": 0.0,
+    "backbone": "resnet18",
+}
+
+
 def a_search(n: int = 30, *, backbones: tuple[str, ...] = ("resnet18",)) -> list[optuna.trial.FrozenTrial]:
     """Complete and pruned trials in turns, better the deeper they transfer; every fifth one has no L2-SP."""
     rows = []
@@ -257,6 +266,17 @@ def test_a_searched_backbone_has_depths_of_its_own() -> None:
 
     for name in ("resnet18", "resnet50"):
         assert f"transfer_depth of {name}, in blocks" in html
+
+
+def test_a_depth_of_kept_statistics_has_its_figure_and_trials_from_before_are_in_it() -> None:
+    before = a_search(12)
+    later = [trial(0.9 + i / 100, minute=20 + i, **LATER, norm_depth=9) for i in range(4)]
+
+    html = page(report([*before, *later]))
+
+    (figure,) = [f for f in re.findall(r"<figure>.*?</figure>", html, re.DOTALL) if "at norm_depth" in f]
+    assert "at norm_depth 9, among 12 complete trials from 0 to 9" in figure  # eight of them from before
+    assert "at norm_depth" not in page(report(before))
 
 
 def test_off_stands_at_the_left_edge_of_a_logarithmic_axis() -> None:

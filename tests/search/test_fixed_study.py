@@ -18,6 +18,7 @@ LIMITS = Limits(
     n_blocks={"resnet50": BLOCKS, "timm:vit": BLOCKS},
     transferable=True,
     resolution={"resnet50": 224, "timm:vit": 224},
+    batch_norm={"resnet50": True, "timm:vit": False},
     plain_lr={name: {"sgd": 0.01, "adamw": 0.001} for name in ("resnet50", "timm:vit")},
 )
 SEARCHED = """
@@ -52,8 +53,8 @@ def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
         case search_keys.Number(whole=True):
             return st.integers(int(rule.low), int(rule.high))
         case search_keys.Number():
-            off = st.just(0.0) if rule.low == 0 else st.nothing()
-            return off | st.floats(max(rule.low, rule.least) if rule.low >= 0 else rule.low, rule.high)
+            least = rule.least  # below it only 0 is allowed
+            return st.floats(rule.low, rule.high).filter(lambda value: value == 0 or value >= least)
         case search_keys.Word():
             return st.sampled_from(rule.words)
 
@@ -62,8 +63,13 @@ def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
 def points(draw: st.DrawFn) -> Point:
     values = {name: draw(_values(rule)) for name, rule in search_keys.RULES.items()}
     transfer = values["transfer_depth"]
-    depths = {name: min(values[name], transfer) for name in ("freeze_depth", "anchor_depth")}  # type: ignore[type-var]
+    names = ("freeze_depth", "anchor_depth", "norm_depth")
+    depths = {name: min(values[name], transfer) for name in names}  # type: ignore[type-var]
     backbone = draw(st.sampled_from(STUDY.model.backbones))
+    if depths["norm_depth"] <= depths["freeze_depth"] or not LIMITS.batch_norm[backbone]:  # type: ignore[operator]
+        values["norm_affine"], depths["norm_depth"] = "train", 0
+    elif not depths["norm_depth"]:
+        values["norm_affine"] = "train"
     return Point.from_dict({**values, **depths, "backbone": backbone})
 
 

@@ -19,7 +19,9 @@ from optuna.trial import FixedTrial
 
 from tlopt.errors import SpecError
 from tlopt.search.defaults import Default, defaults
-from tlopt.search.space import check_depths, encode_point, suggest
+from tlopt.search.plan import search_plan
+from tlopt.search.space import check_depths, decode_params, encode_point, suggest
+from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Log
 from tlopt.spec.point import Point
@@ -39,6 +41,12 @@ batch_size     = { choice = [8, 16] }
 schedule       = { choice = ["cosine", "constant"] }
 head_layers    = { int = [0, 2] }
 """
+KEPT_STATISTICS = """
+transfer_depth = { int = [0, 17] }
+freeze_depth   = { int = [0, 17] }
+norm_depth     = { int = [0, 17] }
+norm_affine    = { choice = ["train", "keep"] }
+"""
 BOTH_OPTIMIZERS = """
 optimizer = { choice = ["sgd", "adamw"] }
 lr        = { sgd = { log = [1e-3, 1.0] }, adamw = { log = [1e-5, 1e-2] } }
@@ -52,6 +60,7 @@ lr             = { log = [1e-4, 1.0] }
 """
 STUDIES = {
     "every kind": tiny.study(EVERY_KIND),
+    "kept statistics": tiny.study(KEPT_STATISTICS),
     "two optimizers": tiny.study(BOTH_OPTIMIZERS),
     "two backbones": tiny.study(BOTH_BACKBONES, backbone='{ choice = ["small", "large"] }'),
 }
@@ -66,6 +75,7 @@ DRAWN = {
     "schedule": "constant",
     "head_layers": 2,
 }
+KEPT_STATISTICS_DRAWN = {"transfer_depth": 17, "freeze_depth": 3, "norm_depth": 9, "norm_affine": "keep"}
 whatever_study = st.sampled_from(sorted(STUDIES)).map(STUDIES.__getitem__)
 
 
@@ -123,6 +133,65 @@ def test_a_depth_reaches_no_further_than_the_transferred_blocks(
     found = point(search, {})
 
     assert (found.transfer_depth, found.freeze_depth, found.anchor_depth) == depths
+
+
+@pytest.mark.parametrize(
+    ("search", "norm_depth", "norm_affine"),
+    [
+        ("norm_depth = 9", 9, "train"),
+        ('norm_depth = 9\nnorm_affine = "keep"', 9, "keep"),
+        ("norm_depth = 9\nfreeze_depth = 8", 9, "train"),
+        ("norm_depth = 1.0", 17, "train"),
+        ("norm_depth = 0.5", 8, "train"),
+        # fresh blocks have no statistics to keep
+        ("norm_depth = 9\ntransfer_depth = 5", 5, "train"),
+        ("norm_depth = 9\ntransfer_depth = 0", 0, "train"),
+        # frozen blocks keep theirs anyway
+        ("norm_depth = 9\nfreeze_depth = 9", 0, "train"),
+        ('norm_depth = 9\nfreeze_depth = 12\nnorm_affine = "keep"', 0, "train"),
+        ("norm_depth = 9\ntransfer_depth = 5\nfreeze_depth = 5", 0, "train"),
+        ('norm_affine = "keep"', 0, "train"),
+    ],
+)
+def test_statistics_are_kept_in_trained_blocks_that_are_pretrained(
+    search: str, norm_depth: int, norm_affine: str
+) -> None:
+    found = point(search, {})
+
+    assert (found.norm_depth, found.norm_affine) == (norm_depth, norm_affine)
+
+
+@settings(max_examples=60, deadline=None)
+@given(depths=st.tuples(*[st.integers(0, 17)] * 3), affine=st.sampled_from(["train", "keep"]))
+def test_two_draws_of_one_training_are_one_point(depths: tuple[int, int, int], affine: str) -> None:
+    names = ("transfer_depth", "freeze_depth", "norm_depth")
+    drawn = dict(zip(names, depths, strict=True)) | {"norm_affine": affine}
+    found = point(KEPT_STATISTICS, drawn)
+    without = point(KEPT_STATISTICS, drawn | {"norm_depth": 0, "norm_affine": "train"})
+
+    transfer, freeze, norm = depths
+    assert (found == without) is (min(norm, transfer) <= min(freeze, transfer))
+    assert found.norm_depth in (0, min(norm, transfer))
+
+
+def test_without_batch_norm_no_depth_of_statistics_is_drawn_and_none_is_set() -> None:
+    study, limits = tiny.study(KEPT_STATISTICS), tiny.limits(batch_norm=False)
+
+    assert list(search_plan(study, limits, 1).space) == ["transfer_depth", "freeze_depth"]
+    assert list(search_plan(study, LIMITS, 1).space) == list(KEPT_STATISTICS_DRAWN)
+    assert decode_params(KEPT_STATISTICS_DRAWN, study, limits).norm_depth == 0
+    check_depths(study, limits)
+    with pytest.raises(SpecError, match=r"^search\.norm_depth = 17: large has no batch-norm layers"):
+        check_depths(tiny.study("norm_depth = 17"), limits)
+    check_depths(tiny.study("norm_depth = 0"), limits)
+
+
+def test_a_trial_that_somebody_added_to_a_search_without_batch_norm_is_a_point_of_it() -> None:
+    study, limits = tiny.study(KEPT_STATISTICS), tiny.limits(batch_norm=False)
+
+    found = point_of_params({"transfer_depth": 12, "freeze_depth": 4}, study, limits)
+
+    assert (found.transfer_depth, found.freeze_depth, found.norm_depth) == (12, 4, 0)
 
 
 @pytest.mark.parametrize(("backbone", "blocks"), [("small", 5), ("large", 10)])
@@ -235,13 +304,13 @@ def test_what_is_encoded_comes_back(study: Study, seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     study=whatever_study,
-    depths=st.tuples(*[st.integers(0, 17)] * 3),
+    depths=st.tuples(*[st.integers(0, 17)] * 4),
     lr=st.floats(1e-8, 100),
     l2_sp=st.floats(0, 1e4),
     momentum=st.sampled_from([0.5, 0.9]),
 )
 def test_nothing_is_encoded_outside_a_range(
-    study: Study, depths: tuple[int, int, int], lr: float, l2_sp: float, momentum: float
+    study: Study, depths: tuple[int, int, int, int], lr: float, l2_sp: float, momentum: float
 ) -> None:
     transfer = depths[0]
     drawn = suggest(optuna.create_study().ask(), study, LIMITS)
@@ -251,6 +320,7 @@ def test_nothing_is_encoded_outside_a_range(
         transfer_depth=transfer,
         freeze_depth=min(transfer, depths[1]),
         anchor_depth=min(transfer, depths[2]),
+        norm_depth=min(transfer, depths[3]),
         lr=lr,
         l2_sp=l2_sp,
         momentum=momentum,
@@ -343,6 +413,10 @@ def test_a_default_is_drawn_with_its_parameters() -> None:
         ("lr = 0.01", (True, False)),
         ("lr = { log = [5e-3, 1.0] }", (True, False)),
         ("lr = { log = [1e-4, 5e-3] }", (False, True)),
+        ("norm_depth = { int = [0, 17] }", (True, True)),
+        ("norm_depth = { choice = [9, 17] }", (True, False)),  # a probe keeps all statistics anyway
+        ("norm_depth = 17", (True, False)),
+        ('norm_affine = "keep"', (True, True)),
     ],
 )
 def test_a_default_that_a_key_or_a_range_excludes_is_not_drawn(search: str, drawn: tuple[bool, bool]) -> None:
@@ -401,7 +475,7 @@ def test_the_defaults_of_a_searched_backbone_use_its_first() -> None:
 
 
 @pytest.mark.parametrize("depth", ["18", "{ int = [0, 18] }", "{ choice = [3, 18] }"])
-@pytest.mark.parametrize("key", ["transfer_depth", "freeze_depth", "anchor_depth"])
+@pytest.mark.parametrize("key", ["transfer_depth", "freeze_depth", "anchor_depth", "norm_depth"])
 def test_a_depth_beyond_the_last_block_is_refused_by_name(key: str, depth: str) -> None:
     with pytest.raises(SpecError, match=rf"^search\.{key}: 18 is beyond .* of large, which has 17") as caught:
         check_depths(tiny.study(f"{key} = {depth}"), LIMITS)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -245,6 +246,14 @@ def test_an_exports_point_is_enqueued_and_refused_outside_of_the_ranges() -> Non
         warm_start.from_point("exports/x", replace(PLAIN, lr=0.5), study, LIMITS, initial_points=())
 
 
+KEPT = WIDE + "\nnorm_depth = { int = [0, 17] }"
+
+
+def test_a_trial_that_kept_statistics_is_left_out_where_none_are_kept() -> None:
+    assert "norm_depth 9 is 0 here" in left_out(trial(3, norm_depth=9))
+    assert planned(earlier(trial(3, norm_depth=9)), named(KEPT, "kept")).carried == (3,)
+
+
 # In the study
 
 
@@ -253,6 +262,31 @@ def begun(url: str, warm: WarmStart) -> optuna.Study:
     choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
     text = tiny.text(WIDE).replace("planted", "wide")
     return studies.create_or_open(studies.open_storage(url), study, file_text=text, facts={}, choices=choices)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_trials_from_before_statistics_could_be_kept_inform_a_search_of_them(
+    tmp_path: Path, batch_norm: bool
+) -> None:
+    limits, study = tiny.limits(batch_norm=batch_norm), named(KEPT, "kept")
+    before = earlier(trial(3, lr=0.002))
+    warm = warm_start.from_study(
+        before, study, limits, facts=FACTS, semantics=spec.SEMANTICS_VERSION, initial_points=()
+    )
+    choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
+    opened = studies.create_or_open(
+        studies.open_storage(f"sqlite:///{tmp_path}/a.db"),
+        study,
+        file_text=tiny.text(KEPT).replace("planted", "kept"),
+        facts={},
+        choices=choices,
+    )
+
+    warm_start.carry_over(opened, warm, before, study, limits)
+
+    (seen,) = search_plan(study, limits, 1).sampler_trials(opened.get_trials())
+    expected = {"lr": 0.002, "freeze_depth": 0} | ({"norm_depth": 0} if batch_norm else {})
+    assert seen.params == expected
 
 
 def carry(opened: optuna.Study, before: Earlier) -> None:

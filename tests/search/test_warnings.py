@@ -1,9 +1,12 @@
 """Warnings about keys that leave others without effect."""
 
+from dataclasses import replace
+
 import pytest
+import tiny
 
 from tlopt import spec
-from tlopt.search.warnings import epoch_warnings
+from tlopt.search.warnings import epoch_warnings, norm_warnings
 
 STUDY = """
 name = "a"
@@ -11,6 +14,37 @@ data = { source = "x" }
 model = { backbone = "resnet18" }
 budget = { trials = 9, epochs = 8 }
 """
+
+
+def norm_sentences(search: str, *, batch_norm: bool) -> list[str]:
+    return list(norm_warnings(tiny.study(search), tiny.limits(batch_norm=batch_norm)))
+
+
+@pytest.mark.parametrize("norm_depth", ["{ int = [0, 17] }", "{ choice = [0.0, 1.0] }", "9"])
+def test_a_network_without_batch_norm_is_told_that_it_keeps_no_statistics(norm_depth: str) -> None:
+    search = f"norm_depth = {norm_depth}"
+
+    assert norm_sentences(search, batch_norm=True) == []
+    assert norm_sentences(search, batch_norm=False) == [
+        "large: there are no batch-norm layers, and norm_depth is not drawn"
+    ]
+
+
+def test_of_several_backbones_those_without_batch_norm_are_named() -> None:
+    limits = replace(tiny.limits(), batch_norm={"small": False, "large": True})
+    study = tiny.study("norm_depth = { uniform = [0.0, 1.0] }", backbone='{ choice = ["small", "large"] }')
+
+    (sentence,) = norm_warnings(study, limits)
+
+    assert sentence == "small: there are no batch-norm layers, and norm_depth comes to 0 there"
+
+
+def test_kept_weights_without_kept_statistics_are_told() -> None:
+    (sentence,) = norm_sentences('norm_affine = "keep"', batch_norm=True)
+
+    assert sentence.startswith("norm_affine has no effect without norm_depth")
+    assert norm_sentences('norm_affine = "keep"\nnorm_depth = 3', batch_norm=True) == []
+    assert norm_sentences("norm_depth = 0", batch_norm=False) == []
 
 
 def warnings_of(more: str) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlopt.errors import StorageError
-from tlopt.spec.point import Point, seed_for
+from tlopt.spec.point import Point, completed, seed_for
 
 VALUES: dict[str, Any] = {
     "backbone": "resnet18",
@@ -39,6 +39,28 @@ VALUES: dict[str, Any] = {
     "head_dropout": 0.0,
     "head_first_epochs": 0,
 }
+
+
+LATER = {"norm_depth": 3, "norm_affine": "keep"}  # keys that earlier versions did not store
+
+
+def test_a_stored_point_without_later_keys_means_what_it_meant() -> None:
+    point = Point.stored(VALUES, "trial 12")
+
+    assert (point.norm_depth, point.norm_affine) == (0, "train")
+
+
+@pytest.mark.parametrize("given", [{}, {"norm_depth": 3}, LATER])
+def test_a_point_is_stored_as_before_but_for_later_keys_in_use(given: dict[str, Any]) -> None:
+    whole = VALUES | {"norm_depth": 0, "norm_affine": "train"} | given
+
+    assert Point.from_dict(whole).as_dict() == VALUES | given
+    assert Point.from_dict(VALUES | given) == Point.from_dict(whole)
+
+
+def test_readers_of_single_keys_find_later_ones_too() -> None:
+    assert completed(VALUES) == VALUES | {"norm_depth": 0, "norm_affine": "train"}
+    assert completed(VALUES | LATER) == VALUES | LATER
 
 
 def test_a_point_comes_back_from_json_to_the_bit() -> None:
@@ -89,6 +111,8 @@ def test_a_stored_point_of_another_version_says_whose_and_what_to_do(
         ({"freeze_depth": -1}, "freeze_depth=-1 is not in"),
         ({"anchor_depth": 6}, "anchor_depth=6 is not in"),
         ({"anchor_depth": -1}, "anchor_depth=-1 is not in"),
+        ({"norm_depth": 6}, "norm_depth=6 is not in"),
+        ({"norm_depth": -1}, "norm_depth=-1 is not in"),
         ({"transfer_depth": 1}, "transfer_depth=1"),
     ],
 )

@@ -499,6 +499,23 @@ def test_bits_are_part_of_the_digest_only_where_they_are_set() -> None:
     assert plain == none != twelve
 
 
+@pytest.mark.parametrize(
+    ("said", "same"),
+    [
+        ("norm_depth = 0", True),
+        ("norm_depth = 0.0", True),
+        ('norm_affine = "train"', True),
+        ("norm_depth = 1", False),
+        ("norm_depth = { int = [0, 17] }", False),
+        ('norm_affine = "keep"', False),
+    ],
+)
+def test_a_study_from_before_statistics_could_be_kept_has_its_digest(said: str, same: bool) -> None:
+    before = loads({"search": "lr = 0.1"})
+
+    assert (loads({"search": f"lr = 0.1\n{said}"}).digest == before.digest) is same
+
+
 def test_a_digest_is_sixteen_hex_digits_that_stay_the_same() -> None:
     digest = spec.loads(DESIGN, "x.toml").digest
 

@@ -50,11 +50,17 @@ def weights(run: Run) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
 
 
+@pytest.mark.parametrize("kept", [{}, {"norm_depth": 3}], ids=str)
 def test_it_is_the_same_training_and_was_compiled(
-    begun: Begin, point: Callable[..., Point], images: Images, train: np.ndarray, val: np.ndarray
+    begun: Begin,
+    point: Callable[..., Point],
+    images: Images,
+    train: np.ndarray,
+    val: np.ndarray,
+    kept: dict[str, int],
 ) -> None:
     # no dropout in what is trained: its draws are others
-    at = point(freeze_depth=2, l2_sp=0.1)
+    at = point(freeze_depth=2, l2_sp=0.1, **kept)
     plain, compiled = begun(at, False), begun(at, True)
     counters.clear()
     expected = [epoch.train_loss for epoch in fit(plain, images, train, val)]

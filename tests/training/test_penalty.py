@@ -42,7 +42,7 @@ def random_pulls() -> tuple[Pull, ...]:
 
 
 def one_weight(w0: list[float], alpha: float, beta: float, point: Callable[..., Point]) -> tuple[Pull, ...]:
-    parts = Partition(frozen=(), transferred=("w",), fresh=(), head=(), block_of={"w": 1})
+    parts = Partition(frozen=(), held=(), transferred=("w",), fresh=(), head=(), block_of={"w": 1})
     start = torch.tensor(w0, dtype=torch.float64)
     weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
     at = point(transfer_depth=1, l2_sp=alpha, l2_anchored=beta)

@@ -13,7 +13,7 @@ from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.objectives import TITLES, cost, scale_of, value_words
-from tlopt.spec.point import Point
+from tlopt.spec.point import Point, completed
 from tlopt.system.words import counted, duration_words
 
 RESOLUTION_IMAGES = 1000  # in a smaller set the share of one image is stated: a tenth of a point and more
@@ -111,8 +111,11 @@ def dimension_words(dimension: Dimension | PerOptimizer) -> str:
 
 def describe(point: dict[str, object] | Point) -> str:
     """A point in one short line: depths, rates, pulls."""
-    values = point.as_dict() if isinstance(point, Point) else point
+    values = completed(point.as_dict() if isinstance(point, Point) else point)
     parts = [f"keep {values['transfer_depth']}", f"freeze {values['freeze_depth']}", f"lr {values['lr']:.2g}"]
+    if values["norm_depth"]:
+        affine = " affine kept" if values["norm_affine"] == "keep" else ""
+        parts.insert(2, f"norm {values['norm_depth']}{affine}")
     if values["lr_ratio"] != 1:
         parts.append(f"×{values['lr_ratio']:.2g}")
     if values["l2_sp"]:
@@ -132,6 +135,10 @@ def point_sentence(point: Point) -> str:
     if frozen:
         which = "the first of them is" if frozen == 1 else f"the first {frozen} of them are"
         said.append(f"{which if kept > 1 else 'it is'} never trained")
+    if point.norm_depth:
+        which = "block" if point.norm_depth == 1 else f"{point.norm_depth} blocks"
+        whole = ", weights and biases too" if point.norm_affine == "keep" else ""
+        said.append(f"batch-norm layers of the first {which} keep their pretrained statistics{whole}")
     said.append(f"what is new learns at the rate {point.lr:.2g}")
     if point.lr_ratio != 1 and kept > frozen:
         said.append(f"trained blocks that were kept learn at {point.lr_ratio:.2g} of it")

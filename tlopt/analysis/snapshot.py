@@ -212,7 +212,7 @@ class Snapshot:
         return {
             "label": chosen.label,
             "trial": self.chosen_trial,
-            "point": chosen.point.as_dict(),
+            "point": asdict(chosen.point),
             **{split: _mean(chosen, self.study.objective, split) for split in ("val", "test")},
         }
 

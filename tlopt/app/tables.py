@@ -26,7 +26,7 @@ from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
 from tlopt.search.defaults import defaults
-from tlopt.search.warnings import epoch_warnings, pull_warnings, view_warnings
+from tlopt.search.warnings import epoch_warnings, norm_warnings, pull_warnings, view_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import TITLES, value_words
@@ -62,7 +62,13 @@ def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     for default in defaults(study, workspace.limits):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    for sentence in (*epoch_warnings(study), *pull_warnings(study, workspace.limits), *view_warnings(study)):
+    limits = workspace.limits
+    for sentence in (
+        *epoch_warnings(study),
+        *pull_warnings(study, limits),
+        *norm_warnings(study, limits),
+        *view_warnings(study),
+    ):
         yield f"  warning: {sentence}"
 
 

@@ -10,7 +10,7 @@ deleted or renamed, and a candidate's number means a trial of one search only.
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
@@ -54,7 +54,7 @@ def find_candidates(
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
-    known = [row for row in defaults(study, limits) if row.point.as_dict() not in infeasible]
+    known = [row for row in defaults(study, limits) if asdict(row.point) not in infeasible]
     # the default that is no probe is plain fine-tuning, or training from scratch
     chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
     for record in complete:
@@ -115,7 +115,7 @@ def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord
         )
         return record
     outcome = Outcome.INFEASIBLE if record.violations else Outcome.COMPLETE
-    return replace(record, outcome=outcome, point=point.as_dict())
+    return replace(record, outcome=outcome, point=asdict(point))
 
 
 def open_confirmation(

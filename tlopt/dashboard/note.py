@@ -19,7 +19,7 @@ from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined, markdown_escaped
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
-_DEPTHS = ("transfer_depth", "freeze_depth")
+_DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _SHOWN = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
 _N_BINS = 4
 _N_BEST = 3
@@ -96,10 +96,10 @@ def lines(
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
     else:
         yield "- not confirmed yet: the best of many trials is a lucky one"
-    yield from ("", *_heading(("trial", study.objective, *_SHOWN)))
+    yield from ("", *_heading(("trial", study.objective, *_columns(study))))
     named = [trial.number for trial in best if trial.label and not trial.is_carried]
     shown = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
-    yield from (_row(trial, study.objective, is_chosen=trial.number == chosen) for trial in shown)
+    yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in shown)
     if picture:
         # another address for another picture, or an open page would not load it
         yield from ("", "---", "", f"![{_finding(best, study)}]({picture}?trials={len(best)})")
@@ -139,12 +139,17 @@ def _finding(best: Sequence[TrialRecord], study: Study) -> str:
     )
 
 
-def _row(trial: TrialRecord, objective: str, *, is_chosen: bool) -> str:
+def _columns(study: Study) -> tuple[str, ...]:
+    """The keys whose values are shown: the depth of kept statistics only where it is in the study file."""
+    return tuple(name for name in _SHOWN if name != "norm_depth" or name in study.search)
+
+
+def _row(trial: TrialRecord, study: Study, *, is_chosen: bool) -> str:
     point = trial.point or {}
-    values = (f"{point[name]:.3g}" if name in point else "" for name in _SHOWN)
+    values = (f"{point[name]:.3g}" if name in point else "" for name in _columns(study))
     label = f" {trial.label}" if trial.label else ""
     mark = " (chosen)" if is_chosen else ""
-    return _cells((f"{trial.number}{label}{mark}", _value(trial, objective), *values))
+    return _cells((f"{trial.number}{label}{mark}", _value(trial, study.objective), *values))
 
 
 def _heading(names: Sequence[str]) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from tlopt.system.atomic import replacing_file
 
 FILE = "depth_and_regularisation.png"
 TRIALS_MIN = 8  # complete ones; fewer points say nothing
-KEYS = ("transfer_depth", "freeze_depth", "l2_sp", "l2", "lr", "lr_ratio")
+KEYS = ("transfer_depth", "freeze_depth", "norm_depth", "l2_sp", "l2", "lr", "lr_ratio")
 _EVERY_MIN = 10
 _ARTIFACT = "artifacts:"
 

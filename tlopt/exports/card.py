@@ -275,14 +275,13 @@ def _weakest_classes(predictions: Predictions) -> Iterator[str]:
 
 
 def _point(chosen: Confirmed) -> Iterator[str]:
-    values = chosen.point.as_dict()
     n = n_blocks(chosen.point.backbone)
     yield f"It is {chosen.label}; `config.toml` has the exact values."
     yield ""
     yield "| key | value | meaning |"
     yield "| --- | --: | --- |"
     for name, rule in RULES.items():
-        value = values[name]
+        value = getattr(chosen.point, name)
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         shown += f" of {n}" if isinstance(rule, Depth) else ""
         yield f"| `{name}` | {shown} | {rule.meaning} |"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from tlopt.model.norms import keep_statistics
+
 Step = Callable[[Tensor], Tensor]
 
 
@@ -88,10 +90,11 @@ class Network(nn.Module):
             return (self.head,)
         return tuple(_member(self.net, name) for name in self.blocks[index - 1].members)
 
-    def set_mode(self, frozen_depth: int) -> None:
+    def set_mode(self, frozen_depth: int, norm_depth: int = 0) -> None:
         """Put blocks 1..frozen_depth in eval mode in place, and the other blocks and the head in train mode.
 
-        In eval mode batch-norm statistics stay, and dropout and stochastic depth are off.
+        In eval mode batch-norm statistics stay, and dropout and stochastic depth are off. In blocks
+        1..norm_depth that are trained, batch-norm layers alone are in eval mode.
         """
         # The module's own flag rules functional dropouts between the last block's modules and the head.
         self.train(frozen_depth < len(self.blocks))
@@ -99,6 +102,8 @@ class Network(nn.Module):
             for member in self.members_of(index):
                 if isinstance(member, nn.Module):
                     member.train(index > frozen_depth)
+                    if frozen_depth < index <= norm_depth:
+                        keep_statistics(member)
 
 
 def _member(net: nn.Module, name: str) -> nn.Module | nn.Parameter:

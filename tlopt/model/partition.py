@@ -7,21 +7,44 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from tlopt.model.network import Network
+from tlopt.model.norms import batch_norms
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Every name of `network.net.state_dict()`, parameters and buffers, in exactly one of four groups."""
+    """Every name of `network.net.state_dict()`, parameters and buffers, in exactly one of five groups."""
 
     frozen: tuple[str, ...]  # blocks 1..freeze_depth: never change
-    transferred: tuple[str, ...]  # blocks up to transfer_depth: start from pretrained weights
+    held: tuple[str, ...]  # of trained blocks, what batch-norm layers keep: never changes either
+    transferred: tuple[str, ...]  # the rest of blocks up to transfer_depth: start from pretrained weights
     fresh: tuple[str, ...]  # the blocks above
     head: tuple[str, ...]
     block_of: Mapping[str, int]  # 1..B, and B + 1 for the head
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The tensors that never change."""
+        return (*self.frozen, *self.held)
 
-def partition(network: Network, *, transfer_depth: int, freeze_depth: int) -> Partition:
-    """The groups for 0 <= freeze_depth <= transfer_depth <= B.
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The tensors that training may change."""
+        return (*self.transferred, *self.fresh, *self.head)
+
+
+def partition(
+    network: Network,
+    *,
+    transfer_depth: int,
+    freeze_depth: int,
+    norm_depth: int = 0,
+    keeps_affine: bool = False,
+) -> Partition:
+    """The groups for 0 <= freeze_depth <= transfer_depth <= B and 0 <= norm_depth <= transfer_depth.
+
+    Args:
+        norm_depth: batch-norm layers of blocks up to here hold their statistics.
+        keeps_affine: whether they also hold their weights and biases.
 
     Raises:
         ValueError: the depths are not so, or a tensor is in none or in two blocks.
@@ -29,18 +52,34 @@ def partition(network: Network, *, transfer_depth: int, freeze_depth: int) -> Pa
     n_blocks = len(network.blocks)
     if not 0 <= freeze_depth <= transfer_depth <= n_blocks:
         raise ValueError(f"not 0 <= {freeze_depth=} <= {transfer_depth=} <= {n_blocks=}")
+    if not 0 <= norm_depth <= transfer_depth:
+        raise ValueError(f"not 0 <= {norm_depth=} <= {transfer_depth=}")
     block_of = blocks_of(network)
+    kept = _of_batch_norms(network, affine=keeps_affine)
 
     def between(low: int, high: int) -> tuple[str, ...]:
         return tuple(name for name, index in block_of.items() if low < index <= high)
 
+    held = tuple(name for name in between(freeze_depth, norm_depth) if name in kept)
     return Partition(
         frozen=between(0, freeze_depth),
-        transferred=between(freeze_depth, transfer_depth),
+        held=held,
+        transferred=tuple(name for name in between(freeze_depth, transfer_depth) if name not in set(held)),
         fresh=between(transfer_depth, n_blocks),
         head=between(n_blocks, n_blocks + 1),
         block_of=block_of,
     )
+
+
+def _of_batch_norms(network: Network, *, affine: bool) -> frozenset[str]:
+    """Names of the statistics of all batch-norm layers, with `affine` of their weights and biases too."""
+    names = set()
+    for path, layer in batch_norms(network.net):
+        tensors = [name for name, _ in layer.named_buffers(recurse=False)]
+        if affine:
+            tensors += [name for name, _ in layer.named_parameters(recurse=False)]
+        names |= {f"{path}.{name}" if path else name for name in tensors}
+    return frozenset(names)
 
 
 def blocks_of(network: Network) -> dict[str, int]:

@@ -2,11 +2,8 @@
 
 from functools import lru_cache
 
-from torch import nn
-
 from tlopt.model.families import table as families
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from tlopt.model.norms import batch_norms
 
 
 def usual_lr(backbone: str) -> dict[str, float]:
@@ -15,9 +12,10 @@ def usual_lr(backbone: str) -> dict[str, float]:
     Networks with batch-norm bear ten times the rate of those without (transformers, ConvNeXt, plain VGG), as
     the recipes of torchvision's references and timm have it.
     """
-    return {"sgd": 0.01, "adamw": 0.001} if _has_batch_norm(backbone) else {"sgd": 0.001, "adamw": 0.0001}
+    return {"sgd": 0.01, "adamw": 0.001} if has_batch_norm(backbone) else {"sgd": 0.001, "adamw": 0.0001}
 
 
 @lru_cache  # a skeleton takes tenths of a second to build, and a worker asks again and again
-def _has_batch_norm(backbone: str) -> bool:
-    return any(isinstance(module, _BATCH_NORMS) for module in families.skeleton(backbone).net.modules())
+def has_batch_norm(backbone: str) -> bool:
+    """Whether the network has batch-norm layers."""
+    return any(batch_norms(families.skeleton(backbone).net))

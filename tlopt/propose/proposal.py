@@ -13,7 +13,7 @@ from tlopt import spec
 from tlopt.errors import MissingExtra, SpecError, WeightsError
 from tlopt.model.build import check_resolution, n_blocks
 from tlopt.model.families.table import LITE0
-from tlopt.model.rates import usual_lr
+from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import budget, study_file
 from tlopt.propose.budget import Size, Terms, choose_size
@@ -101,6 +101,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             weights_at_hand=bool(weights.state),
             resolution_expected=weights.resolution,
             n_blocks=n_blocks(weights.backbone),
+            batch_norm=has_batch_norm(weights.backbone),
             plain_lr=usual_lr(weights.backbone)["adamw"],
             look=seen,
             data={key: getattr(data, key) for key in given},

@@ -17,6 +17,7 @@ STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
 _FEW_IMAGES = 300
 _COMMENT_COLUMN = 44
+_NORMS = "blocks whose batch-norm keeps its pretrained statistics"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Choices:
     weights_at_hand: bool
     resolution_expected: int  # pixels a side, by the weights
     n_blocks: int
+    batch_norm: bool  # whether the backbone has batch-norm layers
     plain_lr: float  # of adamw, for plain fine-tuning
     look: Look
     data: Mapping[str, Scalar]  # keys of [data] that were asked for
@@ -132,6 +134,7 @@ def _search(c: Choices) -> list[str]:
         ),
         _range("transfer_depth", "int", lowest, n, f"blocks that start pretrained; {why}"),
         _range("freeze_depth", "int", 0, n, f"blocks that never change; {n}: a linear probe"),
+        *([_range("norm_depth", "int", 0, n, _NORMS)] if c.batch_norm else []),
         _range("lr", "log", *lr_range(c.plain_lr), "peak rate of the head and of fresh blocks"),
         _range("lr_ratio", "log", 0.03, 1.0, "rate of pretrained blocks, relative to lr"),
         _range("l2_sp", "log", *l2_sp_range(c), "pull toward the pretrained weights, or none", zero=True),

@@ -16,7 +16,7 @@ from tlopt.system.words import counted
 
 POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # the best ones are always drawn
-_DEPTHS = ("transfer_depth", "freeze_depth")
+_DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from tlopt.model.facts import Limits
-from tlopt.search.space import Params, encode_point, resolve
+from tlopt.search.space import Params, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
@@ -13,6 +13,7 @@ from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
 FROZEN_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
+KEPT_STATISTICS_RATIO = 0.3  # lr_ratio of fine-tuning with kept statistics: benchmarks/recipes/README.md
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,32 @@ def partly_frozen(study: Study, limits: Limits) -> Params | None:
     depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
     if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
         return None
-    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    shares = {name: FROZEN_SHARE for name, rule in RULES.items() if isinstance(rule, Depth)}
+    return _start(shares | {"norm_depth": 0.0}, {}, study, limits)
+
+
+def kept_statistics(study: Study, limits: Limits) -> Params | None:
+    """Parameters of fine-tuning with the pretrained batch-norm statistics kept in the whole network.
+
+    Pretrained blocks have `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the whole rate such
+    networks diverge on some sets. Other keys are plain fine-tuning's, or the nearest that their ranges have.
+    None where the space keeps no statistics, or there are none to keep.
+    """
+    usual = _usual(study, limits)
+    ratio = nearest(KEPT_STATISTICS_RATIO, study.search.get("lr_ratio", Fixed(1.0)))
+    rate = usual["lr"] * min(1.0, KEPT_STATISTICS_RATIO / max(float(ratio), 1e-9))
+    shares = {"transfer_depth": 1.0, "freeze_depth": 0.0, "anchor_depth": 1.0, "norm_depth": 1.0}
+    start = _start(shares, {"lr": rate, "lr_ratio": ratio}, study, limits)
+    return start if start is not None and decode_params(start, study, limits).norm_depth else None
+
+
+def _start(
+    shares: Mapping[str, float], wanted: Mapping[str, Scalar], study: Study, limits: Limits
+) -> Params | None:
+    """Parameters of the point nearest to depths of these `shares` of the blocks and `wanted` other keys."""
+    backbone, usual = study.model.backbones[0], _usual(study, limits) | dict(wanted)
     values = {
-        name: _nearest_depth(FROZEN_SHARE, dimension, limits.n_blocks[backbone])
+        name: _nearest_depth(shares[name], dimension, limits.n_blocks[backbone])
         if isinstance(RULES[name], Depth)
         else nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
         for name, dimension in study.search.items()
@@ -82,7 +106,8 @@ def _usual(study: Study, limits: Limits) -> dict[str, Any]:
 
 _TRANSFER_KEYS = frozenset(
     (
-        *("transfer_depth", "freeze_depth", "anchor_depth", "lr", "lr_ratio", "lr_decay", "l2_sp"),
+        *("transfer_depth", "freeze_depth", "anchor_depth", "norm_depth", "norm_affine"),
+        *("lr", "lr_ratio", "lr_decay", "l2_sp"),
         *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout"),
     )
 )

@@ -36,7 +36,6 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
         exported: whether the text becomes the config.toml of an export, which is used in another folder:
             paths of existing files are made absolute.
     """
-    values = point.as_dict()
     data, model = study.data.model_dump(), study.model.model_dump()
     if exported:
         data |= {key: _whole(data[key]) for key in ("source", "images_root") if data[key]}
@@ -45,7 +44,7 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
         ("data", data),
         ("model", model | {"backbone": point.backbone}),
         ("budget", {"trials": 1, "epochs": point.epochs}),
-        ("search", {key: values[key] for key in RULES}),
+        ("search", {key: getattr(point, key) for key in RULES}),
         ("confirm", study.confirm.model_dump()),
     ]
     lines = [

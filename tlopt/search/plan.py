@@ -13,9 +13,9 @@ from optuna.trial import FixedTrial, FrozenTrial
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search import user_params
-from tlopt.search.defaults import defaults, partly_frozen
+from tlopt.search.defaults import defaults, kept_statistics, partly_frozen
 from tlopt.search.sampler_view import in_space
-from tlopt.search.space import Params, decode_params, draw, search_space
+from tlopt.search.space import Params, decode_params, draw, search_space, without_idle_keys
 from tlopt.spec import Study
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import TrialSpec
@@ -77,11 +77,12 @@ class Candidate:
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     """The plan of a search: initial points, as far as the space has them, then sampled points."""
+    study = without_idle_keys(study, limits)
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
-    frozen = partly_frozen(study, limits)
-    if frozen is not None and frozen not in initial_points:
-        initial_points.append(frozen)
+    for start in (partly_frozen(study, limits), kept_statistics(study, limits)):
+        if start is not None and start not in initial_points:
+            initial_points.append(start)
 
     def accept(given: Mapping[str, Any]) -> Params:
         return user_params.encode_user_params(given, study)

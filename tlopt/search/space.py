@@ -21,7 +21,7 @@ from tlopt.model.facts import Limits
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import DEFAULT_L2, RULES, Depth, in_blocks
+from tlopt.spec.search_keys import DEFAULT_L2, NORM_KEYS, RULES, Depth, in_blocks
 
 Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
@@ -99,15 +99,41 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits
     full["transfer_depth"] = transfer
     full["freeze_depth"] = min(in_blocks(full["freeze_depth"], n_blocks), transfer)
     full["anchor_depth"] = min(anchor, transfer)
+    full["norm_depth"] = _kept_norms(full["norm_depth"], full["freeze_depth"], transfer, backbone, limits)
+    if not full["norm_depth"]:
+        full["norm_affine"] = RULES["norm_affine"].default
     return Point(backbone=backbone, **full)
+
+
+def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, limits: Limits) -> int:
+    """A norm depth in blocks; 0 where no trained block with pretrained batch-norm layers lies within it."""
+    if not limits.batch_norm[backbone]:
+        return 0
+    blocks = min(in_blocks(depth, limits.n_blocks[backbone]), transfer_depth)
+    return blocks if blocks > freeze_depth else 0
+
+
+def without_idle_keys(study: Study, limits: Limits) -> Study:
+    """`study` as it is searched on its backbones: without batch-norm layers no norm depth is drawn."""
+    if any(limits.batch_norm[backbone] for backbone in study.model.backbones):
+        return study
+    search = {name: dimension for name, dimension in study.search.items() if name not in NORM_KEYS}
+    return study.model_copy(update={"search": search})
 
 
 def check_depths(study: Study, limits: Limits) -> None:
     """Check the study's depths against its backbones.
 
     Raises:
-        SpecError: a depth lies beyond the last block; the message names the key and the number of blocks.
+        SpecError: a depth lies beyond the last block, or norm_depth is fixed above 0 and no backbone has
+            batch-norm; the message names the key and the number of blocks.
     """
+    norm_depth = study.search.get("norm_depth")
+    if isinstance(norm_depth, Fixed) and norm_depth.value and not any(limits.batch_norm.values()):
+        raise SpecError(
+            f"search.norm_depth = {norm_depth.value}: {', '.join(study.model.backbones)} has no batch-norm"
+            " layers that could keep their statistics; leave the key out"
+        )
     for name, dimension in study.search.items():
         if not isinstance(RULES[name], Depth) or isinstance(dimension, PerOptimizer):
             continue
@@ -158,12 +184,13 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
     Optuna accepts enqueued values outside their range silently, so points are checked here first.
     """
     params: dict[str, Any] = {}
-    wanted = point.as_dict()
     n_blocks = limits.n_blocks[point.backbone]
     for name, dimension in (("backbone", study.model.backbone), *study.search.items()):
-        value = wanted[name]
+        value = getattr(point, name)
         if isinstance(dimension, PerOptimizer):
             name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)
+        elif name in NORM_KEYS:
+            value = norm_value(name, point, dimension, limits)
         elif isinstance(RULES.get(name), Depth):
             value = depth_value(value, dimension, n_blocks)
         if value is None or not (
@@ -177,6 +204,20 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
 
 def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
     return dimensions.position(dimension, value) if dimensions.contains(dimension, value) else None
+
+
+def norm_value(name: str, point: Point, dimension: Dimension, limits: Limits) -> Scalar | None:
+    """A value of `dimension` that comes to the point's, or None; where none has an effect, any of them."""
+    if name == "norm_affine":
+        wanted = point.norm_affine
+        any_will_do = not point.norm_depth and not dimensions.contains(dimension, wanted)
+        return dimensions.bounds(dimension)[0] if any_will_do else wanted
+    depths = (point.freeze_depth, point.transfer_depth, point.backbone, limits)
+    values = (
+        depth_value(point.norm_depth, dimension, limits.n_blocks[point.backbone]),
+        *dimensions.bounds(dimension),
+    )
+    return next((v for v in values if v is not None and _kept_norms(v, *depths) == point.norm_depth), None)
 
 
 def depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:

@@ -10,7 +10,7 @@ in a transaction that looks whether it is there, so that workers may all do so a
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -20,13 +20,21 @@ from optuna.trial import FrozenTrial
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search.defaults import nearest
-from tlopt.search.space import Params, depth_value, encode_point, resolve, search_space
+from tlopt.search.space import (
+    Params,
+    depth_value,
+    encode_point,
+    norm_value,
+    resolve,
+    search_space,
+    without_idle_keys,
+)
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.differences import differences, incomparable
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, bounds, written
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import RULES, Depth
+from tlopt.spec.search_keys import NORM_KEYS, RULES, Depth
 from tlopt.storage import attributes, optuna_private, studies
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, best_first
 from tlopt.system.words import counted
@@ -116,6 +124,7 @@ def from_study(
         semantics: of this version of tlopt.
         initial_points: of the new study; none of them is enqueued beside itself.
     """
+    study = without_idle_keys(study, limits)
     settings = [*incomparable(earlier.study, study), *_other_facts(earlier, study, facts)]
     if earlier.semantics != semantics:
         settings.append(f"'{earlier.study.name}' was begun by another version of tlopt")
@@ -136,6 +145,7 @@ def from_point(
     Raises:
         Refused: the point lies outside of the study's ranges; says where.
     """
+    study = without_idle_keys(study, limits)
     adapted = _adapted(point, study, limits)
     if left_out := _obstacle(adapted, study, limits):
         raise Refused(f"the point of {folder} is no point of this search: {left_out.why}")
@@ -157,6 +167,7 @@ def n_missing(opened: optuna.Study, warm: WarmStart) -> int:
 
 def carry_over(opened: optuna.Study, warm: WarmStart, earlier: Earlier, study: Study, limits: Limits) -> None:
     """Add to `opened` the carried trials that it has not yet, in the order of their numbers."""
+    study = without_idle_keys(study, limits)
     there = _origins(opened)
     for trial in earlier.trials:
         origin = earlier.origin(trial)
@@ -313,14 +324,14 @@ def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
     """Why the search cannot draw the point, or None where it can."""
     if point.backbone not in study.model.backbones:
         return _LeftOut("backbone", f"backbone {point.backbone} is not in this search")
-    values = point.as_dict()
+    values = asdict(point)
     for name, dimension in study.search.items():
         one = getattr(dimension, point.optimizer) if isinstance(dimension, PerOptimizer) else dimension
-        if not _has(one, name, values[name], limits.n_blocks[point.backbone]):
+        if not _has(one, name, point, limits):
             blocks = " blocks" if isinstance(RULES[name], Depth) else ""
             return _LeftOut(name, f"{name} {_short(values[name])}{blocks} {_outside(one)}")
     given = {name: values[name] for name in study.search}
-    here = resolve(given, point.backbone, study.budget.epochs, limits).as_dict()
+    here = asdict(resolve(given, point.backbone, study.budget.epochs, limits))
     for name, value in here.items():
         if value != values[name]:
             return _LeftOut(name, f"{name} {_short(values[name])} is {_short(value)} here")
@@ -329,9 +340,13 @@ def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
     return None
 
 
-def _has(dimension: Dimension, name: str, value: Any, n_blocks: int) -> bool:
+def _has(dimension: Dimension, name: str, point: Point, limits: Limits) -> bool:
+    value = getattr(point, name)
+    if name in NORM_KEYS:
+        value = norm_value(name, point, dimension, limits)
+        return value is not None and dimensions.contains(dimension, value)
     if isinstance(RULES[name], Depth):
-        return depth_value(value, dimension, n_blocks) is not None
+        return depth_value(value, dimension, limits.n_blocks[point.backbone]) is not None
     return dimensions.contains(dimension, value)
 
 

@@ -81,6 +81,19 @@ def stability_bound(optimizer: str, momentum: float) -> float:
     return 2 * (1 + momentum) / (1 + 2 * momentum)
 
 
+def norm_warnings(study: Study, limits: Limits) -> Iterator[str]:
+    """A sentence where norm_depth or norm_affine is searched or set to no effect."""
+    depths = dimensions.bounds(dimension_of(study, "norm_depth"))
+    backbones = study.model.backbones
+    without = [backbone for backbone in backbones if not limits.batch_norm[backbone]]
+    if depths == (0,):
+        if "norm_affine" in study.search:
+            yield "norm_affine has no effect without norm_depth: no batch-norm layer keeps its statistics"
+    elif without:
+        effect = "is not drawn" if len(without) == len(backbones) else "comes to 0 there"
+        yield f"{', '.join(without)}: there are no batch-norm layers, and norm_depth {effect}"
+
+
 def view_warnings(study: Study) -> Iterator[str]:
     """Warn about keys that make fixed views useless, because their features cannot be cached."""
     if study.data.views == 0:

@@ -1,7 +1,7 @@
 """`Point`: everything that decides one training run, with effective values only."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self
 
 from tlopt.errors import StorageError
@@ -9,17 +9,23 @@ from tlopt.errors import StorageError
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 ClassWeights = Literal["none", "balanced"]
+NormAffine = Literal["train", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One point of a search, decoded: depths in blocks with freeze <= transfer, "off" as 0."""
+    """One point of a search, decoded: depths in blocks with freeze <= transfer, "off" as 0.
+
+    Keys with a default came after points had been stored: a stored point without them means the default.
+    """
 
     backbone: str
     resolution: int  # pixels a side of what the network sees
     transfer_depth: int  # blocks, in [0, B]
     freeze_depth: int  # blocks, in [0, transfer_depth]
     anchor_depth: int  # blocks, in [0, transfer_depth]
+    norm_depth: int = 0  # blocks, in [0, transfer_depth]; 0 where it comes to nothing
+    norm_affine: NormAffine = "train"  # of the batch-norm layers up to norm_depth
     lr: float  # peak, of head and fresh blocks
     lr_ratio: float
     lr_decay: float
@@ -47,10 +53,16 @@ class Point:
             raise ValueError(f"{self.freeze_depth=} is not in [0, {self.transfer_depth=}]")
         if not 0 <= self.anchor_depth <= self.transfer_depth:
             raise ValueError(f"{self.anchor_depth=} is not in [0, {self.transfer_depth=}]")
+        if not 0 <= self.norm_depth <= self.transfer_depth:
+            raise ValueError(f"{self.norm_depth=} is not in [0, {self.transfer_depth=}]")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON and TOML."""
-        return asdict(self)
+        """Plain values by name, as they are stored: without later keys at their defaults.
+
+        So the digests of points from before stay, and earlier versions read what they can train.
+        """
+        later = _later()
+        return {name: value for name, value in asdict(self).items() if (name, value) not in later.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -59,11 +71,11 @@ class Point:
         Raises:
             ValueError: a key is missing or unknown.
         """
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        names, given = {field.name for field in fields(cls)}, set(completed(values))
+        if given != names:
             raise ValueError(
                 f"a point has exactly the keys {sorted(names)};"
-                f" missing {sorted(names - set(values))}, unknown {sorted(set(values) - names)}"
+                f" missing {sorted(names - given)}, unknown {sorted(given - names)}"
             )
         return cls(**values)
 
@@ -75,7 +87,8 @@ class Point:
             StorageError: another version wrote it; names `owner` and the keys, and says what to do.
         """
         names = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values or {}) - names), sorted(names - set(values or {}))
+        given = set(completed(values or {}))
+        unknown, missing = sorted(given - names), sorted(names - given)
         if unknown:
             raise StorageError(
                 f"{owner}: its point has {_keys(unknown)} that this tlopt does not know, so a later version"
@@ -90,6 +103,15 @@ class Point:
             return cls.from_dict(values or {})
         except ValueError as error:
             raise StorageError(f"{owner}: its point is not one: {error}") from error
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a stored point with those of later keys, for readers of single keys."""
+    return _later() | values
+
+
+def _later() -> dict[str, Any]:
+    return {field.name: field.default for field in fields(Point) if field.default is not MISSING}
 
 
 def _keys(names: list[str]) -> str:

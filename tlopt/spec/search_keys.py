@@ -23,6 +23,7 @@ from tlopt.spec.dimensions import (
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
 CLASS_WEIGHTS = ("none", "balanced")
+NORM_AFFINE = ("train", "keep")
 
 _BLOCKS_MAX = 1_000_000  # far more than any network has, for "all of them"
 
@@ -96,6 +97,16 @@ RULES: dict[str, Rule] = {
         default=None,
         meaning="transferred blocks up to here are held at their pretrained weights, the others at zero;"
         " default: all transferred blocks",
+    ),
+    "norm_depth": Depth(
+        default=0,
+        meaning="batch-norm layers of trained blocks up to here keep their pretrained statistics (at most"
+        " transfer_depth of them)",
+    ),
+    "norm_affine": Word(
+        words=NORM_AFFINE,
+        default="train",
+        meaning="weights and biases of the batch-norm layers up to norm_depth; keep: the pretrained ones",
     ),
     "lr": Number(
         whole=False,
@@ -213,6 +224,7 @@ RULES: dict[str, Rule] = {
     ),
 }
 
+NORM_KEYS = ("norm_depth", "norm_affine")  # without effect on networks without batch-norm
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
 PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network
 

@@ -21,7 +21,13 @@ from tlopt.spec.weights_file import is_file_name, split_part
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
 # Keys that came after studies had been made, with what a trial meant without them.
-_LATER = {"model.compile": False, "data.bits": 0, "data.folds": 0}
+_LATER = {
+    "model.compile": False,
+    "data.bits": 0,
+    "data.folds": 0,
+    "search.norm_depth": Fixed(0),
+    "search.norm_affine": Fixed("train"),
+}
 
 # Values that were called otherwise when studies were made: their digests keep the former name.
 _FORMERLY = {("data.resize", "stretch"): "squash"}

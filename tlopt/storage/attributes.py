@@ -45,6 +45,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.spec.objectives import cost
 from tlopt.spec.outcome import Outcome
+from tlopt.spec.point import completed
 
 PREFIX = "tlopt:"
 
@@ -122,7 +123,7 @@ class TrialRecord:
     number: int
     state: TrialState
     value: float | None  # objective after the last epoch; last report of a pruned trial
-    point: dict[str, Any] | None  # `Point.as_dict()`
+    point: dict[str, Any] | None  # every key of `Point`, also of points stored before it was added
     label: str
     replicate: int | None  # in a confirmation, from 0; determines seed and split
     outcome: Outcome
@@ -167,11 +168,12 @@ class TrialRecord:
         holder = attributes.get(WORKER, {})
         carried = attributes.get(CARRIED, {})
         origin = attributes.get(ORIGIN)
+        point = attributes.get(POINT) or carried.get("point")
         return cls(
             number=trial.number,
             state=trial.state,
             value=trial.value,
-            point=attributes.get(POINT) or carried.get("point"),
+            point=completed(point) if point else None,
             label=attributes.get(LABEL, "") or (origin_words(origin) if carried and origin else ""),
             replicate=trial.params.get("replicate"),
             outcome=_outcome(trial, result.get("outcome")),

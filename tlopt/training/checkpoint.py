@@ -2,7 +2,7 @@
 
     magic  8 bytes    version  4    sha256 of the rest  32    output of torch.save
 
-The digest is verified before anything is parsed, and the parser builds only tensors and plain values. Frozen
+The digest is verified before anything is parsed, and the parser builds only tensors and plain values. Fixed
 tensors and the targets of pulls are left out: both come from the pretrained weights. So are generator states
 and the order of batches: `fit` derives both from seed, epoch and step.
 """
@@ -133,9 +133,9 @@ def _parse(body: memoryview) -> Any:
 
 
 def _changing(run: Run) -> dict[str, Tensor]:
-    """The network's tensors, by name, that training may change; the others are pretrained and frozen."""
-    frozen = frozenset(run.partition.frozen)
-    return {name: tensor for name, tensor in run.network.net.state_dict().items() if name not in frozen}
+    """The network's tensors, by name, that training may change; the others are pretrained and fixed."""
+    fixed = frozenset(run.partition.fixed)
+    return {name: tensor for name, tensor in run.network.net.state_dict().items() if name not in fixed}
 
 
 def _parameters(run: Run) -> list[str]:

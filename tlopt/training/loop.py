@@ -186,7 +186,7 @@ def _train_epoch(
     # mixup blends images before the first block
     split_depth = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
     _set_trainable(run, head_only)
-    run.network.set_mode(freeze_depth)
+    run.network.set_mode(freeze_depth, point.norm_depth)
     order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(train)
     view = images.training_view(epoch, point, run.seed)
     pieces = list(batches(order, point.batch_size))[position.step :]

@@ -43,9 +43,8 @@ def make_groups(
         ValueError: a parameter would be in no group or in two.
     """
     n_blocks = max(partition.block_of.values()) - 1
-    trainable = (*partition.transferred, *partition.fresh, *partition.head)
     names_by_rate = defaultdict(list)
-    for name in trainable:
+    for name in partition.trained:
         if name in parameters:
             block = partition.block_of[name]
             names_by_rate[block > n_blocks, peak_lr(point, block, n_blocks)].append(name)
@@ -53,9 +52,9 @@ def make_groups(
         ParameterGroup(tuple(names), lr) for (_, lr), names in sorted(names_by_rate.items(), reverse=True)
     )
     grouped = [name for group in groups for name in group.names]
-    frozen = [name for name in partition.frozen if name in parameters]
-    if sorted([*grouped, *frozen]) != sorted(parameters):
-        raise ValueError("the groups and the frozen parameters do not partition the network's parameters")
+    fixed = [name for name in partition.fixed if name in parameters]
+    if sorted([*grouped, *fixed]) != sorted(parameters):
+        raise ValueError("the groups and the fixed parameters do not partition the network's parameters")
     return groups
 
 

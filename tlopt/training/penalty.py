@@ -38,15 +38,14 @@ def make_pulls(
 
     Args:
         parameters: parameters of the network by name.
-        partition: division of the parameters into frozen, transferred, fresh and head.
+        partition: division of the parameters into fixed, transferred, fresh and head.
         pulled: names of penalised parameters (weight matrices, no norms or biases).
         pretrained: w⁰ by name, from the pretrained file, never from trained weights.
         point: gives `anchor_depth`, `l2_sp`, `l2` and `l2_anchored`.
     """
-    trainable = (*partition.transferred, *partition.fresh, *partition.head)
     transferred = frozenset(partition.transferred)
     pulls = []
-    for name in trainable:
+    for name in partition.trained:
         if name not in pulled:
             continue
         anchored = name in transferred and partition.block_of[name] <= point.anchor_depth

@@ -89,7 +89,7 @@ def prepare_run(
     numerics: Numerics | None = None,
     compiles: bool = False,
 ) -> Run:
-    """Start a run of `point`; moves `network` to `device` and disables gradients of frozen blocks.
+    """Start a run of `point`; moves `network` to `device` and disables gradients of fixed parameters.
 
     Args:
         network: built for `point`.
@@ -108,9 +108,15 @@ def prepare_run(
     numerics = numerics or usual_numerics(network, device)
     network.to(device)
     network.to(memory_format=numerics.memory_format)
-    parts = partition(network, transfer_depth=point.transfer_depth, freeze_depth=point.freeze_depth)
+    parts = partition(
+        network,
+        transfer_depth=point.transfer_depth,
+        freeze_depth=point.freeze_depth,
+        norm_depth=point.norm_depth,
+        keeps_affine=point.norm_affine == "keep",
+    )
     parameters = dict(network.net.named_parameters())
-    for name in parts.frozen:
+    for name in parts.fixed:
         if name in parameters:
             parameters[name].requires_grad_(False)
     groups = make_groups(parameters, parts, point)

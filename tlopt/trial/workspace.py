@@ -20,7 +20,7 @@ from tlopt.data.dataset import Data, TestSplit
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.facts import Limits
-from tlopt.model.rates import usual_lr
+from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Fixed, Int, bounds
@@ -116,6 +116,7 @@ class Workspace:
             n_blocks={name: n_blocks(name) for name in self.weights},
             transferable=any(weights.state for weights in self.weights.values()),
             resolution={name: weights.resolution for name, weights in self.weights.items()},
+            batch_norm={name: has_batch_norm(name) for name in self.weights},
             plain_lr={name: usual_lr(name) for name in self.weights},
         )
 

@@ -1,0 +1,128 @@
+"""The start that keeps batch-norm statistics: where it lies, and when there is none."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+from optuna.trial import FixedTrial
+
+from tlopt.search.defaults import defaults, kept_statistics, partly_frozen
+from tlopt.search.plan import search_plan
+from tlopt.search.space import suggest
+from tlopt.spec.point import Point
+
+LIMITS = tiny.limits()
+PLAIN_LR = tiny.PLAIN_LR["adamw"]
+USUAL = {
+    "transfer_depth": "{ int = [8, 17] }",
+    "freeze_depth": "{ int = [0, 17] }",
+    "norm_depth": "{ int = [0, 17] }",
+    "lr": "{ log = [1e-4, 1.0] }",
+    "lr_ratio": "{ log = [1e-2, 1.0] }",
+    "l2_sp": "{ log = [1e-4, 1.0], zero = true }",
+}
+
+
+def search(**changes: str) -> str:
+    return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items() if text)
+
+
+def found(text: str, backbone: str = '"large"') -> Point:
+    """What the parameters come to."""
+    study = tiny.study(text, backbone=backbone)
+    params = kept_statistics(study, LIMITS)
+    assert params is not None
+    return suggest(FixedTrial(params), study, LIMITS)
+
+
+def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
+    _, plain = defaults(tiny.study(search()), LIMITS)
+
+    assert found(search()) == replace(plain.point, norm_depth=17, lr_ratio=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr", "lr_ratio"),
+    [
+        ({"lr_ratio": ""}, 0.3 * PLAIN_LR, 1.0),  # one rate for all: the pretrained blocks' decides
+        ({"lr_ratio": "0.6"}, 0.5 * PLAIN_LR, 0.6),
+        ({"lr_ratio": "{ log = [1e-2, 1e-1] }"}, PLAIN_LR, 0.1),
+        ({"lr_ratio": "0.0"}, PLAIN_LR, 0.0),
+        ({"lr": "{ log = [1e-2, 1.0] }"}, 1e-2, 0.3),
+        ({"optimizer": '"sgd"'}, tiny.PLAIN_LR["sgd"], 0.3),
+    ],
+)
+def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
+    changes: dict[str, str], lr: float, lr_ratio: float
+) -> None:
+    point = found(search(**changes))
+
+    assert (point.lr, point.lr_ratio) == (pytest.approx(lr), lr_ratio)
+
+
+@pytest.mark.parametrize(
+    ("changes", "depths"),
+    [
+        ({"norm_depth": "{ int = [0, 12] }"}, (17, 0, 12)),
+        ({"norm_depth": "{ choice = [0.0, 0.5] }"}, (17, 0, 8)),
+        ({"norm_depth": "1.0"}, (17, 0, 17)),
+        ({"transfer_depth": "{ int = [0, 9] }"}, (9, 0, 9)),
+        ({"freeze_depth": "{ int = [4, 17] }"}, (17, 4, 17)),
+    ],
+)
+def test_it_keeps_the_most_that_the_ranges_allow(
+    changes: dict[str, str], depths: tuple[int, int, int]
+) -> None:
+    point = found(search(**changes))
+
+    assert (point.transfer_depth, point.freeze_depth, point.norm_depth) == depths
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_depth": ""},
+        {"norm_depth": "0"},
+        {"freeze_depth": "17"},
+        {"norm_depth": "3", "freeze_depth": "3"},
+    ],
+    ids=str,
+)
+def test_there_is_none_where_the_space_keeps_no_statistics(changes: dict[str, str]) -> None:
+    assert kept_statistics(tiny.study(search(**changes)), LIMITS) is None
+
+
+@pytest.mark.parametrize("missing", ["transferable", "batch_norm"])
+def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
+    assert kept_statistics(tiny.study(search()), tiny.limits(**{missing: False})) is None
+
+
+def test_a_search_tries_it_after_the_other_starts_as_any_other_trial() -> None:
+    study = tiny.study(search())
+    plan = search_plan(study, LIMITS, 1)
+
+    task = plan.draw(FixedTrial(plan.initial_points[3], number=3))
+
+    assert list(plan.initial_points[2:]) == [partly_frozen(study, LIMITS), kept_statistics(study, LIMITS)]
+    assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
+
+
+def test_the_other_starts_keep_no_statistics() -> None:
+    study = tiny.study(search(freeze_depth="{ int = [0, 12] }"))
+    plan = search_plan(study, LIMITS, 1)
+
+    depths = [suggest(FixedTrial(params), study, LIMITS).norm_depth for params in plan.initial_points]
+
+    assert [default.point.norm_depth for default in defaults(study, LIMITS)] == [0, 0]
+    assert depths == [0, 0, 17]  # the probe's freeze depth is out of range
+
+
+def test_a_search_without_the_key_starts_as_before() -> None:
+    before = tiny.study(search(norm_depth=""))
+    starts = search_plan(tiny.study(search()), LIMITS, 1).initial_points
+
+    assert list(search_plan(before, LIMITS, 1).initial_points) == [
+        {name: value for name, value in params.items() if name != "norm_depth"}
+        for params in starts
+        if not params["norm_depth"]
+    ]
