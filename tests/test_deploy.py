@@ -217,7 +217,7 @@ def test_the_urls_are_those_of_the_roles(role: str, user: str, ours: Path) -> No
 
 @GNU
 @pytest.mark.parametrize(("age", "status"), [(None, 0), (0, 0), (50, 0), (70, 1)])
-def test_a_container_is_healthy_while_its_worker_beats_or_where_none_is(
+def test_a_container_is_healthy_while_its_worker_sends_heartbeats_or_where_none_is(
     age: int | None, status: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "heartbeat"

@@ -61,7 +61,7 @@ def as_list(value: object) -> list[float]:
 # Hangs
 
 
-def test_a_hung_trial_is_handed_on_and_its_process_replaced(
+def test_a_hung_trial_is_requeued_and_its_process_replaced(
     storage_url: str, service: Callable[..., Service], workshop: tiny.Workshop
 ) -> None:
     limits = NO_PRUNER + "[service]\nstall_seconds_max = 8\ncrashes_max = 9\ncheckpoint_seconds = 0"

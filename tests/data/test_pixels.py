@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pictures import SEED, save, spec
 
-from tlopt.data import load
+from tlopt.data import load, threads
 from tlopt.data import pixels as pixel_store
 from tlopt.data.decode import Reading, decode
 from tlopt.errors import DataError
@@ -125,7 +125,7 @@ def test_size_and_resize_have_stores_of_their_own(data, own_cache):
 
 BUILD = """
 import sys, numpy as np, tlopt.data.pixels as store
-from tlopt.data import load
+from tlopt.data import load, threads
 from tlopt.data.decode import Reading
 from tlopt.spec.sections import DataSpec
 decode, count = store._decode, 0
@@ -291,7 +291,8 @@ def test_an_image_that_went_away_since_loading_is_named(data):
         stored(data)
 
 
-def test_progress_is_shown_on_stderr_only(data, capsys):
+def test_progress_is_shown_on_stderr_only(data, capsys, monkeypatch):
+    monkeypatch.setattr(threads, "SECONDS_BETWEEN_LINES", 0.0)
     stored(data, progress=True)
     shown = capsys.readouterr()
     assert (shown.out, "decoding to 8 px" in shown.err) == ("", True)

@@ -381,7 +381,7 @@ def test_points_are_enqueued_once_and_count_as_trials_of_the_study(storage_url: 
     assert (first.is_carried, first.origin) == (False, {"study": "narrow", "trial": 6, "began": BEGAN})
 
 
-def test_what_was_carried_over_is_handed_on_under_its_first_name(storage_url: str) -> None:
+def test_what_was_carried_over_keeps_its_first_name_when_carried_over_again(storage_url: str) -> None:
     opened = begun(storage_url, planned(BEFORE))
     carry(opened, BEFORE)
     again = earlier(*opened.get_trials(deepcopy=False), study=named(WIDE, "wide"), began=2e9)

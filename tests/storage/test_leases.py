@@ -100,7 +100,7 @@ def test_crashes_in_a_row_are_counted_and_a_new_report_begins_anew(storage_url: 
     assert told == [(1, "planted"), (2, "planted"), (3, "planted"), (1, "planted")]
 
 
-def test_a_trial_that_was_handed_back_has_not_crashed(storage_url: str) -> None:
+def test_a_trial_that_was_requeued_has_not_crashed(storage_url: str) -> None:
     worker = start_worker(storage_url)
     worker.requeue(worker.claim())
 
@@ -136,7 +136,7 @@ def test_a_trial_that_has_ended_or_is_gone_is_not_taken(storage_url: str) -> Non
         other.service.expire(seen, "planted")
 
 
-def test_a_beat_for_a_lease_that_is_lost_says_so(storage_url: str) -> None:
+def test_a_heartbeat_for_a_lease_that_is_lost_says_so(storage_url: str) -> None:
     holder, other = start_worker(storage_url), start_worker(storage_url)
     token = other.seen(trial := holder.claim()).token
     other.expire(trial)

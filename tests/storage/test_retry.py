@@ -83,7 +83,7 @@ def test_a_call_is_given_up_also_where_others_are_answered(clock: Clock) -> None
     assert clock.now < 1110.0
 
 
-def test_attempts_are_never_further_apart_than_a_beat_allows(clock: Clock) -> None:
+def test_attempts_are_never_further_apart_than_a_heartbeat_allows(clock: Clock) -> None:
     policy, times = Retry(seconds_max=300.0), []
 
     def attempt() -> None:

@@ -95,7 +95,7 @@ def test_a_trial_whose_worker_is_silent_waits_after_the_grace(pair: Pair, clock:
     assert (found[1].crashes, found[1].crash_cause) == (1, f"{holder.me.name} is silent")
 
 
-def test_a_trial_whose_worker_beats_is_never_taken(pair: Pair, clock: Clock) -> None:
+def test_a_trial_whose_worker_sends_heartbeats_is_never_taken(pair: Pair, clock: Clock) -> None:
     _, first, _, other, second = pair
     for _ in range(20):
         let_pass(clock, GRACE / 2, second)
@@ -141,7 +141,9 @@ def test_after_an_interruption_holders_have_the_whole_grace_again(
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
 
 
-def test_an_outage_is_noted_by_the_heart_and_its_end_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_noted_by_the_heartbeat_and_its_end_too(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     holder, first, trial, *_ = pair
     faults = Faults(holder, monkeypatch)
     faults.plant("statement", 0, done=False)
@@ -198,7 +200,7 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
         assert connection.execute(sa.select(leases.c.token, leases.c.crashes)).all() == [(None, 1)]
 
 
-def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None:
+def test_a_heartbeat_reads_commands_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
     commands.send(other.study, commands.Command("paused", "planted"))
     first.note_step(Activity(STUDY, 0, epoch=2, epochs=9, step=3, steps=8))
@@ -217,7 +219,7 @@ def test_a_heart_hears_orders_and_shows_what_its_worker_does(pair: Pair) -> None
 # The file whose age a container's health check reads
 
 
-def test_a_beat_that_the_database_took_renews_the_file(
+def test_a_heartbeat_that_the_database_took_renews_the_file(
     storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "heartbeat"
@@ -269,7 +271,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("replaced")
-def test_a_trial_that_makes_no_step_is_handed_on_and_its_process_replaced(pair: Pair, clock: Clock) -> None:
+def test_a_trial_that_makes_no_step_is_requeued_and_its_process_replaced(pair: Pair, clock: Clock) -> None:
     holder, first, trial, other, _ = pair
     hold(first, holder, trial, stall_seconds_max=30.0)
     let_pass(clock, 20.0, first)
@@ -302,7 +304,7 @@ def test_a_trial_that_is_gone_does_not_keep_its_process_from_being_replaced(
         let_pass(clock, 30.0, first)
 
 
-def test_a_heart_beats_by_itself_until_it_is_stopped(
+def test_a_heartbeat_runs_by_itself_until_it_is_stopped(
     storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "heartbeat"

@@ -126,7 +126,7 @@ def test_hours_end_the_search(
     assert here.work() == 2
 
 
-def test_a_trial_that_was_handed_back_is_finished_after_hours(
+def test_a_trial_that_was_requeued_is_finished_after_hours(
     place: Callable[..., tiny.Place], planted: Callable[[Curve], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(flat(0.5))
@@ -450,7 +450,7 @@ def test_what_the_user_has_to_mend_hands_the_trial_back(
 # Handing back
 
 
-def test_a_trial_that_was_handed_back_is_the_next_one_with_the_same_parameters(
+def test_a_trial_that_was_requeued_is_the_next_one_with_the_same_parameters(
     storage_url: str, study_text: Callable[..., str], workshop: tiny.Workshop, tmp_path: Path
 ) -> None:
     there = replace(workshop, store=open_storage(storage_url))

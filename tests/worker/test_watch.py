@@ -23,7 +23,7 @@ looks = st.lists(
 
 
 @given(looks)
-def test_a_lease_is_taken_just_where_its_beat_stood_still_for_the_grace(
+def test_a_lease_is_taken_just_where_its_heartbeat_stood_still_for_the_grace(
     steps: list[tuple[float, bool, bool]],
 ) -> None:
     watch, now, beat, since = LeaseWatch(GRACE, GAP), 0.0, 0, None
