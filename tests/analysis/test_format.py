@@ -158,4 +158,4 @@ def test_there_is_a_sentence_for_each_default_that_is_a_candidate() -> None:
 def test_a_chosen_default_alone_has_no_interval_to_explain() -> None:
     (only,) = gain_sentences(make_verdict([make_row(PLAIN_LABEL, (0.9, 0.9), number=-1)]))
 
-    assert only.startswith("The chosen point is plain fine-tuning itself")
+    assert only.startswith("The confirmation chose a default, plain fine-tuning")

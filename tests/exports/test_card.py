@@ -149,7 +149,7 @@ def test_log_loss_is_a_number(export: Export) -> None:
 
 def test_a_default_that_was_chosen_is_said_to_be_one(export: Export) -> None:
     card = model_card(make_findings(make_verdict(DEFAULTS)), export)
-    assert "The chosen point is plain fine-tuning itself" in card
+    assert "The confirmation chose a default, plain fine-tuning" in card
     assert "linear probe" not in card
 
 

@@ -35,7 +35,7 @@ def gain_sentences(verdict: Verdict) -> Iterator[str]:
 def gain_sentence(verdict: Verdict, label: str) -> str:
     """The gain of the chosen point over `label`, on test if read, else on validation, with its interval."""
     if verdict.chosen.label == label:
-        return f"The chosen point is {label} itself: the search found nothing better on validation."
+        return f"The confirmation chose a default, {label}: the search found nothing better on validation."
     split = verdict.split
     gain = verdict.gain(label, split=split)
     if gain is None:

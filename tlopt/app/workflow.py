@@ -102,7 +102,7 @@ def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
 def _choices(
     session: Session, workspace: "Workspace", plan: StudyPlan, n_threads: int
 ) -> SharedChoices | None:
-    """SharedChoices and measurements of the first worker for all others; None if the study exists."""
+    """Choices and measurements of the first worker for all others; None if the study exists."""
     from tlopt.training.devices import configure_process
     from tlopt.trial.autotune import measure_numerics
 
