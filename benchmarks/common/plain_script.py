@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from tlopt.model.build import build
-from tlopt.model.partition import partition, pulled
+from tlopt.model.partition import partition_for, pulled
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
 from tlopt.training.optim import make_groups, schedule_factor
@@ -70,13 +70,7 @@ def train_batches(
     n_classes = len(batches.dataset.classes)  # type: ignore[attr-defined]
     device = torch.device(machine.device)
     network = build(point, n_classes=n_classes, weights=weights, seed=seed).to(device)
-    parts = partition(
-        network,
-        transfer_depth=point.transfer_depth,
-        freeze_depth=point.freeze_depth,
-        norm_depth=point.norm_depth,
-        keeps_affine=point.norm_affine == "keep",
-    )
+    parts = partition_for(network, point)
     parameters = dict(network.net.named_parameters())
     for name in parts.fixed:
         if name in parameters:

@@ -8,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tlopt.model.network import Network
 from tlopt.model.norms import batch_norms
+from tlopt.spec.point import Point
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ def partition(
         fresh=between(transfer_depth, n_blocks),
         head=between(n_blocks, n_blocks + 1),
         block_of=block_of,
+    )
+
+
+def partition_for(network: Network, point: Point) -> Partition:
+    """The groups for the depths of `point`."""
+    return partition(
+        network,
+        transfer_depth=point.transfer_depth,
+        freeze_depth=point.freeze_depth,
+        norm_depth=point.norm_depth,
+        keeps_affine=point.norm_affine == "keep",
     )
 
 

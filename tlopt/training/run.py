@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
-from tlopt.model.partition import Partition, partition, pulled
+from tlopt.model.partition import Partition, partition_for, pulled
 from tlopt.spec.point import Point
 from tlopt.training.frozen_prefix import FrozenPrefix
 from tlopt.training.kernels import Suffix, compiled_suffix
@@ -108,13 +108,7 @@ def prepare_run(
     numerics = numerics or usual_numerics(network, device)
     network.to(device)
     network.to(memory_format=numerics.memory_format)
-    parts = partition(
-        network,
-        transfer_depth=point.transfer_depth,
-        freeze_depth=point.freeze_depth,
-        norm_depth=point.norm_depth,
-        keeps_affine=point.norm_affine == "keep",
-    )
+    parts = partition_for(network, point)
     parameters = dict(network.net.named_parameters())
     for name in parts.fixed:
         if name in parameters:
