@@ -40,7 +40,7 @@ def _one_thread() -> None:
 
 def n_finished(out: str) -> int:
     """As the worker says it at its end."""
-    found = re.match(r"(\d+) trials finished here", out)
+    found = re.match(r"(\d+) trials? finished here", out)
     assert found is not None, out
     return int(found[1])
 
