@@ -106,7 +106,7 @@ def assert_said_once(errors: str, cache: Path) -> None:
     """A worker has named the folder and the cure in one line."""
     (line,) = [line for line in errors.splitlines() if "cannot be written" in line]
     assert f"the cache {cache} cannot be written (No space left on device)" in line
-    assert "make room there, or set TLOPT_CACHE to another folder" in line
+    assert "free disk space there, or set TLOPT_CACHE to another folder" in line
 
 
 @pytest.mark.parametrize("n_workers", [2, 4])

@@ -146,7 +146,7 @@ def test_without_a_cache_everything_is_read_each_time_and_the_setting_is_named_o
     monkeypatch.setenv("TLOPT_CACHE", str(tmp_path / "file"))
     assert [loaded(root).fingerprint for _ in range(2)] == [expected] * 2
     (said,) = caplog.messages
-    assert "set TLOPT_CACHE to a folder that can be written" in said
+    assert "set TLOPT_CACHE to a writable folder" in said
     assert str(tmp_path / "file") in said
 
 

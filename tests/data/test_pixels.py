@@ -244,7 +244,7 @@ def test_a_disk_without_room_is_left_alone_and_said_once(data, own_cache, monkey
     assert files(own_cache, "*.rows") == []
     (said,) = caplog.messages
     assert f"the cache {own_cache} cannot be written" in said
-    assert "make room there, or set TLOPT_CACHE to another folder" in said
+    assert "free disk space there, or set TLOPT_CACHE to another folder" in said
     monkeypatch.undo()
     monkeypatch.setenv("TLOPT_CACHE", str(own_cache))
     stored(data)

@@ -157,8 +157,8 @@ def test_a_full_disk_is_said_in_the_trial_and_costs_nothing_else(
     notes = [note for trial in there.trials for note in trial.user_attrs.get("tlopt:notes", ())]
     assert notes
     assert set(notes) == {
-        f"the cache {cache / 'another'} cannot be written (No space left on device): make room there, or set"
-        " TLOPT_CACHE to another folder"
+        f"the cache {cache / 'another'} cannot be written (No space left on device): free disk space"
+        " there, or set TLOPT_CACHE to another folder"
     }
 
 

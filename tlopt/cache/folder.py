@@ -66,8 +66,8 @@ def cache_write_errors() -> Iterator[None]:
 
 def unwritable_message(error: OSError) -> str:
     """Message for a failed cache write with cause and cure; identical causes give identical messages."""
-    place = "make room there, or set TLOPT_CACHE to another folder"
-    cure = place if error.errno in _FULL else "set TLOPT_CACHE to a folder that can be written"
+    full = "free disk space there, or set TLOPT_CACHE to another folder"
+    cure = full if error.errno in _FULL else "set TLOPT_CACHE to a writable folder"
     return f"the cache {cache_root()} cannot be written ({error.strerror or error}): {cure}"
 
 
