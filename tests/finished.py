@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tlopt import spec
 from tlopt.analysis.cost import Cost
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
-from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.exports.card import DatasetSummary, Findings, Pretrained, Spend, Trained
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
 from tlopt.spec import search_keys
@@ -92,7 +92,9 @@ def make_findings(
         study=spec.loads(text, "flowers.toml"),
         study_text=text,
         verdict=verdict,
-        images=Images(class_names=class_names, n_search=90, n_test=30, fingerprint="0123456789abcdef"),
+        images=DatasetSummary(
+            class_names=class_names, n_search=90, n_test=30, fingerprint="0123456789abcdef"
+        ),
         pretrained=Pretrained(label=weights.label, digest=weights.digest, mean=weights.mean, std=weights.std),
         trained=Trained(
             seed=SEEDS[0],

@@ -37,7 +37,7 @@ def tlopt(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     [
         (["check", "absent.toml"], 1, "error: absent.toml: there is no such study file"),
         (["status", "absent"], 1, "error: there is no database"),
-        (["predict", ".", "x.png"], 1, "error: . is no export"),
+        (["predict", ".", "x.png"], 1, "error: . is not an export"),
         (["run"], 2, "Missing argument"),
         (["trane"], 2, "No such command"),
     ],

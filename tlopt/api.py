@@ -111,7 +111,7 @@ def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
     """The network of an export as a `torch.nn.Module` in eval mode, with `transform` and `class_names`.
 
     Raises:
-        NotReady: `folder` is no export.
+        NotReady: `folder` is not an export.
         DataError, WeightsError: a file in it is damaged.
     """
     return deliver.load_model(Path(folder), device=device)

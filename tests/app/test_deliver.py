@@ -96,13 +96,13 @@ def test_a_study_with_a_damaged_result_is_exported_again(
 def taken(folder: Path) -> str:
     folder.mkdir()
     (folder / "thesis.tex").touch()
-    return r"is no export \(it holds thesis\.tex"
+    return r"is not an export \(it contains thesis\.tex"
 
 
 def in_a_file(folder: Path) -> str:
     folder.parent.rmdir()
     folder.parent.touch()
-    return f"{folder.parent} is no folder"
+    return f"{folder.parent} is not a folder"
 
 
 def beside_a_page(folder: Path) -> str:
@@ -151,7 +151,7 @@ def test_training_leaves_no_weights_beside_its_export(
     monkeypatch.setattr(
         held_out, "train_on_all", lambda *_: (SimpleNamespace(seed=1), iter([tiny.epoch(0, 0.5)]))
     )
-    monkeypatch.setattr(contents, "gather", lambda *_: None)
+    monkeypatch.setattr(contents, "collect_findings", lambda *_: None)
     monkeypatch.setattr(write, "write_export", write_export)
 
     ended = CliRunner().invoke(app, ["train", str(config), str(tmp_path / "final")])

@@ -1,4 +1,4 @@
-"""What test says of a network holds for its export: `predict` gives the logits that were measured."""
+"""Test results hold for the export: `predict` gives the logits that were measured."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ def run_of(workshop: tiny.Workshop, backbone: str, resolution: int) -> Run:
     ("backbone", "resolution"),
     [pytest.param(*row, marks=() if row[0] in IN_SHORT else pytest.mark.slow) for row in BACKBONES],
 )
-def test_predict_gives_the_numbers_that_test_was_read_with(
+def test_predict_gives_the_logits_of_the_test_evaluation(
     backbone: str,
     resolution: int,
     workshop: tiny.Workshop,

@@ -1,4 +1,4 @@
-"""The card tells the truth, and its code works when copied."""
+"""The statements of the model card are true, and its code works when copied."""
 
 import csv
 import re
@@ -35,7 +35,7 @@ def _smooth(mode: str, size: tuple[int, int]) -> Image.Image:
 
 def _save_turned_jpeg(path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     _smooth("RGB", (401, 310)).save(path, "JPEG", exif=exif)
 
 
@@ -53,7 +53,7 @@ def _save_deep_grey(path: Path) -> None:
 
 
 def _logits_of_card(export: Export, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
-    """What the block computes for image.jpg in the export's folder."""
+    """The logits that the code block computes for image.jpg in the export's folder."""
     card = (export.folder / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     monkeypatch.chdir(export.folder)
@@ -77,7 +77,7 @@ def _logits_of_tlopt(export: Export) -> torch.Tensor:
 
 @pytest.mark.parametrize("save", [_save_turned_jpeg, _save_transparent, _save_grey, _save_deep_grey])
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
-def test_the_code_block_sees_images_as_tlopt_does(
+def test_the_code_block_preprocesses_images_as_tlopt_does(
     save: Callable[[Path], None], resize: str, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = exporter(make_point(), resize)
@@ -126,7 +126,7 @@ def test_the_code_block_builds_the_network_that_tlopt_builds(
         ("vgg16", "torchvision.models.vgg16()", "net.classifier[6] = nn.Linear(in_features=4096"),
     ],
 )
-def test_the_code_block_gives_each_family_what_it_needs(
+def test_the_code_block_has_the_arguments_of_each_family(
     backbone: str, call: str, head: str, export: Export
 ) -> None:
     code = plain_torch_code(
@@ -147,7 +147,7 @@ def test_log_loss_is_a_number(export: Export) -> None:
     assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in model_card(make_findings(verdict), export)
 
 
-def test_a_default_that_was_chosen_is_said_to_be_one(export: Export) -> None:
+def test_the_card_says_that_a_default_was_chosen(export: Export) -> None:
     card = model_card(make_findings(make_verdict(DEFAULTS)), export)
     assert "The confirmation chose a default, plain fine-tuning" in card
     assert "linear probe" not in card
@@ -156,24 +156,26 @@ def test_a_default_that_was_chosen_is_said_to_be_one(export: Export) -> None:
 @pytest.mark.parametrize(
     ("readings", "sentence"),
     [
-        (0, "The test images were not read."),
-        (1, "The test images were read once, after the choice."),
-        (3, "The test images were read 3 times, after the choice."),
+        (0, "The test images were not used."),
+        (1, "The test images were evaluated once, after the choice."),
+        (3, "The test images were evaluated 3 times, after the choice."),
     ],
 )
-def test_the_card_says_how_often_the_test_was_read(readings: int, sentence: str, export: Export) -> None:
+def test_the_card_says_how_often_the_test_images_were_evaluated(
+    readings: int, sentence: str, export: Export
+) -> None:
     verdict = replace(planted(), test_readings=readings)
     assert sentence in model_card(make_findings(verdict), export)
 
 
-def test_without_test_images_the_headline_warns_of_its_number(export: Export) -> None:
+def test_without_test_images_the_headline_warns_that_its_number_is_optimistic(export: Export) -> None:
     verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], test_readings=0)
-    assert "Validation accuracy **92.0 ± 1.0 %**; the point was chosen for this number" in model_card(
+    assert "Validation accuracy **92.0 ± 1.0 %**; the point was selected by this number" in model_card(
         make_findings(verdict), export
     )
 
 
-def test_a_network_that_was_trained_once_more_is_not_said_to_be_measured(export: Export) -> None:
+def test_the_card_of_a_network_trained_once_more_does_not_claim_its_numbers(export: Export) -> None:
     findings = make_findings(planted())
     again = replace(findings.trained, seed=99, images="training and validation images")
     card = model_card(replace(findings, trained=again), export)
@@ -184,21 +186,21 @@ def test_class_names_do_not_break_the_markdown(export: Export) -> None:
     assert r"rose, tulip \| \*wild\*, dandelion" in model_card(make_findings(planted()), export)
 
 
-def test_depths_are_told_with_the_number_of_blocks(export: Export) -> None:
+def test_depths_are_given_with_the_number_of_blocks(export: Export) -> None:
     card = model_card(make_findings(planted()), export)
 
     assert "| `transfer_depth` | 0 of 9 |" in card
     assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to here keep" in card
 
 
-def test_the_card_in_the_folder_is_this_card(export: Export) -> None:
+def test_the_card_is_written_to_the_folder(export: Export) -> None:
     assert (export.folder / "README.md").read_text(encoding="utf-8") == model_card(
         make_findings(planted()), export
     )
 
 
 def planted_predictions() -> Predictions:
-    """Ten test images: two roses taken for tulips, one of them surely; one tulip taken for a dandelion."""
+    """Ten test images: two roses predicted as tulips, one confidently; one tulip predicted as a dandelion."""
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
     predicted = np.array([0, 0, 1, 1, 1, 1, 1, 2, 2, 2])
     probability = np.array([0.9, 0.9, 0.6, 0.99, 0.9, 0.9, 0.9, 0.7, 0.9, 0.9])
@@ -216,7 +218,7 @@ def planted_predictions() -> Predictions:
     )
 
 
-def test_the_card_says_what_the_network_gets_wrong(export: Export) -> None:
+def test_the_card_lists_weak_classes_and_confused_pairs(export: Export) -> None:
     findings = replace(make_findings(planted()), predictions=planted_predictions())
 
     card = model_card(findings, export)
@@ -233,7 +235,7 @@ def test_the_card_says_what_the_network_gets_wrong(export: Export) -> None:
     assert "mean probability of the predicted class is 85.9 %, and 70.0 % are right" in card
 
 
-def test_the_card_of_a_network_without_mistakes_points_to_no_list_of_them(export: Export) -> None:
+def test_the_card_of_a_network_without_mistakes_mentions_no_list(export: Export) -> None:
     predictions = planted_predictions()
     perfect = replace(predictions, predicted=predictions.labels)
 
@@ -243,11 +245,11 @@ def test_the_card_of_a_network_without_mistakes_points_to_no_list_of_them(export
     assert "mistakes.csv" not in card
 
 
-def test_without_recorded_predictions_the_card_has_no_such_section(export: Export) -> None:
+def test_without_recorded_predictions_the_card_has_no_section_on_mistakes(export: Export) -> None:
     assert "What it gets wrong" not in model_card(make_findings(planted()), export)
 
 
-def test_an_export_lists_its_mistakes_surest_first(tmp_path: Path) -> None:
+def test_an_export_lists_its_mistakes_most_confident_first(tmp_path: Path) -> None:
     point = make_point()
     weights = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
     findings = replace(make_findings(planted(point)), predictions=planted_predictions())

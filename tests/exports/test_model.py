@@ -1,4 +1,4 @@
-"""An export as a module of torch: the same labels as `predict`, and an ordinary module otherwise."""
+"""An export as a torch module predicts as `predict` does and can be trained further."""
 
 from pathlib import Path
 
@@ -38,12 +38,12 @@ def test_labels_and_probabilities_are_those_of_predict(
     assert classifier.class_names == CLASS_NAMES
 
 
-def test_an_opened_image_is_seen_as_its_file(classifier: Classifier, files: list[Path]) -> None:
+def test_an_open_image_gives_the_view_of_its_file(classifier: Classifier, files: list[Path]) -> None:
     with Image.open(files[0]) as image:
         assert torch.equal(classifier.transform(image), classifier.transform(files[0]))
 
 
-def test_it_is_a_module_that_can_be_trained_further(classifier: Classifier, export: Export) -> None:
+def test_the_module_can_be_trained_further(classifier: Classifier, export: Export) -> None:
     views = torch.zeros(2, 3, export.resolution, export.resolution)
 
     classifier.train()
@@ -53,16 +53,16 @@ def test_it_is_a_module_that_can_be_trained_further(classifier: Classifier, expo
     assert not load_classifier(export.folder, CPU).training
 
 
-def test_no_image_has_no_label(classifier: Classifier) -> None:
+def test_an_empty_list_gives_no_labels(classifier: Classifier) -> None:
     assert classifier.classify([]) == []
 
 
-def test_it_says_what_it_is_in_a_line(export: Export) -> None:
+def test_the_repr_is_one_line(export: Export) -> None:
     said = repr(tlopt.load_model(export.folder, device="cpu"))
 
     assert said == f"<Classifier resnet18: 32 px, 3 classes, from {export.folder}>"
 
 
-def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="is no export"):
+def test_a_folder_that_is_not_an_export_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="is not an export"):
         tlopt.load_model(tmp_path)

@@ -10,13 +10,13 @@ from finished import make_point
 
 from tlopt.errors import MissingExtra, SpecError
 from tlopt.exports import onnx
-from tlopt.exports.onnx import check_onnx, write_onnx
+from tlopt.exports.onnx import check_convertible, write_onnx
 from tlopt.exports.read import Export, load_network
 from tlopt.model.families.table import FAMILIES, family_of, skeleton
 from tlopt.model.weights import load_weights
 from tlopt.spec.point import Point
 
-# the smallest members of their families; of some, another of another kind
+# the smallest network of each family, and of some families one of another kind
 NETWORKS = [
     ("resnet18", 32),
     ("densenet121", 32),
@@ -85,18 +85,18 @@ def test_every_family_is_among_the_networks_that_are_converted() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_that_torch_cannot_convert_is_refused_in_words() -> None:
+def test_the_error_for_a_network_that_torch_cannot_convert_names_the_operation() -> None:
     pytest.importorskip("timm")
     pytest.importorskip("onnxscript")
 
     # the number of groups of its convolutions is the number of images
     with pytest.raises(SpecError) as refused:
-        check_onnx(load_weights("timm:tf_efficientnet_cc_b0_4e", "none"), 32)
+        check_convertible(load_weights("timm:tf_efficientnet_cc_b0_4e", "none"), 32)
 
     said = str(refused.value)
     assert said.startswith("timm:tf_efficientnet_cc_b0_4e cannot be written as an ONNX file: torch ")
-    assert "has no ONNX form for its aten.conv2d as this network uses it" in said
-    assert said.endswith("leave --onnx out, or take another backbone")
+    assert "has no ONNX form for its operation aten.conv2d" in said
+    assert said.endswith("leave out --onnx or use another backbone")
 
 
 def test_a_network_is_converted_before_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,12 +104,12 @@ def test_a_network_is_converted_before_it_is_trained(monkeypatch: pytest.MonkeyP
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(onnx, "_convert", lambda net, resolution, file, name: seen.append((name, resolution)))
 
-    check_onnx(load_weights("mobilenet_v3_small", "none"), 64)
+    check_convertible(load_weights("mobilenet_v3_small", "none"), 64)
 
     assert seen == [("mobilenet_v3_small", 64)]
 
 
-def test_without_the_extra_the_error_names_it(
+def test_the_error_without_onnx_names_the_extra(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Predictions follow the export's rule, file by file, and no file stops them."""
+"""Predictions use the export's preprocessing; unreadable files get an error and stop nothing."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from tlopt.data.decode import decode
 from tlopt.data.sources import entry
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
-from tlopt.exports.predict import Prediction, find_images, predict, write_csv
+from tlopt.exports.predict import Prediction, find_images, predict, write_predictions_csv
 from tlopt.exports.read import Export, load_network
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path: Path, image_folder: Path) -> Path:
-    """Five images in two folders, one of them damaged, and files that are no images."""
+    """Five images in two folders, one of them damaged, and files that are not images."""
     root = tmp_path / "new"
     for name in ("red/00.png", "red/01.png", "blue/deep/00.png", "blue/deep/01.PNG"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,17 +39,17 @@ def folder(tmp_path: Path, image_folder: Path) -> Path:
     return root
 
 
-def test_folders_are_searched_for_images_to_the_bottom(folder: Path) -> None:
+def test_folders_are_searched_recursively(folder: Path) -> None:
     found = [str(path.relative_to(folder)) for path in find_images([folder]).files]
     assert found == ["blue/deep/00.png", "blue/deep/01.PNG", "broken.jpg", "red/00.png", "red/01.png"]
 
 
-def test_a_named_file_is_taken_whatever_its_name_and_once(folder: Path) -> None:
+def test_a_given_file_is_used_whatever_its_extension_and_only_once(folder: Path) -> None:
     named = [folder / "notes.txt", folder / "red", folder / "red" / "00.png"]
     assert find_images(named).files == (folder / "notes.txt", folder / "red/00.png", folder / "red/01.png")
 
 
-def test_what_a_folder_holds_beside_images_is_said(folder: Path) -> None:
+def test_other_files_in_a_folder_are_reported(folder: Path) -> None:
     (folder / "scan").write_bytes(b"without a suffix")
     (notice,) = find_images([folder]).notices
     assert notice == (f"{folder}: 2 files without a known image extension left out: notes.txt, scan")
@@ -71,7 +71,7 @@ def test_left_out_files_are_logged(folder: Path, export: Export, caplog: pytest.
 
 
 @pytest.mark.timeout(60)
-def test_links_to_nowhere_and_named_pipes_have_a_row_with_the_reason(folder: Path, export: Export) -> None:
+def test_broken_links_and_named_pipes_have_a_row_with_the_reason(folder: Path, export: Export) -> None:
     (folder / "dangling.png").symlink_to("nowhere.png")
     os.mkfifo(folder / "pipe.png")
     errors = {row.path.name: row.error for row in predict(export, [folder], CPU) if row.error}
@@ -79,7 +79,7 @@ def test_links_to_nowhere_and_named_pipes_have_a_row_with_the_reason(folder: Pat
     assert "a named pipe" in errors["pipe.png"]
 
 
-def test_a_folder_as_output_is_one_error(folder: Path, export: Export) -> None:
+def test_a_folder_as_output_is_refused(folder: Path, export: Export) -> None:
     with pytest.raises(DataError, match=f"{folder} cannot be written: Is a directory"):
         predict_csv(export.folder, [folder], folder)
 
@@ -94,7 +94,7 @@ def test_a_path_that_does_not_exist_is_an_error_before_any_work(tmp_path: Path, 
         predict(export, [tmp_path / "absent"], CPU)
 
 
-def test_probabilities_are_the_softmax_of_the_network_on_the_exports_view(
+def test_probabilities_are_the_softmax_of_the_logits_of_the_exports_view(
     folder: Path, export: Export
 ) -> None:
     (row,) = predict(export, [folder / "red/00.png"], CPU)
@@ -115,13 +115,13 @@ def test_the_batch_size_changes_no_label_and_no_order(folder: Path, export: Expo
     assert labels[0] == labels[1] == labels[2]
 
 
-def test_a_damaged_file_gets_a_reason_and_stops_nothing(folder: Path, export: Export) -> None:
+def test_a_damaged_file_gets_an_error_and_stops_nothing(folder: Path, export: Export) -> None:
     rows = list(predict(export, [folder], CPU, batch_size=2))
     assert [row.path.name for row in rows if row.error] == ["broken.jpg"]
     assert [row.label in CLASS_NAMES for row in rows] == [True, True, False, True, True]
 
 
-def test_a_batch_of_damaged_files_only_is_no_error(folder: Path, export: Export) -> None:
+def test_a_batch_of_damaged_files_raises_nothing(folder: Path, export: Export) -> None:
     (row,) = predict(export, [folder / "broken.jpg"], CPU)
     assert (row.label, row.probability, row.probabilities) == ("", 0.0, ())
     assert "broken.jpg cannot be decoded" in row.error
@@ -129,7 +129,7 @@ def test_a_batch_of_damaged_files_only_is_no_error(folder: Path, export: Export)
 
 def _written(rows: list[Prediction]) -> tuple[int, list[list[str]]]:
     file = io.StringIO(newline="")
-    _, n_unreadable = write_csv(rows, file, ("a", "b, c"))
+    _, n_unreadable = write_predictions_csv(rows, file, ("a", "b, c"))
     return n_unreadable, list(csv.reader(io.StringIO(file.getvalue(), newline="")))
 
 
@@ -151,7 +151,7 @@ def test_an_unreadable_file_has_an_empty_label_and_its_error_in_the_table() -> N
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names are always valid Unicode there")
-def test_a_file_name_that_is_no_unicode_can_be_written() -> None:
+def test_a_file_name_that_is_invalid_unicode_can_be_written() -> None:
     row = Prediction(
         path=Path(os.fsdecode(b"\xff.png")), label="a", probability=1.0, probabilities=(1.0, 0.0)
     )
@@ -167,7 +167,7 @@ def test_a_file_name_that_is_no_unicode_can_be_written() -> None:
         (["x", "y"], 1, "2 files could not"),
     ],
 )
-def test_the_exit_status_tells_unreadable_files(
+def test_the_exit_status_reports_unreadable_files(
     results: list[str], status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [

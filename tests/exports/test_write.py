@@ -1,4 +1,4 @@
-"""An export is whole or absent, reads back as written, and never replaces what it did not write."""
+"""Exports are complete or absent, read back as written, and replace nothing but exports."""
 
 import json
 from dataclasses import asdict
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, weights_file: Path) -> Path:
     )
 
 
-def test_an_export_holds_exactly_its_files(folder: Path) -> None:
+def test_an_export_has_exactly_its_files(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
 
@@ -69,7 +69,7 @@ def test_an_export_reads_back_as_written(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_class_names_may_hold_anything_but_a_line_break(tmp_path: Path, weights_file: Path) -> None:
+def test_class_names_may_contain_anything_but_a_line_break(tmp_path: Path, weights_file: Path) -> None:
     names = ("two words", "näme", "花", "a\u2028b", "a\rb", " ", "#", "5 $", '"quoted", comma')
     findings = make_findings(planted(), class_names=names)
     folder = write_export(tmp_path / "best", findings, weights_file=weights_file, overwrite=False)
@@ -82,13 +82,13 @@ def test_a_class_name_with_a_line_break_is_refused(tmp_path: Path, weights_file:
         write_export(tmp_path / "best", findings, weights_file=weights_file, overwrite=False)
 
 
-def test_the_config_is_the_chosen_point(folder: Path) -> None:
+def test_the_config_fixes_the_chosen_point(folder: Path) -> None:
     study = spec.load(folder / "config.toml")
     values = {name: dimension.value for name, dimension in study.search.items()}  # type: ignore[union-attr]
     assert {**values, "backbone": study.model.backbones[0]} == asdict(make_point())
 
 
-def test_the_result_says_where_the_network_comes_from(folder: Path) -> None:
+def test_the_result_names_study_seed_and_images_of_the_network(folder: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     assert (result["trial"], result["label"], result["network"]["seed"]) == (12, "trial 12", 11)
     assert result["data"] == {"fingerprint": "0123456789abcdef", "n_classes": 3, "n_search": 90, "n_test": 30}
@@ -112,7 +112,7 @@ def test_the_network_read_back_has_the_written_tensors_in_eval_mode(export: Expo
     assert all(torch.equal(read[name], written[name]) for name in written)
 
 
-def test_loading_a_network_leaves_the_random_generator_alone(export: Export) -> None:
+def test_loading_a_network_does_not_change_the_random_generator(export: Export) -> None:
     before = torch.random.get_rng_state()
     load_network(export, torch.device("cpu"))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -135,7 +135,7 @@ def test_a_missing_file_is_named(name: str, folder: Path) -> None:
         ("classes.txt", "rose\ntulip\n"),
     ],
 )
-def test_a_damaged_file_is_an_error_that_says_so(name: str, content: str, folder: Path) -> None:
+def test_the_error_for_a_damaged_file_says_so(name: str, content: str, folder: Path) -> None:
     (folder / name).write_text(content)
     with pytest.raises(DataError, match="damaged"):
         read_export(folder)
@@ -160,7 +160,7 @@ def test_tensors_of_another_network_are_refused(folder: Path) -> None:
         load_network(read_export(folder), torch.device("cpu"))
 
 
-def test_an_export_is_replaced_only_when_asked(folder: Path, weights_file: Path) -> None:
+def test_an_export_is_replaced_only_with_overwrite(folder: Path, weights_file: Path) -> None:
     with pytest.raises(DataError, match="--overwrite"):
         write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=False)
     verdict = make_verdict([make_row("trial 3", (0.5, 0.5, 0.5), number=3)])
@@ -184,7 +184,7 @@ def test_without_trained_weights_nothing_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_write_that_fails_leaves_the_old_export_and_no_trace(
+def test_a_failed_write_leaves_the_old_export_and_no_other_files(
     folder: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:

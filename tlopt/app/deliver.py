@@ -18,7 +18,7 @@ from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
-from tlopt.exports.result import RESULT, read_result, read_verdict
+from tlopt.exports.result import RESULT, read_exported_verdict, read_result
 from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
@@ -190,7 +190,7 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
     try:
         stored = read_result(folder)
     except DataError as error:
-        _logger.warning("%s", str(error).replace("export it again", "it is exported again"))
+        _logger.warning("%s", str(error).replace("export again", "it is exported again"))
         return None
     digest, point = stored["study"].get("digest"), stored["point"]
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
@@ -209,7 +209,7 @@ def export(
         DataError: something is there that may not be replaced.
         MissingExtra: ONNX is asked for and not installed.
     """
-    from tlopt.exports.contents import choose_network, gather
+    from tlopt.exports.contents import choose_network, collect_findings
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
@@ -222,7 +222,7 @@ def export(
     with study_threads(session):
         chosen = choose_network(workspace, verdict, session.weights_file)
     seen = session.snapshot()
-    findings = gather(
+    findings = collect_findings(
         workspace,
         session.file_text,
         verdict,
@@ -257,7 +257,7 @@ def check_onnx(workspace: "Workspace") -> None:
     from tlopt.exports import onnx
 
     for weights in workspace.weights.values():
-        onnx.check_onnx(weights, weights.resolution)
+        onnx.check_convertible(weights, weights.resolution)
 
 
 def train(
@@ -274,7 +274,7 @@ def train(
         DataError: something is at `folder` that may not be replaced.
     """
     from tlopt.confirmation.held_out import train_on_all
-    from tlopt.exports.contents import describe, gather
+    from tlopt.exports.contents import collect_findings, trained_of
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
@@ -300,9 +300,9 @@ def train(
     try:
         workspace.save_weights(run, weights_file)
         history = History.of(epochs)
-        trained = describe(history, run.seed, "training and validation images")
+        trained = trained_of(history, run.seed, "training and validation images")
         verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
-        findings = gather(workspace, read_text(file), verdict, (), trained)
+        findings = collect_findings(workspace, read_text(file), verdict, (), trained)
         write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
     finally:
         weights_file.unlink(missing_ok=True)
@@ -314,7 +314,7 @@ def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
     """The network of the export in `folder` as a module of torch, in eval mode.
 
     Raises:
-        NotReady: `folder` is no export.
+        NotReady: `folder` is not an export.
         DataError, WeightsError: a file in it is damaged.
     """
     from tlopt.exports.model import load_classifier
@@ -329,22 +329,22 @@ def predict_csv(
     """Write a CSV row for every image file to `output` or standard output; how many were read, and not.
 
     Raises:
-        NotReady: `folder` is no export.
+        NotReady: `folder` is not an export.
         DataError: there is no image, or `output` cannot be written.
     """
-    from tlopt.exports.predict import write_csv
+    from tlopt.exports.predict import write_predictions_csv
     from tlopt.exports.read import read_export
 
     class_names = read_export(folder).class_names
     predictions = predict(folder, images, device=device, progress=True)
     if output is None:
-        return write_csv(predictions, sys.stdout, class_names)
+        return write_predictions_csv(predictions, sys.stdout, class_names)
     try:
         file = output.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}") from error
     with file:
-        return write_csv(predictions, file, class_names)
+        return write_predictions_csv(predictions, file, class_names)
 
 
 def predict(
@@ -362,9 +362,9 @@ def _verdict_beside(config: Path, point: Point, study: spec.Study, fingerprint: 
     """The verdict in the export that `config` belongs to, on the same images, or an empty one."""
     if config.with_name(RESULT).is_file():
         try:
-            verdict, stored = read_verdict(config.parent), read_result(config.parent)
+            verdict, stored = read_exported_verdict(config.parent), read_result(config.parent)
         except DataError as error:
-            _logger.warning("%s", str(error).replace("export it again", "its numbers are left out"))
+            _logger.warning("%s", str(error).replace("export again", "its numbers are left out"))
         else:
             if verdict.chosen.point == point and stored["data"].get("fingerprint") == fingerprint:
                 return verdict

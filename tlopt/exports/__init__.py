@@ -1,1 +1,1 @@
-"""The chosen point as a folder: weights, config, model card; and predictions from it."""
+"""Exports: folders with the network of the chosen point, its config and model card; predictions."""

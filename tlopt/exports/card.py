@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, how it was chosen, how sure that is, how to use it. Markdown."""
+"""The model card of an export in Markdown: data, choice, errors, use and limits of the network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ MISTAKES = "mistakes.csv"  # of an export
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """The images a study was about."""
+class DatasetSummary:
+    """The images of a study."""
 
     class_names: tuple[str, ...]  # in the order of the logits
     n_search: int  # training and validation
@@ -37,7 +37,7 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """The weights that transferred blocks started from, and what they expect of images."""
+    """The pretrained weights of the transferred blocks, and the pixel statistics that they expect."""
 
     label: str
     digest: str
@@ -50,39 +50,41 @@ class Trained:
     """The run whose network is exported."""
 
     seed: int
-    images: str  # what it was trained on, in words: "training images", "training and validation images"
+    images: str  # "training images" or "training and validation images"
     train_loss: tuple[float, ...]  # one per epoch
     val: Mapping[str, tuple[float, ...]]  # metrics by name, one value per epoch; may be empty
-    confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows; None without validation
+    confusion: (
+        NDArray[np.int64] | None
+    )  # counts on validation images, true class in rows; None without validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spend:
     """The cost of search and confirmation, over all workers."""
 
-    trials: Mapping[str, int]  # by outcome; empty where the config was given and not searched for
+    trials: Mapping[str, int]  # number by outcome; empty for a config that was not searched for
     search: Cost
     confirmation: Cost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """Everything that a finished study has to say of its chosen point."""
+    """Everything known about the chosen point of a finished study."""
 
     study: Study
     study_text: str
     verdict: Verdict
-    images: Images
+    images: DatasetSummary
     pretrained: Pretrained
     trained: Trained
     spend: Spend
-    versions: Mapping[str, str]  # of packages by name
+    versions: Mapping[str, str]  # by package
     created: datetime
-    predictions: Predictions | None = None  # of the exported network, where they were recorded
+    predictions: Predictions | None = None  # of the exported network; None if not recorded
 
 
 def model_card(findings: Findings, export: Export) -> str:
-    """The card's Markdown text."""
+    """The Markdown text of the card."""
     sections = {
         "": _opening(findings, export),
         "Data": _data(findings),
@@ -127,7 +129,7 @@ def _opening(findings: Findings, export: Export) -> Iterator[str]:
 
 
 def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
-    """What the confusion matrix shows, for those who cannot see it."""
+    """Alternative text for the confusion matrix."""
     n, n_wrong = int(counts.sum()), int(counts.sum() - counts.trace())
     if not n_wrong:
         return f"All {n:,} validation images are predicted correctly."
@@ -140,16 +142,18 @@ def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str
 
 
 def _curves_alt(trained: Trained, objective: str) -> str:
-    """What the learning curves show, for those who cannot see them."""
+    """Alternative text for the learning curves."""
     loss, values = trained.train_loss, trained.val.get(objective, ())
     first, last = (value_words(each, "log_loss") for each in (loss[0], loss[-1]))
-    said = f"Over {counted(len(loss), 'epoch')} the training loss goes from {first} to {last}"
+    losses = f"Over {counted(len(loss), 'epoch')} the training loss goes from {first} to {last}"
     if not values:
-        return f"{said}."
+        return f"{losses}."
     direction = direction_of(objective)
     best = min(range(len(values)), key=lambda epoch: cost(values[epoch], direction))
     ends, top = (value_words(value, objective) for value in (values[-1], values[best]))
-    return f"{said}; validation {TITLES[objective]} ends at {ends}, its best is {top} after epoch {best + 1}."
+    return (
+        f"{losses}; validation {TITLES[objective]} ends at {ends}, its best is {top} after epoch {best + 1}."
+    )
 
 
 def _headline(findings: Findings) -> str:
@@ -163,20 +167,20 @@ def _headline(findings: Findings) -> str:
         )
     val = verdict.chosen.spread(verdict.objective)
     if val is None:
-        return "Neither validation nor test images were read for this network: it was trained on all of them."
+        return "This network was trained on all images; it has no validation or test result."
     return (
-        f"No test images were read. Validation {title} **{spread_words(val, verdict.objective)}**; the point"
-        " was chosen for this number, which is therefore too good."
+        f"The test images were not used. Validation {title} **{spread_words(val, verdict.objective)}**; the"
+        " point was selected by this number, which is therefore optimistic."
     )
 
 
 def _data(findings: Findings) -> Iterator[str]:
     images, source = findings.images, findings.study.data.source
-    shown = [markdown_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
-    more = len(images.class_names) - len(shown)
+    cells = [markdown_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
+    more = len(images.class_names) - len(cells)
     yield f"- source: {markdown_escaped(source)}"
     yield f"- images: {images.n_search} to train and validate, {images.n_test} held out for the test"
-    yield f"- classes ({len(images.class_names)}): {', '.join(shown)}" + (
+    yield f"- classes ({len(images.class_names)}): {', '.join(cells)}" + (
         f" and {more} more in classes.txt" if more else ""
     )
     yield f"- fingerprint: `{images.fingerprint}`"
@@ -185,7 +189,7 @@ def _data(findings: Findings) -> Iterator[str]:
 def _choice(findings: Findings) -> Iterator[str]:
     verdict, spend = findings.verdict, findings.spend
     if not verdict.chosen.val:
-        yield "This config was given, not searched for: there are no candidates, and no gain was measured."
+        yield "This config was not searched for: there are no other candidates, and no gain was measured."
         return
     seeds = counted(len(verdict.chosen.seeds), "seed")
     again = (
@@ -202,16 +206,16 @@ def _choice(findings: Findings) -> Iterator[str]:
         yield ""
         yield f"- search: {cost_words(spend.search)}"
         yield f"- confirmation: {cost_words(spend.confirmation)}"
-        yield f"- in all: {cost_words(spend.search + spend.confirmation)}"
+        yield f"- total: {cost_words(spend.search + spend.confirmation)}"
     else:
         yield (
-            "The config is from an earlier export, whose card has the search's cost. The search's best points"
+            "The config comes from an earlier export; its card states the cost of the search. The best points"
             f" {again}"
         )
     yield ""
     yield from _candidates(verdict)
     yield ""
-    yield "Mean ± standard deviation over n runs with different seeds; → is the chosen one."
+    yield "Mean ± standard deviation over n runs with different seeds; → marks the chosen point."
     yield ""
     yield from (f"- {sentence}" for sentence in gain_sentences(verdict))
 
@@ -223,12 +227,12 @@ def _candidates(verdict: Verdict) -> Iterator[str]:
     for row in verdict.rows:
         mark = "→ " if row is verdict.chosen else ""
         val, test = (row.spread(verdict.objective, split=split) for split in ("val", "test"))
-        shown = " | ".join(spread_words(spread, verdict.objective) for spread in (val, test))
-        yield f"| {mark}{row.label} | {len(row.val)} | {shown} |"
+        cells = " | ".join(spread_words(spread, verdict.objective) for spread in (val, test))
+        yield f"| {mark}{row.label} | {len(row.val)} | {cells} |"
 
 
 def _wrong(predictions: Predictions | None) -> Iterator[str]:
-    """The classes and pairs that the network gets wrong, and how sure it is; nothing if that is unknown."""
+    """Weakest classes, confused pairs and confidence of the network; nothing without predictions."""
     if predictions is None:
         return
     n, split = len(predictions.labels), {"test": "test", "val": "validation"}[predictions.split]
@@ -265,10 +269,10 @@ def _weakest_classes(predictions: Predictions) -> Iterator[str]:
     yield "| class | images | recall | precision |"
     yield "| --- | --: | --: | --: |"
     for row in rows:
-        shown = " | ".join(
+        cells = " | ".join(
             "—" if rate is None else percent_words(rate) for rate in (row.recall, row.precision)
         )
-        yield f"| {markdown_escaped(row.name)} | {row.n} | {shown} |"
+        yield f"| {markdown_escaped(row.name)} | {row.n} | {cells} |"
     if len(known) > len(rows):
         yield ""
         yield f"Recall is higher for {counted(len(known) - len(rows), 'other class')}."
@@ -282,9 +286,9 @@ def _point(chosen: Confirmed) -> Iterator[str]:
     yield "| --- | --: | --- |"
     for name, rule in RULES.items():
         value = getattr(chosen.point, name)
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        shown += f" of {n}" if isinstance(rule, Depth) else ""
-        yield f"| `{name}` | {shown} | {rule.meaning} |"
+        cells = f"{value:.4g}" if isinstance(value, float) else str(value)
+        cells += f" of {n}" if isinstance(rule, Depth) else ""
+        yield f"| `{name}` | {cells} | {rule.meaning} |"
 
 
 def _use(export: Export) -> Iterator[str]:
@@ -300,7 +304,7 @@ def _use(export: Export) -> Iterator[str]:
     yield plain_torch_code(export)
     yield "```"
     yield ""
-    yield "From a file to what the network sees:"
+    yield "Preprocessing of an image file:"
     yield ""
     for index, words in enumerate(preprocessing_words(export), 1):
         yield f"{index}. {words}"
@@ -310,16 +314,16 @@ def _use(export: Export) -> Iterator[str]:
 
 def _limits(findings: Findings) -> Iterator[str]:
     n_seeds = len(findings.verdict.chosen.seeds)
-    yield "- It knows its classes only: an image of anything else gets one of them, however surely."
+    yield "- It predicts one of its classes for every image, even with confidence for images of other things."
     yield "- Probabilities are not calibrated."
-    yield "- The numbers hold for images like those of the source; other cameras or places were not measured."
+    yield "- The numbers apply to images like those of the source; other cameras or places were not tested."
     yield f"- {counted(n_seeds, 'seed')} give a rough spread; it does not cover the choice of test images."
     yield "- The pretrained weights and the images have licences of their own."
 
 
 def _reproduction(findings: Findings) -> Iterator[str]:
     study, trained = findings.study, findings.trained
-    yield "On training and validation images together, in this folder, where the images lie as they did:"
+    yield "To train on training and validation images together, with the images at their old path, run here:"
     yield ""
     yield "```console"
     yield "tlopt train config.toml ../trained"
@@ -335,6 +339,6 @@ def _reproduction(findings: Findings) -> Iterator[str]:
 
 def _test_readings(n: int) -> str:
     if n == 0:
-        return "The test images were not read."
+        return "The test images were not used."
     often = "once" if n == 1 else f"{n} times"
-    return f"The test images were read {often}, after the choice."
+    return f"The test images were evaluated {often}, after the choice."

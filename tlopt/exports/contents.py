@@ -1,4 +1,4 @@
-"""Everything an export says, gathered from a study, its workspace and its verdict."""
+"""The contents of an export, from a study, its workspace and its verdict."""
 
 import logging
 import platform
@@ -14,7 +14,7 @@ from tlopt.confirmation.held_out import WeightsFile, trained
 from tlopt.confirmation.predictions import Predictions, Source, read_known
 from tlopt.confirmation.verdict import Split, Verdict
 from tlopt.errors import DataError, NotReady
-from tlopt.exports.card import Findings, Images, Pretrained, Spend, Trained
+from tlopt.exports.card import DatasetSummary, Findings, Pretrained, Spend, Trained
 from tlopt.storage.attributes import TrialRecord
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -25,24 +25,24 @@ _PACKAGES = ("tlopt", "torch", "torchvision", "optuna", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class Chosen:
-    """The network that goes into an export."""
+    """The network to export."""
 
     weights_file: Path
     trained: Trained
-    predictions: (
-        Predictions | None
-    )  # on test where it was read, else on validation; None where none are known
+    predictions: Predictions | None  # on test images if evaluated, else on validation; None if not recorded
 
 
 def choose_network(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> Chosen:
-    """Of the chosen point's runs the one with the best validation objective; trained again where it is lost.
+    """The run of the chosen point with the best validation objective; trained again if its weights are lost.
 
     Raises:
-        NotReady: no candidate ended with a value.
+        NotReady: no candidate of the confirmation completed.
     """
     chosen = verdict.chosen
     if not chosen.val:
-        raise NotReady(f"{verdict.study}: no candidate of the confirmation ended with a value")
+        raise NotReady(
+            f"{verdict.study}: no candidate of the confirmation completed, so there is no network to export"
+        )
     replicate = verdict.exported_replicate
     file = weights_file(chosen.number, replicate)
     trained(workspace, chosen.point, chosen.seeds[replicate], replicate, file)
@@ -50,22 +50,22 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     source = Source.of(chosen.point, chosen.seeds[replicate], workspace.facts)
     return Chosen(
         file,
-        describe(history, chosen.seeds[replicate], "training images"),
+        trained_of(history, chosen.seeds[replicate], "training images"),
         _known_predictions(file, verdict.split, source),
     )
 
 
 def _known_predictions(weights_file: Path, split: Split, source: Source) -> Predictions | None:
-    """The recorded predictions; None, with a warning where the file is damaged, if there are none."""
+    """The recorded predictions; None if there are none or, with a warning, if their file is damaged."""
     try:
         return read_known(weights_file, split, source)
     except DataError as error:
-        _logger.warning("%s; the card goes without what the network gets wrong", error)
+        _logger.warning("%s; the model card will not list mistakes", error)
         return None
 
 
-def describe(history: History, seed: int, images: str) -> Trained:
-    """A run's history as the card shows it."""
+def trained_of(history: History, seed: int, images: str) -> Trained:
+    """The summary of a run for the model card."""
     return Trained(
         seed=seed,
         images=images,
@@ -75,7 +75,7 @@ def describe(history: History, seed: int, images: str) -> Trained:
     )
 
 
-def gather(
+def collect_findings(
     workspace: Workspace,
     study_text: str,
     verdict: Verdict,
@@ -88,16 +88,16 @@ def gather(
     """The findings of a finished study.
 
     Args:
-        trials: of the search; none where a given config was trained.
-        runs: of the confirmation.
-        predictions: of the network that is exported, where they were recorded.
+        trials: trials of the search; empty for a config that was not searched for.
+        runs: trials of the confirmation.
+        predictions: those of the exported network; None if not recorded.
     """
     weights = workspace.weights[verdict.chosen.point.backbone]
     return Findings(
         study=workspace.study,
         study_text=study_text,
         verdict=verdict,
-        images=Images(
+        images=DatasetSummary(
             class_names=workspace.data.class_names,
             n_search=len(workspace.data.labels),
             n_test=workspace.data.n_test,

@@ -1,4 +1,4 @@
-"""An export as a module of torch, with its transform and its class names."""
+"""An export as a torch module with its preprocessing and class names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +17,15 @@ from tlopt.model.network import Network
 
 
 class Classifier(nn.Module):
-    """A trained network: views (n, 3, R, R) to logits (n, classes) in the order of `class_names`.
+    """A trained network that maps views (n, 3, R, R) to logits (n, classes), in the order of `class_names`.
 
-    `transform` makes a view of an image by the export's own rule; `classify` does both. The module can be
-    trained further, moved, compiled and saved as any other.
+    `transform` preprocesses an image as the export prescribes; `classify` preprocesses and predicts. The
+    module can be trained further, moved, compiled and saved like any other.
     """
 
     def __init__(self, export: Export, network: Network) -> None:
         super().__init__()
-        self.net = network.net  # of torchvision or timm, under the library's own names
+        self.net = network.net  # module of torchvision or timm
         self.class_names = export.class_names
         self._export = export
 
@@ -35,10 +35,10 @@ class Classifier(nn.Module):
         return logits
 
     def transform(self, image: str | Path | Image.Image) -> Tensor:
-        """The view (3, R, R) of an image file or of an opened image, normalised, on the CPU.
+        """The normalised view (3, R, R) of an image file or an open image, on the CPU.
 
         Raises:
-            DataError: it cannot be decoded.
+            DataError: the image cannot be decoded.
         """
         views = eval_views(
             torch.from_numpy(self._pixels(image)[np.newaxis]),
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def classify(self, images: Sequence[str | Path | Image.Image]) -> list[tuple[str, float]]:
-        """The label of each image and its probability in [0, 1].
+        """The predicted class of each image and its probability in [0, 1].
 
         Raises:
             DataError: an image cannot be decoded.
@@ -80,7 +80,7 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     """The network of the export in `folder`, in eval mode on `device`.
 
     Raises:
-        NotReady: `folder` is no export.
+        NotReady: `folder` is not an export.
         DataError, WeightsError: a file in it is damaged.
         MissingExtra: the network's library is not installed.
     """

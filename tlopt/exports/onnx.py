@@ -1,4 +1,4 @@
-"""An export's network as an ONNX file."""
+"""Export of a network as an ONNX file."""
 
 import re
 import tempfile
@@ -10,7 +10,7 @@ from torch import nn
 
 from tlopt.errors import DataError, MissingExtra, SpecError
 from tlopt.exports.read import Export, load_network
-from tlopt.model.build import untrained
+from tlopt.model.build import untrained_network
 from tlopt.model.weights import Weights
 from tlopt.system.atomic import replacing_file
 
@@ -18,10 +18,10 @@ ONNX = "model.onnx"
 
 
 def write_onnx(export: Export, folder: Path) -> Path:
-    """Write the network to model.onnx in `folder`; returns the file.
+    """Write the network to model.onnx in `folder`; return its path.
 
-    Input "pixels", float32 (N, 3, R, R): what preprocessing.json describes, R its resolution. Output
-    "logits", float32 (N, classes), in the order of classes.txt. N is free.
+    Input: "pixels", float32 (N, 3, R, R), preprocessed as preprocessing.json says, R being its resolution.
+    Output: "logits", float32 (N, classes), in the order of classes.txt. N may vary.
 
     Raises:
         MissingExtra: the packages of the extra "onnx" are not installed.
@@ -39,26 +39,29 @@ def write_onnx(export: Export, folder: Path) -> Path:
     return folder / ONNX
 
 
-def check_onnx(weights: Weights, resolution: int) -> None:
-    """Convert an untrained network for images of `resolution` pixels per side; takes up to a minute.
+def check_convertible(weights: Weights, resolution: int) -> None:
+    """Raise if the network cannot be converted, by converting it untrained; takes up to a minute.
+
+    Args:
+        resolution: pixels per side.
 
     Raises:
         MissingExtra: the packages of the extra "onnx" are not installed.
         SpecError: torch has no ONNX form for this network.
     """
     _check_installed()
-    network = untrained(weights, resolution, seed=0).eval()
+    network = untrained_network(weights, resolution, seed=0).eval()
     with tempfile.TemporaryDirectory(prefix="tlopt-") as folder:
         _convert(network.net, resolution, Path(folder) / ONNX, weights.backbone)
 
 
 def _check_installed() -> None:
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
-        raise MissingExtra('an ONNX file needs two more packages: pip install "tlopt[onnx]"')
+        raise MissingExtra('writing an ONNX file needs more packages: pip install "tlopt[onnx]"')
 
 
 def _convert(net: nn.Module, resolution: int, file: Path, backbone: str) -> None:
-    # A batch of one would be taken for a constant.
+    # torch would treat a batch size of 1 as a constant.
     example = torch.zeros(2, 3, resolution, resolution)
     try:
         torch.onnx.export(
@@ -75,15 +78,15 @@ def _convert(net: nn.Module, resolution: int, file: Path, backbone: str) -> None
     except torch.onnx.OnnxExporterError as error:
         raise SpecError(
             f"{backbone} cannot be written as an ONNX file: torch {torch.__version__} has no ONNX form for"
-            f" {_operation(error)}; leave --onnx out, or take another backbone"
+            f" {_operation(error)}; leave out --onnx or use another backbone"
         ) from error
 
 
 def _operation(error: BaseException) -> str:
-    """The operation that torch's converter names, in words."""
+    """The operation that torch cannot convert, in words."""
     link: BaseException | None = error
     while link is not None:
         if found := re.search(r"torch\.ops\.(\w+\.\w+)", str(link)):
-            return f"its {found[1]} as this network uses it"
+            return f"its operation {found[1]}"
         link = link.__cause__
-    return "a part of it"
+    return "one of its operations"

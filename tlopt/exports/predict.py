@@ -1,4 +1,4 @@
-"""Classify image files with an export, by the export's own rule."""
+"""Classification of image files with an export."""
 
 import csv
 import logging
@@ -27,36 +27,36 @@ from tlopt.training.metrics import log_probabilities
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the network makes of one file; label "" and no probabilities where it cannot be decoded."""
+    """The prediction for one file; label "" and no probabilities if it cannot be decoded."""
 
     path: Path
     label: str
-    probability: float  # of the label, in [0, 1]; 0 without one
+    probability: float  # of `label`, in [0, 1]; 0 without a label
     probabilities: tuple[float, ...]  # in the order of the export's classes
     error: str = ""  # why there is no label
 
 
 _logger = logging.getLogger(__name__)
 
-_Decoded = tuple[Path, NDArray[np.uint8] | str]  # pixels (S, S, 3), or why there are none
+_Decoded = tuple[Path, NDArray[np.uint8] | str]  # pixels (S, S, 3), or an error
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ImageFiles:
     """Files to classify."""
 
     files: tuple[Path, ...]
-    notices: tuple[str, ...]  # clauses on files that are left out
+    notices: tuple[str, ...]  # one for each folder with other files, which are left out
 
 
-def find_images(paths: Sequence[Path]) -> Found:
-    """`paths` with the image files inside the folders among them, sorted, in their place; each file once.
+def find_images(paths: Sequence[Path]) -> ImageFiles:
+    """The files in `paths`, each once; a folder stands for the image files in it, sorted.
 
-    Files are taken whatever their names; of folders only files with an image's extension, no hidden ones. A
-    link to nowhere is taken, too: its prediction says so.
+    In folders, hidden files and files without the extension of an image are left out. Broken links are
+    included; their prediction has an error.
 
     Raises:
-        DataError: a path does not exist, or there is no image at all.
+        DataError: a path does not exist, or there are no images.
     """
     found: dict[Path, None] = {}
     notices = []
@@ -72,10 +72,10 @@ def find_images(paths: Sequence[Path]) -> Found:
             notices.append(f"{path}: {left_out(path, others)}")
     if not found:
         raise DataError(
-            f"no images in {', '.join(map(str, paths)) or 'an empty list'}; of folders, files count with"
-            f" {', '.join(sorted(EXTENSIONS))}"
+            f"no images in {', '.join(map(str, paths)) or 'an empty list'}; in folders, only files with"
+            f" these extensions are used: {', '.join(sorted(EXTENSIONS))}"
         )
-    return Found(files=tuple(found), notices=tuple(notices))
+    return ImageFiles(files=tuple(found), notices=tuple(notices))
 
 
 def predict(
@@ -86,17 +86,17 @@ def predict(
     batch_size: int = 64,
     progress: bool = False,
 ) -> Iterator[Prediction]:
-    """One prediction for every file of `find_images(images)`, in its order, as batches are done.
-
-    Args:
-        batch_size: files that are classified at once; changes last digits only.
-        progress: a bar on stderr.
+    """Predictions for the files of `find_images(images)`, in their order, yielded batch by batch.
 
     Files that are left out are logged as a warning.
 
+    Args:
+        batch_size: files per forward pass; affects only the last digits.
+        progress: whether to show a progress bar on stderr.
+
     Raises:
-        DataError: before the first prediction, as `find_images`. A file that cannot be decoded is no error.
-        WeightsError: before the first prediction, as `load_network`.
+        DataError: as `find_images`, at once; files that cannot be decoded raise nothing.
+        WeightsError: as `load_network`, at once.
     """
     found = find_images(images)
     for notice in found.notices:
@@ -104,8 +104,10 @@ def predict(
     return _stream(export, load_network(export, device), found.files, device, batch_size, progress)
 
 
-def write_csv(predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]) -> tuple[int, int]:
-    """Write one row a prediction to `file` as it comes; returns the numbers with and without a label.
+def write_predictions_csv(
+    predictions: Iterable[Prediction], file: TextIO, class_names: Sequence[str]
+) -> tuple[int, int]:
+    """Write each prediction to `file` as it arrives; return the numbers with and without a label.
 
     Columns: path, label, probability, p:CLASS for every class, error.
     """
@@ -180,7 +182,7 @@ def _prediction(path: Path, probabilities: NDArray[np.float64], class_names: Seq
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Everything under `folder` that is neither a folder nor hidden, sorted."""
+    """All files under `folder` that are not hidden, sorted."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -190,5 +192,5 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    # A file's name may be no valid UTF-8, a CSV file must be.
+    # File names may be invalid UTF-8; the CSV file must not be.
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""An export read back: a folder that holds a trained network and everything its use needs."""
+"""Reading exports: folders with a trained network and everything needed to use it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,14 +24,14 @@ CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
 DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
 
-_FORMER_NAMES = {"stretch": "squash"}  # of values in preprocessing.json, which every version reads
+_FORMER_NAMES = {"stretch": "squash"}  # values in preprocessing.json that all versions read
 
 _PLAIN_TORCH = """\
 from pathlib import Path
 
 import {library}
 import torch
-from image_rgb import open_rgb, square  # the file beside this one; it needs Pillow and NumPy
+from image_rgb import open_rgb, square  # image_rgb.py of this folder; needs Pillow and NumPy
 from safetensors.torch import load_file
 from torch import nn
 from torchvision import transforms
@@ -58,14 +58,14 @@ print(class_names[best], float(logits.softmax(0)[best]))"""
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What an export's folder says of its network, without the tensors."""
+    """An export without the tensors of its network."""
 
     folder: Path
     point: Point
     class_names: tuple[str, ...]  # in the order of the logits
     reading: Reading
     store_size: int  # pixels per side of the resized image
-    resolution: int  # pixels per side of its centre, which the network sees
+    resolution: int  # pixels per side of the network's input, a centre crop
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
     weights_label: str  # of the pretrained weights: "IMAGENET1K_V2", "file.safetensors", "none"
@@ -82,27 +82,27 @@ def read_export(folder: Path) -> Export:
     """The export in `folder`.
 
     Raises:
-        NotReady: a file of an export is missing; names it.
-        DataError: a file is damaged, or of a newer tlopt.
+        NotReady: a file of the export is missing; names it.
+        DataError: a file is damaged or written by a newer tlopt.
     """
     for name in (WEIGHTS, CLASSES, PREPROCESSING, RESULT):
         if not (folder / name).is_file():
-            raise NotReady(f"{folder} is no export, it has no {name}; an export is written by: tlopt export")
+            raise NotReady(f"{folder} is not an export: it has no {name}; create one with: tlopt export")
     result, preprocessing = read_result(folder), read_json(folder / PREPROCESSING)
     try:
         return _export(folder, result, preprocessing)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder} is damaged, {type(error).__name__}: {error}; export it again") from error
+        raise DataError(f"{folder} is damaged ({type(error).__name__}: {error}); export again") from error
 
 
 def preprocessing_json(export: Export) -> dict[str, Any]:
-    """What `read_export` reads from preprocessing.json, and the same in words."""
+    """The content of preprocessing.json: values that `read_export` reads, and the steps in words."""
     reading = export.reading
-    said = {"bits": reading.bits} if reading.bits != FULL_BITS else {}
+    bits = {"bits": reading.bits} if reading.bits != FULL_BITS else {}
     allowed = {"megapixels_max": reading.megapixels_max} if reading.megapixels_max else {}
     return {
         "resize": _FORMER_NAMES.get(reading.resize, reading.resize),
-        **said,
+        **bits,
         **allowed,
         "store_size": export.store_size,
         "resolution": export.resolution,
@@ -113,21 +113,21 @@ def preprocessing_json(export: Export) -> dict[str, Any]:
 
 
 def preprocessing_words(export: Export) -> list[str]:
-    """The steps from an image file to what the network sees."""
+    """The steps from an image file to the network's input."""
     size, bits = export.store_size, export.reading.bits
     part = {"crop": "the largest centred square", "stretch": "the whole image"}[export.reading.resize]
     return [
-        "decode the first frame, upright as its EXIF orientation says, to RGB; what is transparent lies on"
-        f" white; 16-bit values times 255/{2**bits - 1}",
-        f"halve a JPEG while decoding as often as its shorter side stays at {2 * size} pixels or more",
+        "decode the first frame to RGB, apply its EXIF orientation, and put transparent pixels on white;"
+        f" 16-bit values times 255/{2**bits - 1}",
+        f"halve a JPEG while decoding, as long as its shorter side stays at {2 * size} pixels or more",
         f"resample {part} to {size} x {size} pixels (Pillow, bicubic, antialiased)",
-        f"take the central {export.resolution} x {export.resolution} pixels",
+        f"crop the central {export.resolution} x {export.resolution} pixels",
         "divide by 255, subtract mean, divide by std (red, green, blue)",
     ]
 
 
 def plain_torch_code(export: Export) -> str:
-    """Python for the export's folder: loads the network and classifies image.jpg without tlopt."""
+    """Python code that loads the network and classifies image.jpg without tlopt, in the export's folder."""
     network = families.skeleton(export.backbone)
     with torch.device("meta"):
         head = make_head(
@@ -155,10 +155,10 @@ def plain_torch_code(export: Export) -> str:
 
 
 def load_network(export: Export, device: torch.device) -> Network:
-    """The trained network in eval mode on `device`; no pretrained weights are needed or fetched.
+    """The trained network in eval mode on `device`; fetches no pretrained weights.
 
     Raises:
-        WeightsError: the tensors cannot be read or are not this network's.
+        WeightsError: the tensors cannot be read or do not fit the network.
         MissingExtra: the network's library is not installed.
     """
     path = export.folder / WEIGHTS
@@ -172,7 +172,7 @@ def load_network(export: Export, device: torch.device) -> Network:
 
 
 def _library_call(export: Export, family: families.Family) -> tuple[str, str]:
-    """The library that knows the network, and the call that makes it."""
+    """The library of the network, and the call that builds it."""
     backbone, size = export.backbone, export.resolution
     if backbone == families.LITE0 or backbone.startswith(families.TIMM):
         name = families.LITE0_IN_TIMM if backbone == families.LITE0 else backbone.removeprefix(families.TIMM)
@@ -212,14 +212,14 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
 
 
 def _reading(preprocessing: dict[str, Any]) -> Reading:
-    today: dict[str, Resize] = {"crop": "crop", "stretch": "stretch", "squash": "stretch"}
+    resize_of: dict[str, Resize] = {"crop": "crop", "stretch": "stretch", "squash": "stretch"}
     return Reading(
-        resize=today[preprocessing["resize"]],
+        resize=resize_of[preprocessing["resize"]],
         bits=preprocessing.get("bits", FULL_BITS),
         megapixels_max=preprocessing.get("megapixels_max", 0.0),
     )
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
-    # Bytes, because a text file's reader would also end lines where a name has another line separator.
+    # In text mode, other line separators within a name would end a line, too.
     return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))

@@ -1,4 +1,4 @@
-"""result.json of an export, read without torch: everything that was measured, and what was exported."""
+"""result.json of an export: all measurements, and the exported point. Needs no torch."""
 
 import json
 from collections.abc import Mapping
@@ -8,56 +8,58 @@ from typing import Any
 from tlopt.confirmation.verdict import Verdict, from_dict
 from tlopt.errors import DataError
 
-FORMAT = 1  # of the folder; raised when an older tlopt could not use a newer export
-FORMAT_WITH_BITS = 2  # where 16-bit images use fewer bits, which the first format has no word for
+FORMAT = 1  # version of the folder's format, raised if an older tlopt cannot use a newer export
+FORMAT_WITH_BITS = 2  # for 16-bit images with fewer significant bits, unknown to format 1
 RESULT = "result.json"
 
-# The keys that some command reads, with the kind of each; an earlier version's file may lack any other.
-_WANTED: Mapping[str, type] = {"study": dict, "point": dict, "data": dict, "weights": dict, "verdict": dict}
+# Keys that commands read, with their types; files of earlier versions may lack all others.
+_REQUIRED: Mapping[str, type] = {"study": dict, "point": dict, "data": dict, "weights": dict, "verdict": dict}
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        DataError: it is damaged; says how, and what to do.
+        DataError: the file is damaged; says how and what to do.
     """
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}; export it again") from error
+        raise DataError(f"{path} is damaged: {error}; export again") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged: not an object; export it again")
+        raise DataError(f"{path} is damaged: not an object; export again")
     return value
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What result.json in the export `folder` holds, with the tables that other commands read.
+    """The content of result.json in the export `folder`, checked for the tables that commands read.
 
     Raises:
-        DataError: it is damaged, or of a newer tlopt.
+        DataError: the file is damaged or written by a newer tlopt.
     """
     path = folder / RESULT
     result = read_json(path)
     if result.get("format") not in (FORMAT, FORMAT_WITH_BITS):
         known = f"{FORMAT} and {FORMAT_WITH_BITS}"
-        raise DataError(f"{path}: format {result.get('format')!r}, this tlopt reads {known} only")
-    for key, kind in _WANTED.items():
+        raise DataError(
+            f"{path}: format {result.get('format')!r} is unknown; this tlopt reads {known}; upgrade tlopt"
+        )
+    for key, kind in _REQUIRED.items():
         if not isinstance(result.get(key), kind):
-            raise DataError(f"{path} is damaged: no table {key!r}; export it again")
+            raise DataError(f"{path} is damaged: no table {key!r}; export again")
     return result
 
 
-def read_verdict(folder: Path) -> Verdict:
+def read_exported_verdict(folder: Path) -> Verdict:
     """The verdict in the export `folder`.
 
     Raises:
-        DataError: result.json is damaged, or of a newer tlopt.
+        DataError: result.json is damaged or written by a newer tlopt.
     """
     result = read_result(folder)
     try:
         return from_dict(result["verdict"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{folder / RESULT} is damaged, {type(error).__name__}: {error}; export it again"
+            f"{folder / RESULT} is damaged ({type(error).__name__}: {error}); export again"
         ) from error

@@ -1,4 +1,4 @@
-"""A confirmed point written out: a folder that tlopt and plain torch can use, whole or not at all."""
+"""Writing exports: folders that tlopt and plain torch can use, complete or absent."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from tlopt.spec.objectives import measured
 from tlopt.system.atomic import replacing_folder, write_atomically
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
-_OURS = frozenset(
+_EXPORT_FILES = frozenset(
     (
         CONFIG,
         WEIGHTS,
@@ -46,18 +46,18 @@ _OURS = frozenset(
 
 
 def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwrite: bool) -> Path:
-    """Write the chosen point's export to `folder`, at once when it is complete; returns the folder.
+    """Write the export of the chosen point to `folder`, which appears when complete; return its path.
 
     Args:
-        weights_file: the trained tensors, by the library's names.
-        overwrite: replace an export that is there; anything else is never replaced.
+        weights_file: the trained tensors, under the library's names.
+        overwrite: whether to replace an existing export; nothing else is ever replaced.
 
     Raises:
-        NotReady: there is no `weights_file`.
-        DataError: `folder` exists and may not be replaced, or cannot be written; a class has a line break.
+        NotReady: `weights_file` does not exist.
+        DataError: `folder` must not be replaced or cannot be written, or a class name has a line break.
     """
     if not weights_file.is_file():
-        raise NotReady(f"{weights_file}: the trained weights are not there; first: tlopt confirm")
+        raise NotReady(f"{weights_file}: the trained weights are missing; run first: tlopt confirm")
     _check_classes(findings.images.class_names)
     folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
@@ -70,25 +70,29 @@ def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwr
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Check that an export may be written to `folder`.
+    """Raise if no export may be written to `folder`.
 
     Raises:
-        DataError: something is there that would be lost, or is in the way; says what to do.
+        DataError: something else is there, or the folder cannot be created; says what to do.
     """
     if not folder.exists():
         above = next(each for each in folder.absolute().parents if each.exists())
         if not above.is_dir():
-            raise DataError(f"{folder} cannot be written: {above} is no folder")
+            raise DataError(f"{folder} cannot be written: {above} is not a folder")
         return
     others = (
-        sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS) if folder.is_dir() else []
+        sorted(entry.name for entry in folder.iterdir() if entry.name not in _EXPORT_FILES)
+        if folder.is_dir()
+        else []
     )
     if not folder.is_dir() or others:
-        holds = f"it holds {', '.join(others[:3])}" if others else "it is a file"
-        raise DataError(f"{folder} exists and is no export ({holds}): name another folder, or move it away")
+        what = f"it contains {', '.join(others[:3])}" if others else "it is a file"
+        raise DataError(
+            f"{folder} exists and is not an export ({what}): choose another folder or move it away"
+        )
     if any(folder.iterdir()) and not overwrite:
         raise DataError(
-            f"{folder} holds an export already: name another folder, or replace it with --overwrite"
+            f"{folder} already contains an export: choose another folder or replace it with --overwrite"
         )
 
 
@@ -122,12 +126,12 @@ def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
 
 
 def _mistakes_csv(predictions: Predictions) -> str:
-    """A row for each image that is predicted wrongly, surest first."""
+    """CSV with a row for each wrongly predicted image, most confident first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", "predicted", "probability", "class probability"])
     for row in mistakes(predictions, len(predictions.labels)):
-        # A file's name may be no valid UTF-8, a CSV file must be.
+        # File names may be invalid UTF-8; the CSV file must not be.
         name = os.fsencode(row.file).decode(errors="backslashreplace")
         numbers = (f"{p:.6g}" for p in (row.probability, row.true_probability))
         writer.writerow([name, row.true, row.predicted, *numbers])
@@ -152,7 +156,7 @@ def _describe(folder: Path, findings: Findings) -> Export:
 
 
 def _result(findings: Findings) -> dict[str, Any]:
-    """result.json: what was exported, from what, and everything that was measured."""
+    """The content of result.json."""
     study, images, spend = findings.study, findings.images, findings.spend
     chosen = findings.verdict.chosen
     return {
@@ -190,7 +194,7 @@ def _result(findings: Findings) -> dict[str, Any]:
 def _check_classes(class_names: tuple[str, ...]) -> None:
     for name in class_names:
         if "\n" in name or any("\ud800" <= character <= "\udfff" for character in name):
-            raise DataError(f"the class {name!r} has a line break or bytes that are no text: rename it")
+            raise DataError(f"the class {name!r} has a line break or invalid UTF-8; rename the class")
 
 
 def _json(value: dict[str, Any]) -> str:
