@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from tlopt.model.build import build
-from tlopt.model.partition import partition_for, pulled
+from tlopt.model.partition import partition_for, penalised
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
 from tlopt.training.optim import make_groups, schedule_factor
@@ -77,13 +77,13 @@ def train_batches(
             parameters[name].requires_grad_(False)
     groups = make_groups(parameters, parts, point)
     decay = {*parts.fresh, *parts.head}
-    held = pulled(network).intersection(parts.transferred) if point.l2_sp else frozenset[str]()
+    anchored = penalised(network).intersection(parts.transferred) if point.l2_sp else frozenset[str]()
     rows = [
         {
             "params": [parameters[name]],
             "rate": group.lr,
             "weight_decay": _decay(name in decay, parameters[name], point),
-            "anchor": parameters[name].detach().clone() if name in held else None,
+            "anchor": parameters[name].detach().clone() if name in anchored else None,
         }
         for group in groups
         for name in group.names

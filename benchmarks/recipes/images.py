@@ -12,10 +12,10 @@ from torch import Tensor
 from tlopt.data.decode import Reading, decode
 from tlopt.data.pixels import eval_size, training_size
 from tlopt.data.views import eval_views
-from tlopt.model.sources import source
+from tlopt.model.sources import find_named
 from tlopt.spec.point import seed_for
 
-NORMAL = source("efficientnet_lite0", "default")
+NORMAL = find_named("efficientnet_lite0", "default")
 _READING = Reading(resize="crop")
 
 

@@ -1,4 +1,4 @@
-"""Points, and weights that nobody trained: a random network plus noise on every tensor."""
+"""Points, and planted weights: a random network plus noise on every tensor."""
 
 from collections.abc import Callable
 
@@ -60,7 +60,7 @@ def point() -> Callable[..., Point]:
 
 @pytest.fixture(scope="session")
 def planted_weights() -> Callable[[str, Network], Weights]:
-    """Weights that differ from `network` in every tensor, also in norms, statistics and counters."""
+    """Weights that differ from `network` in every tensor, norms, statistics and counters included."""
 
     def make(backbone: str, network: Network) -> Weights:
         generator = torch.Generator().manual_seed(11)

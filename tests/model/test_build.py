@@ -1,4 +1,4 @@
-"""From a point to a network: seeds, depths, heads, resolutions, names."""
+"""Networks for points: seeds, depths, heads, resolutions, names."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tlopt.model.families import table as families
 from tlopt.model.families.table import LITE0
 from tlopt.model.head import make_head
 from tlopt.model.network import Block, Network
-from tlopt.model.partition import partition, pulled
+from tlopt.model.partition import partition, penalised
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
 
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_bits(point: MakePoint, none: Weights) -> N
     assert bits(first) != bits(other)
 
 
-def test_building_leaves_torch_s_generator_alone(point: MakePoint, none: Weights) -> None:
+def test_building_does_not_change_torch_s_generator(point: MakePoint, none: Weights) -> None:
     before = torch.random.get_rng_state()
 
     build(point("resnet18"), n_classes=3, weights=none, seed=1)
@@ -47,7 +47,7 @@ def test_building_leaves_torch_s_generator_alone(point: MakePoint, none: Weights
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_fresh_blocks_are_as_the_library_makes_them(point: MakePoint, none: Weights) -> None:
+def test_fresh_blocks_are_initialised_by_the_library(point: MakePoint, none: Weights) -> None:
     network = build(point("resnet18"), n_classes=3, weights=none, seed=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -57,7 +57,7 @@ def test_fresh_blocks_are_as_the_library_makes_them(point: MakePoint, none: Weig
     assert all(torch.equal(state[name], tensor) for name, tensor in library.items() if name[:3] != "fc.")
 
 
-def test_a_build_keeps_what_transfer_depth_says(
+def test_blocks_up_to_transfer_depth_have_the_pretrained_tensors(
     point: MakePoint, none: Weights, planted_weights: Plant
 ) -> None:
     fresh = build(point("resnet18"), n_classes=3, weights=none, seed=1)
@@ -86,7 +86,7 @@ def test_a_build_does_not_share_memory_with_the_weights(
     assert torch.equal(weights.state["conv1.weight"], before)
 
 
-def test_a_hidden_head_takes_the_classifier_s_place(point: MakePoint, none: Weights) -> None:
+def test_a_head_with_a_hidden_layer_replaces_the_classifier(point: MakePoint, none: Weights) -> None:
     network = build(point("resnet18", head_layers=1, head_dropout=0.5), n_classes=3, weights=none, seed=1)
 
     assert [type(module) for module in network.head] == [  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_a_hidden_head_takes_the_classifier_s_place(point: MakePoint, none: Weig
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
 
-def test_a_head_without_layers_and_dropout_is_plain() -> None:
+def test_a_head_without_hidden_layers_and_dropout_is_one_linear_layer() -> None:
     head = make_head(7, 3, layers=0, hidden_width=16, dropout=0.0)
 
     assert isinstance(head, nn.Linear)
@@ -125,7 +125,7 @@ def test_dropout_alone_needs_no_hidden_layer() -> None:
     assert str(head) == str(nn.Sequential(nn.Dropout(0.25), nn.Linear(7, 3)))
 
 
-def test_frozen_blocks_keep_their_statistics_and_the_others_do_not(point: MakePoint, none: Weights) -> None:
+def test_statistics_are_fixed_in_frozen_blocks_only(point: MakePoint, none: Weights) -> None:
     network = build(point("resnet18"), n_classes=3, weights=none, seed=1)
     parts = partition(network, transfer_depth=9, freeze_depth=4)
     state = network.net.state_dict()
@@ -156,7 +156,7 @@ def test_a_tensor_in_two_blocks_is_named(point: MakePoint, none: Weights) -> Non
         partition(network, transfer_depth=0, freeze_depth=0)
 
 
-def test_a_name_s_beginning_is_not_its_block() -> None:
+def test_block_1_does_not_contain_the_tensors_of_block_10() -> None:
     net = nn.Sequential(*(nn.Linear(2, 2) for _ in range(12)))
     blocks = tuple(Block(str(i), (str(i),), net[i]) for i in range(11))
 
@@ -165,17 +165,17 @@ def test_a_name_s_beginning_is_not_its_block() -> None:
     assert (block_of["1.weight"], block_of["10.weight"]) == (2, 11)
 
 
-def test_freezing_more_than_is_transferred_is_refused(point: MakePoint, none: Weights) -> None:
+def test_freezing_beyond_transfer_depth_is_refused(point: MakePoint, none: Weights) -> None:
     network = build(point("resnet18"), n_classes=3, weights=none, seed=1)
 
     with pytest.raises(ValueError, match="freeze_depth=3"):
         partition(network, transfer_depth=2, freeze_depth=3)
 
 
-def test_attention_s_own_matrices_are_pulled() -> None:
+def test_the_matrices_of_attention_are_penalised() -> None:
     network = families.skeleton("vit_b_16")
 
-    found = {name for name in pulled(network) if "encoder_layer_0." in name}
+    found = {name for name in penalised(network) if "encoder_layer_0." in name}
 
     layer = "encoder.layers.encoder_layer_0."
     assert found == {
@@ -186,7 +186,7 @@ def test_attention_s_own_matrices_are_pulled() -> None:
     }
 
 
-def test_an_outline_counts_every_parameter_but_the_classifier_s() -> None:
+def test_an_outline_counts_all_parameters_except_the_classifier_s() -> None:
     rows = outline("resnet18")
 
     assert (rows[0].index, rows[0].name, rows[0].n_parameters) == (1, "stem", 64 * 3 * 49 + 128)
@@ -207,7 +207,7 @@ def test_vgg_s_hidden_layers_belong_to_its_last_block() -> None:
 
 
 @pytest.mark.slow
-def test_every_supported_name_has_blocks_of_distinct_names() -> None:
+def test_the_blocks_of_every_supported_backbone_have_distinct_names() -> None:
     known = families.torchvision_names()
     names = [name for family in supported().values() for name in family if name in known]
 
@@ -218,61 +218,63 @@ def test_every_supported_name_has_blocks_of_distinct_names() -> None:
         assert len({row.name for row in rows}) == len(rows)
 
 
-def test_an_unknown_backbone_is_told_what_is_close() -> None:
-    with pytest.raises(SpecError, match=r"'resnet81' is not known; close are .*resnet18"):
+def test_the_error_for_an_unknown_backbone_lists_similar_names() -> None:
+    with pytest.raises(SpecError, match=r"'resnet81' is not supported; similar names: .*resnet18"):
         n_blocks("resnet81")
 
 
-def test_a_hopeless_name_is_told_the_families() -> None:
-    with pytest.raises(SpecError, match=r"supported are ResNet.*Inception v3.*timm:NAME"):
+def test_the_error_for_a_name_like_no_other_lists_the_families() -> None:
+    with pytest.raises(SpecError, match=r"supported are torchvision's ResNet.*Inception v3.*timm:NAME"):
         n_blocks("zzz")
 
 
 def test_an_unsupported_family_is_refused() -> None:
-    with pytest.raises(SpecError, match="'squeezenet1_0' is not known"):
+    with pytest.raises(SpecError, match="'squeezenet1_0' is not supported"):
         n_blocks("squeezenet1_0")
 
 
 def test_timm_s_unknown_names_and_classes_are_refused() -> None:
     pytest.importorskip("timm")
 
-    with pytest.raises(SpecError, match=r"close are .*timm:resnet18"):
+    with pytest.raises(SpecError, match=r"similar names: .*timm:resnet18"):
         n_blocks("timm:resnet81")
-    with pytest.raises(SpecError, match=r"is a Xcit; .* Vision Transformer, DeiT"):
+    with pytest.raises(SpecError, match=r"is a Xcit, which is not supported; .* Vision Transformer, DeiT"):
         n_blocks("timm:xcit_nano_12_p16_224")
     with pytest.raises(SpecError, match=r'write "timm:resnet18" and weights = "a1_in1k"'):
         n_blocks("timm:resnet18.a1_in1k")
 
 
 @pytest.mark.parametrize(("backbone", "extra"), [("timm:resnet18", "timm"), (LITE0, "lite")])
-def test_without_timm_the_extra_is_named(backbone: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_timm_names_the_extra(
+    backbone: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
 
     with pytest.raises(MissingExtra, match=rf'pip install "tlopt\[{extra}\]"'):
         families.library_module(backbone)
 
 
-def test_a_network_with_patches_takes_whole_ones() -> None:
+def test_a_vision_transformer_takes_multiples_of_its_patch() -> None:
     weights = load_weights("vit_b_16", "none")
 
     check_resolution(weights, 224)
     check_resolution(weights, 192)
-    with pytest.raises(SpecError, match=r"resolution = 200: vit_b_16 .* of 16 pixels .* such as 192 and 208"):
+    with pytest.raises(SpecError, match=r"resolution = 200: vit_b_16 .* of 16 pixels; .* such as 192 or 208"):
         check_resolution(weights, 200)
-    with pytest.raises(SpecError, match="such as 16 and 32"):
+    with pytest.raises(SpecError, match="such as 16 or 32"):
         check_resolution(weights, 8)
-    check_resolution(replace(weights, resolution=200), 200)  # what the weights expect is always taken
+    check_resolution(replace(weights, resolution=200), 200)  # the resolution of the weights is always allowed
 
 
-def test_a_resolution_that_leaves_no_pixels_is_refused(point: MakePoint) -> None:
+def test_a_resolution_with_empty_feature_maps_is_refused(point: MakePoint) -> None:
     weights = load_weights("inception_v3", "none")
 
-    with pytest.raises(SpecError, match="resolution = 74: inception_v3 takes 75 pixels or more"):
+    with pytest.raises(SpecError, match="resolution = 74: inception_v3 needs at least 75 pixels"):
         build(point("inception_v3", resolution=74), n_classes=3, weights=weights, seed=1)
 
 
 def test_a_depth_beyond_the_blocks_is_refused(point: MakePoint, none: Weights) -> None:
-    with pytest.raises(SpecError, match="transfer_depth = 10: resnet18 has 9 blocks"):
+    with pytest.raises(SpecError, match="transfer_depth = 10: resnet18 has only 9 blocks"):
         build(point("resnet18", transfer_depth=10), n_classes=3, weights=none, seed=1)
 
 

@@ -1,4 +1,4 @@
-"""One small member of every family: cut, partitioned and transferred as promised, at every depth."""
+"""Blocks, partition and transfer of one small network of every family, at every depth."""
 
 import copy
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from tlopt.model.build import build, outline, transfer
 from tlopt.model.network import Network
-from tlopt.model.partition import blocks_of, partition, pulled
+from tlopt.model.partition import blocks_of, partition, penalised
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
 from tlopt.training.frozen_prefix import FeatureFormat, forward_blocks
 from tlopt.training.numerics import Numerics
 
-# Name, pixels a side, blocks counted by hand in the architecture's table.
+# Name, pixels per side, number of blocks counted by hand in the table of the architecture.
 TORCHVISION = [
     ("resnet18", 32, 1 + 8),
     ("resnext50_32x4d", 32, 1 + 16),
@@ -87,20 +87,20 @@ def test_every_tensor_is_in_exactly_one_group_at_every_depth(case: tuple[str, Ne
         assert {parts.block_of[name] for name in parts.head} == {len(network.blocks) + 1}
 
 
-def test_every_module_that_computes_is_in_exactly_one_block(case: tuple[str, Network, Tensor]) -> None:
+def test_every_leaf_module_is_in_exactly_one_block(case: tuple[str, Network, Tensor]) -> None:
     _, network, _ = case
     rows = [network.members_of(index) for index in range(1, len(network.blocks) + 2)]
-    homes: dict[nn.Module, list[int]] = {}
+    block_of: dict[nn.Module, list[int]] = {}
     for index, row in enumerate(rows, 1):
         for module in {m for member in row if isinstance(member, nn.Module) for m in member.modules()}:
-            homes.setdefault(module, []).append(index)
+            block_of.setdefault(module, []).append(index)
 
     leaves = {name: module for name, module in network.net.named_modules() if not [*module.children()]}
 
-    assert [name for name, module in leaves.items() if len(homes.get(module, [])) != 1] == []
+    assert [name for name, module in leaves.items() if len(block_of.get(module, [])) != 1] == []
 
 
-def test_blocks_give_the_library_s_logits_and_leave_their_inputs_alone(
+def test_blocks_give_the_library_s_logits_and_do_not_change_their_inputs(
     case: tuple[str, Network, Tensor],
 ) -> None:
     _, network, images = case
@@ -120,7 +120,7 @@ def test_blocks_give_the_library_s_logits_and_leave_their_inputs_alone(
         assert torch.equal(network(images), expected)
 
 
-def test_prefix_then_suffix_is_the_whole(case: tuple[str, Network, Tensor]) -> None:
+def test_prefix_and_suffix_make_the_whole_network(case: tuple[str, Network, Tensor]) -> None:
     _, network, images = case
     network.eval()
     n_blocks = len(network.blocks)
@@ -132,7 +132,7 @@ def test_prefix_then_suffix_is_the_whole(case: tuple[str, Network, Tensor]) -> N
 
 
 @pytest.mark.parametrize("numerics", [Numerics(), Numerics("bfloat16", "channels_last")], ids=str)
-def test_frozen_features_are_the_same_bits_alone_in_company_and_from_a_stored_block(
+def test_frozen_features_are_bitwise_equal_alone_in_a_batch_and_from_a_stored_block(
     case: tuple[str, Network, Tensor], numerics: Numerics
 ) -> None:
     _, network, images = case
@@ -154,7 +154,7 @@ def test_frozen_features_are_the_same_bits_alone_in_company_and_from_a_stored_bl
     assert torch.equal(forward_blocks(network, stored, middle, n_blocks, numerics), together)
 
 
-def test_in_train_mode_blocks_draw_as_the_library_does(case: tuple[str, Network, Tensor]) -> None:
+def test_in_train_mode_blocks_draw_the_library_s_random_numbers(case: tuple[str, Network, Tensor]) -> None:
     _, network, images = case
     network.train()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -179,7 +179,7 @@ def test_blocks_run_in_the_order_of_their_hooks(case: tuple[str, Network, Tensor
     assert fired == list(range(1, len(network.blocks) + 2))
 
 
-def test_with_all_blocks_frozen_train_mode_is_eval_mode(case: tuple[str, Network, Tensor]) -> None:
+def test_with_all_blocks_frozen_features_are_those_of_eval_mode(case: tuple[str, Network, Tensor]) -> None:
     _, network, images = case
     with torch.no_grad():
         expected = network.eval()(images)
@@ -189,7 +189,7 @@ def test_with_all_blocks_frozen_train_mode_is_eval_mode(case: tuple[str, Network
         assert torch.equal(network(images), expected)
 
 
-def test_a_half_frozen_network_learns_in_every_other_parameter_and_nowhere_else(
+def test_all_parameters_above_freeze_depth_and_no_others_have_gradients(
     case: tuple[str, Network, Tensor],
 ) -> None:
     _, network, images = case
@@ -205,20 +205,20 @@ def test_a_half_frozen_network_learns_in_every_other_parameter_and_nowhere_else(
         torch.manual_seed(9)
         network.suffix(features, depth).square().sum().backward()
 
-    learns = {name for name, parameter in network.net.named_parameters() if parameter.grad is not None}
-    assert learns == {name for name, _ in network.net.named_parameters()} - set(parts.frozen)
+    with_gradient = {name for name, parameter in network.net.named_parameters() if parameter.grad is not None}
+    assert with_gradient == {name for name, _ in network.net.named_parameters()} - set(parts.frozen)
     assert all(torch.equal(state[name], tensor) for name, tensor in frozen.items())
     network.zero_grad()
 
 
-def test_with_kept_statistics_a_network_learns_in_every_parameter_and_its_statistics_stay(
+def test_with_kept_statistics_all_parameters_have_gradients_and_statistics_are_fixed(
     case: tuple[str, Network, Tensor],
 ) -> None:
     _, network, images = case
     n_blocks = len(network.blocks)
     parts = partition(network, transfer_depth=n_blocks, freeze_depth=0, norm_depth=n_blocks)
     state = network.net.state_dict()
-    before = {name: state[name].clone() for name in parts.held}
+    before = {name: state[name].clone() for name in parts.frozen_norms}
     network.set_mode(0, n_blocks)
 
     with torch.random.fork_rng(devices=[]):
@@ -226,13 +226,13 @@ def test_with_kept_statistics_a_network_learns_in_every_parameter_and_its_statis
         network(images).square().sum().backward()
 
     statistics = ("running_mean", "running_var", "num_batches_tracked")
-    assert set(parts.held) == {name for name in state if name.endswith(statistics)}
+    assert set(parts.frozen_norms) == {name for name in state if name.endswith(statistics)}
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
     assert all(parameter.grad is not None for parameter in network.net.parameters())
     network.zero_grad()
 
 
-def test_kept_batch_norm_layers_are_held_whole_and_nothing_else_is(
+def test_with_kept_weights_whole_batch_norm_layers_are_frozen_and_nothing_else(
     case: tuple[str, Network, Tensor],
 ) -> None:
     _, network, _ = case
@@ -244,45 +244,45 @@ def test_kept_batch_norm_layers_are_held_whole_and_nothing_else_is(
     layers = {
         name.removesuffix(".running_mean") for name in network.net.state_dict() if "running_mean" in name
     }
-    held = {
+    expected = {
         name for name in parts.block_of if name.rpartition(".")[0] in layers and parts.block_of[name] <= depth
     }
-    assert set(parts.held) == held
-    assert sorted([*parts.held, *parts.transferred, *parts.head]) == sorted(network.net.state_dict())
-    assert pulled(network).isdisjoint(parts.held)
+    assert set(parts.frozen_norms) == expected
+    assert sorted([*parts.frozen_norms, *parts.transferred, *parts.head]) == sorted(network.net.state_dict())
+    assert penalised(network).isdisjoint(parts.frozen_norms)
 
 
-def test_pulled_are_the_matrices_of_convolutions_linears_and_attention(
+def test_penalised_parameters_are_the_matrices_of_convolutions_linears_and_attention(
     case: tuple[str, Network, Tensor],
 ) -> None:
     _, network, _ = case
     parameters = dict(network.net.named_parameters())
     never = ("bias", "norm", "token", "pos_embed", "layer_scale", "relative_position", "logit_scale", "gamma")
 
-    found = pulled(network)
+    found = penalised(network)
 
     assert found <= set(parameters)
     assert all(parameters[name].dim() >= 2 for name in found)
-    left = [name for name, tensor in parameters.items() if tensor.dim() >= 2 and name not in found]
+    unpenalised = [name for name, tensor in parameters.items() if tensor.dim() >= 2 and name not in found]
     # ConvNeXt v1 of torchvision and the cosine bias network of Swin v2 have small tables of other kinds.
-    assert [name for name in left if not any(word in name for word in never)] == []
+    assert [name for name in unpenalised if not any(word in name for word in never)] == []
 
 
-def test_kept_tensors_are_the_pretrained_ones_and_fresh_ones_are_not(
+def test_transferred_tensors_are_the_pretrained_ones_and_fresh_ones_are_not(
     case: tuple[str, Network, Tensor], planted_weights: Callable[[str, Network], Weights]
 ) -> None:
     backbone, network, _ = case
     network = copy.deepcopy(network)
     weights = planted_weights(backbone, network)
-    homes = blocks_of(network)
+    block_of = blocks_of(network)
     state = network.net.state_dict()
 
     for depth in range(len(network.blocks) + 1):
         transfer(network, weights, depth=depth)
 
-        # The planted tensors differ from the fresh ones in every element: the first tells.
+        # The planted tensors differ from the fresh ones in every element, so that one suffices.
         kept = {name for name, tensor in weights.state.items() if first(state[name]) == first(tensor)}
-        assert kept == {name for name in weights.state if homes[name] <= depth}
+        assert kept == {name for name in weights.state if block_of[name] <= depth}
     assert all(torch.equal(state[name], tensor) for name, tensor in weights.state.items())
 
 

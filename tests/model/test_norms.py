@@ -1,4 +1,4 @@
-"""Which layers are batch-norm, and what stays of the others when only batch-norm is in eval mode."""
+"""Batch-norm layers are told from other norms, and only they are put in eval mode."""
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from tlopt.model.norms import batch_norms, keep_statistics
 from tlopt.model.rates import has_batch_norm
 
 
-class Own(nn.BatchNorm2d):
-    """Somebody's own kind."""
+class Subclass(nn.BatchNorm2d):
+    """A user's subclass."""
 
 
 class Rewritten(nn.Module):
-    """Somebody's own kind that derives from none of torch's."""
+    """A user's batch-norm that derives from none of torch's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ BATCH_NORMS = [
     nn.BatchNorm3d(4),
     nn.BatchNorm2d(4, affine=False),
     nn.SyncBatchNorm(4),
-    Own(4),
+    Subclass(4),
     Rewritten(),
     FrozenBatchNorm2d(4),
 ]
@@ -51,7 +51,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("layer", BATCH_NORMS, ids=lambda layer: type(layer).__name__)
-def test_what_holds_running_statistics_is_batch_norm_whatever_its_class(layer: nn.Module) -> None:
+def test_a_layer_of_any_class_with_running_statistics_is_a_batch_norm(layer: nn.Module) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), layer)
 
     assert [(name, found is layer) for name, found in batch_norms(net)] == [("1", True)]
@@ -59,7 +59,7 @@ def test_what_holds_running_statistics_is_batch_norm_whatever_its_class(layer: n
 
 
 @pytest.mark.parametrize("layer", OTHERS, ids=lambda layer: type(layer).__name__)
-def test_other_norms_are_none_and_stay_in_train_mode(layer: nn.Module) -> None:
+def test_other_layers_are_not_batch_norms_and_stay_in_train_mode(layer: nn.Module) -> None:
     net = nn.Sequential(layer).train()
 
     keep_statistics(net)
@@ -68,7 +68,7 @@ def test_other_norms_are_none_and_stay_in_train_mode(layer: nn.Module) -> None:
     assert all(module.training for module in net.modules())
 
 
-def test_the_norms_of_timm_are_told_apart_too() -> None:
+def test_timm_s_batch_norms_are_told_from_its_other_norms() -> None:
     layers = pytest.importorskip("timm.layers")
     kinds = [layers.BatchNormAct2d(4), layers.FrozenBatchNormAct2d(4), layers.SyncBatchNormAct(4)]
     others = [layers.GroupNormAct(64), layers.EvoNorm2dB0(4), layers.EvoNorm2dS0(4), layers.LayerNorm2d(4)]
@@ -76,9 +76,9 @@ def test_the_norms_of_timm_are_told_apart_too() -> None:
     assert [found for _, found in batch_norms(nn.ModuleList([*kinds, *others]))] == kinds
 
 
-def test_nothing_but_the_layer_itself_is_put_in_eval_mode() -> None:
+def test_only_the_layer_itself_is_put_in_eval_mode() -> None:
     net = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout())
-    net[0].add_module("drop", nn.Dropout())  # as timm's layers hold one
+    net[0].add_module("drop", nn.Dropout())  # as in timm's layers
     net.train()
 
     keep_statistics(net)
@@ -94,5 +94,5 @@ def test_nothing_but_the_layer_itself_is_put_in_eval_mode() -> None:
     ("backbone", "has"),
     [("resnet18", True), ("mobilenet_v3_small", True), ("vgg11", False), ("vit_b_16", False)],
 )
-def test_a_network_has_batch_norm_or_not(backbone: str, has: bool) -> None:
+def test_backbones_with_and_without_batch_norm(backbone: str, has: bool) -> None:
     assert has_batch_norm(backbone) is has

@@ -1,4 +1,4 @@
-"""Vision transformers at other resolutions: interpolated positions, everything else bit for bit."""
+"""Vision transformers at other resolutions: positions are interpolated, all else is unchanged."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from torchvision.models import VisionTransformer
 
 from tlopt.errors import WeightsError
 from tlopt.model.build import build, transfer
-from tlopt.model.families.table import cut
+from tlopt.model.families.table import as_network
 from tlopt.model.network import Network
-from tlopt.model.positions import resized
+from tlopt.model.positions import resized_positions
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec.point import Point
 
@@ -21,10 +21,10 @@ def noise(n_rows: int, width: int = 8) -> torch.Tensor:
     return torch.randn(1, n_rows, width, generator=torch.Generator().manual_seed(2))
 
 
-def test_a_grid_of_the_same_size_keeps_its_bits() -> None:
+def test_a_grid_of_the_same_size_is_unchanged() -> None:
     embedding = noise(17)
 
-    assert resized(embedding, 17, 4) is embedding
+    assert resized_positions(embedding, 17, 4) is embedding
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 5])
@@ -33,7 +33,7 @@ def test_the_interpolation_is_timm_s(n_before: int, side: int) -> None:
     layers = pytest.importorskip("timm.layers")
     embedding = noise(n_before + 16)
 
-    found = resized(embedding, n_before + side**2, side)
+    found = resized_positions(embedding, n_before + side**2, side)
 
     expected = layers.resample_abs_pos_embed(embedding, [side, side], num_prefix_tokens=n_before)
     assert torch.equal(found, expected)
@@ -44,16 +44,16 @@ def test_rows_and_columns_of_patches_keep_their_order() -> None:
     side = torch.arange(8.0)
     planted = torch.stack(torch.meshgrid(side, 10 * side, indexing="ij"), dim=-1).reshape(1, 64, 2)
 
-    rows, columns = resized(planted, 16, 4)[0].reshape(4, 4, 2).unbind(-1)
+    rows, columns = resized_positions(planted, 16, 4)[0].reshape(4, 4, 2).unbind(-1)
 
     assert torch.allclose(columns, 10 * rows.T, atol=1e-4)
     assert (rows.diff(dim=0) > 1).all()  # two patches became one
     assert torch.allclose(rows.diff(dim=1), torch.zeros(4, 3), atol=1e-5)
 
 
-def test_an_embedding_of_no_square_grid_is_refused() -> None:
+def test_an_embedding_without_a_square_grid_is_refused() -> None:
     with pytest.raises(WeightsError, match="has 13 rows, 1 of them before the patches"):
-        resized(noise(13), 5, 2)
+        resized_positions(noise(13), 5, 2)
 
 
 def small(backbone: str, resolution: int) -> Network:
@@ -63,7 +63,7 @@ def small(backbone: str, resolution: int) -> Network:
     else:
         timm = pytest.importorskip("timm")
         net = timm.create_model(backbone.removeprefix("timm:"), img_size=resolution, depth=2)
-    return cut(net, backbone).eval()
+    return as_network(net, backbone).eval()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_pretrained_weights_are_transferred_to_another_resolution(
             assert torch.equal(other.net.state_dict()[name], tensor), name
     found = other.net.state_dict()[embedding]
     assert found.shape[1] - weights.state[embedding].shape[1] == 6**2 - 4**2
-    assert torch.equal(found, resized(weights.state[embedding], found.shape[1], 6))
+    assert torch.equal(found, resized_positions(weights.state[embedding], found.shape[1], 6))
     assert other(torch.rand(2, 3, 96, 96)).shape == (2, 1000)
 
 
@@ -104,7 +104,7 @@ def test_a_network_is_built_for_the_resolution_of_its_point(point: Callable[...,
     assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3)
 
 
-def test_patches_of_a_convolutional_stem_s_output_count_in_pixels_of_the_image() -> None:
+def test_patches_behind_a_convolutional_stem_are_measured_in_pixels_of_the_image() -> None:
     pytest.importorskip("timm")
 
     # the stem divides by 4, a patch is 8 of its outputs

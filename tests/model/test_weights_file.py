@@ -1,4 +1,4 @@
-"""Weights files as other programs write them: taken where every tensor is there, refused in plain words."""
+"""Weights files of other programs are read where no tensor is missing; errors give the reason."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tlopt.errors import WeightsError
 from tlopt.model.weights import digest, load_weights
-from tlopt.model.weights_file import WRAPPERS, aligned
+from tlopt.model.weights_file import WRAPPERS, without_prefix
 
 NAN = float("nan")
 
@@ -30,7 +30,7 @@ def state() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def expected(state: dict[str, Tensor]) -> str:
-    """The digest of its tensors but for the classifier's."""
+    """The digest of the tensors of `state`, without the classifier's."""
     return digest({name: tensor for name, tensor in state.items() if not name.startswith("fc.")})
 
 
@@ -61,13 +61,13 @@ def prefixed(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         lambda state: {"model": {"state_dict": state}},
     ],
 )
-def test_what_training_programs_put_around_a_network_is_taken_off(
+def test_wrappers_and_prefixes_of_training_programs_are_removed(
     wrap: Callable[[dict[str, Tensor]], Any], state: dict[str, Tensor], expected: str, tmp_path: Path
 ) -> None:
     assert load_weights("resnet18", saved(tmp_path, wrap(state))).digest == expected
 
 
-def test_of_two_entries_the_file_s_name_chooses(
+def test_the_file_s_name_selects_one_of_two_entries(
     state: dict[str, Tensor], expected: str, tmp_path: Path
 ) -> None:
     averaged = {name: tensor + 1 for name, tensor in state.items()}
@@ -81,10 +81,10 @@ def test_of_two_entries_the_file_s_name_chooses(
     assert torch.equal(chosen.state["conv1.weight"], averaged["conv1.weight"])
 
 
-def test_an_entry_that_is_not_there_is_told_those_that_are(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_error_for_a_missing_entry_lists_the_entries(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = saved(tmp_path, {"state_dict": state, "best": state, "epoch": 3})
 
-    with pytest.raises(WeightsError, match="no tensors are under 'ema'; they are under state_dict, best"):
+    with pytest.raises(WeightsError, match="no tensors under 'ema'; keys with tensors: state_dict, best"):
         load_weights("resnet18", f"{path}#ema")
 
 
@@ -95,7 +95,7 @@ def test_a_larger_network_of_the_same_names_is_refused(tmp_path: Path) -> None:
         load_weights("resnet18", path)
 
 
-def test_safetensors_are_told_by_their_bytes_not_by_their_suffix(
+def test_safetensors_are_recognised_by_their_bytes_not_by_their_suffix(
     state: dict[str, Tensor], expected: str, tmp_path: Path
 ) -> None:
     safetensors.torch.save_file(state, tmp_path / "weights.pth")
@@ -107,8 +107,8 @@ def test_safetensors_are_told_by_their_bytes_not_by_their_suffix(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no weights at all", "it is neither a file of torch.save nor of safetensors"),
-        (b"", "it is neither a file of torch.save nor of safetensors"),
+        (b"no weights at all", "it is in neither the format of torch.save nor safetensors"),
+        (b"", "it is in neither the format of torch.save nor safetensors"),
         (b"<!DOCTYPE html><html></html>", "it is a web page"),
         (b"version https://git-lfs.example/spec/v1\noid sha256:0\n", "is a Git LFS pointer.*git lfs pull"),
         (b"PK\x03\x04 and no more", "cannot be read as weights, perhaps it is incomplete"),
@@ -116,7 +116,9 @@ def test_safetensors_are_told_by_their_bytes_not_by_their_suffix(
         (b"\x09\0\0\0\0\0\0\0{ and more", "cannot be read as weights, perhaps it is incomplete"),
     ],
 )
-def test_another_file_is_told_what_it_is(suffix: str, content: bytes, message: str, tmp_path: Path) -> None:
+def test_the_error_for_another_kind_of_file_says_what_it_is(
+    suffix: str, content: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
 
@@ -127,7 +129,7 @@ def test_another_file_is_told_what_it_is(suffix: str, content: bytes, message: s
 
 def test_objects_that_could_run_code_are_refused_without_advice_to_load_them(tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"it holds an object of pathlib\S*, which could run code"
+        WeightsError, match=r"it contains an object of pathlib\S*, which could run code"
     ) as caught:
         load_weights("resnet18", saved(tmp_path, {"conv1.weight": Path("code")}))
     assert "weights_only" not in str(caught.value)
@@ -137,9 +139,9 @@ def test_objects_that_could_run_code_are_refused_without_advice_to_load_them(tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3}, "holds no tensors by name"),
-        ({}, "holds no tensors by name"),
-        ([1.0, 2.0], "holds a list and no tensors by name"),
+        ({"epoch": 3}, "contains no tensors by name"),
+        ({}, "contains no tensors by name"),
+        ([1.0, 2.0], "contains a list, not tensors by name"),
     ],
 )
 def test_a_file_without_named_tensors_is_refused(content: Any, message: str, tmp_path: Path) -> None:
@@ -172,11 +174,11 @@ def test_a_tensor_that_is_not_finite_is_named(
         (lambda t: t.to(torch.complex64), r"complex values in \d+ tensors, the first is conv1"),
         (lambda t: t.to_sparse(), "sparse values in"),
         (lambda t: t.to("meta"), "no values"),
-        (lambda t: t - 5, r"variances in bn1\.running_var, .* are below 0"),
+        (lambda t: t - 5, r"variances in bn1\.running_var, .* are negative"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_tensors_of_other_kinds_are_refused_in_a_line(
+def test_tensors_that_cannot_be_trained_are_refused_in_one_line(
     change: Callable[[Tensor], Tensor], message: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     others = {
@@ -190,14 +192,14 @@ def test_tensors_of_other_kinds_are_refused_in_a_line(
 
 
 @pytest.mark.timeout(20)
-def test_a_named_pipe_is_no_weights_file_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "weights.pth")
 
-    with pytest.raises(WeightsError, match=r"weights\.pth: is a named pipe and no weights file"):
+    with pytest.raises(WeightsError, match=r"weights\.pth: is a named pipe, not a weights file"):
         load_weights("resnet18", str(tmp_path / "weights.pth"))
 
 
-def test_without_a_prefix_that_helps_names_stay() -> None:
+def test_without_a_common_prefix_names_do_not_change() -> None:
     tensors = {"stem.weight": torch.zeros(1), "other.bias": torch.zeros(1)}
 
-    assert aligned(tensors, {"conv.weight"}).keys() == tensors.keys()
+    assert without_prefix(tensors, {"conv.weight"}).keys() == tensors.keys()

@@ -41,7 +41,7 @@ def moved(before: dict[str, Tensor], run: Run) -> set[str]:
     return {name for name, tensor in state(run).items() if not torch.equal(tensor, before[name])}
 
 
-def held(freeze: int, norm: int, affine: str) -> set[str]:
+def frozen_norms(freeze: int, norm: int, affine: str) -> set[str]:
     """What the batch-norm layers of trained blocks keep: the second module of each block is one."""
     leaves = (*STATISTICS, *(AFFINE if affine == "keep" else ()))
     return {f"{block}.1.{leaf}" for block in BLOCKS[freeze:norm] for leaf in leaves}
@@ -73,7 +73,7 @@ def test_kept_statistics_never_change_and_every_other_tensor_of_a_trained_block_
     list(fit(run, images, train, val))
 
     frozen = {name for name in before if name.split(".")[0] in BLOCKS[:freeze]}
-    assert moved(before, run) == set(before) - frozen - held(freeze, norm, affine)
+    assert moved(before, run) == set(before) - frozen - frozen_norms(freeze, norm, affine)
 
 
 @pytest.mark.parametrize("affine", ["train", "keep"])
@@ -87,7 +87,7 @@ def test_while_the_head_goes_first_nothing_changes_and_then_all_but_what_is_kept
     next(epochs)
     assert moved(before, run) == {"head.weight", "head.bias"}
     next(epochs)
-    assert moved(before, run) == set(before) - held(0, 2, affine)
+    assert moved(before, run) == set(before) - frozen_norms(0, 2, affine)
 
 
 def test_dropout_beside_kept_statistics_is_on(
@@ -122,7 +122,7 @@ def test_statistics_are_kept_in_bfloat16_and_by_pieces_of_a_batch(
     (epoch,) = fit(run, images, train, None)
 
     assert np.isfinite(epoch.train_loss)
-    assert moved(before, run) == set(before) - held(0, 2, "keep")
+    assert moved(before, run) == set(before) - frozen_norms(0, 2, "keep")
 
 
 # By hand
@@ -218,13 +218,13 @@ def test_groups_partition_and_modes_fit_whatever_the_depths(
     )
     network.set_mode(freeze, norm)
 
-    rows = (parts.frozen, parts.held, parts.transferred, parts.fresh, parts.head)
+    rows = (parts.frozen, parts.frozen_norms, parts.transferred, parts.fresh, parts.head)
     assert sorted(name for row in rows for name in row) == sorted(network.net.state_dict())
-    assert set(parts.held) == held(freeze, norm, affine)
+    assert set(parts.frozen_norms) == frozen_norms(freeze, norm, affine)
     parameters = dict(network.net.named_parameters())
     grouped = [name for group in make_groups(parameters, parts, at) for name in group.names]
     assert len(grouped) == len(set(grouped))
-    assert set(grouped) == set(parameters) - set(parts.frozen) - set(parts.held)
+    assert set(grouped) == set(parameters) - set(parts.frozen) - set(parts.frozen_norms)
     for index, block in enumerate(BLOCKS, 1):
         modes = {name: m.training for name, m in network.net.get_submodule(block).named_modules()}
         normal = dict.fromkeys(modes, index > freeze)
@@ -232,7 +232,7 @@ def test_groups_partition_and_modes_fit_whatever_the_depths(
     assert network.head.training
 
 
-def test_held_weights_have_no_gradient_and_no_state_in_the_optimiser(
+def test_frozen_weights_of_norms_have_no_gradient_and_no_state_in_the_optimiser(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
     run = begin(point(norm_depth=3, norm_affine="keep", optimizer="adamw"))

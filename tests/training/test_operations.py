@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from tlopt.model.families.table import cut
+from tlopt.model.families.table import as_network
 from tlopt.model.network import Network, block
 from tlopt.training.frozen_prefix import FeatureFormat, canonical_layout, find_split_points
 from tlopt.training.numerics import Numerics
@@ -40,7 +40,7 @@ def test_transformers_of_torchvision(numerics: Numerics) -> None:
 
     counted = [
         row.flops
-        for row in find_split_points(cut(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32), numerics)
+        for row in find_split_points(as_network(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32), numerics)
     ]
 
     stem, layer = 2 * 4 * (3 * 16 * 16) * 8, transformer_layer(4 + 1, 8, 16)
@@ -54,7 +54,9 @@ def test_transformers_of_timm() -> None:
 
     counted = [
         row.flops
-        for row in find_split_points(cut(net, f"timm:{name}").eval(), torch.zeros(1, 3, 32, 32), Numerics())
+        for row in find_split_points(
+            as_network(net, f"timm:{name}").eval(), torch.zeros(1, 3, 32, 32), Numerics()
+        )
     ]
 
     stem, layer = 2 * 4 * (3 * 16 * 16) * 192, transformer_layer(4 + 1, 192, 4 * 192)
@@ -64,7 +66,7 @@ def test_transformers_of_timm() -> None:
 @pytest.mark.parametrize("numerics", NUMERICS, ids=str)
 def test_counting_leaves_torch_s_settings_and_the_features_form(numerics: Numerics) -> None:
     net = VisionTransformer(32, 16, 2, num_heads=2, hidden_dim=8, mlp_dim=16)
-    network, x = cut(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32)
+    network, x = as_network(net, "vit_b_16").eval(), torch.zeros(1, 3, 32, 32)
     before = torch.backends.mha.get_fastpath_enabled()
 
     rows = find_split_points(network, x, numerics)

@@ -76,7 +76,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group_and_no_frozen_one_is(
 
 def test_a_parameter_that_the_partition_lacks_is_an_error(point: Callable[..., Point]) -> None:
     parts = Partition(
-        frozen=(), held=(), transferred=("a",), fresh=(), head=("b",), block_of={"a": 1, "b": 2}
+        frozen=(), frozen_norms=(), transferred=("a",), fresh=(), head=("b",), block_of={"a": 1, "b": 2}
     )
     parameters = {name: torch.zeros(1) for name in ("a", "b", "forgotten")}
 
@@ -91,7 +91,7 @@ def test_optimisers_have_the_groups_rates_and_momentum_and_no_weight_decay(
 ) -> None:
     at = point(transfer_depth=1, lr=0.5, lr_ratio=0.1, optimizer=optimizer, momentum=momentum)
     parts = Partition(
-        frozen=(), held=(), transferred=("a",), fresh=(), head=("b",), block_of={"a": 1, "b": 2}
+        frozen=(), frozen_norms=(), transferred=("a",), fresh=(), head=("b",), block_of={"a": 1, "b": 2}
     )
     parameters = {name: nn.Parameter(torch.zeros(1)) for name in ("a", "b")}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tlopt.data.batches import Images
 from tlopt.model.network import Network
-from tlopt.model.partition import Partition, partition, pulled
+from tlopt.model.partition import Partition, partition, penalised
 from tlopt.search.warnings import stability_bound
 from tlopt.spec.point import Point
 from tlopt.training import penalty
@@ -42,7 +42,7 @@ def random_pulls() -> tuple[Pull, ...]:
 
 
 def one_weight(w0: list[float], alpha: float, beta: float, point: Callable[..., Point]) -> tuple[Pull, ...]:
-    parts = Partition(frozen=(), held=(), transferred=("w",), fresh=(), head=(), block_of={"w": 1})
+    parts = Partition(frozen=(), frozen_norms=(), transferred=("w",), fresh=(), head=(), block_of={"w": 1})
     start = torch.tensor(w0, dtype=torch.float64)
     weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
     at = point(transfer_depth=1, l2_sp=alpha, l2_anchored=beta)
@@ -209,7 +209,7 @@ def test_a_target_lies_in_memory_as_its_weight_does(
     parts = partition(network, transfer_depth=3, freeze_depth=0)
 
     pulls = make_pulls(
-        dict(network.net.named_parameters()), parts, pulled(network), record, point(l2_sp=0.5, l2=0.5)
+        dict(network.net.named_parameters()), parts, penalised(network), record, point(l2_sp=0.5, l2=0.5)
     )
 
     assert [p.target.stride() for p in pulls] == [p.weight.stride() for p in pulls]

@@ -15,7 +15,7 @@ def unfetched(backbone: str, weights: str) -> str:
     check_name(backbone)
     if weights == "none" or backbone == LITE0:
         return ""
-    label = sources.source(backbone, weights).label
+    label = sources.find_named(backbone, weights).label
     return (
         _unfetched_timm(backbone, label) if backbone.startswith(TIMM) else _unfetched_torch(backbone, label)
     )

@@ -1,1 +1,1 @@
-"""Backbones as ordered blocks: built, cut, given pretrained or fresh weights."""
+"""Backbones as ordered blocks, with pretrained or fresh weights."""

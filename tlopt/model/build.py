@@ -1,4 +1,4 @@
-"""From a point to a network: fresh under a seed, then pretrained up to `transfer_depth`."""
+"""Networks for points: initialised from a seed, with pretrained weights up to `transfer_depth`."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +10,7 @@ from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of
-from tlopt.model.positions import resized
+from tlopt.model.positions import resized_positions
 from tlopt.model.weights import Weights
 from tlopt.spec.point import Point
 
@@ -27,10 +27,10 @@ class BlockOutline:
 
 
 def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Network:
-    """A network in train mode on the CPU: the same bits for the same arguments; torch's generators stay put.
+    """A network in train mode on the CPU, bitwise reproducible; torch's global generators are unchanged.
 
-    Blocks are as the library makes them without weights, the head as torch does, under `seed`; blocks
-    1..transfer_depth then get the tensors of `weights` (with weights "none" they stay fresh).
+    The library initialises the blocks and torch the head, both from `seed`; blocks 1..transfer_depth then get
+    the tensors of `weights` (none with weights "none").
 
     Raises:
         SpecError: the resolution does not fit the network, or a depth is beyond its blocks.
@@ -52,15 +52,15 @@ def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Netwo
     network.net.set_submodule(network.head_name, head)
     if point.transfer_depth > len(network.blocks):
         raise SpecError(
-            f"search.transfer_depth = {point.transfer_depth}: {point.backbone} has"
+            f"search.transfer_depth = {point.transfer_depth}: {point.backbone} has only"
             f" {len(network.blocks)} blocks"
         )
     transfer(network, weights, depth=point.transfer_depth)
     return network.train()
 
 
-def untrained(weights: Weights, resolution: int, *, seed: int) -> Network:
-    """The network of `weights` as its library makes it without them, with the library's own classifier."""
+def untrained_network(weights: Weights, resolution: int, *, seed: int) -> Network:
+    """The backbone of `weights`, initialised from `seed` and with the library's own classifier."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return _library_network(weights, resolution)
@@ -68,17 +68,17 @@ def untrained(weights: Weights, resolution: int, *, seed: int) -> Network:
 
 def _library_network(weights: Weights, resolution: int) -> Network:
     image_size = resolution if weights.resolution_step > 1 else None
-    return families.cut(families.library_module(weights.backbone, image_size), weights.backbone)
+    return families.as_network(families.library_module(weights.backbone, image_size), weights.backbone)
 
 
 def transfer(network: Network, weights: Weights, *, depth: int) -> None:
-    """Copy the tensors of `weights` into blocks 1..depth in place; nothing for weights "none".
+    """Copy the tensors of `weights` into blocks 1..depth in place; do nothing for weights "none".
 
-    A position embedding is interpolated where the network is built for another resolution than the weights'.
+    Position embeddings are interpolated if the resolutions of the network and of the weights differ.
     """
     if not weights.state:
         return
-    own = network.net.state_dict()
+    initial = network.net.state_dict()
     positions = families.family_of(network.net, weights.backbone).positions
     for name, index in blocks_of(network).items():
         if index > depth:
@@ -86,33 +86,33 @@ def transfer(network: Network, weights: Weights, *, depth: int) -> None:
         tensor = weights.state[name]
         if positions is not None and name == positions.embedding:
             _, side = positions.sides(network.net)
-            tensor = resized(tensor, own[name].shape[1], side)
-        own[name].copy_(tensor)
+            tensor = resized_positions(tensor, initial[name].shape[1], side)
+        initial[name].copy_(tensor)
 
 
 def check_resolution(weights: Weights, resolution: int) -> None:
-    """Check that the network of `weights` takes images of `resolution` pixels per side.
+    """Raise if the backbone of `weights` cannot take images of `resolution` pixels per side.
 
     Raises:
-        SpecError: it does not; says what it takes.
+        SpecError: with the resolutions that it takes.
     """
     step = weights.resolution_step
     if resolution % step and resolution != weights.resolution:
         below = max(resolution - resolution % step, step)
         raise SpecError(
             f"search.resolution = {resolution}: {weights.backbone} divides images into patches of {step}"
-            f" pixels and takes multiples of that, such as {below} and {below + step}"
+            f" pixels; write a multiple, such as {below} or {below + step}"
         )
     if resolution < weights.resolution_min:
         raise SpecError(
-            f"search.resolution = {resolution}: {weights.backbone} takes {weights.resolution_min} pixels or"
-            " more"
+            f"search.resolution = {resolution}: {weights.backbone} needs at least"
+            f" {weights.resolution_min} pixels"
         )
 
 
 @lru_cache
 def n_blocks(backbone: str) -> int:
-    """B, the number of blocks of a backbone.
+    """The number of blocks of a backbone, B.
 
     Raises:
         SpecError: the backbone is not supported.
@@ -122,16 +122,16 @@ def n_blocks(backbone: str) -> int:
 
 
 def outline(backbone: str) -> list[BlockOutline]:
-    """The blocks of a backbone in order from the input; needs no weights.
+    """The blocks of a backbone, in order from the input; loads no weights.
 
     Raises:
         SpecError, MissingExtra: as `n_blocks`.
     """
     network = families.skeleton(backbone)
     counts = [0] * (len(network.blocks) + 1)
-    homes = blocks_of(network)
+    block_of = blocks_of(network)
     for name, parameter in network.net.named_parameters():
-        counts[homes[name] - 1] += parameter.numel()
+        counts[block_of[name] - 1] += parameter.numel()
     return [
         BlockOutline(index, part.name, count)
         for index, (part, count) in enumerate(zip(network.blocks, counts, strict=False), 1)

@@ -1,4 +1,4 @@
-"""What a study needs to know of its backbones."""
+"""Facts about the backbones of a study that its search space depends on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a search space needs to know of its backbones, by name."""
+    """Facts about the backbones of a study, by name."""
 
     n_blocks: Mapping[str, int]
-    transferable: bool  # False where there are no weights to start from: every depth comes to 0
-    resolution: Mapping[str, int]  # what the weights expect, pixels per side
-    batch_norm: Mapping[str, bool]  # whether there are batch-norm layers, whose statistics may be kept
-    plain_lr: Mapping[str, Mapping[str, float]]  # by optimiser: the usual rate of plain fine-tuning
+    transferable: bool  # False for model.weights = "none", where every depth is 0
+    resolution: Mapping[str, int]  # that the weights were trained at, pixels per side
+    batch_norm: Mapping[str, bool]  # whether the backbone has batch-norm layers
+    plain_lr: Mapping[str, Mapping[str, float]]  # by optimiser: usual learning rate of plain fine-tuning

@@ -1,4 +1,4 @@
-"""The classifier on top: always new."""
+"""The classifier on top of the blocks, always newly initialised."""
 
 import itertools
 
@@ -6,17 +6,17 @@ from torch import nn
 
 
 def make_head(width: int, n_classes: int, *, layers: int, hidden_width: int, dropout: float) -> nn.Module:
-    """Logits (N, n_classes) from features (N, width).
+    """A module that maps features (N, width) to logits (N, n_classes).
 
     Args:
-        width: of the features.
+        width: number of features.
         n_classes: at least 1.
-        layers: hidden layers with ReLU; 0 is a linear classifier.
+        layers: number of hidden layers with ReLU; 0 is a linear classifier.
         hidden_width: units of each hidden layer.
         dropout: probability in [0, 1) before each linear layer.
 
     Returns:
-        A plain `nn.Linear` for no layers and no dropout, otherwise an `nn.Sequential` that ends in one.
+        An `nn.Linear` without hidden layers and dropout, otherwise an `nn.Sequential` that ends in one.
     """
     if layers == 0 and dropout == 0:
         return nn.Linear(width, n_classes)

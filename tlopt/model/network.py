@@ -1,4 +1,4 @@
-"""A pretrained network as ordered blocks and a head, around the library's own module."""
+"""A library's network, divided into ordered blocks and a head."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ Step = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Chain:
-    """`steps` one after the other.
+    """The composition of `steps`, the first one applied first.
 
-    The steps are modules, bound methods and partials of plain functions, so that a deep copy of a `Network`
-    runs its own modules and not the original's.
+    Steps are modules, bound methods or partials, never closures: a deep copy of a `Network` then runs its own
+    modules and not the original's.
     """
 
     steps: tuple[Step, ...]
@@ -28,7 +28,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Block:
-    """One unit of a backbone: what belongs to it, and what it computes without changing its input."""
+    """One block of a backbone: its modules and its forward pass, which leaves its input unchanged."""
 
     name: str
     members: tuple[str, ...]  # qualified names in `net` of modules and bare parameters
@@ -40,9 +40,9 @@ def block(net: nn.Module, name: str, *steps: str | Step, owns: tuple[str, ...] =
 
     Args:
         net: the library's module.
-        name: of the block.
-        steps: a name is a module of `net` that becomes a member; anything else is called.
-        owns: members that a called step uses.
+        name: name of the block.
+        steps: names of modules of `net`, which become members of the block, or callables.
+        owns: further members: modules and parameters that the callables use.
     """
     named = tuple(step for step in steps if isinstance(step, str))
     called = tuple(net.get_submodule(step) if isinstance(step, str) else step for step in steps)
@@ -50,10 +50,10 @@ def block(net: nn.Module, name: str, *steps: str | Step, owns: tuple[str, ...] =
 
 
 class Network(nn.Module):
-    """Logits (N, classes) of images (N, 3, H, W): the library's module, cut into blocks 1..B and a head.
+    """A network that maps images (N, 3, H, W) to logits (N, classes) in blocks 1..B and a head.
 
-    `net.state_dict()` has the library's own names. Block B's output, what the head takes, is
-    (N, feature_width).
+    `net` is the library's module, and `net.state_dict()` has the library's names. The output of block B,
+    which is the input of the head, has the shape (N, feature_width).
     """
 
     def __init__(self, net: nn.Module, blocks: tuple[Block, ...], head_name: str, feature_width: int) -> None:
@@ -65,17 +65,17 @@ class Network(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The classifier, always new."""
+        """The classifier."""
         return self.net.get_submodule(self.head_name)
 
     def between(self, x: Tensor, start: int, end: int) -> Tensor:
-        """The output of block `end` for the output `x` of block `start`, 0 being images."""
+        """The output of block `end`, given the output `x` of block `start` (block 0 is the images)."""
         for part in self.blocks[start:end]:
             x = part.forward(x)
         return x
 
     def suffix(self, x: Tensor, depth: int) -> Tensor:
-        """Logits (N, classes) from the output `x` of block `depth`."""
+        """Logits (N, classes), given the output `x` of block `depth`."""
         for part in self.blocks[depth:]:
             x = part.forward(x)
         logits: Tensor = self.head(x)
@@ -91,12 +91,12 @@ class Network(nn.Module):
         return tuple(_member(self.net, name) for name in self.blocks[index - 1].members)
 
     def set_mode(self, frozen_depth: int, norm_depth: int = 0) -> None:
-        """Put blocks 1..frozen_depth in eval mode in place, and the other blocks and the head in train mode.
+        """Set eval mode for blocks 1..frozen_depth, train mode for the other blocks and the head, in place.
 
-        In eval mode batch-norm statistics stay, and dropout and stochastic depth are off. In blocks
-        1..norm_depth that are trained, batch-norm layers alone are in eval mode.
+        Eval mode fixes batch-norm statistics and turns off dropout and stochastic depth. In the trained
+        blocks up to `norm_depth`, only the batch-norm layers are in eval mode.
         """
-        # The module's own flag rules functional dropouts between the last block's modules and the head.
+        # The module's own flag controls functional dropout between the last block and the head.
         self.train(frozen_depth < len(self.blocks))
         for index in range(1, len(self.blocks) + 2):
             for member in self.members_of(index):

@@ -1,4 +1,4 @@
-"""Which tensors are frozen, transferred, fresh or the head's: one rule, by depth."""
+"""The tensors of a network by how they are trained: frozen, transferred, fresh, head."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from tlopt.spec.point import Point
 
 @dataclass(frozen=True)
 class Partition:
-    """Every name of `network.net.state_dict()`, parameters and buffers, in exactly one of five groups."""
+    """The names in `network.net.state_dict()`, parameters and buffers, each in exactly one of five groups."""
 
     frozen: tuple[str, ...]  # blocks 1..freeze_depth: never change
-    held: tuple[str, ...]  # of trained blocks, what batch-norm layers keep: never changes either
-    transferred: tuple[str, ...]  # the rest of blocks up to transfer_depth: start from pretrained weights
-    fresh: tuple[str, ...]  # the blocks above
+    frozen_norms: tuple[str, ...]  # batch-norm tensors of trained blocks that never change
+    transferred: tuple[str, ...]  # all else up to transfer_depth: trained from pretrained weights
+    fresh: tuple[str, ...]  # blocks above transfer_depth: trained from their initialisation
     head: tuple[str, ...]
     block_of: Mapping[str, int]  # 1..B, and B + 1 for the head
 
     @property
     def fixed(self) -> tuple[str, ...]:
         """The tensors that never change."""
-        return (*self.frozen, *self.held)
+        return (*self.frozen, *self.frozen_norms)
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -44,11 +44,11 @@ def partition(
     """The groups for 0 <= freeze_depth <= transfer_depth <= B and 0 <= norm_depth <= transfer_depth.
 
     Args:
-        norm_depth: batch-norm layers of blocks up to here hold their statistics.
-        keeps_affine: whether they also hold their weights and biases.
+        norm_depth: the statistics of batch-norm layers are fixed in blocks 1..norm_depth.
+        keeps_affine: whether the weights and biases of these layers are fixed, too.
 
     Raises:
-        ValueError: the depths are not so, or a tensor is in none or in two blocks.
+        ValueError: the depths are not in this order, or a tensor is in no block or in two.
     """
     n_blocks = len(network.blocks)
     if not 0 <= freeze_depth <= transfer_depth <= n_blocks:
@@ -56,16 +56,17 @@ def partition(
     if not 0 <= norm_depth <= transfer_depth:
         raise ValueError(f"not 0 <= {norm_depth=} <= {transfer_depth=}")
     block_of = blocks_of(network)
-    kept = _of_batch_norms(network, affine=keeps_affine)
+    norm_tensors = _batch_norm_tensors(network, affine=keeps_affine)
 
     def between(low: int, high: int) -> tuple[str, ...]:
         return tuple(name for name, index in block_of.items() if low < index <= high)
 
-    held = tuple(name for name in between(freeze_depth, norm_depth) if name in kept)
+    frozen_norms = tuple(name for name in between(freeze_depth, norm_depth) if name in norm_tensors)
+    pretrained = between(freeze_depth, transfer_depth)
     return Partition(
         frozen=between(0, freeze_depth),
-        held=held,
-        transferred=tuple(name for name in between(freeze_depth, transfer_depth) if name not in set(held)),
+        frozen_norms=frozen_norms,
+        transferred=tuple(name for name in pretrained if name not in set(frozen_norms)),
         fresh=between(transfer_depth, n_blocks),
         head=between(n_blocks, n_blocks + 1),
         block_of=block_of,
@@ -83,8 +84,8 @@ def partition_for(network: Network, point: Point) -> Partition:
     )
 
 
-def _of_batch_norms(network: Network, *, affine: bool) -> frozenset[str]:
-    """Names of the statistics of all batch-norm layers, with `affine` of their weights and biases too."""
+def _batch_norm_tensors(network: Network, *, affine: bool) -> frozenset[str]:
+    """Names of the statistics of all batch-norm layers; with `affine`, of their weights and biases, too."""
     names = set()
     for path, layer in batch_norms(network.net):
         tensors = [name for name, _ in layer.named_buffers(recurse=False)]
@@ -95,28 +96,31 @@ def _of_batch_norms(network: Network, *, affine: bool) -> frozenset[str]:
 
 
 def blocks_of(network: Network) -> dict[str, int]:
-    """The block, 1..B, or B + 1 for the head, of every name in `network.net.state_dict()`, in its order.
+    """The block of each name in `network.net.state_dict()`, in its order: 1..B, or B + 1 for the head.
 
     Raises:
-        ValueError: a tensor is in none or in two blocks.
+        ValueError: a tensor is in no block or in two.
     """
-    owners: dict[str, list[int]] = {}
-    for index, row in enumerate([*(part.members for part in network.blocks), (network.head_name,)], 1):
-        for member in row:
-            owners.setdefault(member, []).append(index)
-    found = {}
+    blocks_of_member: dict[str, list[int]] = {}
+    for index, members in enumerate([*(part.members for part in network.blocks), (network.head_name,)], 1):
+        for member in members:
+            blocks_of_member.setdefault(member, []).append(index)
+    block_of = {}
     for name in network.net.state_dict():
-        homes = [index for path in _with_ancestors(name) for index in owners.get(path, ())]
-        if len(homes) != 1:
-            raise ValueError(f"{type(network.net).__name__}: {name} is in blocks {homes}, not in exactly one")
-        found[name] = homes[0]
-    return found
+        indices = [index for path in _with_ancestors(name) for index in blocks_of_member.get(path, ())]
+        if len(indices) != 1:
+            raise ValueError(
+                f"{type(network.net).__name__}: {name} is in blocks {indices}, not in exactly one"
+            )
+        block_of[name] = indices[0]
+    return block_of
 
 
-def pulled(network: Network) -> frozenset[str]:
-    """Names of the weight matrices of convolutions, linear and attention modules.
+def penalised(network: Network) -> frozenset[str]:
+    """Names of the parameters that weight decay and L2-SP apply to.
 
-    By module: never biases, norms, layer scales, tokens, position embeddings or tables of relative positions.
+    These are the weight matrices of convolutions, linear and attention modules; never biases, norms, layer
+    scales, tokens, position embeddings or tables of relative positions.
     """
     names = set()
     for path, module in network.net.named_modules():
@@ -126,11 +130,11 @@ def pulled(network: Network) -> frozenset[str]:
 
 
 def _matrices(module: nn.Module) -> tuple[str, ...]:
-    # timm's mixture of convolutions is no _ConvNd.
+    # timm's CondConv2d does not derive from _ConvNd.
     if isinstance(module, (_ConvNd, nn.Linear)) or type(module).__name__ == "CondConv2d":
         return ("weight",)
     if isinstance(module, nn.MultiheadAttention):
-        # Its output projection is a Linear; with unequal widths it has three input matrices and not one.
+        # The output projection is a Linear; with unequal widths there are three input matrices, not one.
         leaves = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
         return tuple(leaf for leaf in leaves if getattr(module, leaf) is not None)
     return ()

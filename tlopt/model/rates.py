@@ -1,4 +1,4 @@
-"""The rates at which people usually fine-tune a whole pretrained network."""
+"""Usual learning rates for fine-tuning a whole pretrained network."""
 
 from functools import lru_cache
 
@@ -9,13 +9,13 @@ from tlopt.model.norms import batch_norms
 def usual_lr(backbone: str) -> dict[str, float]:
     """The usual learning rate of plain fine-tuning, by optimiser.
 
-    Networks with batch-norm bear ten times the rate of those without (transformers, ConvNeXt, plain VGG), as
-    the recipes of torchvision's references and timm have it.
+    Ten times higher with batch-norm than without (transformers, ConvNeXt, plain VGG), as in the recipes of
+    torchvision's references and timm.
     """
     return {"sgd": 0.01, "adamw": 0.001} if has_batch_norm(backbone) else {"sgd": 0.001, "adamw": 0.0001}
 
 
-@lru_cache  # a skeleton takes tenths of a second to build, and a worker asks again and again
+@lru_cache  # building a skeleton takes tenths of a second, and a worker needs it for every trial
 def has_batch_norm(backbone: str) -> bool:
-    """Whether the network has batch-norm layers."""
+    """Whether the backbone has batch-norm layers."""
     return any(batch_norms(families.skeleton(backbone).net))

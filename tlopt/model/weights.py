@@ -1,4 +1,4 @@
-"""Pretrained tensors of a backbone, checked against its shapes, with what they expect of images."""
+"""Pretrained tensors of a backbone, checked against its shapes, and the images that they expect."""
 
 import hashlib
 import math
@@ -12,14 +12,14 @@ from tlopt.errors import WeightsError
 from tlopt.model import sources
 from tlopt.model.families.table import Family, check_name, family_of, skeleton
 from tlopt.model.network import Network
-from tlopt.model.weights_file import aligned, other_entries, read_file
+from tlopt.model.weights_file import other_entries, read_file, without_prefix
 from tlopt.spec.weights_file import is_file_name, split_part
 from tlopt.system.words import counted
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Pretrained tensors without a classifier, and the images they expect."""
+    """Pretrained tensors without the classifier's, and the images that they expect."""
 
     backbone: str
     label: str  # "IMAGENET1K_V2", "file.safetensors", "none"
@@ -27,31 +27,31 @@ class Weights:
     digest: str  # 16 hex digits of names, shapes, types and bytes; "none" for "none"
     mean: tuple[float, float, float]  # of pixels in [0, 1]
     std: tuple[float, float, float]
-    resolution: int  # pixels per side that the weights expect
-    resolution_step: int  # other resolutions are multiples of it: a patch's side where positions are embedded
+    resolution: int  # of the images they were trained on, pixels per side
+    resolution_step: int  # others must be multiples: the side of a patch with position embeddings, else 1
     resolution_min: int
 
 
 def load_weights(backbone: str, weights: str) -> Weights:
     """The pretrained tensors that `weights` names, without the classifier's.
 
-    Pixel statistics and resolution are those of the named weights; a file and "none" have those of the
-    backbone's default weights, but a file's position embeddings decide the resolution.
+    Pixel statistics and resolution belong to the named weights; for a file and for "none" they are those of
+    the backbone's default weights, except that position embeddings in a file give its resolution.
 
     Args:
-        backbone: a supported name.
-        weights: "default" (what the library prefers), one of the backbone's named weights, the path of a
-            .pth, .pt or .safetensors file, or "none".
+        backbone: name of a supported backbone.
+        weights: "default" (the library's choice), the name of weights in the library, the path of a .pth, .pt
+            or .safetensors file, or "none".
 
     Raises:
         SpecError: the backbone is not supported.
-        WeightsError: there are no such weights, they cannot be fetched or read, or do not fit the backbone.
+        WeightsError: the weights do not exist, cannot be fetched or read, or do not fit the backbone.
         MissingExtra: an optional package is needed.
     """
     check_name(backbone)
     is_file = is_file_name(weights)
     label = weights
-    expected = sources.source(backbone, "default" if is_file or weights == "none" else weights)
+    expected = sources.find_named(backbone, "default" if is_file or weights == "none" else weights)
     resolution = expected.resolution
     network = skeleton(backbone)
     family = family_of(network.net, backbone)
@@ -66,7 +66,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
         resolution = _image_size(network, family, raw, resolution) if is_file else resolution
         if family.positions:
             network = skeleton(backbone, resolution)
-        state = _fit(network, family, raw, f"{where} does not fit {backbone}")
+        state = _matched(network, family, raw, f"{where} does not fit {backbone}")
     return Weights(
         backbone=backbone,
         label=label,
@@ -81,14 +81,16 @@ def load_weights(backbone: str, weights: str) -> Weights:
 
 
 def _from_file(weights: str, network: Network, family: Family) -> tuple[Mapping[str, Tensor], str]:
-    """A file's tensors under the backbone's names, and the words for where they come from."""
+    """A file's tensors under the backbone's names, and a label with the file's name and entry."""
     path, part = split_part(weights)
     tensors, entry = read_file(path, part)
     expected = network.net.state_dict().keys()
     renamed = {family.modern_name(name): tensor for name, tensor in tensors.items()}
     others = [] if part else other_entries(path, entry)
     label = path.name + (f"#{entry}" if part or others else "")
-    return aligned(renamed, expected), label + (f" (also in it: {', '.join(others)})" if others else "")
+    return without_prefix(renamed, expected), label + (
+        f" (also in it: {', '.join(others)})" if others else ""
+    )
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -103,47 +105,51 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _fit(network: Network, family: Family, raw: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
-    """The backbone's tensors of `raw` under today's names and in the network's types."""
+def _matched(network: Network, family: Family, raw: Mapping[str, Tensor], misfit: str) -> dict[str, Tensor]:
+    """The backbone's tensors in `raw`, under the library's current names and in the network's dtypes."""
     dtypes = {name: tensor.dtype for name, tensor in network.net.state_dict().items()}
-    _check_types(raw, dtypes, complaint)
-    others = tuple(f"{name}." for name in (network.head_name, *family.auxiliary))
-    kept = {family.modern_name(name): tensor for name, tensor in raw.items() if not name.startswith(others)}
+    _check_types(raw, dtypes, misfit)
+    not_backbone = tuple(f"{name}." for name in (network.head_name, *family.auxiliary))
+    kept = {
+        family.modern_name(name): tensor for name, tensor in raw.items() if not name.startswith(not_backbone)
+    }
     try:
-        # The modules rename what older versions of themselves have saved.
+        # Modules translate the names that their older versions saved.
         report = network.net.load_state_dict(kept, strict=False, assign=True)
     except RuntimeError as error:
-        raise WeightsError(f"{complaint}: {_first(str(error).splitlines()[1:])}") from error
-    missing = [name for name in report.missing_keys if not name.startswith(others)]
+        raise WeightsError(f"{misfit}: {_first_three(str(error).splitlines()[1:])}") from error
+    missing = [name for name in report.missing_keys if not name.startswith(not_backbone)]
     if missing or report.unexpected_keys:
         raise WeightsError(
-            f"{complaint}: missing are {_first(missing)}; unexpected are {_first(report.unexpected_keys)}"
+            f"{misfit}: missing are {_first_three(missing)};"
+            f" unexpected are {_first_three(report.unexpected_keys)}"
         )
     return {
         name: tensor.detach().to(dtypes[name])
         for name, tensor in network.net.state_dict().items()
-        if not name.startswith(others)
+        if not name.startswith(not_backbone)
     }
 
 
-def _check_types(raw: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype], complaint: str) -> None:
-    """Refuse whole numbers in the place of weights, and variances below 0, of which no root can be taken."""
+def _check_types(raw: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype], misfit: str) -> None:
+    """Raise for integers where the network has floats, and for negative variances."""
     whole = [n for n, t in raw.items() if n in dtypes and dtypes[n].is_floating_point > t.is_floating_point()]
     if whole:
         kinds = sorted({str(raw[name].dtype).removeprefix("torch.") for name in whole})
         raise WeightsError(
-            f"{complaint}: whole numbers ({', '.join(kinds)}) in {counted(len(whole), 'tensor')}, the first"
-            f" is {whole[0]}: quantized weights cannot be trained on; take those in float32"
+            f"{misfit}: whole numbers ({', '.join(kinds)}) in {counted(len(whole), 'tensor')}, the first"
+            f" is {whole[0]}: quantized weights cannot be trained; use weights in float32"
         )
     negative = [n for n, t in raw.items() if n.endswith("running_var") and bool((t < 0).any())]
     if negative:
         raise WeightsError(
-            f"{complaint}: the variances in {_first(negative)} are below 0: the file is damaged"
+            f"{misfit}: the variances in {_first_three(negative)} are negative: the file is"
+            " damaged; use another copy"
         )
 
 
 def _image_size(network: Network, family: Family, raw: Mapping[str, Tensor], default: int) -> int:
-    """Pixels per side that the position embedding in `raw` was trained at."""
+    """Pixels per side of the images that the position embedding in `raw` was trained on."""
     if family.positions is None:
         return default
     ours, embedding = (tensors.get(family.positions.embedding) for tensors in (network.net.state_dict(), raw))
@@ -161,6 +167,6 @@ def _patch_side(network: Network, family: Family) -> int:
     return pixels // patches
 
 
-def _first(names: list[str]) -> str:
-    shown = ", ".join(name.strip() for name in names[:3]) or "none"
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+def _first_three(names: list[str]) -> str:
+    first = ", ".join(name.strip() for name in names[:3]) or "none"
+    return f"{first} and {len(names) - 3} more" if len(names) > 3 else first

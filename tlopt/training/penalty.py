@@ -30,7 +30,7 @@ class Pull:
 def make_pulls(
     parameters: Mapping[str, Tensor],
     partition: Partition,
-    pulled: frozenset[str],
+    penalised: frozenset[str],
     pretrained: Mapping[str, Tensor],
     point: Point,
 ) -> tuple[Pull, ...]:
@@ -39,14 +39,14 @@ def make_pulls(
     Args:
         parameters: parameters of the network by name.
         partition: division of the parameters into fixed, transferred, fresh and head.
-        pulled: names of penalised parameters (weight matrices, no norms or biases).
+        penalised: names of penalised parameters (weight matrices, no norms or biases).
         pretrained: w⁰ by name, from the pretrained file, never from trained weights.
         point: gives `anchor_depth`, `l2_sp`, `l2` and `l2_anchored`.
     """
     transferred = frozenset(partition.transferred)
     pulls = []
     for name in partition.trained:
-        if name not in pulled:
+        if name not in penalised:
             continue
         anchored = name in transferred and partition.block_of[name] <= point.anchor_depth
         alpha = point.l2_sp if anchored else 0.0

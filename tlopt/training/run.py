@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tlopt.errors import OutOfMemory
 from tlopt.model.network import Network
-from tlopt.model.partition import Partition, partition_for, pulled
+from tlopt.model.partition import Partition, partition_for, penalised
 from tlopt.spec.point import Point
 from tlopt.training.frozen_prefix import FrozenPrefix
 from tlopt.training.kernels import Suffix, compiled_suffix
@@ -118,7 +118,7 @@ def prepare_run(
         network=network,
         partition=parts,
         optimizer=make_optimizer(parameters, groups, point),
-        pulls=make_pulls(parameters, parts, pulled(network), pretrained, point),
+        pulls=make_pulls(parameters, parts, penalised(network), pretrained, point),
         groups=groups,
         n_classes=n_classes,
         class_weights=_balanced(labels, n_classes, device) if point.class_weights == "balanced" else None,

@@ -1,4 +1,4 @@
-"""The family table: which library class is cut how, and the library's module for a backbone's name."""
+"""The supported families of backbones, and the library's module for a backbone's name."""
 
 import difflib
 from collections.abc import Callable
@@ -24,24 +24,26 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class Positions:
-    """A position embedding, and how the image is divided into the patches that it counts."""
+    """The position embedding of a family, with one row for each patch."""
 
-    embedding: str  # its name in the library's module
-    sides: Callable[[Any], tuple[int, int]]  # of the module: pixels per side of an image, patches per side
+    embedding: str  # name of the parameter in the library's module
+    sides: Callable[
+        [Any], tuple[int, int]
+    ]  # pixels and patches per side of an image, given the library's module
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How the networks of one class of a library are cut."""
+    """The networks of one class of a library, and their division into blocks."""
 
     title: str
     library_class: str
     blocks: Callable[[Any], tuple[Block, ...]]
     head_name: str
     resolution_min: int = 8  # pixels per side; below it a feature map is empty
-    positions: Positions | None = None  # where a position embedding has a row for each patch
-    auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, left out
-    modern_name: Callable[[str], str] = str  # of a tensor in the library's own older files
+    positions: Positions | None = None  # None without a position embedding for each patch
+    auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, not loaded
+    modern_name: Callable[[str], str] = str  # current name of a tensor, given its name in older files
 
 
 _tv, _timm = torchvision_families, timm_families
@@ -156,10 +158,10 @@ FAMILIES = (
 
 
 def import_timm(backbone: str) -> ModuleType:
-    """timm itself.
+    """The module `timm`.
 
     Raises:
-        MissingExtra: it is not installed; names the extra that `backbone` needs.
+        MissingExtra: timm is not installed; names the extra that `backbone` needs.
     """
     try:
         import timm
@@ -172,19 +174,19 @@ def import_timm(backbone: str) -> ModuleType:
 
 @lru_cache
 def torchvision_names() -> dict[str, Family]:
-    """The supported names of torchvision with their families."""
+    """The supported backbones of torchvision, by name, with their families."""
     by_class = {family.library_class: family for family in FAMILIES}
     found = {}
     for name in torchvision.models.list_models(module=torchvision.models):
         built = torchvision.models.get_model_builder(name).__annotations__["return"]
-        family = by_class.get(_path(built))
+        family = by_class.get(_qualified_name(built))
         if family is not None:
             found[name] = family
     return found
 
 
 def supported() -> dict[str, tuple[str, ...]]:
-    """Names of backbones by family, torchvision's first; for timm, whose names are many, what to write."""
+    """Names of backbones by family, torchvision's first; a placeholder for the many names of timm."""
     names: dict[str, tuple[str, ...]] = {}
     for name, family in torchvision_names().items():
         names[family.title] = (*names.get(family.title, ()), name)
@@ -195,10 +197,10 @@ def supported() -> dict[str, tuple[str, ...]]:
 
 
 def check_name(backbone: str) -> None:
-    """Check that `backbone` is a name that can be built, without building it.
+    """Raise if `backbone` is not a supported name; builds nothing.
 
     Raises:
-        SpecError: it is not; names what is close, or the families.
+        SpecError: with similar names, or else the families.
         MissingExtra: it needs timm, which is not installed.
     """
     if backbone.startswith(TIMM):
@@ -209,18 +211,18 @@ def check_name(backbone: str) -> None:
             raise SpecError(f'model.backbone: write "{TIMM}{architecture}" and weights = "{tag}"')
         if not timm.is_model(name):
             known = [TIMM + known for known in timm.list_models()]
-            raise SpecError(f"model.backbone: timm has no {name!r}; {_close(backbone, known)}")
+            raise SpecError(f"model.backbone: timm has no {name!r}; {_similar_names(backbone, known)}")
     elif backbone not in torchvision_names() and backbone != LITE0:
         known = [*torchvision_names(), LITE0]
-        raise SpecError(f"model.backbone: {backbone!r} is not known; {_close(backbone, known)}")
+        raise SpecError(f"model.backbone: {backbone!r} is not supported; {_similar_names(backbone, known)}")
 
 
 def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
-    """The library's own untrained module, from torch's global generator.
+    """The library's module, initialised from torch's global generator.
 
     Args:
-        backbone: a supported name.
-        image_size: pixels per side, for networks with position embeddings; None is the library's default.
+        backbone: name of a supported backbone.
+        image_size: pixels per side, for networks with position embeddings; None for the library's default.
 
     Raises:
         SpecError, MissingExtra: as `check_name`.
@@ -235,7 +237,7 @@ def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
         return net
     options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
     if torchvision_names()[backbone].auxiliary:
-        # Rescales its input, as with torchvision's weights: what is built does not depend on them.
+        # Rescale the input, as torchvision does for its own weights, whatever the weights.
         options = {"init_weights": True, "aux_logits": False, "transform_input": True}
     net = torchvision.models.get_model(backbone, weights=None, **options)
     return net
@@ -245,34 +247,34 @@ def family_of(net: nn.Module, backbone: str) -> Family:
     """The family of a library's module.
 
     Raises:
-        SpecError: a timm model of another class; lists the classes.
+        SpecError: it is a timm model of an unsupported class; lists the families.
     """
     for family in FAMILIES:
-        if family.library_class == _path(type(net)):
+        if family.library_class == _qualified_name(type(net)):
             return family
     titles = "; ".join(family.title for family in FAMILIES if family.library_class.startswith("timm."))
     raise SpecError(
-        f"model.backbone: {backbone} is a {type(net).__name__}; of timm's models, these families can be cut"
-        f" into blocks: {titles}"
+        f"model.backbone: {backbone} is a {type(net).__name__}, which is not supported; supported families of"
+        f" timm: {titles}"
     )
 
 
-def cut(net: nn.Module, backbone: str) -> Network:
-    """`net` as a `Network` that has the library's classifier still.
+def as_network(net: nn.Module, backbone: str) -> Network:
+    """`net` as a `Network`, with the library's classifier as its head.
 
     Raises:
         SpecError: as `family_of`.
     """
     family = family_of(net, backbone)
     classifier = net.get_submodule(family.head_name)
-    assert isinstance(classifier, nn.Linear), f"{backbone}: {family.head_name} is no Linear"
+    assert isinstance(classifier, nn.Linear), f"{backbone}: {family.head_name} is not a Linear"
     return Network(net, family.blocks(net), family.head_name, classifier.in_features)
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Tensors that `torch.empty` makes have no storage; everything else is as usual.
+    """A mode in which tensors from `torch.empty` have no storage.
 
-    The device context of torch would also move small tables that constructors read back (RegNet's widths).
+    `with torch.device("meta")` would also apply to small tensors that constructors read (RegNet's widths).
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -282,24 +284,24 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def skeleton(backbone: str, image_size: int | None = None) -> Network:
-    """The network of `backbone` for its names, shapes and order: quickly, most tensors without storage."""
+    """The network of `backbone` with names, shapes and order only: fast, most tensors without storage."""
     with torch.random.fork_rng(devices=[]):
         try:
             with _EmptyOnMeta():
                 net = library_module(backbone, image_size)
         except RuntimeError:
-            # Some constructors run a part of the network (timm's hybrids measure their stem's output).
+            # Some constructors run part of the network (timm's hybrids, to measure the output of their stem).
             net = library_module(backbone, image_size)
-    return cut(net, backbone)
+    return as_network(net, backbone)
 
 
-def _path(cls: type) -> str:
+def _qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _close(name: str, known: list[str]) -> str:
+def _similar_names(name: str, known: list[str]) -> str:
     matches = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
     if matches:
-        return "close are " + ", ".join(matches)
+        return "similar names: " + ", ".join(matches)
     titles = dict.fromkeys(family.title for family in FAMILIES)
-    return f'supported are {"; ".join(titles)} of torchvision, {LITE0}, and "{TIMM}NAME"'
+    return f'supported are torchvision\'s {"; ".join(titles)}; {LITE0}; and "{TIMM}NAME"'

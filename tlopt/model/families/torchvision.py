@@ -1,4 +1,4 @@
-"""torchvision's families as ordered blocks: the only place, with `families_timm`, that knows layer names."""
+"""torchvision's families as ordered blocks. Only this module and `families.timm` use names of layers."""
 
 import re
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ def children(net: nn.Module, *paths: str) -> list[str]:
     return [f"{path}.{name}" for path in paths for name, _ in net.get_submodule(path).named_children()]
 
 
-def rows(
+def stem_and_units(
     net: nn.Module, stem: tuple[str | Step, ...], units: Iterable[str | tuple[str, ...]], *tail: str | Step
 ) -> tuple[Block, ...]:
-    """A stem block, one block for each of `units`, and `tail` at the end of the last one.
+    """A stem block, then one block for each of `units`; the last one also runs `tail`.
 
-    A unit is a module, or several that run one after the other; the block has the name of the last of them.
+    A unit is one module or several that run in sequence; the last one gives the block its name.
     """
     *body, last = [(unit,) if isinstance(unit, str) else unit for unit in units]
     return (
@@ -37,7 +37,7 @@ def rows(
 def resnet(net: Any) -> tuple[Block, ...]:
     """ResNet, ResNeXt, Wide ResNet: stem, then each residual block."""
     units = children(net, "layer1", "layer2", "layer3", "layer4")
-    return rows(net, ("conv1", "bn1", "relu", "maxpool"), units, "avgpool", flatten)
+    return stem_and_units(net, ("conv1", "bn1", "relu", "maxpool"), units, "avgpool", flatten)
 
 
 def densenet(net: Any) -> tuple[Block, ...]:
@@ -79,36 +79,36 @@ def mobilenet_v2(net: Any) -> tuple[Block, ...]:
     """MobileNetV2: stem, then each inverted residual; the last 1×1 convolution belongs to the last one."""
     stem, *units, last = children(net, "features")
     pool = partial(functional.adaptive_avg_pool2d, output_size=(1, 1))
-    return rows(net, (stem,), units, last, pool, flatten, "classifier.0")
+    return stem_and_units(net, (stem,), units, last, pool, flatten, "classifier.0")
 
 
 def mobilenet_v3(net: Any) -> tuple[Block, ...]:
     """MobileNetV3: stem, then each inverted residual; last convolution and hidden layer are in the last."""
     stem, *units, last = children(net, "features")
     hidden = children(net, "classifier")[:-1]
-    return rows(net, (stem,), units, last, "avgpool", flatten, *hidden)
+    return stem_and_units(net, (stem,), units, last, "avgpool", flatten, *hidden)
 
 
 def efficientnet(net: Any) -> tuple[Block, ...]:
     """EfficientNet and V2: stem, then each MBConv; the last 1×1 convolution belongs to the last one."""
     stem, *stages, last = children(net, "features")
-    return rows(net, (stem,), children(net, *stages), last, "avgpool", flatten, "classifier.0")
+    return stem_and_units(net, (stem,), children(net, *stages), last, "avgpool", flatten, "classifier.0")
 
 
 def convnext(net: Any) -> tuple[Block, ...]:
     """ConvNeXt: stem, then each block; the final norm belongs to the last one."""
     stem, units = _staged(net)
-    return rows(net, (stem,), units, "avgpool", "classifier.0", "classifier.1")
+    return stem_and_units(net, (stem,), units, "avgpool", "classifier.0", "classifier.1")
 
 
 def swin(net: Any) -> tuple[Block, ...]:
     """Swin v1 and v2: patch embedding, then each transformer block; the final norm is in the last."""
     stem, units = _staged(net)
-    return rows(net, (stem,), units, "norm", "permute", "avgpool", "flatten")
+    return stem_and_units(net, (stem,), units, "norm", "permute", "avgpool", "flatten")
 
 
 def _staged(net: nn.Module) -> tuple[str, list[tuple[str, ...]]]:
-    """The stem, and each block of every stage; a downsampling between two stages joins the block after it."""
+    """The stem, and the blocks of all stages; a downsampling between stages belongs to the block after it."""
     stem, *rest = children(net, "features")
     units: list[tuple[str, ...]] = []
     between: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def _staged(net: nn.Module) -> tuple[str, list[tuple[str, ...]]]:
 def regnet(net: Any) -> tuple[Block, ...]:
     """RegNet X and Y: stem, then each residual block."""
     units = children(net, *children(net, "trunk_output"))
-    return rows(net, ("stem",), units, "avgpool", flatten)
+    return stem_and_units(net, ("stem",), units, "avgpool", flatten)
 
 
 def vision_transformer(net: Any) -> tuple[Block, ...]:
@@ -144,7 +144,7 @@ def _tokens(net: Any, x: Tensor) -> Tensor:
 
 
 def patch_sides(net: Any) -> tuple[int, int]:
-    """Pixels and patches per side of a Vision Transformer's image."""
+    """Pixels and patches per side of an image."""
     return net.image_size, net.image_size // net.patch_size
 
 
@@ -167,5 +167,5 @@ def inception_v3(net: Any) -> tuple[Block, ...]:
 
 
 def modern_densenet_name(name: str) -> str:
-    """The name of today's module for a name in torchvision's own DenseNet files (norm.1 is norm1 today)."""
+    """The current name of a tensor in torchvision's DenseNet files, which have norm.1 for norm1."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name)
