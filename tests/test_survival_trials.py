@@ -223,8 +223,8 @@ def test_a_full_disk_takes_the_checkpoints_and_not_the_trial(
     (trial,) = here.trials()
     (note,) = trial.notes
     assert note.startswith("checkpoints cannot be written: ")
-    assert f"make room in {small_disk}/" in note
-    assert note.endswith("or name another place with --checkpoints")
+    assert f"free disk space in {small_disk}/" in note
+    assert note.endswith("or choose another place with --checkpoints")
     assert "No space left" in note
     assert [file for file in small_disk.rglob("*") if file.is_file()] == []
 

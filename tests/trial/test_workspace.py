@@ -46,7 +46,7 @@ def test_patches_fit_into_every_resolution(resolution: str) -> None:
 @pytest.mark.parametrize(
     ("resolution", "says"),
     [
-        ("100", "resolution = 100: vit_b_16 .* such as 96 and 112"),
+        ("100", "resolution = 100: vit_b_16 .* such as 96 or 112"),
         ("{ choice = [96, 100] }", "resolution = 100: "),
         ("{ int = [96, 224] }", r"takes multiples of 16 pixels, .* list some: \{ choice = \[...\] \}"),
     ],

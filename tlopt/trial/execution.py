@@ -113,8 +113,8 @@ class TrialCheckpoints:
                 complaint = "no room for checkpoints within service.checkpoint_gb_max"
         except OSError as error:
             complaint = (
-                f"checkpoints cannot be written: {error}; make room in {self.store.location}, or name another"
-                " place with --checkpoints"
+                f"checkpoints cannot be written: {error}; free disk space in {self.store.location}, or choose"
+                " another place with --checkpoints"
             )
         self._last = time.perf_counter()
         self.cost_seconds = self._last - start

@@ -89,6 +89,6 @@ class TrialLog:
 @functools.cache
 def _warn_once(folder: Path, why: str) -> None:
     _logger.warning(
-        "no logs can be written to %s (%s), trials continue without them: make room there, or choose another"
-        " folder with --runs", folder, why
+        "no logs can be written to %s (%s), trials continue without them: free disk space there, or choose"
+        " another folder with --runs", folder, why
     )  # fmt: skip
