@@ -159,7 +159,7 @@ def _training() -> str:
 
 def _note(session: Session) -> Iterator[str]:
     seen = session.snapshot()
-    yield from note.lines(
+    yield from note.note_lines(
         session.study,
         seen.trials,
         images="photos",

@@ -1,4 +1,4 @@
-"""The dashboard before which nobody has to be trusted: read-only, with a login, and for itself alone."""
+"""Access control of the dashboard: read-only mode, logins, and requests from other pages."""
 
 import base64
 import gzip
@@ -27,7 +27,7 @@ SECRET_PAGE = b"<script>alert(1)</script>"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The response of the dashboard."""
 
     status: int
     headers: dict[str, str]
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Served:
-    """A dashboard that listens on this machine, and its study."""
+    """A dashboard that serves on localhost, and its study."""
 
     port: int
     study: optuna.Study
@@ -59,7 +59,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
-    """A dashboard on a database with one study, the same for the same arguments."""
+    """A dashboard for a database with one study, shared by calls with equal arguments."""
     running: dict[str, tuple[Served, Any, threading.Thread]] = {}
 
     def start(*, edits: bool = False, logins: dict[str, str] | None = None) -> Served:
@@ -89,7 +89,7 @@ def basic(user: str, password: str) -> str:
 
 
 def upload(served: Served) -> str:
-    """The path of a page among the study's artifacts."""
+    """Upload a page as an artifact of the study and return its path."""
     page = served.folder / "page.html"
     page.write_bytes(SECRET_PAGE)
     store = optuna.artifacts.FileSystemArtifactStore(served.folder / "runs" / "artifacts")
@@ -117,7 +117,7 @@ def test_read_only_shows_everything(serve: Callable[..., Served]) -> None:
     assert names == ["flowers"]
 
 
-def test_pages_come_in_gzip_behind_the_guard(serve: Callable[..., Served]) -> None:
+def test_pages_are_compressed_behind_access_control(serve: Callable[..., Served]) -> None:
     plain, packed = (serve().ask("GET", "/dashboard", Accept_Encoding=name) for name in ("identity", "gzip"))
 
     assert packed.headers["content-encoding"] == "gzip"
@@ -137,7 +137,7 @@ def test_read_only_changes_nothing(serve: Callable[..., Served], method: str, pa
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_with_edit_a_study_can_be_deleted_by_the_dashboards_own_page(serve: Callable[..., Served]) -> None:
+def test_with_edit_the_dashboards_own_page_can_delete_a_study(serve: Callable[..., Served]) -> None:
     served = serve(edits=True)
 
     foreign = [served.ask("DELETE", served.path, Sec_Fetch_Site=site) for site in ("cross-site", "same-site")]
@@ -153,8 +153,8 @@ def test_with_edit_a_study_can_be_deleted_by_the_dashboards_own_page(serve: Call
 
 
 @pytest.mark.parametrize("length", ["2000000", "many"])
-def test_what_is_too_large_is_not_read(serve: Callable[..., Served], length: str) -> None:
-    application = dashboard_server.Guard(lambda *_: [b"passed on"], edits=True, logins={})
+def test_too_large_a_request_is_refused_unread(serve: Callable[..., Served], length: str) -> None:
+    application = dashboard_server.AccessControl(lambda *_: [b"passed on"], edits=True, logins={})
     said: list[str] = []
     environ = {"REQUEST_METHOD": "PUT", "HTTP_HOST": "localhost:1", "CONTENT_LENGTH": length}
 
@@ -190,7 +190,7 @@ def test_without_the_right_password_nothing_is_shown(
 
 
 @pytest.mark.parametrize("user", LOGINS)
-def test_every_login_is_let_in_under_any_name_of_the_host(serve: Callable[..., Served], user: str) -> None:
+def test_every_login_has_access_under_any_host_name(serve: Callable[..., Served], user: str) -> None:
     served = serve(logins=LOGINS)
 
     answer = served.ask("GET", "/api/studies", Authorization=basic(user, LOGINS[user]), Host="tlopt.example")
@@ -212,13 +212,13 @@ def test_every_login_is_let_in_under_any_name_of_the_host(serve: Callable[..., S
         ("", 403),
     ],
 )
-def test_without_a_login_only_this_machines_names_answer(
+def test_without_a_login_only_localhost_is_served(
     serve: Callable[..., Served], host: str, status: int
 ) -> None:
     assert serve().ask("GET", "/api/studies", Host=host).status == status
 
 
-def test_a_page_among_the_artifacts_is_no_part_of_the_dashboard(serve: Callable[..., Served]) -> None:
+def test_a_page_among_the_artifacts_is_sandboxed(serve: Callable[..., Served]) -> None:
     served = serve()
 
     answer = served.ask("GET", upload(served))
@@ -239,7 +239,7 @@ def test_no_path_leads_out_of_the_folders(serve: Callable[..., Served], path: st
     assert answer.status in (403, 404)
 
 
-# What is asked for at the start
+# Options of the command
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "tlopt.example"])
@@ -250,7 +250,7 @@ def test_other_addresses_need_a_login(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_this_machine_alone_needs_none(host: str) -> None:
+def test_loopback_addresses_need_no_login(host: str) -> None:
     assert is_loopback(host)
     check_host(host, {})
 
@@ -265,7 +265,7 @@ def test_the_command_does_not_listen_elsewhere_without_a_login(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_hands_on_what_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, told = tmp_path / "logins", SimpleNamespace()
     file.write_text("# the team\n\nada:correct horse:battery\nbob:another password\n")
     monkeypatch.setattr(dashboard_server, "serve", lambda url, runs, **rest: vars(told).update(rest))
@@ -281,7 +281,7 @@ def test_the_command_hands_on_what_it_was_told(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "text", ["", "# none\n", "ada\n", ":long enough password\n", "ada:short\n", "ada:\n"]
 )
-def test_a_file_without_a_sound_login_is_refused_without_its_passwords(tmp_path: Path, text: str) -> None:
+def test_the_error_for_an_invalid_login_file_shows_no_passwords(tmp_path: Path, text: str) -> None:
     file = tmp_path / "logins"
     file.write_text(text)
 
@@ -290,6 +290,6 @@ def test_a_file_without_a_sound_login_is_refused_without_its_passwords(tmp_path:
     assert "short" not in str(caught.value)
 
 
-def test_an_absent_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_absent_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="absent"):
         read_logins(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""What the dashboard answers arrives small, and is made once for all who ask: planted applications."""
+"""Responses of the dashboard are compressed, cached and thinned; the applications are planted."""
 
 import gzip
 import json
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tlopt.dashboard import thinning
-from tlopt.dashboard.answer_cache import KEPT_SECONDS_MAX, Shared
+from tlopt.dashboard.answer_cache import CACHED_SECONDS_MAX, ResponseCache
 from tlopt.dashboard.compression import Compressed
-from tlopt.dashboard.thinning import Thinned
+from tlopt.dashboard.thinning import ThinnedCurves
 
 TEXT = b'{"trials": [' + b"0.25, " * 5000 + b"1]}"
 JSON = ("Content-Type", "application/json")
@@ -44,7 +44,7 @@ def answering(
 # Compressed
 
 
-def test_text_is_a_tenth_and_the_same() -> None:
+def test_text_is_compressed_to_a_tenth_without_loss() -> None:
     _, headers, body = ask(Compressed(answering(JSON, ("Content-Length", str(len(TEXT))))))
 
     assert gzip.decompress(body) == TEXT
@@ -54,14 +54,14 @@ def test_text_is_a_tenth_and_the_same() -> None:
 
 
 @pytest.mark.parametrize("accepts", ["", "br", "identity", "gzip;q=0", "gzip; q=0.0, br", "xgzip"])
-def test_who_takes_no_gzip_gets_none(accepts: str) -> None:
+def test_clients_that_do_not_accept_gzip_get_plain_text(accepts: str) -> None:
     _, headers, body = ask(Compressed(answering(JSON)), HTTP_ACCEPT_ENCODING=accepts)
 
     assert (body, "content-encoding" in headers) == (TEXT, False)
 
 
 @pytest.mark.parametrize("accepts", ["gzip", "br, GZIP", "gzip;q=0.5", "deflate,gzip; q=1.0"])
-def test_who_takes_gzip_gets_it(accepts: str) -> None:
+def test_clients_that_accept_gzip_get_it(accepts: str) -> None:
     assert ask(Compressed(answering(JSON)), HTTP_ACCEPT_ENCODING=accepts)[1]["content-encoding"] == "gzip"
 
 
@@ -77,14 +77,16 @@ def test_who_takes_gzip_gets_it(accepts: str) -> None:
         ("404 Not Found", [JSON]),
     ],
 )
-def test_what_would_not_gain_or_is_a_part_is_left(status: str, headers: list[tuple[str, str]]) -> None:
+def test_short_compressed_and_partial_responses_are_not_compressed(
+    status: str, headers: list[tuple[str, str]]
+) -> None:
     found, kept, body = ask(Compressed(answering(*headers, status=status)))
 
     assert (found, body) == (status, TEXT)
     assert kept == {name.lower(): value for name, value in headers}
 
 
-def test_pieces_go_on_as_they_come_and_their_source_is_closed() -> None:
+def test_compression_streams_and_closes_its_source() -> None:
     taken: list[str] = []
 
     def source() -> Iterator[bytes]:
@@ -106,11 +108,11 @@ def test_pieces_go_on_as_they_come_and_their_source_is_closed() -> None:
     assert taken == ["piece 0", "closed"]
 
 
-# Shared
+# ResponseCache
 
 
 class Counting:
-    """An application that tells how often it was asked, and takes `seconds` for it."""
+    """An application that counts its requests and takes `seconds` for each."""
 
     def __init__(self) -> None:
         self.n, self.now, self.seconds, self.status = 0, 0.0, 0.5, "200 OK"
@@ -128,16 +130,16 @@ def inner() -> Counting:
 
 
 @pytest.fixture
-def shared(inner: Counting) -> Shared:
-    return Shared(inner, clock=lambda: inner.now)
+def cache(inner: Counting) -> ResponseCache:
+    return ResponseCache(inner, clock=lambda: inner.now)
 
 
-def test_an_answer_serves_ten_times_as_long_as_it_took(inner: Counting, shared: Shared) -> None:
-    first = ask(shared)
+def test_a_response_is_cached_ten_times_as_long_as_it_took(inner: Counting, cache: ResponseCache) -> None:
+    first = ask(cache)
     inner.now += 4.9
-    second = ask(shared)
+    second = ask(cache)
     inner.now += 0.2
-    third = ask(shared)
+    third = ask(cache)
 
     assert [body for _, _, body in (first, second, third)] == [b"/api/studies/1 1"] * 2 + [
         b"/api/studies/1 2"
@@ -145,14 +147,14 @@ def test_an_answer_serves_ten_times_as_long_as_it_took(inner: Counting, shared: 
     assert first[1] == second[1] == {"content-type": "application/json"}
 
 
-def test_however_long_it_took_it_serves_ten_seconds(inner: Counting, shared: Shared) -> None:
+def test_a_response_is_cached_for_ten_seconds_at_most(inner: Counting, cache: ResponseCache) -> None:
     inner.seconds = 60.0
-    ask(shared)
-    inner.now += KEPT_SECONDS_MAX - 0.1
-    ask(shared)
+    ask(cache)
+    inner.now += CACHED_SECONDS_MAX - 0.1
+    ask(cache)
     assert inner.n == 1
     inner.now += 0.2
-    ask(shared)
+    ask(cache)
     assert inner.n == 2
 
 
@@ -164,68 +166,72 @@ def test_however_long_it_took_it_serves_ten_seconds(inner: Counting, shared: Sha
         {"HTTP_ACCEPT_ENCODING": ""},
     ],
 )
-def test_another_question_has_its_own_answer(inner: Counting, shared: Shared, other: dict[str, str]) -> None:
-    ask(shared)
-    ask(shared, **other)
+def test_another_request_has_its_own_response(
+    inner: Counting, cache: ResponseCache, other: dict[str, str]
+) -> None:
+    ask(cache)
+    ask(cache, **other)
 
     assert inner.n == 2
 
 
 @pytest.mark.parametrize("path", ["/artifacts/1/x", "/api/studies", "/static/bundle.js", "/csv/1"])
-def test_nothing_else_is_kept(inner: Counting, shared: Shared, path: str) -> None:
-    ask(shared, path)
-    ask(shared, path)
+def test_other_paths_are_not_cached(inner: Counting, cache: ResponseCache, path: str) -> None:
+    ask(cache, path)
+    ask(cache, path)
 
     assert inner.n == 2
 
 
-def test_a_change_lets_go_of_all(inner: Counting, shared: Shared) -> None:
-    ask(shared)
-    ask(shared, f"{STUDY}/note", method="PUT")
+def test_a_change_clears_the_cache(inner: Counting, cache: ResponseCache) -> None:
+    ask(cache)
+    ask(cache, f"{STUDY}/note", method="PUT")
 
-    assert ask(shared)[2] == b"/api/studies/1 3"
+    assert ask(cache)[2] == b"/api/studies/1 3"
 
 
-def test_what_was_asked_before_a_change_is_not_kept_after_it(inner: Counting, shared: Shared) -> None:
+def test_a_response_computed_before_a_change_is_not_cached_after_it(
+    inner: Counting, cache: ResponseCache
+) -> None:
     def late(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "GET" and not inner.n:
-            ask(shared, f"{STUDY}/note", method="PUT")
+            ask(cache, f"{STUDY}/note", method="PUT")
         return inner(environ, start_response)
 
-    shared.inner = late
-    ask(shared)
+    cache.inner = late
+    ask(cache)
 
-    assert ask(shared)[2] == b"/api/studies/1 3"
+    assert ask(cache)[2] == b"/api/studies/1 3"
 
 
-def test_an_error_is_not_kept(inner: Counting, shared: Shared) -> None:
+def test_an_error_is_not_cached(inner: Counting, cache: ResponseCache) -> None:
     inner.status = "500 Internal Server Error"
-    assert ask(shared)[0] == inner.status
+    assert ask(cache)[0] == inner.status
     inner.status = "200 OK"
 
-    assert ask(shared)[::2] == ("200 OK", b"/api/studies/1 2")
+    assert ask(cache)[::2] == ("200 OK", b"/api/studies/1 2")
 
 
-def test_old_answers_leave_no_trace(inner: Counting, shared: Shared) -> None:
+def test_expired_responses_are_evicted(inner: Counting, cache: ResponseCache) -> None:
     for after in range(50):
-        ask(shared, QUERY_STRING=f"after={after}")
+        ask(cache, QUERY_STRING=f"after={after}")
         inner.now += 10
 
-    assert len(shared._answers) <= 1
-    assert len(shared._turns) <= 1
+    assert len(cache._responses) <= 1
+    assert len(cache._locks) <= 1
 
 
-def test_large_answers_make_room_for_each_other(
-    inner: Counting, shared: Shared, monkeypatch: pytest.MonkeyPatch
+def test_the_oldest_responses_are_evicted_beyond_the_bound(
+    inner: Counting, cache: ResponseCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tlopt.dashboard.answer_cache.BYTES_MAX", 40)  # two answers of 16 bytes
     for after in range(3):
-        ask(shared, QUERY_STRING=f"after={after}")
+        ask(cache, QUERY_STRING=f"after={after}")
 
-    assert [key[1] for key in shared._answers] == ["after=1", "after=2"]
+    assert [key[1] for key in cache._responses] == ["after=1", "after=2"]
 
 
-def test_all_who_ask_while_it_is_made_get_one_answer() -> None:
+def test_concurrent_requests_share_one_response() -> None:
     n = 0
 
     def slow(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -235,8 +241,8 @@ def test_all_who_ask_while_it_is_made_get_one_answer() -> None:
         start_response("200 OK", [JSON])
         return [TEXT]
 
-    shared, bodies = Shared(slow), []
-    threads = [threading.Thread(target=lambda: bodies.append(ask(shared)[2])) for _ in range(6)]
+    cache, bodies = ResponseCache(slow), []
+    threads = [threading.Thread(target=lambda: bodies.append(ask(cache)[2])) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -245,23 +251,23 @@ def test_all_who_ask_while_it_is_made_get_one_answer() -> None:
     assert (n, bodies) == (1, [TEXT] * 6)
 
 
-def test_an_application_that_fails_frees_those_who_wait(inner: Counting, shared: Shared) -> None:
+def test_waiting_requests_continue_after_an_error(inner: Counting, cache: ResponseCache) -> None:
     def broken(*_: Any) -> Iterable[bytes]:
         raise RuntimeError("no database")
 
-    shared.inner = broken
+    cache.inner = broken
     with pytest.raises(RuntimeError, match="no database"):
-        ask(shared)
-    shared.inner = inner
+        ask(cache)
+    cache.inner = inner
 
-    assert ask(shared)[0] == "200 OK"
+    assert ask(cache)[0] == "200 OK"
 
 
-# Thinned
+# ThinnedCurves
 
 
 def detail(n: int, *, direction: str = "maximize", **states: str) -> bytes:
-    """The dashboard's answer about a study whose trial i has the value i; complete, or of another state."""
+    """The response for a study whose trial i has the value i; complete unless `states` says otherwise."""
     trials = [
         {
             "number": number,
@@ -285,19 +291,19 @@ def _five(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_five")
-def test_few_curves_are_all_there_and_the_answer_is_untouched() -> None:
+def test_a_response_with_few_curves_is_unchanged() -> None:
     assert thinning.thinned(detail(5)) == detail(5)
 
 
 @pytest.mark.usefixtures("_five")
-def test_of_many_the_newest_the_best_and_those_under_way_are_kept() -> None:
+def test_of_many_curves_the_newest_the_best_and_the_running_remain() -> None:
     found = thinning.thinned(detail(20, direction="minimize", t9="Running", t0="Pruned"))
 
     assert drawn(found) == [1, 2, 9, 17, 18, 19]
 
 
 @pytest.mark.usefixtures("_five")
-def test_nothing_but_curves_is_left_out() -> None:
+def test_only_curves_are_omitted() -> None:
     before, after = (json.loads(body) for body in (detail(20), thinning.thinned(detail(20))))
     for study in (before, after):
         for trial in study["trials"]:
@@ -307,7 +313,7 @@ def test_nothing_but_curves_is_left_out() -> None:
 
 
 @pytest.mark.usefixtures("_five")
-def test_values_that_are_no_numbers_are_no_best() -> None:
+def test_trials_without_a_numeric_value_are_not_the_best() -> None:
     study = json.loads(detail(9))
     study["trials"][0]["values"] = ["inf"]
     del study["trials"][1]["values"]
@@ -320,8 +326,8 @@ def test_values_that_are_no_numbers_are_no_best() -> None:
     ("path", "status", "n"),
     [(STUDY, "200 OK", 3), (STUDY, "404 Not Found", 9), (f"{STUDY}/note", "200 OK", 9), ("/x", "200 OK", 9)],
 )
-def test_only_answers_about_a_study_are_thinned(path: str, status: str, n: int) -> None:
-    _, headers, body = ask(Thinned(answering(JSON, status=status, body=[detail(9)])), path)
+def test_only_responses_for_a_study_are_thinned(path: str, status: str, n: int) -> None:
+    _, headers, body = ask(ThinnedCurves(answering(JSON, status=status, body=[detail(9)])), path)
 
     assert len(drawn(body)) == n
     assert headers.get("content-length", str(len(body))) == str(len(body))

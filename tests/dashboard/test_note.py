@@ -1,4 +1,4 @@
-"""The study's note says what a person wants to know, is kept current, and leaves people's own words alone."""
+"""The study's note is complete and current, and text that users wrote stays."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from optuna_dashboard import get_note, save_note
 
 from tlopt import spec
 from tlopt.dashboard import note
-from tlopt.dashboard.note import MARKER, refresh
+from tlopt.dashboard.note import MARKER, update_note
 from tlopt.storage import attributes as study_attributes
 
 IMAGES = "photos/: 300 to train, 100 for validation, 100 locked away, 5 classes"
@@ -45,12 +45,12 @@ def opened() -> optuna.Study:
 
 
 def shown(opened: optuna.Study, study: spec.Study = STUDY, **more: Any) -> str:
-    """The note, without the room between its columns."""
-    refresh(opened, study, images=IMAGES, **more)
+    """The note, without the spaces between columns."""
+    update_note(opened, study, images=IMAGES, **more)
     return get_note(opened).replace("&emsp;", "")
 
 
-def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
+def test_the_note_has_goal_images_search_space_and_a_caveat(opened: optuna.Study) -> None:
     text = shown(opened)
 
     assert "**accuracy on validation**" in text
@@ -60,7 +60,7 @@ def test_goal_images_space_and_doubt_are_said(opened: optuna.Study) -> None:
     assert "not confirmed yet" in text
 
 
-def test_the_best_come_first_and_the_defaults_are_always_there(opened: optuna.Study) -> None:
+def test_the_best_trials_come_first_and_the_defaults_are_always_listed(opened: optuna.Study) -> None:
     rows = [line for line in shown(opened).splitlines() if line.startswith("|")]
 
     names = [row.split("|")[1].strip() for row in rows[2:7]]
@@ -102,8 +102,8 @@ def test_depths_of_kept_statistics_are_shown_where_they_are_searched(opened: opt
     assert "norm_depth" not in shown(opened).split("---")[0].splitlines()[-1]
 
 
-def test_columns_have_room_between_them_and_every_row_as_many(opened: optuna.Study) -> None:
-    refresh(opened, STUDY, images=IMAGES)
+def test_columns_are_spaced_and_every_row_has_as_many(opened: optuna.Study) -> None:
+    update_note(opened, STUDY, images=IMAGES)
     rows = [line for line in get_note(opened).splitlines() if line.startswith("| ")]
 
     assert rows[0].startswith("| trial&emsp; | accuracy&emsp; | transfer_depth&emsp; | ")
@@ -111,7 +111,7 @@ def test_columns_have_room_between_them_and_every_row_as_many(opened: optuna.Stu
     assert {row.count("&emsp; |") for row in rows if "---" not in row} == {8, 2}
 
 
-def test_peoples_own_words_stay(opened: optuna.Study) -> None:
+def test_text_of_users_stays(opened: optuna.Study) -> None:
     save_note(opened, "Ask *Ada* before you stop it.")
     first = shown(opened)
     save_note(opened, first + "\nAnd Bob.")
@@ -124,14 +124,14 @@ def test_peoples_own_words_stay(opened: optuna.Study) -> None:
     assert "| 6 | 93.8 % |" in second
 
 
-def test_what_says_nothing_new_is_not_written(opened: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_note_is_not_written(opened: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     shown(opened)
     monkeypatch.setattr("optuna_dashboard.save_note", lambda *_: pytest.fail("written again"))
 
     shown(opened)
 
 
-def test_the_verdict_takes_the_place_of_the_doubt(opened: optuna.Study) -> None:
+def test_the_verdict_replaces_the_caveat(opened: optuna.Study) -> None:
     text = shown(opened, verdict=["Gain over plain fine-tuning: +3.0 ± 1.0 points."])
 
     assert "not confirmed yet" not in text
@@ -142,20 +142,20 @@ def test_a_study_without_complete_trials_has_a_note(opened: optuna.Study) -> Non
     assert "not confirmed yet" in shown(optuna.create_study(direction="maximize"))
 
 
-def test_names_are_no_markdown(opened: optuna.Study) -> None:
-    refresh(opened, STUDY, images="<b>my_photos</b>: [x](y)")
+def test_names_are_escaped_in_markdown(opened: optuna.Study) -> None:
+    update_note(opened, STUDY, images="<b>my_photos</b>: [x](y)")
 
     assert "\\<b\\>my\\_photos\\</b\\>: \\[x\\](y)" in get_note(opened)
 
 
-def test_a_losss_best_is_the_lowest() -> None:
+def test_the_best_log_loss_in_the_note_is_the_lowest() -> None:
     text = tiny.text(SEARCH).replace("seed = 7", 'seed = 7\nobjective = "log_loss"')
     opened = optuna.create_study(direction="minimize")
     for value, freeze in ((0.5, 2), (0.25, 9)):
         add(opened, value, freeze)
 
     trials = [study_attributes.TrialRecord.from_frozen(trial) for trial in opened.trials]
-    lines = note.lines(spec.loads(text, "x.toml"), trials, images="", verdict=(), picture="")
+    lines = note.note_lines(spec.loads(text, "x.toml"), trials, images="", verdict=(), picture="")
 
     assert (
         next(line for line in lines if line.startswith("| 1&emsp;"))

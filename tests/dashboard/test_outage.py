@@ -1,4 +1,4 @@
-"""While the database is away the dashboard answers 503 with a cure, and nobody waits behind another."""
+"""While the database is unavailable, the dashboard responds with 503 at once and names a cure."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from tlopt.dashboard.outage import PAUSE_SECONDS, Available
+from tlopt.dashboard.outage import PAUSE_SECONDS, OutageResponder
 from tlopt.errors import StorageError
 
 AWAY = StorageError("the database is away: connection refused")
@@ -15,7 +15,7 @@ REFUSED = sqlalchemy.exc.OperationalError("SELECT", {}, psycopg2.OperationalErro
 
 
 class Database:
-    """An application that raises what it is told to, and counts who asks."""
+    """An application that raises a given error and counts its requests."""
 
     def __init__(self, error: Exception | None) -> None:
         self.error, self.asked = error, 0
@@ -28,33 +28,33 @@ class Database:
         return [b"{}"]
 
 
-def ask(shown: Available, path: str = "/api/studies") -> tuple[str, bytes]:
+def ask(responder: OutageResponder, path: str = "/api/studies") -> tuple[str, bytes]:
     said: list[str] = []
-    body = shown({"PATH_INFO": path, "REQUEST_METHOD": "GET"}, lambda status, *rest: said.append(status))
+    body = responder({"PATH_INFO": path, "REQUEST_METHOD": "GET"}, lambda status, *rest: said.append(status))
     return said[0], b"".join(body)
 
 
 @pytest.mark.parametrize("error", [AWAY, REFUSED])
-def test_an_outage_is_answered_with_503_and_a_cure(error: Exception) -> None:
-    status, body = ask(Available(Database(error)))
+def test_the_response_in_an_outage_is_503_with_a_cure(error: Exception) -> None:
+    status, body = ask(OutageResponder(Database(error)))
 
     assert status == "503 Service Unavailable"
     assert "Check that its server runs" in json.loads(body)["reason"]
 
 
-def test_after_an_outage_nobody_waits_for_the_database_until_the_pause_is_over() -> None:
+def test_after_an_outage_no_request_waits_for_the_database_until_the_pause_ends() -> None:
     now, database = [0.0], Database(AWAY)
-    shown = Available(database, clock=lambda: now[0])
-    ask(shown)
+    responder = OutageResponder(database, clock=lambda: now[0])
+    ask(responder)
 
-    assert ask(shown)[0].startswith("503")
+    assert ask(responder)[0].startswith("503")
     assert database.asked == 1
-    assert ask(shown, "/static/bundle.js")[0] == "200 OK"
+    assert ask(responder, "/static/bundle.js")[0] == "200 OK"
 
     database.error, now[0] = None, PAUSE_SECONDS
-    assert ask(shown)[0] == "200 OK"
+    assert ask(responder)[0] == "200 OK"
 
 
-def test_what_is_no_outage_is_not_hidden() -> None:
+def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        ask(Available(Database(ZeroDivisionError())))
+        ask(OutageResponder(Database(ZeroDivisionError())))

@@ -1,8 +1,8 @@
-"""A read-only page hides what would be refused and says why; all else is left alone."""
+"""A read-only page hides editing controls and says why; other responses are unchanged."""
 
 from typing import Any
 
-from tlopt.dashboard.read_only import NOTICE, ReadOnly
+from tlopt.dashboard.read_only import NOTICE, ReadOnlyPages
 
 PAGE = b"<html><head><title>x</title></head><body></body></html>"
 
@@ -14,7 +14,7 @@ def answer(path: str, *, method: str = "GET", status: str = "200 OK") -> tuple[d
         start_response(status, [("Content-Type", "text/html"), ("Content-Length", str(len(PAGE)))])
         return [PAGE]
 
-    body = ReadOnly(inner)(
+    body = ReadOnlyPages(inner)(
         {"PATH_INFO": path, "REQUEST_METHOD": method}, lambda _, headers, *rest: said.update(headers)
     )
     return said, b"".join(body)
@@ -29,7 +29,7 @@ def test_a_page_hides_the_buttons_and_says_why() -> None:
     assert headers["Content-Length"] == str(len(body))
 
 
-def test_everything_else_is_left_as_it_is() -> None:
+def test_other_responses_are_unchanged() -> None:
     assert answer("/static/bundle.js")[1] == PAGE
     assert answer("/dashboard", status="404 Not Found")[1] == PAGE
     assert answer("/dashboard", method="POST")[1] == PAGE

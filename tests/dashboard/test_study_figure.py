@@ -1,4 +1,4 @@
-"""A study's picture says what the trials did, is renewed at a bounded rate, and is one file for ever."""
+"""A study's figure shows its trials, is updated at a bounded rate and stays one file."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from optuna_dashboard import get_note
 from PIL import Image
 
 from tlopt.dashboard import note
-from tlopt.dashboard.study_figure import FILE, TRIALS_MIN, address, is_due, refresh
+from tlopt.dashboard.study_figure import FILE, TRIALS_MIN, address, is_due, update_figure
 from tlopt.plots import effects
 from tlopt.plots.effects import Panel, draw_dependences
 from tlopt.spec.folders import Folders
@@ -50,7 +50,7 @@ def folders(tmp_path: Path) -> Folders:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was asked to be drawn."""
+    """The arguments of each call that draws."""
     asked: list[dict[str, Any]] = []
 
     def draw(path: Path, **given: Any) -> Path:
@@ -63,10 +63,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
-def test_what_varies_is_drawn_best_first(
+def test_keys_that_vary_are_drawn_with_the_best_trial_first(
     opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
 ) -> None:
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     (given,) = drawn
     assert [(panel.label, panel.log) for panel in given["panels"]] == [
@@ -78,11 +78,11 @@ def test_what_varies_is_drawn_best_first(
     assert given["title"] == f"planted: {TRIALS_MIN} complete trials"
 
 
-def test_trials_from_before_statistics_could_be_kept_are_drawn_as_keeping_none(
+def test_trials_without_norm_depth_are_drawn_at_zero(
     opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
 ) -> None:
     add(opened, 0.9, norm_depth=17)
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     panels = {panel.label: panel.x.tolist() for panel in drawn[0]["panels"]}
     assert panels["norm_depth, in blocks"] == [17.0] + [0.0] * TRIALS_MIN
@@ -92,36 +92,36 @@ def test_depths_of_another_backbone_are_left_out(
     opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
 ) -> None:
     add(opened, 0.1, backbone="small", freeze_depth=9)
-    refresh(opened, tiny.study("lr = 0.1", backbone='{ choice = ["large", "small"] }'), folders)
+    update_figure(opened, tiny.study("lr = 0.1", backbone='{ choice = ["large", "small"] }'), folders)
 
     assert drawn[0]["panels"][0].x.max() == TRIALS_MIN - 1
     assert drawn[0]["title"].endswith(f"{TRIALS_MIN} complete trials of large")
 
 
-def test_too_few_trials_have_no_picture(folders: Folders, drawn: list[dict[str, Any]]) -> None:
+def test_too_few_trials_have_no_figure(folders: Folders, drawn: list[dict[str, Any]]) -> None:
     opened = optuna.create_study(direction="maximize")
     for index in range(TRIALS_MIN - 1):
         add(opened, 0.5, freeze_depth=index)
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     assert (drawn, address(opened)) == ([], "")
 
 
-def test_trials_that_are_all_alike_have_no_picture(folders: Folders, drawn: list[dict[str, Any]]) -> None:
+def test_equal_trials_have_no_figure(folders: Folders, drawn: list[dict[str, Any]]) -> None:
     opened = optuna.create_study(direction="maximize")
     for _ in range(TRIALS_MIN):
         add(opened, 0.5)
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     assert drawn == []
     assert not folders.artifacts.exists()
 
 
 @pytest.mark.usefixtures("drawn")
-def test_a_newer_picture_takes_the_place_of_the_older(opened: optuna.Study, folders: Folders) -> None:
-    refresh(opened, STUDY, folders)
+def test_a_new_figure_replaces_the_old_one(opened: optuna.Study, folders: Folders) -> None:
+    update_figure(opened, STUDY, folders)
     before = address(opened)
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     assert address(opened) == before
     (file,) = folders.artifacts.iterdir()
@@ -132,34 +132,34 @@ def test_a_newer_picture_takes_the_place_of_the_older(opened: optuna.Study, fold
 
 
 @pytest.mark.usefixtures("drawn")
-def test_a_picture_that_was_removed_in_the_dashboard_is_made_anew(
+def test_a_figure_that_was_removed_in_the_dashboard_is_uploaded_again(
     opened: optuna.Study, folders: Folders
 ) -> None:
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
     removed = address(opened).rpartition("/")[2]
     opened._storage.set_study_system_attr(opened._study_id, f"artifacts:{removed}", json.dumps(None))
     assert address(opened) == ""
 
-    refresh(opened, STUDY, folders)
+    update_figure(opened, STUDY, folders)
 
     assert address(opened).rpartition("/")[2] not in ("", removed)
 
 
 @pytest.mark.usefixtures("drawn")
-def test_the_note_shows_the_picture_under_an_address_that_changes_with_it(
+def test_the_address_of_the_figure_in_the_note_changes_with_it(
     opened: optuna.Study, folders: Folders
 ) -> None:
-    note.refresh(opened, STUDY, images="")
+    note.update_note(opened, STUDY, images="")
     assert "![" not in get_note(opened)
-    refresh(opened, STUDY, folders)
-    note.refresh(opened, STUDY, images="")
+    update_figure(opened, STUDY, folders)
+    note.update_note(opened, STUDY, images="")
     assert f"]({address(opened)}?trials={TRIALS_MIN})" in get_note(opened)
     add(opened, 0.9)
-    note.refresh(opened, STUDY, images="")
+    note.update_note(opened, STUDY, images="")
     assert f"]({address(opened)}?trials={TRIALS_MIN + 1})" in get_note(opened)
 
 
-def test_it_is_due_often_at_first_and_rarely_later() -> None:
+def test_updates_are_due_often_at_first_and_rarely_later() -> None:
     due = [number + 1 for number in range(100_000) if is_due(number)]
 
     assert due[:5] == [10, 20, 30, 40, 50]
@@ -168,7 +168,7 @@ def test_it_is_due_often_at_first_and_rarely_later() -> None:
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_the_picture_is_a_small_png(tmp_path: Path, direction: str) -> None:
+def test_the_figure_is_a_small_png(tmp_path: Path, direction: str) -> None:
     random = np.random.default_rng(7)
     lr = np.where(random.random(2000) < 0.2, 0.0, 10 ** random.uniform(-4, 0, 2000))
     path = draw_dependences(

@@ -131,7 +131,7 @@ def test_the_notes_picture_states_the_best_trial_and_its_place() -> None:
     made = report([trial(0.91, lr=0.01, transfer_depth=7), trial(0.5, lr=0.1, transfer_depth=3)])
 
     said = "\n".join(
-        note.lines(made.study, made.seen.trials, images="", verdict=(), picture="/artifacts/0/1")
+        note.note_lines(made.study, made.seen.trials, images="", verdict=(), picture="/artifacts/0/1")
     )
 
     assert (

@@ -620,7 +620,7 @@ def test_the_studys_picture_is_renewed_by_leaders_and_when_it_is_due(
 ) -> None:
     renewed: list[int] = []
     monkeypatch.setattr(
-        study_figure, "refresh", lambda opened, study, folders: renewed.append(len(opened.get_trials()))
+        study_figure, "update_figure", lambda opened, study, folders: renewed.append(len(opened.get_trials()))
     )
     monkeypatch.setattr(study_figure, "is_due", lambda number: number == 3)
     falling = iter([0.5, 0.6, 0.4, 0.3, 0.2])
@@ -641,7 +641,7 @@ def test_a_note_that_cannot_be_written_harms_no_trial(
         raise RuntimeError("no room for a note")
 
     planted(flat(0.5))
-    monkeypatch.setattr(note, "refresh", fail)
+    monkeypatch.setattr(note, "update_note", fail)
     here = place(trials=2, epochs=1)
 
     here.work()

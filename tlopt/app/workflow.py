@@ -259,7 +259,7 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
         with study_threads(session):
             record_validation(workspace.on_device(choose_device()), verdict, session.weights_file)
     seen = session.snapshot()
-    note.refresh(
+    note.update_note(
         session.optuna_study(),
         session.study,
         images=workspace.images_summary,

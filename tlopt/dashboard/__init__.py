@@ -1,1 +1,1 @@
-"""optuna-dashboard with a login, fewer bytes and pictures."""
+"""optuna-dashboard with a login, response caching, compression and figures."""

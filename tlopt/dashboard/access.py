@@ -1,4 +1,4 @@
-"""What stands before optuna-dashboard, which has no login and lets all who reach it delete studies: WSGI."""
+"""WSGI middleware that controls access to optuna-dashboard, which has no login of its own."""
 
 import base64
 import binascii
@@ -18,9 +18,9 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 PASSWORD_CHARACTERS_MIN = 12
-_BODY_BYTES_MAX = 1 << 20  # of a request: notes are text
+_BODY_BYTES_MAX = 1 << 20  # of a request; the largest are notes, which are text
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_OWN_SITES = ("same-origin", "none", "")  # what a browser's Sec-Fetch-Site says of a page's own requests
+_SAME_SITE = ("same-origin", "none", "")  # values of Sec-Fetch-Site in requests from the dashboard's pages
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -32,13 +32,13 @@ _DROPPED_HEADERS = ("access-control-allow-origin", "server", "cache-control")
 
 
 @dataclass(frozen=True)
-class Guard:
-    """A WSGI application that passes on what is allowed.
+class AccessControl:
+    """A WSGI application that forwards allowed requests.
 
     Attributes:
-        inner: what is guarded.
-        edits: whether requests that change something are passed on.
-        logins: passwords by user, see `read_logins`; empty: no login, for this machine alone.
+        inner: the application to protect.
+        edits: whether requests that change something are allowed.
+        logins: passwords by user, see `read_logins`; if empty, no login, and only this machine has access.
     """
 
     inner: Application
@@ -54,39 +54,43 @@ class Guard:
         return [f"{text}\n".encode()]
 
     def _refusal(self, environ: Environ) -> tuple[str, str, list[tuple[str, str]]] | None:
-        """Status, text and headers of a request that is not passed on."""
-        if self.logins and not self._knows(environ.get("HTTP_AUTHORIZATION", "")):
+        """Status, text and headers of the response if the request is refused."""
+        if self.logins and not self._is_login(environ.get("HTTP_AUTHORIZATION", "")):
             challenge = [("WWW-Authenticate", 'Basic realm="tlopt", charset="UTF-8"')]
-            return "401 Unauthorized", "log in", challenge
-        # a page elsewhere may have the browser ask for this machine under a name of its own
+            return "401 Unauthorized", "login required", challenge
+        # DNS rebinding: a foreign page may make the browser send requests here under its own host name
         if not self.logins and _host(environ) not in _LOOPBACK_NAMES:
-            return "403 Forbidden", "without a login only http://127.0.0.1 and http://localhost answer", []
+            return (
+                "403 Forbidden",
+                "without a login, only http://127.0.0.1 and http://localhost are served",
+                [],
+            )
         if environ["REQUEST_METHOD"] in _SAFE_METHODS:
             return None
         if not self.edits:
-            return "403 Forbidden", "read-only: tlopt dashboard --edit allows changes", []
-        if environ.get("HTTP_SEC_FETCH_SITE", "") not in _OWN_SITES:
-            return "403 Forbidden", "changes are taken from the dashboard's own pages only", []
+            return "403 Forbidden", "read-only: to allow changes, start it with: tlopt dashboard --edit", []
+        if environ.get("HTTP_SEC_FETCH_SITE", "") not in _SAME_SITE:
+            return "403 Forbidden", "changes are accepted only from the dashboard's own pages", []
         if not _size(environ) <= _BODY_BYTES_MAX:
-            return "413 Content Too Large", f"at most {_BODY_BYTES_MAX} bytes", []
+            return "413 Content Too Large", f"a request may have at most {_BODY_BYTES_MAX} bytes", []
         return None
 
-    def _knows(self, header: str) -> bool:
+    def _is_login(self, header: str) -> bool:
         kind, _, encoded = header.partition(" ")
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return False
-        # an unknown user is compared as well, so that the time does not tell who is known
+        # compare for unknown users, too: response times must not reveal which users exist
         known = self.logins.get(user, secrets.token_hex())
         return kind.lower() == "basic" and hmac.compare_digest(_digest(password), _digest(known))
 
 
 def read_logins(path: Path) -> dict[str, str]:
-    """Passwords by user, from lines `user:password`; empty lines, and those from a # on, are skipped.
+    """Passwords by user, from lines `user:password`; empty lines and lines that start with # are skipped.
 
     Raises:
-        SpecError: the file cannot be read, has no login, or a line is wrong; the password is not shown.
+        SpecError: the file cannot be read, has no login or an invalid line; never shows a password.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -99,26 +103,26 @@ def read_logins(path: Path) -> dict[str, str]:
         user, colon, password = line.partition(":")
         if not (user and colon) or len(password) < PASSWORD_CHARACTERS_MIN:
             raise SpecError(
-                f"{path}: line {number} is not user:password with a password of"
-                f" {PASSWORD_CHARACTERS_MIN} characters or more"
+                f"{path}: line {number} is not user:password with a password of at"
+                f" least {PASSWORD_CHARACTERS_MIN} characters"
             )
         logins[user] = password
     if not logins:
-        raise SpecError(f"{path}: there is no login in it; write a line user:password")
+        raise SpecError(f"{path}: contains no login; add a line user:password")
     return logins
 
 
 def check_host(host: str, logins: Mapping[str, str]) -> None:
-    """Check that whoever can reach `host` has to log in, unless that is this machine alone.
+    """Raise if other machines can reach `host` without a login.
 
     Raises:
-        SpecError: without a login another address is not listened at.
+        SpecError: `host` is not a loopback address, and there are no logins.
     """
     if logins or is_loopback(host):
         return
     raise SpecError(
-        f"--host {host}: others can reach this address, and there is no login; name a file of lines"
-        " user:password with --login-file or TLOPT_DASHBOARD_LOGIN_FILE, or leave --host out"
+        f"--host {host}: other machines can reach this address, and there is no login; give a file with lines"
+        " user:password by --login-file or TLOPT_DASHBOARD_LOGIN_FILE, or leave out --host"
     )
 
 
@@ -131,7 +135,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _host(environ: Environ) -> str:
-    """The request's host without its port, brackets kept."""
+    """The request's host without its port, with the brackets of IPv6."""
     host = str(environ.get("HTTP_HOST", ""))
     return host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
 
@@ -148,9 +152,9 @@ def _digest(text: str) -> bytes:
 
 
 def _hardened(environ: Environ, start_response: StartResponse) -> StartResponse:
-    """`start_response` with headers that a dashboard for several people should have.
+    """`start_response` with security headers added.
 
-    Artifacts are whatever was uploaded: a page among them must not run as part of the dashboard.
+    Artifacts are arbitrary uploads: a page among them must not run as part of the dashboard.
     """
     sandbox = [("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'")]
 

@@ -1,7 +1,7 @@
-"""Answers about a study, made once for all who ask the same within moments: a WSGI application.
+"""WSGI middleware that caches responses about a study for a few seconds, for all clients.
 
-A study of many trials takes a second of work to tell and longer to read; a page that waits for it asks again
-every ten seconds, and so does everybody's page.
+The response for a study of many trials takes a second of CPU time and longer to read, and every open page
+requests it every ten seconds.
 """
 
 import threading
@@ -11,35 +11,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tlopt.dashboard.access import Application, Environ, StartResponse
-from tlopt.dashboard.compression import takes_gzip
+from tlopt.dashboard.compression import accepts_gzip
 
-KEPT_TIMES = 10  # as long as it took to make: a tenth of a core, at most, goes into one question
-KEPT_SECONDS_MAX = 10.0  # the dashboard's own pages ask no more often about a study of 500 trials
+CACHED_TIMES = 10  # times the time to compute a response: each URL uses at most a tenth of a core
+CACHED_SECONDS_MAX = 10.0  # the interval at which the dashboard's pages poll a study of 500 trials
 BYTES_MAX = 64 << 20
 _PATHS = "/api/studies/"
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: str
     headers: list[tuple[str, str]]
     body: bytes
-    until: float  # by `clock`
+    until: float  # expiry, by `clock`
 
 
 @dataclass(eq=False)
-class Shared:
-    """A WSGI application that keeps what it was told of a study for moments; a change lets go of all.
+class ResponseCache:
+    """A WSGI application that caches GET responses about a study; any other request clears the cache.
 
     Attributes:
-        inner: what is asked.
-        clock: seconds.
+        inner: the application to cache.
+        clock: returns seconds; monotonic.
     """
 
     inner: Application
     clock: Callable[[], float] = time.monotonic
-    _answers: dict[tuple[str, ...], _Answer] = field(default_factory=dict)  # the newest last
-    _turns: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
+    _responses: dict[tuple[str, ...], _Response] = field(default_factory=dict)  # newest last
+    _locks: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _changes: int = 0
 
@@ -49,28 +49,28 @@ class Shared:
             try:
                 return self.inner(environ, start_response)
             finally:
-                self._forget()
+                self._clear()
         if not path.startswith(_PATHS):
             return self.inner(environ, start_response)
-        key = (path, str(environ.get("QUERY_STRING", "")), str(takes_gzip(environ)))
+        key = (path, str(environ.get("QUERY_STRING", "")), str(accepts_gzip(environ)))
         with self._lock:
-            turn = self._turns.setdefault(key, threading.Lock())
-        with turn:
-            answer = self._known(key) or self._ask(key, environ)
-        start_response(answer.status, list(answer.headers))
-        return [answer.body]
+            key_lock = self._locks.setdefault(key, threading.Lock())
+        with key_lock:
+            response = self._cached(key) or self._compute(key, environ)
+        start_response(response.status, list(response.headers))
+        return [response.body]
 
-    def _known(self, key: tuple[str, ...]) -> _Answer | None:
+    def _cached(self, key: tuple[str, ...]) -> _Response | None:
         with self._lock:
-            answer = self._answers.get(key)
-        return answer if answer is not None and self.clock() < answer.until else None
+            response = self._responses.get(key)
+        return response if response is not None and self.clock() < response.until else None
 
-    def _ask(self, key: tuple[str, ...], environ: Environ) -> _Answer:
-        """A new answer; who waits for the same gets it, too."""
-        given: list[Any] = []
+    def _compute(self, key: tuple[str, ...], environ: Environ) -> _Response:
+        """Compute and cache a response; requests that wait for the same URL use it, too."""
+        started: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-            given[:] = status, headers
+            started[:] = status, headers
 
         began, changes = self.clock(), self._changes
         pieces = self.inner(environ, start)
@@ -79,27 +79,29 @@ class Shared:
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
-        status, headers = given
+        status, headers = started
         ended = self.clock()
-        kept = min(KEPT_TIMES * (ended - began), KEPT_SECONDS_MAX)
-        answer = _Answer(status, headers, body, until=ended + kept if status.startswith("200") else ended)
+        seconds = min(CACHED_TIMES * (ended - began), CACHED_SECONDS_MAX)
+        response = _Response(
+            status, headers, body, until=ended + seconds if status.startswith("200") else ended
+        )
         with self._lock:
-            self._answers.pop(key, None)
+            self._responses.pop(key, None)
             if changes == self._changes:
-                self._answers[key] = answer
-            self._make_room()
-        return answer
+                self._responses[key] = response
+            self._evict()
+        return response
 
-    def _make_room(self) -> None:
-        """Let go of what is old: pages ask about ever later trials; and of the oldest above the bound."""
+    def _evict(self) -> None:
+        """Evict expired responses, and the oldest ones beyond `BYTES_MAX`."""
         now, size = self.clock(), 0
-        for key, answer in reversed(list(self._answers.items())):
-            size += len(answer.body)
-            if answer.until <= now or size > BYTES_MAX:
-                del self._answers[key]
-                self._turns.pop(key, None)
+        for key, response in reversed(list(self._responses.items())):
+            size += len(response.body)
+            if response.until <= now or size > BYTES_MAX:
+                del self._responses[key]
+                self._locks.pop(key, None)
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         with self._lock:
             self._changes += 1
-            self._answers.clear()
+            self._responses.clear()

@@ -1,4 +1,4 @@
-"""Answers of a WSGI application in gzip, for those who take it: a tenth of the bytes of many trials."""
+"""WSGI middleware that compresses responses with gzip, to a tenth of the size for many trials."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -7,31 +7,31 @@ from typing import Any
 
 from tlopt.dashboard.access import Application, Environ, StartResponse
 
-_LEVEL = 1  # higher ones take twice as long for an eighth less
-_GZIP = 16 + zlib.MAX_WBITS  # asks zlib for gzip's header
+_LEVEL = 1  # higher levels take twice as long to save another eighth
+_GZIP = 16 + zlib.MAX_WBITS  # makes zlib write the header of gzip
 _BYTES_MIN = 1024
 _TYPES = ("application/json", "image/svg+xml", "text/")
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """A WSGI application that sends text in gzip, piece by piece as it comes.
+    """A WSGI application that compresses text in a stream, for clients that accept gzip.
 
-    Left as they are: what is compressed already, parts of files, and what is known to be short.
+    Responses that are already compressed, partial or known to be short are not changed.
     """
 
     inner: Application
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET" or not takes_gzip(environ):
+        if environ["REQUEST_METHOD"] != "GET" or not accepts_gzip(environ):
             return self.inner(environ, start_response)
-        given: list[Any] = []
+        started: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-            given[:] = status, headers, rest
+            started[:] = status, headers, rest
 
         body = self.inner(environ, start)
-        status, headers, rest = given
+        status, headers, rest = started
         if not _compresses(status, headers):
             start_response(status, headers, *rest)
             return body
@@ -40,8 +40,8 @@ class Compressed:
         return _pieces(body)
 
 
-def takes_gzip(environ: Environ) -> bool:
-    """Whether the client has said that it takes gzip, and not with a weight of zero."""
+def accepts_gzip(environ: Environ) -> bool:
+    """Whether the client accepts gzip, with a weight above zero."""
     for item in str(environ.get("HTTP_ACCEPT_ENCODING", "")).lower().replace(" ", "").split(","):
         name, _, weight = item.partition(";q=")
         if name == "gzip":
@@ -50,12 +50,12 @@ def takes_gzip(environ: Environ) -> bool:
 
 
 def _compresses(status: str, headers: list[tuple[str, str]]) -> bool:
-    said = {name.lower(): value for name, value in headers}
-    length = said.get("content-length", str(_BYTES_MIN))
+    values = {name.lower(): value for name, value in headers}
+    length = values.get("content-length", str(_BYTES_MIN))
     return (
         status.startswith("200")
-        and "content-encoding" not in said
-        and said.get("content-type", "").startswith(_TYPES)
+        and "content-encoding" not in values
+        and values.get("content-type", "").startswith(_TYPES)
         and not (length.isdigit() and int(length) < _BYTES_MIN)
     )
 

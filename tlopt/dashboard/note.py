@@ -1,6 +1,6 @@
-"""A study's note in optuna-dashboard, kept current: goal, images, space, best so far, what depth does.
+"""The note of a study in optuna-dashboard: goal, images, search space, best trials, results by depth.
 
-What people write below the marker is theirs and stays.
+tlopt updates the part above the marker; text that users write below it is never changed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,13 +20,13 @@ from tlopt.system.words import counted, joined, markdown_escaped
 
 MARKER = "*Kept current above this line; what is below it is yours.*"
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
-_SHOWN = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
+_TABLE_KEYS = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
 _N_BINS = 4
 _N_BEST = 3
 _N_INFEASIBLE = 3
 
 
-def refresh(
+def update_note(
     optuna_study: optuna.Study,
     study: Study,
     *,
@@ -34,21 +34,21 @@ def refresh(
     verdict: Sequence[str] = (),
     chosen: int | None = None,
 ) -> None:
-    """Write the note anew, if it says something new.
+    """Write the note if its content has changed.
 
     Args:
-        images: what there is to learn from, in words.
-        verdict: what the confirmation came to, a sentence each.
-        chosen: number of the trial that the confirmation has chosen; None: none of them, or not yet.
+        images: description of the training data.
+        verdict: sentences on the result of the confirmation; empty before it.
+        chosen: number of the trial that the confirmation chose; None if there is none.
     """
-    from optuna_dashboard import get_note, save_note  # half a second, which only a leading trial pays
+    from optuna_dashboard import get_note, save_note  # the import takes half a second
 
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)
     warm: dict[str, str] = optuna_study.user_attrs.get(attributes.WARM_START, {})
-    said = lines(
+    updated = note_lines(
         study,
         trials,
         images=images,
@@ -57,13 +57,13 @@ def refresh(
         chosen=chosen,
         warm_start=warm.get("said", ""),
     )
-    body = "\n".join([*said, "", "---", MARKER])
+    body = "\n".join([*updated, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
         save_note(optuna_study, after)
 
 
-def lines(
+def note_lines(
     study: Study,
     trials: Sequence[TrialRecord],
     *,
@@ -73,11 +73,11 @@ def lines(
     chosen: int | None = None,
     warm_start: str = "",
 ) -> Iterator[str]:
-    """The part of the note that is kept current, in Markdown.
+    """The lines above the marker, in Markdown.
 
     Args:
-        warm_start: what the study began with from an earlier one, a sentence; "": nothing.
-        picture: address of the study's picture; "": there is none.
+        warm_start: a sentence on the trials from an earlier study; "" if there are none.
+        picture: URL path of the study's figure; "" if there is none.
     """
     best = best_first(trials, study.direction)
     yield f"**{study.objective} on validation**"
@@ -95,24 +95,24 @@ def lines(
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
     else:
-        yield "- not confirmed yet: the best of many trials is a lucky one"
+        yield "- not confirmed yet: the best value of many trials is optimistic"
     yield from ("", *_heading(("trial", study.objective, *_columns(study))))
     named = [trial.number for trial in best if trial.label and not trial.is_carried]
-    shown = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
-    yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in shown)
+    rows = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
+    yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in rows)
     if picture:
-        # another address for another picture, or an open page would not load it
+        # a new address for each figure, or an open page would not reload it
         yield from ("", "---", "", f"![{_finding(best, study)}]({picture}?trials={len(best)})")
     for name in _DEPTHS:
         yield from _depth_table(name, best, study)
 
 
 def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:
-    """A line on trials that break a constraint, which the dashboard itself may show as the best."""
+    """A line on trials that violate a constraint, which the dashboard may list as the best."""
     found = [trial for trial in trials if trial.outcome == Outcome.INFEASIBLE]
     if found:
-        said = [f"trial {trial.number} {markdown_escaped(trial.cause)}" for trial in found]
-        yield f"- infeasible and never the best: {joined(said, _N_INFEASIBLE, separator='; ')}"
+        trials_and_causes = [f"trial {trial.number} {markdown_escaped(trial.cause)}" for trial in found]
+        yield f"- infeasible and never the best: {joined(trials_and_causes, _N_INFEASIBLE, separator='; ')}"
 
 
 def _searched(study: Study) -> Iterator[str]:
@@ -122,26 +122,26 @@ def _searched(study: Study) -> Iterator[str]:
         elif isinstance(dimension, Choice):
             yield markdown_escaped(f"{name} {' or '.join(map(str, dimension.options))}")
         elif not isinstance(dimension, Fixed):
-            *off, low, high = sorted(bounds(dimension))  # numbers, for it is a range
+            *off, low, high = sorted(bounds(dimension))  # numbers: the dimension is a range
             yield markdown_escaped(f"{name} {'0 or ' if off else ''}{low:g} to {high:g}")
 
 
 def _finding(best: Sequence[TrialRecord], study: Study) -> str:
-    """What the picture shows, for those who cannot see it: the best trial, and where it lies."""
+    """Alternative text for the figure: value and parameters of the best trial."""
     if not best:
         return "No trial is complete."
     point = best[0].point or {}
     searched = [name for name in study_figure.KEYS if not isinstance(study.search.get(name), Fixed | None)]
-    places = ", ".join(f"{name} {point[name]:.3g}" for name in searched if name in point)
+    params = ", ".join(f"{name} {point[name]:.3g}" for name in searched if name in point)
     which = f"The best of {counted(len(best), 'complete trial')}, trial {best[0].number}, reaches"
     return markdown_escaped(
-        f"{which} {_value(best[0], study.objective)}" + (f" at {places}" if places else "")
+        f"{which} {_value(best[0], study.objective)}" + (f" at {params}" if params else "")
     )
 
 
 def _columns(study: Study) -> tuple[str, ...]:
-    """The keys whose values are shown: the depth of kept statistics only where it is in the study file."""
-    return tuple(name for name in _SHOWN if name != "norm_depth" or name in study.search)
+    """The keys in the table of trials; `norm_depth` only if it is in the study file."""
+    return tuple(name for name in _TABLE_KEYS if name != "norm_depth" or name in study.search)
 
 
 def _row(trial: TrialRecord, study: Study, *, is_chosen: bool) -> str:
@@ -157,12 +157,12 @@ def _heading(names: Sequence[str]) -> tuple[str, str]:
 
 
 def _cells(cells: Iterable[str]) -> str:
-    """A row of a table; the dashboard puts no room between columns."""
+    """A row of a table, with spaces that the dashboard omits between columns."""
     return f"| {'&emsp; | '.join(cells)} |"
 
 
 def _depth_table(name: str, best: Sequence[TrialRecord], study: Study) -> Iterator[str]:
-    """The best value, and how many trials there are, by quarters of a depth."""
+    """The best value and the number of trials in each quarter of the range of a depth."""
     depths = np.array([(trial.point or {}).get(name, 0) for trial in best])
     if len(np.unique(depths)) < 2:
         return

@@ -1,4 +1,4 @@
-"""Prompt answers, with a cure, while the dashboard's database is away: a WSGI application."""
+"""WSGI middleware that responds at once while the dashboard's database is unavailable."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,40 +8,40 @@ from tlopt.dashboard.access import Application, Environ, StartResponse
 from tlopt.errors import StorageError
 from tlopt.storage.failures import DATABASE_ERRORS, outage
 
-OUTAGE_SECONDS_MAX = 2.0  # that a question waits for the database: a page asks again by itself
-PAUSE_SECONDS = 5.0  # after an outage, in which nobody waits: few threads serve all pages
+OUTAGE_SECONDS_MAX = 2.0  # wait for the database per request; pages retry
+PAUSE_SECONDS = 5.0  # after a failed request, without waiting for the database: few threads serve all pages
 
 
 @dataclass(eq=False)
-class Available:
-    """A WSGI application that answers 503 while the database of `inner` is away.
+class OutageResponder:
+    """A WSGI application that responds with status 503 while the database is unavailable.
 
     Attributes:
-        inner: raises what its database raises.
-        clock: seconds.
+        inner: the application, which raises the errors of its database.
+        clock: returns seconds; monotonic.
     """
 
     inner: Application
     clock: Callable[[], float] = time.monotonic
-    _away_until: float = float("-inf")
+    _unavailable_until: float = float("-inf")
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        asks_database = str(environ.get("PATH_INFO", "")).startswith("/api/")
-        if asks_database and self.clock() < self._away_until:
+        uses_database = str(environ.get("PATH_INFO", "")).startswith("/api/")
+        if uses_database and self.clock() < self._unavailable_until:
             return _unavailable(start_response)
         try:
             return self.inner(environ, start_response)
         except (StorageError, *DATABASE_ERRORS) as error:
             if not isinstance(error, StorageError) and outage(error) is None:
                 raise
-            self._away_until = self.clock() + PAUSE_SECONDS
+            self._unavailable_until = self.clock() + PAUSE_SECONDS
             return _unavailable(start_response)
 
 
 def _unavailable(start_response: StartResponse) -> Iterable[bytes]:
     text = (
-        '{"reason": "the database does not answer. Check that its server runs and that this machine reaches'
-        ' it (tlopt doctor); the page asks again by itself."}'
+        '{"reason": "the database does not respond. Check that its server runs and that this machine can'
+        ' reach it (tlopt doctor); the page retries by itself."}'
     )
     headers = [("Content-Type", "application/json"), ("Retry-After", f"{PAUSE_SECONDS:.0f}")]
     start_response("503 Service Unavailable", headers)

@@ -1,4 +1,4 @@
-"""Pages of a read-only dashboard: what it would refuse is hidden, and a line says so. WSGI."""
+"""WSGI middleware that hides the editing controls of a read-only dashboard and adds a notice."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _HIDDEN = (
     'button:has(svg[data-testid="EditIcon"])',
     'button:has(svg[data-testid="DeleteIcon"])',
 )
-NOTICE = "Read-only: this dashboard changes nothing. Start it with --edit to edit, rename or delete."
+NOTICE = "Read-only dashboard. Start it with --edit to edit, rename or delete."
 _STYLE = (
     f"<style>{','.join(_HIDDEN)}{{display:none!important}}"
     f'body::after{{content:"{NOTICE}";position:fixed;bottom:0;left:0;right:0;z-index:2000;padding:4px 12px;'
@@ -25,8 +25,8 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class ReadOnly:
-    """A WSGI application whose pages hide what changes something; requests are refused elsewhere."""
+class ReadOnlyPages:
+    """A WSGI application that hides editing controls; `AccessControl` refuses the requests themselves."""
 
     inner: Application
 
@@ -34,10 +34,10 @@ class ReadOnly:
         path = str(environ.get("PATH_INFO", ""))
         if environ["REQUEST_METHOD"] != "GET" or not path.startswith("/dashboard"):
             return self.inner(environ, start_response)
-        given: list[Any] = []
+        started: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-            given[:] = status, headers, rest
+            started[:] = status, headers, rest
 
         pieces = self.inner(environ, start)
         try:
@@ -45,10 +45,10 @@ class ReadOnly:
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
-        status, headers, rest = given
+        status, headers, rest = started
         if status.startswith("200"):
             body = body.replace(b"</head>", _STYLE.encode() + b"</head>", 1)
-            kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
-            headers = [*kept, ("Content-Length", str(len(body)))]
+            others = [(name, value) for name, value in headers if name.lower() != "content-length"]
+            headers = [*others, ("Content-Length", str(len(body)))]
         start_response(status, headers, *rest)
         return [body]

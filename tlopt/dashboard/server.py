@@ -1,4 +1,4 @@
-"""optuna-dashboard on a database's studies, with the pictures of their trials, behind a guard."""
+"""optuna-dashboard for the studies of a database, with access control and the figures of their trials."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,24 +8,24 @@ import optuna_dashboard
 import waitress
 from optuna.artifacts import FileSystemArtifactStore
 
-from tlopt.dashboard.access import Application, Guard, check_host
-from tlopt.dashboard.answer_cache import Shared
+from tlopt.dashboard.access import AccessControl, Application, check_host
+from tlopt.dashboard.answer_cache import ResponseCache
 from tlopt.dashboard.compression import Compressed
-from tlopt.dashboard.outage import OUTAGE_SECONDS_MAX, Available
-from tlopt.dashboard.read_only import ReadOnly
-from tlopt.dashboard.thinning import Thinned
+from tlopt.dashboard.outage import OUTAGE_SECONDS_MAX, OutageResponder
+from tlopt.dashboard.read_only import ReadOnlyPages
+from tlopt.dashboard.thinning import ThinnedCurves
 from tlopt.spec.folders import Folders
 from tlopt.storage.studies import open_storage
 
-_THREADS = 8  # a page asks for several things at once
+_THREADS = 8  # a page sends several requests at once
 
 
 def application(url: str, runs: Path, *, edits: bool, logins: Mapping[str, str]) -> Application:
-    """The dashboard as a WSGI application, for a server of one's own as well.
+    """The dashboard as a WSGI application, for any server.
 
     Args:
         edits: whether studies and notes may be changed.
-        logins: passwords by user; empty: no login, and only this machine's own names answer.
+        logins: passwords by user; if empty, no login, and only requests to localhost are served.
 
     Raises:
         StorageError: the database cannot be opened.
@@ -34,17 +34,17 @@ def application(url: str, runs: Path, *, edits: bool, logins: Mapping[str, str])
     artifacts.mkdir(parents=True, exist_ok=True)
     storage = open_storage(url, outage_seconds_max=OUTAGE_SECONDS_MAX)
     inner: Any = optuna_dashboard.wsgi(storage, artifact_store=FileSystemArtifactStore(artifacts))
-    inner.catchall = False  # Bottle's: exceptions reach `Available`
-    shown = Available(inner)
-    pages: Application = shown if edits else ReadOnly(shown)
-    return Guard(Shared(Compressed(Thinned(pages))), edits=edits, logins=logins)
+    inner.catchall = False  # of Bottle: exceptions then reach `OutageResponder`
+    responder = OutageResponder(inner)
+    pages: Application = responder if edits else ReadOnlyPages(responder)
+    return AccessControl(ResponseCache(Compressed(ThinnedCurves(pages))), edits=edits, logins=logins)
 
 
 def serve(url: str, runs: Path, *, host: str, port: int, edits: bool, logins: Mapping[str, str]) -> None:
-    """Serve until the process is stopped.
+    """Serve the dashboard until the process is stopped.
 
     Raises:
-        SpecError: others can reach `host`, and there is no login.
+        SpecError: other machines can reach `host`, and there are no logins.
         StorageError: the database cannot be opened.
     """
     check_host(host, logins)

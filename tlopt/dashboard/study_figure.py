@@ -1,6 +1,6 @@
-"""A study's picture in optuna-dashboard: what depths, rates and pulls did, kept current in one place.
+"""A study's figure in optuna-dashboard: values of trials by depth, learning rate and regularisation.
 
-It is an artifact of the study. A newer picture takes the older one's place, so that a study has one file.
+The figure is an artifact of the study. Each new one replaces the last, so that a study has one file.
 """
 
 import json
@@ -18,25 +18,25 @@ from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.atomic import replacing_file
 
 FILE = "depth_and_regularisation.png"
-TRIALS_MIN = 8  # complete ones; fewer points say nothing
+TRIALS_MIN = 8  # complete trials; fewer show nothing
 KEYS = ("transfer_depth", "freeze_depth", "norm_depth", "l2_sp", "l2", "lr", "lr_ratio")
 _EVERY_MIN = 10
 _ARTIFACT = "artifacts:"
 
 
 def is_due(number: int) -> bool:
-    """Whether the end of trial `number` renews note and picture although it leads nothing.
+    """Whether to update note and figure after trial `number`, even if it is not the best.
 
-    Every tenth does; of more than 320 only so many as come to 16 to 32 each time the trials double.
+    True after every tenth trial; above 320 trials less often, 16 to 32 times while their number doubles.
     """
     n = number + 1
     return n % max(_EVERY_MIN, 1 << max(n.bit_length() - 5, 0)) == 0
 
 
-def refresh(optuna_study: optuna.Study, study: Study, folders: Folders) -> None:
-    """Draw the complete trials anew and put the picture where the last one was; nothing for too few trials.
+def update_figure(optuna_study: optuna.Study, study: Study, folders: Folders) -> None:
+    """Draw the complete trials and replace the last figure; do nothing for fewer than `TRIALS_MIN`.
 
-    Of several backbones it is the best trial's, since each has its own number of blocks.
+    With several backbones, only the trials with the best one's: numbers of blocks differ.
     """
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
     best = [trial for trial in best_first(trials, study.direction) if trial.point]
@@ -46,11 +46,11 @@ def refresh(optuna_study: optuna.Study, study: Study, folders: Folders) -> None:
     if len(best) >= TRIALS_MIN:
         file = _draw(best, study, folders.pictures / "study" / FILE)
         if file is not None:
-            _keep(optuna_study, file, folders.artifacts)
+            _store(optuna_study, file, folders.artifacts)
 
 
 def address(optuna_study: optuna.Study) -> str:
-    """Where the dashboard has the picture, or ""."""
+    """The URL path of the figure in the dashboard, or ""."""
     found = _artifacts(optuna_study)
     return f"/artifacts/{optuna_private.study_id(optuna_study)}/{found[0]}" if found else ""
 
@@ -79,8 +79,8 @@ def _draw(best: Sequence[TrialRecord], study: Study, path: Path) -> Path | None:
     )
 
 
-def _keep(optuna_study: optuna.Study, file: Path, folder: Path) -> None:
-    """Put `file` in place of the picture that is there, or make it the first."""
+def _store(optuna_study: optuna.Study, file: Path, folder: Path) -> None:
+    """Replace the stored figure by `file`, or upload it as the first one."""
     found = _artifacts(optuna_study)
     folder.mkdir(parents=True, exist_ok=True)
     if not found:
@@ -88,13 +88,13 @@ def _keep(optuna_study: optuna.Study, file: Path, folder: Path) -> None:
         optuna.artifacts.upload_artifact(
             artifact_store=store, file_path=str(file), study_or_trial=optuna_study
         )
-    for artifact in found:  # two, where two workers were the first at once
+    for artifact in found:  # two, if two workers uploaded the first one at the same time
         with replacing_file(folder / artifact) as part:
             shutil.copyfile(file, part)
 
 
 def _artifacts(optuna_study: optuna.Study) -> list[str]:
-    """The ids under which the picture is known; what was removed in the dashboard is null there."""
+    """The artifact ids of the figure; artifacts that were removed in the dashboard are null."""
     storage = optuna_private.storage_of(optuna_study)
     attributes = storage.get_study_system_attrs(optuna_private.study_id(optuna_study))
     metas = [json.loads(value) for key, value in attributes.items() if key.startswith(_ARTIFACT)]

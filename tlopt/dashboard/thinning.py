@@ -1,6 +1,6 @@
-"""A study of many trials as a browser can draw it: learning curves of some, everything else of all; WSGI.
+"""WSGI middleware that omits most learning curves of studies with many trials.
 
-The dashboard's page draws a line for every trial that has reports, and works minutes for ten thousand.
+The dashboard's page draws one line for each trial with reports, which takes minutes for ten thousand.
 """
 
 import json
@@ -12,17 +12,16 @@ from typing import Any
 from tlopt.dashboard.access import Application, Environ, StartResponse
 from tlopt.spec.objectives import cost
 
-CURVES_MAX = 500  # more lines than this no eye tells apart
+CURVES_MAX = 500  # more lines cannot be told apart
 _CURVES_BEST = 100
 _PATH = re.compile(r"/api/studies/\d+")
 
 
 @dataclass(frozen=True)
-class Thinned:
-    """A WSGI application that leaves learning curves out of answers that have more than `CURVES_MAX`.
+class ThinnedCurves:
+    """A WSGI application that omits learning curves from responses with more than `CURVES_MAX`.
 
-    Kept are those of trials under way, of the best, and of the newest. All values stay, and so does the
-    database, which has every curve.
+    Curves of running, of the best and of the newest trials remain, and all values. The database is unchanged.
     """
 
     inner: Application
@@ -30,13 +29,13 @@ class Thinned:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "GET" or not _PATH.fullmatch(str(environ.get("PATH_INFO", ""))):
             return self.inner(environ, start_response)
-        given: list[Any] = []
+        started: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-            given[:] = status, headers, rest
+            started[:] = status, headers, rest
 
         body = b"".join(self.inner(environ, start))
-        status, headers, rest = given
+        status, headers, rest = started
         if status.startswith("200"):
             body = thinned(body)
             headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
@@ -46,7 +45,7 @@ class Thinned:
 
 
 def thinned(body: bytes) -> bytes:
-    """The dashboard's answer about a study with at most `CURVES_MAX` curves of finished trials."""
+    """The dashboard's response for a study, with at most `CURVES_MAX` curves of finished trials."""
     if body.count(b'"intermediate_values"') <= CURVES_MAX:
         return body
     study = json.loads(body)
@@ -55,16 +54,16 @@ def thinned(body: bytes) -> bytes:
         for trial in study["trials"]
         if trial["intermediate_values"] and trial["state"] not in ("Running", "Waiting")
     ]
-    kept = {trial["number"] for trial in finished[-(CURVES_MAX - _CURVES_BEST) :]}
-    kept |= {trial["number"] for trial in _best(finished, study["directions"][0])[:_CURVES_BEST]}
+    drawn = {trial["number"] for trial in finished[-(CURVES_MAX - _CURVES_BEST) :]}
+    drawn |= {trial["number"] for trial in _best(finished, study["directions"][0])[:_CURVES_BEST]}
     for trial in finished:
-        if trial["number"] not in kept:
+        if trial["number"] not in drawn:
             trial["intermediate_values"] = []
     return json.dumps(study, separators=(",", ":")).encode()
 
 
 def _best(trials: list[dict[str, Any]], direction: str) -> list[dict[str, Any]]:
-    """Complete trials with a number for a value, best first."""
+    """Complete trials with a numeric value, best first."""
     valued = [
         trial
         for trial in trials

@@ -279,8 +279,8 @@ def _renew_note(work: StudyWork) -> None:
     study = work.workspace.study
     try:
         if work.optuna_study.study_name == study.name:  # a confirmation varies no key
-            study_figure.refresh(work.optuna_study, study, work.folders)
-        note.refresh(work.optuna_study, study, images=work.workspace.images_summary)
+            study_figure.update_figure(work.optuna_study, study, work.folders)
+        note.update_note(work.optuna_study, study, images=work.workspace.images_summary)
     except Exception:  # a note or picture must not fail a finished trial
         _logger.exception("the study's note was not written")
 
