@@ -1,4 +1,4 @@
-"""Every colour of the one table can be read: contrasts by WCAG 2.2, in light and in dark."""
+"""Contrasts of all colours by WCAG 2.2, in the light and the dark palette."""
 
 import re
 from dataclasses import asdict
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import tlopt
-from tlopt.plots.colours import CELL_SHARE_MAX, DARK, LIGHT, Palette, over
+from tlopt.plots.colours import CELL_SHARE_MAX, DARK, LIGHT, Palette, blend
 
 TEXT, MARKS = 4.5, 3.0  # success criteria 1.4.3 and 1.4.11
 PALETTES = pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 PACKAGE = Path(tlopt.__file__).parent
-ORNAMENT = {"rule"}  # hairlines and grids, which carry no information
+DECORATIVE = {"rule"}  # rules and grid lines, which convey no information
 
 
 def luminance(colour: str) -> float:
@@ -34,7 +34,7 @@ def test_the_formula_gives_the_values_of_the_standard() -> None:
 
 @PALETTES
 @pytest.mark.parametrize(
-    ("text", "ground"),
+    ("text", "background"),
     [
         ("ink", "page"),
         ("ink", "card"),
@@ -44,8 +44,8 @@ def test_the_formula_gives_the_values_of_the_standard() -> None:
         ("point", "page"),
     ],
 )
-def test_text_can_be_read(palette: Palette, text: str, ground: str) -> None:
-    assert contrast(palette[text], palette[ground]) >= TEXT
+def test_text_can_be_read(palette: Palette, text: str, background: str) -> None:
+    assert contrast(palette[text], palette[background]) >= TEXT
 
 
 @PALETTES
@@ -57,25 +57,25 @@ def test_marks_and_lines_can_be_seen(palette: Palette, mark: str) -> None:
 @PALETTES
 @pytest.mark.parametrize("colour", ["point", "line"])
 def test_a_number_in_the_strongest_cell_can_be_read(palette: Palette, colour: str) -> None:
-    assert contrast(palette.ink, over(palette[colour], palette.page, CELL_SHARE_MAX)) >= TEXT
+    assert contrast(palette.ink, blend(palette[colour], palette.page, CELL_SHARE_MAX)) >= TEXT
 
 
 @PALETTES
-def test_every_colour_is_measured_or_ornament(palette: Palette) -> None:
+def test_every_colour_is_checked_or_decorative(palette: Palette) -> None:
     measured = {"page", "card", "mark", "ink", "muted", "point", "line", "third", "pale"}
 
-    assert measured | ORNAMENT == set(asdict(palette))
+    assert measured | DECORATIVE == set(asdict(palette))
 
 
-def test_a_mixture_is_channel_by_channel() -> None:
-    assert over("#ff0080", "#000000", 0.5) == "#800040"
+def test_colours_are_blended_by_channel() -> None:
+    assert blend("#ff0080", "#000000", 0.5) == "#800040"
 
 
 @pytest.mark.parametrize("room", ["plots", "reports", "exports"])
-def test_no_picture_has_colours_beside_the_table(room: str) -> None:
-    stand_ins = 'f"#01020'  # of svg.py, which become the page's variables
+def test_figures_have_only_colours_of_the_palettes(room: str) -> None:
+    placeholders = 'f"#01020'  # placeholders in svg.py, replaced by CSS variables
 
     for file in [*(PACKAGE / room).rglob("*.py"), *(PACKAGE / room).rglob("*.jinja")]:
         if file.name != "colours.py":
-            text = file.read_text().replace(stand_ins, "")
+            text = file.read_text().replace(placeholders, "")
             assert re.findall(r"#[0-9a-fA-F]{6}\b|\"C\d\"|alpha=", text) == [], file

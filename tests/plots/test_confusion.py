@@ -1,4 +1,4 @@
-"""A confusion matrix can be read with few classes and with many: numbers, then pairs; mistakes apart."""
+"""Confusion matrices are legible: counts for few classes, pairs for many, a separate scale for mistakes."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlopt.plots import confusion
-from tlopt.plots.colours import LIGHT, over
-from tlopt.plots.confused import confused, short_names
+from tlopt.plots.colours import LIGHT, blend
+from tlopt.plots.confused import most_confused, short_names
 from tlopt.plots.confusion import cell_colours, draw_confusion
 
 
 def counts_of(n: int, *mistakes: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Ten images right in each class, and `mistakes`: true class, predicted one, images."""
+    """Ten correct images in each class, and `mistakes`: true class, predicted class, images."""
     counts = np.diag(np.full(n, 10))
     for true, predicted, images in mistakes:
         counts[true, predicted] += images
@@ -25,7 +25,7 @@ def counts_of(n: int, *mistakes: tuple[int, int, int]) -> NDArray[np.int64]:
 
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All text of the figures that are saved, which is no longer to be read in a PNG file."""
+    """All text in the saved figures, which a PNG file does not contain as text."""
     found: list[str] = []
     save = confusion.save
 
@@ -69,13 +69,13 @@ def test_from_sixteen_classes_on_the_most_confused_pairs_are_listed(
 
 
 @pytest.mark.parametrize("n", [16, 300])
-def test_many_classes_without_a_mistake_say_so(n: int, texts: list[str], tmp_path: Path) -> None:
+def test_a_figure_without_mistakes_says_so(n: int, texts: list[str], tmp_path: Path) -> None:
     draw_confusion(tmp_path / "right.png", counts=counts_of(n), class_names=names_of(n), title="right")
 
     assert "no image is predicted wrongly" in texts
 
 
-def test_mistakes_have_a_scale_of_their_own_and_the_largest_has_the_full_colour() -> None:
+def test_mistakes_have_a_separate_scale_on_which_the_largest_has_the_full_colour() -> None:
     counts = counts_of(16, (1, 2, 1), (3, 1, 2))  # 1 of 11 images, and 2 of 12
 
     colours = cell_colours(counts, numbered=False)
@@ -84,26 +84,26 @@ def test_mistakes_have_a_scale_of_their_own_and_the_largest_has_the_full_colour(
     assert hexed(colours[5, 5]) == LIGHT.point
     assert hexed(colours[5, 6]) == LIGHT.page
     share = 0.3 + 0.7 * (1 / 11) / (2 / 12)
-    assert np.allclose(colours[1, 2], rgb(over(LIGHT.line, LIGHT.page, share)), atol=1 / 255)
+    assert np.allclose(colours[1, 2], rgb(blend(LIGHT.line, LIGHT.page, share)), atol=1 / 255)
 
 
 def test_cells_with_numbers_are_light() -> None:
     colours = cell_colours(counts_of(3, (0, 1, 10)), numbered=True)
 
-    assert hexed(colours[0, 1]) == over(LIGHT.line, LIGHT.page, 0.5)
-    assert hexed(colours[2, 2]) == over(LIGHT.point, LIGHT.page, 0.5)
+    assert hexed(colours[0, 1]) == blend(LIGHT.line, LIGHT.page, 0.5)
+    assert hexed(colours[2, 2]) == blend(LIGHT.point, LIGHT.page, 0.5)
 
 
-def test_pairs_come_by_images_then_by_share_of_their_class() -> None:
+def test_pairs_are_sorted_by_images_then_by_share_of_their_class() -> None:
     counts = counts_of(4, (0, 1, 2), (1, 0, 2), (1, 3, 8), (2, 3, 1))
 
-    pairs = confused(counts, 3)
+    pairs = most_confused(counts, 3)
 
     assert [(pair.true, pair.predicted, pair.n) for pair in pairs] == [(1, 3, 8), (0, 1, 2), (1, 0, 2)]
     assert pairs[0].share == pytest.approx(0.4)
 
 
-def test_long_names_are_cut_and_stay_different() -> None:
+def test_long_names_are_shortened_and_stay_distinct() -> None:
     names = (
         "rose",
         "the common garden rose",

@@ -1,4 +1,4 @@
-"""Class names in scripts that the usual font lacks are drawn with an installed font that has them."""
+"""Class names in scripts that the default font lacks are drawn with an installed font."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from tlopt.plots import fonts
 LACKED = "雛"
 
 
-def test_text_that_the_usual_font_holds_needs_no_other() -> None:
-    assert fonts.families("daisy ä") == fonts.families("")
+def test_text_in_the_default_font_needs_no_other() -> None:
+    assert fonts.font_families("daisy ä") == fonts.font_families("")
 
 
-def test_a_font_that_holds_what_is_missing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = fonts.families("")
+def test_a_font_with_the_missing_characters_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = fonts.font_families("")
     known = {"none": frozenset({1}), "cjk": frozenset({ord(LACKED)}), "later": frozenset({ord(LACKED)})}
     monkeypatch.setattr(fonts, "_installed", lambda: (("None", "none"), ("CJK", "cjk"), ("Later", "later")))
     monkeypatch.setattr(fonts, "_characters", lambda path: known.get(path, frozenset()))
 
-    assert fonts.families(LACKED) == [*usual, "CJK"]
+    assert fonts.font_families(LACKED) == [*usual, "CJK"]

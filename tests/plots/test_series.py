@@ -1,4 +1,4 @@
-"""Series that a report draws, by planted numbers."""
+"""Series in figures, with planted numbers."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_the_best_so_far_never_gets_worse(values: list[float | None]) -> None:
     assert (np.diff(there) >= 0).all()
 
 
-def test_a_running_median_at_one_depth_is_that_of_all_its_trials() -> None:
+def test_the_running_median_at_one_depth_includes_all_its_trials() -> None:
     x = np.repeat([0.0, 5.0], 20)
     y = np.concatenate([np.arange(20.0), 100 + np.arange(20.0)])
 
@@ -48,7 +48,9 @@ def test_few_points_have_no_running_median() -> None:
 
 
 @given(st.integers(0, 500), st.integers(2, 50), st.sets(st.integers(0, 4)))
-def test_what_is_drawn_of_many_is_bounded_and_keeps_what_it_must(n: int, n_max: int, keep: set[int]) -> None:
+def test_the_number_of_drawn_points_is_bounded_and_kept_points_are_among_them(
+    n: int, n_max: int, keep: set[int]
+) -> None:
     keep = {index for index in keep if index < n}
 
     chosen = evenly(n, n_max, keep=keep).tolist()
@@ -60,23 +62,21 @@ def test_what_is_drawn_of_many_is_bounded_and_keeps_what_it_must(n: int, n_max: 
 
 
 @pytest.mark.parametrize(("direction", "astray"), [("minimize", 50.0), ("maximize", -50.0)])
-def test_one_value_that_went_astray_among_many_does_not_stretch_the_axis(
-    direction: str, astray: float
-) -> None:
+def test_one_outlier_among_many_values_does_not_stretch_the_axis(direction: str, astray: float) -> None:
     low, high = value_limits(np.array([*np.linspace(0.4, 0.6, 60), astray]), direction)
 
     assert -1 < low < 0.45
     assert 0.55 < high < 1
 
 
-def test_few_values_are_all_within_the_axis() -> None:
+def test_an_axis_shows_all_of_few_values() -> None:
     low, high = value_limits(np.array([0.1, 0.8, np.nan]), "maximize")
 
     assert low < 0.1 < 0.8 < high
 
 
 @given(st.floats(1e-8, 1e3), st.floats(1.0, 1e9))
-def test_ticks_of_a_logarithmic_axis_are_few_and_within_it(low: float, ratio: float) -> None:
+def test_a_logarithmic_axis_has_few_ticks_all_within_it(low: float, ratio: float) -> None:
     high = low * ratio
     ticks = log_ticks(low, high)
 
@@ -84,7 +84,7 @@ def test_ticks_of_a_logarithmic_axis_are_few_and_within_it(low: float, ratio: fl
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
 
 
-def test_a_tick_at_a_value_that_was_drawn_has_three_digits() -> None:
+def test_a_tick_at_a_sampled_value_has_three_digits() -> None:
     figure = Figure()
     axes = figure.subplots()
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlopt.confirmation.predictions import Predictions, surest_mistakes
-from tlopt.plots.confused import Counts, confused
+from tlopt.plots.confused import Counts, most_confused
 
 BINS = 10  # of the reliability diagram, of equal width
 
@@ -116,7 +116,7 @@ def confused_pairs(predictions: Predictions, n_max: int) -> tuple[Pair, ...]:
     names = predictions.class_names
     return tuple(
         Pair(true=names[pair.true], predicted=names[pair.predicted], n=pair.n, share=pair.share)
-        for pair in confused(confusion(predictions), n_max)
+        for pair in most_confused(confusion(predictions), n_max)
     )
 
 

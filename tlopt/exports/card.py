@@ -14,7 +14,7 @@ from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
-from tlopt.plots.confused import confused
+from tlopt.plots.confused import most_confused
 from tlopt.spec import Study
 from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
 from tlopt.spec.search_keys import RULES, Depth
@@ -133,7 +133,7 @@ def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str
     n, n_wrong = int(counts.sum()), int(counts.sum() - counts.trace())
     if not n_wrong:
         return f"All {n:,} validation images are predicted correctly."
-    (most,) = confused(counts, 1)
+    (most,) = most_confused(counts, 1)
     pair = f"{markdown_escaped(class_names[most.true])} as {markdown_escaped(class_names[most.predicted])}"
     return (
         f"{n_wrong:,} of {n:,} validation images are predicted wrongly ({percent_words(n_wrong / n)}),"

@@ -1,4 +1,4 @@
-"""A logarithmic axis that has a place for zero, "off", at its left."""
+"""A logarithmic axis that also shows zeros, at its left end."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,10 +10,11 @@ _TICKS_MAX = 5
 
 
 def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
-    """Make the axis logarithmic; `x`, some of it above 0, with its zeros a little left of all others.
+    """Make the x axis logarithmic; return the positions of `x` on it, zeros a little left of all others.
 
     Args:
-        colour: of the dotted line between zeros and the others.
+        x: values from 0, at least one of them positive.
+        colour: colour of the dotted line that separates zeros from the others.
     """
     positive = x[x > 0]
     low, high = float(positive.min()), float(positive.max())
@@ -35,7 +36,7 @@ def _short(value: float) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high], at most five or so: powers of ten, or 1, 2 and 5 times them."""
+    """About five round numbers in [low, high]: powers of ten, or 1, 3 or 1, 2, 5 times powers of ten."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     slack = 1 + 1e-9
     for factors in ((1,), (1, 3), (1, 2, 5)):

@@ -1,24 +1,24 @@
-"""The colours of pages and pictures, one table; contrasts by WCAG 2.2 are measured in tests/plots."""
+"""The colours of pages and figures; tests/plots checks their contrasts by WCAG 2.2."""
 
 from dataclasses import asdict, dataclass
 
-CELL_SHARE_MAX = 0.5  # of a colour over the page, in a cell whose number is written in `ink`
+CELL_SHARE_MAX = 0.5  # opacity of a colour on the page, in a cell with a number in `ink`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """Colours as "#rrggbb". Text has 4.5:1 against its ground, marks have 3:1; hairlines are ornament.
+    """Colours as "#rrggbb": contrast of text 4.5:1 or more, of marks 3:1 or more; grid lines are decorative.
 
     Attributes:
-        page: ground of page and figures.
-        card: ground of tiles and listings.
-        mark: ground of what stands out, with text in `ink` alone.
+        page: background of pages and figures.
+        card: background of tiles and listings.
+        mark: background of highlights, with text in `ink` only.
         ink: text.
         muted: secondary text, axes.
-        rule: hairlines and grids.
-        point: marks; links.
-        line: marks; mistakes.
-        third: marks.
+        rule: rules and grid lines.
+        point: marks and links.
+        line: second colour of marks; mistakes.
+        third: third colour of marks.
         pale: marks in the background.
     """
 
@@ -35,7 +35,7 @@ class Palette:
 
     @property
     def css(self) -> str:
-        """As declarations of CSS variables: "--page: #ffffff; ..."."""
+        """Declarations of CSS variables: "--page: #ffffff; ..."."""
         return " ".join(f"--{name}: {colour};" for name, colour in asdict(self).items())
 
     def __getitem__(self, name: str) -> str:
@@ -68,9 +68,9 @@ DARK = Palette(
 )
 
 
-def over(colour: str, ground: str, share: float) -> str:
-    """`share` of `colour` over `ground`, channel by channel as CSS mixes in sRGB."""
+def blend(colour: str, background: str, opacity: float) -> str:
+    """`colour` on `background` with an opacity in [0, 1], mixed by channel in sRGB as in CSS."""
     return "#" + "".join(
-        f"{round(share * a + (1 - share) * b):02x}"
-        for a, b in zip(bytes.fromhex(colour[1:]), bytes.fromhex(ground[1:]), strict=True)
+        f"{round(opacity * a + (1 - opacity) * b):02x}"
+        for a, b in zip(bytes.fromhex(colour[1:]), bytes.fromhex(background[1:]), strict=True)
     )

@@ -1,4 +1,4 @@
-"""Confusion matrices as PNG files, with the most confused pairs beside those of many classes."""
+"""Confusion matrices as PNG files, for many classes with the most confused pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,24 +12,24 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tlopt.plots.colours import CELL_SHARE_MAX, LIGHT
-from tlopt.plots.confused import CELL_TEXT_CLASSES_MAX, Counts, confused, error_shares, short_names
-from tlopt.plots.figure_file import STYLE, plain, save
+from tlopt.plots.confused import CELL_TEXT_CLASSES_MAX, Counts, error_shares, most_confused, short_names
+from tlopt.plots.figure_file import STYLE, save, without_math
 
 TICK_CLASSES_MAX = 60
-MATRIX_CLASSES_MAX = 200  # with more, a cell is less than five pixels: pairs alone
+MATRIX_CLASSES_MAX = 200  # with more, cells are smaller than five pixels, and only pairs are drawn
 PAIRS_MAX = 15
 _NAME_CHARACTERS_MAX = 22
-_FAINTEST = 0.3  # of its colour, in a cell without a number that is not empty
+_FAINTEST = 0.3  # least opacity of a non-empty cell without a number
 _PAIRS_WIDTH, _PAIRS_HEIGHT = 5.6, 7.0  # inches, for `PAIRS_MAX` pairs in two lines each
 
 
 def draw_confusion(path: Path, *, counts: Counts, class_names: Sequence[str], title: str) -> Path:
-    """Write the confusion matrix `counts` (true class in rows) to `path`; returns it.
+    """Write the confusion matrix `counts` (true class in rows) to `path`; return `path`.
 
-    Mistakes have a colour scale of their own, up to their largest share of a class. Numbers are counts, up to
-    `CELL_TEXT_CLASSES_MAX` classes; with more, the most confused pairs stand beside the matrix.
+    Mistakes have their own colour scale, up to the largest share of a class. Cells show counts for up to
+    `CELL_TEXT_CLASSES_MAX` classes; with more, the most confused pairs are drawn next to the matrix.
     """
-    names = [plain(name) for name in short_names(class_names, _NAME_CHARACTERS_MAX)]
+    names = [without_math(name) for name in short_names(class_names, _NAME_CHARACTERS_MAX)]
     n = len(names)
     with mpl.rc_context(STYLE):
         if n > MATRIX_CLASSES_MAX:
@@ -45,15 +45,15 @@ def draw_confusion(path: Path, *, counts: Counts, class_names: Sequence[str], ti
             side = max(4.0, 2.2 + 0.42 * n)
             figure = Figure(figsize=(side + 0.8, side), layout="constrained")
             _matrix(figure, figure.subplots(), counts, names)
-        figure.suptitle(plain(title), fontsize=11)
+        figure.suptitle(without_math(title), fontsize=11)
         return save(figure, path)
 
 
 def cell_colours(counts: Counts, *, numbered: bool) -> NDArray[np.float64]:
-    """Colours (classes, classes, 3) in [0, 1]: right ones by share, mistakes relative to the largest share.
+    """RGB colours (classes, classes, 3) in [0, 1] by share of the class; mistakes relative to the largest.
 
     Args:
-        numbered: light enough for numbers; else strong enough to be seen in small cells.
+        numbered: whether cells show numbers, which need light colours; small cells need strong ones.
     """
     errors = error_shares(counts)
     right = np.diag(counts.diagonal() / np.maximum(counts.sum(axis=1), 1))
@@ -79,10 +79,10 @@ def _matrix(figure: Figure, axes: Axes, counts: Counts, names: Sequence[str]) ->
         axes.tick_params(labelsize=size)
         axes.set(xlabel="predicted class", ylabel="true class")
     else:
-        axes.set(xlabel="predicted class, by its place in the list", ylabel="true class, by its place")
-        places = range(0, n, 20)
-        axes.set_xticks(places, [str(place + 1) for place in places])
-        axes.set_yticks(places, [str(place + 1) for place in places])
+        axes.set(xlabel="predicted class, by its number", ylabel="true class, by its number")
+        positions = range(0, n, 20)
+        axes.set_xticks(positions, [str(position + 1) for position in positions])
+        axes.set_yticks(positions, [str(position + 1) for position in positions])
     if numbered:
         for row, column in np.argwhere(counts):
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
@@ -90,7 +90,7 @@ def _matrix(figure: Figure, axes: Axes, counts: Counts, names: Sequence[str]) ->
 
 
 def _scale(figure: Figure, axes: Axes, largest: float, *, numbered: bool) -> None:
-    """The colour scale of mistakes, in per cent of their true class; none where there are none."""
+    """Add the colour scale of mistakes, in per cent of their true class, if there are mistakes."""
     if largest <= 0:
         return
     white, full = np.asarray(to_rgb(LIGHT.page)), np.asarray(to_rgb(LIGHT.line))
@@ -105,8 +105,8 @@ def _scale(figure: Figure, axes: Axes, largest: float, *, numbered: bool) -> Non
 
 
 def _pairs(axes: Axes, counts: Counts, names: Sequence[str]) -> None:
-    """The most confused pairs as bars, most images first."""
-    pairs = confused(counts, PAIRS_MAX)
+    """Draw the most confused pairs as bars, most images first."""
+    pairs = most_confused(counts, PAIRS_MAX)
     axes.set_title(
         f"most confused pairs, of {len(names)} classes" if pairs else "no image is predicted wrongly",
         fontsize=9,
@@ -116,11 +116,13 @@ def _pairs(axes: Axes, counts: Counts, names: Sequence[str]) -> None:
         return
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_xticks([])
-    places = range(len(pairs))
-    axes.barh(places, [pair.n for pair in pairs], color=LIGHT.line, height=0.6)
-    axes.set_yticks(places, [f"{names[pair.true]}\nas {names[pair.predicted]}" for pair in pairs], fontsize=8)
-    for place, pair in zip(places, pairs, strict=True):
-        axes.text(pair.n, place, f" {pair.n} ({100 * pair.share:.1f} %)", va="center", fontsize=8)
+    positions = range(len(pairs))
+    axes.barh(positions, [pair.n for pair in pairs], color=LIGHT.line, height=0.6)
+    axes.set_yticks(
+        positions, [f"{names[pair.true]}\nas {names[pair.predicted]}" for pair in pairs], fontsize=8
+    )
+    for position, pair in zip(positions, pairs, strict=True):
+        axes.text(pair.n, position, f" {pair.n} ({100 * pair.share:.1f} %)", va="center", fontsize=8)
     axes.set_xlim(0, 1.45 * pairs[0].n)
     axes.set_ylim(max(len(pairs), 5) - 0.4, -0.6)
     axes.set_xlabel("images (share of the true class)", fontsize=9)

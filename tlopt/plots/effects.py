@@ -1,4 +1,4 @@
-"""Values of a study's trials against its keys, as one PNG file."""
+"""Objective values of trials against search keys, as one PNG file."""
 
 import math
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tlopt.plots.axes import log_axis
 from tlopt.plots.colours import LIGHT
-from tlopt.plots.figure_file import STYLE, plain, save
+from tlopt.plots.figure_file import STYLE, save, without_math
 from tlopt.plots.series import Array, evenly, running_median, value_limits
 from tlopt.spec.objectives import TITLES, is_fraction
 
-POINTS_MAX = 800  # that a panel draws; the median is that of all
-PANELS_A_ROW = 2
-_BEST_DRAWN = 20  # the best ones are always drawn
+POINTS_MAX = 800  # points drawn per panel; the median uses all
+PANELS_PER_ROW = 2
+_N_BEST = 20  # these trials are always drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One key: what it is called, its value in each trial, and whether its axis is logarithmic."""
+    """The panel of one key: axis label, value in each trial, and whether the axis is logarithmic."""
 
     label: str
     x: Array
@@ -34,15 +34,15 @@ class Panel:
 def draw_dependences(
     path: Path, *, panels: Sequence[Panel], values: Array, objective: str, direction: str, title: str
 ) -> Path:
-    """Write the panels, one or more, to `path`; returns it.
+    """Write at least one panel to `path`; return `path`.
 
     Args:
-        values: one a trial, best first, in the order of each panel's `x`.
+        values: objective value of each trial, best first, in the order of `Panel.x`.
     """
-    n_rows = math.ceil(len(panels) / PANELS_A_ROW)
+    n_rows = math.ceil(len(panels) / PANELS_PER_ROW)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 2.7 * n_rows + 0.5), layout="constrained")
-        cells = figure.subplots(n_rows, PANELS_A_ROW, squeeze=False, sharey=True).ravel()
+        cells = figure.subplots(n_rows, PANELS_PER_ROW, squeeze=False, sharey=True).ravel()
         for axes, panel in zip(cells, panels, strict=False):
             _draw(axes, panel, values)
             axes.set_ylim(value_limits(values, direction))
@@ -52,10 +52,10 @@ def draw_dependences(
         )
         for axes in cells[len(panels) :]:
             axes.set_axis_off()
-        for axes in cells[::PANELS_A_ROW]:
+        for axes in cells[::PANELS_PER_ROW]:
             unit = "%" if is_fraction(objective) else "nats"
             axes.set_ylabel(f"validation {TITLES[objective]}, {unit}")
-        figure.suptitle(plain(title), fontsize=11)
+        figure.suptitle(without_math(title), fontsize=11)
         return save(figure, path)
 
 
@@ -67,11 +67,11 @@ def _value_axis(axes: Axes, objective: str) -> None:
 
 def _draw(axes: Axes, panel: Panel, values: Array) -> None:
     x = panel.x
-    place = log_axis(axes, x, colour=LIGHT.muted) if panel.log else x
-    shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
+    position = log_axis(axes, x, colour=LIGHT.muted) if panel.log else x
+    drawn = evenly(len(x), POINTS_MAX, keep=range(min(_N_BEST, len(x))))
     axes.plot(
-        place[shown],
-        values[shown],
+        position[drawn],
+        values[drawn],
         "o",
         ms=4,
         mew=0.4,

@@ -1,4 +1,4 @@
-"""A matplotlib figure as a file, with fonts for whatever text is in it."""
+"""Saving of matplotlib figures, with fonts for any script."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tlopt.plots.colours import LIGHT
-from tlopt.plots.fonts import families
+from tlopt.plots.fonts import font_families
 
 STYLE: dict[Any, Any] = {
     "text.color": LIGHT.ink,
@@ -23,19 +23,19 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write `figure` to `path`, whose folder is made; returns it."""
+    """Write `figure` to `path`, creating its folder; return `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    names = families("".join(text.get_text() for text in texts))
+    names = font_families("".join(text.get_text() for text in texts))
     for text in texts:
         text.set_fontfamily(names)
     with warnings.catch_warnings():
-        # a class name in a script that no installed font has is drawn as boxes; that is no reason to fail
+        # without a font for its script, a class name is drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=110)
     return path
 
 
-def plain(text: str) -> str:
-    """`text` as it stands, where matplotlib would read a pair of dollar signs as mathematics."""
+def without_math(text: str) -> str:
+    """`text` with escaped dollar signs, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")

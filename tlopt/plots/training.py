@@ -1,4 +1,4 @@
-"""Learning curves and pictures of mistakes as PNG files."""
+"""Learning curves, and images with captions, as PNG files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tlopt.plots.colours import LIGHT
-from tlopt.plots.figure_file import STYLE, plain, save
+from tlopt.plots.figure_file import STYLE, save, without_math
 from tlopt.spec.objectives import TITLES
 
-MISTAKES_A_ROW = 4
+MISTAKES_PER_ROW = 4
 CAPTION_CHARACTERS_MAX = 36
-_LINES = (  # colour and style, so that lines are told apart without colours as well
+_LINES = (  # styles differ, too, so that lines can be told apart without colours
     {"color": LIGHT.point, "marker": "."},
     {"color": LIGHT.line, "marker": ".", "linestyle": "--"},
     {"color": LIGHT.third, "marker": ".", "linestyle": ":"},
@@ -27,11 +27,11 @@ _LINES = (  # colour and style, so that lines are told apart without colours as 
 def draw_learning_curves(
     path: Path, *, train_loss: Sequence[float], val: dict[str, Sequence[float]], title: str
 ) -> Path:
-    """Write loss (left) and the fractions among `val` (right, in %) over epochs to `path`; returns it.
+    """Write loss (left) and other metrics (right, in %) over epochs to `path`; return `path`.
 
     Args:
-        train_loss: one value an epoch.
-        val: name to one value an epoch; "log_loss" is drawn beside the training loss.
+        train_loss: mean training loss of each epoch.
+        val: validation metrics by name, one value per epoch; "log_loss" is drawn with the training loss.
     """
     epochs = np.arange(1, len(train_loss) + 1)
     with mpl.rc_context(STYLE):
@@ -47,7 +47,7 @@ def draw_learning_curves(
         _lines(fractions, epochs, percent)
         losses.set(xlabel="epoch", ylabel="loss (nats)")
         fractions.set(xlabel="epoch", ylabel="validation, %", ylim=(0, 102))
-        figure.suptitle(plain(title), fontsize=11)
+        figure.suptitle(without_math(title), fontsize=11)
         return save(figure, path)
 
 
@@ -61,11 +61,11 @@ def _lines(axes: Axes, epochs: NDArray[np.int64], lines: Mapping[str, Sequence[f
 
 
 def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence[str], title: str) -> Path:
-    """Write `pictures` (n, S, S, 3), n from 1, with a caption under each to `path`; returns it.
+    """Write `pictures` (n, S, S, 3), n from 1, with a caption under each to `path`; return `path`.
 
-    A line of a caption is cut at `CAPTION_CHARACTERS_MAX`, what the picture's width holds.
+    Lines of captions are cut at `CAPTION_CHARACTERS_MAX`, which fits the width of a picture.
     """
-    n_columns = min(MISTAKES_A_ROW, max(2, len(pictures)))  # the title takes two
+    n_columns = min(MISTAKES_PER_ROW, max(2, len(pictures)))  # the title needs two
     n_rows = math.ceil(len(pictures) / n_columns)
     figure = Figure(figsize=(2.4 * n_columns, 2.9 * n_rows + 0.4), layout="constrained")
     cells = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
@@ -74,11 +74,11 @@ def draw_mistakes(path: Path, *, pictures: NDArray[np.uint8], captions: Sequence
         axes.spines[:].set_visible(False)
     for axes, picture, caption in zip(cells, pictures, captions, strict=False):
         axes.imshow(picture)
-        lines = [plain(_cut(line, CAPTION_CHARACTERS_MAX)) for line in caption.splitlines()]
+        lines = [without_math(_truncated(line, CAPTION_CHARACTERS_MAX)) for line in caption.splitlines()]
         axes.set_xlabel("\n".join(lines), fontsize=8, loc="left")
-    figure.suptitle(plain(title), fontsize=11)
+    figure.suptitle(without_math(title), fontsize=11)
     return save(figure, path)
 
 
-def _cut(text: str, n_max: int) -> str:
+def _truncated(text: str, n_max: int) -> str:
     return text if len(text) <= n_max else text[: n_max - 1] + "…"
