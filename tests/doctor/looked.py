@@ -1,4 +1,4 @@
-"""Findings picked out of what a check has said."""
+"""Selection of findings from the result of a check."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""SQLite files, and what clients say: a person is told what to do, nothing is written, no password shows."""
+"""SQLite files and client errors: findings have cures, nothing is written, and no password is shown."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from tlopt.doctor import connection
 from tlopt.doctor.connection import translated
 from tlopt.doctor.database import database
-from tlopt.doctor.finding import Ended, Finding, guarded
+from tlopt.doctor.finding import CheckFailed, Finding, guarded
 from tlopt.storage import attributes
 from tlopt.system import filesystems
 
@@ -24,7 +24,7 @@ URL = sqlalchemy.make_url("postgresql+psycopg2://me:topsecret@host:5432/x")
 
 
 def look(url: str | None) -> tuple[list[Finding], BaseStorage | None]:
-    """What there is to say of the database `url`, and what reads its studies."""
+    """The findings on the database `url`, and the storage of its studies."""
     found = []
     check = guarded("database", database(url))
     while True:
@@ -35,7 +35,7 @@ def look(url: str | None) -> tuple[list[Finding], BaseStorage | None]:
 
 
 def plant(url: str, names: Iterable[str]) -> None:
-    """Studies of ours, as far as names go, in a database of Optuna's own making."""
+    """Create studies with tlopt's names in a database that Optuna created."""
     storage = RDBStorage(url)
     for name in names:
         optuna.create_study(storage=storage, study_name=name).set_user_attr(attributes.DIGEST, "0a1b")
@@ -62,7 +62,7 @@ def url(file: Path) -> str:
 # Who named it
 
 
-def test_the_default_is_said_to_be_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_database_is_called_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     found, store = look(None)
@@ -71,12 +71,12 @@ def test_the_default_is_said_to_be_the_default(tmp_path: Path, monkeypatch: pyte
     assert titled(found, "storage") == [
         Finding("ok", "storage", f"sqlite:///{tmp_path}/tlopt.db, from the default")
     ]
-    assert titled(found, "database")[0].detail == "SQLite; there is no file yet, tlopt run makes it"
+    assert titled(found, "database")[0].detail == "SQLite; the file does not exist yet, tlopt run creates it"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("origin", ["--storage", "TLOPT_STORAGE", "TLOPT_STORAGE_FILE"])
-def test_who_named_the_database_is_told(origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_origin_of_the_url_is_named(origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"--storage": "a.db", "TLOPT_STORAGE": "b.db", "TLOPT_STORAGE_FILE": "c.db"}
     (tmp_path / "url").write_text(f"{tmp_path}/c.db")
     given = list(names)[list(names).index(origin) :]  # the stronger ones are not set
@@ -100,7 +100,7 @@ def test_an_unreadable_file_with_the_url_is_a_problem(
 # SQLite
 
 
-def test_a_good_file_is_well_and_its_studies_are_listed(url: str) -> None:
+def test_a_good_file_is_ok_and_its_studies_are_listed(url: str) -> None:
     found, store = look(url)
 
     assert problems(found) == []
@@ -109,21 +109,21 @@ def test_a_good_file_is_well_and_its_studies_are_listed(url: str) -> None:
     assert optuna.load_study(study_name="flowers", storage=store).user_attrs == {attributes.DIGEST: "0a1b"}
 
 
-def test_of_many_studies_five_are_named_and_confirmations_and_strangers_are_left_out(url: str) -> None:
+def test_five_studies_are_listed_without_confirmations_and_foreign_ones(url: str) -> None:
     plant(url, [*"fedcba", "a.confirm"])
     optuna.create_study(storage=url, study_name="aa-stranger")
 
     assert titled(look(url)[0], "studies")[0].detail == "a, b, c, d, e, and 2 more"
 
 
-def test_to_look_changes_no_byte_and_leaves_no_file(url: str, file: Path) -> None:
+def test_the_check_changes_no_byte_and_leaves_no_file(url: str, file: Path) -> None:
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
 
     assert problems(look(url)[0]) == []
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
 
 
-def test_what_reads_the_studies_cannot_write(url: str) -> None:
+def test_the_returned_storage_cannot_write(url: str) -> None:
     _, store = look(url)
     assert store is not None
 
@@ -152,16 +152,16 @@ def test_an_empty_file_is_a_database_without_studies(tmp_path: Path) -> None:
     assert titled(found, "studies")[0].detail == "none yet"
 
 
-def test_a_missing_folder_is_a_problem_and_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_problem_and_is_not_created(tmp_path: Path) -> None:
     found = problem(look(f"{tmp_path}/absent/tlopt.db")[0])
 
     assert found.detail == f"there is no folder {tmp_path}/absent"
-    assert found.cure == f"mkdir -p '{tmp_path}/absent', or correct the path"
+    assert found.cure == f"create it (mkdir -p '{tmp_path}/absent') or correct the path"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["folder", "file"])
-def test_a_place_without_rights_is_a_problem(place: str) -> None:
+def test_a_file_or_folder_without_permissions_is_a_problem(place: str) -> None:
     user = os.geteuid()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = Path(folder, "tlopt.db")
@@ -176,10 +176,10 @@ def test_a_place_without_rights_is_a_problem(place: str) -> None:
             Path(folder).chmod(0o755)
 
     assert found.detail == f"{path if place == 'file' else folder} cannot be written: Permission denied"
-    assert "owner or rights" in found.cure
+    assert "owner or permissions" in found.cure
 
 
-def test_another_kind_of_file_is_a_problem_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_another_kind_of_file_is_a_problem_and_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "tlopt.db").write_bytes(b"no database" * 100)
 
     found = problem(look(f"{tmp_path}/tlopt.db")[0])
@@ -207,7 +207,7 @@ def test_a_damaged_file_is_a_problem(url: str, file: Path) -> None:
     assert "restore the file from a copy" in found.cure
 
 
-def test_a_locked_file_is_a_problem_that_says_how_to_find_the_holder(
+def test_the_problem_of_a_locked_file_says_how_to_find_the_locking_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.05)
@@ -252,7 +252,7 @@ def test_a_database_of_another_optuna_is_a_problem_and_is_not_upgraded(url: str,
 
 
 def told(says: str, url: sqlalchemy.URL = URL) -> Finding:
-    with pytest.raises(Ended) as ended, translated(url):
+    with pytest.raises(CheckFailed) as ended, translated(url):
         raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception(says))
     assert ended.value.__cause__ is None
     assert ended.value.__suppress_context__
@@ -283,7 +283,7 @@ def told(says: str, url: sqlalchemy.URL = URL) -> Finding:
         ("something that nobody has foreseen", "host, port, user, password and database"),
     ],
 )
-def test_for_what_a_client_says_there_is_something_to_do(says: str, cure: str) -> None:
+def test_each_client_error_has_a_cure(says: str, cure: str) -> None:
     found = told(says)
 
     assert found.level == "problem"
@@ -291,7 +291,7 @@ def test_for_what_a_client_says_there_is_something_to_do(says: str, cure: str) -
     assert cure in found.cure
 
 
-def test_of_a_host_with_several_addresses_the_one_that_answered_decides() -> None:
+def test_for_a_host_with_several_addresses_the_one_that_responded_decides() -> None:
     found = told(
         'connection to server at "h" (::1), port 5432 failed: Connection refused\n'
         "\tIs the server running on that host and accepting TCP/IP connections?\n"
@@ -310,11 +310,11 @@ def test_of_a_host_with_several_addresses_the_one_that_answered_decides() -> Non
         "refused: postgresql://me:other-topsecret@host/x",
     ],
 )
-def test_a_password_that_a_client_quotes_is_not_shown(says: str) -> None:
+def test_a_password_in_a_client_error_is_not_shown(says: str) -> None:
     assert "topsecret" not in repr(told(says))
 
 
-def test_another_applications_file_is_a_problem_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_another_applications_file_is_a_problem_and_is_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "places.sqlite"
     with sqlite3.connect(file) as made:
         made.execute("CREATE TABLE moz_places (id)")

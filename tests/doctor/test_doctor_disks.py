@@ -1,4 +1,4 @@
-"""Folders that cannot be written, have no room or lie on a network; stores that do not answer."""
+"""Folders that cannot be written, are full or on a network file system; object stores with errors."""
 
 import contextlib
 import os
@@ -30,14 +30,14 @@ def cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 
 @pytest.fixture
 def _roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every disk is of this machine and has 100 GB free."""
+    """Make every disk local, with 100 GB free."""
     monkeypatch.setattr(disks, "free_bytes", lambda path: 100 * GB)
     monkeypatch.setattr(disks, "network_filesystem", lambda path: None)
 
 
 @contextlib.contextmanager
 def not_root() -> Iterator[Path]:
-    """An unwritable folder for a user without rights, also where the tests run as root."""
+    """A folder that cannot be written, even if the tests run as root."""
     user = os.geteuid()
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o555)
@@ -50,7 +50,7 @@ def not_root() -> Iterator[Path]:
 
 @pytest.mark.usefixtures("_roomy")
 @pytest.mark.parametrize("check", FOLDERS.values(), ids=FOLDERS)
-def test_a_folder_that_will_be_made_is_well_and_nothing_is_left_in_its_place(
+def test_a_folder_that_does_not_exist_yet_is_ok_and_is_not_created(
     check: Callable[[Path], Findings], tmp_path: Path
 ) -> None:
     (found,) = check(tmp_path / "not" / "made")
@@ -62,18 +62,18 @@ def test_a_folder_that_will_be_made_is_well_and_nothing_is_left_in_its_place(
 
 @pytest.mark.usefixtures("_roomy")
 @pytest.mark.parametrize(("variable", "check"), FOLDERS.items())
-def test_a_folder_without_rights_is_a_problem_that_names_how_to_take_another(
+def test_the_problem_of_a_folder_without_permissions_names_the_option_for_another(
     variable: str, check: Callable[[Path], Findings]
 ) -> None:
     with not_root() as folder:
         found = problem(check(folder / "below"))
 
     assert found.detail == f"{folder}/below cannot be written: Permission denied"
-    assert found.cure.endswith(f"name another folder with {variable}")
+    assert found.cure.endswith(f"choose another folder with {variable}")
 
 
 @pytest.mark.usefixtures("_roomy")
-def test_the_cache_folder_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with not_root() as folder:
         found = problem(cache(folder, monkeypatch))
 
@@ -82,7 +82,7 @@ def test_the_cache_folder_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("_roomy")
-def test_a_file_in_a_folders_place_is_a_problem(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
 
     assert "Not a directory" in problem(disks.runs(tmp_path / "runs" / "below")).detail
@@ -92,7 +92,7 @@ def test_a_file_in_a_folders_place_is_a_problem(tmp_path: Path) -> None:
     ("free", "level"),
     [(0.9 * GB, "problem"), (1.1 * GB, "note"), (4.9 * GB, "note"), (5.1 * GB, "ok")],
 )
-def test_room_for_less_than_5_gb_is_noted_and_for_less_than_1_a_problem(
+def test_less_than_5_gb_of_free_space_is_a_note_and_less_than_1_a_problem(
     free: float, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disks, "free_bytes", lambda path: free)
@@ -101,10 +101,10 @@ def test_room_for_less_than_5_gb_is_noted_and_for_less_than_1_a_problem(
 
     assert found.level == level
     assert found.detail == f"{free / GB:.1f} GB free at {tmp_path}"
-    assert found.cure == ("" if level == "ok" else "make room, or name another folder with --runs")
+    assert found.cure == ("" if level == "ok" else "free disk space, or choose another folder with --runs")
 
 
-def test_a_really_full_disk_is_a_problem(tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full_is_a_problem(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     said = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True)
@@ -117,35 +117,33 @@ def test_a_really_full_disk_is_a_problem(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
     assert found.detail == f"{tmp_path} cannot be written: No space left on device"
-    assert "make room" in found.cure
+    assert "free disk space" in found.cure
 
 
 # Networks
 
 
-def test_a_cache_on_a_network_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_on_a_network_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disks, "network_filesystem", lambda path: "nfs4" if path == tmp_path else None)
 
     (found,) = [finding for finding in cache(tmp_path, monkeypatch) if "(nfs4)" in finding.detail]
 
     assert found.level == "note"
-    assert found.cure == "set TLOPT_CACHE to a folder on a disk of this machine"
+    assert found.cure == "set TLOPT_CACHE to a folder on a local disk"
 
 
 @pytest.mark.usefixtures("_roomy")
-def test_a_cache_on_a_disk_of_this_machine_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_on_a_local_disk_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.level for finding in cache(tmp_path, monkeypatch)] == ["ok"]
 
 
 @pytest.mark.usefixtures("_roomy")
 @pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}"])
-def test_for_checkpoints_on_a_disk_of_this_machine_it_is_said_what_several_nodes_need(
-    form: str, tmp_path: Path
-) -> None:
+def test_the_finding_on_local_checkpoints_says_what_several_nodes_need(form: str, tmp_path: Path) -> None:
     (found,) = disks.checkpoints(form.format(tmp_path))
 
     assert found.level == "ok"
-    assert f"free at {tmp_path}, on this machine alone" in found.detail
+    assert f"free at {tmp_path}, apparently a local disk" in found.detail
     assert "workers on several nodes need a folder that all of them mount" in found.detail
 
 
@@ -181,20 +179,22 @@ def _store() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_store")
-def test_a_store_that_answers_is_well() -> None:
-    assert list(disks.checkpoints("memory://full")) == [Finding("ok", "checkpoints", "memory://full answers")]
+def test_a_store_that_responds_is_ok() -> None:
+    assert list(disks.checkpoints("memory://full")) == [
+        Finding("ok", "checkpoints", "memory://full responds")
+    ]
 
 
 @pytest.mark.usefixtures("_store")
-def test_an_empty_store_is_noted_because_its_name_may_be_wrong() -> None:
+def test_an_empty_store_is_a_note_because_its_name_may_be_wrong() -> None:
     (found,) = disks.checkpoints("memory://ful")
 
-    assert (found.level, found.detail) == ("note", "memory://ful answers, and nothing lies there yet")
+    assert (found.level, found.detail) == ("note", "memory://ful responds and contains nothing yet")
     assert "bucket" in found.cure
     assert not fsspec.filesystem("memory").exists("/ful")
 
 
-def test_a_store_whose_package_is_missing_is_a_problem_that_names_the_package(
+def test_the_problem_of_a_store_without_its_package_names_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
@@ -202,10 +202,10 @@ def test_a_store_whose_package_is_missing_is_a_problem_that_names_the_package(
     found = problem(disks.checkpoints("s3://bucket/prefix"))
 
     assert "s3fs" in found.detail
-    assert found.cure == "install the package that it names"
+    assert found.cure == "install the package that the message names"
 
 
-def test_a_kind_of_store_that_there_is_not_is_a_problem() -> None:
+def test_an_unknown_kind_of_store_is_a_problem() -> None:
     found = problem(disks.checkpoints("s4://bucket"))
 
     assert "s4" in found.detail

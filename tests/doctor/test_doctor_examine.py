@@ -1,4 +1,4 @@
-"""The whole examination: in order, to its end, whatever is broken, without a password in it."""
+"""All checks run in order and to the end, whatever is broken, and show no password."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from tlopt.doctor.finding import WIDTH, as_text
 
 @pytest.fixture(autouse=True)
 def _well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without GPU, whose disks have room, in a folder of the test's own."""
+    """A machine without a GPU and with free disk space, in a folder of the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(disks, "free_bytes", lambda path: 10**11)
     monkeypatch.setattr(machine, "nvidia_smi", list)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
-def test_everything_is_looked_at_in_order_and_nothing_is_made(tmp_path: Path) -> None:
+def test_all_checks_run_in_order_and_create_nothing(tmp_path: Path) -> None:
     found = list(examine())
 
     assert problems(found) == []
@@ -33,7 +33,7 @@ def test_everything_is_looked_at_in_order_and_nothing_is_made(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["given", "kept", "runs/checkpoints"])
-def test_checkpoints_are_looked_at_where_they_will_lie(
+def test_the_configured_folder_of_checkpoints_is_checked(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name != "runs/checkpoints":
@@ -41,10 +41,10 @@ def test_checkpoints_are_looked_at_where_they_will_lie(
 
     (found,) = titled(examine(checkpoints="given" if name == "given" else None), "checkpoints")
 
-    assert f"free at {tmp_path}/{name}, on this machine alone" in found.detail
+    assert f"free at {tmp_path}/{name}, apparently a local disk" in found.detail
 
 
-def test_options_reach_what_they_name(tmp_path: Path) -> None:
+def test_options_reach_their_checks(tmp_path: Path) -> None:
     found = list(examine("absent.toml", storage_url=f"{tmp_path}/other.db", runs=tmp_path / "elsewhere"))
 
     assert titled(found, "runs")[0].detail.endswith(f"{tmp_path}/elsewhere")
@@ -52,7 +52,7 @@ def test_options_reach_what_they_name(tmp_path: Path) -> None:
     assert "absent.toml" in problem(found).detail
 
 
-def test_a_study_is_looked_at_though_its_database_is_away(tmp_path: Path) -> None:
+def test_a_study_is_checked_even_if_its_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("nonsense = 1")
 
     found = problems(examine("wrong.toml", storage_url="postgresql://me@127.0.0.1:1/x"))
@@ -83,7 +83,7 @@ def test_no_password_is_in_any_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     ] == []
 
 
-def test_what_a_person_reads_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_fit_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLOPT_STORAGE", "mysql://host/x")
     monkeypatch.setenv("TLOPT_CHECKPOINTS", "s4://x")
     monkeypatch.setenv("TLOPT_STORAGEURL", "x")
@@ -93,7 +93,7 @@ def test_what_a_person_reads_fits_80_columns(monkeypatch: pytest.MonkeyPatch) ->
     assert [line for line in lines if len(line) > WIDTH and " " in line.strip()] == []
 
 
-def test_a_command_ends_though_a_check_hangs(tmp_path: Path) -> None:
+def test_the_command_ends_even_if_a_check_hangs(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "url")  # whoever opens it waits for a writer, in the kernel
     code = (
         "from tlopt.doctor import examine\n"
@@ -113,4 +113,4 @@ def test_a_command_ends_though_a_check_hangs(tmp_path: Path) -> None:
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1] == "problem database no answer in 0.2 s"
+    assert ended.stdout.splitlines()[-1] == "problem database no response within 0.2 s"

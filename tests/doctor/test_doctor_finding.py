@@ -1,4 +1,4 @@
-"""Findings as a person reads them, and checks that fail or hang."""
+"""The text of findings, and checks that fail or hang."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from looked import problem
 
-from tlopt.doctor.finding import WIDTH, Ended, Finding, as_text, guarded
+from tlopt.doctor.finding import WIDTH, CheckFailed, Finding, as_text, guarded
 from tlopt.errors import DataError, StorageError
 
 Check = Generator[Finding, None, int]
@@ -45,7 +45,7 @@ def test_no_line_is_wider_than_80_columns_and_no_word_is_lost(detail: str, cure:
     ]
 
 
-def test_a_cure_stands_on_lines_of_its_own() -> None:
+def test_a_cure_is_on_separate_lines() -> None:
     text = as_text(Finding("note", "disk", "is nearly full", "make room")).plain
 
     assert text == "note     disk: is nearly full\n         cure: make room"
@@ -61,7 +61,7 @@ def test_markup_in_a_path_is_shown_as_it_is() -> None:
     assert "[red]/x" in as_text(Finding("ok", "disk", "[red]/x")).plain
 
 
-def test_a_check_that_ends_well_gives_its_findings_and_its_result() -> None:
+def test_a_check_without_errors_gives_its_findings_and_its_result() -> None:
     def check() -> Check:
         yield FINE
         yield FINE
@@ -70,13 +70,13 @@ def test_a_check_that_ends_well_gives_its_findings_and_its_result() -> None:
     assert results(check()) == ([FINE, FINE], 7)
 
 
-def test_a_check_may_end_with_a_last_finding() -> None:
+def test_a_check_may_fail_with_a_last_finding() -> None:
     last = Finding("problem", "two", "is broken", "mend it")
 
-    assert results(failing(Ended(last))) == ([FINE, last], None)
+    assert results(failing(CheckFailed(last))) == ([FINE, last], None)
 
 
-def test_an_error_written_for_people_is_shown_as_it_is_written() -> None:
+def test_an_error_of_tlopt_is_shown_without_changes() -> None:
     found, result = results(failing(DataError("first line\ntake postgresql://USER:PASSWORD@HOST/DATABASE")))
 
     assert result is None
@@ -94,7 +94,7 @@ def test_any_other_error_is_a_finding_with_its_type_and_without_passwords(error:
     assert "no postgresql://me:***@host/x" in problem(found).detail
 
 
-def test_a_check_that_hangs_is_left_behind_and_what_it_found_before_is_kept() -> None:
+def test_a_check_that_hangs_is_abandoned_and_its_earlier_findings_remain() -> None:
     wake = threading.Event()
 
     def check() -> Check:
@@ -105,7 +105,7 @@ def test_a_check_that_hangs_is_left_behind_and_what_it_found_before_is_kept() ->
     found = results(check(), seconds=0.05)
     wake.set()
 
-    assert found == ([FINE, Finding("problem", "planted", "no answer in 0.05 s", "wake it")], None)
+    assert found == ([FINE, Finding("problem", "planted", "no response within 0.05 s", "wake it")], None)
 
 
 def test_a_storage_error_names_no_password() -> None:

@@ -1,4 +1,4 @@
-"""Planted machines: packages that do not fit, GPUs that cannot be used, variables that nothing reads."""
+"""Planted machines: incompatible packages, unusable GPUs, unknown environment variables."""
 
 import importlib.metadata
 import re
@@ -46,15 +46,15 @@ def plant_packages(monkeypatch: pytest.MonkeyPatch) -> Plant:
 # Packages
 
 
-def test_this_environment_has_what_tlopt_needs() -> None:
+def test_this_environment_meets_the_requirements_of_tlopt() -> None:
     assert problems(machine.python()) == []
 
 
 @pytest.mark.parametrize(
     ("installed", "told"),
-    [("4.0.0", "here is 4.0.0"), ("6.0.0", "here is 6.0.0"), (None, "here is none")],
+    [("4.0.0", "installed is 4.0.0"), ("6.0.0", "installed is 6.0.0"), (None, "installed is none")],
 )
-def test_a_package_that_does_not_fit_is_named_with_the_command_that_mends_it(
+def test_an_incompatible_package_is_named_with_the_command_to_repair_it(
     installed: str | None, told: str, plant_packages: Plant
 ) -> None:
     plant_packages({"optuna": installed}, tlopt=["optuna>=5.0,<6", "numpy>=1.26"])
@@ -73,7 +73,7 @@ def test_packages_of_extras_and_of_other_systems_may_be_absent(plant_packages: P
 
 
 @pytest.mark.parametrize("version", ["5.1.0.dev0", "5.1.0rc1", "5.0.0+local"])
-def test_versions_between_releases_count_as_what_they_are(version: str, plant_packages: Plant) -> None:
+def test_development_versions_are_compared_as_such(version: str, plant_packages: Plant) -> None:
     plant_packages({"optuna": version}, tlopt=["optuna>=5.0,<6"])
 
     assert problems(machine.python()) == []
@@ -83,7 +83,7 @@ def test_versions_between_releases_count_as_what_they_are(version: str, plant_pa
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
-def test_without_torch_or_torchvision_no_device_is_looked_for(package: str, plant_packages: Plant) -> None:
+def test_without_torch_or_torchvision_devices_are_not_checked(package: str, plant_packages: Plant) -> None:
     plant_packages({package: None})
 
     (found,) = machine.torch_and_devices()
@@ -91,18 +91,18 @@ def test_without_torch_or_torchvision_no_device_is_looked_for(package: str, plan
     assert found == Finding("problem", "torch", "torch or torchvision is not installed", "pip install tlopt")
 
 
-def test_a_torchvision_built_for_another_torch_is_told_before_anything_is_imported(
+def test_a_torchvision_for_another_torch_is_reported_before_any_import(
     plant_packages: Plant,
 ) -> None:
     plant_packages({"torch": "2.10.0+cpu", "torchvision": "0.24.0"}, torchvision=["numpy", "torch==2.9.0"])
 
     (found,) = machine.torch_and_devices()
 
-    assert found.detail == "torch 2.10.0+cpu, torchvision 0.24.0, which wants torch==2.9.0"
+    assert found.detail == "torch 2.10.0+cpu, torchvision 0.24.0, which requires torch==2.9.0"
     assert found.cure.endswith("pip install --upgrade torch torchvision==0.24.0")
 
 
-def test_a_build_of_the_wanted_torch_is_the_wanted_torch(plant_packages: Plant) -> None:
+def test_a_local_version_of_the_required_torch_is_accepted(plant_packages: Plant) -> None:
     plant_packages({"torch": "2.9.0+cu128"}, torchvision=["torch==2.9.0"])
 
     assert next(machine.torch_and_devices()).level == "ok"
@@ -114,7 +114,7 @@ def test_torch_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyPa
     found = problem(machine.torch_and_devices())
 
     assert "cannot be imported" in found.detail
-    assert "install the two together" in found.cure
+    assert "install both together" in found.cure
 
 
 # Devices
@@ -135,7 +135,7 @@ def device() -> Finding:
 
 
 @pytest.mark.usefixtures("_no_gpu")
-def test_no_gpu_is_nothing_wrong_and_where_there_is_one_the_way_to_it_is_told() -> None:
+def test_a_missing_gpu_is_a_note_that_says_how_to_use_one() -> None:
     found = device()
 
     assert found.level == "note"
@@ -144,14 +144,14 @@ def test_no_gpu_is_nothing_wrong_and_where_there_is_one_the_way_to_it_is_told() 
 
 
 @pytest.mark.usefixtures("_no_gpu")
-def test_a_torch_for_the_cpu_alone_on_a_machine_without_gpu_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_for_the_cpu_on_a_machine_without_gpu_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
 
-    assert device() == Finding("ok", "device", "no GPU here: trials run on the CPU")
+    assert device() == Finding("ok", "device", "no GPU: trials run on the CPU")
 
 
 @pytest.mark.usefixtures("_no_gpu")
-def test_a_gpu_beside_a_torch_for_the_cpu_alone_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_with_a_torch_for_the_cpu_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "nvidia_smi", lambda: ["Planted 9000, 24576 MiB, 570.1"] * 2)
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.version, "hip", None)
@@ -159,13 +159,13 @@ def test_a_gpu_beside_a_torch_for_the_cpu_alone_is_a_problem(monkeypatch: pytest
     found = device()
 
     assert found.level == "problem"
-    assert "2 GPU (Planted 9000, 24576 MiB, 570.1), but this torch is built for the CPU alone" in found.detail
+    assert "2 GPU (Planted 9000, 24576 MiB, 570.1), but this torch is built for the CPU only" in found.detail
     assert "pytorch.org" in found.cure
 
 
 @pytest.mark.usefixtures("_no_gpu")
 @pytest.mark.parametrize("value", ["", "-1"])
-def test_a_hidden_gpu_is_told_apart_from_a_broken_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hidden_gpu_is_distinguished_from_a_broken_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "nvidia_smi", lambda: ["Planted 9000"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
 
@@ -175,7 +175,7 @@ def test_a_hidden_gpu_is_told_apart_from_a_broken_one(value: str, monkeypatch: p
 
 
 @pytest.mark.usefixtures("_no_gpu")
-def test_what_torch_warns_of_an_unusable_gpu_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warning_of_torch_on_an_unusable_gpu_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_available() -> bool:
         warnings.warn("The NVIDIA driver on your system is too old (found version 11040).", stacklevel=1)
         return False
@@ -207,7 +207,7 @@ def plant_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize(("free_gib", "level"), [(16.0, "ok"), (2.5, "ok"), (1.5, "note")])
-def test_a_gpu_is_well_if_it_computes_and_has_memory_left(
+def test_a_gpu_is_ok_if_it_computes_and_has_free_memory(
     free_gib: float, level: str, plant_gpu: Callable[[int], None]
 ) -> None:
     plant_gpu(int(free_gib * GIB))
@@ -218,7 +218,7 @@ def test_a_gpu_is_well_if_it_computes_and_has_memory_left(
     assert f"cuda:0 Planted 9000, {free_gib} of 16.0 GiB free" in found.detail
 
 
-def test_a_gpu_that_torch_has_no_code_for_is_a_problem(
+def test_a_gpu_without_kernels_in_torch_is_a_problem(
     plant_gpu: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant_gpu(16 * GIB)
@@ -231,7 +231,7 @@ def test_a_gpu_that_torch_has_no_code_for_is_a_problem(
     found = device()
 
     assert found.level == "problem"
-    assert found.detail.endswith("does not compute: CUDA error: no kernel image is available for execution")
+    assert found.detail.endswith("cannot compute: CUDA error: no kernel image is available for execution")
     assert found.cure.endswith("compute capability 7.5")
 
 
@@ -268,7 +268,7 @@ def test_without_the_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("n", "text"),
-    [(8, "8 cores"), (1, "1 core of the machine's 8: a container's quota or an affinity")],
+    [(8, "8 cores"), (1, "1 core of 8, limited by a container's quota or by CPU affinity")],
 )
 def test_fewer_cores_than_the_machine_has_are_explained(
     n: int, text: str, monkeypatch: pytest.MonkeyPatch
@@ -282,7 +282,7 @@ def test_fewer_cores_than_the_machine_has_are_explained(
 # Environment
 
 
-def test_no_variable_at_all_is_well() -> None:
+def test_an_environment_without_variables_is_ok() -> None:
     # one is set for every test
     assert list(machine.environment()) == [Finding("ok", "environment", "TLOPT_CACHE")]
 
@@ -305,7 +305,7 @@ def test_a_misspelt_variable_is_a_problem_that_names_the_right_one(
     assert re.fullmatch(r"did you mean TLOPT_(STORAGE|CHECKPOINTS|CACHE)\?", found.cure)
 
 
-def test_a_variable_like_no_other_is_noted_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_note_on_an_unknown_variable_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLOPT_WORKERS_PER_GPU", "x")
 
     (found,) = machine.environment()

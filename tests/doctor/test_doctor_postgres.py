@@ -1,4 +1,4 @@
-"""A real PostgreSQL server: what a role may not do, how much room there is, and what keeps a client out."""
+"""A real PostgreSQL server: privileges of roles, free connections and failed connections."""
 
 import contextlib
 import re
@@ -93,7 +93,7 @@ def owned(place: Place) -> Place:
 # What is well
 
 
-def test_a_role_that_owns_its_database_has_nothing_to_mend(owned: Place) -> None:
+def test_a_role_that_owns_its_database_has_no_problem(owned: Place) -> None:
     found = look(owned.url)
 
     assert [finding for finding in found if finding.level != "ok"] == []
@@ -112,13 +112,13 @@ def test_studies_are_listed_and_no_row_is_changed(owned: Place) -> None:
     assert contents(owned.server, owned.name) == before
 
 
-def test_nothing_is_made_in_an_empty_database(owned: Place) -> None:
+def test_nothing_is_created_in_an_empty_database(owned: Place) -> None:
     look(owned.url)
 
     assert contents(owned.server, owned.name) == {}
 
 
-def test_what_reads_the_studies_cannot_write(owned: Place) -> None:
+def test_the_returned_storage_cannot_write(owned: Place) -> None:
     plant(owned.url)
     check = database(owned.url)
     while True:
@@ -147,28 +147,28 @@ def test_no_connection_is_left_open(owned: Place) -> None:
 # Rights
 
 
-def test_a_superuser_is_noted(postgres_url: str) -> None:
+def test_a_superuser_is_a_note(postgres_url: str) -> None:
     found = look(postgres_url)
 
     assert problems(found) == []
     assert ["superuser" in finding.detail for finding in found if finding.level == "note"] == [True]
 
 
-def test_a_role_that_may_make_no_tables_is_a_problem_and_the_cure_cures_it(place: Place) -> None:
+def test_a_role_that_may_not_create_tables_is_a_problem_and_the_cure_works(place: Place) -> None:
     found = problem(look(place.url))
-    assert found.detail == f"{place.role} may not make tables in {place.name}"
+    assert found.detail == f"{place.role} has no permission to create tables in {place.name}"
 
     place.execute(found.cure)
 
     assert problems(look(place.url)) == []
 
 
-def test_a_role_that_may_not_write_the_tables_is_a_problem_and_the_cure_cures_it(place: Place) -> None:
+def test_a_role_that_may_not_write_the_tables_is_a_problem_and_the_cure_works(place: Place) -> None:
     plant(place.server.url(place.name))
     place.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
 
     found = problem(look(place.url))
-    assert found.detail == f"{place.role} may not write the tables of {place.name}"
+    assert found.detail == f"{place.role} has no permission to write the tables of {place.name}"
     place.execute(found.cure.removeprefix("as their owner: "))
 
     assert problems(look(place.url)) == []
@@ -182,15 +182,15 @@ def test_a_role_without_the_sequences_is_a_problem(place: Place) -> None:
     assert "GRANT ALL ON ALL SEQUENCES" in problem(look(place.url)).cure
 
 
-def test_where_our_tables_are_still_to_be_made_the_right_to_it_is_needed(place: Place) -> None:
+def test_creating_tables_must_be_allowed_while_some_are_missing(place: Place) -> None:
     RDBStorage(normalise(place.server.url(place.name))).engine.dispose()
     place.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
     place.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
 
-    assert "may not make tables" in problem(look(place.url)).detail
+    assert "no permission to create tables" in problem(look(place.url)).detail
 
 
-def test_a_role_that_may_not_even_read_is_told_what_to_grant(place: Place) -> None:
+def test_the_cure_for_a_role_that_may_not_read_says_what_to_grant(place: Place) -> None:
     plant(place.server.url(place.name))
 
     last = look(place.url)[-1]
@@ -239,7 +239,7 @@ def test_a_closed_port_is_a_problem() -> None:
     assert "topsecret" not in repr(found)
 
 
-def test_a_port_that_says_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_does_not_respond_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 2)  # libpq's least
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = look(f"postgresql://me:topsecret@127.0.0.1:{silent.getsockname()[1]}/x")
@@ -262,12 +262,12 @@ def connections(url: str) -> Finding:
     return found
 
 
-def test_a_server_with_room_is_well(owned: Place) -> None:
+def test_a_server_with_free_connections_is_ok(owned: Place) -> None:
     found = connections(owned.url)
 
     assert found.level == "ok"
     # 100 is PostgreSQL's default; 3 are kept for superusers
-    assert " of the server's 97 in use" in found.detail
+    assert " of 97 connections of the server in use" in found.detail
 
 
 def test_connections_of_others_are_counted(owned: Place) -> None:
@@ -279,7 +279,7 @@ def test_connections_of_others_are_counted(owned: Place) -> None:
         assert int(connections(owned.url).detail.split()[0]) >= 6
 
 
-def test_a_server_without_room_is_noted(owned: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_free_connections_is_a_note(owned: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "CONNECTIONS_LOW", 98)
 
     found = connections(owned.url)
@@ -291,16 +291,14 @@ def test_a_server_without_room_is_noted(owned: Place, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("whose", "kind", "name"), [("user", "ROLE", "{role}"), ("database", "DATABASE", "{name}")]
 )
-def test_a_limit_that_leaves_less_room_than_the_server_decides(
-    whose: str, kind: str, name: str, owned: Place
-) -> None:
+def test_the_tightest_limit_of_connections_decides(whose: str, kind: str, name: str, owned: Place) -> None:
     owned.execute(f"ALTER {kind} {name} CONNECTION LIMIT 6")
 
     found = connections(owned.url)
 
     assert found.level == "note"
     # our own, and perhaps one that is leaving
-    assert re.match(rf"[12] of the {whose}'s 6 in use", found.detail)
+    assert re.match(rf"[12] of 6 connections of the {whose} in use", found.detail)
     assert found.cure == f"raise it: ALTER {kind} ... CONNECTION LIMIT"
 
 
@@ -320,7 +318,7 @@ def test_a_replica_is_a_problem(owned: Place, monkeypatch: pytest.MonkeyPatch) -
 
     assert (found.detail, found.cure) == (
         "the server is a read-only replica",
-        "name the primary in the URL",
+        "use the URL of the primary server",
     )
 
 
@@ -328,7 +326,7 @@ def test_a_replica_is_a_problem(owned: Place, monkeypatch: pytest.MonkeyPatch) -
     ("ahead_seconds", "level", "side"),
     [(0.0, "ok", ""), (100.0, "note", "behind"), (-100.0, "note", "ahead of")],
 )
-def test_a_clock_that_is_off_is_noted(
+def test_a_clock_that_is_off_is_a_note(
     ahead_seconds: float, level: str, side: str, owned: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted = SimpleNamespace(time=lambda: time.time() + ahead_seconds)

@@ -1,4 +1,4 @@
-"""Studies whose file, images or weights are wrong, or that are not what the database has under their name."""
+"""Studies with errors in their file, images or weights, or unlike the stored study of their name."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ def stored(text: str, **changed: object) -> BaseStorage:
 
 @pytest.fixture
 def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever looks for a host fails the test."""
+    """Fail the test if anything looks up a host."""
     asked: list[object] = []
 
     def refuse(*arguments: object, **_: object) -> None:
@@ -76,7 +76,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_offline")
-def test_a_study_on_good_images_and_weights_is_well(file: Path, quick: Text) -> None:
+def test_a_study_with_good_images_and_weights_is_ok(file: Path, quick: Text) -> None:
     file.write_text(quick(trials=60))
 
     found = look(file)
@@ -85,16 +85,16 @@ def test_a_study_on_good_images_and_weights_is_well(file: Path, quick: Text) -> 
     assert found[0] == Finding("ok", "study", "stripes, 60 trials of at most 2 epochs")
     assert any("3 classes" in finding.detail for finding in titled(found, "images"))
     assert [finding.level for finding in titled(found, "weights")] == ["ok"]
-    assert found[-1].detail == "the ranges fit the networks; there is no stored study to compare with"
+    assert found[-1].detail == "the ranges fit the networks; there is no database to compare with"
 
 
-def test_a_study_that_the_database_does_not_have_is_well(file: Path, quick: Text) -> None:
+def test_a_study_that_is_not_in_the_database_is_ok(file: Path, quick: Text) -> None:
     file.write_text(quick(name="new"))
 
-    assert look(file, stored(quick()))[-1].detail.endswith("does not have it yet: tlopt run starts it")
+    assert look(file, stored(quick()))[-1].detail.endswith("it is not in the database yet; start it with tlopt run")
 
 
-def test_a_study_that_means_what_the_stored_one_means_is_well(file: Path, quick: Text) -> None:
+def test_a_study_that_matches_the_stored_one_is_ok(file: Path, quick: Text) -> None:
     file.write_text(quick(trials=99))  # the budget changes no trial
 
     last = look(file, stored(quick(trials=4)))[-1]
@@ -103,7 +103,7 @@ def test_a_study_that_means_what_the_stored_one_means_is_well(file: Path, quick:
     assert last.detail.endswith("are those of the stored study")
 
 
-def test_a_study_may_be_named_by_its_name_in_the_database(quick: Text) -> None:
+def test_a_study_may_be_given_by_its_name_in_the_database(quick: Text) -> None:
     found = look("stripes", stored(quick()))
 
     assert problems(found) == []
@@ -122,7 +122,7 @@ def test_a_study_may_be_named_by_its_name_in_the_database(quick: Text) -> None:
         ("seed = 7", "seed = ", ("stripes.toml",)),
     ],
 )
-def test_a_wrong_key_ends_it_with_the_key_named(
+def test_a_wrong_key_ends_the_check_and_is_named(
     before: str, after: str, signs: tuple[str, ...], file: Path, quick: Text
 ) -> None:
     assert before in quick()
@@ -135,7 +135,7 @@ def test_a_wrong_key_ends_it_with_the_key_named(
 
 
 @pytest.mark.parametrize("target", ["absent.toml", "studies/absent"])
-def test_a_file_that_there_is_not_is_a_problem(target: str) -> None:
+def test_a_file_that_does_not_exist_is_a_problem(target: str) -> None:
     (found,) = look(target)
 
     assert found.detail == f"{target}: there is no such study file; tlopt init FOLDER writes one"
@@ -144,10 +144,10 @@ def test_a_file_that_there_is_not_is_a_problem(target: str) -> None:
 def test_a_name_needs_a_database() -> None:
     (found,) = look("stripes")
 
-    assert "no database to look the name up in" in found.detail
+    assert "no database in which a study could have this name" in found.detail
 
 
-def test_an_unknown_name_is_told_with_those_that_there_are(quick: Text) -> None:
+def test_the_problem_of_an_unknown_name_lists_the_studies(quick: Text) -> None:
     (found,) = look("strips", stored(quick()))
 
     assert "there are: stripes" in found.detail
@@ -156,7 +156,7 @@ def test_an_unknown_name_is_told_with_those_that_there_are(quick: Text) -> None:
 # Images
 
 
-def test_an_image_that_cannot_be_decoded_is_named_and_the_weights_are_looked_at_all_the_same(
+def test_an_image_that_cannot_be_decoded_is_named_and_the_weights_are_checked_anyway(
     file: Path, quick: Text, image_folder: Path, tmp_path: Path
 ) -> None:
     for source in image_folder.rglob("*.png"):
@@ -180,7 +180,7 @@ def test_a_missing_folder_of_images_is_a_problem(file: Path, quick: Text, tmp_pa
 
 
 @pytest.mark.usefixtures("_offline")
-def test_a_data_set_that_is_not_here_is_noted_and_not_fetched(file: Path, quick: Text) -> None:
+def test_an_absent_data_set_is_a_note_and_is_not_downloaded(file: Path, quick: Text) -> None:
     file.write_text(quick(source="torchvision:Flowers102"))
 
     found = look(file)
@@ -188,11 +188,11 @@ def test_a_data_set_that_is_not_here_is_noted_and_not_fetched(file: Path, quick:
     assert problems(found) == []
     (note,) = titled(found, "images")
     assert note.level == "note"
-    assert "tlopt check does it now" in note.cure
+    assert "run tlopt check" in note.cure
     assert str(cache_root() / "torchvision") in note.cure
 
 
-def test_what_was_read_of_a_data_set_lies_where_it_is_looked_for() -> None:
+def test_the_listing_of_a_data_set_has_the_expected_path() -> None:
     pytest.importorskip("sklearn")
     from tlopt.data.sources.builtin import list_samples
 
@@ -204,7 +204,7 @@ def test_what_was_read_of_a_data_set_lies_where_it_is_looked_for() -> None:
 # Weights
 
 
-def test_a_missing_weights_file_is_a_problem_and_the_images_are_looked_at_all_the_same(
+def test_a_missing_weights_file_is_a_problem_and_the_images_are_checked_anyway(
     file: Path, quick: Text, tmp_path: Path
 ) -> None:
     file.write_text(quick(weights=f"{tmp_path}/absent.pth"))
@@ -218,7 +218,7 @@ def test_a_missing_weights_file_is_a_problem_and_the_images_are_looked_at_all_th
 
 
 @pytest.mark.usefixtures("_offline")
-def test_weights_that_are_not_here_are_noted_with_their_size_and_not_fetched(
+def test_absent_weights_are_a_note_with_their_size_and_are_not_downloaded(
     file: Path, quick: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -230,13 +230,13 @@ def test_weights_that_are_not_here_are_noted_with_their_size_and_not_fetched(
     (note,) = titled(found, "weights")
     # 11,689,512 parameters of 4 bytes
     assert note.detail == (
-        "resnet18: resnet18-f37072fd.pth is not on this machine; the first command fetches it, about 47 MB"
+        "resnet18: resnet18-f37072fd.pth is not on this machine; the first command downloads it, about 47 MB"
     )
     assert 'weights = "path/to/file.pth"' in note.cure
 
 
 @pytest.mark.usefixtures("_offline")
-def test_weights_that_were_fetched_are_read(
+def test_downloaded_weights_are_read(
     file: Path, quick: Text, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -256,7 +256,7 @@ def test_unknown_weights_are_a_problem_that_lists_the_known(file: Path, quick: T
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet18"])
-def test_nothing_is_fetched_where_there_are_no_weights_or_a_package_has_them(backbone: str) -> None:
+def test_nothing_is_downloaded_for_no_weights_or_weights_in_a_package(backbone: str) -> None:
     weights = "none" if backbone == "resnet18" else "default"
 
     assert unfetched(backbone, weights) == ""
@@ -296,7 +296,7 @@ def test_a_depth_beyond_the_network_is_a_problem(file: Path, quick: Text) -> Non
     assert (found.title, "transfer_depth" in found.detail) == ("study", True)
 
 
-def test_another_range_than_the_stored_one_is_a_problem_that_shows_both(file: Path, quick: Text) -> None:
+def test_the_problem_of_a_changed_range_shows_both(file: Path, quick: Text) -> None:
     store = stored(quick())
     file.write_text(quick(search="lr = { log = [1e-4, 5e-2] }"))
 
@@ -309,7 +309,7 @@ def test_another_range_than_the_stored_one_is_a_problem_that_shows_both(file: Pa
 @pytest.mark.parametrize(
     ("fact", "value"), [("data", "ffffffffffffffff"), ("weights", "ffffffffffffffff"), ("semantics", 0)]
 )
-def test_other_images_weights_or_meanings_than_the_stored_are_a_problem(
+def test_other_images_weights_or_semantics_than_the_stored_are_a_problem(
     fact: str, value: object, file: Path, quick: Text
 ) -> None:
     store = stored(quick(), **{fact: value})
@@ -318,7 +318,7 @@ def test_other_images_weights_or_meanings_than_the_stored_are_a_problem(
     assert f"{fact}: study has {value}, here is " in problem(look(file, store)).detail
 
 
-def test_a_study_of_a_stranger_is_a_problem(file: Path, quick: Text) -> None:
+def test_a_foreign_study_is_a_problem(file: Path, quick: Text) -> None:
     store = InMemoryStorage()
     optuna.create_study(storage=store, study_name="stripes").add_trial(optuna.create_trial(value=0.5))
     file.write_text(quick())

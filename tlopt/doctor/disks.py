@@ -1,4 +1,4 @@
-"""Check the folders that tlopt writes to: rights, room, and whether other machines share them."""
+"""Check the folders that tlopt writes to: permissions, free space, shared file systems."""
 
 import tempfile
 from dataclasses import replace
@@ -13,11 +13,11 @@ DISK_PROBLEM_BYTES = 10**9
 DISK_NOTE_BYTES = 5 * 10**9
 _PROBE_BYTES = 4096
 
-HUNG = "see with mount whether it lies on a server that is away; name another folder, or unmount that one"
+HUNG = "check with mount whether its file server responds; unmount it or choose another folder"
 
 
 def cache() -> Findings:
-    """Findings on the cache folder, which holds pixels and digests."""
+    """Findings on the cache folder, for pixels, features and digests."""
     folder = cache_root().absolute()
     yield _folder("cache", folder, "TLOPT_CACHE")
     kind = network_filesystem(folder)
@@ -25,13 +25,13 @@ def cache() -> Findings:
         yield Finding(
             "note",
             "cache",
-            f"{folder} lies on a network file system ({kind}), and pixels are read from it all the time",
-            "set TLOPT_CACHE to a folder on a disk of this machine",
+            f"{folder} is on a network file system ({kind}), and pixels are read from it constantly",
+            "set TLOPT_CACHE to a folder on a local disk",
         )
 
 
 def runs(folder: Path) -> Findings:
-    """Findings on the runs folder, which holds logs, pictures and weights."""
+    """Findings on the runs folder, for logs, pictures and weights."""
     yield _folder("runs", folder.absolute(), "--runs")
 
 
@@ -44,19 +44,19 @@ def checkpoints(where: str) -> Findings:
     folder = Path(path).expanduser().absolute()
     found = _folder("checkpoints", folder, "--checkpoints or TLOPT_CHECKPOINTS")
     kind = network_filesystem(folder)
-    whose = (
+    sharing = (
         f", shared with other machines ({kind})"
         if kind
-        else ", on this machine alone as far as can be seen: workers on several nodes need a folder that all"
-        " of them mount, or s3://BUCKET/PREFIX"
+        else ", apparently a local disk: workers on several nodes need a folder that all of them mount, or"
+        " s3://BUCKET/PREFIX"
     )
-    yield found if found.level == "problem" else replace(found, detail=found.detail + whose)
+    yield found if found.level == "problem" else replace(found, detail=found.detail + sharing)
 
 
 def write_obstacle(folder: Path) -> str:
-    """The reason why no file can be written to the existing `folder`, or ""; nothing is left there."""
+    """The reason why files cannot be written to the existing `folder`, or ""; leaves no file."""
     try:
-        # This tells more than the rights do: root meets read-only disks, and users meet quotas.
+        # Permissions alone do not show read-only disks and quotas.
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(_PROBE_BYTES))
     except OSError as error:
@@ -65,30 +65,30 @@ def write_obstacle(folder: Path) -> str:
 
 
 def _folder(title: str, folder: Path, variable: str) -> Finding:
-    """The finding whether `folder`, or its place, can be written, and how much room there is."""
-    place = nearest_existing(folder)
-    other = f"name another folder with {variable}"
-    if obstacle := write_obstacle(place):
+    """The finding on whether `folder` can be written or created, and on its free space."""
+    existing = nearest_existing(folder)
+    other = f"choose another folder with {variable}"
+    if obstacle := write_obstacle(existing):
         return Finding(
             "problem",
             title,
             f"{folder} cannot be written: {obstacle}",
-            f"change its owner or rights, make room, or {other}",
+            f"change its owner or permissions, free disk space, or {other}",
         )
-    free = free_bytes(place)
+    free = free_bytes(existing)
     detail = f"{free / 1e9:,.1f} GB free at {folder}"
     if free < DISK_PROBLEM_BYTES:
-        return Finding("problem", title, detail, f"make room, or {other}")
+        return Finding("problem", title, detail, f"free disk space, or {other}")
     if free < DISK_NOTE_BYTES:
-        return Finding("note", title, detail, f"make room, or {other}")
+        return Finding("note", title, detail, f"free disk space, or {other}")
     return Finding("ok", title, detail)
 
 
 def _object_store(title: str, url: str) -> Finding:
-    """The finding whether the store at `url` answers."""
+    """The finding on whether the object store at `url` responds."""
     from fsspec.core import url_to_fs
 
-    shown = hide_password(url)
+    address = hide_password(url)
     try:
         filesystem, root = url_to_fs(url, use_listings_cache=False)
         filesystem.ls(root)
@@ -96,13 +96,13 @@ def _object_store(title: str, url: str) -> Finding:
         return Finding(
             "note",
             title,
-            f"{shown} answers, and nothing lies there yet",
-            "see that the bucket is right: below it everything is made, the bucket is not",
+            f"{address} responds and contains nothing yet",
+            "check that the bucket is right: tlopt creates everything in it, but not the bucket itself",
         )
     except ImportError as error:
-        return Finding("problem", title, f"{shown}: {error}", "install the package that it names")
-    # Every kind of store raises errors of its own.
+        return Finding("problem", title, f"{address}: {error}", "install the package that the message names")
+    # Each kind of store raises its own errors.
     except Exception as error:
         reason = f"{type(error).__name__}: {hide_password(str(error))}"
-        return Finding("problem", title, f"{shown}: {reason}", "check address, credentials and network")
-    return Finding("ok", title, f"{shown} answers")
+        return Finding("problem", title, f"{address}: {reason}", "check address, credentials and network")
+    return Finding("ok", title, f"{address} responds")

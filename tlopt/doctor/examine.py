@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 DISK_SECONDS = 10
-DATABASE_SECONDS = 30  # a host may have several addresses, each with its own timeout
-TORCH_SECONDS = 120  # its import from a slow disk
-HUNG = "see whether the database's machine, or the disk below its file, hangs; --storage names another"
+DATABASE_SECONDS = 30  # a host may have several addresses, each with a timeout
+TORCH_SECONDS = 120  # time to import it from a slow disk
+HUNG = "check the database server or the disk of its file, or choose another database with --storage"
 
 
 def examine(
@@ -25,21 +25,21 @@ def examine(
     checkpoints: str | None = None,
     progress: bool = False,
 ) -> Iterator[Finding]:
-    """Findings on this machine, its database and, if one is named, a study.
+    """Findings on this machine, its database and, if given, a study.
 
-    Nothing is downloaded, and nothing is written but entries of the cache folder, since images are checked by
-    reading them, as `tlopt check` does. Nothing is raised: whatever fails or hangs is a finding.
+    Nothing is downloaded, and only the cache folder is written to, since images are read as in `tlopt check`.
+    Never raises: whatever fails or hangs is a finding.
 
     Args:
-        target: a study file, or a study's name in the database.
-        storage_url: as the option --storage.
-        runs: as the option --runs.
-        checkpoints: as the option --checkpoints.
-        progress: a bar on stderr while images are read.
+        target: a study file, or the name of a study in the database.
+        storage_url: like the option --storage.
+        runs: like the option --runs.
+        checkpoints: like the option --checkpoints.
+        progress: whether to show a progress bar on stderr while images are read.
     """
     yield from guarded("python", machine.python())
     yield from guarded(
-        "torch", machine.torch_and_devices(), seconds=TORCH_SECONDS, late="see whether nvidia-smi answers"
+        "torch", machine.torch_and_devices(), seconds=TORCH_SECONDS, late="check whether nvidia-smi responds"
     )
     yield from guarded("cpu", machine.cores())
     yield from guarded("environment", machine.environment())
@@ -55,7 +55,7 @@ def _disks(runs: Path, checkpoints: str | None) -> dict[str, Findings]:
     return {"cache": disks.cache(), "runs": disks.runs(runs), "checkpoints": disks.checkpoints(where)}
 
 
-# Imported in the check: an Optuna that does not fit is a finding.
+# Imported in the check, so that an incompatible Optuna is a finding.
 
 
 def _database(storage_url: str | None) -> "Generator[Finding, None, BaseStorage | None]":

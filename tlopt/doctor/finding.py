@@ -1,4 +1,4 @@
-"""The result of one check, as a record and as lines for a person."""
+"""Findings: results of checks, as records and as text."""
 
 import queue
 import textwrap
@@ -22,19 +22,19 @@ _INDENT = 9
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check; never holds a password."""
+    """The result of a check; never contains a password."""
 
     level: Level
     title: str  # what was checked
     detail: str
-    cure: str = ""  # what to do; "" where there is nothing to do, or the detail says it
+    cure: str = ""  # what to do; "" if nothing, or if the detail says it
 
 
 Findings = Generator[Finding, None, None]
 
 
-class Ended(Exception):
-    """A check cannot go on; holds its last finding."""
+class CheckFailed(Exception):
+    """A check cannot continue; contains its last finding."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.detail)
@@ -49,19 +49,19 @@ class _End(Generic[Result]):
 def guarded(
     title: str, check: Generator[Finding, None, Result], *, seconds: float | None = None, late: str = ""
 ) -> Generator[Finding, None, Result | None]:
-    """The findings of `check` as they come, and its result: None where it fails, which is a finding too.
+    """Yield the findings of `check` as they arrive; return its result, or None if it fails or hangs.
 
-    A disk, driver or server that hangs may block its caller for ever, Ctrl-C included. Each check therefore
-    runs in a thread of its own, which is abandoned if it hangs.
+    A disk, driver or server that hangs may block its caller forever, even against Ctrl-C. Each check
+    therefore runs in its own thread, which is abandoned if it hangs. A failure is a finding, too.
 
     Args:
-        title: of the finding that the check failed.
-        seconds: the longest wait for the next finding; None waits for ever.
-        late: the cure where it takes longer.
+        title: title of the finding on a failure.
+        seconds: longest wait for the next finding; None waits forever.
+        late: cure if it takes longer.
     """
     found: queue.SimpleQueue[Finding | _End[Result]] = queue.SimpleQueue()
 
-    def look() -> None:
+    def run() -> None:
         safe = _safe(title, check)
         while True:
             try:
@@ -70,12 +70,12 @@ def guarded(
                 found.put(_End(end.value))
                 return
 
-    threading.Thread(target=look, name=f"tlopt-{title}", daemon=True).start()
+    threading.Thread(target=run, name=f"tlopt-{title}", daemon=True).start()
     while True:
         try:
             item = found.get(timeout=seconds)
         except queue.Empty:
-            yield Finding("problem", title, f"no answer in {seconds:g} s", late)
+            yield Finding("problem", title, f"no response within {seconds:g} s", late)
             return None
         if isinstance(item, _End):
             return item.result
@@ -83,22 +83,22 @@ def guarded(
 
 
 def _safe(title: str, check: Generator[Finding, None, Result]) -> Generator[Finding, None, Result | None]:
-    """`check`, what it raises turned into its last finding."""
+    """`check`, with an exception as its last finding."""
     try:
         return (yield from check)
-    except Ended as error:
+    except CheckFailed as error:
         yield error.finding
     except TloptError as error:
         yield Finding("problem", title, str(error))
-    # A broken driver, library or disk raises nearly anything, and to find that out is what this is for.
+    # Broken drivers, libraries and disks may raise anything.
     except Exception as error:
         reason = f"{type(error).__name__}: {hide_password(str(error))}"
-        yield Finding("problem", title, f"looking at it failed: {reason}")
+        yield Finding("problem", title, f"the check failed: {reason}")
     return None
 
 
 def as_text(finding: Finding) -> Text:
-    """The finding in lines of 80 columns, its cure on lines of its own; longer only where one word is."""
+    """The finding in lines of 80 columns or one longer word, with its cure on separate lines."""
     text = Text(f"{finding.level:<{_INDENT}}", style=_STYLES[finding.level])
     lines = [*_wrapped(f"{finding.title}: {finding.detail}"), *_wrapped(finding.cure, "cure: ")]
     text.append(("\n" + " " * _INDENT).join(lines), style="default")

@@ -1,4 +1,4 @@
-"""Check a PostgreSQL server: rights, room for connections, clock."""
+"""Check a PostgreSQL server: privileges, free connections, clock."""
 
 import time
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ SELECT current_setting('server_version') AS version,
        CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS seconds
 """
 
-# One table stands for all: rights are given to all at once, and the sequences are what is forgotten.
+# Checking one table suffices: privileges are usually granted on all, and sequences are forgotten.
 _MAY_WRITE = """
 SELECT has_table_privilege('trials', 'INSERT') AND has_table_privilege('trials', 'UPDATE')
        AND has_sequence_privilege(pg_get_serial_sequence('trials', 'trial_id'), 'USAGE')
 """
 
-# The bound that leaves least room; a limit of -1 is none, and superusers are under the server's alone.
+# The tightest limit; -1 means no limit, and superusers are subject to the server's only.
 _CONNECTIONS = """
 WITH here AS (SELECT usename, datname FROM pg_stat_activity WHERE datname IS NOT NULL),
      me AS (SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname = current_user AND NOT rolsuper),
@@ -54,32 +54,32 @@ _MORE_CONNECTIONS = {
 }
 
 
-def server(connection: sqlalchemy.Connection, *, tables: list[str], filled: bool) -> Iterator[Finding]:
-    """Findings on the server and on the user's rights.
+def server(connection: sqlalchemy.Connection, *, tables: list[str], has_tables: bool) -> Iterator[Finding]:
+    """Findings on the server and on the privileges of the user.
 
     Args:
         tables: names of the tables in the database.
-        filled: whether Optuna's are among them.
+        has_tables: whether Optuna's tables are among them.
     """
     asked = time.time()
     row = connection.exec_driver_sql(_SERVER).one()
     clock = row.seconds - (asked + time.time()) / 2
     yield Finding("ok", "database", f"PostgreSQL {row.version}, {row.database} as {row.user}")
     if row.replica:
-        cure = "name the primary in the URL"
+        cure = "use the URL of the primary server"
         yield Finding("problem", "database", "the server is a read-only replica", cure)
-    may_write = not filled or connection.exec_driver_sql(_MAY_WRITE).scalar_one()
-    yield from _rights(row, may_write=may_write, complete=filled and leases.name in tables)
+    may_write = not has_tables or connection.exec_driver_sql(_MAY_WRITE).scalar_one()
+    yield from _rights(row, may_write=may_write, complete=has_tables and leases.name in tables)
     bound = connection.exec_driver_sql(_CONNECTIONS).one()
     yield _connections(bound.used, bound.most, bound.whose)
     yield _clock(clock)
 
 
 def _rights(row: Any, *, may_write: bool, complete: bool) -> Iterator[Finding]:
-    """Findings on rights that the user lacks, and on rights that it had better not have.
+    """Findings on privileges that the user lacks or should not have.
 
     Args:
-        row: of `_SERVER`.
+        row: result of `_SERVER`.
         may_write: whether the user may write to Optuna's tables, if they exist.
         complete: whether no table is missing.
     """
@@ -88,27 +88,27 @@ def _rights(row: Any, *, may_write: bool, complete: bool) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "database",
-            f"{row.user} may not write the tables of {row.database}",
+            f"{row.user} has no permission to write the tables of {row.database}",
             f"as their owner: GRANT ALL ON ALL TABLES {to}; GRANT ALL ON ALL SEQUENCES {to}",
         )
     if not complete and not row.may_create:
         yield Finding(
             "problem",
             "database",
-            f"{row.user} may not make tables in {row.database}",
+            f"{row.user} has no permission to create tables in {row.database}",
             f'ALTER DATABASE "{row.database}" OWNER TO "{row.user}"',
         )
     if row.superuser:
         yield Finding(
             "note",
             "database",
-            f"{row.user} is a superuser, and every worker holds its password",
+            f"{row.user} is a superuser, and every worker has its password",
             "CREATE ROLE tlopt LOGIN PASSWORD '...'; CREATE DATABASE tlopt OWNER tlopt",
         )
 
 
 def _connections(used: int, most: int, whose: str) -> Finding:
-    detail = f"{used} of the {whose}'s {most} in use; a worker takes one"
+    detail = f"{used} of {most} connections of the {whose} in use; each worker needs one"
     if most - used < CONNECTIONS_LOW:
         return Finding("note", "connections", detail, _MORE_CONNECTIONS[whose])
     return Finding("ok", "connections", detail)
@@ -118,5 +118,7 @@ def _clock(ahead_seconds: float) -> Finding:
     side = "ahead of" if ahead_seconds > 0 else "behind"
     detail = f"the server is {abs(ahead_seconds):.1f} s {side} this machine"
     if abs(ahead_seconds) > CLOCK_SECONDS:
-        return Finding("note", "clock", detail, "set both by NTP; times of trials are each worker's own")
+        return Finding(
+            "note", "clock", detail, "synchronise both by NTP; times of trials come from the workers' clocks"
+        )
     return Finding("ok", "clock", detail)

@@ -31,8 +31,8 @@ def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings
     """Findings on the study file or stored study `target`; nothing is downloaded.
 
     Args:
-        store: that has the stored studies, or None.
-        progress: a bar on stderr while images are read.
+        store: storage with the stored studies, or None.
+        progress: whether to show a progress bar on stderr while images are read.
     """
     wanted = _read(target, store)
     n = wanted.budget
@@ -52,12 +52,14 @@ def _read(target: str, store: BaseStorage | None) -> Study:
     if target not in known and (is_path(target) or kind_at(Path(target))):
         raise no_such_file(target)
     if store is None:
-        raise NotReady(f"{target} is no file here, and there is no database to look the name up in")
+        raise NotReady(
+            f"{target}: there is no such file, and no database in which a study could have this name"
+        )
     return studies.stored_spec(studies.open_existing(store, target))
 
 
 def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data | None]":
-    """The result is None where the images are not here."""
+    """Yield findings on the images; return the data, or None if they are not on this machine."""
     from tlopt.data.load import load
 
     source = wanted.data.source
@@ -65,8 +67,9 @@ def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data 
         yield Finding(
             "note",
             "images",
-            f"{source} has not been read on this machine; the first command reads it, or fetches it",
-            f"tlopt check does it now; without a network put its files under {cache_root() / 'torchvision'}",
+            f"{source} has not been read on this machine yet; the first command reads or downloads it",
+            f"to do so now, run tlopt check; without a network, put its files under"
+            f" {cache_root() / 'torchvision'}",
         )
         return None
     data = load(wanted.data, seed=wanted.seed, progress=progress)
@@ -83,12 +86,12 @@ def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data 
 
 
 def listing_file(source: str) -> Path:
-    """The file in which the labels and digests of a library's data set are kept once it was read."""
+    """The file with the labels and digests of a library's data set, written when it is first read."""
     return cache_root() / "listings" / f"{source.replace(':', '-')}.json"
 
 
 def _weights(wanted: Study) -> "Generator[Finding, None, dict[str, Weights] | None]":
-    """The result is by backbone, None where some are not here."""
+    """Yield findings on the weights; return them by backbone, or None if some are not on this machine."""
     from tlopt.model.weights import load_weights
 
     found = {}
@@ -98,9 +101,9 @@ def _weights(wanted: Study) -> "Generator[Finding, None, dict[str, Weights] | No
             yield Finding(
                 "note",
                 "weights",
-                f"{backbone}: {absent} is not on this machine; the first command fetches it,"
+                f"{backbone}: {absent} is not on this machine; the first command downloads it,"
                 f" about {megabytes(backbone)} MB",
-                'tlopt check does it now; without a network write model.weights = "path/to/file.pth"',
+                'to do so now, run tlopt check; without a network, write model.weights = "path/to/file.pth"',
             )
             continue
         found[backbone] = load_weights(backbone, wanted.model.weights)
@@ -112,7 +115,7 @@ def _weights(wanted: Study) -> "Generator[Finding, None, dict[str, Weights] | No
 def _compared(
     wanted: Study, data: "Data", weights: "Mapping[str, Weights]", store: BaseStorage | None
 ) -> Findings:
-    """Whether the ranges fit the networks, and whether the stored study means the same."""
+    """Findings on whether the ranges fit the networks and the file matches the stored study."""
     from tlopt.search.space import check_depths
     from tlopt.training.devices import choose_device
     from tlopt.trial.workspace import Workspace
@@ -124,11 +127,11 @@ def _compared(
     workspace.check_resolutions()
     fits = "the ranges fit the networks"
     if store is None:
-        yield Finding("ok", "study", f"{fits}; there is no stored study to compare with")
+        yield Finding("ok", "study", f"{fits}; there is no database to compare with")
         return
     changed = _changed(workspace, store)
     if changed is None:
-        yield Finding("ok", "study", f"{fits}; the database does not have it yet: tlopt run starts it")
+        yield Finding("ok", "study", f"{fits}; it is not in the database yet; start it with tlopt run")
     elif changed:
         yield Finding(
             "problem",
@@ -144,7 +147,7 @@ def _compared(
 
 
 def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
-    """Differences from the stored study, one text each; None where there is no such study."""
+    """Differences from the stored study, one text each; None if there is no such study."""
     try:
         opened = studies.open_existing(store, workspace.study.name)
     except NotReady:

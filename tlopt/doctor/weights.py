@@ -1,4 +1,4 @@
-"""Find out whether pretrained weights are on this machine, without downloading them."""
+"""Check whether pretrained weights are on this machine, without downloading them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ def unfetched(backbone: str, weights: str) -> str:
     """The file or repository of named weights that would have to be downloaded, or "".
 
     Raises:
-        SpecError, WeightsError, MissingExtra: there is no such backbone, or no such weights.
+        SpecError, WeightsError, MissingExtra: as `sources.find_named`.
     """
     from tlopt.model import sources
     from tlopt.model.families.table import LITE0, TIMM, check_name
