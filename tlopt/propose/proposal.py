@@ -78,7 +78,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
         raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
     given = {"unreadable": "skip"} | dict(wishes.data) if wishes.skip_unreadable else dict(wishes.data)
-    data = _data_spec(source, given)
+    data = data_spec(source, given)
     seen = look(data, seed=0, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
@@ -121,7 +121,12 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     return Proposal(text=text, notes=notes, minutes=minutes)
 
 
-def _data_spec(source: str, given: Mapping[str, object]) -> DataSpec:
+def data_spec(source: str, given: Mapping[str, object]) -> DataSpec:
+    """`[data]` of a study file with these keys.
+
+    Raises:
+        SpecError: a key or a value is not allowed.
+    """
     try:
         return DataSpec.model_validate({"source": source, **given})
     except ValidationError as error:
@@ -186,6 +191,11 @@ def _choose_weights(wished: str | None, machine: Machine) -> tuple[Weights, list
     if wished and wished != LITE0 and _at_hand(LITE0):
         notes.append(f"At hand is {LITE0}: ask for it with --backbone {LITE0}.")
     return load_weights(name, "none"), notes
+
+
+def proposed_backbone(machine: Machine) -> str:
+    """The backbone that `propose` would choose unasked: the first whose weights are at hand."""
+    return _choose_weights(None, machine)[0].backbone
 
 
 def _reason(name: str, machine: Machine) -> str:

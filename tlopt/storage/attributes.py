@@ -16,6 +16,7 @@ tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "
                               found by the first worker; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "said"}, see `search.warm_start`
+tlopt:fit             study   {"said", "fits"}: of backbones to its training images, see `insight.record.Fit`
 tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, newest last
 tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
@@ -59,6 +60,7 @@ NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
 CONTROL = PREFIX + "control"
 WARM_START = PREFIX + "warm_start"
+FIT = PREFIX + "fit"
 EXPORTS = PREFIX + "exports"
 SHARED_FACTS = ("data", "weights")  # facts that must be equal for all workers; see `fact`
 

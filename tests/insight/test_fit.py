@@ -1,0 +1,135 @@
+"""Fit of a network to training images: which images, which rows, and what is stored and printed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tlopt.cli.main import app
+from tlopt.data.load import load
+from tlopt.insight.fit import TrainingImages, measure_fit
+from tlopt.insight.measures import chosen
+from tlopt.insight.record import Fit, FitRow, by_fit, sentence
+from tlopt.model.weights import load_weights
+from tlopt.spec.sections import DataSpec
+
+
+def fit(*probes: float, leep: float | None = None, backbone: str = "net") -> Fit:
+    rows = tuple(FitRow(name=f"b{i}", n_features=4, values={"linear_probe": p}) for i, p in enumerate(probes))
+    return Fit(
+        backbone=backbone,
+        weights="W",
+        resolution=32,
+        n_images=100,
+        n_classes=4,
+        blocks=rows,
+        network=FitRow(name="network", n_features=4, values={**rows[-1].values, "leep": leep}),
+        warnings=("LEEP: 3 images",),
+    )
+
+
+def test_a_fit_survives_storage_with_four_digits() -> None:
+    stored = json.loads(json.dumps(fit(0.512345, 0.75, leep=-1.23456).as_dict()))
+
+    assert Fit.from_dict(stored) == fit(0.5123, 0.75, leep=-1.235)
+    assert Fit.from_dict(json.loads(json.dumps(fit(0.5).as_dict()))).network.values["leep"] is None
+
+
+def test_the_sentence_names_the_highest_block() -> None:
+    assert sentence(fit(0.5, 0.7, 0.6)) == (
+        "net: linear probe 60.0 % on its last block, highest on block 2 (70.0 %)"
+    )
+    assert sentence(fit(0.5, 0.6)) == "net: linear probe 60.0 % on its last block, where it is highest"
+
+
+def test_networks_are_ordered_by_one_measure_and_those_without_it_come_last() -> None:
+    fits = [fit(0.5, backbone="c"), fit(0.9, leep=-2.0, backbone="a"), fit(0.7, leep=-1.0, backbone="b")]
+
+    assert [each.backbone for each in by_fit(fits, "linear_probe")] == ["a", "b", "c"]
+    assert [each.backbone for each in by_fit(fits, "leep")] == ["b", "a", "c"]
+
+
+def test_only_training_images_of_the_first_split_are_read(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = DataSpec(source=str(image_folder))
+    data = load(spec, seed=0)
+    images = TrainingImages.of(data, spec)
+    read: set[int] = set()
+
+    class Watched:
+        def __init__(self, pixels: object) -> None:
+            self.pixels = pixels
+
+        def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+            read.update(indices.tolist())
+            return self.pixels[indices]  # type: ignore[index]
+
+    plain = TrainingImages.pixels
+    monkeypatch.setattr(TrainingImages, "pixels", lambda *a, **k: Watched(plain(*a, **k)))
+    weights = load_weights("resnet18", "none")
+    found = measure_fit(weights, images, chosen(["knn", "leep"]), resolution=32, device=torch.device("cpu"))
+
+    assert read == set(data.splits[0].train.tolist())
+    assert not read & set(data.splits[0].val.tolist())
+    assert (found.n_images, len(found.blocks)) == (len(read), 9)
+    assert found.network.values == {"knn": found.blocks[-1].values["knn"], "leep": None}
+    assert "LEEP: the network's own classifier is not known" in found.warnings
+
+
+def test_fewer_images_are_of_each_class_in_proportion(image_folder: Path) -> None:
+    spec = DataSpec(source=str(image_folder))
+    data = load(spec, seed=0)
+    images = TrainingImages.of(data, spec, images_max=9)
+
+    assert len(images.indices) == 9
+    assert set(images.labels.tolist()) == set(data.labels.tolist())
+
+
+def test_the_command_stores_the_fit_with_a_study_and_status_of_the_search_stays(
+    study_text: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app.handle import open_session
+    from tlopt.app.workflow import begin, prepare
+
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(study_text(name="s"))
+    before = CliRunner().invoke(app, ["fit", "s.toml", "--measures", "knn,h_score", "--json"])
+    session = open_session("s.toml")
+    begin(session, prepare(session))
+    after = CliRunner().invoke(app, ["fit", "s", "--measures", "knn,h_score", "--figure", "f.png"])
+
+    assert (before.exit_code, after.exit_code) == (0, 0), (before.output, after.output)
+    (printed,) = json.loads(before.stdout.splitlines()[-1])["fits"]
+    assert printed["measures"] == ["knn", "h_score"]
+    assert Path("exports/s.fit.png").is_file()
+    assert Path("f.png").is_file()
+    stored = session.optuna_study().user_attrs["tlopt:fit"]
+    assert stored["fits"] == [printed]
+    assert stored["said"].startswith("resnet18: 5-NN ")
+    assert "one standard error of an accuracy is about" in after.stdout
+
+
+def test_a_folder_of_images_needs_no_study(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app import fit as fits
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
+    wishes = fits.FitWishes(backbones=("resnet18", "mobilenet_v3_small"), resolution=32)
+    found = fits.measure(fits.open_subject(str(image_folder), wishes), ["knn"])
+
+    assert {each.backbone for each in found} == {"resnet18", "mobilenet_v3_small"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_measures_are_refused_before_images_are_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = CliRunner().invoke(app, ["fit", str(tmp_path / "empty"), "--measures", "hscore"])
+
+    assert 'there is no "hscore"' in str(ended.exception)

@@ -1,0 +1,187 @@
+"""Fit of pretrained networks to a study's training images, or to those of a folder."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlopt.app.handle import Session, errors_of, open_session
+from tlopt.app.workflow import prepare
+from tlopt.errors import NotReady
+from tlopt.insight.record import Fit, sentence
+from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.dimensions import bounds
+from tlopt.spec.sections import TABLE_SUFFIXES
+from tlopt.storage import attributes
+
+if TYPE_CHECKING:
+    import torch
+
+    from tlopt.insight.fit import TrainingImages
+    from tlopt.model.weights import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitWishes:
+    """Requested values; empty or None leaves a choice to tlopt.
+
+    Attributes:
+        backbones: default: the study's, or for a folder the one that `tlopt init` proposes.
+        measures: names; default: all.
+        resolution: pixels per side; default: the study's highest, or what the weights expect.
+        images_max: training images that are used.
+        device: as torch calls it, or "auto".
+    """
+
+    backbones: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    resolution: int | None = None
+    images_max: int | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The images whose fit is measured, and the networks."""
+
+    name: str
+    images: "TrainingImages"
+    weights: "tuple[Weights, ...]"
+    device: "torch.device"
+    resolution: int | None  # None: what the weights of each network expect
+    session: Session | None = None  # None for a folder
+
+    def resolution_for(self, weights: "Weights") -> int:
+        """Pixels per side for the network of `weights`."""
+        return self.resolution or weights.resolution
+
+
+def is_images(target: str) -> bool:
+    """Whether `target` names images, as `tlopt init` takes them, and not a study."""
+    named = target == "digits" or target.startswith("torchvision:")
+    return named or Path(target).is_dir() or Path(target).suffix.lower() in TABLE_SUFFIXES
+
+
+def open_subject(
+    target: str, wishes: FitWishes, *, storage_url: str | None = None, progress: bool = False
+) -> Subject:
+    """The images and networks that `target` and `wishes` name.
+
+    Raises:
+        SpecError, DataError, WeightsError, MissingExtra, NotReady: as the images, the networks or the study
+            have it, or there is no measure of a name.
+    """
+    from tlopt.insight.measures import chosen
+
+    chosen(wishes.measures)  # says so before images are read
+    if is_images(target):
+        return _of_images(target, wishes, progress=progress)
+    session = open_session(target, storage_url=storage_url, create=False)
+    return _of_study(session, wishes, progress=progress)
+
+
+def _of_study(session: Session, wishes: FitWishes, *, progress: bool) -> Subject:
+    from tlopt.insight.fit import IMAGES_MAX, TrainingImages
+    from tlopt.model.weights import load_weights
+
+    workspace = prepare(session, device=wishes.device, progress=progress)
+    names = wishes.backbones or tuple(workspace.weights)
+    with errors_of(session.target):
+        images = TrainingImages.of(
+            workspace.data, workspace.study.data, images_max=wishes.images_max or IMAGES_MAX
+        )
+    return Subject(
+        name=session.study.name,
+        images=images,
+        weights=tuple(workspace.weights.get(name) or load_weights(name, "default") for name in names),
+        device=workspace.device,
+        resolution=wishes.resolution or _highest_resolution(session.study),
+        session=session,
+    )
+
+
+def _of_images(source: str, wishes: FitWishes, *, progress: bool) -> Subject:
+    from tlopt.data.load import load
+    from tlopt.insight.fit import IMAGES_MAX, TrainingImages
+    from tlopt.model.weights import load_weights
+    from tlopt.propose.proposal import data_spec, proposed_backbone, study_name
+    from tlopt.training.devices import choose_device
+    from tlopt.training.timing import detect_machine
+
+    spec = data_spec(source, {})
+    names = wishes.backbones or (proposed_backbone(detect_machine()),)
+    weights = tuple(load_weights(name, "default") for name in names)
+    images = TrainingImages.of(
+        load(spec, seed=0, progress=progress), spec, images_max=wishes.images_max or IMAGES_MAX
+    )
+    return Subject(
+        name=study_name(source),
+        images=images,
+        weights=weights,
+        device=choose_device(wishes.device),
+        resolution=wishes.resolution,
+    )
+
+
+def _highest_resolution(study: Study) -> int | None:
+    wanted = study.search.get("resolution")
+    return None if wanted is None or isinstance(wanted, PerOptimizer) else int(max(bounds(wanted)))
+
+
+def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False) -> list[Fit]:
+    """The fit of each network, the highest value of the first measure first; stored with a study that exists.
+
+    Raises:
+        SpecError: there is no measure of a name, or a network does not take the resolution.
+        DataError: an image has changed or disappeared since it was first read.
+    """
+    from tlopt.insight.fit import measure_fit
+    from tlopt.insight.measures import chosen
+    from tlopt.insight.record import by_fit
+
+    wanted = chosen(measures)
+    fits = [
+        measure_fit(
+            weights,
+            subject.images,
+            wanted,
+            resolution=subject.resolution_for(weights),
+            device=subject.device,
+            progress=progress,
+        )
+        for weights in subject.weights
+    ]
+    ranked = by_fit(fits, wanted[0].name)
+    if subject.session is not None:
+        _store(subject.session, ranked)
+    return ranked
+
+
+def _store(session: Session, fits: Sequence[Fit]) -> None:
+    """Record the fits with the study, if it is in the database."""
+    with suppress(NotReady):
+        found = {"said": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
+        session.optuna_study().set_user_attr(attributes.FIT, found)
+
+
+def figure_file(subject: Subject) -> Path:
+    """The file of the figure where the user names none."""
+    return Path("exports") / f"{subject.name}.fit.png"
+
+
+def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path:
+    """Draw the values by block to `path`; returns it."""
+    from tlopt.plots.fit import Line, Panel, draw_fit
+
+    panels = [
+        Panel(
+            heading=column.heading,
+            scale=100.0 if column.unit == "%" else 1.0,
+            lines=tuple(
+                Line(fit.backbone, tuple(row.values.get(column.name) for row in fit.blocks)) for fit in fits
+            ),
+        )
+        for column in fits[0].block_columns
+    ]
+    return draw_fit(path, panels, title=title)

@@ -1,0 +1,79 @@
+"""Tables of fit for a terminal."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tlopt.insight.record import Fit
+from tlopt.system.words import counted
+
+_NAME_WIDTH = 11  # characters of a block's name that are kept on one line
+
+
+def fits_shown(name: str, fits: Sequence[Fit]) -> Group:
+    """The fits of networks to the images `name`: their order if there are several, then each by block."""
+    parts: list[RenderableType] = []
+    if len(fits) > 1:
+        parts.append(ranking_table(name, fits))
+    for fit in fits:
+        parts.append(blocks_table(name, fit))
+        parts += [Text(line) for line in fit_lines(fit)]
+    return Group(*parts)
+
+
+def ranking_table(name: str, fits: Sequence[Fit]) -> Table:
+    """The networks in the order of `fits`, with their values as a whole."""
+    first = fits[0].columns[0]
+    table = Table(title=f"{name}: networks by {first.title}, highest first", title_justify="left")
+    table.add_column("network", overflow="fold")
+    for column in fits[0].columns:
+        table.add_column(column.heading, justify="right")
+    for fit in fits:
+        cells = [column.cell(fit.network.values.get(column.name)) for column in fit.columns]
+        table.add_row(fit.backbone, *cells)
+    return table
+
+
+def blocks_table(name: str, fit: Fit) -> Table:
+    """The values of each block; the highest of a column is marked."""
+    of = f"{counted(fit.n_images, 'training image')}, {counted(fit.n_classes, 'class', 'classes')}"
+    table = Table(
+        title=f"{name}: {fit.backbone} ({fit.weights}), {fit.resolution} px, {of}",
+        title_justify="left",
+        caption="* highest; more is better in every column. A classifier takes the last block's features.",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("block", justify="right", no_wrap=True)
+    longest = max(len(row.name) for row in fit.blocks)
+    table.add_column("name", overflow="fold", min_width=min(longest, _NAME_WIDTH))
+    table.add_column("width", justify="right", no_wrap=True)
+    for column in fit.block_columns:
+        table.add_column(column.heading.replace(", ", " ").replace(" ", "\n"), justify="right", no_wrap=True)
+    best = {column.name: fit.best_depth(column.name) for column in fit.block_columns}
+    for depth, row in enumerate(fit.blocks, 1):
+        cells = [
+            column.cell(row.values.get(column.name)) + ("*" if best[column.name] == depth else " ")
+            for column in fit.block_columns
+        ]
+        table.add_row(str(depth), row.name, str(row.n_features), *cells)
+    return table
+
+
+def fit_lines(fit: Fit) -> Iterator[str]:
+    """The measures that are of the whole network only, and where values are not to be trusted."""
+    single = [column for column in fit.columns if column not in fit.block_columns]
+    if single:
+        values = (f"{column.title} {column.cell(fit.network.values[column.name])}" for column in single)
+        yield f"the whole network, nats: {', '.join(values)}"
+    shares = [fit.network.values[column.name] for column in fit.columns if column.unit == "%"]
+    if shares and shares[0] is not None:
+        points = 100 * math.sqrt(shares[0] * (1 - shares[0]) / fit.n_images)
+        yield f"one standard error of an accuracy is about {points:.1f} points"
+    for warning in fit.warnings:
+        yield f"note: {warning}"

@@ -1,0 +1,68 @@
+"""`tlopt fit`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tlopt.cli.options import Device, Storage
+
+app = typer.Typer()
+out = Console(highlight=False)
+
+
+@app.command()
+def fit(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="STUDY|IMAGES", help="A study, or images as tlopt init takes them."),
+    ],
+    backbones: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Networks to compare; default: the study's.")
+    ] = None,
+    measures: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="Default: all; networks are ordered by the first."),
+    ] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, help="Pixels per side.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=2, help="Most training images that are used; default: 1000.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG; default: exports/NAME.fit.png.")
+    ] = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Measure how well pretrained networks suit the training images, block by block, without training.
+
+    The values are kept with a study that has begun. Test and validation images are not read.
+    """
+    from tlopt.app import fit as fits
+    from tlopt.app.fit_tables import fits_shown
+
+    wishes = fits.FitWishes(
+        backbones=_names(backbones),
+        measures=_names(measures),
+        resolution=resolution,
+        images_max=images,
+        device=device,
+    )
+    subject = fits.open_subject(target, wishes, storage_url=storage, progress=True)
+    found = fits.measure(subject, wishes.measures, progress=True)
+    drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
+    if as_json:
+        said = {"name": subject.name, "figure": str(drawn), "fits": [each.as_dict() for each in found]}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    out.print(fits_shown(subject.name, found))
+    out.print(f"figure: {drawn}", markup=False, soft_wrap=True)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """The names in a list with commas; empty for None."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -1,0 +1,185 @@
+"""The fit of a pretrained network to a study's training images, by block and as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlopt.data import pixels
+from tlopt.data.dataset import Data
+from tlopt.data.decode import Reading
+from tlopt.data.split import subset
+from tlopt.insight.block_features import BlockFeatures, block_features, source_head
+from tlopt.insight.measures import Measure
+from tlopt.insight.record import Fit, FitRow
+from tlopt.insight.sample import Fold, Labels, Sample, stratified_folds
+from tlopt.model.build import check_resolution, transfer, untrained
+from tlopt.model.weights import Weights
+from tlopt.spec.sections import DataSpec
+
+IMAGES_MAX = 1000  # of the training images; more make the values hardly surer and the command slower
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingImages:
+    """The images that fit is measured on: those of the first split's training side, never others."""
+
+    data: Data
+    reading: Reading
+    indices: NDArray[np.int64]  # into `data.images`
+    folds: tuple[Fold, ...]
+
+    @classmethod
+    def of(cls, data: Data, spec: DataSpec, *, images_max: int = IMAGES_MAX) -> "TrainingImages":
+        """At most `images_max` training images of the first split, of each class in proportion.
+
+        Copies and groups lie on one side of each fold.
+
+        Raises:
+            DataError: `images_max` is too small for the classes.
+            MissingExtra: scikit-learn is not installed.
+        """
+        split = data.splits[0].train
+        kept = set(map(id, subset([data.images[i] for i in split], images_max)))
+        indices = np.array([i for i in split if id(data.images[i]) in kept], dtype=np.int64)
+        folds = stratified_folds(data.labels[indices], [data.images[i].unit for i in indices])
+        return cls(data=data, reading=Reading.of(spec), indices=indices, folds=folds)
+
+    @property
+    def labels(self) -> Labels:
+        """(N,), class indices."""
+        return self.data.labels[self.indices]
+
+    def pixels(self, resolution: int, *, progress: bool = False) -> pixels.Pixels:
+        """All images of the data set, of which these are decoded now.
+
+        Raises:
+            DataError: an image has changed or disappeared since it was first read.
+        """
+        size = pixels.eval_size(resolution)
+        return pixels.pixels(
+            self.data, size=size, reading=self.reading, wanted=self.indices, progress=progress
+        )
+
+
+def measure_fit(
+    weights: Weights,
+    images: TrainingImages,
+    measures: Sequence[Measure],
+    *,
+    resolution: int,
+    device: torch.device,
+    progress: bool = False,
+) -> Fit:
+    """The fit of the network of `weights` at `resolution`.
+
+    Raises:
+        SpecError: the network does not take the resolution.
+        DataError: an image has changed or disappeared since it was first read.
+    """
+    found = pretrained_features(
+        weights,
+        images,
+        resolution=resolution,
+        device=device,
+        with_source=any(not measure.by_block for measure in measures),
+        progress=progress,
+    )
+    return fit_of(found, images, measures, weights=weights, resolution=resolution)
+
+
+def pretrained_features(
+    weights: Weights,
+    images: TrainingImages,
+    *,
+    resolution: int,
+    device: torch.device,
+    with_source: bool = False,
+    progress: bool = False,
+) -> BlockFeatures:
+    """Features of the network of `weights` by block; with its own classifier's probabilities if asked for."""
+    check_resolution(weights, resolution)
+    network = untrained(weights, resolution, seed=0)
+    transfer(network, weights, depth=len(network.blocks))
+    return block_features(
+        network,
+        images.pixels(resolution, progress=progress),
+        images.indices,
+        resolution=resolution,
+        mean=weights.mean,
+        std=weights.std,
+        device=device,
+        source_head=source_head(weights) if with_source else None,
+    )
+
+
+def fit_of(
+    found: BlockFeatures,
+    images: TrainingImages,
+    measures: Sequence[Measure],
+    *,
+    weights: Weights,
+    resolution: int,
+) -> Fit:
+    """The values of `measures` for features that are there."""
+    labels, folds = images.labels, images.folds
+    samples = [Sample(features=features, labels=labels, folds=folds) for features in found.features]
+    rows = [
+        FitRow(
+            name=name,
+            n_features=sample.features.shape[1],
+            values={each.name: each.value(sample) for each in measures if each.by_block},
+        )
+        for name, sample in zip(found.names, samples, strict=True)
+    ]
+    last = Sample(
+        features=found.features[-1],
+        labels=labels,
+        folds=folds,
+        source_probabilities=found.source_probabilities,
+    )
+    more = {each.name: each.value(last) for each in measures if not each.by_block}
+    network = FitRow(
+        name="network",
+        n_features=rows[-1].n_features,
+        values={each.name: ({**rows[-1].values, **more})[each.name] for each in measures},
+    )
+    return Fit(
+        backbone=weights.backbone,
+        weights=weights.label,
+        resolution=resolution,
+        n_images=len(labels),
+        n_classes=len(np.unique(labels)),
+        blocks=tuple(rows),
+        network=network,
+        warnings=tuple(_warnings(measures, samples, last)),
+    )
+
+
+def _warnings(measures: Sequence[Measure], samples: Sequence[Sample], last: Sample) -> list[str]:
+    """One sentence for each measure and reason, with the blocks that it is about."""
+    said = []
+    for measure in measures:
+        if not measure.by_block and last.source_probabilities is None:
+            said.append(f"{measure.column.title}: the network's own classifier is not known")
+            continue
+        over = samples if measure.by_block else [last]
+        reasons = [measure.warnings(sample) for sample in over]
+        depths = [depth for depth, found in enumerate(reasons, 1) if found]
+        if depths:
+            where = "" if len(depths) == len(over) else f" (blocks {_spans(depths)})"
+            said.append(f"{measure.column.title}: {reasons[depths[-1] - 1][0]}{where}")
+    return said
+
+
+def _spans(depths: Sequence[int]) -> str:
+    """As in "1, 3 to 5"."""
+    spans: list[list[int]] = []
+    for depth in depths:
+        if spans and spans[-1][-1] == depth - 1:
+            spans[-1] = [spans[-1][0], depth]
+        else:
+            spans.append([depth])
+    return ", ".join(" to ".join(map(str, span)) for span in spans)

@@ -1,0 +1,162 @@
+"""The measures of fit: one table, with the range in which each is valid."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tlopt.errors import SpecError
+from tlopt.insight.evidence import logme
+from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
+from tlopt.insight.record import COLUMNS, Column
+from tlopt.insight.sample import Sample
+from tlopt.insight.scatter import gbc, parc, regularised_h_score, transrate
+from tlopt.insight.source_classes import leep, nce
+from tlopt.system.words import counted
+
+FEW_FEATURES = 8
+FEW_A_CLASS = 5  # images under which a class's mean and variance are mostly noise
+
+Condition = Callable[[Sample], str]  # why a value is not to be trusted; "": nothing against it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One measure; a higher value is a better fit.
+
+    Attributes:
+        column: what it is called.
+        compute: the value for a sample.
+        range_checks: say where a value is not to be trusted.
+        by_block: False where it needs the network's own classifier, and so has one value a network.
+    """
+
+    column: Column
+    compute: Callable[[Sample], float]
+    range_checks: tuple[Condition, ...] = ()
+    by_block: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its name in options and JSON."""
+        return self.column.name
+
+    def value(self, sample: Sample) -> float | None:
+        """The value for `sample`; None where it is not defined."""
+        if undefined(sample) or (not self.by_block and sample.source_probabilities is None):
+            return None
+        found = self.compute(sample)
+        return found if math.isfinite(found) else None
+
+    def warnings(self, sample: Sample) -> tuple[str, ...]:
+        """Why the value for `sample` is not to be trusted, clauses without full stop; empty if it is."""
+        if reason := undefined(sample):
+            return (reason,)
+        return tuple(filter(None, (check(sample) for check in self.range_checks)))
+
+
+def undefined(sample: Sample) -> str:
+    """Why no measure has a value for `sample`; "" where they have."""
+    if len(sample.class_counts) < 2:
+        return "one class: there is nothing to tell apart"
+    if sample.is_constant:
+        return "all images have the same features"
+    return ""
+
+
+def single_images(sample: Sample) -> str:
+    """A complaint if a class has one image."""
+    n = int((sample.class_counts == 1).sum())
+    return f"{n} of {len(sample.class_counts)} classes have one image" if n else ""
+
+
+def few_a_class(sample: Sample) -> str:
+    """A complaint if a class has few images, or one."""
+    fewest = int(sample.class_counts.min())
+    return f"a class has {fewest} of at least {FEW_A_CLASS} images" if fewest < FEW_A_CLASS else ""
+
+
+def more_features_than_images(sample: Sample) -> str:
+    """A complaint if a class has no more images than features: its coding rate is then too low."""
+    d, fewest = sample.features.shape[1], int(sample.class_counts.min())
+    images = counted(fewest, "image")
+    return f"{d} features, but a class has {images}: noise scores well, too" if d >= fewest else ""
+
+
+def few_features(sample: Sample) -> str:
+    """A complaint if distances are correlations over few features."""
+    d = sample.features.shape[1]
+    return f"a correlation over {counted(d, 'feature')}" if d < FEW_FEATURES else ""
+
+
+def few_for_source_classes(sample: Sample) -> str:
+    """A complaint if there are fewer images than source classes."""
+    assert sample.source_probabilities is not None
+    n, source = sample.source_probabilities.shape
+    return f"{n} images for {source} source classes" if n < source else ""
+
+
+def _leep(sample: Sample) -> float:
+    assert sample.source_probabilities is not None
+    return leep(sample.source_probabilities, sample.labels, sample.folds)
+
+
+def _nce(sample: Sample) -> float:
+    assert sample.source_probabilities is not None
+    return nce(sample.source_probabilities.argmax(axis=1), sample.labels, sample.folds)
+
+
+_COLUMN = {column.name: column for column in COLUMNS}
+
+MEASURES = (
+    Measure(
+        column=_COLUMN["linear_probe"],
+        compute=lambda s: linear_probe_accuracy(s.features, s.labels, s.folds),
+        range_checks=(single_images,),
+    ),
+    Measure(
+        column=_COLUMN["knn"],
+        compute=lambda s: knn_accuracy(s.features, s.labels, s.folds),
+        range_checks=(few_a_class,),
+    ),
+    Measure(column=_COLUMN["logme"], compute=lambda s: logme(s.features, s.labels)),
+    Measure(
+        column=_COLUMN["h_score"],
+        compute=lambda s: regularised_h_score(s.features, s.labels),
+        range_checks=(single_images,),
+    ),
+    Measure(
+        column=_COLUMN["parc"],
+        compute=lambda s: parc(s.features, s.labels),
+        range_checks=(few_features,),
+    ),
+    Measure(
+        column=_COLUMN["gbc"],
+        compute=lambda s: gbc(s.features, s.labels),
+        range_checks=(few_a_class,),
+    ),
+    Measure(
+        column=_COLUMN["transrate"],
+        compute=lambda s: transrate(s.features, s.labels),
+        range_checks=(more_features_than_images, single_images),
+    ),
+    Measure(
+        column=_COLUMN["leep"],
+        compute=_leep,
+        range_checks=(few_for_source_classes,),
+        by_block=False,
+    ),
+    Measure(column=_COLUMN["nce"], compute=_nce, range_checks=(few_for_source_classes,), by_block=False),
+)
+NAMES = tuple(measure.name for measure in MEASURES)
+
+
+def chosen(names: Sequence[str]) -> tuple[Measure, ...]:
+    """The measures of these names, in their order; all of them for none.
+
+    Raises:
+        SpecError: there is no measure of a name.
+    """
+    by_name = {measure.name: measure for measure in MEASURES}
+    if unknown := [name for name in names if name not in by_name]:
+        raise SpecError(f'--measures: there is no "{unknown[0]}"; there are {", ".join(NAMES)}')
+    return tuple(by_name[name] for name in dict.fromkeys(names)) or MEASURES

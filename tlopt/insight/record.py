@@ -1,0 +1,148 @@
+"""The fit of networks to images as records that are printed, drawn and stored; no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_DIGITS = 4  # significant ones that are stored
+
+Unit = Literal["%", "nats", ""]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a measure is called: in options and JSON, and at the head of its column."""
+
+    name: str
+    title: str
+    unit: Unit  # "%" for shares of 1
+
+    def cell(self, value: float | None) -> str:
+        """The value for a table; "–" where it is not defined."""
+        if value is None:
+            return "–"
+        if self.unit == "%":
+            return f"{100 * value:.1f}"
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+COLUMNS = (
+    Column("linear_probe", "linear probe", "%"),
+    Column("knn", "5-NN", "%"),
+    Column("logme", "LogME", "nats"),
+    Column("h_score", "H-score", ""),
+    Column("parc", "PARC", ""),
+    Column("gbc", "GBC", ""),
+    Column("transrate", "TransRate", "nats"),
+    Column("leep", "LEEP", "nats"),
+    Column("nce", "NCE", "nats"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRow:
+    """Values of one block or of the network, by the measures' names; None where not defined."""
+
+    name: str
+    n_features: int
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The fit of one pretrained network to one set of images; of every measure, more is better."""
+
+    backbone: str
+    weights: str
+    resolution: int  # pixels per side
+    n_images: int
+    n_classes: int
+    blocks: tuple[FitRow, ...]  # from the input
+    network: FitRow  # of what a classifier takes, with the measures that need the network's own classifier
+    warnings: tuple[str, ...]  # where values are not to be trusted, a clause each
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The measures that were computed."""
+        return tuple(column for column in COLUMNS if column.name in self.network.values)
+
+    @property
+    def block_columns(self) -> tuple[Column, ...]:
+        """The measures that have a value for each block."""
+        return tuple(column for column in self.columns if column.name in self.blocks[0].values)
+
+    def best_depth(self, name: str) -> int | None:
+        """The block, from 1, with the highest value, the last of equal ones; None where there is no value."""
+        found = [(row.values.get(name), depth) for depth, row in enumerate(self.blocks, 1)]
+        return max(((value, depth) for value, depth in found if value is not None), default=(0.0, None))[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, rounded, as they are stored and printed as JSON."""
+        return {
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "resolution": self.resolution,
+            "n_images": self.n_images,
+            "n_classes": self.n_classes,
+            "measures": [column.name for column in self.columns],
+            "blocks": [self._row(row) for row in self.blocks],
+            "network": self._row(self.network),
+            "warnings": list(self.warnings),
+        }
+
+    def _row(self, row: FitRow) -> dict[str, Any]:
+        values = [row.values.get(column.name) for column in self.columns]
+        rounded = [None if value is None else float(f"{value:.{_DIGITS}g}") for value in values]
+        return {"name": row.name, "n_features": row.n_features, "values": rounded}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Fit":
+        """The fit that `as_dict` wrote."""
+        names = stored["measures"]
+        by_block = zip(*(each["values"] for each in stored["blocks"]), strict=True)
+        single = {name for name, values in zip(names, by_block, strict=True) if _none(values)}
+
+        def row(given: Mapping[str, Any], absent: set[str]) -> FitRow:
+            values = dict(zip(names, given["values"], strict=True))
+            kept = {name: value for name, value in values.items() if name not in absent}
+            return FitRow(name=given["name"], n_features=given["n_features"], values=kept)
+
+        return cls(
+            **{key: stored[key] for key in ("backbone", "weights", "resolution", "n_images", "n_classes")},
+            blocks=tuple(row(each, single) for each in stored["blocks"]),
+            network=row(stored["network"], set()),
+            warnings=tuple(stored["warnings"]),
+        )
+
+
+def _none(values: Sequence[float | None]) -> bool:
+    return all(value is None for value in values)
+
+
+def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
+    """The fits, highest value of the measure `name` of the network first; those without a value last."""
+
+    def key(fit: Fit) -> float:
+        value = fit.network.values.get(name)
+        return float("-inf") if value is None else value
+
+    return sorted(fits, key=key, reverse=True)
+
+
+def sentence(fit: Fit) -> str:
+    """As in "efficientnet_lite0: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
+    column = fit.columns[0]
+    unit = f" {column.unit}" if column.unit else ""
+    said = f"{fit.backbone}: {column.title} {column.cell(fit.network.values[column.name])}{unit}"
+    depth = fit.best_depth(column.name)
+    if depth is None:
+        return f"{said} on the whole network"
+    if depth == len(fit.blocks):
+        return f"{said} on its last block, where it is highest"
+    highest = column.cell(fit.blocks[depth - 1].values[column.name])
+    return f"{said} on its last block, highest on block {depth} ({highest}{unit})"

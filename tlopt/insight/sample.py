@@ -1,0 +1,103 @@
+"""Features of training images with their labels and folds: what every measure of fit is computed from."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlopt.errors import MissingExtra
+
+N_FOLDS = 5
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # indices of images to fit on, and of the others
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Features of images at one depth of a network.
+
+    Attributes:
+        features: (N, D).
+        labels: (N,), class indices.
+        folds: for cross-validation; each image is among the others of one of them.
+        source_probabilities: (N, source classes) by the network's own classifier; None: not known.
+    """
+
+    features: Floats
+    labels: Labels
+    folds: tuple[Fold, ...]
+    source_probabilities: Floats | None = None
+
+    @cached_property
+    def scaled(self) -> Floats:
+        """`features` with mean 0 in each column and a root mean square of 1 over all entries."""
+        return centred_and_scaled(self.features)
+
+    @cached_property
+    def spectrum(self) -> tuple[Floats, Floats]:
+        """U (N, k) and s (k,), k = min(N, D), of the singular value decomposition U s V' of `scaled`."""
+        return left_singular_vectors(self.scaled)
+
+    @property
+    def n_images(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Images in each class that occurs."""
+        return np.unique(self.labels, return_counts=True)[1]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all images have the same features."""
+        return bool((self.features == self.features[:1]).all())
+
+
+def centred_and_scaled(features: Floats) -> Floats:
+    """`features` (N, D) with column means 0 and root mean square 1 over all entries; zeros if constant."""
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    size = float(np.sqrt(np.mean(centred**2)))
+    return np.asarray(centred / size if size > 0 else centred)
+
+
+def left_singular_vectors(features: Floats) -> tuple[Floats, Floats]:
+    """U (N, k) and s (k,), k = min(N, D), by the smaller of the two Gram matrices; s descends.
+
+    Values under 1e-7 of the largest count as 0: a Gram matrix squares them, and the rest is rounding.
+    """
+    n, d = features.shape
+    if d < n:
+        u, s, _ = np.linalg.svd(features, full_matrices=False)
+    else:
+        values, u = np.linalg.eigh(features @ features.T)
+        u, s = u[:, ::-1], np.sqrt(np.maximum(values[::-1], 0.0))
+    return u, np.where(s > 1e-7 * s[0], s, 0.0)
+
+
+def stratified_folds(
+    labels: Labels, groups: Sequence[str], *, n_folds: int = N_FOLDS, seed: int = 0
+) -> tuple[Fold, ...]:
+    """Folds with about equal shares of each class, in which a group is never on both sides.
+
+    There are fewer than `n_folds` where a class has fewer groups, but at least two.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+        ValueError: fewer than two groups.
+    """
+    try:
+        from sklearn.model_selection import StratifiedGroupKFold
+    except ImportError as error:
+        raise MissingExtra('tlopt fit needs scikit-learn: pip install "tlopt[fit]"') from error
+    names = np.asarray(groups)
+    fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
+    folds = StratifiedGroupKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with one image, which the measures report
+        return tuple((fit, other) for fit, other in folds.split(labels, labels, names) if len(other))

@@ -1,0 +1,105 @@
+"""Measures from the scatter of features within and between classes: H-score, TransRate, GBC, PARC."""
+
+import numpy as np
+
+from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
+
+TRANSRATE_EPS = 1e-4  # squared distortion, as in the authors' code
+GBC_COMPONENTS, GBC_VARIANCE_MIN = 64, 1e-4
+PARC_COMPONENTS, PARC_IMAGES_MAX = 32, 500
+
+
+def regularised_h_score(features: Floats, labels: Labels) -> float:
+    """Variance between classes in units of the total one, 0 to C - 1; higher is better.
+
+    The covariance is shrunk by Ledoit and Wolf's estimate: unshrunk, the score of pure noise is C - 1 once
+    there are as many features as images. Invariant to shift and unit.
+
+    Source: Ibrahim et al. 2021, https://arxiv.org/abs/2110.06893, after Bao et al. 2019 (ICIP).
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    scaled = centred_and_scaled(features)
+    n, d = scaled.shape
+    u, s = left_singular_vectors(scaled)
+    shrinkage = float(ledoit_wolf_shrinkage(scaled, assume_centered=True))
+    total = (1 - shrinkage) * s**2 / n + shrinkage * float((s**2).sum()) / n / d
+    between = _class_mean_squares(u * s, labels)
+    return float((1 - shrinkage) * (between[s > 0] / total[s > 0]).sum())
+
+
+def _class_mean_squares(features: Floats, labels: Labels) -> Floats:
+    """(D,): the variance of class means along each column, classes weighted by their images."""
+    means = [(float((labels == c).mean()), features[labels == c].mean(axis=0)) for c in np.unique(labels)]
+    return np.asarray(sum(share * mean**2 for share, mean in means))
+
+
+def transrate(features: Floats, labels: Labels) -> float:
+    """Coding rate of all features less that within classes, in nats, 0 or more; higher is better.
+
+    Classes are weighted by their images, as in the paper; features are centred and scaled, because the
+    distortion that is allowed has a unit.
+
+    Source: Huang et al. 2022, https://arxiv.org/abs/2106.09362.
+    """
+    scaled = centred_and_scaled(features)
+    within = (float((labels == c).mean()) * coding_rate(scaled[labels == c]) for c in np.unique(labels))
+    return coding_rate(scaled) - sum(within)
+
+
+def coding_rate(features: Floats, eps: float = TRANSRATE_EPS) -> float:
+    """1/2 log det(I + Z'Z / (n eps)) for features Z (n, D)."""
+    n, d = features.shape
+    gram = features.T @ features if d < n else features @ features.T
+    return 0.5 * float(np.linalg.slogdet(np.eye(len(gram)) + gram / (n * eps))[1])
+
+
+def gbc(features: Floats, labels: Labels) -> float:
+    """Minus the sum of Bhattacharyya coefficients over ordered pairs of classes, -C (C - 1) to 0.
+
+    Classes are Gaussians with diagonal covariance in the 64 largest principal components.
+
+    Source: Pandy et al. 2022, https://arxiv.org/abs/2111.12780, with variances of at least 1e-4.
+    """
+    u, s = left_singular_vectors(centred_and_scaled(features))
+    reduced = (u * s)[:, :GBC_COMPONENTS]
+    means = np.array([reduced[labels == c].mean(axis=0) for c in np.unique(labels)])
+    variances = np.array([reduced[labels == c].var(axis=0) for c in np.unique(labels)])
+    return -overlap_of_gaussians(means, np.maximum(variances, GBC_VARIANCE_MIN))
+
+
+def overlap_of_gaussians(means: Floats, variances: Floats) -> float:
+    """Sum over ordered pairs of exp(-Bhattacharyya distance); `means` and `variances` are (C, D)."""
+    shared = (variances[:, None] + variances[None]) / 2
+    apart = ((means[:, None] - means[None]) ** 2 / shared).sum(axis=2) / 8
+    logs = np.log(variances).sum(axis=1)
+    wider = (np.log(shared).sum(axis=2) - (logs[:, None] + logs[None]) / 2) / 2
+    return float(np.exp(-(apart + wider)).sum()) - len(means)
+
+
+def parc(features: Floats, labels: Labels) -> float:
+    """Rank correlation, -100 to 100, of distances between features with those between labels.
+
+    A distance is 1 minus the correlation of two images' standardised features, if there are more than 32 in
+    32 principal components, or of their one-hot labels. Of more than 500 images, 500 are used, spread evenly
+    over the classes.
+
+    Source: Bolya et al. 2021, https://arxiv.org/abs/2111.06977.
+    """
+    from scipy.stats import spearmanr
+
+    kept = np.argsort(labels, kind="stable")
+    if len(kept) > PARC_IMAGES_MAX:
+        kept = kept[np.linspace(0, len(kept) - 1, PARC_IMAGES_MAX).round().astype(int)]
+    reduced = features[kept]
+    if features.shape[1] > PARC_COMPONENTS:
+        u, s = left_singular_vectors(centred_and_scaled(reduced))
+        reduced = (u * s)[:, : min(PARC_COMPONENTS, int((s > 0).sum()))]
+    spread = reduced.std(axis=0)
+    varies = spread > 1e-9 * np.abs(reduced).max()
+    reduced = ((reduced - reduced.mean(axis=0)) / np.where(varies, spread, np.inf))[:, varies]
+    hot = (labels[kept][:, None] == np.unique(labels)).astype(np.float64)
+    upper = np.triu_indices(len(kept), 1)
+    # rounded, so that equal distances stay equal
+    near, same = (np.corrcoef(rows)[upper].round(12) for rows in (reduced, hot))
+    return 100 * float(spearmanr(near, same).statistic)
