@@ -36,6 +36,7 @@ def test_workers_that_start_together_carry_over_once_and_spend_the_budget_exactl
     ended = [worker.end() for worker in together]
 
     assert [status for status, _, _ in ended] == [0, 0], ended
+    assert all("wide: warm start: " in output for _, output, _ in ended)
     after, records = later.frozen(), later.trials()
     assert [record.outcome for record in records] == [Outcome.CARRIED] * 4 + [Outcome.COMPLETE] * 5
     assert [trial.user_attrs[ORIGIN]["trial"] for trial in after[:4]] == [0, 1, 2, 3]

@@ -136,6 +136,16 @@ def test_trials_are_carried_over_once_and_the_budget_is_the_new_studys_own(write
     assert (seen.n_finished, seen.search_cost.n, seen.search_cost.epochs) == (3, 3, 6)
 
 
+def test_check_ends_with_the_refusal_that_run_would_give(write: Write, url: str) -> None:
+    file = write("narrow", WIDE, trials=4)
+    with pytest.raises(StudyChanged) as refused:
+        begin(file, url)
+
+    checked = CliRunner().invoke(app, ["check", str(file), "--storage", url])
+
+    assert (checked.exit_code, str(checked.exception)) == (1, str(refused.value))
+
+
 def test_a_changed_range_is_refused_with_the_lines_that_begin_the_follow_up(write: Write, url: str) -> None:
     file = write("narrow", WIDE, trials=4)
     with pytest.raises(StudyChanged, match=r"search\.lr: study has") as refused:

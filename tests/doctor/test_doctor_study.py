@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from tlopt import spec
 from tlopt.cache.folder import cache_root
-from tlopt.doctor.finding import Finding, guarded
+from tlopt.doctor.finding import Finding, as_text, guarded
 from tlopt.doctor.study import listing_file, study
 from tlopt.doctor.weights import megabytes, unfetched
 from tlopt.storage import attributes, studies
@@ -91,7 +91,9 @@ def test_a_study_with_good_images_and_weights_is_ok(file: Path, quick: Text) -> 
 def test_a_study_that_is_not_in_the_database_is_ok(file: Path, quick: Text) -> None:
     file.write_text(quick(name="new"))
 
-    assert look(file, stored(quick()))[-1].detail.endswith("it is not in the database yet; start it with tlopt run")
+    assert look(file, stored(quick()))[-1].detail.endswith(
+        "it is not in the database yet; start it with tlopt run"
+    )
 
 
 def test_a_study_that_matches_the_stored_one_is_ok(file: Path, quick: Text) -> None:
@@ -302,8 +304,11 @@ def test_the_problem_of_a_changed_range_shows_both(file: Path, quick: Text) -> N
 
     found = problem(look(file, store))
 
-    assert "the file no longer matches the stored study stripes: search.lr" in found.detail
-    assert found.cure == "restore what changed, or give this search another name"
+    assert "the file no longer matches the stored study 'stripes': search.lr" in found.detail
+    cure, *lines = found.cure.splitlines()
+    assert cure == "give this search another name, or restore what changed"
+    assert lines[1:] == ['name = "stripes-2"', 'warm_start = "stripes"']
+    assert str(as_text(found)).endswith('               warm_start = "stripes"')
 
 
 @pytest.mark.parametrize(

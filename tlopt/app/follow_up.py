@@ -14,7 +14,6 @@ from tlopt.search import warm_start
 from tlopt.search.plan import StudyPlan
 from tlopt.search.space import decode_params
 from tlopt.search.warm_start import Earlier, WarmStart
-from tlopt.spec.differences import follow_up_lines, follow_up_name
 from tlopt.spec.point import Point
 from tlopt.spec.text import is_file, user_path
 from tlopt.storage import attributes, studies
@@ -118,17 +117,6 @@ def refuse_late(session: Session) -> None:
             f" {has}, here is {wanted}. It is read once, when a study is made: give this search"
             " another name, or restore the key"
         )
-
-
-def cure(session: Session) -> str:
-    """The lines that begin a follow-up study where the file differs from the stored study; else ""."""
-    stored = session.optuna_study().user_attrs
-    earlier = stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION  # it can go on once it is upgraded
-    if earlier or stored[attributes.DIGEST] == session.study.digest:
-        return ""
-    name = session.study.name
-    lines = follow_up_lines(follow_up_name(name, optuna.get_all_study_names(session.store)), name)
-    return f"\nTo go on from its trials with the file as it is now, begin it with these lines:\n{lines}"
 
 
 def _earlier(session: Session) -> Earlier:

@@ -79,12 +79,32 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
             pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
         )
     except StudyChanged as error:
-        counts = _counts_that_differ(session, workspace)
-        raise StudyChanged(f"{error}{counts}{follow_up.cure(session)}") from None
+        raise _with_cure(error, session, workspace) from None
     workspace.use_numerics(opened.user_attrs.get(attributes.NUMERICS, {}))
     follow_up.begin_with(session, opened, workspace.limits)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
+
+
+def refuse_changed(session: Session, workspace: "Workspace") -> None:
+    """Check that the search can go on with this file and these images; one that has not begun can.
+
+    Raises:
+        StudyChanged: the file no longer matches the stored study of that name.
+    """
+    with suppress(NotReady):
+        opened = session.optuna_study()
+        try:
+            studies.refuse_changes(opened, session.study, dict(workspace.facts))
+        except StudyChanged as error:
+            raise _with_cure(error, session, workspace) from None
+
+
+def _with_cure(error: StudyChanged, session: Session, workspace: "Workspace") -> StudyChanged:
+    """The error with the numbers of images that differ and the lines of a follow-up study."""
+    counts = _counts_that_differ(session, workspace)
+    cure = studies.follow_up_cure(session.optuna_study(), session.study)
+    return StudyChanged(f"{error}{counts}" + (f"\n{cure}" if cure else ""))
 
 
 def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
@@ -94,6 +114,15 @@ def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
     yield from tables.check_lines(session.study, workspace)
+    yield from warm_start_lines(session, workspace)
+
+
+def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
+    """A line on the trials that the study begins with, or began with; none where it has no warm start.
+
+    Raises:
+        SpecError, NotReady, StudyChanged: its warm start cannot be made.
+    """
     plan = search_plan(session.study, workspace.limits, len(workspace.data.splits))
     if said := follow_up.sentence(session, workspace, plan):
         yield f"warm start: {said}"

@@ -124,7 +124,10 @@ def schema() -> None:
 
 @app.command()
 def check(target: Target, storage: Storage = None) -> None:
-    """Read a study's file, images and weights, and print what it would do and how long it takes."""
+    """Read a study's file, images and weights, and print what it would do and how long it takes.
+
+    Ends with status 1 where run would: the file no longer matches the stored study of its name.
+    """
     from tlopt.app import estimate, handle, workflow
 
     opened = handle.open_session(target, storage_url=storage, create=False)
@@ -132,6 +135,7 @@ def check(target: Target, storage: Storage = None) -> None:
     for line in workflow.check_lines(opened, workspace):
         out.print(line, markup=False, soft_wrap=True)
     out.print(estimate.duration_line(opened.study, workspace), markup=False, soft_wrap=True)
+    workflow.refuse_changed(opened, workspace)
 
 
 @app.command()

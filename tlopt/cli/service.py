@@ -54,7 +54,7 @@ def worker(
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
     from tlopt.analysis.format import hours_sentence
-    from tlopt.app import handle, serve
+    from tlopt.app import handle, serve, workflow
     from tlopt.errors import TloptError
 
     targets = [name for name in [target, *(studies or "").split(",")] if name]
@@ -75,6 +75,9 @@ def worker(
                 sessions.append(opened)
             left = [opened for opened in sessions if confirm or not serve.is_over(opened)]
             benches = [(opened, serve.make_ready(opened, device=device)) for opened in left]
+        for opened, workspace in benches:
+            for line in workflow.warm_start_lines(opened, workspace):
+                out.print(f"{opened.study.name}: {line}", markup=False, soft_wrap=True)
         if benches:
             n = serve.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))

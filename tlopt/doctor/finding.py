@@ -108,11 +108,11 @@ def as_text(finding: Finding) -> Text:
 def _wrapped(paragraphs: str, first: str = "") -> list[str]:
     return [
         line
-        for paragraph in paragraphs.splitlines()
+        for n, paragraph in enumerate(paragraphs.splitlines())
         for line in textwrap.wrap(
             paragraph,
             WIDTH - _INDENT,
-            initial_indent=first,
+            initial_indent=" " * len(first) if n else first,
             subsequent_indent=" " * len(first),
             break_long_words=False,
             break_on_hyphens=False,

@@ -13,18 +13,16 @@ from tlopt.analysis.snapshot import look
 from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, StudyChanged
 from tlopt.spec import Study
-from tlopt.spec.differences import changes, differences
 from tlopt.spec.text import is_file, is_path, no_such_file
-from tlopt.storage import attributes, studies
+from tlopt.storage import studies
 from tlopt.system.files import kind_at
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.data.dataset import Data
     from tlopt.model.weights import Weights
-    from tlopt.trial.workspace import Workspace
 
 
 def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings:
@@ -129,34 +127,18 @@ def _compared(
     if store is None:
         yield Finding("ok", "study", f"{fits}; there is no database to compare with")
         return
-    changed = _changed(workspace, store)
-    if changed is None:
+    try:
+        opened = studies.open_existing(store, wanted.name)
+        studies.refuse_changes(opened, wanted, dict(workspace.facts))
+    except NotReady:
         yield Finding("ok", "study", f"{fits}; it is not in the database yet; start it with tlopt run")
-    elif changed:
-        yield Finding(
-            "problem",
-            "study",
-            f"the file no longer matches the stored study {wanted.name}: {'; '.join(changed)}",
-            "restore what changed, or give this search another name",
-        )
+        return
+    except StudyChanged as error:
+        detail, _, cure = str(error).rpartition("; ")
+        lines = studies.follow_up_cure(opened, wanted)
+        yield Finding("problem", "study", detail, "\n".join(filter(None, (cure, lines))))
     else:
         yield Finding("ok", "study", f"{fits}; images, weights and file are those of the stored study")
-    if changed is not None and wanted.budget.hours and (late := hours_sentence(look(wanted, store))):
+    if wanted.budget.hours and (late := hours_sentence(look(wanted, store))):
         sentence, _, cure = late.rpartition("; ")
         yield Finding("note", "study", sentence, cure)
-
-
-def _changed(workspace: "Workspace", store: BaseStorage) -> list[str] | None:
-    """Differences from the stored study, one text each; None if there is no such study."""
-    try:
-        opened = studies.open_existing(store, workspace.study.name)
-    except NotReady:
-        return None
-    here = {
-        attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        **{attributes.fact(name): value for name, value in workspace.facts.items()},
-    }
-    return [
-        *changes(studies.stored_spec(opened), workspace.study),
-        *differences({name: opened.user_attrs.get(name, "none") for name in here}, here),
-    ]

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.spec.differences import changes, differences
+from tlopt.spec.differences import changes, differences, follow_up_lines, follow_up_name
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, optuna_private, writes
 from tlopt.storage.attributes import SharedChoices
@@ -131,14 +131,14 @@ def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
     if study.name in optuna.get_all_study_names(storage):
         opened = optuna.load_study(study_name=study.name, storage=storage)
         if attributes.DIGEST in opened.user_attrs:
-            _refuse_changes(opened, study, wanted.facts)
+            refuse_changes(opened, study, wanted.facts)
             _follow_file(opened, wanted)
             return
     opened = optuna.create_study(
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
     )
     _fill(opened, wanted)
-    _refuse_changes(opened, study, wanted.facts)  # another process may have created it
+    refuse_changes(opened, study, wanted.facts)  # another process may have created it
 
 
 def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
@@ -235,7 +235,16 @@ def _refuse_later(opened: optuna.Study) -> None:
         )
 
 
-def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, str | int]) -> None:
+def refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, str | int]) -> None:
+    """Check that `study` means the same as the stored one and that images and weights are the same.
+
+    Args:
+        facts: as for `create_or_open`.
+
+    Raises:
+        StudyChanged: they are not; names each key with both values.
+        StorageError: a later version of tlopt made the stored study.
+    """
     _refuse_later(opened)
     stored = opened.user_attrs
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION:
@@ -256,6 +265,21 @@ def _refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str,
             f"the file no longer matches the stored study {opened.study_name!r}: {'; '.join(differing)};"
             " give this search another name, or restore what changed"
         )
+
+
+def follow_up_cure(opened: optuna.Study, study: spec.Study) -> str:
+    """The two lines that make `study` a follow-up study of the stored one; "" where its file is the same.
+
+    Also "" for a study of an earlier version of tlopt, which can go on once it is upgraded.
+    """
+    stored, storage = opened.user_attrs, optuna_private.storage_of(opened)
+    if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION or stored[attributes.DIGEST] == study.digest:
+        return ""
+    new = follow_up_name(study.name, optuna.get_all_study_names(storage))
+    return (
+        "To go on from its trials with the file as it is now, begin it with these lines:\n"
+        f"{follow_up_lines(new, study.name)}"
+    )
 
 
 def _differing_keys(opened: optuna.Study, study: spec.Study) -> list[str]:
