@@ -7,7 +7,7 @@ from torch import nn
 
 from tlopt.data.views import eval_views
 from tlopt.insight.block_features import block_features, pool, source_head
-from tlopt.model.build import untrained
+from tlopt.model.build import untrained_network
 from tlopt.model.weights import load_weights
 from tlopt.training.frozen_prefix import canonical_layout, forward_blocks
 from tlopt.training.numerics import usual_numerics
@@ -18,7 +18,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3)).astype(np.ui
 
 
 def network() -> nn.Module:
-    return untrained(load_weights("resnet18", "none"), 32, seed=1)
+    return untrained_network(load_weights("resnet18", "none"), 32, seed=1)
 
 
 def measured(indices: list[int], head: nn.Module | None = None):

@@ -48,6 +48,7 @@ def update_note(
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)
     warm: dict[str, str] = optuna_study.user_attrs.get(attributes.WARM_START, {})
+    fit: dict[str, str] = optuna_study.user_attrs.get(attributes.FIT, {})
     updated = note_lines(
         study,
         trials,
@@ -56,6 +57,7 @@ def update_note(
         picture=picture,
         chosen=chosen,
         warm_start=warm.get("said", ""),
+        fit=fit.get("said", ""),
     )
     body = "\n".join([*updated, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
@@ -72,11 +74,13 @@ def note_lines(
     picture: str,
     chosen: int | None = None,
     warm_start: str = "",
+    fit: str = "",
 ) -> Iterator[str]:
     """The lines above the marker, in Markdown.
 
     Args:
         warm_start: a sentence on the trials from an earlier study; "" if there are none.
+        fit: a sentence on the fit of pretrained networks to the images; "" if it was not measured.
         picture: URL path of the study's figure; "" if there is none.
     """
     best = best_first(trials, study.direction)
@@ -91,6 +95,8 @@ def note_lines(
     yield f"- searched: {'; '.join(_searched(study))}"
     if warm_start:
         yield f"- warm start: {markdown_escaped(warm_start)}"
+    if fit:
+        yield f"- fit before training: {markdown_escaped(fit)}"
     yield from _infeasible(trials)
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))

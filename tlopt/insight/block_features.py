@@ -13,7 +13,7 @@ from tlopt.data.views import eval_views
 from tlopt.errors import WeightsError
 from tlopt.insight.sample import Floats
 from tlopt.model import sources
-from tlopt.model.build import untrained
+from tlopt.model.build import untrained_network
 from tlopt.model.families.table import family_of
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights
@@ -107,14 +107,14 @@ def _softmax(logits: Floats) -> Floats:
 
 def source_head(weights: Weights) -> nn.Module | None:
     """The classifier that the named `weights` were trained with; None for files, and where there is none."""
-    default = sources.source(weights.backbone, "default").label
-    if not weights.state or weights.label not in (default, *sources.named(weights.backbone)):
+    default = sources.find_named(weights.backbone, "default").label
+    if not weights.state or weights.label not in (default, *sources.weights_names(weights.backbone)):
         return None
     try:
         raw = sources.fetch(weights.backbone, weights.label)
     except WeightsError:
         return None
-    network = untrained(weights, weights.resolution, seed=0)
+    network = untrained_network(weights, weights.resolution, seed=0)
     family = family_of(network.net, weights.backbone)
     prefix = f"{network.head_name}."
     named = {family.modern_name(name): tensor for name, tensor in raw.items()}

@@ -15,7 +15,7 @@ from tlopt.insight.block_features import BlockFeatures, block_features, source_h
 from tlopt.insight.measures import Measure
 from tlopt.insight.record import Fit, FitRow
 from tlopt.insight.sample import Fold, Labels, Sample, stratified_folds
-from tlopt.model.build import check_resolution, transfer, untrained
+from tlopt.model.build import check_resolution, transfer, untrained_network
 from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
 
@@ -101,7 +101,7 @@ def pretrained_features(
 ) -> BlockFeatures:
     """Features of the network of `weights` by block; with its own classifier's probabilities if asked for."""
     check_resolution(weights, resolution)
-    network = untrained(weights, resolution, seed=0)
+    network = untrained_network(weights, resolution, seed=0)
     transfer(network, weights, depth=len(network.blocks))
     return block_features(
         network,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tlopt.plots.colours import LIGHT
-from tlopt.plots.figure_file import STYLE, plain, save
+from tlopt.plots.figure_file import STYLE, save, without_math
 
 _PANELS_A_ROW = 3
 _COLOURS = (LIGHT.point, LIGHT.line, LIGHT.third, LIGHT.pale)
@@ -53,7 +53,7 @@ def draw_fit(path: Path, panels: Sequence[Panel], *, title: str) -> Path:
         if len(panels[0].lines) > 1:
             handles, labels = cells[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(plain(title), fontsize=11)
+        figure.suptitle(without_math(title), fontsize=11)
         return save(figure, path)
 
 
@@ -70,9 +70,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
             ms=3,
             lw=1.5,
             color=_COLOURS[index % len(_COLOURS)],
-            label=plain(line.label),
+            label=without_math(line.label),
         )
-    axes.set_title(plain(panel.heading), fontsize=10, color=LIGHT.ink)
+    axes.set_title(without_math(panel.heading), fontsize=10, color=LIGHT.ink)
     axes.set_xlabel("share of the blocks" if several else "block", fontsize=9)
     if not several:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -16,6 +16,7 @@ from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Split, Verdict
+from tlopt.insight.record import Fit
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
 from tlopt.spec.outcome import Outcome
@@ -52,6 +53,7 @@ class Report:
     facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
     created: datetime
     predictions: Mapping[Split, Predictions]  # of the exported network; empty where they are not recorded
+    fits: tuple[Fit, ...]  # of pretrained networks, as `tlopt fit` has stored them
 
     @property
     def study(self) -> Study:
@@ -106,6 +108,7 @@ def gather(
         },
         created=created,
         predictions=predictions or {},
+        fits=tuple(map(Fit.from_dict, attributes.get(study_attributes.FIT, {}).get("fits", ()))),
     )
 
 

@@ -19,6 +19,7 @@ from tlopt.analysis.format import (
     spread_words,
 )
 from tlopt.analysis.importance import Share
+from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
 from tlopt.reports import figures, headline, wrong
 from tlopt.reports.data import Report
@@ -90,6 +91,7 @@ def page(report: Report) -> str:
         causes=_causes(report),
         cost=_cost(report),
         facts=tuple(_facts(report)),
+        fits=tuple(map(_fit, report.fits)),
         classes=_classes(report),
         space=_space(report),
         study_file=report.file_text,
@@ -267,6 +269,26 @@ def _cost(report: Report) -> Table:
     rows.append(row("together", sum((cost for _, cost in report.spent), NOTHING)))
     columns = ("spent on", "runs", "epochs", "processor time", "work")
     return Table(columns=columns, rows=tuple(rows), right=frozenset(columns[1:]), marked=len(rows) - 1)
+
+
+def _fit(fit: Fit) -> dict[str, Any]:
+    """The fit of one network by block, with the values of the whole network and what to hold against it."""
+    columns = fit.block_columns
+    headings = tuple(column.heading for column in columns)
+    rows = tuple(
+        (str(depth), row.name, *(column.cell(row.values.get(column.name)) for column in columns))
+        for depth, row in enumerate(fit.blocks, 1)
+    )
+    values = fit.network.values
+    single = [f"{c.heading}: {c.cell(values[c.name])}" for c in fit.columns if c not in columns]
+    return {
+        "title": f"{fit.backbone} ({fit.weights}), {fit.resolution} pixels,"
+        f" {counted(fit.n_images, 'training image')}",
+        "table": Table(
+            columns=("block", "name", *headings), rows=rows, right=frozenset({"block", *headings})
+        ),
+        "notes": (*single, *fit.warnings),
+    }
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
