@@ -108,7 +108,7 @@ def _run(candidate: Candidate, replicate: int, accuracy: float) -> FrozenTrial:
 
 
 def command(*arguments: str) -> str:
-    """What a command prints."""
+    """The output of a command."""
     found = CliRunner().invoke(app, list(arguments))
     assert found.exit_code == 0, found.output
     return found.output
@@ -135,7 +135,7 @@ def screens(session: Session) -> Iterator[tuple[str, str]]:
 
 
 def as_json(session: Session) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """The output of `status --json`."""
     return dict(json.loads(command("status", session.target, "--storage", session.url, "--json")))
 
 

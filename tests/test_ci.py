@@ -36,7 +36,7 @@ def versions(kind: str) -> dict[str, str]:
 
 
 def asked(kind: str) -> dict[str, Requirement]:
-    """What is installed for an entry: by name, as pip reads it."""
+    """The requirements of an entry of the matrix, by name, as pip parses them."""
     entry = versions(kind)
     found = [Requirement(words) for words in f"{entry['torch']} {entry['optuna']}".split()]
     return {requirement.name: requirement for requirement in found}

@@ -1,4 +1,4 @@
-"""What docker/ ships is well formed and locked down, and its scripts do as they say."""
+"""The files of docker/ are well formed and locked down, and its scripts do as they say."""
 
 import os
 import re

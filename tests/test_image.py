@@ -32,7 +32,7 @@ def pinned() -> dict[str, str]:
 
 
 def of_tlopt() -> list[Requirement]:
-    """What pyproject.toml asks for with the Dockerfile's extras."""
+    """The requirements of pyproject.toml with the Dockerfile's extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (extras,) = re.findall('^ARG EXTRAS="(.+)"$', (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
     groups = [project["optional-dependencies"][extra] for extra in extras.split(",")]
@@ -40,7 +40,7 @@ def of_tlopt() -> list[Requirement]:
 
 
 def of_distribution(requirement: Requirement) -> Iterator[Requirement]:
-    """What an installed package asks for on the image's Python, with the extras that are asked of it."""
+    """The requirements of an installed package, with its requested extras, on the image's Python."""
     for needed in map(Requirement, distribution(requirement.name).requires or []):
         environments = [PYTHON | {"extra": extra} for extra in ["", *requirement.extras]]
         if needed.marker is None or any(needed.marker.evaluate(e) for e in environments):

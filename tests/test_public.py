@@ -1,4 +1,4 @@
-"""What `import tlopt` offers, and what its functions show."""
+"""The names that `import tlopt` exports, and the output of its functions."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

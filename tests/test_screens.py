@@ -1,4 +1,4 @@
-"""What people read about one finished study, on every screen: the same winner, the same numbers."""
+"""Every screen names the same winner and the same numbers for one finished study."""
 
 import csv
 import io

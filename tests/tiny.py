@@ -75,7 +75,7 @@ def lighter(file_text: str, *, head: str = "") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What studies on the same images and network can share: a workspace and a database."""
+    """A workspace and a database for studies on the same images and network."""
 
     workspace: Workspace
     limits: Limits

@@ -44,7 +44,7 @@ def _body_weights() -> dict[str, Tensor]:
 
 
 def units(net: nn.Module) -> list[nn.ModuleList]:
-    """What shares count: the stem, the 16 blocks, the last convolution."""
+    """The parts that shares count: the stem, the 16 blocks, the last convolution."""
     blocks = [nn.ModuleList([block]) for stage in net.blocks for block in stage]  # type: ignore[union-attr]
     stem, last = [net.conv_stem, net.bn1], [net.conv_head, net.bn2]
     return [nn.ModuleList(stem), *blocks, nn.ModuleList(last)]  # type: ignore[arg-type]

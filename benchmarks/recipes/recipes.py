@@ -16,7 +16,7 @@ WHOLE: Share = (0.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is fine-tuned; the defaults are the base "train"."""
+    """The settings of one fine-tuning; the defaults are the base "train"."""
 
     body_lr: float = 3e-4  # peak
     head_lr: float = 1e-3  # peak

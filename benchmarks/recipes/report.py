@@ -51,7 +51,7 @@ def read(file: Path) -> Accuracy:
 
 
 def changes(found: Accuracy, base: str) -> Iterator[Change]:
-    """What is compared with `base`: recipes that change one key of it, and some that differ in more."""
+    """The recipes compared with `base`: those that change one key of it, and some that differ in more."""
     for recipe in (PROBE, *RECIPES):
         further = base == BASES[-1] and recipe in CONTENDERS
         if recipe != base and (recipe in COMMON or recipe.startswith(f"{base},") or further):

@@ -78,7 +78,7 @@ def links(text: str) -> Iterator[str]:
 
 
 def _mistake(root: Path, file: Path) -> str:
-    """Why a page may not link to `file`; "" where it may."""
+    """The reason why a page may not link to `file`; "" where it may."""
     if file.is_dir():
         return "which is a folder; link to a file in it"
     if not file.is_file():

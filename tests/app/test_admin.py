@@ -1,4 +1,4 @@
-"""What people tell a study is kept for it and its confirmation; studies of earlier versions come along."""
+"""A command reaches the study and its confirmation; studies of earlier versions are upgraded."""
 
 from pathlib import Path
 from typing import Any

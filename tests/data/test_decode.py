@@ -159,7 +159,7 @@ def test_a_large_jpeg_gives_nearly_what_full_decoding_gives(tmp_path):
 
 
 def problem_of(content: bytes) -> str:
-    """Why the bytes are no image, "" if they are."""
+    """The error of decoding the bytes, "" if they are an image."""
     try:
         rule.open_rgb(content, 1, CROP)
     except DataError as error:

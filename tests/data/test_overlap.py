@@ -21,7 +21,7 @@ def told(data, words):
 
 
 def sides(root, **changes):
-    """Where each file is, by its path below the source: "train", "val" (of the first split) or "test"."""
+    """The split of each file by its path below the source: "train", "val" (of the first split) or "test"."""
     data = loaded(root, **changes)
     val = set(data.splits[0].val.tolist())
     found = {image.origin.path: "val" if i in val else "train" for i, image in enumerate(data.images)}

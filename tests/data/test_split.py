@@ -1,4 +1,4 @@
-"""Who trains, validates and is locked away."""
+"""Images are divided into training, validation and held-out ones."""
 
 from collections import Counter
 

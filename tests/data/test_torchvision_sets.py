@@ -27,7 +27,7 @@ NAMES = [
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """What was asked of the network, which is away."""
+    """The addresses requested while the network is unavailable."""
     asked = []
 
     def away(request, *_, **__):

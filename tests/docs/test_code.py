@@ -29,7 +29,7 @@ INLINE = re.compile(r"`tlopt ([a-z]+(?: [^`]*)?)`")
 
 
 def invocations() -> list[tuple[str, list[str]]]:
-    """Where `tlopt` is called on a page, and with which arguments."""
+    """Each call of `tlopt` on a page, with its arguments."""
     found = []
     for example in pages.code("console"):
         for words in pages.commands(example.parsed):

@@ -1,4 +1,4 @@
-"""What is proposed to somebody with images and no study file. No test here measures time."""
+"""A proposal fits the images, the machine and the time given. No test here measures time."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""What figures say to those who cannot see them is the finding, from the numbers drawn."""
+"""The alternative text of a figure states its finding, from the numbers drawn."""
 
 import re
 from dataclasses import replace

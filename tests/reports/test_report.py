@@ -20,7 +20,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Reader(HTMLParser):
-    """What a browser finds: elements, addresses, ids, text; fails where an element is not closed."""
+    """The page as a browser parses it: elements, addresses, ids, text; fails if an element is not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

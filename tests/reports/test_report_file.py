@@ -1,4 +1,4 @@
-"""Where the commands and functions write a report, what they renew, and what they leave as it is."""
+"""A report is written beside the export; only a report of tlopt is replaced."""
 
 import subprocess
 import sys

@@ -28,7 +28,7 @@ def search(**changes: str) -> str:
 
 
 def found(text: str, backbone: str = '"large"') -> Point:
-    """What the parameters come to."""
+    """The point that the parameters decode to."""
     study = tiny.study(text, backbone=backbone)
     params = kept_statistics(study, LIMITS)
     assert params is not None

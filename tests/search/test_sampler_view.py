@@ -1,4 +1,4 @@
-"""What a Gaussian process is shown of a study: everything that was learned, nothing that was not."""
+"""A Gaussian process sees every measured trial of a study and no other."""
 
 from collections.abc import Mapping
 from typing import Any

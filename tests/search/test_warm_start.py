@@ -1,4 +1,4 @@
-"""What a study takes over from an earlier one: which trials, as values or as points, and each once."""
+"""A study takes over each trial of an earlier one once, as a value or as a point."""
 
 import multiprocessing
 import os
@@ -78,7 +78,7 @@ def planned(
 
 
 def left_out(*trials: FrozenTrial, search: str = WIDE, **changes: Any) -> str:
-    """What is said of trials of which none is carried over."""
+    """The sentence on trials none of which is carried over."""
     warm = planned(earlier(*trials), named(search, "wide", **changes))
     assert (warm.carried, warm.enqueued) == ((), ())
     return warm.said.removeprefix("0 trials of 'narrow' carried over, ")

@@ -1,4 +1,4 @@
-"""What is told of a study that has changed."""
+"""The message about a changed study names the keys that differ."""
 
 from collections.abc import Callable
 

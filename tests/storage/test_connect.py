@@ -40,7 +40,7 @@ def pooled(server: Server, mode: Mode) -> Iterator[tuple[Bouncer, str]]:
 
 
 def settings_of_another_client(bouncer: Bouncer, database: str) -> set[tuple[str, str]]:
-    """What clients that have nothing to do with tlopt find in every session that the pooler has for them."""
+    """The settings that clients other than tlopt find in each of the pooler's sessions."""
     found = set()
     with contextlib.ExitStack() as stack:
         for _ in range(N_SERVERS):

@@ -66,7 +66,7 @@ def made(number: int = 0, *, size: int = 0, identity: str = ID) -> bytes:
 
 
 def seen(store: CheckpointStore, trial: int = 3) -> list[int | str]:
-    """What the store offers, newest first: numbers, and in the place of an unreadable one its line."""
+    """Numbers of the stored checkpoints, newest first; for an unreadable one its message."""
     rows = store.newest_first(trial, ID)
     return [int(row.facts["number"]) if isinstance(row, Checkpoint) else row for row in rows]
 

@@ -42,7 +42,7 @@ def moved(before: dict[str, Tensor], run: Run) -> set[str]:
 
 
 def frozen_norms(freeze: int, norm: int, affine: str) -> set[str]:
-    """What the batch-norm layers of trained blocks keep: the second module of each block is one."""
+    """Names of the tensors that trained blocks' batch-norm layers keep; each block's second module is one."""
     leaves = (*STATISTICS, *(AFFINE if affine == "keep" else ()))
     return {f"{block}.1.{leaf}" for block in BLOCKS[freeze:norm] for leaf in leaves}
 

@@ -1,4 +1,4 @@
-"""Why trials ended badly or count for nothing, each cause once."""
+"""The causes of trials that failed or do not count, each once."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -200,7 +200,7 @@ def left_words(snapshot: Snapshot) -> str:
 
 
 def hours_sentence(snapshot: Snapshot) -> str:
-    """Why no further trial starts once budget.hours are over, and the cure; "" while they are not."""
+    """The reason why no trial starts once budget.hours is over, and the cure; "" before."""
     if not snapshot.hours_are_over:
         return ""
     budget = snapshot.study.budget
@@ -236,7 +236,7 @@ def budget_words(study: Study) -> str:
 
 
 def warm_start_sentence(snapshot: Snapshot) -> str:
-    """What the study began with from an earlier one; "" for nothing."""
+    """The warm start of the study; "" for none."""
     return "" if snapshot.warm_start is None else f"warm start: {snapshot.warm_start['said']}"
 
 

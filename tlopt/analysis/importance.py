@@ -23,7 +23,7 @@ N_SHUFFLES = 20  # the largest of 20 is exceeded by chance one time in 21
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How much of the difference between the best trials and all trials one key accounts for."""
+    """The share of the difference between the best trials and all trials that one key accounts for."""
 
     key: str
     share: float  # the shares of all keys add up to 1
@@ -122,7 +122,7 @@ def _is_ranked(trial: FrozenTrial) -> bool:
 def _divergences(
     study: optuna.Study, keys: list[str], costs: NDArray[np.float64], quantile: float
 ) -> dict[str, float]:
-    """How far the best trials' density is from that of all, by key, with `costs` by trial number."""
+    """The distance of the best trials' density from that of all, by key; `costs` by trial number."""
     with warnings.catch_warnings():
         # `normalize` is experimental, and a `target` is said to be minimised, as costs are to be
         warnings.simplefilter("ignore")

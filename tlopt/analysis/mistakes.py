@@ -1,4 +1,4 @@
-"""What a network gets wrong, from its predictions: classes, confused pairs, surest mistakes, calibration."""
+"""A network's mistakes from its predictions: classes, confused pairs, surest mistakes, calibration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRates:
-    """How one class fares."""
+    """The counts of one class."""
 
     name: str
     n: int  # images of the class

@@ -26,7 +26,7 @@ _CONFIG = "config.toml"  # of an export: a study file with one point
 
 
 def is_new(session: Session) -> bool:
-    """Whether the study has yet to be made; also where it was begun, and lost before it had its file.
+    """Whether the study has yet to be made, or its creation stopped before its file was stored.
 
     Raises:
         StorageError: another program made a study of this name.
@@ -39,7 +39,7 @@ def is_new(session: Session) -> bool:
 
 
 def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmStart | None:
-    """What the study, which is new, takes over; None where its file names nothing.
+    """The warm start of a new study; None where its file names none.
 
     Raises:
         SpecError: there is no such study or export, or it cannot be used.
@@ -84,13 +84,13 @@ def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
 
 
 def stored(opened: optuna.Study) -> WarmStart | None:
-    """What was planned when the study was made; None: nothing."""
+    """The warm start planned when the study was made; None: none."""
     found: dict[str, Any] | None = opened.user_attrs.get(attributes.WARM_START)
     return None if found is None else WarmStart.from_attribute(found)
 
 
 def sentence(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
-    """What the study begins with, or began with; "" for nothing.
+    """The sentence on the study's warm start, planned or done; "" for none.
 
     Raises:
         SpecError, NotReady, StudyChanged: as `planned` and `refuse_late`.

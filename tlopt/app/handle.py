@@ -148,7 +148,7 @@ class Session:
         return look(self.study, self.store, confirmation=confirmation, stage=stage)
 
     def foreign_confirmation(self) -> str:
-        """Why the confirmation of this name is another search's, and the cure; "" where it is this one's."""
+        """The reason why the confirmation of this name is another search's, and the cure; "" if it is not."""
         with suppress(NotReady):
             try:
                 self.confirmation()

@@ -49,5 +49,5 @@ def half_width(std: float, n: int) -> float:
 
 
 def images_of(difference: float, n_images: int) -> float:
-    """How many of `n_images` a difference of two fractions is about."""
+    """The number of images, of `n_images`, that a difference of two fractions amounts to."""
     return abs(difference) * n_images

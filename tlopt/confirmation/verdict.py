@@ -147,7 +147,7 @@ class Verdict:
         return next((row for row in self.rows if row.label == label), None)
 
     def gain(self, label: str, *, split: str) -> Spread | None:
-        """How much better the chosen candidate is than `label`, paired by seed; positive is better.
+        """The gain of the chosen candidate over `label`, paired by seed; positive is better.
 
         Runs of one seed share the split, the order of the images and the views, so their difference is taken
         first and its mean and deviation are over seeds. None where the two were not measured together.
@@ -177,7 +177,7 @@ class Verdict:
         return tuple(row.label for row in self.rows if row.label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL))
 
     def standing(self, label: str, *, split: Split) -> Standing | None:
-        """How the chosen candidate stands to `label`; None where they were not measured together.
+        """The standing of the chosen candidate against `label`; None where they were not measured together.
 
         "ahead" and "behind" need two things: the 95 % interval of the paired differences excludes zero, and
         the mean difference is about at least `IMAGES_MIN` images (of a fraction; not asked of a log-loss, nor

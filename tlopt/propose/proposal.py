@@ -269,7 +269,7 @@ def _image_notes(seen: Look) -> Iterator[str]:
 def _size_notes(
     size: Size, terms: Terms, seen: Look, wishes: Wishes, resolutions: list[int]
 ) -> Iterator[str]:
-    """Why the study is as large as it is: what was given up for time."""
+    """Notes on the size of the study: resolution, trials and epochs given up for time."""
     limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""
     if size.resolution < resolutions[-1]:
         yield (

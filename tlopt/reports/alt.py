@@ -1,4 +1,4 @@
-"""What a figure shows, in a sentence, for readers who cannot see it: the finding, from the numbers drawn."""
+"""Alternative texts of figures: the finding in a sentence, from the numbers drawn."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def progress(x: Array, best: Array, *, label: str, objective: str) -> str:
 
 
 def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:
-    """Where along a key the best value lies, and where the running median is best and worst.
+    """The position of the best value along a key, and where the running median is best and worst.
 
     Args:
         x: of every trial whose value is in `values`.
@@ -85,7 +85,7 @@ def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None
 
 
 def reliability(at: Calibration, *, images: str) -> str:
-    """How far probability and share of right ones lie apart; `images` as in "500 test images"."""
+    """Mean probability against accuracy, and the calibration error; `images` as in "500 test images"."""
     return (
         f"Reliability on {images}: the mean probability of the predicted class is"
         f" {percent_words(at.confidence)}, and {percent_words(at.accuracy)} are right; expected calibration"

@@ -1,4 +1,4 @@
-"""What a report on a study says, as one record; from the database alone."""
+"""The data of a report on a study as one record; from the database alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

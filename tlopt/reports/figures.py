@@ -1,4 +1,4 @@
-"""Which figures a report shows, with what under them."""
+"""The figures of a report, with their captions."""
 
 import html
 from collections.abc import Iterator

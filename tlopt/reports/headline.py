@@ -27,7 +27,7 @@ class Tile:
 
 
 def state(report: Report) -> str:
-    """How far the search is, and what its workers were told where that is not to work."""
+    """The progress of the search, and the command to its workers unless it is to run."""
     seen = report.seen
     order = "" if seen.command.runs_trials else f"; {seen.command.state}"
     reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
@@ -61,7 +61,7 @@ def tiles(report: Report) -> Iterator[Tile]:
 
 
 def sentences(report: Report) -> Iterator[str]:
-    """What was chosen, or that nothing is confirmed, in sentences."""
+    """Sentences on the chosen candidate, or that nothing is confirmed."""
     verdict = report.verdict
     if report.confirmed is not None:
         chosen = report.confirmed.chosen

@@ -178,7 +178,7 @@ def _short(value: Any) -> str:
 
 
 def _config(report: Report) -> tuple[str, str] | None:
-    """What the best point is called, and its study file."""
+    """The name of the best point, and its study file."""
     if report.best is None:
         return None
     return report.best.label, report.best.config(report.study)

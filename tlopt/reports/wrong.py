@@ -1,4 +1,4 @@
-"""What the exported network gets wrong: rates by class, confused pairs, surest mistakes, calibration."""
+"""The exported network's mistakes: rates by class, confused pairs, surest mistakes, calibration."""
 
 import base64
 import io
@@ -71,7 +71,7 @@ class Wrong:
 
 
 def missing_sentence(report: Report) -> str:
-    """Why there is nothing to show, and what to do."""
+    """The reason why there is nothing to show, and the cure."""
     if report.confirmed is None:
         return "This is recorded once the confirmation is finished."
     return (

@@ -70,7 +70,7 @@ class Earlier:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """What a study takes over, as it is stored with it."""
+    """The trials and points that a study takes over, as stored with it."""
 
     source: str  # the study file's warm_start
     began: float | None  # of the earlier study
@@ -90,7 +90,7 @@ class WarmStart:
 
     @classmethod
     def from_attribute(cls, stored: Mapping[str, Any]) -> Self:
-        """What `as_attribute` wrote."""
+        """The record that `as_attribute` wrote."""
         return cls(
             source=stored["from"],
             began=stored["began"],
@@ -102,7 +102,7 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class _LeftOut:
-    """Why a trial is not taken over."""
+    """The reason why a trial is not taken over."""
 
     key: str  # that it fails by
     why: str
@@ -117,7 +117,7 @@ def from_study(
     semantics: int,
     initial_points: Sequence[Params],
 ) -> WarmStart:
-    """What `study` takes over from `earlier`, whose trials that are still under way stay there.
+    """The warm start of `study` from `earlier`; trials that are still running stay there.
 
     Args:
         facts: of the new study, see `Workspace.facts`.
@@ -140,7 +140,7 @@ def from_study(
 def from_point(
     folder: str, point: Point, study: Study, limits: Limits, *, initial_points: Sequence[Params]
 ) -> WarmStart:
-    """What `study` takes over from an export: its point, to be trained again.
+    """The warm start of `study` from an export: its point, to be trained again.
 
     Raises:
         Refused: the point lies outside of the study's ranges; says where.
@@ -321,7 +321,7 @@ def _by_backbone(study: Study, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
-    """Why the search cannot draw the point, or None where it can."""
+    """The reason why the search cannot draw the point; None where it can."""
     if point.backbone not in study.model.backbones:
         return _LeftOut("backbone", f"backbone {point.backbone} is not in this search")
     values = asdict(point)
@@ -407,6 +407,6 @@ def _reasons(left_out: Sequence[_LeftOut]) -> str:
 
 
 def _under_way(earlier: Earlier) -> str:
-    """What becomes of trials that have not ended."""
+    """The clause on trials that have not ended; "" for none."""
     n = sum(not trial.state.is_finished() for trial in earlier.trials)
     return f"; {counted(n, 'trial is', 'trials are')} still under way there" if n else ""

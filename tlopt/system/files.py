@@ -1,4 +1,4 @@
-"""What lies at a path where a file is expected."""
+"""Names for the kinds of file at a path: a folder, a named pipe."""
 
 import os
 import stat
