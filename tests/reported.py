@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.verdict import Verdict
-from tlopt.reports.data import Report, gather
+from tlopt.reports.data import Report, collect_report
 from tlopt.storage import attributes as study_attributes
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.commands import Command
@@ -127,4 +127,4 @@ def report(
     opened.add_trials(trials)
     rows = tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
     seen = Snapshot(study=study, command=order or Command(), trials=rows, workers=())
-    return gather(seen, opened, None, verdict, created=CREATED)
+    return collect_report(seen, opened, None, verdict, created=CREATED)

@@ -143,8 +143,8 @@ def _progress(session: Session) -> str:
     said = io.StringIO()
     console = Console(file=said, width=200)
     seen: Snapshot = session.snapshot()
-    progress.follow([seen], console)
-    progress.follow([session.snapshot("confirm")], console)
+    progress.show_progress([seen], console)
+    progress.show_progress([session.snapshot("confirm")], console)
     return said.getvalue()
 
 

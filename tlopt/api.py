@@ -233,7 +233,7 @@ def _go_through(
 ) -> None:
     seen = snapshots if on_snapshot is None else _observed(snapshots, on_snapshot)
     if progress:
-        progress_lines.follow(seen, Console(highlight=False))
+        progress_lines.show_progress(seen, Console(highlight=False))
     else:
         deque(seen, maxlen=0)
 

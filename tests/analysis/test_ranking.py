@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tlopt import spec
 from tlopt.analysis import table as trials_table
-from tlopt.analysis.ranking import pareto, ranking, write_files, written
+from tlopt.analysis.ranking import configs_text, pareto, ranking, write_files
 from tlopt.cli.main import app
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
@@ -162,7 +162,7 @@ def test_the_front_of_a_loss_goes_the_other_way() -> None:
 def test_a_config_reads_back_to_its_point(study: spec.Study, form: Any) -> None:
     rows = ranking(study, [record(*row) for row in TRIALS], None)
 
-    text = written(study, rows, form, several=False)
+    text = configs_text(study, rows, form, several=False)
 
     if form != "toml":
         value = json.loads(text) if form == "json" else yaml.safe_load(text)
@@ -179,7 +179,7 @@ def test_several_do_not_go_into_one_toml_file(study: spec.Study) -> None:
     rows = ranking(study, [record(*row) for row in TRIALS], None)
 
     with pytest.raises(SpecError, match="--format json"):
-        written(study, rows, "toml", several=True)
+        configs_text(study, rows, "toml", several=True)
 
 
 def test_several_go_into_a_folder_by_rank_and_replace_nothing(study: spec.Study, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
-from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, look
+from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, take_snapshot
 from tlopt.app.tables import status_group
 from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
@@ -37,7 +37,7 @@ def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_second
     )
     service.query(lambda at: at.execute(sa.update(workers).values(seen=seen)))
 
-    rows = look(STUDY, store).workers
+    rows = take_snapshot(STUDY, store).workers
 
     assert [row.name for row in rows] == [me.name] * shown
     assert all(abs(row.silent_seconds - silent_seconds) < 20 for row in rows)
@@ -53,7 +53,7 @@ def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
         )
     )
 
-    assert look(STUDY, store).workers == ()
+    assert take_snapshot(STUDY, store).workers == ()
 
 
 # What is made of it

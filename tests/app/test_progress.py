@@ -40,7 +40,7 @@ def worker() -> WorkerRow:
 
 def lines(*snapshots: Snapshot) -> list[str]:
     text = io.StringIO()
-    progress.follow(snapshots, Console(file=text, width=200))
+    progress.show_progress(snapshots, Console(file=text, width=200))
     return text.getvalue().splitlines()
 
 

@@ -383,7 +383,7 @@ def test_no_step_of_the_proposed_pulls_passes_its_anchor(folder):
 @pytest.mark.parametrize(("n_train", "low"), [(100, 8), (100_000, 0)])
 def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_train, low):
     source = DataSpec(source=str(images(**FOLDERS["few"])))
-    seen = module.look(source, seed=0, progress=False)
+    seen = module.summarize(source, seed=0, progress=False)
     choices = study_file.Choices(
         name="x",
         source="y",
@@ -393,7 +393,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
         batch_norm=True,
         n_blocks=17,
         plain_lr=1e-3,
-        look=seen,
+        summary=seen,
         data={},
         size=Size(resolution=96, repeats=1, trials=20, epochs=8, points=3),
         n_train=n_train,

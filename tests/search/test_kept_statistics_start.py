@@ -27,7 +27,7 @@ def search(**changes: str) -> str:
     return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items() if text)
 
 
-def found(text: str, backbone: str = '"large"') -> Point:
+def start_point(text: str, backbone: str = '"large"') -> Point:
     """The point that the parameters decode to."""
     study = tiny.study(text, backbone=backbone)
     params = kept_statistics(study, LIMITS)
@@ -38,7 +38,7 @@ def found(text: str, backbone: str = '"large"') -> Point:
 def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
     _, plain = defaults(tiny.study(search()), LIMITS)
 
-    assert found(search()) == replace(plain.point, norm_depth=17, lr_ratio=0.3)
+    assert start_point(search()) == replace(plain.point, norm_depth=17, lr_ratio=0.3)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_
 def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
     changes: dict[str, str], lr: float, lr_ratio: float
 ) -> None:
-    point = found(search(**changes))
+    point = start_point(search(**changes))
 
     assert (point.lr, point.lr_ratio) == (pytest.approx(lr), lr_ratio)
 
@@ -73,7 +73,7 @@ def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
 def test_it_keeps_the_most_that_the_ranges_allow(
     changes: dict[str, str], depths: tuple[int, int, int]
 ) -> None:
-    point = found(search(**changes))
+    point = start_point(search(**changes))
 
     assert (point.transfer_depth, point.freeze_depth, point.norm_depth) == depths
 

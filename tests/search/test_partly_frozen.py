@@ -28,7 +28,7 @@ def search(**changes: str) -> str:
     return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items())
 
 
-def found(text: str, backbone: str = '"large"') -> Point:
+def start_point(text: str, backbone: str = '"large"') -> Point:
     """The point given by the parameters."""
     study = tiny.study(text, backbone=backbone)
     params = partly_frozen(study, LIMITS)
@@ -37,7 +37,7 @@ def found(text: str, backbone: str = '"large"') -> Point:
 
 
 def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_rate() -> None:
-    point = found(search())
+    point = start_point(search())
 
     assert (point.transfer_depth, point.freeze_depth) == (14, 14)
     assert (point.lr, point.l2_sp) == (tiny.PLAIN_LR["adamw"], 0.0)
@@ -58,14 +58,14 @@ def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_
     ],
 )
 def test_it_takes_what_is_nearest_in_every_range(changes: dict[str, str], expected: dict[str, Any]) -> None:
-    point = found(search(**changes))
+    point = start_point(search(**changes))
 
     assert {name: getattr(point, name) for name in expected} == expected
 
 
 def test_it_counts_the_blocks_of_the_first_backbone() -> None:
     shares = dict.fromkeys(("transfer_depth", "freeze_depth"), "{ uniform = [0.0, 1.0] }")
-    point = found(search(**shares), backbone='{ choice = ["small", "large"] }')
+    point = start_point(search(**shares), backbone='{ choice = ["small", "large"] }')
 
     assert (point.backbone, point.transfer_depth) == ("small", 7)
 
@@ -76,7 +76,7 @@ def test_it_counts_the_blocks_of_the_first_backbone() -> None:
 )
 def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int], most: int) -> None:
     text = search(transfer_depth=f"{{ int = {list(kept)} }}", freeze_depth=f"{{ int = [0, {most}] }}")
-    point = found(text)
+    point = start_point(text)
 
     assert kept[0] <= point.transfer_depth <= kept[1]
     assert point.freeze_depth <= min(point.transfer_depth, most)

@@ -87,7 +87,7 @@ def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
     return front
 
 
-def written(study: Study, rows: Sequence[Best], form: Format, *, several: bool) -> str:
+def configs_text(study: Study, rows: Sequence[Best], form: Format, *, several: bool) -> str:
     """`rows` as one text.
 
     Args:
@@ -122,7 +122,7 @@ def write_files(
             raise SpecError(f"{path} exists; --overwrite replaces it")
     folder.mkdir(parents=True, exist_ok=True)
     for path, row in named:
-        write_atomically(path, written(study, [row], form, several=False))
+        write_atomically(path, configs_text(study, [row], form, several=False))
     return [path for path, _ in named]
 
 

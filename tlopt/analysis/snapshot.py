@@ -104,7 +104,7 @@ class Snapshot:
         return self.n_runs_finished, self.n_runs
 
     @property
-    def shown(self) -> tuple[TrialRecord, ...]:
+    def stage_trials(self) -> tuple[TrialRecord, ...]:
         """The trials, or runs, of the stage."""
         return self.trials if self.stage == "search" else self.runs
 
@@ -224,7 +224,7 @@ class Snapshot:
         return {**counts, "finished": verdict.finished, **as_dict(verdict)}
 
 
-def look(
+def take_snapshot(
     study: Study, store: BaseStorage, *, confirmation: optuna.Study | None = None, stage: Stage = "search"
 ) -> Snapshot:
     """The study as the database has it now.

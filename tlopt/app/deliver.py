@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
-from tlopt.analysis.snapshot import look
+from tlopt.analysis.snapshot import take_snapshot
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.reports.data import Report
-    from tlopt.reports.figures import Shown
+    from tlopt.reports.figures import ReportFigure
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
 
@@ -67,7 +67,7 @@ def report(session: Session) -> str:
     return page(_report(session))
 
 
-def figures(session: Session) -> dict[str, list["Shown"]]:
+def figures(session: Session) -> dict[str, list["ReportFigure"]]:
     """The figures of the report as objects, by section.
 
     Raises:
@@ -79,17 +79,17 @@ def figures(session: Session) -> dict[str, list["Shown"]]:
 
 
 def _report(session: Session) -> "Report":
-    from tlopt.reports.data import gather
+    from tlopt.reports.data import collect_report
 
     opened = session.optuna_study()
     study = stored_spec(opened)
-    seen = look(study, session.store)
+    seen = take_snapshot(study, session.store)
     confirmed = verdict = None
     with suppress(NotReady, StudyChanged):
         confirmed = session.confirmation()
         verdict = session.verdict()
     known = {} if verdict is None else _predictions(session, opened, verdict)
-    return gather(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
+    return collect_report(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
 
 
 def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> dict[Split, "Predictions"]:

@@ -13,7 +13,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage
 
 from tlopt import spec
-from tlopt.analysis.snapshot import Snapshot, Stage, look, n_images
+from tlopt.analysis.snapshot import Snapshot, Stage, n_images, take_snapshot
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import (
@@ -145,7 +145,7 @@ class Session:
             confirmation = self.confirmation()
         except (NotReady, StudyChanged):
             confirmation = None
-        return look(self.study, self.store, confirmation=confirmation, stage=stage)
+        return take_snapshot(self.study, self.store, confirmation=confirmation, stage=stage)
 
     def foreign_confirmation(self) -> str:
         """The reason why the confirmation of this name is another search's, and the cure; "" if it is not."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlopt.training.loop import Epoch
 
 
-def follow(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
+def show_progress(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
     """Show `snapshots` as they come; returns the last. A bar on a terminal, a line now and then elsewhere."""
     if not console.is_terminal:
         return _follow_lines(snapshots, console)
@@ -68,7 +68,7 @@ def _unit(snapshot: Snapshot) -> str:
 def _share(snapshot: Snapshot) -> float:
     """The share of the stage's budget that is spent, epochs of running trials counted in part; in [0, 1]."""
     epochs = snapshot.study.budget.epochs
-    running = [trial for trial in snapshot.shown if trial.outcome == Outcome.RUNNING]
+    running = [trial for trial in snapshot.stage_trials if trial.outcome == Outcome.RUNNING]
     partial = sum(0 if trial.last_epoch is None else (trial.last_epoch + 1) / epochs for trial in running)
     done, planned = snapshot.progress
     return min(1.0, (done + partial) / max(1, planned))
@@ -78,7 +78,7 @@ def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
     for line in (snapshot.doing, best_sentence(snapshot), left_words(snapshot)):
         if line:
             yield Text("  " + line, overflow="ellipsis", no_wrap=True)
-    for trial in snapshot.shown:
+    for trial in snapshot.stage_trials:
         if trial.outcome == Outcome.RUNNING:
             epoch = (
                 "starting" if trial.last_epoch is None else f"{counted(trial.last_epoch + 1, 'epoch')} done"

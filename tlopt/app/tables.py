@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _CLASSES_NAMED = 20
 
 
-def check_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
+def study_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     """Lines on the images, networks, ranges and budget of a study that is about to start."""
     data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"

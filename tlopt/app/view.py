@@ -18,7 +18,7 @@ from tlopt.system.frames import data_frame, html_table
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
-    from tlopt.reports.figures import Shown
+    from tlopt.reports.figures import ReportFigure
 
 _SHOWN = 10  # best trials in the table of a notebook
 
@@ -55,7 +55,7 @@ class StudyView:
         return self.snapshot.verdict
 
     @property
-    def figures(self) -> "dict[str, list[Shown]]":
+    def figures(self) -> "dict[str, list[ReportFigure]]":
         """The report's figures by section: progress, depths, strengths, curves.
 
         A figure shows itself in a notebook; `standalone` is the text of an SVG file.

@@ -113,7 +113,7 @@ def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
     Raises:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
-    yield from tables.check_lines(session.study, workspace)
+    yield from tables.study_lines(session.study, workspace)
     yield from warm_start_lines(session, workspace)
 
 

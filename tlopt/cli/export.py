@@ -78,7 +78,7 @@ def _configs(
     if not rows:
         raise NotReady(f"study {opened.study.name} has no complete trial yet")
     if folder is None:
-        sys.stdout.write(ranking.written(opened.study, rows, form, several=front or top > 1))
+        sys.stdout.write(ranking.configs_text(opened.study, rows, form, several=front or top > 1))
         return
     for path in ranking.write_files(opened.study, rows, form, folder, overwrite=overwrite):
         out.print(str(path), markup=False, soft_wrap=True)
@@ -86,9 +86,9 @@ def _configs(
 
 def _all(opened: "Session", path: Path, *, overwrite: bool) -> None:
     from tlopt.analysis import table as trials_table
-    from tlopt.analysis.snapshot import look
+    from tlopt.analysis.snapshot import take_snapshot
 
-    table = trials_table.rows(look(opened.study, opened.store).trials)
+    table = trials_table.rows(take_snapshot(opened.study, opened.store).trials)
     if str(path) == "-":
         trials_table.write_csv(table, sys.stdout)
         return

@@ -183,9 +183,9 @@ def run(
             deliver.check_onnx(workspace)
         for line in workflow.check_lines(opened, workspace):
             out.print(line, markup=False, soft_wrap=True)
-        last = progress.follow(workflow.search(opened, workspace, n_workers=workers), out)
+        last = progress.show_progress(workflow.search(opened, workspace, n_workers=workers), out)
         tables.show_search(last, out)
-        last = progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)
+        last = progress.show_progress(workflow.confirm(opened, workspace, n_workers=workers), out)
         verdict = workflow.judge(opened, workspace)
         tables.show_verdict(verdict, out)
         for line in tables.cost_lines(last):
@@ -213,7 +213,7 @@ def confirm(
     opened.optuna_study()  # says what is missing, before images are read
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
-        progress.follow(workflow.confirm(opened, workspace, n_workers=workers), out)
+        progress.show_progress(workflow.confirm(opened, workspace, n_workers=workers), out)
         tables.show_verdict(workflow.judge(opened, workspace), out)
 
 

@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.analysis.format import hours_sentence
-from tlopt.analysis.snapshot import look
+from tlopt.analysis.snapshot import take_snapshot
 from tlopt.cache.folder import cache_root
 from tlopt.doctor.finding import Finding, Findings, guarded
 from tlopt.doctor.weights import megabytes, unfetched
@@ -139,6 +139,6 @@ def _compared(
         yield Finding("problem", "study", detail, "\n".join(filter(None, (cure, lines))))
     else:
         yield Finding("ok", "study", f"{fits}; images, weights and file are those of the stored study")
-    if wanted.budget.hours and (late := hours_sentence(look(wanted, store))):
+    if wanted.budget.hours and (late := hours_sentence(take_snapshot(wanted, store))):
         sentence, _, cure = late.rpartition("; ")
         yield Finding("note", "study", sentence, cure)

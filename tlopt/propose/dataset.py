@@ -19,7 +19,7 @@ _GREY_SPREAD = 3.0  # mean difference of channels, of 255, that JPEG gives to gr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ImageSummary:
     """The images of a source in summary."""
 
     class_names: tuple[str, ...]
@@ -57,7 +57,7 @@ def _is_sign(character: str) -> bool:
     return character.isdigit() or unicodedata.name(character, "").startswith(scripts)
 
 
-def look(spec: DataSpec, *, seed: int, progress: bool) -> Look:
+def summarize(spec: DataSpec, *, seed: int, progress: bool) -> ImageSummary:
     """The images of `spec`, split as a study with `seed` splits them.
 
     Raises:
@@ -67,7 +67,7 @@ def look(spec: DataSpec, *, seed: int, progress: bool) -> Look:
     sizes = Counter(data.labels.tolist())
     split = data.splits[0]
     side, grey = _open_some(data, Reading.of(spec))
-    return Look(
+    return ImageSummary(
         class_names=data.class_names,
         counts=Counts(train=len(split.train), val=len(split.val), test=data.n_test),
         largest_class=max(sizes.values()),

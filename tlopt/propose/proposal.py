@@ -17,7 +17,7 @@ from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import budget, study_file
 from tlopt.propose.budget import Size, Terms, choose_size
-from tlopt.propose.dataset import Look, look
+from tlopt.propose.dataset import ImageSummary, summarize
 from tlopt.propose.study_file import Choices, write_study
 from tlopt.spec import messages
 from tlopt.spec.search_keys import RULES
@@ -57,12 +57,12 @@ class Proposal:
     """A study file with remarks for its reader."""
 
     text: str
-    notes: tuple[str, ...]  # sentences for the person
+    notes: tuple[str, ...]  # sentences for the user
     minutes: float  # expected, on this machine with its default workers
 
 
 def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = False) -> Proposal:
-    """A study file for the images in `source` that fits the wishes, the machine and the time.
+    """A study file for the images in `source` that fits the requested values, the machine and the time.
 
     Reads every image, loads weights and measures a few training steps: seconds to a minute.
 
@@ -72,14 +72,14 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
 
     Raises:
         DataError: the images cannot be used as they are.
-        SpecError: a wish is not possible; says what is.
-        MissingExtra: the source or the wished backbone needs an optional package.
+        SpecError: a requested value is not possible; says what is.
+        MissingExtra: the source or the requested backbone needs an optional package.
     """
     if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
         raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
     given = {"unreadable": "skip"} | dict(wishes.data) if wishes.skip_unreadable else dict(wishes.data)
     data = data_spec(source, given)
-    seen = look(data, seed=0, progress=progress)
+    seen = summarize(data, seed=0, progress=progress)
     weights, backbone_notes = _choose_weights(wishes.backbone, machine)
     resolutions = _resolutions(weights, seen, wishes, machine)
     terms = _terms(weights, resolutions, seen, wishes, machine)
@@ -103,7 +103,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
             n_blocks=n_blocks(weights.backbone),
             batch_norm=has_batch_norm(weights.backbone),
             plain_lr=usual_lr(weights.backbone)["adamw"],
-            look=seen,
+            summary=seen,
             data={key: getattr(data, key) for key in given},
             size=size,
             n_train=terms.used(size).train,
@@ -149,7 +149,9 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_text).strip("._-")
 
 
-def _terms(weights: Weights, resolutions: list[int], seen: Look, wishes: Wishes, machine: Machine) -> Terms:
+def _terms(
+    weights: Weights, resolutions: list[int], seen: ImageSummary, wishes: Wishes, machine: Machine
+) -> Terms:
     costs = measure_costs(
         weights,
         resolutions,
@@ -212,7 +214,7 @@ def _at_hand(backbone: str) -> bool:
     return True
 
 
-def _resolutions(weights: Weights, seen: Look, wishes: Wishes, machine: Machine) -> list[int]:
+def _resolutions(weights: Weights, seen: ImageSummary, wishes: Wishes, machine: Machine) -> list[int]:
     """Pixels a side to choose from, ascending; without a limit of time only the best."""
     if wishes.resolution is not None:
         _check_wished_resolution(wishes.resolution)
@@ -248,7 +250,7 @@ def _duration(minutes: float) -> str:
     return f"about {duration_words(60 * minutes, digits=0)}" if minutes >= 2 else "a minute or two"
 
 
-def _image_notes(seen: Look) -> Iterator[str]:
+def _image_notes(seen: ImageSummary) -> Iterator[str]:
     kind = "grey images" if seen.grey else "images"
     counts = seen.counts
     yield f"Classes: {joined(seen.class_names, _CLASSES_NAMED)}."
@@ -267,7 +269,7 @@ def _image_notes(seen: Look) -> Iterator[str]:
 
 
 def _size_notes(
-    size: Size, terms: Terms, seen: Look, wishes: Wishes, resolutions: list[int]
+    size: Size, terms: Terms, seen: ImageSummary, wishes: Wishes, resolutions: list[int]
 ) -> Iterator[str]:
     """Notes on the size of the study: resolution, trials and epochs given up for time."""
     limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlopt.propose.budget import SEEDS, Size
-from tlopt.propose.dataset import Look
+from tlopt.propose.dataset import ImageSummary
 from tlopt.spec.dimensions import Scalar
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
 from tlopt.spec.text import literal
@@ -32,7 +32,7 @@ class Choices:
     n_blocks: int
     batch_norm: bool  # whether the backbone has batch-norm layers
     plain_lr: float  # of adamw, for plain fine-tuning
-    look: Look
+    summary: ImageSummary
     data: Mapping[str, Scalar]  # keys of [data] that were asked for
     size: Size
     n_train: int  # images a trial trains on
@@ -40,9 +40,9 @@ class Choices:
     estimate: str  # a sentence without a full stop
 
 
-def batch_size(look: Look) -> int:
+def batch_size(summary: ImageSummary) -> int:
     """Training images per optimiser step: fewer where an epoch would have too few steps."""
-    return 16 if look.counts.train < _FEW_IMAGES else 32
+    return 16 if summary.counts.train < _FEW_IMAGES else 32
 
 
 def lr_range(plain_lr: float) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def write_study(choices: Choices) -> str:
 
 
 def _head(c: Choices) -> list[str]:
-    if c.look.imbalanced:
+    if c.summary.imbalanced:
         objective = _line("objective", "balanced_accuracy", "mean over classes: they are of unequal size")
     else:
         objective = _line("objective", "accuracy", "or balanced_accuracy, macro_f1, log_loss; on validation")
@@ -84,19 +84,19 @@ def _head(c: Choices) -> list[str]:
 
 
 def _data(c: Choices) -> list[str]:
-    mirror = "a mirrored sign is another sign" if c.look.are_signs else "false where left and right matter"
+    mirror = "a mirrored sign is another sign" if c.summary.are_signs else "false where left and right matter"
     keys: dict[str, tuple[Scalar, str]] = {
         "source": (c.source, ""),
         "val_fraction": (0.2, "share for validation, if the source has no val split"),
         "test_fraction": (0.2, "share locked away for the test, if the source has no test split"),
     }
-    if not c.look.own_val and not {"folds", "fold_column"} & c.data.keys():
+    if not c.summary.own_val and not {"folds", "fold_column"} & c.data.keys():
         keys["repeats"] = (c.size.repeats, "train/val splits per trial; each costs a training")
     if c.size.images_max:
         keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, and more time")
-    if c.look.skipped:
-        keys["unreadable"] = ("skip", f"leaves out {counted(len(c.look.skipped), 'file')}; or error")
-    keys["flip"] = (not c.look.are_signs, f"mirror half of the images; {mirror}")
+    if c.summary.skipped:
+        keys["unreadable"] = ("skip", f"leaves out {counted(len(c.summary.skipped), 'file')}; or error")
+    keys["flip"] = (not c.summary.are_signs, f"mirror half of the images; {mirror}")
     keys["views"] = (VIEWS, "fixed views per image that epochs take turns at; 0: new ones, slower")
     keys |= {key: (value, keys.get(key, ("", ""))[1]) for key, value in c.data.items()}
     return ["[data]", *(_line(key, value, comment) for key, (value, comment) in keys.items())]
@@ -140,7 +140,7 @@ def _search(c: Choices) -> list[str]:
         _range("l2_sp", "log", *l2_sp_range(c), "pull toward the pretrained weights, or none", zero=True),
         _choice("augmentation", STRENGTHS, "strength of random crops and colours"),
     ]
-    if c.look.imbalanced:
+    if c.summary.imbalanced:
         lines.append(
             _choice("class_weights", ["none", "balanced"], "each image or each class counts the same")
         )

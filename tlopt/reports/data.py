@@ -67,7 +67,7 @@ class Report:
         return verdict if verdict is not None and verdict.finished and verdict.chosen.val else None
 
 
-def gather(
+def collect_report(
     seen: Snapshot,
     opened: optuna.Study,
     confirmation: optuna.Study | None,

@@ -21,7 +21,7 @@ _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportFigure:
     """A figure as SVG and the sentence under it."""
 
     svg: str  # in colours of the page around it
@@ -37,7 +37,7 @@ class Shown:
         return f"<figure>{self.standalone}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
 
 
-def sections(report: Report) -> dict[str, list[Shown]]:
+def sections(report: Report) -> dict[str, list[ReportFigure]]:
     """All figures of a report, by section; empty lists where there is nothing to draw."""
     return {
         "progress": list(progress(report)),
@@ -47,7 +47,7 @@ def sections(report: Report) -> dict[str, list[Shown]]:
     }
 
 
-def progress(report: Report) -> Iterator[Shown]:
+def progress(report: Report) -> Iterator[ReportFigure]:
     """Best so far against trials, and against hours of work."""
     ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
     if not any(trial.has_value for trial in ended):
@@ -75,10 +75,10 @@ def progress(report: Report) -> Iterator[Shown]:
         )
         drawn = int(np.isfinite(values[index]).sum())
         said = _of(drawn, n) + _outside(values[index], report)
-        yield Shown(svg, f"Best validation value so far against {label}.{said}")
+        yield ReportFigure(svg, f"Best validation value so far against {label}.{said}")
 
 
-def depths(report: Report) -> Iterator[Shown]:
+def depths(report: Report) -> Iterator[ReportFigure]:
     """Values against the depths, for each backbone apart, since each has its own number of blocks."""
     names = sorted({str(trial.point["backbone"]) for trial in report.ranked if trial.point})
     for name in names:
@@ -88,14 +88,14 @@ def depths(report: Report) -> Iterator[Shown]:
             yield from _dependence(report, trials, key, f"{key}{of}, in blocks")
 
 
-def strengths(report: Report) -> Iterator[Shown]:
+def strengths(report: Report) -> Iterator[ReportFigure]:
     """Values against rates and pulls."""
     trials = [trial for trial in report.ranked if trial.point]
     for key in _STRENGTHS:
         yield from _dependence(report, trials, key, key)
 
 
-def curves(report: Report) -> Iterator[Shown]:
+def curves(report: Report) -> Iterator[ReportFigure]:
     """Learning curves of the best trials, and those of pruned ones behind them."""
     if not report.curves_best and not report.curves_pruned:
         return
@@ -117,10 +117,10 @@ def curves(report: Report) -> Iterator[Shown]:
         said.append(f"the best complete trials ({len(report.curves_best)})")
     if report.curves_pruned:
         said.append(f"in grey pruned ones ({len(report.curves_pruned)}{of})")
-    yield Shown(svg, f"Validation after each epoch: {', '.join(said)}.")
+    yield ReportFigure(svg, f"Validation after each epoch: {', '.join(said)}.")
 
 
-def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str) -> Iterator[Shown]:
+def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str) -> Iterator[ReportFigure]:
     """The figure of one key; none where the trials have one value of it."""
     x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in trials])
     values = np.array([float(trial.value or 0.0) for trial in trials])
@@ -143,7 +143,7 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
     said = zero + _of(len(shown), len(x)) + _outside(values, report)
-    yield Shown(svg, f"{len(x)} complete trials.{said}")
+    yield ReportFigure(svg, f"{len(x)} complete trials.{said}")
 
 
 def _drawn(values: Array, n_max: int) -> Array:

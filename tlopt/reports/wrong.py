@@ -44,11 +44,11 @@ class Matrix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """One mistake as the page shows it."""
+class ListedMistake:
+    """One mistake as the page lists it."""
 
     file: str
-    said: str
+    caption: str
     picture: str  # data URI, or ""
 
 
@@ -63,7 +63,7 @@ class Wrong:
     classes_note: str
     pairs: tuple[tuple[str, ...], ...]
     pair_sizes: tuple[float, ...]  # images of each pair, for bars
-    mistakes: tuple[Shown, ...]
+    mistakes: tuple[ListedMistake, ...]
     mistakes_note: str
     figures: tuple[tuple[str, str], ...]  # SVG and caption
     calibration: str
@@ -97,7 +97,7 @@ def wrong(report: Report) -> Wrong | None:
         classes_note=_classes_note(len(rates)),
         pairs=tuple(_pair_rows(rated)),
         pair_sizes=tuple(float(pair.n) for pair in found.confused_pairs(rated, PAIRS_MAX)),
-        mistakes=tuple(_shown(each) for each in found.mistakes(listed, MISTAKES_MAX)),
+        mistakes=tuple(_listed(each) for each in found.mistakes(listed, MISTAKES_MAX)),
         mistakes_note=_mistakes_note(listed),
         figures=tuple(_figures(rated, curves)),
         calibration=_calibration(found.calibration(rated)),
@@ -180,12 +180,12 @@ def _pair_rows(rated: Predictions) -> Iterator[tuple[str, ...]]:
         yield pair.true, pair.predicted, f"{pair.n:,}", percent_words(pair.share)
 
 
-def _shown(mistake: found.Mistake) -> Shown:
-    said = f"{mistake.true}, predicted {mistake.predicted} at {percent_words(mistake.probability)}"
-    return Shown(
+def _listed(mistake: found.Mistake) -> ListedMistake:
+    caption = f"{mistake.true}, predicted {mistake.predicted} at {percent_words(mistake.probability)}"
+    return ListedMistake(
         # a name may hold bytes that are no text, which a page cannot
         file=mistake.file.encode(errors="replace").decode(),
-        said=said,
+        caption=caption,
         picture="" if mistake.thumbnail is None else _data_uri(mistake.thumbnail),
     )
 
