@@ -1,7 +1,7 @@
-"""tlopt for programs and notebooks: the commands as functions of paths, with typed results.
+"""The Python API: the commands as functions of paths, with typed results.
 
-Training runs in worker processes of its own, so a notebook can call these as they are. Optuna's log of every
-trial is silenced while a function runs.
+Training runs in worker processes, so these functions work in a notebook. Optuna's log of every trial is
+silenced while one runs.
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ __all__ = [
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what Optuna logs of every trial and study."""
+    """Silence Optuna's log of every trial and study."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
     try:
@@ -69,7 +69,7 @@ def init(
 ) -> "Proposal":
     """A study file for the images in `source` that fits them, this machine and the time; writes nothing.
 
-    Its `text` is what goes into a file for `run`; reading images and measuring takes seconds to a minute.
+    Write its `text` to a file for `run`. Reading images and measuring takes seconds to a minute.
 
     Args:
         source: a folder, a table of files and labels, "torchvision:NAME" or "digits".
@@ -97,7 +97,7 @@ def init(
 def open_study(path: str | Path, *, storage: str | None = None, runs: str | Path = "runs") -> StudyView:
     """The study of the file `path`, or of that name in the database: trials, verdict, data frames.
 
-    Arguments as for `run`. It shows itself as a table in a notebook.
+    Arguments as for `run`. A notebook displays it as a table.
 
     Raises:
         NotReady: the study has not been begun.
@@ -142,7 +142,7 @@ def run(
         storage: the database's URL; default as for the commands.
         n_workers: local workers; 0 is one for each GPU, or for each core up to four.
         runs: folder for logs, pictures and weights.
-        progress: show how far it is: a bar on a terminal, a line now and then in a notebook.
+        progress: show a bar on a terminal, or a line now and then in a notebook.
         on_snapshot: called twice a second with the study as it is then; an exception in it ends the call,
             and the workers with it.
     """
@@ -195,7 +195,7 @@ def report(
     storage: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write what a study has come to, begun or finished, as one HTML file; returns the file.
+    """Write a report on a running or finished study as one HTML file; returns the file.
 
     Reads the database alone, and needs neither images nor weights.
 

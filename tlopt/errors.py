@@ -1,20 +1,20 @@
-"""The errors a caller tells apart; everything else is a programming error and keeps its traceback.
+"""The errors that callers distinguish; any other is a programming error and keeps its traceback.
 
 TloptError
 ├── SpecError        the study file is wrong: the user edits it
-├── DataError        the images are not usable as they are: the user mends the folder
-│   └── CacheUnwritable  the cache folder takes nothing: all but downloads go on without it
+├── DataError        the images cannot be used as they are: the user repairs the folder
+│   └── CacheUnwritable  the cache folder cannot be written: all but downloads go on without it
 ├── WeightsError     pretrained weights cannot be had: the user gives a file or another name
 ├── StorageError     the study's database cannot be opened or is of another kind
 ├── StudyChanged     the file no longer matches the stored study of that name
-├── NotReady         the step before this one has not been done: the message names it
+├── NotReady         an earlier step has not been done: the message names its command
 ├── MissingExtra     an optional package is needed: the message names the extra
 ├── CheckpointUnreadable  a checkpoint is damaged or another run's: the one before it is tried
 └── TrialError       a trial ended without a value; the worker goes on
     ├── Diverged     a loss stopped being finite
     ├── OutOfMemory  the point does not fit the device
-    ├── TimedOut     it worked for longer than the study allows
-    └── Refused      the parameters that somebody gave it are not of this search
+    ├── TimedOut     it ran for longer than the study allows
+    └── Refused      its enqueued parameters do not belong to this search
 """
 
 
@@ -47,7 +47,7 @@ class StudyChanged(TloptError):
 
 
 class NotReady(TloptError):
-    """An earlier step of the road is missing; the message names the command."""
+    """An earlier step has not been done; the message names its command."""
 
 
 class MissingExtra(TloptError):
@@ -59,7 +59,7 @@ class CheckpointUnreadable(TloptError):
 
 
 class TrialError(TloptError):
-    """A trial ended without a value: recorded as knowledge, the worker goes on."""
+    """A trial ended without a value; the cause is recorded and the worker goes on."""
 
 
 class Diverged(TrialError):
@@ -71,8 +71,8 @@ class OutOfMemory(TrialError):
 
 
 class TimedOut(TrialError):
-    """The trial worked for longer than the study allows."""
+    """The trial ran for longer than the study allows."""
 
 
 class Refused(TrialError):
-    """The parameters that somebody gave the trial are not of this search; names them and what is allowed."""
+    """The enqueued parameters do not belong to this search; names them and the allowed values."""

@@ -20,7 +20,7 @@ class Cost:
     def of(cls, trials: Iterable[TrialRecord], *, n_splits: int = 1) -> Self:
         """The cost of `trials`, each of which trains on `n_splits` splits; unreported epochs do not count.
 
-        Carried trials cost the earlier study that ran them, and this one nothing.
+        Carried trials count in the study that ran them, not in this one.
         """
         rows = [trial for trial in trials if not trial.is_carried]
         worked = [row for row in rows if row.seconds]

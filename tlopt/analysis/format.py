@@ -93,7 +93,7 @@ def resolution_sentences(verdict: Verdict) -> Iterator[str]:
 
 
 def dimension_words(dimension: Dimension | PerOptimizer) -> str:
-    """A range as a person would write it."""
+    """A range in words, as in "0 to 17"."""
     match dimension:
         case PerOptimizer(sgd=sgd, adamw=adamw):
             return f"sgd {dimension_words(sgd)}; adamw {dimension_words(adamw)}"

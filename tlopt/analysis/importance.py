@@ -1,4 +1,4 @@
-"""Keys that set the best trials apart, by Optuna's PED-ANOVA, beside what chance alone would give."""
+"""Importance of keys by Optuna's PED-ANOVA, beside the importance that chance alone would give."""
 
 import warnings
 from collections.abc import Sequence
@@ -46,10 +46,9 @@ class Importance:
 def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importance:
     """The importance of every key that varied among the complete and pruned ones of `trials`.
 
-    What sets the best tenth of the trials apart from all of them counts, or the best `BEST_MIN` where a tenth
-    is fewer. A pruned trial is never among the best, since its last value is of an early epoch, nor is an
-    infeasible one, which here counts as pruned. Of more than
-    `TRIALS_MAX` trials that many, evenly spaced, are used.
+    Compares the best tenth of the trials, at least `BEST_MIN`, with all of them. A pruned trial is never
+    among the best, since its last value is of an early epoch, nor is an infeasible one, which here counts as
+    pruned. Of more than `TRIALS_MAX` trials, that many are used, evenly spaced.
     """
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
     complete = [trial for trial in ended if _is_ranked(trial)]

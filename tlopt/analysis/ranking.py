@@ -23,12 +23,12 @@ Format = Literal["toml", "json", "yaml"]
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """One point with what is known of its worth."""
+    """One point with its known values."""
 
     label: str  # "trial 12", "linear probe" or "plain fine-tuning"
     trial: int | None  # its number in the search; None for a default that the search did not run
     point: Point
-    value: float | None  # of its trial on validation, a lucky one as long as it is not confirmed
+    value: float | None  # of its trial on validation; optimistic until it is confirmed
     seconds: float | None  # of work on its trial
     confirmed: dict[str, Spread]  # the objective by split, over seeds; empty before the confirmation
 

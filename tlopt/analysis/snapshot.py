@@ -31,7 +31,7 @@ Stage = Literal["search", "confirm"]
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow:
-    """One worker as people see it."""
+    """One worker in the status table."""
 
     name: str  # host:process
     device: str

@@ -18,7 +18,7 @@ _PLAIN = (
 
 
 def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """A row a trial: its record, `violation.NAME`, `metric.NAME`, `point.KEY`; what is not known is None."""
+    """One row per trial: its record, `violation.NAME`, `metric.NAME`, `point.KEY`; unknown: None."""
     found = [
         {name: getattr(trial, name) for name in _PLAIN}
         | {"state": trial.state.name.lower(), "notes": "; ".join(trial.notes)}
@@ -32,9 +32,9 @@ def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
 
 
 def write_csv(table: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """Write `table` with a head line; times as ISO 8601, unknown values empty.
+    """Write `table` with a header; times as ISO 8601, unknown values empty.
 
-    What was measured has six significant digits, a point's values are exact.
+    Measured numbers have six significant digits; a point's values are exact.
     """
     writer = csv.DictWriter(file, fieldnames=list(table[0]) if table else list(_PLAIN))
     writer.writeheader()

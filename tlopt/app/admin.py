@@ -18,7 +18,7 @@ from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes, commands, leases, optuna_private, studies, workers
 from tlopt.storage.schema import epoch_seconds
 
-# What changed with a semantics version, where trials of the one before may stand beside new ones.
+# The change of each semantics version whose trials stay comparable with those of the version before.
 _COMPARABLE = {
     2: "dropout and mixup are drawn anew for each step; trials begun before do not repeat bit for bit",
     3: "frozen blocks run in batches of one size; last bits of trials with frozen blocks differ from before",
@@ -141,7 +141,7 @@ def _upgrade(opened: optuna.Study) -> str:
             now = service.query(lambda executor: epoch_seconds(executor, service.engine))
             opened.set_user_attr(attributes.BEGAN, now)
         for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # nobody holds it by a lease, so nobody would ever see that its worker is gone
+            # it has no lease, so nobody would notice that its worker is gone
             service.set_trial_state_values(optuna_private.trial_id(trial), TrialState.WAITING)
             changed.append(f"trial {trial.number} waits to be run again")
         opened.set_user_attr(attributes.RECORD_FORMAT, attributes.FORMAT_VERSION)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
-_EXPORTS_MAX = 20  # that a study remembers
-_HEAD_BYTES = 4096  # of a report, in which its title stands
+_EXPORTS_MAX = 20  # that a study lists
+_HEAD_BYTES = 4096  # from the start of a report; they hold its title
 _logger = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ def report(session: Session) -> str:
     Raises:
         NotReady: the study was not begun.
     """
-    # figures and templates take their time to load, which the other commands need not wait for
+    # slow imports that only this command needs
     from tlopt.reports.html import page
 
     return page(_report(session))
@@ -311,7 +311,7 @@ def train(
 
 
 def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
-    """The network of the export in `folder` as a module of torch, in eval mode.
+    """The network of the export in `folder` as a `torch.nn.Module` in eval mode.
 
     Raises:
         NotReady: `folder` is not an export.
@@ -326,7 +326,9 @@ def load_model(folder: Path, *, device: str = "auto") -> "Classifier":
 def predict_csv(
     folder: Path, images: Sequence[Path], output: Path | None, *, device: str = "auto"
 ) -> tuple[int, int]:
-    """Write a CSV row for every image file to `output` or standard output; how many were read, and not.
+    """Write a CSV row for every image file to `output` or standard output.
+
+    Returns the numbers of files that could be read and that could not.
 
     Raises:
         NotReady: `folder` is not an export.

@@ -67,7 +67,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
 
 
 def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
-    """Add what was planned to the study, as far as it is not there; many workers may do so at once."""
+    """Add the planned trials that the study lacks; many workers may do so at once."""
     warm = stored(opened)
     if warm is None or not warm_start.n_missing(opened, warm):
         return
@@ -101,7 +101,7 @@ def sentence(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
 
 
 def refuse_late(session: Session) -> None:
-    """Raise if the file names a warm start that the study, which is there already, was not made with.
+    """Raise if the file names a warm start with which the existing study was not made.
 
     Raises:
         StudyChanged: it does.
@@ -143,7 +143,7 @@ def _earlier(session: Session) -> Earlier:
 
 
 def _with_trials(earlier: Earlier, session: Session) -> Earlier:
-    """`earlier`, which has something to take over.
+    """`earlier`, which must have a finished trial.
 
     Raises:
         NotReady: no trial of it has finished.

@@ -1,4 +1,4 @@
-"""A study opened for work: its file, its database, its folders, its confirmation."""
+"""An open study: its file, database, folders and confirmation."""
 
 import os
 import re
@@ -47,7 +47,7 @@ class Session:
     storage_option: str | None = None  # the database as the user named it with --storage
 
     def command(self, verb: str) -> str:
-        """A command on this study, such as "tlopt resume flowers", as it runs where the user stands."""
+        """A command on this study, such as "tlopt resume flowers", for the user's working directory."""
         named = [] if self.storage_option is None else ["--storage", self.storage_option]
         return shlex.join(["tlopt", verb, self.target, *named])
 
@@ -105,7 +105,7 @@ class Session:
         return found
 
     def refuse_foreign_confirmation(self) -> None:
-        """Raise if the confirmation that this study would get is left from an earlier search.
+        """Raise if a confirmation of this name belongs to an earlier search.
 
         Raises:
             StudyChanged: it is; names the command that removes it.
@@ -140,7 +140,7 @@ class Session:
         Raises:
             NotReady: the search has not been begun.
         """
-        self.optuna_study()  # says best what to do where it is missing
+        self.optuna_study()  # its message names the next command
         try:
             confirmation = self.confirmation()
         except (NotReady, StudyChanged):
@@ -157,7 +157,7 @@ class Session:
         return ""
 
     def verdict(self) -> Verdict | None:
-        """The results of the confirmation so far; None where there is none, or only another search's."""
+        """The results of the confirmation so far; None if there is none or it belongs to another search."""
         try:
             search, confirmation = self.optuna_study(), self.confirmation()
             return candidates.read_verdict(self.study, confirmation, n_images=n_images(search))
@@ -229,7 +229,7 @@ def open_session(
 
 
 def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: float) -> BaseStorage:
-    """The database that is to hold a study of this name.
+    """The database, which must hold a study of this name.
 
     Raises:
         SpecError: there is none, and the name is written as a file's, or something else than a file has it.
@@ -249,7 +249,7 @@ def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: 
 
 
 def _stored(store: BaseStorage, name: str) -> optuna.Study:
-    """The study `name` of a database, whose name can be a folder's."""
+    """The study `name` of a database; its name must also be usable for files."""
     try:
         found = studies.open_existing(store, name)
     except NotReady as error:
@@ -266,7 +266,7 @@ def _stored(store: BaseStorage, name: str) -> optuna.Study:
 
 @contextmanager
 def errors_of(file: str) -> Iterator[None]:
-    """A block whose errors about what a study file says name the file and the key first."""
+    """Prefix errors about a study file's values with the file and the key."""
     try:
         yield
     except (SpecError, DataError, WeightsError, MissingExtra) as error:
@@ -277,13 +277,13 @@ def errors_of(file: str) -> Iterator[None]:
 
 
 def beside(name: str) -> str:
-    """A hint for a name that is no study but may be a file's without its suffix, or ""."""
+    """A hint if `name` is a study file without its suffix; else ""."""
     file = Path(f"{name}.toml")
     return f"; there is a study file {file}: name it with its suffix" if file.is_file() else ""
 
 
 def checkpoint_root(given: str | None, runs: Path) -> str:
-    """The folder or URL of all studies' checkpoints: as given, of the environment, or in `runs`."""
+    """The folder or URL of all studies' checkpoints: as given, from the environment, or in `runs`."""
     found = given or os.environ.get("TLOPT_CHECKPOINTS") or str(runs / "checkpoints")
     return found.rstrip("/") if "://" in found else str(user_path(found).absolute())
 
@@ -312,7 +312,7 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
 
 
 def open_present(url: str, wait_seconds: float = 0.0, *, target: str = "") -> BaseStorage:
-    """The database at `url`, which has to be there: an SQLite file is not made by looking for it."""
+    """The database at `url`, which must exist: reading creates no SQLite file."""
     parsed = sqlalchemy.make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise NotReady(

@@ -1,4 +1,4 @@
-"""Local workers kept on one study until it is over, and the study's snapshots meanwhile."""
+"""Local workers that run one study to its end, and snapshots of the study meanwhile."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class WorkersFailed(TloptError):
 def follow(
     session: Session, opened: optuna.Study, plan: StudyPlan, folders: Folders, n_workers: int, *, stage: Stage
 ) -> Iterator[Snapshot]:
-    """Keep local workers on `plan` until nothing of it waits or runs, here or on another machine.
+    """Run local workers until no trial of `plan` waits or runs, here or on another machine.
 
     Yields the study twice a second, at least once.
 
@@ -80,7 +80,7 @@ def _follow(
 
 
 def _with_start(seen: Snapshot, n_workers: int) -> Snapshot:
-    """`seen`, with what happens while no worker has registered yet."""
+    """`seen`, with a line on starting workers while none has registered."""
     if seen.workers or seen.progress[0] or not n_workers:
         return seen
     return replace(seen, doing=f"starting {counted(n_workers, 'worker')}")

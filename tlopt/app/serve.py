@@ -49,7 +49,7 @@ def work_here(
     """Work until every study is over or a stop is requested; returns the number of trials finished here.
 
     Args:
-        opened: studies, those first that come first.
+        opened: studies, in order of priority.
         confirm: work on their confirmations.
         n_threads: CPU threads; 0: as many as the study has chosen.
 
@@ -67,7 +67,7 @@ def work_here(
     freeze_live_objects()
     n_finished = run_worker(works, studies.service_of(opened[0][0].store), interrupt)
     for work in () if interrupt.requested else works:
-        with suppress(KeyError):  # somebody has deleted it, which the worker has said
+        with suppress(KeyError):  # the study was deleted, and the worker has said so
             refuse_stopped(work.optuna_study)
     return n_finished
 

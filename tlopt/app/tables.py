@@ -1,4 +1,4 @@
-"""Tables and lines of the commands, for a terminal of eighty columns."""
+"""Tables and lines that the commands print, for a terminal of 80 columns."""
 
 import textwrap
 from collections import Counter
@@ -122,7 +122,7 @@ def verdict_table(verdict: Verdict) -> Table:
 
 
 def show_search(seen: Snapshot, console: Console) -> None:
-    """Print a search's best trials, outcomes, and why it ended early; nothing where no trial is complete."""
+    """Print a search's best trials, its outcomes and why it ended early; nothing if no trial is complete."""
     study = seen.study
     if seen.best is None:
         return
@@ -140,7 +140,7 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
-    """A study at one moment: trials, workers, pace, cost, causes, and the confirmation where there is one.
+    """The status of a study: trials, workers, time left, cost, causes, and the confirmation if it has begun.
 
     Args:
         top: number of best trials to show.
@@ -153,10 +153,10 @@ def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
     if seen.workers:
         parts.append(workers_table(seen.workers))
     if seen.best is not None:
-        shown = trials_table(
+        best_trials = trials_table(
             seen.trials, objective=study.objective, direction=study.direction, n=top, chosen=seen.chosen_trial
         )
-        parts.append(shown)
+        parts.append(best_trials)
     parts += [Text(line) for line in _cause_lines(seen.trials)]
     if seen.verdict is not None:
         parts.append(
@@ -215,7 +215,7 @@ def workers_table(workers: Sequence[WorkerRow]) -> Table:
 
 
 def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
-    """The most frequent causes of trials that were not trained to a value that counts, each once."""
+    """The most frequent causes of trials without a value that counts, each once."""
     rows = causes(trials)
     for row in rows[:n]:
         yield f"{row.outcome.words} ({row.trials}): {row.cause}"

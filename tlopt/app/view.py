@@ -24,7 +24,7 @@ _SHOWN = 10  # best trials in the table of a notebook
 
 
 class StudyView:
-    """A study in its database, read anew at each question; nothing is changed."""
+    """A study in its database, read anew at each access and never changed."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -54,10 +54,10 @@ def clean(
     from tlopt.cache.eviction import evict
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
-    gone = [entry for entry in old if evict(entry)]
-    out.print(f"removed {len(gone)} of {len(old)}: {_size(sum(entry.size_bytes for entry in gone))}")
+    removed = [entry for entry in old if evict(entry)]
+    out.print(f"removed {len(removed)} of {len(old)}: {_size(sum(entry.size_bytes for entry in removed))}")
     for entry in old:
-        if entry not in gone:
+        if entry not in removed:
             out.print(f"in use: {entry.about}", markup=False, soft_wrap=True)
 
 
@@ -70,7 +70,7 @@ def _entries(kind: str | None) -> "list[CacheEntry]":
 
 
 def _size(n_bytes: int) -> str:
-    """As du -h --si has it: "12.3 MB"."""
+    """Decimal units, as in "12.3 MB"."""
     for unit, length in (("GB", 1e9), ("MB", 1e6)):
         if n_bytes >= length:
             return f"{n_bytes / length:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The command line: thin commands, which import torch and Optuna only where they need them."""
+"""The command line; each command imports torch and Optuna only if it needs them."""
 
 import errno
 import logging
@@ -41,8 +41,8 @@ app.add_typer(fit_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-# Not a programming error: a place that may not be written to, or that is full.
 _SOME_UNREADABLE = 3  # exit status of `predict`
+# Not programming errors: no permission to write, or a full disk.
 _DISK_ERRORS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -288,8 +288,8 @@ def dashboard(
 
 
 def main() -> None:
-    """Run the command line; a `TloptError`, or an error of a disk, becomes its message and status 1."""
-    # Optuna logs every trial and study; the tables here say it once
+    """Run the command line; a `TloptError` or a disk error becomes a message and status 1."""
+    # Optuna logs every trial and study, which the tables show already
     logging.disable(logging.INFO)
     try:
         app()
@@ -307,10 +307,10 @@ def main() -> None:
 
 
 def _key_and_value(text: str) -> tuple[str, object]:
-    """KEY=VALUE as TOML has it; a value that is none counts as a string."""
+    """The key and value of KEY=VALUE; a value that is not valid TOML is a string."""
     key, separator, value = text.partition("=")
     if not separator:
-        raise SpecError(f"--data {text}: expected is KEY=VALUE, such as group_column=patient")
+        raise SpecError(f"--data {text}: expected KEY=VALUE, such as group_column=patient")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -318,7 +318,7 @@ def _key_and_value(text: str) -> tuple[str, object]:
 
 
 def _check_absent(path: Path) -> None:
-    """Refuse a path that is taken, or whose folder is not there, before anything is measured for it."""
+    """Raise if the path exists or its folder does not, before anything is measured."""
     if os.path.lexists(path):
         raise SpecError(f"{path} exists; remove it, or name another file with --output")
     if not path.absolute().parent.is_dir():
@@ -327,7 +327,7 @@ def _check_absent(path: Path) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C, so that local workers are stopped, and say how to go on."""
+    """Let SIGTERM unwind the stack like Ctrl-C, so that local workers stop; print how to continue."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -13,7 +13,7 @@ Target = Annotated[
 
 
 def _without_password(url: str | None) -> str | None:
-    """The option's value; refuses a password, which the process list would show to everybody."""
+    """The option's value; refuse a password, which everybody could read in the process list."""
     from tlopt.storage.url import hide_password
 
     if url is not None and hide_password(url) != url:

@@ -1,4 +1,4 @@
-"""`tlopt report`."""
+"""`tlopt report`: a study as one HTML file."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands of the service: workers, their status, and commands to them."""
+"""The commands for workers and studies: worker, status, doctor, pause, resume, cancel, delete."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 out = Console(highlight=False)
 
-SERVER_SECONDS = 30.0  # that a worker waits for a database that does not answer yet
+SERVER_SECONDS = 30.0  # for which a starting worker waits for the database
 
 
 @app.command()
@@ -49,7 +49,7 @@ def worker(
     """
     from tlopt.worker.shutdown import Interrupt, Interrupted
 
-    # before the imports that take seconds: as process 1 of a container a worker would not hear SIGTERM at all
+    # before the slow imports: as process 1 of a container, a worker without a handler ignores SIGTERM
     interrupt = Interrupt(parent)
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
@@ -74,15 +74,15 @@ def worker(
                 )
                 sessions.append(opened)
             left = [opened for opened in sessions if confirm or not serve.is_over(opened)]
-            benches = [(opened, serve.make_ready(opened, device=device)) for opened in left]
-        for opened, workspace in benches:
+            prepared = [(opened, serve.make_ready(opened, device=device)) for opened in left]
+        for opened, workspace in prepared:
             for line in workflow.warm_start_lines(opened, workspace):
                 out.print(f"{opened.study.name}: {line}", markup=False, soft_wrap=True)
-        if benches:
-            n = serve.work_here(benches, confirm=confirm, interrupt=interrupt, n_threads=threads)
+        if prepared:
+            n = serve.work_here(prepared, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))
     for opened in () if confirm or interrupt.requested else sessions:
-        with suppress(TloptError):  # the work is done, whatever the database says now
+        with suppress(TloptError):  # the work is done, even if the database is unavailable now
             if sentence := hours_sentence(opened.snapshot()):
                 out.print(f"{opened.study.name}: {sentence}", markup=False, soft_wrap=True)
     if interrupt.requested:
@@ -94,7 +94,7 @@ def _leave(sessions: "Sequence[Session]") -> NoReturn:
     from tlopt.storage.studies import close
 
     sys.stdout.flush()
-    for opened in sessions[:1]:  # all have one database
+    for opened in sessions[:1]:  # all share one database
         close(opened.store)
     os._exit(0)
 
@@ -129,7 +129,7 @@ def status(
 
 
 def _watch(target: str, storage: str | None, top: int) -> None:
-    """Show the study anew every two seconds until Ctrl-C; waits for one that has not begun yet."""
+    """Refresh the study's status every two seconds until Ctrl-C; wait for a study that has not begun."""
     from rich.live import Live
     from rich.text import Text
 
@@ -143,7 +143,7 @@ def _watch(target: str, storage: str | None, top: int) -> None:
                 opened = opened or handle.open_session(target, storage_url=storage, create=False)
                 live.update(tables.status_group(opened.snapshot(), top=top), refresh=True)
             except NotReady as error:
-                opened = None  # once it has begun, it may be in a database that is not there yet
+                opened = None  # the study may begin in a database that does not exist yet
                 live.update(Text(f"waiting for {target}: {error}"), refresh=True)
             time.sleep(2.0)
 
@@ -216,7 +216,7 @@ def delete(
 
 
 def _command(target: str, storage: str | None, state: "State", sentence: str, then: str) -> None:
-    """Set the desired state of a study; say so, and the command that follows."""
+    """Set the desired state of a study; print it and the next command."""
     from tlopt.app import admin, handle
 
     opened = handle.open_session(target, storage_url=storage, create=False)

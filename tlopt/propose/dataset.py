@@ -1,4 +1,4 @@
-"""A summary of somebody's images: classes, counts, sizes, grey or colour."""
+"""A summary of the user's images: classes, counts, sizes, grey or colour."""
 
 import unicodedata
 from collections import Counter

@@ -60,7 +60,7 @@ def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) 
 
 
 def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None, objective: str) -> str:
-    """From where to where the best trial goes, and between which values the others end.
+    """The first and last value of the best trial, and the range in which the others end.
 
     Args:
         best: (epoch, value) rows of complete trials, best first.

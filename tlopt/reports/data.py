@@ -80,7 +80,7 @@ def collect_report(
 
     Args:
         seen: the search, with the study file as it is stored.
-        confirmation: its confirmation, where it was begun; `verdict` is what came of it.
+        confirmation: its confirmation, where it was begun; `verdict` is its outcome.
         predictions: of the network that is exported, by split, as far as this machine has them.
     """
     direction, attributes = seen.study.direction, opened.user_attrs

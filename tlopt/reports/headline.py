@@ -1,4 +1,4 @@
-"""The first lines of a report: what came of the study, in numbers and sentences."""
+"""The first lines of a report: the study's result in numbers and sentences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A report as one HTML page: words and figures put into the template, which escapes all it is given."""
+"""A report as one HTML page: text and figures rendered by a template that escapes every value."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

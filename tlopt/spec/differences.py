@@ -1,4 +1,4 @@
-"""The keys in which a stored study and the file brought for it differ, as a study file has them."""
+"""The keys in which a stored study and its study file differ, with values as TOML."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ def changes(stored: Study, here: Study) -> list[str]:
 
 
 def incomparable(earlier: Study, here: Study) -> list[str]:
-    """One text for each key by which the same point has another value in two studies; empty: values compare.
+    """One text for each key that makes the same point's values incomparable in two studies; empty: none does.
 
     Ranges, budget, sampler and pruner may differ.
     """
@@ -44,7 +44,7 @@ def incomparable(earlier: Study, here: Study) -> list[str]:
 
 
 def follow_up_name(name: str, taken: Collection[str]) -> str:
-    """The name of the next study after `name`: a number counted on or put behind it, so that it is free.
+    """The name for a follow-up of `name`: its number raised, or a number appended, until the name is free.
 
     Args:
         taken: names of studies, confirmations among them.
@@ -55,7 +55,7 @@ def follow_up_name(name: str, taken: Collection[str]) -> str:
 
 
 def follow_up_lines(new: str, earlier: str) -> str:
-    """The lines of a study file that make it the study `new`, with a warm start from `earlier`."""
+    """The lines of a study file for the study `new` with a warm start from `earlier`."""
     return f"name = {literal(new)}\nwarm_start = {literal(earlier)}"
 
 

@@ -1,4 +1,4 @@
-"""The folders of a study's files, one place for all who write or read them."""
+"""The folders of a study's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,16 @@ class Folders:
 
     @property
     def logs(self) -> Path:
-        """One JSONL file a trial."""
+        """The trial logs, one JSONL file per trial."""
         return self.root / self.study / "trials"
 
     @property
     def pictures(self) -> Path:
-        """One folder a trial."""
+        """The pictures, one folder per trial."""
         return self.root / self.study / "pictures"
 
     def weights_file(self, number: int, replicate: int) -> Path:
-        """Trained tensors of a confirmation's run: of a candidate's number and a replicate."""
+        """The trained tensors of one run of a confirmation, by candidate and replicate."""
         return self.root / self.study / "weights" / f"candidate{number}-seed{replicate}.safetensors"
 
     @property

@@ -32,7 +32,7 @@ def lines(error: ValidationError, record: type[BaseModel]) -> list[str]:
 
 
 def unknown_key(name: str, allowed: Sequence[str]) -> str:
-    """The words for a key that does not exist: those that come closest, else every one that does."""
+    """The message for an unknown key: the closest known keys, and all that are allowed."""
     close = difflib.get_close_matches(name.lower(), allowed, n=3, cutoff=0.6)
     guess = f"did you mean {' or '.join(close)}? " if close else ""
     return f"unknown key; {guess}the keys here are {', '.join(allowed)}"

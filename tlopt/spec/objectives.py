@@ -37,7 +37,7 @@ def scale_of(objective: str, largest: float = 0.0) -> tuple[int, int]:
 
 
 def value_words(value: float, objective: str) -> str:
-    """A value as every screen has it: "92.0 %", or a log-loss "0.0800"."""
+    """A value as every screen shows it: "92.0 %", or a log-loss "0.0800"."""
     scale, digits = scale_of(objective, value)
     return f"{scale * value:.{digits}f}" + ("" if scale == 1 else " %")
 

@@ -1,10 +1,10 @@
-"""`Outcome`: what a trial is or has come to."""
+"""`Outcome`: the state of a trial, or the way it ended."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The state of a trial as its record and all tables name it."""
+    """The state of a trial, under the name that records and tables use."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -14,11 +14,11 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
-    CRASHED = "crashed"  # it was lost with its workers, time after time
-    REFUSED = "refused"  # somebody gave it parameters that are not of the search
-    FAILED = "failed"  # by a programming error, or ended by somebody
+    CRASHED = "crashed"  # its workers died again and again
+    REFUSED = "refused"  # enqueued with parameters that do not belong to the search
+    FAILED = "failed"  # by a programming error, or told to fail by a user
     ADDED = "added"  # complete or pruned, and not run by tlopt
-    CARRIED = "carried_over"  # run in an earlier study, with whose trials this one began
+    CARRIED = "carried_over"  # run in an earlier study; this one began with its trials
 
     @property
     def words(self) -> str:
@@ -32,5 +32,5 @@ class Outcome(StrEnum):
 
     @property
     def is_mishap(self) -> bool:
-        """Whether it says something about the program or the machine, and nothing about the point."""
+        """Whether the cause is the program or the machine, and not the point."""
         return self in (Outcome.CRASHED, Outcome.FAILED)

@@ -16,11 +16,11 @@ NormAffine = Literal["train", "keep"]
 class Point:
     """One point of a search, decoded: depths in blocks with freeze <= transfer, "off" as 0.
 
-    Keys with a default came after points had been stored: a stored point without them means the default.
+    Keys with a default were added later: a stored point without them means the default.
     """
 
     backbone: str
-    resolution: int  # pixels a side of what the network sees
+    resolution: int  # pixels per side of the network's input
     transfer_depth: int  # blocks, in [0, B]
     freeze_depth: int  # blocks, in [0, transfer_depth]
     anchor_depth: int  # blocks, in [0, transfer_depth]
@@ -59,7 +59,7 @@ class Point:
     def as_dict(self) -> dict[str, Any]:
         """Plain values by name, as they are stored: without later keys at their defaults.
 
-        So the digests of points from before stay, and earlier versions read what they can train.
+        So digests of earlier points stay the same, and earlier versions read the points they can train.
         """
         later = _later()
         return {name: value for name, value in asdict(self).items() if (name, value) not in later.items()}
@@ -106,7 +106,7 @@ class Point:
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a stored point with those of later keys, for readers of single keys."""
+    """The values of a stored point, with the defaults of keys added later."""
     return _later() | values
 
 

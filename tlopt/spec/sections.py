@@ -1,4 +1,4 @@
-"""The tables of a study file but `[search]`: one class each, one documented field per key."""
+"""The tables of a study file except `[search]`: one class each, one documented field per key."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -9,7 +9,7 @@ from tlopt.spec import dimensions
 from tlopt.spec.algorithms import Record
 from tlopt.spec.dimensions import Choice, Dimension, Fixed
 
-# Bounds are far beyond sense: they keep typing errors, and numbers that overflow, out of trials and tables.
+# Far above sensible values: these bounds reject typing errors and numbers that overflow.
 _IMAGES_MAX = 1_000_000_000
 _HOURS_MAX = 1_000_000  # a century
 _SECONDS_MAX = 1_000_000_000

@@ -26,7 +26,7 @@ def read_text(path: str | Path) -> str:
         SpecError: the file cannot be read, or is not UTF-8; names the encoding or the line.
     """
     place = user_path(path)
-    if kind := kind_at(place):  # to open a named pipe would wait for a writer
+    if kind := kind_at(place):  # opening a named pipe would wait for a writer
         raise _other_kind(path, kind)
     try:
         data = place.read_bytes()
@@ -53,7 +53,7 @@ def is_path(target: str) -> bool:
 
 
 def no_such_file(target: str) -> SpecError:
-    """The error for a study file that is not there, or is no regular file."""
+    """The error for a study file that does not exist or is not a regular file."""
     if kind := kind_at(user_path(target)):
         return _other_kind(target, kind)
     return SpecError(f"{target}: there is no such study file; tlopt init FOLDER writes one")
