@@ -110,7 +110,7 @@ def test_where_there_is_room_nothing_goes(make: Callable[..., Path], monkeypatch
     assert names() == ["a"]
 
 
-def test_what_it_is_for_counts_for_nothing_and_stays(
+def test_the_folder_that_needs_space_is_not_counted_and_not_evicted(
     make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.004")
@@ -120,7 +120,7 @@ def test_what_it_is_for_counts_for_nothing_and_stays(
     assert names() == ["mine"]
 
 
-def test_what_a_worker_holds_stays_with_all_that_it_has_planned(
+def test_features_that_a_worker_locks_stay_with_their_planned_size(
     make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TLOPT_CACHE_GB_MAX", "0.010")

@@ -53,7 +53,7 @@ def opened(path: Path) -> RecordFile:
     written=st.lists(st.integers(0, N_ROWS - 1), max_size=N_ROWS),
     asked=st.lists(st.integers(0, N_ROWS - 1), min_size=1, max_size=30),
 )
-def test_what_was_written_is_read_in_any_order_and_the_rest_is_not_there(
+def test_written_records_are_read_in_any_order_and_the_others_are_missing(
     tmp_path_factory: pytest.TempPathFactory, written: list[int], asked: list[int]
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "view.rows"

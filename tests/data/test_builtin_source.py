@@ -167,7 +167,7 @@ def test_an_unknown_name_suggests_another():
         loaded("torchvision:Flower102")
 
 
-def test_what_is_no_name_is_refused():
+def test_an_invalid_name_of_a_data_set_is_refused():
     with pytest.raises(DataError, match="the name of a data set"):
         loaded("torchvision:../x")
 

@@ -1,4 +1,4 @@
-"""From a file to pixels: one claim for each kind of file that people have."""
+"""Decoding of files: one claim for each kind of file."""
 
 import io
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_a_large_jpeg_gives_nearly_what_full_decoding_gives(tmp_path):
 def problem_of(content: bytes) -> str:
     """The error of decoding the bytes, "" if they are an image."""
     try:
-        rule.open_rgb(content, 1, CROP)
+        rule.decode_rgb(content, 1, CROP)
     except DataError as error:
         return str(error)
     return ""

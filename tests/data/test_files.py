@@ -1,4 +1,4 @@
-"""Files that are no regular ones are named and never waited for."""
+"""Files that are not regular are named and never block."""
 
 import os
 

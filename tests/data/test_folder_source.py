@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class, and which folders are refused."""
+"""Listings of folders by class and split, and refused layouts."""
 
 import os
 
@@ -82,7 +82,7 @@ def test_a_link_in_a_circle_ends(folder):
     assert len(list_folder(root).entries) == 2
 
 
-def test_what_systems_leave_behind_is_passed_over_in_silence(folder):
+def test_files_of_operating_systems_are_skipped_without_a_notice(folder):
     root = folder(1, 1)
     for name in (".DS_Store", "a/Thumbs.db", "a/.hidden.png", "desktop.ini"):
         (root / name).touch()

@@ -1,4 +1,4 @@
-"""Cross-validation: every image validates in one fold, drawn or given."""
+"""Cross-validation: every image is in the validation part of one fold, drawn or given."""
 
 import shutil
 

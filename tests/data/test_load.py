@@ -1,4 +1,4 @@
-"""From `[data]` to Data: what is checked, what is told, what is the same everywhere."""
+"""Loading of `[data]`: checks, notices, and equal results on all machines."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Copies, conflicts, groups and look-alikes: what stays on one side of a split, and what a person is told."""
+"""Copies, conflicts, groups and near-duplicates: sides of splits, and notices."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import pytest
 from pictures import SEED, save, spec
 
 from tlopt.data import load
-from tlopt.data.likeness import DIFFERENT_MAX, alike, sketch, tells
+from tlopt.data.likeness import DIFFERENT_MAX, is_distinctive, similar_pairs, sketch
 from tlopt.errors import DataError
 
 
@@ -72,7 +72,7 @@ def test_a_set_without_copies_is_divided_as_before_pixels_were_compared(folder):
     assert loaded(root).fingerprint == loaded(root, copies="files").fingerprint
 
 
-def test_what_stays_together_is_part_of_the_fingerprint(folder):
+def test_images_that_stay_together_are_part_of_the_fingerprint(folder):
     root = folder(9, 9)
     saved_again(root / "a" / "000.png", ".bmp")
     assert loaded(root).fingerprint != loaded(root, copies="files").fingerprint
@@ -283,7 +283,7 @@ def test_a_sketch_survives_saving_scaling_and_light_and_tells_other_images_apart
     photo(1).save(tmp_path / "x.jpg", quality=40)
     with PIL.Image.open(tmp_path / "x.jpg") as worse:
         changed = [worse.convert("RGB"), photo(1).resize((200, 200)), photo(1).point(lambda v: 20 + v * 0.8)]
-        found = alike(
+        found = similar_pairs(
             [sketch(image) for image in (photo(1), *changed, *(photo(seed) for seed in range(2, 40)))]
         )
     assert {(0, 1), (0, 2), (0, 3)} <= set(found)
@@ -297,12 +297,12 @@ def test_pairs_are_those_that_differ_in_few_bits():
         bits = np.unpackbits(codes[copy - 40])
         bits[random.choice(256, n_bits, replace=False)] ^= 1
         codes[copy] = np.packbits(bits)
-    assert alike([row.tobytes().hex() for row in codes]) == [(10, 50)]
+    assert similar_pairs([row.tobytes().hex() for row in codes]) == [(10, 50)]
 
 
 def test_a_plain_image_tells_nothing():
-    assert not tells(sketch(PIL.Image.new("RGB", (32, 32), "white")))
-    assert tells(sketch(photo(1)))
+    assert not is_distinctive(sketch(PIL.Image.new("RGB", (32, 32), "white")))
+    assert is_distinctive(sketch(photo(1)))
 
 
 def test_images_of_test_that_look_like_one_of_train_are_counted(folder):

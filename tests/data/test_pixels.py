@@ -1,4 +1,4 @@
-"""Pixels on disk: equal to decoding, built once, whole or not there."""
+"""Pixels on disk equal decoded ones, are written once, and are complete or missing."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def test_the_store_holds_what_decoding_gives(data, resize):
         assert (found == decode(one.origin.path, size=8, reading=Reading(resize=resize))).all()
 
 
-def test_what_is_read_is_a_copy(data):
+def test_indexing_returns_a_copy(data):
     pixels = pixel_store.pixels(data, size=8, reading=CROP)
     expected = pixels[np.arange(3)].copy()
     pixels[np.arange(3)][:] = 0
@@ -94,14 +94,14 @@ def test_only_what_is_wanted_is_decoded_at_once_and_the_rest_when_it_is_read(dat
     assert len(seen) == 8
 
 
-def test_what_one_wanted_another_does_not_decode_again(data, monkeypatch):
+def test_images_that_one_call_decoded_are_not_decoded_again(data, monkeypatch):
     seen = counted(monkeypatch)
     for wanted in ([1, 4, 6], [0, 1, 4], [1, 4, 6], [0, 1, 4]):
         pixel_store.pixels(data, size=8, reading=CROP, wanted=np.array(wanted))
     assert seen == [data.images[i] for i in (1, 4, 6, 0)]
 
 
-def test_what_is_known_to_be_there_is_not_looked_for(data, monkeypatch):
+def test_complete_sets_of_images_are_not_searched_again(data, monkeypatch):
     for wanted in ([6, 7], [0, 1], None):
         pixel_store.pixels(data, size=8, reading=CROP, wanted=None if wanted is None else np.array(wanted))
     monkeypatch.setattr(pixel_store.Pixels, "fill", None)  # would be called
@@ -226,10 +226,10 @@ def test_a_disk_that_has_room_again_is_written_again(data, own_cache, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(pixel_store, "free_bytes", lambda path: 0)
         pixels = pixel_store.pixels(data, size=8, reading=CROP)
-        pixels.try_again()
+        pixels.resume_writing()
         pixels[np.arange(8)]
         assert files(own_cache, "*.rows") == []
-    pixels.try_again()
+    pixels.resume_writing()
     expected = pixels[np.arange(8)]
     (path,) = files(own_cache, "*.rows")
     assert (pixel_store.Pixels(path, data.images, size=8, reading=CROP)[np.arange(8)] == expected).all()
@@ -268,7 +268,7 @@ def test_a_disk_that_fills_up_meanwhile_is_given_back_what_was_taken(data, own_c
     assert (stored(data) == pixels).all()
 
 
-def test_what_no_disk_takes_is_decoded_once_as_far_as_memory_goes(data, own_cache, monkeypatch):
+def test_images_that_cannot_be_written_are_decoded_once_within_the_memory_limit(data, own_cache, monkeypatch):
     monkeypatch.setattr(pixel_store, "free_bytes", lambda path: 0)
     monkeypatch.setattr(pixel_store, "_MEMORY_BYTES_MAX", 5 * 8 * 8 * 3)
     pixels = pixel_store.pixels(data, size=8, reading=CROP)

@@ -1,4 +1,4 @@
-"""Kinds of files that Pillow reads wrongly or not: each is read rightly or refused by name, with a cure."""
+"""Files that Pillow reads wrongly or not at all are read correctly or refused with a cure."""
 
 import io
 
@@ -8,7 +8,7 @@ import pytest
 from raw_files import fits, jpeg_2000, jpeg_head, packed_12_bits, png, tga, tiff
 
 from tlopt.data import decode, rgb
-from tlopt.data.decode import Reading, open_rgb
+from tlopt.data.decode import Reading, decode_rgb
 from tlopt.errors import DataError
 
 CROP = Reading(resize="crop")
@@ -16,7 +16,7 @@ CROP = Reading(resize="crop")
 
 def pixels(content: bytes, reading: Reading = CROP) -> list[tuple[int, ...]]:
     """The image's pixels, row by row."""
-    return [tuple(p) for p in np.asarray(open_rgb(content, 8, reading).image).reshape(-1, 3).tolist()]
+    return [tuple(p) for p in np.asarray(decode_rgb(content, 8, reading).image).reshape(-1, 3).tolist()]
 
 
 def grey(content: bytes, reading: Reading = CROP) -> list[int]:
@@ -76,9 +76,9 @@ def test_alpha_of_a_tga_counts_only_where_it_is_declared(alpha_bits, expected):
     assert pixels(content) == [expected]
 
 
-def test_what_is_read_otherwise_than_before_is_marked():
+def test_files_that_are_decoded_differently_than_before_are_marked():
     values = np.array([0, 65535], dtype="<u2").tobytes()
-    read = [open_rgb(tiff(values, 2, 1, bits=16, photometric=p), 8, CROP).revised for p in (0, 1)]
+    read = [decode_rgb(tiff(values, 2, 1, bits=16, photometric=p), 8, CROP).revised for p in (0, 1)]
     assert read == [True, False]
 
 
@@ -101,7 +101,7 @@ def test_a_fits_file_is_refused_by_name():
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
 )
-def test_what_is_no_readable_image_is_called_what_it_is(content, words):
+def test_the_error_for_an_unreadable_file_names_its_format(content, words):
     with pytest.raises(DataError, match=words):
         pixels(content)
 
@@ -156,7 +156,7 @@ def test_bits_are_refused_for_16_bit_colours_of_other_files():
     ],
 )
 def test_the_largest_value_of_deep_images_is_known(content, peak):
-    assert open_rgb(content, 8, CROP).peak == peak
+    assert decode_rgb(content, 8, CROP).peak == peak
 
 
 def test_more_megapixels_are_read_where_they_are_allowed(monkeypatch):

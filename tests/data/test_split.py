@@ -46,9 +46,9 @@ fractions = st.sampled_from([0.05, 0.2, 0.4])
 @given(image_sets(), fractions, fractions, st.integers(0, 5))
 def test_every_image_is_in_exactly_one_place(images, val, test, seed):
     found = division(images, val_fraction=val, test_fraction=test, seed=seed)
-    assert sorted(digests([*found.seen, *found.test])) == sorted(digests(images))
+    assert sorted(digests([*found.trainval, *found.test])) == sorted(digests(images))
     for split in found.splits:
-        assert sorted([*split.train, *split.val]) == list(range(len(found.seen)))
+        assert sorted([*split.train, *split.val]) == list(range(len(found.trainval)))
         assert sorted(split.train) == list(split.train)
         assert sorted(split.val) == list(split.val)
 
@@ -59,14 +59,14 @@ def test_every_class_is_in_every_place(images, val, test, seed):
     assert {one.label for one in found.test} == {0, 1, 2}
     for split in found.splits:
         for part in (split.train, split.val):
-            assert {found.seen[i].label for i in part} == {0, 1, 2}
+            assert {found.trainval[i].label for i in part} == {0, 1, 2}
 
 
 @given(image_sets(), st.randoms(use_true_random=False), st.integers(0, 5))
 def test_the_order_of_the_files_does_not_matter(images, random, seed):
     shuffled = random.sample(images, len(images))
     one, other = division(images, seed=seed), division(shuffled, seed=seed)
-    assert digests(one.seen) == digests(other.seen)
+    assert digests(one.trainval) == digests(other.trainval)
     assert digests(one.test) == digests(other.test)
     assert all((s.val == t.val).all() for s, t in zip(one.splits, other.splits, strict=True))
 
@@ -74,9 +74,9 @@ def test_the_order_of_the_files_does_not_matter(images, random, seed):
 @given(image_sets(), st.integers(0, 5))
 def test_copies_of_an_image_are_in_one_place(images, seed):
     found = division(images, seed=seed)
-    assert not set(digests(found.seen)) & set(digests(found.test))
+    assert not set(digests(found.trainval)) & set(digests(found.test))
     for split in found.splits:
-        train, val = ({found.seen[i].digest for i in part} for part in (split.train, split.val))
+        train, val = ({found.trainval[i].digest for i in part} for part in (split.train, split.val))
         assert not train & val
 
 
@@ -84,7 +84,7 @@ def test_the_shares_of_every_class_are_exact():
     found = division(images_of([100, 50, 10]), val_fraction=0.2, test_fraction=0.1)
     (split, *_) = found.splits
     assert Counter(one.label for one in found.test) == {0: 10, 1: 5, 2: 1}
-    assert Counter(found.seen[i].label for i in split.val) == {0: 20, 1: 10, 2: 2}
+    assert Counter(found.trainval[i].label for i in split.val) == {0: 20, 1: 10, 2: 2}
 
 
 def test_three_images_a_class_are_enough_for_the_largest_shares():
@@ -123,7 +123,7 @@ def test_the_source_s_own_splits_are_kept():
     found = division([one for part in parts.values() for one in part], repeats=5)
     (split,) = found.splits
     assert sorted(digests(found.test)) == sorted(digests(parts["test"]))
-    assert sorted(found.seen[i].digest for i in split.val) == sorted(digests(parts["val"]))
+    assert sorted(found.trainval[i].digest for i in split.val) == sorted(digests(parts["val"]))
 
 
 def test_beside_the_source_s_own_val_the_test_images_come_from_train():

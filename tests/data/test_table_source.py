@@ -1,4 +1,4 @@
-"""Tables of labels: read by their columns' names, and every fault named by its line."""
+"""Label tables: columns are found by name, and errors name the line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Progress of reading images: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of reading images: a bar on a terminal, occasional lines elsewhere."""
 
 import itertools
 from collections.abc import Iterator

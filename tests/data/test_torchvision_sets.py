@@ -1,4 +1,4 @@
-"""Every classification set of torchvision: named as it is, and nothing fetched in vain."""
+"""Classification data sets of torchvision: class names, and no needless downloads."""
 
 import gzip
 import inspect

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tlopt.data import batches as image_batches
 from tlopt.data import pixels as pixel_store
-from tlopt.data.batches import batches, gather, n_batches, put, resident
+from tlopt.data.batches import batches, gather_pixels, n_batches, put, resident
 
 CPU = torch.device("cpu")
 
@@ -53,7 +53,7 @@ def test_images_come_in_the_order_asked_for(pixels: np.ndarray, wanted: list[int
         pixels if wanted is None else put(cast(pixel_store.Pixels, pixels), np.array(wanted, dtype=int), CPU)
     )
 
-    found = gather(source, np.array([7, 0, 9, 0]), CPU)
+    found = gather_pixels(source, np.array([7, 0, 9, 0]), CPU)
 
     assert found.dtype == torch.uint8
     assert found.shape == (4, 4, 4, 3)
@@ -63,7 +63,7 @@ def test_images_come_in_the_order_asked_for(pixels: np.ndarray, wanted: list[int
 def test_a_batch_is_a_copy_of_the_store(pixels: np.ndarray) -> None:
     pixels.flags.writeable = False  # as a memory map is
 
-    gather(pixels, np.array([3, 4]), CPU).zero_()
+    gather_pixels(pixels, np.array([3, 4]), CPU).zero_()
 
     assert pixels[3, 0, 0, 0] == 3
 

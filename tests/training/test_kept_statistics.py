@@ -165,7 +165,7 @@ def test_two_steps_are_those_of_a_plain_loop_to_the_bit(
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for some in (order[:8], order[8:]):
-            x = images.seen(some, view, at, torch.device("cpu"))
+            x = images.views_of(some, view, at, torch.device("cpu"))
             yield (
                 x.contiguous(memory_format=run.numerics.memory_format),
                 torch.from_numpy(images.labels[some]),

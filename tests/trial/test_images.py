@@ -124,7 +124,7 @@ def test_images_opened_for_one_point_show_every_point_what_its_own_would(
         at = point(strength)
         own = workspace(line).images(at)
         view = own.training_view(0, at, 1)
-        one, other = (images.seen(np.arange(5), view, at, torch.device("cpu")) for images in (first, own))
+        one, other = (images.views_of(np.arange(5), view, at, torch.device("cpu")) for images in (first, own))
         assert torch.equal(one, other)
 
 
@@ -138,9 +138,9 @@ def test_without_strength_training_sees_the_middles(
     view = images.training_view(0, at, 1)
     flipped = replace(images, flip=True).training_view(0, at, 1)
 
-    middles = images.seen(indices, view, at, torch.device("cpu"))
+    middles = images.views_of(indices, view, at, torch.device("cpu"))
     assert images.training_pixels is images.eval_pixels
-    seen = replace(images, flip=True).seen(indices, flipped, at, torch.device("cpu"))
+    seen = replace(images, flip=True).views_of(indices, flipped, at, torch.device("cpu"))
     for one, middle in zip(seen, middles, strict=True):
         assert torch.equal(one, middle) or torch.equal(one, middle.flip(-1))
 

@@ -23,7 +23,7 @@ from tlopt.confirmation.predictions import (
     surest_mistakes,
 )
 from tlopt.confirmation.verdict import Confirmed, Split, Verdict
-from tlopt.data.batches import Images, gather
+from tlopt.data.batches import Images, gather_pixels
 from tlopt.data.dataset import File
 from tlopt.data.dataset import Image as ImageRecord
 from tlopt.data.load import test_split
@@ -98,7 +98,7 @@ def _predictions(
     predicted = logits.argmax(axis=1)
     probability = probabilities.max(axis=1)
     shown = surest_mistakes(labels, predicted, probability)[:THUMBNAILS_MAX]
-    pixels = gather(images.eval_pixels, indices[shown], torch.device("cpu")).numpy()
+    pixels = gather_pixels(images.eval_pixels, indices[shown], torch.device("cpu")).numpy()
     side = THUMBNAIL_SIDE
     thumbnails = [np.asarray(Image.fromarray(each).resize((side, side), Resampling.BOX)) for each in pixels]
     return Predictions(

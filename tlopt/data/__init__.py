@@ -1,1 +1,1 @@
-"""Images: listed, divided into splits, decoded once, cropped and batched."""
+"""Images: listings, splits, decoding, crops and batches."""

@@ -22,10 +22,10 @@ class File:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image that a library's data set holds under a number."""
+    """An image of a library's data set, by its index."""
 
     source: str  # "torchvision:NAME" or "digits"
-    part: str  # the library's word for the split, "" where it has none
+    part: str  # the library's name of the split, "" if it has none
     index: int
 
     def __str__(self) -> str:
@@ -36,30 +36,28 @@ class Sample:
 class Image:
     """One readable image.
 
-    `split` is the source's own word: "trainval" where validation still has to be drawn from it, "train"
-    beside a validation split of the source's own.
+    `split` is the source's: "trainval" if the source has no validation split, so that validation images are
+    drawn from it, otherwise "train", "val" or "test".
     """
 
     origin: File | Sample
     label: int  # index into the class names
-    digest: str  # 64 hex digits, see `digest.content_digest`; of a sample, sha256 of its pixels
+    digest: str  # 64 hex digits: `digest.content_digest` of a file, `builtin.pixel_digest` of a sample
     split: Role
     sketch: str = ""  # see `likeness.sketch`; "" for samples
-    group: str = (
-        ""  # the user's name of what must stay on one side of every split; "" where there are no groups
-    )
-    fold: str = ""  # the source's name of the fold in which it validates, "" without given folds
-    shared: str = ""  # smallest digest of the files with these pixels, "" for this one's
-    joined: str = ""  # smallest digest of the images that must stay with this one, "" for `identity`
+    group: str = ""  # images with the same group stay on one side of every split; "" without groups
+    fold: str = ""  # the source's fold in which the image is validated on; "" without given folds
+    shared: str = ""  # smallest digest of the files with the same pixels, "" if it is `digest`
+    joined: str = ""  # smallest identity among the images that must stay together, "" if it is `identity`
 
     @property
     def identity(self) -> str:
-        """A digest that images have in common if their pixels are the same."""
+        """A digest that images with equal pixels share."""
         return self.shared or self.digest
 
     @property
     def unit(self) -> str:
-        """A digest that images have in common if they must stay on one side of every split."""
+        """A digest that images share if they must stay on one side of every split."""
         return self.joined or self.identity
 
 
@@ -79,7 +77,7 @@ class Listing:
     images: tuple[Image, ...]
     unreadable: tuple[Unreadable, ...] = ()
     notices: tuple[str, ...] = ()
-    former_names: tuple[str, ...] = ()  # of the classes in fingerprints, where they were called otherwise
+    former_names: tuple[str, ...] = ()  # class names in fingerprints, if earlier versions used other names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +90,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """The images a search may see: training and validation only, ordered by class and content."""
+    """The images for a search: training and validation only, ordered by class and content."""
 
     class_names: tuple[str, ...]
     images: tuple[Image, ...]
@@ -100,25 +98,25 @@ class Data:
     splits: tuple[Split, ...]  # one for each repeat
     fingerprint: str  # 16 hex digits, see `load.fingerprint`
     skipped: tuple[str, ...]  # files left out because unreadable = "skip"
-    notices: tuple[str, ...]  # for a person: clauses without capital and full stop
-    n_test: int  # images locked away
+    notices: tuple[str, ...]  # clauses without capital letter and full stop
+    n_test: int  # number of held-out images
 
     @property
     def ever_train(self) -> NDArray[np.int64]:
-        """Indices, ascending, of images that some split trains on."""
+        """Ascending indices of the images that are in the training part of any split."""
         return np.unique(np.concatenate([split.train for split in self.splits]))
 
     @property
     def ever_val(self) -> NDArray[np.int64]:
-        """Indices, ascending, of images that some split validates on."""
+        """Ascending indices of the images that are in the validation part of any split."""
         return np.unique(np.concatenate([split.val for split in self.splits]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TestSplit:
-    """The held-out images, ordered by class and content. Only `load.test_split` makes it."""
+    """The held-out images, ordered by class and content. Created only by `load.test_split`."""
 
-    __test__ = False  # its name is no test case
+    __test__ = False  # pytest: not a test class
 
     class_names: tuple[str, ...]
     images: tuple[Image, ...]

@@ -1,4 +1,4 @@
-"""Files and their bytes to pixels by the rule of `data.rgb`, with every failure as an error for a person."""
+"""Decoding of image files by the rule of `data.rgb`; every failure is a `DataError`."""
 
 import importlib.metadata
 import warnings
@@ -18,7 +18,7 @@ from tlopt.data.rgb import FULL_BITS, Decoded, Resize, square
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 
-_RULE_VERSION = 2  # raised when the same file comes to give other pixels
+_RULE_VERSION = 2  # raised when files are decoded to other pixels
 
 
 def _heif_version() -> str:
@@ -28,23 +28,23 @@ def _heif_version() -> str:
         return ""
 
 
-HEIF = _heif_version()  # of the optional package that reads HEIC, "" without it
+HEIF = _heif_version()  # version of the optional package for HEIC, "" without it
 
-# What equal pixels need: another Pillow, with other codecs in it, may read files otherwise.
+# Pixels may differ between versions of Pillow, which contain other codecs.
 DECODER = f"{_RULE_VERSION}, Pillow {PIL.__version__}" + (f", pillow-heif {HEIF}" if HEIF else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The keys of `[data]` that decide which pixels a file gives."""
+    """The keys of `[data]` that affect decoding."""
 
     resize: Resize
-    bits: int = FULL_BITS  # that 16-bit values use
-    megapixels_max: float = 0.0  # of one image; 0: Pillow's own limit
+    bits: int = FULL_BITS  # significant bits of 16-bit values
+    megapixels_max: float = 0.0  # per image; 0 for Pillow's limit
 
     @staticmethod
     def of(spec: DataSpec) -> "Reading":
-        """The keys as a study file has them."""
+        """The keys in the section of a study file."""
         return Reading(resize=spec.resize, bits=spec.bits or FULL_BITS, megapixels_max=spec.megapixels_max)
 
 
@@ -60,16 +60,16 @@ def decode(file: str | Path | bytes, *, size: int, reading: Reading) -> NDArray[
     name = "an image" if isinstance(file, bytes) else str(file)
     try:
         content = file if isinstance(file, bytes) else read_regular(Path(file))
-        return square(open_rgb(content, size, reading).image, size=size, resize=reading.resize)
+        return square(decode_rgb(content, size, reading).image, size=size, resize=reading.resize)
     except DataError as error:
         raise DataError(f"{name} cannot be decoded: {error}") from error
 
 
-def open_rgb(content: bytes, size: int, reading: Reading) -> Decoded:
-    """The decoded, upright RGB image; a JPEG may come smaller, but not below 2 x `size`.
+def decode_rgb(content: bytes, size: int, reading: Reading) -> Decoded:
+    """The decoded, upright RGB image; a JPEG may be reduced, but not below 2 x `size`.
 
     Raises:
-        DataError: the bytes are not a whole image; the message does not name the file.
+        DataError: the bytes are not a complete image; the message does not name the file.
     """
     if not content:
         raise DataError("the file is empty")
@@ -84,10 +84,10 @@ def open_rgb(content: bytes, size: int, reading: Reading) -> Decoded:
 
 
 def sample_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A data set's decoded image in RGB; transparent parts lie on white.
+    """A data set's decoded image in RGB, with a white background.
 
     Raises:
-        DataError: pixels of a kind whose range is not known.
+        DataError: the range of the pixel values is not known.
     """
     try:
         return rgb.eight_bits(image)
@@ -96,16 +96,16 @@ def sample_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def allow(megapixels: float) -> None:
-    """Raise Pillow's limit against decompression bombs, in this process, to images of so many megapixels."""
+    """Raise Pillow's limit against decompression bombs to `megapixels`, in this process."""
     limit = PIL.Image.MAX_IMAGE_PIXELS
-    # Pillow warns from its limit on and refuses from twice the limit on.
+    # Pillow warns above its limit and raises above twice the limit.
     if limit is not None and 2 * limit < megapixels * 1e6:
         PIL.Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Pillow's warnings about odd files: what cannot be decoded is reported by name instead."""
+    """Suppress Pillow's warnings; files that cannot be decoded are reported by name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -121,10 +121,10 @@ def _register_heif() -> None:
 
 def _reason(error: Exception, content: bytes) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return formats.unknown(content)
+        return formats.describe_unreadable(content)
     if isinstance(error, (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)):
         return (
-            "it has more pixels than Pillow's limit against decompression bombs allows: make it smaller, or"
-            " allow as many with data.megapixels_max in a study file"
+            "it has more pixels than Pillow's limit against decompression bombs allows: reduce it, or"
+            " raise the limit with data.megapixels_max in a study file"
         )
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What one read of a file tells, paid once: kept by path, size and time of change."""
+"""Digests and checks of image files, cached by path, size and time of modification."""
 
 import hashlib
 import os
@@ -14,46 +14,46 @@ from tlopt.cache.folder import (
     read_checked_json,
     write_checked_json_if_possible,
 )
-from tlopt.data.decode import DECODER, Reading, open_rgb, quiet
+from tlopt.data.decode import DECODER, Reading, decode_rgb, quiet
 from tlopt.data.files import read_regular
 from tlopt.data.likeness import SIDE, sketch
 from tlopt.data.threads import each
 from tlopt.errors import DataError
 
-_LOOKED_AT = 2 * SIDE  # pixels a side that are enough to sketch an image
+_SKETCH_PIXELS = 2 * SIDE  # pixels per side that suffice to sketch an image
 
 
 @dataclass(frozen=True)
-class Look:
-    """One read of a file."""
+class Inspection:
+    """The result of reading one file."""
 
-    digest: str  # see `content_digest`; "" where the bytes could not be read
+    digest: str  # see `content_digest`; "" if the file could not be read
     problem: str = ""  # why it cannot be decoded, "" if it can
-    peak: int = -1  # largest value in 0..65535 where values have more than 8 bits, else -1
+    peak: int = -1  # largest value in 0..65535 for more than 8 bits, else -1
     sketch: str = ""  # see `likeness.sketch`
 
 
-def inspect(root: Path, paths: list[Path], reading: Reading, *, progress: bool) -> list[Look]:
-    """A look at every path, in order; only files that are new or changed since the last call are read.
+def inspect(root: Path, paths: list[Path], reading: Reading, *, progress: bool) -> list[Inspection]:
+    """The inspection of every path, in order; reads only files that are new or changed since the last call.
 
-    Where the cache folder cannot be written, every call reads them.
+    If the cache folder cannot be written, every call reads all files.
     """
     version = _version(reading)
     store = _store(root, version, "looks")
     keys = [_key(path) for path in paths]
-    known = _read_looks(store, version)
+    known = _read_inspections(store, version)
     if not set(keys) <= known.keys():
         with locked_if_possible(store), quiet():
-            known = _read_looks(store, version)
+            known = _read_inspections(store, version)
             new = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
-            looks = each(
-                lambda path: _look(path, reading),
+            inspections = each(
+                lambda path: _inspect_file(path, reading),
                 list(new.values()),
                 label="reading images",
                 progress=progress,
             )
-            known |= dict(zip(new, looks, strict=True))
-            # An unreadable file may be readable next time (permissions, a mount): it is not kept.
+            known |= dict(zip(new, inspections, strict=True))
+            # Unreadable files are not stored: they may be readable next time (permissions, a mount).
             kept = {key: list(astuple(known[key])) for key in keys if known[key].digest}
             write_checked_json_if_possible(store, {"version": version, "about": str(root), "looks": kept})
     _touch(store)
@@ -61,9 +61,9 @@ def inspect(root: Path, paths: list[Path], reading: Reading, *, progress: bool) 
 
 
 def pixel_digests(root: Path, paths: Sequence[Path], reading: Reading, *, progress: bool) -> list[str]:
-    """sha256 of each image's decoded pixels at full size, "" where it cannot be decoded any more.
+    """sha256 of each image's decoded pixels at full size, "" if it can no longer be decoded.
 
-    Kept like `inspect`'s looks.
+    Cached like the results of `inspect`.
     """
     version = _version(reading)
     store = _store(root, version, "pixels")
@@ -85,36 +85,34 @@ def pixel_digests(root: Path, paths: Sequence[Path], reading: Reading, *, progre
 def content_digest(content: bytes, *, revised: bool) -> str:
     """sha256 of a file's bytes, 64 hex digits.
 
-    With a word added where the decoding rule has been revised for such a file: a study that was begun before
-    sees that these images are not those it was trained on.
+    If `revised`, a marker is added: the decoding of such files has changed, and earlier studies must notice
+    that their images differ.
     """
     return hashlib.sha256(content + (b"\0decoded by rule 2" if revised else b"")).hexdigest()
 
 
-def _look(path: Path, reading: Reading) -> Look:
+def _inspect_file(path: Path, reading: Reading) -> Inspection:
     try:
         content = read_regular(path)
     except DataError as error:
-        return Look("", str(error))
+        return Inspection("", str(error))
     try:
-        opened = open_rgb(content, _LOOKED_AT, reading)
+        opened = decode_rgb(content, _SKETCH_PIXELS, reading)
     except DataError as error:
-        return Look(content_digest(content, revised=False), str(error))
-    return Look(content_digest(content, revised=opened.revised), "", opened.peak, sketch(opened.image))
+        return Inspection(content_digest(content, revised=False), str(error))
+    return Inspection(content_digest(content, revised=opened.revised), "", opened.peak, sketch(opened.image))
 
 
 def _pixel_digest(path: Path, reading: Reading) -> str:
     try:
-        image = open_rgb(
-            read_regular(path), 1 << 20, reading
-        ).image  # larger than any JPEG: nothing is halved
+        image = decode_rgb(read_regular(path), 1 << 20, reading).image  # larger than any JPEG: no reduction
     except DataError:
         return ""
     return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
 def _version(reading: Reading) -> str:
-    # Only these keys decide what one read tells; the pixels' size and part come later.
+    # Only these keys affect an inspection; size and crop do not.
     return f"{DECODER}, {reading.bits} bits, {reading.megapixels_max:g} megapixels"
 
 
@@ -133,8 +131,8 @@ def _key(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {path}"
 
 
-def _read_looks(store: Path, version: str) -> dict[str, Look]:
-    return {key: Look(*look) for key, look in _stored(store, version).get("looks", {}).items()}
+def _read_inspections(store: Path, version: str) -> dict[str, Inspection]:
+    return {key: Inspection(*look) for key, look in _stored(store, version).get("looks", {}).items()}
 
 
 def _read_pixels(store: Path, version: str) -> dict[str, str]:
@@ -147,5 +145,5 @@ def _stored(store: Path, version: str) -> dict[str, dict[str, str]]:
 
 
 def _touch(store: Path) -> None:
-    with suppress(OSError):  # when it was used last, for eviction
+    with suppress(OSError):  # time of the last use, for eviction
         os.utime(store)

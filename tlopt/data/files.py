@@ -1,4 +1,4 @@
-"""Reading of files whose names come from users: regular files only, so that nothing hangs."""
+"""Reading of files that users name: regular files only, since others may block."""
 
 import errno
 import os
@@ -12,11 +12,11 @@ def read_regular(path: Path) -> bytes:
     """The content of the file at `path`; links are followed.
 
     Raises:
-        DataError: it cannot be read, or is no regular file (to open a named pipe would wait for a writer).
-            The message does not name the file.
+        DataError: it cannot be read or is not a regular file (opening a named pipe waits for a writer). The
+            message does not name the file.
     """
     try:
-        # O_NONBLOCK: the open of a named pipe returns at once. It has no effect on regular files.
+        # O_NONBLOCK: opening a named pipe returns at once; no effect on regular files.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if kind := kind_of(os.fstat(file.fileno()).st_mode):
                 raise DataError(f"it is no regular file but {kind}")

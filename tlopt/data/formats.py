@@ -1,4 +1,4 @@
-"""Words for files that cannot be decoded: what the content is, and the cure."""
+"""Descriptions of files that cannot be decoded: their format and a cure."""
 
 import io
 
@@ -10,19 +10,19 @@ from tlopt.system.words import counted
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _SAVE = "save it as PNG or JPEG"
-# Start of frame: of ITU-T T.81, table B.1, those but DHT, JPG and DAC
+# Start-of-frame markers of ITU-T T.81, table B.1: all but DHT, JPG and DAC
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined"}
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether the content is HEIC or HEIF, as phones write it."""
+    """Whether the content is HEIC or HEIF, as written by phones."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def unknown(content: bytes) -> str:
-    """What the content is that no reader took, in words, with the cure."""
+def describe_unreadable(content: bytes) -> str:
+    """A description of content that no reader accepts, with a cure."""
     if is_heif(content):
         return 'an HEIC image, which needs the extra heif: pip install "tlopt[heif]"'
     if content[4:8] == b"ftyp" and content[8:12] in _AVIF_BRANDS:
@@ -70,7 +70,7 @@ def _tiff(content: bytes) -> str:
         bits, bands = tags.get(258, (1,)), tags.get(277, 1)
         planar = "planar, " if tags.get(284) == 2 else ""
         values = _SAMPLE_FORMATS.get(tags.get(339, (1,))[0], "undefined")
-    # a damaged file: its tags may hold anything
+    # a damaged file: its tags may contain anything
     except Exception:
         return f"a damaged TIFF: {_SAVE}"
     kind = f"{planar}{'/'.join(map(str, sorted(set(bits))))} bits, {values}"
@@ -84,6 +84,6 @@ def _pillows_name(content: bytes) -> str:
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return image.format or ""
-    # not an image, or one that stops at its header
+    # not an image, or a truncated header
     except Exception:
         return ""

@@ -1,7 +1,7 @@
-"""Images that look alike: a short sketch of each, and pairs whose sketches hardly differ.
+"""Near-duplicate images: a difference hash of each image, and pairs with similar hashes.
 
-The sketch is a difference hash: the image shrunk to 17 x 16 grey pixels, one bit for each neighbour to the
-right that is brighter by more than noise. Saving, scaling and light retouching change few of its bits.
+The hash, called sketch, has one bit for each pixel of the image at 17 x 16 grey pixels: whether its right
+neighbour is brighter by more than noise. Saving, scaling and light retouching change few bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 
 SIDE = 16
 BITS = SIDE * SIDE
-_BRIGHTER = 2  # grey levels, so that noise in plain areas sets no bits
-_TELLING = BITS // 8  # bits set from which likeness is no accident of plain areas
-_BANDS = 8  # two sketches that differ in at most 7 bits agree in one of so many parts
+_BRIGHTER = 2  # grey levels; less is noise in plain areas
+_DISTINCTIVE_BITS = BITS // 8  # set bits from which equal sketches are no coincidence of plain areas
+_BANDS = 8  # sketches that differ in at most 7 bits agree in at least one of 8 parts
 DIFFERENT_MAX = _BANDS - 1
-_BUCKET_MAX = 200  # images that agree in a part; beyond, it is a plain area and says nothing
+_BUCKET_MAX = 200  # images that agree in a part; more mean a plain area
 
 
 def sketch(image: PIL.Image.Image) -> str:
-    """64 hex digits."""
+    """The difference hash of an image, 64 hex digits."""
     small = image.convert("L").resize((SIDE + 1, SIDE), PIL.Image.Resampling.BOX)
     grey = np.asarray(small, dtype=np.int16)
     return np.packbits(grey[:, 1:] - grey[:, :-1] > _BRIGHTER).tobytes().hex()
 
 
-def tells(text: str) -> bool:
-    """Whether an image with a sketch like this one looks like it, and is not just as plain."""
-    return int(text, 16).bit_count() >= _TELLING
+def is_distinctive(text: str) -> bool:
+    """Whether images with this sketch are similar, and not just plain."""
+    return int(text, 16).bit_count() >= _DISTINCTIVE_BITS
 
 
-def alike(sketches: Sequence[str]) -> list[tuple[int, int]]:
+def similar_pairs(sketches: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, sorted, whose sketches differ in at most `DIFFERENT_MAX` bits.
 
-    Of images with equal sketches each is paired with the first, however many they are.
+    Images with equal sketches are paired with the first of them only.
     """
     if len(sketches) < 2:
         return []
@@ -50,7 +50,7 @@ def alike(sketches: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _equal(parts: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
-    """Groups of rows that are equal, as long as they are not too many to say something."""
+    """Groups of at most `_BUCKET_MAX` equal rows."""
     order = np.lexsort(parts.T[::-1])
     breaks = np.flatnonzero((np.diff(parts[order].astype(np.int16), axis=0) != 0).any(axis=1)) + 1
     for bucket in np.split(order, breaks):

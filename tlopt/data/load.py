@@ -1,4 +1,4 @@
-"""`[data]` of a study file to what is known of its images: listed, read once, checked and divided."""
+"""The images of a study: listed by `[data]` of its file, checked and divided."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ import numpy as np
 
 from tlopt.data.dataset import Data, File, Image, Listing, TestSplit, Unreadable
 from tlopt.data.decode import Reading
-from tlopt.data.digest import Look, inspect
+from tlopt.data.digest import Inspection, inspect
 from tlopt.data.overlap import (
     check_groups,
     drop_conflicts,
     drop_leaks,
-    lookalikes,
+    near_duplicate_notices,
     with_shared_pixels,
     with_units,
 )
@@ -32,33 +32,32 @@ from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
 from tlopt.system.words import counted, joined
 
-IMBALANCE = 3  # largest over smallest class from which plain accuracy misleads
+IMBALANCE = 3  # ratio of largest to smallest class from which accuracy is misleading
 _FEW_PER_CLASS = 10
 _DIM = 1 << 13  # an eighth of the range of 16 bits
 
 
 def load(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
-    """What a search may know of the images: training and validation, with the splits of `spec` and `seed`.
+    """The images for a search, training and validation, with the splits of `spec` and `seed`.
 
-    Every file is read and decoded at the first call; later ones look at names, sizes and times of change.
-    The same images give the same `Data` on every machine, wherever they lie and in whatever order they
-    are listed.
+    The first call reads and decodes every file; later calls compare names, sizes and times of modification.
+    Equal images give an equal `Data` on every machine, whatever their paths and their order.
 
     Args:
-        progress: a bar on stderr while files are read.
+        progress: whether to show a progress bar on stderr while files are read.
 
     Raises:
-        DataError: the images cannot be used as they are; the message says what to do.
+        DataError: the images cannot be used; the message says what to do.
         MissingExtra: the source needs an optional package.
     """
     prepared = _prepare(spec, seed=seed, progress=progress)
     division = prepared.division
     return Data(
         class_names=prepared.class_names,
-        images=division.seen,
-        labels=_labels(division.seen),
+        images=division.trainval,
+        labels=_labels(division.trainval),
         splits=division.splits,
-        fingerprint=fingerprint(prepared.fingerprint_names, [*division.seen, *division.test]),
+        fingerprint=fingerprint(prepared.fingerprint_names, [*division.trainval, *division.test]),
         skipped=prepared.skipped,
         notices=prepared.notices,
         n_test=len(division.test),
@@ -66,10 +65,10 @@ def load(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
 
 
 def test_split(spec: DataSpec, *, seed: int) -> TestSplit:
-    """The held-out images. Only confirm may call this.
+    """The held-out images. Only the confirmation may call this.
 
     Raises:
-        DataError: there are none; and as `load`.
+        DataError: there are none, or as `load`.
     """
     prepared = _prepare(spec, seed=seed, progress=False)
     images = prepared.division.test
@@ -79,10 +78,10 @@ def test_split(spec: DataSpec, *, seed: int) -> TestSplit:
 
 
 def fingerprint(class_names: Sequence[str], images: Sequence[Image]) -> str:
-    """Sixteen hex digits of class names and every image's label, content and the source's split.
+    """Sixteen hex digits of class names and of the label, content and source split of every image.
 
-    Also of which images stay together, where that decides how images are divided. Independent of paths, order
-    and machine; the fractions and the seed that divide the images are not in it.
+    Includes folds, and which images stay together if that affects the division. Independent of paths, order,
+    machine, fractions and seed.
     """
     rows = sorted([image.label, image.digest, image.split] for image in images)
     canonical = [list(class_names), rows]
@@ -116,7 +115,7 @@ def _prepare(spec: DataSpec, *, seed: int, progress: bool) -> _Prepared:
     if skipped:
         notices.append(f"{_skipped_words(len(skipped))}: {joined(skipped)}")
     notices += _size_notices(listing.class_names, division, spec)
-    notices += lookalikes(division)
+    notices += near_duplicate_notices(division)
     return _Prepared(
         class_names=listing.class_names,
         fingerprint_names=listing.former_names or listing.class_names,
@@ -145,22 +144,22 @@ def _list(spec: DataSpec, *, progress: bool) -> Listing:
 
 
 def _read(found: Entries, spec: DataSpec, *, progress: bool) -> Listing:
-    """What the files hold."""
+    """The listing of the files, each inspected."""
     reading = Reading.of(spec)
-    looks = inspect(found.root, [entry.path for entry in found.entries], reading, progress=progress)
+    inspections = inspect(found.root, [entry.path for entry in found.entries], reading, progress=progress)
     labels = {name: label for label, name in enumerate(found.class_names)}
     images, unreadable = [], []
-    for entry, look in zip(found.entries, looks, strict=True):
-        if look.problem:
-            unreadable.append(Unreadable(origin=File(entry.path), problem=look.problem))
+    for entry, inspection in zip(found.entries, inspections, strict=True):
+        if inspection.problem:
+            unreadable.append(Unreadable(origin=File(entry.path), problem=inspection.problem))
         else:
             images.append(
                 Image(
                     origin=File(entry.path),
                     label=labels[entry.class_name],
-                    digest=look.digest,
+                    digest=inspection.digest,
                     split=entry.split,
-                    sketch=look.sketch,
+                    sketch=inspection.sketch,
                     group=entry.group,
                     fold=entry.fold,
                 )
@@ -171,12 +170,12 @@ def _read(found: Entries, spec: DataSpec, *, progress: bool) -> Listing:
         class_names=found.class_names,
         images=tuple(images),
         unreadable=tuple(unreadable),
-        notices=(*found.notices, *_group_notices(found.entries), *_dim_notices(looks, spec)),
+        notices=(*found.notices, *_group_notices(found.entries), *_dim_notices(inspections, spec)),
     )
 
 
 def _with_groups(found: Entries, spec: DataSpec) -> Entries:
-    """The entries with the groups that their paths name, where the study wants them."""
+    """The entries with the groups in their paths, if the study defines groups by paths."""
     if not (spec.group_folder or spec.group_pattern):
         return found
     groups = [_group_of(entry, found.root, spec) for entry in found.entries]
@@ -201,7 +200,7 @@ def _group_notices(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _group_of(entry: Entry, root: Path, spec: DataSpec) -> str:
-    """The group that the file's path below `root` names, "" where it names none."""
+    """The group in the file's path below `root`, "" if there is none."""
     path = Path(os.path.relpath(entry.path, root))
     if spec.group_folder:
         folders = path.parts[:-1]
@@ -212,8 +211,8 @@ def _group_of(entry: Entry, root: Path, spec: DataSpec) -> str:
     return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
 
 
-def _dim_notices(looks: Sequence[Look], spec: DataSpec) -> Iterator[str]:
-    peaks = [look.peak for look in looks if look.peak >= 0]
+def _dim_notices(inspections: Sequence[Inspection], spec: DataSpec) -> Iterator[str]:
+    peaks = [inspection.peak for inspection in inspections if inspection.peak >= 0]
     if peaks and max(peaks) < _DIM and not spec.bits:
         n, bits = len(peaks), max(8, max(peaks).bit_length())
         yield (
@@ -239,7 +238,7 @@ def _skipped_words(n: int) -> str:
 
 
 def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec) -> Iterator[str]:
-    seen, splits = division.seen, division.splits
+    seen, splits = division.trainval, division.splits
     counts = Counter(seen[i].label for i in splits[0].train)
     least, most = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])
     own_val = any(image.split == "val" for image in seen)

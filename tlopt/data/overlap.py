@@ -1,4 +1,4 @@
-"""Images that are the same, belong together or look alike: what that means for classes and splits."""
+"""Equal, grouped and similar images, and their consequences for classes and splits."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -8,25 +8,27 @@ from pathlib import Path
 from tlopt.data.dataset import File, Image, Listing
 from tlopt.data.decode import Reading
 from tlopt.data.digest import pixel_digests
-from tlopt.data.likeness import alike, tells
+from tlopt.data.likeness import is_distinctive, similar_pairs
 from tlopt.data.split import Division
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.system.words import counted, joined
 
 _PROTECTION = {"trainval": 0, "train": 0, "val": 1, "test": 2}
-_LOOKALIKES_MAX = 100_000  # images up to which pairs are looked for
+_LOOKALIKES_MAX = 100_000  # with more images, pairs are not searched
 
 
 def with_shared_pixels(
     root: Path, images: Sequence[Image], reading: Reading, *, progress: bool
 ) -> list[Image]:
-    """The images with `shared` set where the decoded pixels of files of different bytes are equal.
+    """The images, with `shared` set for files of different bytes but equal pixels.
 
-    Only files whose sketches are alike are decoded at full size for it.
+    Only files with similar sketches are decoded at full size.
     """
     pairs = [
-        (i, j) for i, j in alike([image.sketch for image in images]) if images[i].digest != images[j].digest
+        (i, j)
+        for i, j in similar_pairs([image.sketch for image in images])
+        if images[i].digest != images[j].digest
     ]
     suspects = sorted({i for pair in pairs for i in pair})
     paths = [Path(str(images[i].origin)) for i in suspects]
@@ -35,7 +37,7 @@ def with_shared_pixels(
     for i in suspects:
         digest = images[i].digest
         smallest[pixels[i]] = min(smallest.get(pixels[i], digest), digest)
-    # Files of equal bytes are equal also where only one of them was a suspect.
+    # Files with equal bytes are equal even if only one of them was a suspect.
     shared = {images[i].digest: smallest[pixels[i]] for i in suspects if pixels[i]}
     return [
         replace(image, shared=shared[image.digest])
@@ -46,7 +48,7 @@ def with_shared_pixels(
 
 
 def with_units(images: Sequence[Image]) -> list[Image]:
-    """The images with `joined` set where groups, or equal pixels in several groups, keep images together."""
+    """The images, with `joined` set if groups, or equal pixels across groups, keep them together."""
     if not any(image.group for image in images):
         return list(images)
     sets = _Sets()
@@ -60,13 +62,13 @@ def with_units(images: Sequence[Image]) -> list[Image]:
 
 
 class _Sets:
-    """Disjoint sets that can be joined."""
+    """Disjoint sets (union-find)."""
 
     def __init__(self) -> None:
         self._parent: dict[Hashable, Hashable] = {}
 
     def find(self, item: Hashable) -> Hashable:
-        """The member that stands for the set of `item`."""
+        """The representative of the set of `item`."""
         root = item
         while (above := self._parent.get(root, root)) != root:
             root = above
@@ -75,35 +77,38 @@ class _Sets:
         return root
 
     def join(self, one: Hashable, other: Hashable) -> None:
-        """Make one set of two."""
+        """Merge the sets of two items."""
         self._parent.setdefault(one, one)
         self._parent.setdefault(other, other)
         self._parent[self.find(one)] = self.find(other)
 
 
 def check_groups(images: Iterable[Image]) -> None:
-    """
+    """Raise if a group has images in several splits of the source.
+
     Raises:
-        DataError: a group lies in two of the source's own splits.
+        DataError: with the groups and their splits.
     """
     splits: dict[str, set[str]] = defaultdict(set)
     for image in images:
         if image.group:
             splits[image.group].add({"trainval": "train"}.get(image.split, image.split))
-    torn = [f'"{group}" ({", ".join(sorted(where))})' for group, where in splits.items() if len(where) > 1]
-    if torn:
+    split_groups = [
+        f'"{group}" ({", ".join(sorted(where))})' for group, where in splits.items() if len(where) > 1
+    ]
+    if split_groups:
         raise DataError(
-            f"{counted(len(torn), 'group lies', 'groups lie')} in several splits of the source:"
-            f" {joined(torn)}: move each into one, or let tlopt divide the images, without a split of the"
-            " source's own"
+            f"{counted(len(split_groups), 'group lies', 'groups lie')} in several splits of the source:"
+            f" {joined(split_groups)}: move each into one, or let tlopt divide the images, without"
+            " a split of the source's own"
         )
 
 
 def drop_conflicts(listing: Listing, spec: DataSpec) -> tuple[list[Image], list[str]]:
-    """The images without those that lie in two classes; a clause on them.
+    """The images without those that are in two classes, and a notice on them.
 
     Raises:
-        DataError: such images are files, which their owner can mend, and are not to be skipped.
+        DataError: such images are files, and `spec.conflicts` does not allow to leave them out.
     """
     first: dict[str, Image] = {}
     found: dict[str, tuple[Image, Image]] = {}
@@ -143,14 +148,14 @@ def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], 
 
 
 def drop_leaks(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
-    """The images, each content in the most protected split that has it only: test, then val, then train."""
-    home: dict[str, int] = defaultdict(int)
+    """The images without copies in less protected splits (test before val before train), and notices."""
+    protection: dict[str, int] = defaultdict(int)
     for image in images:
-        home[image.identity] = max(home[image.identity], _PROTECTION[image.split])
-    kept = [image for image in images if _PROTECTION[image.split] == home[image.identity]]
+        protection[image.identity] = max(protection[image.identity], _PROTECTION[image.split])
+    kept = [image for image in images if _PROTECTION[image.split] == protection[image.identity]]
     leaks = len(images) - len(kept)
-    copies = len(kept) - len(home)
-    saved_again = len({image.digest for image in kept}) - len(home)
+    copies = len(kept) - len(protection)
+    saved_again = len({image.digest for image in kept}) - len(protection)
     again = f" ({saved_again} of them saved again, with the same pixels)" if saved_again else ""
     notices = []
     if leaks:
@@ -169,16 +174,20 @@ def drop_leaks(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
     return kept, notices
 
 
-def lookalikes(division: Division) -> Iterator[str]:
-    """A clause on images of test or validation that look like one of another split."""
-    val = {division.seen[i].identity for i in division.splits[0].val}
-    sides = {image.identity: 1 if image.identity in val else 0 for image in division.seen}
+def near_duplicate_notices(division: Division) -> Iterator[str]:
+    """A notice on images of test or validation that are similar to one of another split."""
+    val = {division.trainval[i].identity for i in division.splits[0].val}
+    sides = {image.identity: 1 if image.identity in val else 0 for image in division.trainval}
     sides |= {image.identity: 2 for image in division.test}
-    images = [image for image in (*division.seen, *division.test) if image.sketch and tells(image.sketch)]
+    images = [
+        image
+        for image in (*division.trainval, *division.test)
+        if image.sketch and is_distinctive(image.sketch)
+    ]
     if len(images) > _LOOKALIKES_MAX:
         return
     found: dict[str, tuple[Image, Image]] = {}
-    for i, j in alike([image.sketch for image in images]):
+    for i, j in similar_pairs([image.sketch for image in images]):
         lower, upper = sorted((images[i], images[j]), key=lambda image: sides[image.identity])
         if sides[lower.identity] != sides[upper.identity]:
             found.setdefault(upper.identity, (upper, lower))
@@ -187,6 +196,6 @@ def lookalikes(division: Division) -> Iterator[str]:
         alike_words = counted(len(found), "image of val or test looks", "images of val or test look")
         yield (
             f"{alike_words} much like one of another split, for example {upper.origin} and {lower.origin}: if"
-            " they show the same thing, results are too good; keep them together by group_column,"
+            " they show the same thing, results are optimistic; keep them together by group_column,"
             " group_folder or group_pattern"
         )

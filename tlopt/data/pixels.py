@@ -1,4 +1,4 @@
-"""Decoded images: uint8 pixels in a record file that all workers of a host share."""
+"""Decoded images as uint8 pixels, in a record file that all workers of a host share."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ from tlopt.cache.folder import (
 )
 from tlopt.cache.record_file import RecordFile
 from tlopt.data.dataset import Data, File, Image, Sample, TestSplit
-from tlopt.data.decode import DECODER, Reading, open_rgb, quiet
+from tlopt.data.decode import DECODER, Reading, decode_rgb, quiet
 from tlopt.data.digest import content_digest
 from tlopt.data.files import read_regular
 from tlopt.data.rgb import square
@@ -35,8 +35,8 @@ from tlopt.system.words import counted
 
 __all__ = ["Pixels", "cache_root", "eval_size", "pixels", "training_size"]
 
-_MEMORY_BYTES_MAX = 1 << 29  # of pixels kept by a worker that cannot write them to disk
-_LOOKED_AT = 256  # records read at a time in the search for missing ones
+_MEMORY_BYTES_MAX = 1 << 29  # of pixels in the memory of a worker that cannot write them to disk
+_ROWS_PER_READ = 256  # in the search for missing records
 
 Indices = NDArray[np.int64]
 
@@ -47,9 +47,9 @@ def eval_size(resolution: int) -> int:
 
 
 def training_size(resolution: int) -> int:
-    """Side in pixels of the image that training crops are cut from: 3/2 of `resolution`.
+    """Side in pixels of the image that training crops are taken from: 3/2 of `resolution`.
 
-    A crop of half the image's side is then enlarged a little, and the whole image halved at most.
+    A crop of half the side is then enlarged by 4/3, and the whole image reduced to 2/3.
     """
     return round(resolution * 3 / 2)
 
@@ -57,8 +57,8 @@ def training_size(resolution: int) -> int:
 class Pixels:
     """Images as uint8 (N, size, size, 3) RGB: `pixels[indices]` is an array of those at `indices`.
 
-    Read from a file with a checksum for each image. What is missing or damaged there is decoded again, and
-    where the disk takes nothing, kept in memory as far as half a gigabyte goes.
+    Read from a file with a checksum for each image. Missing and damaged images are decoded again; if the disk
+    cannot be written, up to half a gigabyte of them stays in memory.
     """
 
     def __init__(self, path: Path, images: Sequence[Image], *, size: int, reading: Reading) -> None:
@@ -76,42 +76,47 @@ class Pixels:
         return self._rows.row_bytes
 
     def __getitem__(self, indices: Indices) -> NDArray[np.uint8]:
-        """
+        """The images at `indices`.
+
         Raises:
-            DataError: an image that has to be decoded changed or went away since `load`.
+            DataError: an image to decode has changed or was removed since `load`.
         """
         out = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
         found = self._rows.read(indices, out.reshape(len(indices), self._rows.row_bytes))
         if not found.all():
             absent = np.unique(indices[~found])
             with quiet():
-                made = dict(zip(absent.tolist(), self._made(absent, label="", progress=False), strict=True))
+                made = dict(
+                    zip(
+                        absent.tolist(), self._decode_and_store(absent, label="", progress=False), strict=True
+                    )
+                )
             for at in np.flatnonzero(~found):
                 out[at] = made[int(indices[at])]
         return out
 
     def fill(self, wanted: Indices, *, progress: bool) -> bool:
-        """Decode the missing ones of `wanted` into the file; returns False if the disk is full.
+        """Decode the images at `wanted` that are missing in the file; return False if the disk is full.
 
         Raises:
             DataError: as `__getitem__`.
         """
-        starts = range(0, len(wanted), _LOOKED_AT)
-        absent = np.concatenate([self._absent(wanted[at : at + _LOOKED_AT]) for at in starts])
+        starts = range(0, len(wanted), _ROWS_PER_READ)
+        absent = np.concatenate([self._absent(wanted[at : at + _ROWS_PER_READ]) for at in starts])
         needed = len(absent) * self._rows.stride
-        if needed > free_bytes(self._rows.path):  # a full disk would hurt other programs
+        if needed > free_bytes(self._rows.path):  # do not fill the disk for other programs
             self._rows.write_error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         others = os.path.lexists(self._rows.path)  # other processes may be reading it
-        for _ in self._made(absent, label=f"decoding to {self._size} px", progress=progress):
+        for _ in self._decode_and_store(absent, label=f"decoding to {self._size} px", progress=progress):
             if self._rows.write_error is not None:
-                if not others:  # a part of it is of less use than the space
+                if not others:  # free disk space is worth more than a partial file
                     with contextlib.suppress(OSError):
                         self._rows.path.unlink()
                 return False
         return True
 
-    def try_again(self) -> None:
-        """Write to the file again, after a failure, if the disk has room by now."""
+    def resume_writing(self) -> None:
+        """Resume writing to the file after a failure, if the disk has free space again."""
         if len(self) * self._rows.stride <= free_bytes(self._rows.path):
             self._rows.write_error = None
 
@@ -119,8 +124,10 @@ class Pixels:
         found = self._rows.read(indices, np.empty((len(indices), self._rows.row_bytes), dtype=np.uint8))
         return indices[~found]
 
-    def _made(self, indices: Indices, *, label: str, progress: bool) -> Iterator[NDArray[np.uint8]]:
-        """The images at `indices`, from memory or decoded; they are stored."""
+    def _decode_and_store(
+        self, indices: Indices, *, label: str, progress: bool
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The images at `indices`, from memory or newly decoded; stores them."""
 
         def decoded(index: int) -> NDArray[np.uint8]:
             if index in self._memory:
@@ -129,10 +136,10 @@ class Pixels:
 
         made = each(decoded, indices.tolist(), label=label, progress=progress)
         for index, square_pixels in zip(indices.tolist(), made, strict=True):
-            self._keep(index, square_pixels)
+            self._store(index, square_pixels)
             yield square_pixels
 
-    def _keep(self, index: int, square_pixels: NDArray[np.uint8]) -> None:
+    def _store(self, index: int, square_pixels: NDArray[np.uint8]) -> None:
         self._rows.write(np.array([index]), square_pixels.reshape(1, -1))
         if self._rows.write_error is None:
             return
@@ -151,14 +158,14 @@ def pixels(
 ) -> Pixels:
     """The images, in the order of `data.images`.
 
-    Decoded at the first call for this content, by one process however many ask.
+    The first call for this content decodes them, in one process at a time.
 
     Args:
         wanted: images to decode now, None for all; others are decoded when first read.
-        progress: a bar on stderr while images are decoded.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
-        DataError: an image changed or went away since `load`.
+        DataError: an image has changed or was removed since `load`.
     """
     path = cache_root() / "pixels" / f"{_key(data.images, size, reading)}.rows"
     found = Pixels(path, data.images, size=size, reading=reading)
@@ -168,10 +175,10 @@ def pixels(
         with locked_if_possible(path), quiet():
             filled = _filled(path)
             if which not in filled and found.fill(wanted, progress=progress):
-                # The sidecar comes last: it marks these images as complete.
+                # Written last: the sidecar marks these images as complete.
                 filled |= {which: len(wanted)}
                 about = f"{counted(max(filled.values()), 'image')}, {size} pixels"
-                with contextlib.suppress(FileNotFoundError):  # somebody has deleted the cache
+                with contextlib.suppress(FileNotFoundError):  # the cache was deleted meanwhile
                     stored = {"bytes": path.stat().st_size, "about": about, "filled": filled}
                     write_checked_json_if_possible(_sidecar(path), stored)
     lock_while_alive(path, found)
@@ -189,12 +196,12 @@ def _sidecar(path: Path) -> Path:
 
 
 def _filled(path: Path) -> dict[str, int]:
-    """Sizes of the sets of images that were written completely, by their keys; empty if the file was cut."""
+    """Sizes of the completely written sets of images, by key; empty if the file is truncated."""
     try:
         stored = read_checked_json(_sidecar(path))
         if isinstance(stored, dict) and stored["bytes"] <= path.stat().st_size:
             return {str(which): int(n) for which, n in stored["filled"].items()}
-    # there is none, or it is damaged or another version's
+    # missing, damaged or from another version
     except (OSError, LookupError, TypeError, ValueError, AttributeError):
         pass
     return {}
@@ -212,13 +219,13 @@ def _decode(image: Image, *, size: int, reading: Reading) -> NDArray[np.uint8]:
 
 
 def _open_file(path: Path, digest: str, size: int, reading: Reading) -> PIL.Image.Image | None:
-    """The image in the file at `path`, None where it is another one by now."""
+    """The image in the file at `path`, None if its content has changed."""
     try:
         content = read_regular(path)
     except DataError as error:
         raise DataError(f"{path} is gone or changed: {error}") from error
     try:
-        decoded = open_rgb(content, size, reading)
+        decoded = decode_rgb(content, size, reading)
     except DataError:
         return None
     return decoded.image if content_digest(content, revised=decoded.revised) == digest else None

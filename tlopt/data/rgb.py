@@ -1,13 +1,13 @@
-"""An encoded image to RGB pixels: the one rule of training, confirmation and prediction.
+"""Decoding of images to RGB pixels, for training, confirmation and prediction.
 
-Needs Pillow and NumPy alone, so that exports carry a copy. Every byte is decoded:
+Needs only Pillow and NumPy: exports contain a copy of this file. Images are decoded completely:
 
-1. The first frame, upright as its EXIF orientation says.
-2. RGB: grey is repeated, CMYK and palettes are converted, transparent parts lie on white, values of 16 bits
-   are scaled by 255/65535, or by 255/(2**bits - 1) where fewer bits are used. Colour profiles are ignored.
+1. The first frame, with its EXIF orientation applied.
+2. RGB: grey is repeated, CMYK and palettes are converted, transparent pixels are put on white, 16-bit values
+   are scaled by 255/65535, or by 255/(2**bits - 1) if fewer bits are used. Colour profiles are ignored.
 3. "crop": the largest centred square; "stretch": the whole image; resampled to `size` x `size` pixels with
-   Pillow's antialiased bicubic filter. A JPEG whose shorter side has 4 x `size` pixels or more is halved (or
-   quartered, ...) by the JPEG decoder first, to not less than 2 x `size`.
+   Pillow's antialiased bicubic filter. A JPEG with a shorter side of 4 x `size` pixels or more is first
+   reduced by the JPEG decoder (to 1/2, 1/4 or 1/8), to not less than 2 x `size`.
 """
 
 import io
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 Resize = Literal["crop", "stretch"]
 
-# A file's content counts, not its name. Others (FITS, EPS, ...) have values or programs in them whose reading
-# by Pillow is not that of a photograph.
+# By content, not by name. Other formats (FITS, EPS, ...) contain data or programs rather than photographs.
 FORMATS = (
     *(
         "AVIF",
@@ -49,7 +48,7 @@ FULL_BITS = 16
 _FULL, _TWELVE_BITS = 65535, 4095
 _WHITE_IS_ZERO = 0  # TIFF 6.0, PhotometricInterpretation
 _PHOTOMETRIC, _BITS_PER_SAMPLE = 262, 258
-_PNG_DEPTH_AT = 24  # the byte of IHDR that holds the bits of a sample
+_PNG_DEPTH_AT = 24  # position in the file of the bit depth in IHDR
 _TGA_FLAGS_AT = 17
 
 
@@ -58,20 +57,20 @@ class Decoded:
     """An upright RGB image."""
 
     image: PIL.Image.Image
-    peak: int  # largest value in 0..65535 where values had more than 8 bits, else -1
-    revised: bool = False  # whether the first version of this rule gave other pixels
-    side: int = 0  # pixels of the shorter side, before the JPEG decoder halved it
+    peak: int  # largest value in 0..65535 for more than 8 bits, else -1
+    revised: bool = False  # whether the first version of tlopt decoded other pixels
+    side: int = 0  # pixels of the shorter side, before any reduction by the JPEG decoder
 
 
 def open_rgb(content: bytes, size: int, *, bits: int = FULL_BITS) -> Decoded:
-    """The decoded image; a JPEG may come smaller, but not below 2 x `size`.
+    """The decoded image; a JPEG may be reduced, but not below 2 x `size`.
 
     Args:
-        bits: that 16-bit values use, 8 to 16; larger values come white.
+        bits: significant bits of 16-bit values, 8 to 16; larger values become white.
 
     Raises:
-        ValueError: pixels of a kind that cannot be brought to 8 bits faithfully.
-        Exception: nearly anything, from Pillow's readers on damaged content.
+        ValueError: the pixels cannot be converted to 8 bits faithfully.
+        Exception: Pillow's readers raise nearly anything on damaged content.
     """
     file = PIL.Image.open(io.BytesIO(content), formats=_formats())
     side, kind, deep = min(file.size), file.format or "", _has_deep_samples(file)
@@ -98,7 +97,7 @@ def open_rgb(content: bytes, size: int, *, bits: int = FULL_BITS) -> Decoded:
 
 
 def square(image: PIL.Image.Image, *, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """The RGB image as uint8 (size, size, 3): its centre ("crop") or the whole of it ("stretch")."""
+    """The RGB image as uint8 (size, size, 3): its central square ("crop") or all of it ("stretch")."""
     width, height = image.size
     side = min(width, height)
     part = (side, side) if resize == "crop" else (width, height)
@@ -108,10 +107,10 @@ def square(image: PIL.Image.Image, *, size: int, resize: Resize) -> NDArray[np.u
 
 
 def eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A decoded image of any mode, whose file is not at hand, in RGB.
+    """A decoded image of any mode in RGB, without its file.
 
     Raises:
-        ValueError: pixels of a kind whose range is not known.
+        ValueError: the range of the pixel values is not known.
     """
     if image.mode.startswith("I"):
         return _grey(image, _FULL).image
@@ -121,14 +120,14 @@ def eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _formats() -> list[str]:
-    PIL.Image.init()  # all plugins, those of other packages that were registered included
+    PIL.Image.init()  # all plugins, including registered ones of other packages
     return [name for name in FORMATS if name in PIL.Image.OPEN]
 
 
 def _upright(image: PIL.Image.Image) -> None:
     try:
         PIL.ImageOps.exif_transpose(image, in_place=True)
-    # Broken EXIF blocks are common on the web; the pixels are whole, so the image is used as it lies.
+    # Broken EXIF blocks are common on the web; the pixels are fine, so the image is used as stored.
     except Exception:
         return
 
@@ -141,20 +140,22 @@ def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _white(image: PIL.ImageFile.ImageFile, content: bytes, bits: int) -> int:
-    """The value that is white in an image, not loaded yet, whose whole numbers may have more than 8 bits."""
+    """The value of white in an image that is not loaded yet and may have integers of more than 8 bits."""
     match image.format:
         case "TIFF" if image.tag_v2.get(_BITS_PER_SAMPLE) == (12,):  # type: ignore[attr-defined]
             return _TWELVE_BITS
         case "JPEG2000" if _jpeg2000_bits(content) < FULL_BITS:
-            return _FULL  # Pillow has scaled them
-        case "PPM" if image.tile and image.tile[0][0] == "ppm":  # likewise, by the file's own largest value
+            return _FULL  # Pillow scales them
+        case "PPM" if (
+            image.tile and image.tile[0][0] == "ppm"
+        ):  # likewise, by the largest value in the header
             return _FULL
         case _:
             return int(2**bits - 1)
 
 
 def _grey(image: PIL.Image.Image, white: int) -> Decoded:
-    """Whole numbers of more than 8 bits as grey."""
+    """Integers of more than 8 bits as grey."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > _FULL:
         raise ValueError("whole-number pixels outside 0..65535: save it with 8 or 16 bits")
@@ -170,13 +171,13 @@ def _grey(image: PIL.Image.Image, white: int) -> Decoded:
 
 
 def _has_deep_samples(image: PIL.ImageFile.ImageFile) -> bool:
-    """Whether Pillow is about to cut colours of 16 bits to their upper 8."""
+    """Whether Pillow will truncate 16-bit colours to their upper 8 bits."""
     raw = [args if isinstance(args, str) else str(args[0]) for *_, args in image.tile if args]
     return any(mode.endswith((";16B", ";16L", ";16N")) and not mode.startswith("I") for mode in raw)
 
 
 def _sixteen_bits(image: PIL.Image.Image, content: bytes) -> NDArray[np.int64]:
-    """The values (h, w, 3) of a PNG with 16 bits a colour, of which `image` has the upper eight."""
+    """The values (h, w, 3) of a PNG with 16 bits per colour, given an `image` of the upper eight."""
     lower = PIL.Image.open(io.BytesIO(content), formats=["PNG"])
     # Read as little-endian, a big-endian sample gives its lower byte.
     lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
@@ -197,7 +198,7 @@ def _rescaled_colour(image: PIL.Image.Image, content: bytes, bits: int) -> PIL.I
 
 
 def _with_transparent_colour(image: PIL.Image.Image, content: bytes) -> tuple[PIL.Image.Image, bool]:
-    """A PNG whose transparent colour Pillow compares with scaled or cut values, compared rightly."""
+    """A PNG with correct transparency; Pillow compares the transparent colour with changed values."""
     clear, depth = image.info.get("transparency"), content[_PNG_DEPTH_AT]
     if image.mode == "L" and isinstance(clear, int) and depth in (2, 4):
         image.info["transparency"] = clear * (255 // (2**depth - 1))
@@ -211,7 +212,7 @@ def _with_transparent_colour(image: PIL.Image.Image, content: bytes) -> tuple[PI
 
 
 def _refuse_wrapped_jpeg2000(image: PIL.Image.Image, bits: int) -> None:
-    """Pillow rounds samples of more than 8 bits up past 255, and white comes out black."""
+    """Raise for samples that Pillow rounds up past 255, so that white becomes black."""
     if bits > 8 and image.mode != "I;16":
         raise ValueError(
             f"a JPEG 2000 with {bits} bits per sample, whose white Pillow decodes to black: save it with 8"
@@ -220,7 +221,7 @@ def _refuse_wrapped_jpeg2000(image: PIL.Image.Image, bits: int) -> None:
 
 
 def _jpeg2000_bits(content: bytes) -> int:
-    """Bits of a sample; of several components, of the deepest."""
+    """Bits per sample, the maximum over components."""
     at = content.find(b"\xff\x4f\xff\x51")  # SOC and SIZ, ISO/IEC 15444-1 A.5.1
     (n_components,) = struct.unpack_from(">H", content, at + 40)
     return max(1 + (content[at + 42 + 3 * i] & 0x7F) for i in range(n_components))

@@ -1,15 +1,15 @@
 """Division of images into training, validation and test, by content alone.
 
 Within a class, images are ordered by sha256(digest + salt), so that the division is the same on every machine
-and whatever files are called. The salt is the seed with the word "test" or the number of the repeat. Of the n
+and independent of file names. The salt is the seed with the word "test" or the number of the repeat. Of the n
 images of a class outside the source's own val and test, rounded half up, at least 1 and leaving 1 to train::
 
-    test_fraction * n   test              where the source has no test split
-    val_fraction * n    validate          where the source has no val split; drawn after the test images
+    test_fraction * n   for test          if the source has no test split
+    val_fraction * n    for validation    if the source has no val split; drawn after the test images
 
-Copies of one image stay together: those that do not fit into what is left of the number are passed over, so
-that it can fall short by a few; where none fit, the image with the fewest copies is taken. Where images have
-groups, whole groups are drawn instead, over all classes at once: see `data.grouped`.
+Copies of one image stay together: those that exceed the remaining number are skipped, so that a few images
+may be missing; if none fit, the image with the fewest copies is drawn. If images have groups, whole groups
+are drawn instead, over all classes at once: see `data.grouped`.
 """
 
 import hashlib
@@ -24,15 +24,14 @@ from tlopt.data.grouped import draw_groups
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 
-FEW = 500  # images under which one split's validation is mostly noise
+FEW = 500  # with fewer images, validation on one split is mostly noise
 
 
 def subset(images: Sequence[Image], images_max: int) -> list[Image]:
-    """At most `images_max` images, of each class and split in proportion; all of them where it is 0.
+    """At most `images_max` images, in proportion to classes and splits; all images if it is 0.
 
-    Each class keeps 3 images of a split that is still to be divided and 2 of any other, so that no role
-    is left empty; the rest is shared out in proportion, by largest remainder. Taken are the first by
-    sha256(digest), whatever the seed.
+    Each class has at least 3 images of a split that is to be divided and 2 of any other, so that no part is
+    empty; the others are allotted by largest remainder. Chosen are the first by sha256(digest), for any seed.
 
     Raises:
         DataError: `images_max` is too small for the classes.
@@ -59,18 +58,18 @@ def subset(images: Sequence[Image], images_max: int) -> list[Image]:
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """Every image in one place: locked away, or in `seen`, which the splits index."""
+    """The images for training and validation, which `splits` index, and the held-out ones."""
 
-    seen: tuple[Image, ...]
+    trainval: tuple[Image, ...]
     test: tuple[Image, ...]
     splits: tuple[Split, ...]
 
 
 def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: Sequence[str]) -> Division:
-    """Divide the images, both sides ordered by class and digest; see the top of this module.
+    """Divide the images as described at the top of this module, ordered by class and digest.
 
-    Where the source has a validation split there is one division, the source's own. `spec.repeats` = 0 stands
-    for 3 where training and validation have under 500 images, otherwise 1.
+    If the source has a validation split, it is the only split. `spec.repeats` = 0 means 3 for fewer than 500
+    images for training and validation, otherwise 1.
 
     Raises:
         DataError: a class has too few different images.
@@ -87,57 +86,57 @@ def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: S
     test = {image.unit for image in ordered if image.split == "test"}
     if draws_test:
         test |= draw(pool, spec.test_fraction, salt="test", leave=n_parts)
-    seen = tuple(image for image in ordered if image.unit not in test)
+    trainval = tuple(image for image in ordered if image.unit not in test)
     return Division(
-        seen=seen,
+        trainval=trainval,
         test=tuple(image for image in ordered if image.unit in test),
-        splits=_own_split(seen) if own_val else _drawn_splits(seen, draw, spec, class_names),
+        splits=_own_split(trainval) if own_val else _drawn_splits(trainval, draw, spec, class_names),
     )
 
 
-def _own_split(seen: Sequence[Image]) -> tuple[Split, ...]:
-    return (_split([image.split == "val" for image in seen]),)
+def _own_split(trainval: Sequence[Image]) -> tuple[Split, ...]:
+    return (_split([image.split == "val" for image in trainval]),)
 
 
 def _drawn_splits(
-    seen: Sequence[Image], draw: "_Draw", spec: DataSpec, class_names: Sequence[str]
+    trainval: Sequence[Image], draw: "_Draw", spec: DataSpec, class_names: Sequence[str]
 ) -> tuple[Split, ...]:
-    if any(image.fold for image in seen):
-        return _given_folds(seen, class_names)
+    if any(image.fold for image in trainval):
+        return _given_folds(trainval, class_names)
     if spec.folds:
-        return _drawn_folds(seen, draw.of(seen), spec.folds)
+        return _drawn_folds(trainval, draw.of(trainval), spec.folds)
     splits = []
-    for repeat in range(spec.repeats or (3 if len(seen) < FEW else 1)):
-        val = draw(seen, spec.val_fraction, salt=str(repeat), leave=1)
-        splits.append(_split([image.unit in val for image in seen]))
+    for repeat in range(spec.repeats or (3 if len(trainval) < FEW else 1)):
+        val = draw(trainval, spec.val_fraction, salt=str(repeat), leave=1)
+        splits.append(_split([image.unit in val for image in trainval]))
     return tuple(splits)
 
 
-def _given_folds(seen: Sequence[Image], class_names: Sequence[str]) -> tuple[Split, ...]:
-    """One split for each fold of the source; copies validate together, in the first of their folds.
+def _given_folds(trainval: Sequence[Image], class_names: Sequence[str]) -> tuple[Split, ...]:
+    """One split for each fold of the source; copies are validated on together, in the first of their folds.
 
     Raises:
-        DataError: there is one fold only, a group lies in two, or a fold holds all images of a class.
+        DataError: there is only one fold, a group is in two, or a fold has all images of a class.
     """
     first: dict[str, str] = {}
-    for image in sorted(seen, key=lambda image: image.fold):
+    for image in sorted(trainval, key=lambda image: image.fold):
         fold = first.setdefault(image.unit, image.fold)
         if image.group and fold != image.fold:
             raise DataError(f'the group "{image.group}" lies in the folds {fold} and {image.fold}: move it')
     names = sorted(set(first.values()))
     if len(names) < 2:
         raise DataError(f'all images lie in the fold "{names[0]}": at least two are needed')
-    splits = tuple(_split([first[image.unit] == name for image in seen]) for name in names)
+    splits = tuple(_split([first[image.unit] == name for image in trainval]) for name in names)
     for name, split in zip(names, splits, strict=True):
-        lacking = {image.label for image in seen} - {seen[i].label for i in split.train}
+        lacking = {image.label for image in trainval} - {trainval[i].label for i in split.train}
         if lacking:
             raise DataError(f'the fold "{name}" holds all images of the class "{class_names[min(lacking)]}"')
     return splits
 
 
-def _drawn_folds(seen: Sequence[Image], draw: "_Draw", n: int) -> tuple[Split, ...]:
-    """`n` splits in which each image validates once."""
-    left, splits = list(seen), []
+def _drawn_folds(trainval: Sequence[Image], draw: "_Draw", n: int) -> tuple[Split, ...]:
+    """`n` splits with each image in the validation part of exactly one."""
+    left, splits = list(trainval), []
     for fold in range(n):
         last = fold == n - 1
         val = (
@@ -145,13 +144,13 @@ def _drawn_folds(seen: Sequence[Image], draw: "_Draw", n: int) -> tuple[Split, .
             if last
             else draw(left, 1 / n, salt=f"fold{fold}", leave=n - 1 - fold)
         )
-        splits.append(_split([image.unit in val for image in seen]))
+        splits.append(_split([image.unit in val for image in trainval]))
         left = [image for image in left if image.unit not in val]
     return tuple(splits)
 
 
 class _Draw:
-    """Draws of units from images, by class or, where images have groups, by group."""
+    """Draws of units of images, by class or, if images have groups, by group."""
 
     def __init__(self, pool: Sequence[Image], *, seed: int, class_names: Sequence[str]) -> None:
         self._sizes = {label: len(members) for label, members in _by_class(pool).items()}
@@ -159,11 +158,11 @@ class _Draw:
         self._seed, self._class_names = seed, class_names
 
     def of(self, pool: Sequence[Image]) -> "_Draw":
-        """The same draws from another pool."""
+        """Draws with the same seed from another pool."""
         return _Draw(pool, seed=self._seed, class_names=self._class_names)
 
     def __call__(self, images: Sequence[Image], fraction: float, *, salt: str, leave: int) -> set[str]:
-        """Units of a `fraction` of the pool, of `images`; of each class `leave` different ones are left."""
+        """Units in `images` for a `fraction` of the pool; leaves `leave` different ones of each class."""
         salt = f"{self._seed}/{salt}"
         wanted = {label: _share(fraction, n) for label, n in self._sizes.items()}
         if self._grouped:
@@ -183,7 +182,7 @@ def _split(is_val: list[bool]) -> Split:
 
 
 def _draw(members: list[Image], count: int, *, salt: str, leave: int) -> set[str]:
-    """Units of about `count` of the images, first by rank; at least `leave` different ones are left."""
+    """Units of about `count` images, the first by rank; leaves at least `leave` different ones."""
     copies = Counter(image.unit for image in members)
     taken: set[str] = set()
     room = count

@@ -1,4 +1,4 @@
-"""Map over images in threads: Pillow decodes and resamples outside Python's global lock."""
+"""Parallel processing of images in threads; Pillow releases Python's global lock."""
 
 import time
 from collections import deque
@@ -14,16 +14,16 @@ from tlopt.system.cpus import n_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-SECONDS_BETWEEN_LINES = 10.0  # of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 10.0  # of progress, without a terminal
 _THREADS_MAX = 16
 
 
 def each(
     function: Callable[[Item], Result], items: Sequence[Item], *, label: str, progress: bool
 ) -> Iterator[Result]:
-    """`function` of every item, in order; with `progress`, a bar named `label`, or lines, on stderr.
+    """Results of `function` for all items, in order; with `progress`, a progress bar or lines on stderr.
 
-    Only a few results wait at a time, however slow the caller is.
+    Bounded: threads do not run far ahead of a slow caller.
     """
     results = _in_order(function, items)
     if not progress:
@@ -35,7 +35,7 @@ def each(
 
 
 def _with_lines(results: Iterator[Result], n: int, label: str, console: Console) -> Iterator[Result]:
-    """`results`, with a line now and then on how many there were; none where they come at once."""
+    """`results`, printing a line on progress every `SECONDS_BETWEEN_LINES`."""
     shown = time.monotonic()
     for done, result in enumerate(results, start=1):
         now = time.monotonic()

@@ -36,7 +36,8 @@ def eval_views(images: Tensor, *, resolution: int, mean: Sequence[float], std: S
 
     Args:
         images: uint8 (n, S, S, 3), S at least `resolution`.
-        mean: of each channel, of values in [0, 1]; `std` likewise.
+        mean: mean of each channel, for values in [0, 1].
+        std: standard deviation of each channel.
     """
     return _normalised(_center_crop(images, resolution), mean, std)
 
@@ -55,16 +56,17 @@ def training_views(
 
     The crop has a share of 1 - 0.75 * strength to 1 of a window's area and an aspect ratio of (3/4)**strength
     to (4/3)**strength, uniform in its logarithm. The window's side grows from the evaluation view's at
-    strength 0 to the whole image's at strength 1, as (7/8)**(1 - strength); the crop's centre departs from
-    the image's by up to `strength` of what keeps it inside. Brightness, contrast and saturation change by
-    factors within 1 +- 0.4 * strength. Strength 0 without flip is exactly the evaluation view.
+    strength 0 to the whole image's at strength 1, as (7/8)**(1 - strength); the crop's centre is shifted from
+    the image's by up to `strength` times the largest shift that keeps it inside. Brightness, contrast and
+    saturation change by factors within 1 +- 0.4 * strength. Strength 0 without flip is the
+    evaluation view exactly.
 
     Args:
-        images: uint8 (n, S, S, 3), of any size S; larger ones give sharper small crops. At strength 0 as for
-            `eval_views`.
+        images: uint8 (n, S, S, 3); a larger S gives sharper small crops. For strength 0, as in `eval_views`.
         strength: in [0, 1].
-        flip: mirror left to right where the first draw is below 1/2.
-        mean: of each channel, of values in [0, 1]; `std` likewise.
+        flip: whether to mirror images whose first draw is below 1/2.
+        mean: mean of each channel, for values in [0, 1].
+        std: standard deviation of each channel.
         draws: (n, DRAWS) rows of `epoch_draws`, on any device.
     """
     draws = draws.to(images.device)
@@ -131,6 +133,6 @@ def _normalised(views: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 @functools.cache
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(1, n, 1, 1) on `device`, cached: the copy makes a GPU's host wait."""
-    with torch.inference_mode(False):  # made during evaluation, it must serve training too
+    """A tensor (1, n, 1, 1) on `device`, cached: copying it synchronises with the GPU."""
+    with torch.inference_mode(False):  # also usable in training if created during evaluation
         return torch.tensor(values, device=device).view(1, -1, 1, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlopt.data.dataset import Data, File, Image
-from tlopt.data.decode import Reading, open_rgb, quiet
+from tlopt.data.decode import Reading, decode_rgb, quiet
 from tlopt.data.files import read_regular
 from tlopt.data.load import IMBALANCE, load
 from tlopt.data.sources.builtin import open_sample
@@ -92,7 +92,7 @@ def _open_some(data: Data, reading: Reading) -> tuple[int, bool]:
 def _open(image: Image, reading: Reading) -> tuple[int, bool]:
     if isinstance(image.origin, File):
         content = read_regular(image.origin.path)
-        decoded = open_rgb(content, 32, reading)
+        decoded = decode_rgb(content, 32, reading)
         side, opened = decoded.side, decoded.image
     else:
         opened = open_sample(image.origin)

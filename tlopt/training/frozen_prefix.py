@@ -82,7 +82,7 @@ class FrozenPrefix:
 
     def _chunk(self, images: Images, view: View, indices: NDArray[np.int64], split_depth: int) -> Tensor:
         # A full chunk of images: the last bits of a view may depend on their number too.
-        views = images.seen(np.resize(indices, CHUNK_IMAGES), view, self.point, self.device)
+        views = images.views_of(np.resize(indices, CHUNK_IMAGES), view, self.point, self.device)
         x = canonical_layout(views.contiguous(memory_format=self.numerics.memory_format))
         return _forward_chunk(self.network, x, 0, split_depth, self.numerics)[: len(indices)]
 

@@ -33,6 +33,8 @@ def exported_logits(
     network.eval().to(memory_format=torch.contiguous_format)
     pieces = np.split(indices, range(BATCH_SIZE, len(indices), BATCH_SIZE))
     rows = [
-        logits_of(network, images.seen(piece, CENTER_CROP, point, device)) for piece in pieces if len(piece)
+        logits_of(network, images.views_of(piece, CENTER_CROP, point, device))
+        for piece in pieces
+        if len(piece)
     ]
     return np.concatenate(rows)

@@ -134,7 +134,7 @@ def _features(
         some = pieces[at : at + together]
         indices = np.concatenate(some)
         if split_depth == 0:
-            views = images.seen(indices, view, run.point, run.device)
+            views = images.views_of(indices, view, run.point, run.device)
             yield views.contiguous(memory_format=run.numerics.memory_format)
             continue
         if feature_store is None:

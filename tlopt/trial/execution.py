@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tlopt.cache.folder import warn_once
-from tlopt.data.batches import Images, gather
+from tlopt.data.batches import Images, gather_pixels
 from tlopt.errors import CheckpointUnreadable, TimedOut
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.trial_spec import TrialSpec
@@ -277,7 +277,7 @@ def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
     wrong = np.flatnonzero(predicted.numpy() != training.images.labels[val])
     surest = wrong[np.argsort(-probability.numpy()[wrong], kind="stable")][:n_max]
     return Mistakes(
-        pictures=gather(training.images.eval_pixels, val[surest], torch.device("cpu")).cpu().numpy(),
+        pictures=gather_pixels(training.images.eval_pixels, val[surest], torch.device("cpu")).cpu().numpy(),
         labels=training.images.labels[val[surest]],
         predicted=predicted.numpy()[surest],
         probability=probability.numpy()[surest],

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from tlopt.data import pixels
-from tlopt.data.batches import Images, Resident, Source, resident
+from tlopt.data.batches import Images, PixelSource, Resident, resident
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.data.decode import Reading
 from tlopt.model.weights import Weights
@@ -27,7 +27,7 @@ class PixelStores:
 
     def __init__(self, study: Study, data: Data, device: torch.device, *, progress: bool) -> None:
         self._study, self._data, self._device, self._progress = study, data, device, progress
-        self._stores: dict[int, Source] = {}
+        self._stores: dict[int, PixelSource] = {}
 
     def images(self, resolution: int, weights: Weights, *, allow_resident: bool) -> Images:
         """Training and validation images for a network with `weights` at `resolution`.
@@ -87,19 +87,23 @@ class PixelStores:
             progress=self._progress,
         )
 
-    def _placed(self, store: Source, wanted: NDArray[np.int64], *, allow_resident: bool) -> Source:
+    def _placed(self, store: PixelSource, wanted: NDArray[np.int64], *, allow_resident: bool) -> PixelSource:
         """`store`, moved to the GPU if allowed and there is room, or off it."""
         match store:
             case Resident():
                 return store if allow_resident else store.others
             case pixels.Pixels():
-                store.try_again()
+                store.resume_writing()
                 return resident(store, wanted, self._device) if allow_resident else store
             case _:
                 return store
 
     def _images_of(
-        self, source: Data | TestSplit, eval_pixels: Source, training_pixels: Source, weights: Weights
+        self,
+        source: Data | TestSplit,
+        eval_pixels: PixelSource,
+        training_pixels: PixelSource,
+        weights: Weights,
     ) -> Images:
         return Images(
             training_pixels=training_pixels,

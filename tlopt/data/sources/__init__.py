@@ -1,1 +1,1 @@
-"""Listings of images: folders, torchvision's data sets, built-in samples."""
+"""Listings of images: folders, label tables, torchvision's data sets, scikit-learn's digits."""

@@ -1,7 +1,7 @@
-"""Images that a library's data set holds: scikit-learn's digits and torchvision's classification sets.
+"""Images of data sets in libraries: scikit-learn's digits and torchvision's classification sets.
 
-A data set is walked once: labels and digests are kept in the cache folder, and the library is imported again
-only when pixels are needed.
+A data set is read once: labels and digests are stored in the cache folder, and the library is imported again
+only for pixels.
 """
 
 import functools
@@ -28,24 +28,24 @@ from tlopt.data.decode import DECODER, quiet, sample_rgb
 from tlopt.data.threads import each
 from tlopt.errors import DataError, MissingExtra
 
-# One at a time: not every data set's __getitem__ may be called from two threads.
+# Not every data set's __getitem__ is thread-safe.
 _ACCESS = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split of a data set as its library has it; `samples[i]` is (PIL image, label)."""
+    """One split of a library's data set; `samples[i]` is (PIL image, label)."""
 
     samples: Sequence[tuple[Any, Any]]
     class_names: tuple[str, ...] | None
-    former_names: tuple[str, ...] | None = None  # that earlier versions gave the classes, where others
+    former_names: tuple[str, ...] | None = None  # class names of earlier versions, if different
 
 
 def list_samples(source: str, *, progress: bool) -> Listing:
-    """Everything in "digits" or "torchvision:NAME", fetched first if it is not there.
+    """All images in "digits" or "torchvision:NAME", downloaded if necessary.
 
     Raises:
-        DataError: there is no such data set, it cannot be had, or it is not one for classification.
+        DataError: the data set does not exist, cannot be fetched, or is not for classification.
         MissingExtra: "digits" without scikit-learn.
     """
     if not source.removeprefix("torchvision:").isidentifier():
@@ -58,9 +58,9 @@ def list_samples(source: str, *, progress: bool) -> Listing:
         with locked_if_possible(path), quiet():
             stored = _stored(path)
             if stored is None:
-                stored = {"version": DECODER, **_walk(source, progress=progress)}
+                stored = {"version": DECODER, **_read_all(source, progress=progress)}
                 write_checked_json_if_possible(path, stored)
-    with suppress(OSError):  # when it was used last, for `housekeeping`
+    with suppress(OSError):  # time of the last use, for eviction
         os.utime(path)
     return _listing(source, stored)
 
@@ -69,7 +69,7 @@ def open_sample(sample: Sample) -> PIL.Image.Image:
     """The sample's image in RGB.
 
     Raises:
-        DataError: the library cannot read it, or it is no image.
+        DataError: the library cannot read it, or it is not an image.
     """
     return _fetch(sample)[0]
 
@@ -81,7 +81,7 @@ def pixel_digest(image: PIL.Image.Image) -> str:
 
 
 def _stored(path: Path) -> dict[str, Any] | None:
-    """What `_walk` gave when it was last asked; None where that was by another rule, or lacks something."""
+    """The stored result of `_read_all`; None if missing, incomplete or decoded by another rule."""
     stored = read_checked_json(path)
     whole = isinstance(stored, dict) and {"class_names", "former_names", "parts", "rows"} <= stored.keys()
     return stored if whole and stored.get("version") == DECODER else None
@@ -92,7 +92,7 @@ def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
         samples = _part(sample.source, sample.part, cache_root()).samples
         try:
             image, label = samples[sample.index]
-        # As with files, readers raise nearly anything on damaged content.
+        # Readers raise nearly anything on damaged content.
         except Exception as error:
             raise DataError(f"{sample} cannot be read: {error}") from error
         if not isinstance(image, PIL.Image.Image):
@@ -100,8 +100,8 @@ def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
         return sample_rgb(image), label
 
 
-def _walk(source: str, *, progress: bool) -> dict[str, Any]:
-    """Class names; for each role the library's word and a row (digest, label, problem) for each sample."""
+def _read_all(source: str, *, progress: bool) -> dict[str, Any]:
+    """Class names and, for each role, the library's split and a row (digest, label, problem) per sample."""
     parts = _parts(source)
     rows: dict[str, list[tuple[str, int, str]]] = {}
     names: tuple[str, ...] | None = None
@@ -151,7 +151,7 @@ def _listing(source: str, stored: dict[str, Any]) -> Listing:
 
 
 def _parts(source: str) -> dict[Role, str]:
-    """The library's word for each split that the data set has."""
+    """The library's name of each split in the data set."""
     if source == "digits":
         return {"trainval": ""}
     from tlopt.data.sources import torchvision

@@ -1,4 +1,4 @@
-"""Image files with their classes and splits, as a folder or a table has them, before any of them is read."""
+"""Image files with classes and splits from a folder or a table, before they are read."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ PLAIN_EXTENSIONS = (
     *(".tga", ".ppm", ".pgm", ".pbm"),
 )
 HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
-# Without the package that reads them they are left out, as ever, and that is said.
+# Without the package for HEIC, such files are left out with a notice.
 EXTENSIONS = (*PLAIN_EXTENSIONS, *HEIF_EXTENSIONS) if HEIF else PLAIN_EXTENSIONS
 
 ROLES: dict[str, Role] = {
@@ -31,7 +31,7 @@ ROLES: dict[str, Role] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A file that ought to be an image."""
+    """A file that should be an image."""
 
     path: Path
     class_name: str
@@ -44,24 +44,24 @@ class Entry:
 class Entries:
     """The image files of a source."""
 
-    root: Path  # folder that names in messages and patterns for groups start from
+    root: Path  # folder to which paths in messages and patterns for groups are relative
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...]
     notices: tuple[str, ...]
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name is that of an image."""
+    """Whether a file has the extension of an image."""
     return path.suffix.lower() in EXTENSIONS
 
 
 def below(root: Path, paths: Iterable[Path]) -> str:
-    """The first few paths, from `root` on."""
+    """The first few paths, relative to `root`."""
     return joined([os.path.relpath(path, root) for path in paths])
 
 
 def left_out(root: Path, paths: Sequence[Path]) -> str:
-    """A clause on files without a known image extension."""
+    """A notice on files without a known image extension."""
     heif = [path for path in paths if path.suffix.lower() in HEIF_EXTENSIONS]
     which = counted(len(heif), "is a HEIC image", "are HEIC images")
     cure = f'; {which}, read with pip install "tlopt[heif]"' if heif else ""
@@ -76,7 +76,7 @@ def training_classes(entries: Iterable[Entry]) -> tuple[str, ...]:
 
 
 def missing_notices(class_names: Sequence[str], entries: Iterable[Entry]) -> Iterator[str]:
-    """A clause for each given split that lacks classes."""
+    """A notice for each of val and test in which classes are missing."""
     counts = Counter((entry.split, entry.class_name) for entry in entries)
     roles = {role for role, _ in counts}
     for role in ("val", "test"):

@@ -1,4 +1,4 @@
-"""Images in folders: which file is an image of which class and split. Nothing is read here but names."""
+"""Listing of images in folders, by the names of folders and files only."""
 
 import os
 import unicodedata
@@ -32,12 +32,12 @@ _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 def list_folder(root: Path) -> Entries:
     """The images under `root` by class and split.
 
-    Class names are the folders' names in Unicode's composed form (NFC), sorted by code points; folders inside
-    a class folder belong to the class. Hidden files and what operating systems leave behind are passed over.
+    Class names are the names of folders in Unicode's composed form (NFC), sorted by code points; folders
+    inside a class folder belong to the class. Hidden files and files of operating systems are skipped.
 
     Raises:
-        DataError: there is no such folder, the layout is another one, a class is empty, there is only
-            one, or a class has no training images.
+        DataError: the folder does not exist or has another layout, there is only one class, or a class has no
+            training images.
     """
     _check_folder(root)
     folders, strays = _children(root)
@@ -60,7 +60,7 @@ def list_folder(root: Path) -> Entries:
 
 
 def _check_folder(root: Path) -> None:
-    # os.path: a name that is too long or holds a null byte is no folder, too
+    # os.path also returns False for names that are too long or contain a null byte
     if os.path.isfile(root):
         raise DataError(
             f"{root} is a file: unpack it, or name the folder, or a table of files and labels (.csv, .tsv,"
@@ -71,9 +71,9 @@ def _check_folder(root: Path) -> None:
 
 
 def _split_folders(root: Path, folders: list[str]) -> tuple[dict[Role, Path], list[str]]:
-    """The folder of each split and the names beside them; `root` itself is "trainval" without split folders.
+    """The folder of each split, and the other names; without split folders, `root` itself is "trainval".
 
-    A folder is a split's only with folders inside: beside bus/ and car/, train/ may be a class.
+    A folder for a split must contain folders: next to bus/ and car/, train/ may be a class.
     """
     named = [name for name in folders if name.casefold() in ROLES]
     if not any(_children(root / name)[0] for name in named):
@@ -167,7 +167,7 @@ def _class_names(root: Path, entries: list[Entry]) -> tuple[str, ...]:
 
 
 def _fold_notices(splits: dict[Role, Path]) -> Iterator[str]:
-    """What folds look like, or cameras, or years: every class folder holds the same folders."""
+    """A notice if all class folders contain the same folders, which may be the classes or folds."""
     for folder in splits.values():
         names = _children(folder)[0]
         inner = {tuple(_children(folder / name)[0]) for name in names}

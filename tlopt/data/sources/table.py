@@ -1,4 +1,4 @@
-"""Labels in a table: which file is an image of which class, split and group; no path's words are read."""
+"""Listing of images in a label table, by its columns for file, class, split, group and fold."""
 
 import difflib
 import os
@@ -16,7 +16,7 @@ from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
 from tlopt.system.words import counted, joined
 
-# Names of columns that are taken without being told, in the order of preference; case does not matter.
+# Column names that are recognised, in order of preference; case-insensitive.
 _KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
     "file_column": (
         (
@@ -35,7 +35,7 @@ _KNOWN: dict[str, tuple[tuple[str, ...], ...]] = {
     "label_column": (("label", "class", "class_name", "category", "target"),),
     "split_column": (("split", "subset"),),
     "group_column": (("group", "group_id", "patient", "patient_id", "subject", "subject_id"),),
-    "fold_column": (),  # a column called "fold" may be another study's
+    "fold_column": (),  # none: a column called "fold" may belong to another study
 }
 _REQUIRED = {"file_column": "names the image file", "label_column": "names the class"}
 _WORDS = {
@@ -58,14 +58,14 @@ class _Row:
 
 
 def list_table(spec: DataSpec) -> Entries:
-    """The images of the table `spec.source`, by the columns that `spec` or their well-known names say.
+    """The images in the table `spec.source`, by the columns in `spec` or else by well-known names.
 
-    File names start from `images_root`, or else from the table's folder; a name without a suffix is that of
-    the one image there with this stem.
+    File names are relative to `images_root`, or else to the table's folder; a name without a suffix means the
+    one image with this stem.
 
     Raises:
-        DataError: the table cannot be read, a column is missing or ambiguous, or rows cannot be used: those
-            are named by their lines.
+        DataError: the table cannot be read, a column is missing or ambiguous, or rows cannot be used; names
+            their lines.
         MissingExtra: Parquet without pyarrow.
     """
     path = user_path(spec.source).absolute()
@@ -76,7 +76,7 @@ def list_table(spec: DataSpec) -> Entries:
     columns = _columns(path, table, spec)
     rows = _resolved(path, root, table, columns)
     roles = _roles(path, rows, has_split=bool(columns["split_column"]))
-    once, doubled = _once(path, rows)
+    once, doubled = _without_repeats(path, rows)
     entries = [
         Entry(
             path=row.path,
@@ -94,13 +94,13 @@ def list_table(spec: DataSpec) -> Entries:
 
 
 def _columns(path: Path, table: TableRows, spec: DataSpec) -> dict[str, str]:
-    """The column of each key, "" where there is none."""
+    """The column of each key, "" if there is none."""
     if not table.rows:
         raise DataError(f"{path} has no rows")
     found = {}
     for key in _KNOWN:
         wanted = getattr(spec, key)
-        # A folder level or a pattern says what a group is: no column has to.
+        # Groups are defined by a folder level or a pattern.
         skips = key == "group_column" and bool(spec.group_folder or spec.group_pattern)
         found[key] = _given(path, table, key, wanted) if wanted else "" if skips else _known(path, table, key)
     for key, column in found.items():
@@ -173,7 +173,7 @@ def _resolved(path: Path, root: Path, table: TableRows, columns: Mapping[str, st
 
 
 class _Stems:
-    """Image files by their names, with or without a suffix."""
+    """Image files by name, with or without a suffix."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -182,7 +182,7 @@ class _Stems:
     def find(self, name: str) -> list[Path]:
         """The file called `name`, or the images with that name and any suffix."""
         exact = Path(os.path.normpath(self._root / name))
-        # lexists: a link to nowhere is there and unreadable, which is said of it later
+        # lexists: a broken link is listed here and reported as unreadable later
         if os.path.lexists(exact) and not os.path.isdir(exact):
             return [exact]
         if exact.suffix.lower() in EXTENSIONS:
@@ -206,7 +206,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def _roles(path: Path, rows: Sequence[_Row], *, has_split: bool) -> dict[str, Role]:
-    """What each word of the split column means."""
+    """The role of each value in the split column."""
     if not has_split:
         return {"": "trainval"}
     unknown = [(row.line, row.split or "nothing") for row in rows if row.split.casefold() not in ROLES]
@@ -223,10 +223,10 @@ def _roles(path: Path, rows: Sequence[_Row], *, has_split: bool) -> dict[str, Ro
     return roles
 
 
-def _once(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
-    """The rows without those that say again what another one says; a clause on them.
+def _without_repeats(path: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows without repeated ones, and a notice on them.
 
-    Rows that give one file two classes are kept: what is done about them is a key's.
+    Rows that give one file two classes remain: `conflicts` decides about them.
 
     Raises:
         DataError: a file has two splits, groups or folds.

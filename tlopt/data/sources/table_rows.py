@@ -1,4 +1,4 @@
-"""Rows of a table of labels with the numbers of their lines: CSV, TSV, JSON lines or Parquet."""
+"""Reading of label tables with line numbers: CSV, TSV, JSON lines and Parquet."""
 
 import csv
 import io
@@ -15,20 +15,20 @@ from tlopt.system.words import counted
 
 @dataclass(frozen=True, kw_only=True)
 class TableRows:
-    """A table as text: what is absent is ""."""
+    """A table as text, with "" for missing values."""
 
     columns: tuple[str, ...]
     rows: tuple[
         tuple[int, dict[str, str]], ...
     ]  # number of the line (of a Parquet file the row, from 1), cells
-    nested: dict[str, int]  # columns that hold lists or objects, with the first line where they do
+    nested: dict[str, int]  # columns with lists or objects, and their first line
 
 
 def read_rows(path: Path) -> TableRows:
-    """The table in the file `path`, by its suffix.
+    """The table in the file `path`, in the format of its suffix.
 
     Raises:
-        DataError: it cannot be read as such a table; names the line.
+        DataError: the file cannot be read as such a table; names the line.
         MissingExtra: Parquet without pyarrow.
     """
     suffix = path.suffix.lower()
@@ -53,7 +53,7 @@ def _text(path: Path) -> str:
 
 def _delimited(path: Path, text: str, delimiter: str | None) -> TableRows:
     head = text.partition("\n")[0]
-    # What spreadsheets write where the comma is the decimal sign.
+    # Spreadsheets write semicolons in locales with a decimal comma.
     delimiter = delimiter or (";" if ";" in head and "," not in head else ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
@@ -126,9 +126,9 @@ def _cell(value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
-        case float() if value != value:  # a data frame's gap
+        case float() if value != value:  # NaN: a missing value in a data frame
             return ""
-        case float() if value.is_integer():  # whole numbers beside gaps become floats in data frames
+        case float() if value.is_integer():  # integers in a column with missing values
             return str(int(value))
         case _:
             return str(value).strip()

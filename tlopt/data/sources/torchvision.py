@@ -1,4 +1,4 @@
-"""torchvision's data sets: opened by class name, fetched when missing, with the splits they come with."""
+"""torchvision's data sets, by class name, with their splits; downloaded if missing."""
 
 import difflib
 import http.client
@@ -14,26 +14,33 @@ from tlopt.cache.folder import locked
 from tlopt.data.dataset import Role
 from tlopt.errors import DataError, MissingExtra
 
-# Words of torchvision's data sets for a split, tried in this order.
+# Names of splits in torchvision's data sets, tried in this order.
 _WORDS: dict[Role, tuple[str, ...]] = {
     "train": ("train", "trainval"),
     "val": ("val", "valid"),
     "test": ("test",),
 }
-# Attributes that hold the names of classes, first those that are in the order of the labels.
+# Attributes with class names; those in the order of the labels come first.
 _NAMES = ("classes", "categories", "all_categories", "class_to_idx")
-_NOT_HAD = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile)
+_FETCH_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    http.client.HTTPException,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
 
 
 def parts(source: str, cache: Path) -> dict[Role, str]:
-    """torchvision's word for each split that the data set has; {"trainval": ""} where it has none.
+    """torchvision's name of each split in the data set; {"trainval": ""} if it has no splits.
 
     Raises:
-        DataError: there is no such data set, it cannot be had, or it has no training split.
+        DataError: the data set does not exist, cannot be fetched, or has no training split.
     """
     parameters = _parameters(_dataset_class(source))
     if "split" in parameters:
-        # Nothing else is fetched before it is known that there is something to train with.
+        # Without a training split, nothing else is downloaded.
         words: dict[Role, str] = {"train": _first_known(source, "train", cache)}
         if words["train"]:
             words |= {"val": _first_known(source, "val", cache), "test": _first_known(source, "test", cache)}
@@ -50,10 +57,10 @@ def parts(source: str, cache: Path) -> dict[Role, str]:
 
 
 def open_part(source: str, part: str, cache: Path) -> Any:
-    """One split of the data set, fetched if it is not under `cache`/torchvision.
+    """One split of the data set, downloaded if it is not under `cache`/torchvision.
 
     Raises:
-        DataError: it cannot be had.
+        DataError: it cannot be fetched.
         MissingExtra: torchvision needs another package for it.
         ValueError: the data set has no split called `part`.
     """
@@ -62,19 +69,19 @@ def open_part(source: str, part: str, cache: Path) -> Any:
     with locked(root / source.replace(":", "-")):
         try:
             return _open(dataset_class, root, part, download=False)
-        except _NOT_HAD as error:
+        except _FETCH_ERRORS as error:
             if "download" not in _parameters(dataset_class):
-                raise DataError(_cannot_be_had(source, root, error)) from error
+                raise DataError(_fetch_message(source, root, error)) from error
         try:
             return _open(dataset_class, root, part, download=True)
-        except _NOT_HAD as error:
-            raise DataError(_cannot_be_had(source, root, error)) from error
+        except _FETCH_ERRORS as error:
+            raise DataError(_fetch_message(source, root, error)) from error
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:
-    """The names of the classes in the order of their labels; None where the data set has none.
+    """The class names in the order of the labels; None if the data set has none.
 
-    Of several names of a class the first is taken; equal names have their number added.
+    The first of several names of a class is used; equal names get the label as a suffix.
     """
     for attribute in _NAMES:
         found = getattr(dataset, attribute, None)
@@ -97,7 +104,7 @@ def _first_known(source: str, role: Role, cache: Path) -> str:
     for word in _WORDS[role]:
         try:
             open_part(source, word, cache)
-        except ValueError:  # torchvision's answer to a split that the data set does not have
+        except ValueError:  # raised by torchvision for an unknown split
             continue
         return word
     return ""
@@ -127,7 +134,7 @@ def _dataset_class(source: str) -> Any:
 
 
 def _parameters(dataset_class: Any) -> set[str]:
-    """Names of the arguments, those that a base class takes by **kwargs included."""
+    """Names of the arguments, including those passed to base classes by **kwargs."""
     names: set[str] = set()
     for each in dataset_class.__mro__:
         if "__init__" not in vars(each):
@@ -139,7 +146,7 @@ def _parameters(dataset_class: Any) -> set[str]:
     return names - {"self"}
 
 
-def _cannot_be_had(source: str, root: Path, error: Exception) -> str:
+def _fetch_message(source: str, root: Path, error: Exception) -> str:
     return (
         f"{source} could not be fetched ({error}): try again with a network, put its files under {root},"
         " or name a folder of images"
