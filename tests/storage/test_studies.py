@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import sqlalchemy
 
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.storage import attributes, studies
+from tlopt.storage import attributes, connect, studies
 
 FACTS: dict[str, str | int] = {"images": "0a1b", "threads": 1}
 
@@ -326,6 +327,20 @@ for _ in range(10):
     study.tell(trial, 0.0)
     print(trial.number)
 """
+
+
+def test_the_write_ahead_log_waits_for_a_writer_that_sqlite_itself_would_not_wait_for(tmp_path: Path) -> None:
+    file = tmp_path / "studies.db"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as writer:
+        writer.execute("CREATE TABLE of_a_writer (x)")
+        writer.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, writer.execute, ["COMMIT"])
+        ending.start()
+        connect.use_write_ahead_log(file)
+        ending.join()
+
+    with contextlib.closing(sqlite3.connect(file)) as reader:
+        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_processes_may_start_together_on_an_empty_database(

@@ -16,7 +16,13 @@ import sqlalchemy
 
 from tlopt.errors import StorageError
 from tlopt.storage import schema
-from tlopt.storage.connections import engine_options, is_sqlite, set_socket_timeout, unpooled_engine
+from tlopt.storage.connections import (
+    SQLITE_BUSY_SECONDS,
+    engine_options,
+    is_sqlite,
+    set_socket_timeout,
+    unpooled_engine,
+)
 from tlopt.storage.failures import DATABASE_ERRORS, cure_of, outage, phrase_in
 from tlopt.storage.rdb import ServiceStorage
 from tlopt.storage.retry import Retry
@@ -173,12 +179,28 @@ def _file_lock(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection | None]:
         yield None
         return
     try:
-        with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        use_write_ahead_log(file)
         with _short_connection(url) as made:
             yield made
     finally:
         lock.release()
+
+
+def use_write_ahead_log(file: Path) -> None:
+    """Set the journal mode of an SQLite file, which stays with the file.
+
+    While another connection writes, SQLite refuses this at once instead of waiting for its busy timeout.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with closing(sqlite3.connect(file, timeout=SQLITE_BUSY_SECONDS)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
 
 @contextmanager

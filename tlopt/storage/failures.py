@@ -136,7 +136,7 @@ PHRASES = (
     Phrase("readonly database", "lasting", "make the file and its folder writable for this user"),
     Phrase("not a database", "lasting", "name another file; this one holds something else"),
     Phrase("malformed", "lasting", DAMAGED),
-    Phrase("is locked", "unknown", "see who holds the file: fuser -v FILE"),
+    Phrase("is locked", "momentary", "see who holds the file: fuser -v FILE"),
     Phrase("invalid", "lasting", "correct the URL"),
 )
 _ANY_CURE = {
