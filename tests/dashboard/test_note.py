@@ -60,6 +60,14 @@ def test_the_note_has_goal_images_search_space_and_a_caveat(opened: optuna.Study
     assert "not confirmed yet" in text
 
 
+def test_the_note_says_how_networks_fit_once_it_is_measured(opened: optuna.Study) -> None:
+    before = shown(opened)
+    opened.set_user_attr(study_attributes.FIT, {"said": "resnet18: linear probe 81.0 % on its last block"})
+
+    assert "fit before training" not in before
+    assert "- fit before training: resnet18: linear probe 81.0 % on its last block" in shown(opened)
+
+
 def test_the_best_trials_come_first_and_the_defaults_are_always_listed(opened: optuna.Study) -> None:
     rows = [line for line in shown(opened).splitlines() if line.startswith("|")]
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished import CLASS_NAMES, make_findings, make_point, planted, save_untrained
 from typer.testing import CliRunner
 
 from tlopt.cli.main import app
 from tlopt.data.load import load
+from tlopt.exports.write import write_export
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import chosen
 from tlopt.insight.record import Fit, FitRow, by_fit, sentence
@@ -133,3 +135,25 @@ def test_unknown_measures_are_refused_before_images_are_read(tmp_path: Path) -> 
     ended = CliRunner().invoke(app, ["fit", str(tmp_path / "empty"), "--measures", "hscore"])
 
     assert 'there is no "hscore"' in str(ended.exception)
+
+
+def test_the_pretrained_network_is_compared_with_an_export(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app import fit as fits
+
+    weights = load_weights("resnet18", "none")
+    point = make_point()
+    trained = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
+    export = write_export(
+        tmp_path / "best", make_findings(planted(point)), weights_file=trained, overwrite=False
+    )
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: weights)
+    subject = fits.open_subject(str(image_folder), fits.FitWishes(backbones=("resnet18",)))
+    seen = fits.compare(subject, export)
+
+    assert (len(seen.rows), len(seen.untrained)) == (9, 9)
+    assert seen.n_images == len(subject.images.indices)
+    assert all(row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
+    assert seen.rows != seen.untrained
+    assert seen.warnings == ()

@@ -1,6 +1,7 @@
 """A report is one file that needs nothing else, escapes what it is given and has the planted numbers."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import optuna
@@ -10,6 +11,7 @@ from reported import IMAGES, START, report, text, trial
 
 from tlopt import spec
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
+from tlopt.insight.record import Fit, FitRow
 from tlopt.reports.html import page
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.default_names import SCRATCH_LABEL
@@ -117,6 +119,30 @@ def test_figures_have_the_colours_of_the_page() -> None:
     (body,) = re.findall(r"<body>.*", html, re.DOTALL)
     assert re.findall(r"#[0-9a-f]{6}\b(?![^<]*\")", body) == []
     assert set(re.findall(r"var\(--(\w+)\)", body)) <= set(re.findall(r"--(\w+):", html))
+
+
+def test_the_fit_of_networks_is_a_table_by_block_where_it_was_measured() -> None:
+    rows = tuple(
+        FitRow(name=f"layer{i}", n_features=8, values={"linear_probe": 0.25 * i, "logme": None})
+        for i in (1, 2)
+    )
+    fit = Fit(
+        backbone="resnet18",
+        weights="V1",
+        resolution=64,
+        n_images=120,
+        n_classes=2,
+        blocks=rows,
+        network=FitRow(name="network", n_features=8, values={**rows[1].values, "leep": -1.5}),
+        warnings=("LEEP: 120 images for 1000 source classes",),
+    )
+    made = report(a_search())
+    said = Reader(page(replace(made, fits=(fit,)))).text
+
+    assert "Fit of the pretrained network" not in Reader(page(made)).text
+    assert "resnet18 (V1), 64 pixels, 120 training images" in said
+    assert "linear probe, % LogME, nats 1 layer1 25.0 – 2 layer2 50.0 –" in said
+    assert "LEEP, nats: -1.5 LEEP: 120 images for 1000 source classes" in said
 
 
 def test_what_comes_from_people_is_text_and_no_markup() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlopt.app.handle import Session, errors_of, open_session
 from tlopt.app.workflow import prepare
 from tlopt.errors import NotReady
-from tlopt.insight.record import Fit, sentence
+from tlopt.insight.record import Comparison, Fit, sentence
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.sections import TABLE_SUFFIXES
@@ -156,6 +156,39 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
     if subject.session is not None:
         _store(subject.session, ranked)
     return ranked
+
+
+def compare(subject: Subject, export: Path) -> Comparison:
+    """The pretrained network beside that of an export, by block, on the subject's images.
+
+    Raises:
+        NotReady, DataError: `export` is no export, or damaged; or there are too few images.
+    """
+    from tlopt.exports.read import load_network, read_export
+    from tlopt.insight import fit
+    from tlopt.model.weights import load_weights
+
+    other = read_export(export)
+    known = {weights.backbone: weights for weights in subject.weights}
+    weights = known.get(other.backbone) or load_weights(other.backbone, "default")
+    rows, untrained = fit.compare(
+        weights,
+        load_network(other, subject.device),
+        subject.images,
+        resolution=other.resolution,
+        device=subject.device,
+    )
+    same = weights.digest == other.weights_digest
+    return Comparison(
+        backbone=other.backbone,
+        weights=weights.label,
+        other=str(export),
+        resolution=other.resolution,
+        n_images=len(subject.images.indices),
+        rows=rows,
+        untrained=untrained,
+        warnings=() if same else (f"the export was trained from other weights, {other.weights_label}",),
+    )
 
 
 def _store(session: Session, fits: Sequence[Fit]) -> None:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tlopt.insight.record import Fit
+from tlopt.insight.record import Comparison, Fit
 from tlopt.system.words import counted
 
 _NAME_WIDTH = 11  # characters of a block's name that are kept on one line
@@ -63,6 +63,27 @@ def blocks_table(name: str, fit: Fit) -> Table:
         ]
         table.add_row(str(depth), row.name, str(row.n_features), *cells)
     return table
+
+
+def comparison_shown(name: str, seen: Comparison) -> Group:
+    """Two networks by block, with the pretrained one and an untrained one as a scale."""
+    table = Table(
+        title=f"{name}: {seen.backbone} ({seen.weights}) and {seen.other}, {seen.resolution} px,"
+        f" {counted(seen.n_images, 'training image')}",
+        title_justify="left",
+        caption="CKA, overlap: 1 is equal. Forward, back (information imbalance): 0 is equal, 1 unrelated.",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("block", justify="right")
+    table.add_column("name", overflow="fold")
+    for heading in ("CKA", "overlap", "forward", "back", "untrained\nCKA", "untrained\noverlap"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for depth, (row, other) in enumerate(zip(seen.rows, seen.untrained, strict=True), 1):
+        values = (row.cka, row.overlap, row.forward, row.back, other.cka, other.overlap)
+        table.add_row(str(depth), row.name, *(f"{value:.2f}" for value in values))
+    return Group(table, *(Text(f"note: {warning}") for warning in seen.warnings))
 
 
 def fit_lines(fit: Fit) -> Iterator[str]:

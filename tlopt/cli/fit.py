@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,10 @@ def fit(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG; default: exports/NAME.fit.png.")
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="EXPORT", help="Compare the pretrained network with this export's instead."),
+    ] = None,
     storage: Storage = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
@@ -43,7 +48,7 @@ def fit(
     The values are kept with a study that has begun. Test and validation images are not read.
     """
     from tlopt.app import fit as fits
-    from tlopt.app.fit_tables import fits_shown
+    from tlopt.app.fit_tables import comparison_shown, fits_shown
 
     wishes = fits.FitWishes(
         backbones=_names(backbones),
@@ -53,6 +58,13 @@ def fit(
         device=device,
     )
     subject = fits.open_subject(target, wishes, storage_url=storage, progress=True)
+    if against is not None:
+        compared = fits.compare(subject, against)
+        if as_json:
+            sys.stdout.write(json.dumps({"name": subject.name, **asdict(compared)}) + "\n")
+        else:
+            out.print(comparison_shown(subject.name, compared))
+        return
     found = fits.measure(subject, wishes.measures, progress=True)
     drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
     if as_json:

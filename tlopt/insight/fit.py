@@ -11,11 +11,19 @@ from tlopt.data import pixels
 from tlopt.data.dataset import Data
 from tlopt.data.decode import Reading
 from tlopt.data.split import subset
+from tlopt.errors import DataError
 from tlopt.insight.block_features import BlockFeatures, block_features, source_head
 from tlopt.insight.measures import Measure
-from tlopt.insight.record import Fit, FitRow
+from tlopt.insight.record import Fit, FitRow, SimilarityRow
 from tlopt.insight.sample import Fold, Labels, Sample, stratified_folds
+from tlopt.insight.similarity import (
+    IMAGES_MIN,
+    debiased_cka,
+    information_imbalance,
+    neighbourhood_overlap,
+)
 from tlopt.model.build import check_resolution, transfer, untrained_network
+from tlopt.model.network import Network
 from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
 
@@ -88,6 +96,52 @@ def measure_fit(
         progress=progress,
     )
     return fit_of(found, images, measures, weights=weights, resolution=resolution)
+
+
+def compare(
+    weights: Weights, other: Network, images: TrainingImages, *, resolution: int, device: torch.device
+) -> tuple[tuple[SimilarityRow, ...], tuple[SimilarityRow, ...]]:
+    """Similarity by block of the network of `weights` to `other`, and to an untrained network.
+
+    Args:
+        other: a network with the same blocks, trained for the pixel statistics of `weights`.
+
+    Raises:
+        SpecError: the network does not take the resolution.
+        DataError: there are too few images, or one has changed since it was first read.
+    """
+    if len(images.indices) < IMAGES_MIN:
+        raise DataError(f"networks are compared on at least {IMAGES_MIN} training images")
+    check_resolution(weights, resolution)
+    pretrained, untrained = (untrained_network(weights, resolution, seed=seed) for seed in (0, 1))
+    transfer(pretrained, weights, depth=len(pretrained.blocks))
+    found = [
+        block_features(
+            network,
+            images.pixels(resolution),
+            images.indices,
+            resolution=resolution,
+            mean=weights.mean,
+            std=weights.std,
+            device=device,
+        )
+        for network in (pretrained, other, untrained)
+    ]
+    return _similarity(found[0], found[1]), _similarity(found[0], found[2])
+
+
+def _similarity(one: BlockFeatures, other: BlockFeatures) -> tuple[SimilarityRow, ...]:
+    rows = zip(one.names, one.features, other.features, strict=True)
+    return tuple(
+        SimilarityRow(
+            name=name,
+            cka=debiased_cka(x, y),
+            overlap=neighbourhood_overlap(x, y),
+            forward=information_imbalance(x, y),
+            back=information_imbalance(y, x),
+        )
+        for name, x, y in rows
+    )
 
 
 def pretrained_features(

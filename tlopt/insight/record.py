@@ -124,6 +124,31 @@ def _none(values: Sequence[float | None]) -> bool:
     return all(value is None for value in values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimilarityRow:
+    """Similarity of one block's features in two networks; see `insight.similarity`."""
+
+    name: str
+    cka: float
+    overlap: float
+    forward: float  # information imbalance from the pretrained network to the other
+    back: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A pretrained network beside another of the same blocks, on the same images."""
+
+    backbone: str
+    weights: str
+    other: str
+    resolution: int  # pixels per side
+    n_images: int
+    rows: tuple[SimilarityRow, ...]  # of the pretrained network and the other
+    untrained: tuple[SimilarityRow, ...]  # of the pretrained network and an untrained one, as a scale
+    warnings: tuple[str, ...]
+
+
 def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
     """The fits, highest value of the measure `name` of the network first; those without a value last."""
 
