@@ -1,7 +1,9 @@
 """Fit of a network to training images: which images, which rows, and what is stored and printed."""
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from tlopt.data.load import load
 from tlopt.exports.write import write_export
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import chosen
-from tlopt.insight.record import Fit, FitRow, by_fit, sentence
+from tlopt.insight.record import COLUMNS, Fit, FitRow, by_fit, sentence
 from tlopt.model.weights import load_weights
 from tlopt.spec.sections import DataSpec
 
@@ -81,6 +83,42 @@ def test_only_training_images_of_the_first_split_are_read(
     assert (found.n_images, len(found.blocks)) == (len(read), 9)
     assert found.network.values == {"knn": found.blocks[-1].values["knn"], "leep": None}
     assert "LEEP: the network's own classifier is not known" in found.warnings
+
+
+def test_measures_of_the_whole_network_alone_have_neither_table_nor_figure(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from tlopt.app import fit as fits
+    from tlopt.app.fit_tables import fits_shown
+
+    row = FitRow(name="b", n_features=4, values={})
+    alone = replace(
+        fit(0.5), blocks=(row,), network=FitRow(name="network", n_features=4, values={"leep": -1.5})
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(fits_shown("photos", [alone]))
+
+    assert console.export_text().splitlines() == [
+        "the whole network, nats: LEEP -1.5",
+        "note: LEEP: 3 images",
+    ]
+    assert fits.draw([alone], tmp_path / "f.png", title="") is None
+    assert sentence(alone) == "net: LEEP -1.5 nats on the whole network"
+
+
+def test_the_table_of_all_measures_fits_eighty_columns() -> None:
+    from rich.console import Console
+
+    from tlopt.app.fit_tables import blocks_table
+
+    values = {column.name: -0.1234 for column in COLUMNS if column.name not in ("leep", "nce")}
+    rows = tuple(FitRow(name="blocks.0.0", n_features=1280, values=values) for _ in range(17))
+    shown = blocks_table("photos", replace(fit(0.5), blocks=rows, network=rows[-1]))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(shown)
+
+    (last,) = [line for line in console.export_text().splitlines() if line.strip().startswith("17 ")]
+    assert last.split() == ["17", "blocks.0.0", "1280", "-12.3*", "-12.3*", *["-0.123*"] * 5]
 
 
 def test_fewer_images_are_of_each_class_in_proportion(image_folder: Path) -> None:

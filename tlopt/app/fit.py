@@ -203,8 +203,8 @@ def figure_file(subject: Subject) -> Path:
     return Path("exports") / f"{subject.name}.fit.png"
 
 
-def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path:
-    """Draw the values by block to `path`; returns it."""
+def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
+    """Draw the values by block to `path`; returns it, or None where no measure has values by block."""
     from tlopt.plots.fit import Line, Panel, draw_fit
 
     panels = [
@@ -217,4 +217,4 @@ def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path:
         )
         for column in fits[0].block_columns
     ]
-    return draw_fit(path, panels, title=title)
+    return draw_fit(path, panels, title=title) if panels else None

@@ -20,7 +20,8 @@ def fits_shown(name: str, fits: Sequence[Fit]) -> Group:
     if len(fits) > 1:
         parts.append(ranking_table(name, fits))
     for fit in fits:
-        parts.append(blocks_table(name, fit))
+        if fit.block_columns:
+            parts.append(blocks_table(name, fit))
         parts += [Text(line) for line in fit_lines(fit)]
     return Group(*parts)
 

@@ -68,11 +68,16 @@ def fit(
     found = fits.measure(subject, wishes.measures, progress=True)
     drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
     if as_json:
-        said = {"name": subject.name, "figure": str(drawn), "fits": [each.as_dict() for each in found]}
+        said = {
+            "name": subject.name,
+            "figure": drawn and str(drawn),
+            "fits": [each.as_dict() for each in found],
+        }
         sys.stdout.write(json.dumps(said) + "\n")
         return
     out.print(fits_shown(subject.name, found))
-    out.print(f"figure: {drawn}", markup=False, soft_wrap=True)
+    if drawn is not None:
+        out.print(f"figure: {drawn}", markup=False, soft_wrap=True)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
