@@ -1,0 +1,1 @@
+"""What `tlopt fit` costs and what its measures predict."""
