@@ -24,7 +24,7 @@ from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.dashboard import note
 from tlopt.exports.card import model_card
 from tlopt.exports.write import _describe
-from tlopt.search.plan import PLAIN, PROBE, Candidate
+from tlopt.search.race import PLAIN, PROBE, Candidate
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.training.loop import Epoch

@@ -67,9 +67,9 @@ class Worker:
         """A trial whose parameter x is drawn and written, or None."""
 
         plan = StudyPlan(
-            trials=budget,
             hours=0.0,
-            initial_points=[],
+            initial_points=lambda _: [],
+            n_open=lambda _: budget,
             space={"x": FloatDistribution(0.0, 1.0)},
             accept=dict,
             trial_spec=lambda number, params: TASK,
@@ -105,7 +105,7 @@ class Worker:
         self.service.expire(self.seen(trial), "planted")
 
     def work_state(self, budget: int) -> tuple[str, bool]:
-        return claims.work_state(self.study, trials=budget, hours=0.0, storage=self.service)
+        return claims.work_state(self.study, lambda _: budget, hours=0.0, storage=self.service)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """All rows of trials and leases, by table."""

@@ -83,7 +83,7 @@ def test_progress_is_shown_where_it_is_asked_for(
     monkeypatch.setattr(workflow, "judge", lambda session, workspace: None)
     step(tmp_path / "x.toml", storage=f"sqlite:///{tmp_path}/tlopt.db", progress=progress)
 
-    assert ("confirm: 0/15 runs" in capsys.readouterr().out) is progress
+    assert ("confirm: 0/13 runs" in capsys.readouterr().out) is progress
 
 
 def test_no_room_hides_a_public_function() -> None:

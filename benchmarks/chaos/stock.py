@@ -54,9 +54,9 @@ def work(study: Study, runs: Path) -> None:
         return value
 
     opened = _open(study, plan)
-    if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= plan.trials:
+    if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= study.budget.trials:
         return  # a restarted process would run one more
-    opened.optimize(objective, callbacks=[MaxTrialsCallback(plan.trials, states=COUNTED)])
+    opened.optimize(objective, callbacks=[MaxTrialsCallback(study.budget.trials, states=COUNTED)])
 
 
 def _open(study: Study, plan: StudyPlan) -> optuna.Study:

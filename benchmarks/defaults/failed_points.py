@@ -97,7 +97,7 @@ def search(
 ) -> Search:
     """Run one search; `n_workers` trials are always running, and the oldest ends first."""
     rng = np.random.default_rng(seed)
-    first = InitialPointsSampler(problem.first, sampler, seed=seed_for(problem.name, seed))
+    first = InitialPointsSampler(lambda _: problem.first, sampler, seed=seed_for(problem.name, seed))
     pruner = make_pruner(MedianPruner() if problem.pruned else NoPruner(kind="none"), epochs_max=EPOCHS)
     study = optuna.create_study(direction="maximize", sampler=first, pruner=pruner)
     drawn: list[Drawn] = []

@@ -91,7 +91,7 @@ def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> 
     """Means and noisy values of the trials of one search, in order."""
     rng = np.random.default_rng(seed)
     study = optuna.create_study(
-        direction="maximize", sampler=InitialPointsSampler(surrogate.first, sampler, seed=seed)
+        direction="maximize", sampler=InitialPointsSampler(lambda _: surrogate.first, sampler, seed=seed)
     )
     means, values = [], []
     for _ in range(n_trials):

@@ -135,11 +135,11 @@ class Ours:
         self.study = optuna.load_study(
             study_name=STUDY, storage=storage, pruner=make_pruner(_PRUNER, epochs_max=N_EPOCHS)
         )
-        self.study.sampler = InitialPointsSampler([], _SAMPLER, seed=0, full_study=self.study)
+        self.study.sampler = InitialPointsSampler(lambda _: [], _SAMPLER, seed=0, full_study=self.study)
         plan = StudyPlan(
-            trials=_BUDGET,
             hours=0.0,
-            initial_points=[],
+            initial_points=lambda _: [],
+            n_open=lambda _: _BUDGET,
             space={f"p{i}": FloatDistribution(0.0, 1.0) for i in range(N_PARAMS)},
             accept=dict,
             trial_spec=lambda number, params: _TASK,

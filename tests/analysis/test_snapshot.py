@@ -86,7 +86,9 @@ def worker(trial: int | None) -> WorkerRow:
 
 
 def seen(**changes: Any) -> Snapshot:
-    """60 trials are planned, and three points and two defaults confirmed over three seeds."""
+    """60 trials are planned, and three points and two defaults confirmed over three seeds, one of the points
+    on a single one.
+    """
     usual = {"study": STUDY, "command": Command(), "trials": (), "workers": ()}
     return Snapshot(**{**usual, **changes})
 
@@ -94,14 +96,14 @@ def seen(**changes: Any) -> Snapshot:
 def test_the_time_left_has_the_confirmation_in_it() -> None:
     at_work = seen(trials=tuple(record(i) for i in range(20)), workers=(worker(20), worker(21)))
 
-    assert at_work.left == Left(search=40 * 60 / 2, confirm=15 * 60 / 2)
-    assert left_words(at_work) == "about 27.5 minutes left, 7.5 minutes of it for the confirmation"
+    assert at_work.left == Left(search=40 * 60 / 2, confirm=13 * 60 / 2)
+    assert left_words(at_work) == "about 26.5 minutes left, 6.5 minutes of it for the confirmation"
 
 
 def test_a_run_of_the_confirmation_trains_on_one_of_the_splits() -> None:
     at_work = seen(trials=(record(0),), workers=(worker(1),), n_splits=3)
 
-    assert at_work.left == Left(search=59 * 60, confirm=15 * 20)
+    assert at_work.left == Left(search=59 * 60, confirm=13 * 20)
 
 
 def test_a_study_without_trials_has_no_outcomes_to_list() -> None:
@@ -115,9 +117,9 @@ def test_one_fast_run_does_not_foretell_the_whole_confirmation() -> None:
     after_a_round = seen(trials=trials, runs=(fast,) * 5, workers=(worker(1),)).left
 
     assert after_one is not None
-    assert after_one.confirm == pytest.approx(15 * 60, rel=0.02)
+    assert after_one.confirm == pytest.approx(13 * 60, rel=0.02)
     assert after_a_round is not None
-    assert after_a_round.confirm == pytest.approx(15 * 0.5)
+    assert after_a_round.confirm == pytest.approx(13 * 0.5)
 
 
 @pytest.mark.parametrize("changes", [{"trials": (record(0),)}, {"workers": (worker(0),)}])

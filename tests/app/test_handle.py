@@ -18,7 +18,7 @@ from tlopt.cli.main import app
 from tlopt.confirmation.candidates import open_confirmation
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
-from tlopt.search.plan import Candidate
+from tlopt.search.race import Candidate
 from tlopt.storage import attributes, commands, studies, workers
 from tlopt.storage.commands import Command
 

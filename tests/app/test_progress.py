@@ -62,7 +62,7 @@ def test_a_line_has_the_best_trial_once_and_the_time_to_the_end() -> None:
     (shown,) = lines(seen(trials=(record(0, 0.79),), workers=(worker(),)))
 
     assert shown.startswith("search: 1/2 trials; best so far: 79.0 % (trial 0, keep")
-    assert shown.endswith("about 16.0 minutes left, 15.0 minutes of it for the confirmation)")
+    assert shown.endswith("about 14.0 minutes left, 13.0 minutes of it for the confirmation)")
 
 
 def test_a_confirmation_counts_runs_and_numbers_candidates_only() -> None:

@@ -18,11 +18,13 @@ from tlopt.confirmation.candidates import (
     read_verdict,
     record_test,
     stored_candidates,
+    stored_race,
     wants_test,
 )
 from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.defaults import defaults
-from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_plan, confirm_seed
+from tlopt.search.plan import confirm_plan, confirm_seed
+from tlopt.search.race import PLAIN, PROBE, Candidate
 from tlopt.search.samplers import InitialPointsSampler
 from tlopt.spec import Study
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
@@ -302,10 +304,11 @@ def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
     store: optuna.storages.BaseStorage,
 ) -> None:
     def drawn(*candidates: Candidate) -> list[tuple[int, int]]:
-        plan = confirm_plan(STUDY, candidates, 1, lambda number, replicate: Path("none"))
         confirmation = opened(store, *candidates)
+        race = stored_race(STUDY, confirmation)
+        plan = confirm_plan(STUDY, race, 1, lambda number, replicate: Path("none"))
         confirmation.sampler = InitialPointsSampler(plan.initial_points, STUDY.sampler, seed=1)
-        while len(confirmation.trials) < plan.trials:
+        while len(confirmation.trials) < plan.n_open(confirmation):
             trial = confirmation.ask()
             trial.set_user_attr(attributes.POINT, plan.draw(trial).point.as_dict())
             confirmation.tell(trial, 0.5)
@@ -369,7 +372,8 @@ def test_runs_stand_in_the_order_of_their_seeds(confirmation: optuna.Study, ran:
 def test_a_confirmation_with_runs_to_go_is_not_finished(
     confirmation: optuna.Study, ran: Callable[..., None]
 ) -> None:
-    ran(BEST, 0.5, 0.75)
+    ran(BEST, 0.5)
+    ran(PROBED, 0.25)
     add_trial(confirmation, None, at(0.4), state=TrialState.FAIL, params={"candidate": 5, "replicate": 0})
 
     verdict = read_verdict(STUDY, confirmation)

@@ -16,7 +16,8 @@ from tlopt.confirmation.held_out import read_test, record_validation, train_on_a
 from tlopt.confirmation.predictions import Predictions, Source, predictions_file
 from tlopt.data.load import test_split as held_out_images
 from tlopt.search.defaults import defaults
-from tlopt.search.plan import Candidate, confirm_plan, confirm_seed
+from tlopt.search.plan import confirm_plan, confirm_seed
+from tlopt.search.race import Candidate, Race
 from tlopt.training.loop import predict_logits
 from tlopt.trial.history import history_file
 from tlopt.worker.objective import run_trial
@@ -40,7 +41,8 @@ def confirmed(
     """One run of the confirmation, of replicate 1, with its weights on this machine."""
     import optuna
 
-    plan = confirm_plan(workshop.workspace.study, [candidate], 1, weights_file)
+    race = Race(candidates=(candidate,), seeds=3, direction="maximize")
+    plan = confirm_plan(workshop.workspace.study, race, 1, weights_file)
     task = plan.draw(optuna.trial.FixedTrial({"candidate": 12, "replicate": 1}))
     run_trial(optuna.create_study().ask(), task, workshop.workspace, context=tiny.context())
 

@@ -433,9 +433,9 @@ def test_time_is_given_up_in_order_resolution_epochs_trials_points_images():
         thin = size.trials < 16 or size.epochs < 6
         assert not thin or size.resolution == 64
         assert size.trials == 16 or size.epochs == 4 or not thin
-        assert size.points == 3 or (size.trials, size.epochs) == (10, 4)
+        assert size.points == 6 or (size.trials, size.epochs) == (10, 4)
         assert not size.images_max or size.points == 2
-    assert sizes[0] == Size(resolution=224, repeats=1, trials=60, epochs=24, points=3)
+    assert sizes[0] == Size(resolution=224, repeats=1, trials=60, epochs=24, points=6)
     assert sizes[-1].images_max > 0
 
 

@@ -101,9 +101,9 @@ def test_a_search_tries_it_after_the_other_starts_as_any_other_trial() -> None:
     study = tiny.study(search())
     plan = search_plan(study, LIMITS, 1)
 
-    task = plan.draw(FixedTrial(plan.initial_points[3], number=3))
+    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
 
-    assert list(plan.initial_points[2:]) == [partly_frozen(study, LIMITS), kept_statistics(study, LIMITS)]
+    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, LIMITS), kept_statistics(study, LIMITS)]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
 
@@ -111,7 +111,7 @@ def test_the_other_starts_keep_no_statistics() -> None:
     study = tiny.study(search(freeze_depth="{ int = [0, 12] }"))
     plan = search_plan(study, LIMITS, 1)
 
-    depths = [suggest(FixedTrial(params), study, LIMITS).norm_depth for params in plan.initial_points]
+    depths = [suggest(FixedTrial(params), study, LIMITS).norm_depth for params in plan.initial_points(())]
 
     assert [default.point.norm_depth for default in defaults(study, LIMITS)] == [0, 0]
     assert depths == [0, 0, 17]  # the probe's freeze depth is out of range
@@ -119,9 +119,9 @@ def test_the_other_starts_keep_no_statistics() -> None:
 
 def test_a_search_without_the_key_starts_as_before() -> None:
     before = tiny.study(search(norm_depth=""))
-    starts = search_plan(tiny.study(search()), LIMITS, 1).initial_points
+    starts = search_plan(tiny.study(search()), LIMITS, 1).initial_points(())
 
-    assert list(search_plan(before, LIMITS, 1).initial_points) == [
+    assert list(search_plan(before, LIMITS, 1).initial_points(())) == [
         {name: value for name, value in params.items() if name != "norm_depth"}
         for params in starts
         if not params["norm_depth"]

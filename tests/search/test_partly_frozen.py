@@ -95,11 +95,11 @@ def test_a_search_tries_it_third_as_any_other_trial() -> None:
     study = tiny.study(search())
     plan = search_plan(study, LIMITS, 1)
     of = optuna.create_study()
-    of.enqueue_trial(plan.initial_points[2])
+    of.enqueue_trial(plan.initial_points(())[2])
     task = plan.draw(of.ask())
 
-    assert len(plan.initial_points) == 3
-    assert plan.initial_points[2] == partly_frozen(study, LIMITS)
+    assert len(plan.initial_points(())) == 3
+    assert plan.initial_points(())[2] == partly_frozen(study, LIMITS)
     assert (task.label, task.prunable) == ("", True)
 
 
@@ -112,4 +112,4 @@ def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
         )
     )
 
-    assert list(search_plan(study, LIMITS, 1).initial_points) == [partly_frozen(study, LIMITS)]
+    assert list(search_plan(study, LIMITS, 1).initial_points(())) == [partly_frozen(study, LIMITS)]

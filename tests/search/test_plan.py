@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 import tiny
 from optuna.trial import FixedTrial
 
 from tlopt.search.defaults import defaults
-from tlopt.search.plan import PLAIN, PROBE, Candidate, StudyPlan, confirm_plan, confirm_seed, search_plan
+from tlopt.search.plan import StudyPlan, confirm_plan, confirm_seed, search_plan
+from tlopt.search.race import PLAIN, PROBE, Candidate, Race
 from tlopt.spec.trial_spec import TrialSpec
 
 STUDY = tiny.study(
@@ -42,12 +44,12 @@ def search_tasks(lrs: list[float], n_splits: int = 1) -> list[TrialSpec]:
 def test_the_search_has_the_budget_of_its_file() -> None:
     plan = search_plan(tiny.study("", trials=9), LIMITS, 1)
 
-    assert (plan.trials, plan.hours) == (9, 0.0)
+    assert (plan.n_open(optuna.create_study()), plan.hours) == (9, 0.0)
 
 
 def test_the_search_begins_with_the_defaults_that_its_space_has() -> None:
-    both = search_plan(STUDY, LIMITS, 1).initial_points
-    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).initial_points
+    both = search_plan(STUDY, LIMITS, 1).initial_points(())
+    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).initial_points(())
 
     assert list(both) == [{"freeze_depth": 17, "lr": 0.01}, {"freeze_depth": 0, "lr": 0.00125}]
     assert list(plain_only) == [{"lr": 0.00125}]
@@ -89,14 +91,15 @@ def test_no_trial_of_a_search_keeps_its_weights() -> None:
 
 
 def confirmation(n_splits: int = 1) -> StudyPlan:
-    return confirm_plan(STUDY, CANDIDATES, n_splits, weights_file)
+    race = Race(candidates=CANDIDATES, seeds=4, direction="maximize", halves=False)
+    return confirm_plan(STUDY, race, n_splits, weights_file)
 
 
 def test_every_candidate_is_run_once_with_every_seed() -> None:
     plan = confirmation()
 
-    assert plan.trials == len(plan.initial_points) == 3 * 4
-    assert {(row["candidate"], row["replicate"]) for row in plan.initial_points} == {
+    assert plan.n_open(optuna.create_study()) == len(plan.initial_points(())) == 3 * 4
+    assert {(row["candidate"], row["replicate"]) for row in plan.initial_points(())} == {
         (number, replicate) for number in (PROBE, PLAIN, 12) for replicate in range(4)
     }
 
@@ -115,7 +118,7 @@ def test_a_run_of_a_confirmation_trains_its_candidates_point_and_is_never_pruned
 
 
 def test_candidates_share_their_seeds() -> None:
-    first = [dict(row) for row in confirmation().initial_points]
+    first = [dict(row) for row in confirmation().initial_points(())]
     of = {
         (row["candidate"], row["replicate"]): t.seeds
         for row, t in zip(first, tasks(confirmation(), first), strict=True)

@@ -25,7 +25,7 @@ def sampler(
     kind: str = "random", first: Sequence[Params] = (), seed: int = 7, **arguments: Any
 ) -> InitialPointsSampler:
     spec: algorithms.Sampler = TypeAdapter(algorithms.Sampler).validate_python({"kind": kind, **arguments})
-    return InitialPointsSampler(first, spec, seed=seed)
+    return InitialPointsSampler(lambda _: first, spec, seed=seed)
 
 
 def pruner(kind: str, *, epochs_max: int = 30, **arguments: Any) -> optuna.pruners.BasePruner:

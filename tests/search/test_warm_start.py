@@ -227,7 +227,9 @@ def test_an_initial_point_is_not_enqueued_beside_itself() -> None:
     plan = search_plan(study, LIMITS, 1)
     ended = [trial(number, 0.9 - number / 100, lr=PLAIN.lr + number * 1e-3) for number in range(9)]
 
-    warm = planned(earlier(*ended, facts=FACTS | {"data": "ffff"}), study, initial_points=plan.initial_points)
+    warm = planned(
+        earlier(*ended, facts=FACTS | {"data": "ffff"}), study, initial_points=plan.initial_points(())
+    )
 
     numbers = [row["origin"]["trial"] for row in warm.enqueued]
     assert numbers == list(range(1, ENQUEUED_MAX + 1))  # 0 is plain fine-tuning
@@ -395,7 +397,7 @@ def test_what_was_carried_over_keeps_its_first_name_when_carried_over_again(stor
 
 def test_an_initial_point_that_was_carried_over_is_not_run_again(storage_url: str) -> None:
     study = named(WIDE, "wide")
-    initial = search_plan(study, LIMITS, 1).initial_points
+    initial = search_plan(study, LIMITS, 1).initial_points(())
     before = earlier(trial(0, 0.5))  # plain fine-tuning
     opened = begun(storage_url, planned(before))
     carry(opened, before)

@@ -14,6 +14,7 @@ from tlopt.analysis.cost import Cost
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
+from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
 from tlopt.spec.objectives import measured
 from tlopt.spec.outcome import Outcome
@@ -89,7 +90,8 @@ class Snapshot:
         """Number of runs in the confirmation; the most there can be before it has begun."""
         if self.verdict is not None:
             return self.verdict.n_expected
-        return (self.study.confirm.points + _DEFAULTS) * self.study.confirm.seeds
+        confirm = self.study.confirm
+        return n_point_runs(confirm.points, confirm.seeds) + _DEFAULTS * confirm.seeds
 
     @property
     def n_runs_finished(self) -> int:
@@ -147,9 +149,7 @@ class Snapshot:
             t.seconds / self.n_splits for t in self.trials if t.outcome == Outcome.COMPLETE and t.seconds
         ]
         runs = [run.seconds for run in self.runs if run.counts and run.seconds]
-        if (
-            len(runs) < self.n_runs / self.study.confirm.seeds
-        ):  # candidates differ in time, frozen ones by far
+        if len(runs) < self.study.confirm.points + _DEFAULTS:  # candidates differ in time, frozen ones by far
             runs += whole
         return (
             statistics.mean(trials) if trials else None,

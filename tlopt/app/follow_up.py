@@ -52,7 +52,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
         if "/" in study.warm_start:
             point = _exported_point(study.warm_start, limits)
             return warm_start.from_point(
-                study.warm_start, point, study, limits, initial_points=plan.initial_points
+                study.warm_start, point, study, limits, initial_points=plan.initial_points(())
             )
         return warm_start.from_study(
             _with_trials(_earlier(session), session),
@@ -60,7 +60,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
             limits,
             facts=workspace.facts,
             semantics=spec.SEMANTICS_VERSION,
-            initial_points=plan.initial_points,
+            initial_points=plan.initial_points(()),
         )
     except (SpecError, Refused, StorageError) as error:
         raise SpecError(f"warm_start: {error}") from None

@@ -61,7 +61,7 @@ def _follow(
     service = studies.service_of(session.store)
 
     def is_over() -> bool:
-        return work_state(opened, trials=plan.trials, hours=plan.hours, storage=service)[0] == "over"
+        return work_state(opened, plan.n_open, hours=plan.hours, storage=service)[0] == "over"
 
     if not is_over():
         with local.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:

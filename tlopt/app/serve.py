@@ -32,7 +32,7 @@ def is_over(session: Session) -> bool:
         return False
     refuse_stopped(opened)
     budget, service = session.study.budget, studies.service_of(session.store)
-    return work_state(opened, trials=budget.trials, hours=budget.hours, storage=service)[0] == "over"
+    return work_state(opened, lambda _: budget.trials, hours=budget.hours, storage=service)[0] == "over"
 
 
 def make_ready(session: Session, *, device: str) -> "Workspace":

@@ -106,6 +106,7 @@ def verdict_table(verdict: Verdict) -> Table:
     """The candidates of a confirmation with their validation and, if read, test results."""
     table = Table(title=f"confirmed over {counted(len(verdict.chosen.seeds), 'seed')}", title_justify="left")
     table.add_column("candidate", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
     table.add_column("point")
@@ -113,6 +114,7 @@ def verdict_table(verdict: Verdict) -> Table:
         chosen = row is verdict.chosen
         table.add_row(
             row.label + (" ←" if chosen else ""),
+            str(len(row.val)),
             spread_words(row.spread(verdict.objective), verdict.objective),
             spread_words(row.spread(verdict.objective, split="test"), verdict.objective),
             describe(row.point),

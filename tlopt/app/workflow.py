@@ -15,7 +15,8 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
-from tlopt.search.plan import Candidate, StudyPlan, confirm_plan, search_plan
+from tlopt.search.plan import StudyPlan, confirm_plan, search_plan
+from tlopt.search.race import Candidate
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.search.space import check_depths
 from tlopt.spec import Study
@@ -218,10 +219,10 @@ def _open_confirm(
         facts=workspace.facts,
         candidates=candidates,
     )
-    known = confirmation.stored_candidates(opened)
+    race = confirmation.stored_race(session.study, opened)
     # asked for while a trial is claimed, when the database must not be asked for the folders' name
     weights_file = session.confirm_folders.weights_file
-    plan = confirm_plan(session.study, known, len(workspace.data.splits), weights_file)
+    plan = confirm_plan(session.study, race, len(workspace.data.splits), weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan

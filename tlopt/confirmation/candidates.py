@@ -21,14 +21,23 @@ from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import Limits
 from tlopt.search.defaults import defaults
-from tlopt.search.plan import PLAIN, PROBE, Candidate, confirm_seed
+from tlopt.search.plan import confirm_seed, ended_runs, run_values
+from tlopt.search.race import PLAIN, PROBE, Candidate, Race
 from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
 from tlopt.spec.default_names import PROBE_LABEL
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
-from tlopt.storage.attributes import CANDIDATES, SEARCH, TEST, TEST_READINGS, TrialRecord, best_first
+from tlopt.storage.attributes import (
+    CANDIDATES,
+    HALVES,
+    SEARCH,
+    TEST,
+    TEST_READINGS,
+    TrialRecord,
+    best_first,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +72,7 @@ def find_candidates(
         feasible = record.point not in infeasible
         if is_new and feasible and len(chosen) < len(known) + study.confirm.points:
             named = record.label if record.is_carried else f"trial {record.number}"
-            chosen.append(Candidate(record.number, named, point))
+            chosen.append(Candidate(record.number, named, point, record.value))
     return tuple(chosen)
 
 
@@ -135,6 +144,8 @@ def open_confirmation(
     if began is not None and SEARCH not in confirmation.user_attrs:
         confirmation.set_user_attr(SEARCH, began)
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
+    if candidates and not known:
+        confirmation.set_user_attr(HALVES, True)
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
     if new:
@@ -154,6 +165,20 @@ def stored_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
     return candidates
 
 
+def stored_race(study: Study, confirmation: optuna.Study) -> Race:
+    """The order of a confirmation's runs.
+
+    Raises:
+        NotReady: it has not been begun.
+    """
+    return Race(
+        candidates=stored_candidates(confirmation),
+        seeds=study.confirm.seeds,
+        direction=study.direction,
+        halves=bool(confirmation.user_attrs.get(HALVES)),
+    )
+
+
 def read_verdict(
     study: Study, confirmation: optuna.Study, *, n_images: Mapping[str, int] | None = None
 ) -> Verdict:
@@ -165,23 +190,18 @@ def read_verdict(
     Raises:
         NotReady: it has no candidates yet.
     """
-    candidates = stored_candidates(confirmation)
-    runs = {
-        (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
-        for trial in confirmation.get_trials(deepcopy=False)
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and attributes.ran_here(trial)
-        and "replicate" in trial.params
-    }
-    test = confirmation.user_attrs.get(TEST, {})
-    rows = [_confirmed(candidate, study, runs, test) for candidate in candidates]
+    race = stored_race(study, confirmation)
+    runs = ended_runs(confirmation.get_trials(deepcopy=False))
+    values = run_values(runs)
+    test, dropped = confirmation.user_attrs.get(TEST, {}), race.dropped(values)
+    rows = [_confirmed(each, study, runs, test, dropped=each.number in dropped) for each in race.candidates]
     return Verdict(
         study=study.name,
         objective=study.objective,
         direction=study.direction,
         rows=ranked(rows, study.objective, study.direction),
-        n_expected=len(candidates) * study.confirm.seeds,
-        n_finished=sum(1 for _, replicate in runs if replicate < study.confirm.seeds),
+        n_expected=race.n_planned(values),
+        n_finished=len(runs),
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
         n_images=dict(n_images or {}),
     )
@@ -225,6 +245,8 @@ def _confirmed(
     study: Study,
     runs: Mapping[tuple[int, int], TrialRecord],
     test: Mapping[str, list[dict[str, float]]],
+    *,
+    dropped: bool,
 ) -> Confirmed:
     replicates = range(study.confirm.seeds)
     ended = [runs[candidate.number, r] for r in replicates if (candidate.number, r) in runs]
@@ -233,9 +255,12 @@ def _confirmed(
         number=candidate.number,
         label=candidate.label,
         point=candidate.point,
-        seeds=tuple(confirm_seed(study, r) for r in replicates),
+        seeds=tuple(
+            confirm_seed(study, r) for r in replicates if not dropped or (candidate.number, r) in runs
+        ),
         val=tuple(record.metrics for record in ended) if valued else (),
         test=tuple(test.get(str(candidate.number), ()))[: study.confirm.seeds],
+        dropped=dropped,
     )
 
 
@@ -243,10 +268,20 @@ def _read_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
     name = confirmation.study_name
     return tuple(
-        Candidate(row["number"], row["label"], Point.stored(row["point"], f"{row['label']} in {name}"))
+        Candidate(
+            row["number"],
+            row["label"],
+            Point.stored(row["point"], f"{row['label']} in {name}"),
+            row.get("value"),
+        )
         for row in rows
     )
 
 
 def _to_json(candidate: Candidate) -> dict[str, Any]:
-    return {"number": candidate.number, "label": candidate.label, "point": candidate.point.as_dict()}
+    return {
+        "number": candidate.number,
+        "label": candidate.label,
+        "point": candidate.point.as_dict(),
+        "value": candidate.value,
+    }

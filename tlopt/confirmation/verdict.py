@@ -65,6 +65,7 @@ class Confirmed:
     test: tuple[
         dict[str, float], ...
     ]  # empty before the test was read, and for candidates it was not read for
+    dropped: bool = False  # whether it got fewer seeds than the others, by its value or a run without one
 
     def spread(self, metric: str, *, split: str = "val") -> Spread | None:
         """Of `metric` over the seeds on "val" or "test"; None where it was not measured."""
@@ -201,20 +202,28 @@ class Verdict:
 
 
 def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[Confirmed, ...]:
-    """`rows`, best mean validation objective first, those without a value last.
+    """`rows`, best mean validation objective first, then dropped ones, those without a value last.
 
     Of equal means, a choice whose test has been read stays; then the linear probe comes first, then the
     candidate with more frozen blocks, which is cheaper to train, then the one with the lower log-loss.
     """
 
-    def key(row: Confirmed) -> tuple[bool, float, bool, bool, int, float]:
+    def key(row: Confirmed) -> tuple[bool, bool, float, bool, bool, int, float]:
         value, loss = row.spread(objective), row.spread("log_loss")
         if value is None or loss is None:
-            return (True, 0.0, False, False, 0, 0.0)
+            return (True, False, 0.0, False, False, 0, 0.0)
         mean = round(objectives.cost(value.mean, direction), _MEAN_DIGITS)
         # defaults are tested in any case, a trial only once it was chosen
         is_new = row.number < 0 or not row.test
-        return (False, mean, is_new, row.label != PROBE_LABEL, -row.point.freeze_depth, loss.mean)
+        return (
+            False,
+            row.dropped,
+            mean,
+            is_new,
+            row.label != PROBE_LABEL,
+            -row.point.freeze_depth,
+            loss.mean,
+        )
 
     return tuple(sorted(rows, key=key))
 
@@ -234,6 +243,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                 "seeds": list(row.seeds),
                 "val": list(row.val),
                 "test": list(row.test),
+                "dropped": row.dropped,
                 "point": row.point.as_dict(),
             }
             for row in verdict.rows
@@ -256,6 +266,7 @@ def from_dict(values: dict[str, Any]) -> Verdict:
             seeds=tuple(row["seeds"]),
             val=tuple(row["val"]),
             test=tuple(row["test"]),
+            dropped=row.get("dropped", False),
         )
         for row in values["candidates"]
     )

@@ -5,9 +5,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from tlopt.search.race import n_point_runs
 from tlopt.training.timing import TrainingCost
 
 SEEDS = 3  # of a confirmation
+POINTS = 6  # of the search that enter it; half of them get every seed
 SHARP = 128  # pixels a side that are worth more than repeated splits
 # trials and epochs, best first; a study is too thin to choose well below the last one
 LADDER = (
@@ -86,9 +88,11 @@ def minutes(size: Size, terms: Terms) -> float:
     first = min(size.trials, _STARTUP_TRIALS) - 2
     later = max(size.trials - _STARTUP_TRIALS, 0)
     search = size.repeats * (defaults + (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths))
-    confirmed = defaults + size.points * trained((cost.mean_over_depths + cost.full) / 2)
+    confirmed = size.seeds * defaults + n_point_runs(size.points, size.seeds) * trained(
+        (cost.mean_over_depths + cost.full) / 2
+    )
     test = 3 * size.seeds * counts.test * cost.frozen
-    workers = (search + size.seeds * confirmed) / terms.n_workers
+    workers = (search + confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60
 
 
@@ -120,7 +124,7 @@ def choose_size(
     def fits(size: Size) -> bool:
         return minutes(size, terms) <= terms.minutes_max
 
-    def sized(view: tuple[int, int], rung: tuple[int, int], points: int = 3) -> Size:
+    def sized(view: tuple[int, int], rung: tuple[int, int], points: int = POINTS) -> Size:
         return Size(resolution=view[0], repeats=view[1], trials=rung[0], epochs=rung[1], points=points)
 
     views = list(_views(resolutions, repeats, insists=insists))

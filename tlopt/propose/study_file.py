@@ -163,8 +163,12 @@ def _end(c: Choices) -> list[str]:
         _line("min_epochs", max(2, c.size.epochs // 2), "no trial is stopped before"),
         "",
         "[confirm]",
-        _line("points", c.size.points, "best points to train again, beside the two defaults"),
-        _line("seeds", SEEDS, "trainings of each; their spread tells luck from gain"),
+        _line(
+            "points",
+            c.size.points,
+            "best points to train again, beside the two defaults; half are dropped early",
+        ),
+        _line("seeds", SEEDS, "trainings of those that stay; their spread tells luck from gain"),
     ]
 
 

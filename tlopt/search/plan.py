@@ -8,20 +8,22 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search import user_params
 from tlopt.search.defaults import defaults, kept_statistics, partly_frozen
+from tlopt.search.race import PROBE, Race, Run
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, draw, search_space, without_idle_keys
 from tlopt.spec import Study
-from tlopt.spec.point import Point, seed_for
+from tlopt.spec.outcome import Outcome
+from tlopt.spec.point import seed_for
 from tlopt.spec.trial_spec import TrialSpec
-from tlopt.storage import optuna_private
+from tlopt.storage import attributes, optuna_private
+from tlopt.storage.attributes import TrialRecord
 
-PROBE, PLAIN = -2, -1  # numbers of candidates that are not trials of the search
 _CANDIDATE_MAX = 10_000_000
 
 
@@ -29,9 +31,9 @@ _CANDIDATE_MAX = 10_000_000
 class StudyPlan:
     """The trials of a study and how workers draw them."""
 
-    trials: int  # number of trials to finish over all workers
     hours: float  # period after the study's creation in which trials may start; 0: no limit
-    initial_points: Sequence[Params]  # drawn before those of the sampler
+    initial_points: Callable[[Sequence[FrozenTrial]], Sequence[Params]]  # from the trials so far; drawn first
+    n_open: Callable[[optuna.Study], int]  # number of trials to finish by now, over all workers
     space: Mapping[str, BaseDistribution]  # parameters of every trial, in drawing order
     accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters given by users, or raises Refused
     trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
@@ -66,15 +68,6 @@ class StudyPlan:
         return known if known.keys() == self.space.keys() else None
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A point to confirm; `number` is that of its trial in the search, or PROBE or PLAIN."""
-
-    number: int
-    label: str
-    point: Point
-
-
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     """The plan of a search: initial points, as far as the space has them, then sampled points."""
     study = without_idle_keys(study, limits)
@@ -98,9 +91,9 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
         )
 
     return StudyPlan(
-        trials=study.budget.trials,
         hours=study.budget.hours,
-        initial_points=initial_points,
+        initial_points=lambda _: initial_points,
+        n_open=lambda _: study.budget.trials,
         space=search_space(study),
         accept=accept,
         trial_spec=trial_spec,
@@ -109,14 +102,14 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
 
 
 def confirm_plan(
-    study: Study, candidates: Sequence[Candidate], n_splits: int, weights_file: Callable[[int, int], Path]
+    study: Study, race: Race, n_splits: int, weights_file: Callable[[int, int], Path]
 ) -> StudyPlan:
-    """The plan of a confirmation: each candidate once per seed, unpruned; replicate r has split r % n_splits.
+    """The plan of a confirmation: the rounds of `race`, unpruned; replicate r has split r % n_splits.
 
     Args:
         weights_file: path for the trained tensors, from the candidate's number and the replicate.
     """
-    by_number: Mapping[int, Candidate] = {candidate.number: candidate for candidate in candidates}
+    by_number = {candidate.number: candidate for candidate in race.candidates}
 
     def accept(given: Mapping[str, Any]) -> Params:
         if given:
@@ -137,24 +130,42 @@ def confirm_plan(
             weights_file=weights_file(number, replicate),
         )
 
-    initial_points = [
-        {"candidate": candidate.number, "replicate": replicate}
-        for replicate in range(study.confirm.seeds)
-        for candidate in candidates
-    ]
+    def open_points(trials: Sequence[FrozenTrial]) -> list[Params]:
+        return [
+            {"candidate": number, "replicate": r} for number, r in race.runs(run_values(ended_runs(trials)))
+        ]
+
     space = {
         "candidate": IntDistribution(PROBE, _CANDIDATE_MAX),
         "replicate": IntDistribution(0, _CANDIDATE_MAX),
     }
     return StudyPlan(
-        trials=len(initial_points),
         hours=0.0,
-        initial_points=initial_points,
+        initial_points=open_points,
+        n_open=lambda opened: race.n_open(run_values(ended_runs(opened.get_trials(deepcopy=False)))),
         space=space,
         accept=accept,
         trial_spec=trial_spec,
         min_epochs=0,
     )
+
+
+def ended_runs(trials: Sequence[FrozenTrial]) -> dict[Run, TrialRecord]:
+    """The runs of a confirmation that have ended, with or without a value."""
+    return {
+        (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and attributes.ran_here(trial)
+        and "replicate" in trial.params
+    }
+
+
+def run_values(ended: Mapping[Run, TrialRecord]) -> dict[Run, float | None]:
+    """The value of each run; None for one without."""
+    return {
+        run: record.value if record.outcome == Outcome.COMPLETE else None for run, record in ended.items()
+    }
 
 
 def confirm_seed(study: Study, replicate: int) -> int:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 import optuna
@@ -29,7 +29,7 @@ class InitialPointsSampler(BaseSampler):
     number): the same study and seed give the same search, and workers do not repeat each other's points.
 
     Args:
-        initial_points: parameters for all or part of the search space.
+        initial_points: parameters for all or part of the search space, from the study's trials so far.
         spec: spec of Optuna's sampler.
         full_study: the whole study; with Hyperband Optuna passes only the trials of one bracket.
         transform: applied to the trials before Optuna's sampler sees them; None: no change.
@@ -37,14 +37,14 @@ class InitialPointsSampler(BaseSampler):
 
     def __init__(
         self,
-        initial_points: Sequence[Params],
+        initial_points: Callable[[Sequence[FrozenTrial]], Sequence[Params]],
         spec: algorithms.Sampler,
         *,
         seed: int,
         full_study: optuna.Study | None = None,
         transform: sampler_view.Transform | None = None,
     ) -> None:
-        self._initial_points = list(initial_points)
+        self._initial_points = initial_points
         self._full_study = full_study
         self._transform = transform
         self._spec = spec
@@ -123,7 +123,7 @@ class InitialPointsSampler(BaseSampler):
         self._number = trial.number
         self._sampler = make_sampler(self._spec, seed=self._seed, number=trial.number)
         trials = (self._full_study or study).get_trials(deepcopy=False)
-        self._given = next_initial_point(self._initial_points, trials, trial.number)
+        self._given = next_initial_point(self._initial_points(trials), trials, trial.number)
 
 
 def next_initial_point(

@@ -254,8 +254,15 @@ class BudgetSpec(Record):
 class ConfirmSpec(Record):
     """`[confirm]`: how the best points are judged again."""
 
-    points: int = Field(default=3, ge=1, le=50, description="number of best points to train again")
-    seeds: int = Field(default=3, ge=3, le=50, description="number of seeds for each of them")
+    points: int = Field(
+        default=3,
+        ge=1,
+        le=50,
+        description="number of best points to train again; half of them are dropped after 1, 3, 7, ... seeds",
+    )
+    seeds: int = Field(
+        default=3, ge=3, le=50, description="number of seeds for those that stay, and for the defaults"
+    )
 
 
 Logger = Literal["tensorboard", "mlflow", "wandb"]

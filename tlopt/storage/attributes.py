@@ -66,6 +66,7 @@ SHARED_FACTS = ("data", "weights")  # facts that must be equal for all workers; 
 
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
+HALVES = PREFIX + "halves"  # whether the confirmation drops candidates between its rounds
 TEST = PREFIX + "test"
 TEST_READINGS = PREFIX + "test_readings"
 

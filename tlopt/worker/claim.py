@@ -1,5 +1,6 @@
 """Studies as workers serve them: whether one has work, and claims of trials."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +39,7 @@ class StudyWork:
 
     def work_state(self, storage: ServiceStorage) -> tuple[WorkState, bool]:
         """`work_state` of this study."""
-        return work_state(self.optuna_study, trials=self.plan.trials, hours=self.plan.hours, storage=storage)
+        return work_state(self.optuna_study, self.plan.n_open, hours=self.plan.hours, storage=storage)
 
     def exists(self, storage: ServiceStorage) -> bool:
         """Return whether the study has not been deleted."""
@@ -57,14 +58,19 @@ class StudyWork:
 
 
 def work_state(
-    optuna_study: optuna.Study, *, trials: int, hours: float, storage: ServiceStorage
+    optuna_study: optuna.Study,
+    n_open: Callable[[optuna.Study], int],
+    *,
+    hours: float,
+    storage: ServiceStorage,
 ) -> tuple[WorkState, bool]:
     """Return whether the study has work, may get some later, or is over; and whether a trial is waiting.
 
     While trials run elsewhere, a study with a full budget is not over yet: their workers may be lost.
 
     Args:
-        trials: number of trials to finish.
+        n_open: number of trials to finish by now; called after trials are counted, so that a round that ends
+            in between leaves room instead of ending the study.
         hours: period after the study's creation in which trials may start; 0: no limit.
     """
     study_id = optuna_private.study_id(optuna_study)
@@ -74,6 +80,7 @@ def work_state(
     counts = storage.query(lambda executor: leases.counts(executor, study_id))
     has_waiting = counts[TrialState.WAITING] > 0
     finished = counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
+    trials = n_open(optuna_study)
     if finished >= trials:
         return "over", has_waiting
     room = trials - finished - counts[TrialState.RUNNING]
@@ -117,7 +124,10 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
         has_waiting: whether to look for a waiting trial before creating one.
     """
     lease = Claim(
-        study_id=work.study_id, worker_id=me.worker_id, budget=work.plan.trials, has_waiting=has_waiting
+        study_id=work.study_id,
+        worker_id=me.worker_id,
+        budget=work.plan.n_open(work.optuna_study),
+        has_waiting=has_waiting,
     )
     spec, refusal = None, ""
     try:

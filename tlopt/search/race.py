@@ -1,0 +1,146 @@
+"""The order of a confirmation's runs: all candidates with one seed, then half of the points with more.
+
+Sequential halving [Karnin, Koren and Somekh, ICML 2013]: rounds end after 1, 3, 7, ... seeds, so that each
+costs about as many runs as the one before. A point is judged by the mean of its runs and of its own trial.
+
+Of n points with m values each, whose errors have the standard deviation s, the best one is dropped with a
+probability of at most n · exp(-m · d² / (4 · s²)), where d is its true lead (Hoeffding and a union bound, for
+errors with tails no heavier than a normal distribution's). The trial's value flatters, as it got the point
+chosen; the final choice, and what people read, leave it out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from tlopt.spec import objectives
+from tlopt.spec.point import Point
+
+PROBE, PLAIN = -2, -1  # numbers of candidates that are not trials of the search
+FINALISTS_MIN = 2  # points of the search that get every seed, so that the winner has a rival
+
+Run = tuple[int, int]  # a candidate's number, and a replicate: an index of the confirmation's seeds
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point to confirm; `number` is that of its trial in the search, or PROBE or PLAIN."""
+
+    number: int
+    label: str
+    point: Point
+    value: float | None = None  # of its trial in the search; None: a default, or from an earlier version
+
+    @property
+    def is_default(self) -> bool:
+        """Return whether this is a default, which is never dropped for its value."""
+        return self.number < 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """Replicates of the candidates that are left."""
+
+    members: tuple[Candidate, ...]
+    replicates: range
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The round's runs in the order in which they start: every candidate's first replicate first."""
+        return tuple((member.number, replicate) for replicate in self.replicates for member in self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """Rounds of a confirmation as a function of the values so far, the same in every process."""
+
+    candidates: tuple[Candidate, ...]
+    seeds: int
+    direction: str  # maximize or minimize
+    halves: bool = True  # False: every candidate gets all seeds, as up to version 0.1
+
+    def rounds(self, ended: Mapping[Run, float | None]) -> tuple[Round, ...]:
+        """The rounds that may start: the first, and those whose predecessors have ended.
+
+        Args:
+            ended: the values of the runs so far; None where a run has no value, after which its candidate
+                takes no further part.
+        """
+        members, rounds = self.candidates, list[Round]()
+        for replicates in self._replicates():
+            if rounds:
+                members = self._survivors(members, replicates.start, ended)
+            rounds.append(Round(members, replicates))
+            if any(run not in ended for run in rounds[-1].runs):
+                break
+        return tuple(rounds)
+
+    def runs(self, ended: Mapping[Run, float | None]) -> tuple[Run, ...]:
+        """The runs of the rounds that may start, the ended ones included."""
+        return tuple(run for each in self.rounds(ended) for run in each.runs)
+
+    def n_open(self, ended: Mapping[Run, float | None]) -> int:
+        """The number of runs by now, open and ended.
+
+        Ended runs count though their candidate would be dropped today, as other candidates have joined since.
+        """
+        return len(ended.keys() | self.runs(ended))
+
+    def n_planned(self, ended: Mapping[Run, float | None]) -> int:
+        """The number of runs at the end, if every run to come has a value and no candidate joins."""
+        rounds = self.rounds(ended)
+        n_points = sum(not member.is_default for member in rounds[-1].members)
+        n_defaults = len(rounds[-1].members) - n_points
+        planned = self.n_open(ended)
+        for replicates in self._replicates()[len(rounds) :]:
+            n_points = _halved(n_points)
+            planned += (n_points + n_defaults) * len(replicates)
+        return planned
+
+    def dropped(self, ended: Mapping[Run, float | None]) -> frozenset[int]:
+        """The numbers of the candidates that get no further runs."""
+        left = {member.number for member in self.rounds(ended)[-1].members}
+        return frozenset(each.number for each in self.candidates) - left
+
+    def _replicates(self) -> tuple[range, ...]:
+        return _halving(self.seeds) if self.halves else (range(self.seeds),)
+
+    def _survivors(
+        self, members: Sequence[Candidate], n_seeds: int, ended: Mapping[Run, float | None]
+    ) -> tuple[Candidate, ...]:
+        """The defaults, and the better half of the search's points after `n_seeds` seeds."""
+        values = {
+            member.number: [ended[member.number, replicate] for replicate in range(n_seeds)]
+            for member in members
+        }
+        valued = [member for member in members if None not in values[member.number]]
+
+        def cost(member: Candidate) -> float:
+            observed = [value for value in (member.value, *values[member.number]) if value is not None]
+            return objectives.cost(fmean(observed), self.direction)
+
+        points = [member for member in members if not member.is_default]
+        best = sorted((member for member in valued if not member.is_default), key=cost)[
+            : _halved(len(points))
+        ]
+        return tuple(member for member in valued if member.is_default or member in best)
+
+
+def n_point_runs(n_points: int, seeds: int) -> int:
+    """The number of runs that the points of a search cost, beside those of the defaults."""
+    runs = 0
+    for replicates in _halving(seeds):
+        runs += n_points * len(replicates)
+        n_points = _halved(n_points)
+    return runs
+
+
+def _halving(seeds: int) -> tuple[range, ...]:
+    """The replicates of each round: up to 1, 3, 7, ... of them, and to all in the last one."""
+    ends = [0, *(2**k - 1 for k in range(1, seeds.bit_length()) if 2**k - 1 < seeds), seeds]
+    return tuple(range(first, last) for first, last in pairwise(ends))
+
+
+def _halved(n_points: int) -> int:
+    return min(n_points, max(FINALISTS_MIN, (n_points + 1) // 2))
