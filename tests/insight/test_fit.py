@@ -109,7 +109,7 @@ def test_measures_of_the_whole_network_alone_have_neither_table_nor_figure(tmp_p
 def test_the_table_of_all_measures_fits_eighty_columns() -> None:
     from rich.console import Console
 
-    from tlopt.app.fit_tables import blocks_table
+    from tlopt.app.fit_tables import blocks_table, ranking_table
 
     values = {column.name: -0.1234 for column in COLUMNS if column.name not in ("leep", "nce")}
     rows = tuple(FitRow(name="blocks.0.0", n_features=1280, values=values) for _ in range(17))
@@ -117,6 +117,15 @@ def test_the_table_of_all_measures_fits_eighty_columns() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(shown)
 
+    many = Console(width=80, record=True, file=io.StringIO())
+    named = {**values, "leep": -1.234, "nce": -1.234}
+    network = FitRow(name="network", n_features=1280, values=named)
+    many.print(
+        ranking_table("photos", [replace(fit(0.5), backbone="efficientnet_lite0", network=network)] * 2)
+    )
+
+    assert "…" not in (text := many.export_text())
+    assert text.split().count("-1.23") == 4
     (last,) = [line for line in console.export_text().splitlines() if line.strip().startswith("17 ")]
     assert last.split() == ["17", "blocks.0.0", "1280", "-12.3*", "-12.3*", *["-0.123*"] * 5]
 

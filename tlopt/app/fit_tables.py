@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tlopt.insight.record import Comparison, Fit
+from tlopt.insight.record import Column, Comparison, Fit
 from tlopt.system.words import counted
 
 _NAME_WIDTH = 11  # characters of a block's name that are kept on one line
@@ -29,10 +29,15 @@ def fits_shown(name: str, fits: Sequence[Fit]) -> Group:
 def ranking_table(name: str, fits: Sequence[Fit]) -> Table:
     """The networks in the order of `fits`, with their values as a whole."""
     first = fits[0].columns[0]
-    table = Table(title=f"{name}: networks by {first.title}, highest first", title_justify="left")
+    table = Table(
+        title=f"{name}: networks by {first.title}, highest first",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     table.add_column("network", overflow="fold")
     for column in fits[0].columns:
-        table.add_column(column.heading, justify="right")
+        table.add_column(_stacked(column), justify="right", no_wrap=True)
     for fit in fits:
         cells = [column.cell(fit.network.values.get(column.name)) for column in fit.columns]
         table.add_row(fit.backbone, *cells)
@@ -55,7 +60,7 @@ def blocks_table(name: str, fit: Fit) -> Table:
     table.add_column("name", overflow="fold", min_width=min(longest, _NAME_WIDTH))
     table.add_column("width", justify="right", no_wrap=True)
     for column in fit.block_columns:
-        table.add_column(column.heading.replace(", ", " ").replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(_stacked(column), justify="right", no_wrap=True)
     best = {column.name: fit.best_depth(column.name) for column in fit.block_columns}
     for depth, row in enumerate(fit.blocks, 1):
         cells = [
@@ -85,6 +90,11 @@ def comparison_shown(name: str, seen: Comparison) -> Group:
         values = (row.cka, row.overlap, row.forward, row.back, other.cka, other.overlap)
         table.add_row(str(depth), row.name, *(f"{value:.2f}" for value in values))
     return Group(table, *(Text(f"note: {warning}") for warning in seen.warnings))
+
+
+def _stacked(column: Column) -> str:
+    """The heading with a word a line, for narrow columns."""
+    return column.heading.replace(",", "").replace(" ", "\n")
 
 
 def fit_lines(fit: Fit) -> Iterator[str]:

@@ -4,12 +4,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from tlopt.cli.options import Device, Storage
+
+if TYPE_CHECKING:
+    from tlopt.insight.record import Comparison
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -48,7 +51,7 @@ def fit(
     The values are kept with a study that has begun. Test and validation images are not read.
     """
     from tlopt.app import fit as fits
-    from tlopt.app.fit_tables import comparison_shown, fits_shown
+    from tlopt.app.fit_tables import fits_shown
 
     wishes = fits.FitWishes(
         backbones=_names(backbones),
@@ -59,11 +62,7 @@ def fit(
     )
     subject = fits.open_subject(target, wishes, storage_url=storage, progress=True)
     if against is not None:
-        compared = fits.compare(subject, against)
-        if as_json:
-            sys.stdout.write(json.dumps({"name": subject.name, **asdict(compared)}) + "\n")
-        else:
-            out.print(comparison_shown(subject.name, compared))
+        _show_comparison(subject.name, fits.compare(subject, against), as_json=as_json)
         return
     found = fits.measure(subject, wishes.measures, progress=True)
     drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
@@ -78,6 +77,15 @@ def fit(
     out.print(fits_shown(subject.name, found))
     if drawn is not None:
         out.print(f"figure: {drawn}", markup=False, soft_wrap=True)
+
+
+def _show_comparison(name: str, compared: "Comparison", *, as_json: bool) -> None:
+    from tlopt.app.fit_tables import comparison_shown
+
+    if as_json:
+        sys.stdout.write(json.dumps({"name": name, **asdict(compared)}) + "\n")
+    else:
+        out.print(comparison_shown(name, compared))
 
 
 def _names(text: str | None) -> tuple[str, ...]:
