@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +206,18 @@ def test_the_pretrained_network_is_compared_with_an_export(
     assert all(row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
     assert seen.rows != seen.untrained
     assert seen.warnings == ()
+
+
+def test_without_scikit_learn_the_message_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['sklearn.model_selection'] = None\n"
+        "sys.modules['scipy'] = sys.modules['scipy.optimize'] = None\n"
+        "from tlopt.insight.measures import chosen; chosen([])\n"
+        "import numpy as np; from tlopt.insight.sample import stratified_folds\n"
+        "from tlopt.errors import MissingExtra\n"
+        "try: stratified_folds(np.array([0, 1]), ['a', 'b'])\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert ended.stdout == 'tlopt fit needs scikit-learn: pip install "tlopt[fit]"\n', ended.stderr

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
 
@@ -36,6 +35,8 @@ def max_log_evidence(u: Floats, eigenvalues: Floats, y: Floats) -> float:
         u: (N, k), left singular vectors of F.
         eigenvalues: (k,), of F F'.
     """
+    from scipy.optimize import minimize_scalar
+
     n = len(y)
     z = (u.T @ y) ** 2
     rest = max(float(y @ y - z.sum()), 0.0)
