@@ -109,9 +109,15 @@ def dimension_words(dimension: Dimension | PerOptimizer) -> str:
             return f"{low:g} to {high:g}, logarithmic" + (", or off" if zero else "")
 
 
+LINEAR_WORDS = {"logistic": "logistic regression", "svm": "linear SVM"}
+
+
 def describe(point: dict[str, object] | Point) -> str:
     """A point in one short line: depths, rates, pulls."""
     values = completed(point.as_dict() if isinstance(point, Point) else point)
+    if values["classifier"] != "network":
+        balanced = ", classes balanced" if values["class_weights"] == "balanced" else ""
+        return f"{LINEAR_WORDS[str(values['classifier'])]} on frozen features{balanced}"
     parts = [f"keep {values['transfer_depth']}", f"freeze {values['freeze_depth']}", f"lr {values['lr']:.2g}"]
     if values["norm_depth"]:
         affine = " affine kept" if values["norm_affine"] == "keep" else ""
@@ -128,6 +134,11 @@ def describe(point: dict[str, object] | Point) -> str:
 def point_sentence(point: Point) -> str:
     """The meaning of a point's short line: blocks kept and frozen, rates, pulls."""
     kept, frozen = point.transfer_depth, point.freeze_depth
+    if point.is_linear:
+        return (
+            f"{LINEAR_WORDS[point.classifier]} on features of the pretrained network, which is never trained;"
+            " C was chosen by cross-validation on the training images"
+        )
     said = ["every block starts afresh"]
     if kept:
         start = "block starts" if kept == 1 else f"{kept} blocks start"

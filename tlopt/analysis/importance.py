@@ -48,9 +48,11 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importanc
 
     Compares the best tenth of the trials, at least `BEST_MIN`, with all of them. A pruned trial is never
     among the best, since its last value is of an early epoch, nor is an infeasible one, which here counts as
-    pruned. Of more than `TRIALS_MAX` trials, that many are used, evenly spaced.
+    pruned. Of more than `TRIALS_MAX` trials, that many are used, evenly spaced. Linear
+    classifiers are left out, since they lack the keys.
     """
-    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
+    networks = [trial for trial in trials if trial.params.get("classifier", "network") == "network"]
+    ended = [t for t in networks if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.params]
     complete = [trial for trial in ended if _is_ranked(trial)]
     numbers = _numbers(ended, len(complete))
     if len(ended) < TRIALS_MIN or len(complete) < BEST_MIN:

@@ -22,10 +22,10 @@ from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import Limits
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import confirm_seed, ended_runs, run_values
-from tlopt.search.race import PLAIN, PROBE, Candidate, Race
+from tlopt.search.race import LINEAR, PLAIN, PROBE, Candidate, Race
 from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
-from tlopt.spec.default_names import PROBE_LABEL
+from tlopt.spec.default_names import LINEAR_LABEL, PROBE_LABEL
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
@@ -64,8 +64,9 @@ def find_candidates(
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
     known = [row for row in defaults(study, limits) if asdict(row.point) not in infeasible]
-    # the default that is no probe is plain fine-tuning, or training from scratch
-    chosen = [Candidate(PROBE if row.label == PROBE_LABEL else PLAIN, row.label, row.point) for row in known]
+    # the default that is neither probe nor linear classifier is plain fine-tuning, or training from scratch
+    numbers = {LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
+    chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
     for record in complete:
         point = Point.stored(record.point, f"trial {record.number} of {study.name}")
         is_new = all(point != other.point for other in chosen)

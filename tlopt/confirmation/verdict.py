@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
 from tlopt.system.frames import data_frame, html_table
 
@@ -175,7 +175,8 @@ class Verdict:
     @property
     def defaults(self) -> tuple[str, ...]:
         """Labels of the defaults among the candidates, the strongest on validation first."""
-        return tuple(row.label for row in self.rows if row.label in (PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL))
+        known = (LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL)
+        return tuple(row.label for row in self.rows if row.label in known)
 
     def standing(self, label: str, *, split: Split) -> Standing | None:
         """The standing of the chosen candidate against `label`; None where they were not measured together.

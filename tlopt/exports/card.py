@@ -17,7 +17,7 @@ from tlopt.model.build import n_blocks
 from tlopt.plots.confused import most_confused
 from tlopt.spec import Study
 from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
-from tlopt.spec.search_keys import RULES, Depth
+from tlopt.spec.search_keys import LINEAR_KEYS, RULES, Depth
 from tlopt.system.words import counted, markdown_escaped
 
 _CLASSES_SHOWN_MAX = 40
@@ -285,6 +285,8 @@ def _point(chosen: Confirmed) -> Iterator[str]:
     yield "| key | value | meaning |"
     yield "| --- | --: | --- |"
     for name, rule in RULES.items():
+        if chosen.point.is_linear and name not in LINEAR_KEYS:
+            continue
         value = getattr(chosen.point, name)
         cells = f"{value:.4g}" if isinstance(value, float) else str(value)
         cells += f" of {n}" if isinstance(rule, Depth) else ""

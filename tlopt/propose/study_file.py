@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tlopt.propose.budget import SEEDS, Size
 from tlopt.propose.dataset import ImageSummary
 from tlopt.spec.dimensions import Scalar
-from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR
+from tlopt.spec.search_keys import CLASSIFIERS, DEFAULT_L2, PROBE_LR
 from tlopt.spec.text import literal
 from tlopt.system.words import counted
 
@@ -16,6 +16,7 @@ VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: be
 STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
 _FEW_IMAGES = 300
+LINEAR_IMAGES_MAX = 1000  # to train with: below, a linear classifier on frozen features is often the best
 _COMMENT_COLUMN = 44
 _NORMS = "blocks whose batch-norm keeps its pretrained statistics"
 
@@ -127,11 +128,13 @@ def _search(c: Choices) -> list[str]:
     many = c.n_train > MANY_IMAGES
     lowest = 0 if many else n // 2
     why = "0: from scratch" if many else "the others are fresh"
+    linear = c.n_train < LINEAR_IMAGES_MAX
     lines = [
         _commented("[search]", "a plain value is fixed, a table is searched"),
         _line(
             "resolution", c.size.resolution, f"pixels per side; the weights expect {c.resolution_expected}"
         ),
+        *([_choice("classifier", CLASSIFIERS, "or a linear one on frozen features")] if linear else []),
         _range("transfer_depth", "int", lowest, n, f"blocks that start pretrained; {why}"),
         _range("freeze_depth", "int", 0, n, f"blocks that never change; {n}: a linear probe"),
         *([_range("norm_depth", "int", 0, n, _NORMS)] if c.batch_norm else []),

@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, assert_never
 
 from tlopt.model.facts import Limits
-from tlopt.search.space import Params, decode_params, encode_point, resolve
+from tlopt.search.space import Params, classifiers, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
 FROZEN_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
 KEPT_STATISTICS_RATIO = 0.3  # lr_ratio of fine-tuning with kept statistics: benchmarks/recipes/README.md
+
+
+LINEAR_MAX = 8  # linear classifiers among the initial points; each costs about one epoch
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     """The linear probe and plain fine-tuning, with the study's fixed values for other keys.
 
     Neither has a penalty on pretrained weights: `l2` applies to the head alone. Without pretrained weights
-    there is no probe, and plain fine-tuning becomes training from scratch.
+    there is no probe, and plain fine-tuning becomes training from scratch. Where the space has logistic
+    regression on frozen features, that is the third.
     """
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     optimizer = usual["optimizer"]
@@ -45,7 +50,34 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     return (
         _default(PROBE_LABEL, probe, backbone, study, limits),
         _default(PLAIN_LABEL, plain, backbone, study, limits),
+        *(
+            _default(LINEAR_LABEL, {**common, "classifier": "logistic"}, backbone, study, limits)
+            for name in classifiers(study)
+            if name == "logistic"
+        ),
     )
+
+
+def linear_points(study: Study, limits: Limits) -> list[Params]:
+    """Parameters of every linear classifier that the space has, up to `LINEAR_MAX`, logistic ones first.
+
+    Each is one point, or one for each backbone, class weighting and listed resolution that are searched.
+    """
+    found: list[Params] = []
+    resolution = study.search.get("resolution", Fixed(0))
+    sides = dimensions.bounds(resolution) if isinstance(resolution, Choice) else (None,)
+    weightings = dimensions.bounds(study.search.get("class_weights", Fixed("none")))  # type: ignore[arg-type]
+    kinds = sorted(str(name) for name in classifiers(study) if name != "network")
+    for backbone, weighting, side, kind in product(study.model.backbones, weightings, sides, kinds):
+        values: dict[str, Scalar] = {"classifier": kind, "class_weights": weighting}
+        if isinstance(resolution, (Fixed, Int)) and "resolution" in study.search:
+            side = nearest(limits.resolution[backbone], resolution)
+        if side:
+            values["resolution"] = side
+        if limits.transferable:
+            params = encode_point(resolve(values, backbone, study.budget.epochs, limits), study, limits)
+            found += [] if params is None or params in found else [params]
+    return found[:LINEAR_MAX]
 
 
 def partly_frozen(study: Study, limits: Limits) -> Params | None:
@@ -106,7 +138,7 @@ def _usual(study: Study, limits: Limits) -> dict[str, Any]:
 
 _TRANSFER_KEYS = frozenset(
     (
-        *("transfer_depth", "freeze_depth", "anchor_depth", "norm_depth", "norm_affine"),
+        *("classifier", "transfer_depth", "freeze_depth", "anchor_depth", "norm_depth", "norm_affine"),
         *("lr", "lr_ratio", "lr_decay", "l2_sp"),
         *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout"),
     )

@@ -7,7 +7,7 @@ from tlopt.model.facts import Limits
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import RULES
+from tlopt.spec.search_keys import LINEAR_KEYS, RULES
 from tlopt.spec.study import NAME_LENGTH_MAX
 from tlopt.spec.text import literal, user_path
 
@@ -44,7 +44,7 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
         ("data", data),
         ("model", model | {"backbone": point.backbone}),
         ("budget", {"trials": 1, "epochs": point.epochs}),
-        ("search", {key: getattr(point, key) for key in RULES}),
+        ("search", {key: getattr(point, key) for key in (LINEAR_KEYS if point.is_linear else RULES)}),
         ("confirm", study.confirm.model_dump()),
     ]
     lines = [
@@ -73,8 +73,9 @@ def only_point(study: Study, limits: Limits) -> Point:
         SpecError: keys are searched; the message names them.
     """
     # Exports are written and read without importing Optuna, which the search space needs.
-    from tlopt.search.space import resolve
+    from tlopt.search.space import resolve, without_idle_keys
 
+    study = without_idle_keys(study, limits)
     dimensions = {"model.backbone": study.model.backbone} | {
         f"search.{key}": dimension for key, dimension in study.search.items()
     }

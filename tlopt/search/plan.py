@@ -13,7 +13,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
 from tlopt.search import user_params
-from tlopt.search.defaults import defaults, kept_statistics, partly_frozen
+from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
 from tlopt.search.race import PROBE, Race, Run
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, draw, search_space, without_idle_keys
@@ -73,7 +73,11 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     study = without_idle_keys(study, limits)
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
-    for start in (partly_frozen(study, limits), kept_statistics(study, limits)):
+    for start in (
+        *linear_points(study, limits),
+        partly_frozen(study, limits),
+        kept_statistics(study, limits),
+    ):
         if start is not None and start not in initial_points:
             initial_points.append(start)
 
@@ -83,11 +87,11 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     def trial_spec(number: int, params: Params) -> TrialSpec:
         label = next((label for label, of_default in known if of_default == params), "")
         return TrialSpec(
-            point=decode_params(params, study, limits),
+            point=(point := decode_params(params, study, limits)),
             seeds=tuple(seed_for(study.seed, "trial", number, r) for r in range(n_splits)),
             splits=tuple(range(n_splits)),
             label=label,
-            prunable=not label,
+            prunable=not label and not point.is_linear,
         )
 
     return StudyPlan(
@@ -136,7 +140,8 @@ def confirm_plan(
         ]
 
     space = {
-        "candidate": IntDistribution(PROBE, _CANDIDATE_MAX),
+        # as before where there is no linear classifier: runs of earlier versions go on
+        "candidate": IntDistribution(min(PROBE, *by_number), _CANDIDATE_MAX),
         "replicate": IntDistribution(0, _CANDIDATE_MAX),
     }
     return StudyPlan(

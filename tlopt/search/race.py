@@ -17,7 +17,7 @@ from statistics import fmean
 from tlopt.spec import objectives
 from tlopt.spec.point import Point
 
-PROBE, PLAIN = -2, -1  # numbers of candidates that are not trials of the search
+LINEAR, PROBE, PLAIN = -3, -2, -1  # numbers of candidates that are not trials of the search
 FINALISTS_MIN = 2  # points of the search that get every seed, so that the winner has a rival
 
 Run = tuple[int, int]  # a candidate's number, and a replicate: an index of the confirmation's seeds

@@ -18,12 +18,22 @@ def repeated_strengths(study: Study) -> tuple[float, ...]:
     return tuple(map(float, dimensions.bounds(dimension))) if isinstance(dimension, Fixed | Choice) else ()
 
 
+def has_linear(study: Study) -> bool:
+    """Return whether some trials fit a linear classifier, on centre crops and never flipped ones."""
+    return any(name != "network" for name in dimensions.bounds(dimension_of(study, "classifier")))
+
+
 def n_repeated_views(study: Study) -> int:
     """Number of views of each training image that later epochs and trials may use again."""
     return study.data.views * len(repeated_strengths(study))
 
 
 def trains_uncropped(study: Study) -> bool:
-    """Return whether some trials train on centre crops, as validation does: at augmentation strength 0."""
+    """Return whether some trials train on centre crops, as validation does: at augmentation strength 0.
+
+    Linear classifiers are fitted on them.
+    """
+    if has_linear(study):
+        return True
     dimension = dimension_of(study, "augmentation")
     return not isinstance(dimension, Uniform) and 0 in dimensions.bounds(dimension)

@@ -60,10 +60,12 @@ def in_space(
     """The trials drawn from `space`, and copies of others whose parameters can be encoded in it.
 
     Args:
+        trials: those of linear classifiers are left out, since they have none of the other parameters.
         accept: encodes a trial's parameters in the space; returns None if they are not a complete point.
     """
     found = []
-    for trial in map(_constrained, trials):
+    networks = (trial for trial in trials if trial.params.get("classifier", "network") == "network")
+    for trial in map(_constrained, networks):
         ours = all(trial.distributions[name] == space.get(name) for name in trial.params)
         if ours and (space.keys() == trial.params.keys() or not trial.state.is_finished()):
             found.append(trial)

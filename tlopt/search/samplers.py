@@ -18,11 +18,15 @@ from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
 from tlopt.storage.attributes import is_carried, ran_here
 
+_CLASSIFIER, _NETWORK = "classifier", "network"
 _REDRAWS_MAX = 16  # of a repeated point; a small space may have no other
 
 
 class InitialPointsSampler(BaseSampler):
     """A sampler that draws the initial points first, each once over all workers, then uses one of Optuna's.
+
+    A linear classifier has nothing to search, so those that the space has are initial points, and Optuna's
+    sampler draws networks only, and sees only them.
 
     No trial is enqueued, so workers that start at the same time cannot duplicate a point, and a point whose
     trial failed is drawn again. Optuna's sampler is created anew for each trial, seeded by (seed, trial
@@ -63,7 +67,8 @@ class InitialPointsSampler(BaseSampler):
         self._prepare(study, trial)
         if self._given is not None:
             return {}
-        return self._sampler.infer_relative_search_space(self._shown(study), trial)
+        found = self._sampler.infer_relative_search_space(self._shown(study), trial)
+        return {name: distribution for name, distribution in found.items() if name != _CLASSIFIER}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -102,6 +107,8 @@ class InitialPointsSampler(BaseSampler):
     ) -> Any:
         if self._given is not None:
             return self._given[param_name]
+        if param_name == _CLASSIFIER and _NETWORK in getattr(param_distribution, "choices", ()):
+            return _NETWORK
         return self._sampler.sample_independent(self._shown(study), trial, param_name, param_distribution)
 
     def after_trial(

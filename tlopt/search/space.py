@@ -1,7 +1,9 @@
 """The search space: distributions of the parameters, and conversion between parameters and `Point`.
 
 The space is static: every searched key is always drawn, so that the sampler sees one joint space.
-Dependencies (a depth capped by another, "off") are resolved on decoding, and stored as the trial's point.
+Dependencies (a depth capped by another, "off") are resolved on decoding, and stored as the trial's point. The
+one exception are linear classifiers, for which only keys with an effect on them are drawn; samplers neither
+draw nor see such trials (see `InitialPointsSampler`).
 """
 
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from tlopt.model.facts import Limits
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import DEFAULT_L2, NORM_KEYS, RULES, Depth, in_blocks
+from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NORM_KEYS, RULES, Depth, in_blocks
 
 Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
@@ -44,7 +46,21 @@ def search_space(study: Study) -> dict[str, BaseDistribution]:
 
 def draw(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistribution]) -> Params:
     """Have `trial` suggest a value for every parameter of `space`."""
-    return {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
+    params: Params = {}
+    for name, distribution in space.items():
+        if name in live_keys(params, space):
+            params[name] = _suggest(trial, name, distribution)
+    return params
+
+
+def live_keys(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> set[str]:
+    """Names of the parameters of `space` that are drawn beside `params`."""
+    return {name for name in space if not is_linear(params) or name in ("backbone", *LINEAR_KEYS)}
+
+
+def is_linear(params: Mapping[str, Any]) -> bool:
+    """Whether the parameters of a trial are those of a linear classifier."""
+    return bool(params.get("classifier", "network") != "network")
 
 
 def _suggest(trial: Trial | FixedTrial | FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
@@ -65,6 +81,8 @@ def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Po
     values: dict[str, Scalar] = {}
     for name in RULES:
         dimension = study.search.get(name)
+        if is_linear(values) and name not in LINEAR_KEYS:
+            continue
         match dimension:
             case None:
                 continue
@@ -84,6 +102,8 @@ def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, limits: Limit
 def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
     """The point with `values` and defaults for other keys, depths in blocks and capped by each other."""
     n_blocks = limits.n_blocks[backbone]
+    if is_linear(values):
+        values = {name: value for name, value in values.items() if name in LINEAR_KEYS} | _LINEAR_VALUES
     full: dict[str, Any] = {name: values.get(name, rule.default) for name, rule in RULES.items()}
     optimizer = full["optimizer"]
     if full["lr"] is None:
@@ -105,6 +125,16 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits
     return Point(backbone=backbone, **full)
 
 
+# One value of every key without effect, so that equal linear classifiers are equal points.
+_LINEAR_VALUES: dict[str, Scalar] = {
+    "transfer_depth": 1.0,
+    "freeze_depth": 1.0,
+    "epochs": 1,
+    "l2": 0.0,
+    "augmentation": 0.0,
+}
+
+
 def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, limits: Limits) -> int:
     """A norm depth in blocks; 0 where no trained block with pretrained batch-norm layers lies within it."""
     if not limits.batch_norm[backbone]:
@@ -114,20 +144,44 @@ def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone:
 
 
 def without_idle_keys(study: Study, limits: Limits) -> Study:
-    """`study` as it is searched on its backbones: without batch-norm layers no norm depth is drawn."""
-    if any(limits.batch_norm[backbone] for backbone in study.model.backbones):
+    """`study` without the keys that have no effect in any of its trials.
+
+    Without batch-norm layers no norm depth is drawn, and without pretrained weights no linear classifier; a
+    study of linear classifiers alone has only their keys.
+    """
+    idle: set[str] = set()
+    if not any(limits.batch_norm[backbone] for backbone in study.model.backbones):
+        idle |= set(NORM_KEYS)
+    if not limits.transferable:
+        idle.add("classifier")
+    elif "network" not in classifiers(study):
+        idle |= RULES.keys() - set(LINEAR_KEYS)
+    if not idle & study.search.keys():
         return study
-    search = {name: dimension for name, dimension in study.search.items() if name not in NORM_KEYS}
+    search = {name: dimension for name, dimension in study.search.items() if name not in idle}
     return study.model_copy(update={"search": search})
+
+
+def classifiers(study: Study) -> tuple[Scalar, ...]:
+    """The values that `classifier` has in trials of the study."""
+    dimension = study.search.get("classifier", Fixed("network"))
+    assert not isinstance(dimension, PerOptimizer), "classifier has no ranges for each optimizer"
+    return dimensions.bounds(dimension)
 
 
 def check_depths(study: Study, limits: Limits) -> None:
     """Check the study's depths against its backbones.
 
     Raises:
-        SpecError: a depth lies beyond the last block, or norm_depth is fixed above 0 and no backbone has
-            batch-norm; the message names the key and the number of blocks.
+        SpecError: a depth lies beyond the last block; norm_depth is fixed above 0 and no backbone has
+            batch-norm; or only linear classifiers are searched, without weights. The message names the
+            key and what is allowed.
     """
+    if not limits.transferable and "network" not in classifiers(study):
+        raise SpecError(
+            "search.classifier: a linear classifier needs features of pretrained weights, and model.weights"
+            ' is "none"; add "network" to its choices, or name weights'
+        )
     norm_depth = study.search.get("norm_depth")
     if isinstance(norm_depth, Fixed) and norm_depth.value and not any(limits.batch_norm.values()):
         raise SpecError(
@@ -186,6 +240,8 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
     params: dict[str, Any] = {}
     n_blocks = limits.n_blocks[point.backbone]
     for name, dimension in (("backbone", study.model.backbone), *study.search.items()):
+        if point.is_linear and name not in ("backbone", *LINEAR_KEYS):
+            continue
         value = getattr(point, name)
         if isinstance(dimension, PerOptimizer):
             name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 
 from tlopt.errors import Refused
 from tlopt.model.facts import Limits
-from tlopt.search.space import Params, decode_params, search_space, without_idle_keys
+from tlopt.search.space import Params, decode_params, live_keys, search_space, without_idle_keys
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, written
 from tlopt.spec.point import Point
@@ -51,7 +51,8 @@ def point_of_params(params: Mapping[str, Any], study: Study, limits: Limits) -> 
     """
     study = without_idle_keys(study, limits)
     known = encode_user_params(params, study)
-    missing = [name for name in search_space(study) if name not in known]
+    space = search_space(study)
+    missing = [name for name in space if name in live_keys(known, space) and name not in known]
     if missing:
         raise Refused(f"it has no {', '.join(missing)}")
     return decode_params(known, study, limits)

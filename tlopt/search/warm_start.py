@@ -34,7 +34,7 @@ from tlopt.spec.differences import differences, incomparable
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, bounds, written
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import NORM_KEYS, RULES, Depth
+from tlopt.spec.search_keys import LINEAR_KEYS, NORM_KEYS, RULES, Depth
 from tlopt.storage import attributes, optuna_private, studies
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, best_first
 from tlopt.system.words import counted
@@ -206,7 +206,7 @@ def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, limits: L
         state=trial.state,
         value=trial.value,
         params=params,
-        distributions=search_space(study),
+        distributions={name: space for name, space in search_space(study).items() if name in (params or {})},
         intermediate_values=trial.intermediate_values,
         constraints={OUTCOME_CONSTRAINT: 1.0 if broken else -1.0},
         user_attrs={
@@ -326,6 +326,8 @@ def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
         return _LeftOut("backbone", f"backbone {point.backbone} is not in this search")
     values = asdict(point)
     for name, dimension in study.search.items():
+        if point.is_linear and name not in LINEAR_KEYS:
+            continue
         one = getattr(dimension, point.optimizer) if isinstance(dimension, PerOptimizer) else dimension
         if not _has(one, name, point, limits):
             blocks = " blocks" if isinstance(RULES[name], Depth) else ""
@@ -381,7 +383,7 @@ def _adapted(point: Point, study: Study, limits: Limits) -> Point:
     effort = _effort(study, point.backbone, limits)
     return replace(
         point,
-        epochs=int(nearest(point.epochs, effort["epochs"])),
+        epochs=1 if point.is_linear else int(nearest(point.epochs, effort["epochs"])),
         resolution=int(nearest(point.resolution, effort["resolution"])),
     )
 

@@ -1,5 +1,6 @@
 """Names of the default points that every study is compared with."""
 
 PROBE_LABEL = "linear probe"
+LINEAR_LABEL = "linear classifier"
 PLAIN_LABEL = "plain fine-tuning"
 SCRATCH_LABEL = "training from scratch"  # plain fine-tuning where there are no weights to start from

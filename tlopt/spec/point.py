@@ -10,6 +10,7 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 ClassWeights = Literal["none", "balanced"]
 NormAffine = Literal["train", "keep"]
+Classifier = Literal["network", "logistic", "svm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Point:
     """
 
     backbone: str
+    classifier: Classifier = "network"  # logistic, svm: fitted on the features of a frozen network
     resolution: int  # pixels per side of the network's input
     transfer_depth: int  # blocks, in [0, B]
     freeze_depth: int  # blocks, in [0, transfer_depth]
@@ -55,6 +57,11 @@ class Point:
             raise ValueError(f"{self.anchor_depth=} is not in [0, {self.transfer_depth=}]")
         if not 0 <= self.norm_depth <= self.transfer_depth:
             raise ValueError(f"{self.norm_depth=} is not in [0, {self.transfer_depth=}]")
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether a linear classifier is fitted on features of the frozen network, in one step."""
+        return self.classifier != "network"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values by name, as they are stored: without later keys at their defaults.

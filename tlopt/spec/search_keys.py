@@ -24,6 +24,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
 CLASS_WEIGHTS = ("none", "balanced")
 NORM_AFFINE = ("train", "keep")
+CLASSIFIERS = ("network", "logistic", "svm")
 
 _BLOCKS_MAX = 1_000_000  # far more than any network has, for "all of them"
 
@@ -89,6 +90,13 @@ class Word:
 Rule = Depth | Number | Word
 
 RULES: dict[str, Rule] = {
+    "classifier": Word(
+        words=CLASSIFIERS,
+        default="network",
+        meaning="network: trained epoch by epoch; logistic, svm: everything is frozen, and logistic"
+        " regression or a linear SVM is fitted on its features, C by cross-validation; of the other keys only"
+        " class_weights and resolution then have an effect",
+    ),
     "transfer_depth": Depth(
         default=1.0, meaning="blocks that start from pretrained weights; the others are fresh"
     ),
@@ -224,6 +232,7 @@ RULES: dict[str, Rule] = {
     ),
 }
 
+LINEAR_KEYS = ("classifier", "class_weights", "resolution")  # those with an effect on a linear classifier
 NORM_KEYS = ("norm_depth", "norm_affine")  # without effect on networks without batch-norm
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
 PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network

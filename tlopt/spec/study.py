@@ -26,6 +26,7 @@ _LATER = {
     "data.bits": 0,
     "data.folds": 0,
     "search.norm_depth": Fixed(0),
+    "search.classifier": Fixed("network"),
     "search.norm_affine": Fixed("train"),
 }
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tlopt.errors import CheckpointUnreadable
+from tlopt.model.linear_head import LinearFit
 from tlopt.system.words import counted
 from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
@@ -212,5 +213,6 @@ def _epoch(row: dict[str, Any]) -> Epoch:
     parsed = {
         "val": None if val is None else Metrics(**val),
         "confusion": None if counts is None else np.array(counts, dtype=np.int64),
+        "linear": tuple(LinearFit(**fit) for fit in row.get("linear", ())),
     }
     return Epoch(**row | parsed)

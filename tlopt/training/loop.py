@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tlopt.data.batches import CENTER_CROP, Images, View, batches, moved, n_batches
 from tlopt.errors import Diverged
+from tlopt.model.linear_head import LinearFit, Task, fit_linear_head
 from tlopt.spec.point import seed_for
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.frozen_prefix import CHUNK_IMAGES
@@ -37,6 +38,7 @@ class Epoch:
     val: Metrics | None  # None without validation images
     confusion: NDArray[np.int64] | None  # validation counts, true classes in rows
     seconds: float  # training and validation; for a resumed epoch, only since resuming
+    linear: tuple[LinearFit, ...] = ()  # of a linear classifier, one for each run
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ def steps(
     Args and raises: as `fit`.
     """
     position = run.position
+    if run.point.is_linear:
+        if not position.epoch:
+            yield _fit_linear(run, images, train, val, feature_store)
+        return
     while position.epoch < run.point.epochs:
         seconds, start = 0.0, time.perf_counter()
         with memory_errors():
@@ -112,9 +118,60 @@ def predict_logits(
     pieces = [indices[at : at + EVAL_BATCH_SIZE] for at in range(0, len(indices), EVAL_BATCH_SIZE)]
     rows = []
     for features in _features(run, images, CENTER_CROP, pieces, split_depth, feature_store):
-        with run.numerics.autocast(run.device):
-            rows.append(run.network.suffix(features, split_depth).float())
+        rows.append(_logits(run, features, split_depth))
     return torch.cat(rows).cpu().numpy()
+
+
+def _logits(run: Run, features: Tensor, split_depth: int) -> Tensor:
+    if run.point.is_linear:  # a folded standardisation cancels large numbers, for which 16 bits are too few
+        return run.network.suffix(features.float(), split_depth)
+    with run.numerics.autocast(run.device):
+        return run.network.suffix(features, split_depth).float()
+
+
+def _fit_linear(
+    run: Run,
+    images: Images,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64] | None,
+    feature_store: FeatureStore | None,
+) -> Epoch:
+    """Fit the head of the frozen network on the centre crops of the training images: the only epoch."""
+    start, run_labels = time.perf_counter(), images.labels[train]
+    with memory_errors(), torch.inference_mode():
+        run.network.eval()
+        pieces = [train[at : at + EVAL_BATCH_SIZE] for at in range(0, len(train), EVAL_BATCH_SIZE)]
+        rows = list(_features(run, images, CENTER_CROP, pieces, run.point.freeze_depth, feature_store))
+        features = torch.cat([row.flatten(1).float() for row in rows]).cpu().double().numpy()
+        if not np.isfinite(features).all():
+            raise Diverged("the features of the frozen network are not finite")
+        units = np.arange(len(images.labels)) if images.units is None else images.units
+        fitted = fit_linear_head(
+            Task(
+                kind="svm" if run.point.classifier == "svm" else "logistic",
+                features=features,
+                labels=run_labels,
+                units=units[train],
+                n_classes=run.n_classes,
+                balanced=run.point.class_weights == "balanced",
+                seed=seed_for(run.seed, "folds"),
+            )
+        )
+        for name, values in (("weight", fitted.weight), ("bias", fitted.bias)):
+            parameter = run.network.head.get_parameter(name)
+            parameter.copy_(torch.from_numpy(values).to(parameter.dtype))
+        scored = measure(fitted.logits(features), run_labels)
+        metrics, confusion = (None, None) if val is None else _measure(run, images, val, feature_store)
+    run.position.epoch = 1
+    return Epoch(
+        index=0,
+        train_loss=scored.log_loss,
+        train_accuracy=scored.accuracy,
+        val=metrics,
+        confusion=confusion,
+        seconds=time.perf_counter() - start,
+        linear=(fitted.fit,),
+    )
 
 
 def _features(

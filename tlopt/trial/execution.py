@@ -256,6 +256,7 @@ def _mean(rows: Sequence[Epoch]) -> Epoch:
         val=metrics.mean([row.val for row in rows if row.val is not None]),
         confusion=np.sum([row.confusion for row in rows if row.confusion is not None], axis=0),
         seconds=sum(row.seconds for row in rows),
+        linear=tuple(fit for row in rows for fit in row.linear),
     )
 
 

@@ -17,7 +17,13 @@ from tlopt.data.dataset import Data
 from tlopt.data.decode import DECODER
 from tlopt.data.pixels import cache_root
 from tlopt.errors import CacheUnwritable, OutOfMemory
-from tlopt.search.repeated_views import dimension_of, n_repeated_views, repeated_strengths, trains_uncropped
+from tlopt.search.repeated_views import (
+    dimension_of,
+    has_linear,
+    n_repeated_views,
+    repeated_strengths,
+    trains_uncropped,
+)
 from tlopt.spec import SEMANTICS_VERSION, Study, dimensions
 from tlopt.spec.dimensions import Choice
 from tlopt.spec.search_keys import in_blocks
@@ -105,7 +111,7 @@ def _disk_bytes(study: Study, data: Data, row_bytes: int) -> int:
     """Upper bound in bytes on disk of a block's outputs for all views that may be cached."""
     of = partial(disk_bytes_max, row_bytes, n_rows=len(data.images))
     # Without crops and flips, training and validation share a view.
-    all_uncropped = trains_uncropped(study) and not study.data.flip
+    all_uncropped = has_linear(study) or (trains_uncropped(study) and not study.data.flip)
     uncropped = of(n_written=len(data.images if all_uncropped else data.ever_val))
     return uncropped + n_repeated_views(study) * of(n_written=len(data.ever_train))
 

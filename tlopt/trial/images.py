@@ -114,4 +114,5 @@ class PixelStores:
             flip=self._study.data.flip,
             n_views=self._study.data.views,
             views_seed=seed_for(self._study.seed, "views"),
+            units=np.unique([image.unit for image in source.images], return_inverse=True)[1].astype(np.int64),
         )

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
 
 from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
+from tlopt.model.linear_head import LinearFit
 from tlopt.spec import objectives
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.trial_spec import TrialSpec
@@ -45,6 +46,7 @@ class TrialResult:
     n_micro: int  # maximum number of micro-batches per batch
     cause: str
     epochs: tuple[Epoch, ...]
+    linear: tuple[LinearFit, ...]  # of a linear classifier, one for each split
     has_pictures: bool  # whether pictures of the trial should be drawn
     mistakes: Mistakes | None  # for one of the pictures; None if not available
 
@@ -60,6 +62,7 @@ class TrialResult:
             "processor_seconds": round(self.processor_seconds, 3),
             "n_micro": self.n_micro,
             "cause": self.cause,
+            **({"linear": [asdict(fit) for fit in self.linear]} if self.linear else {}),
         }
 
 
@@ -179,6 +182,8 @@ class _Attempt:
                 if checkpoints is not None and checkpoints.is_due(event):
                     self._note(checkpoints.save(training))
                 if isinstance(event, Epoch):
+                    for said in dict.fromkeys(fit.note or fit.words for fit in event.linear):
+                        self._note(said)
                     self._note(training.new_cache_warning())
                     self.context.log.epoch(event)
                     if self._report(event):
@@ -229,6 +234,7 @@ class _Attempt:
             n_micro=self.n_micro,
             cause=cause,
             epochs=tuple(self.epochs),
+            linear=last.linear if last else (),
             has_pictures=self.has_pictures,
             mistakes=self.mistakes,
         )
