@@ -25,6 +25,8 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Un
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NORM_KEYS, RULES, Depth, in_blocks
 
+# The classifier first, since it decides which keys are drawn.
+_ORDER = ("classifier", *(name for name in RULES if name != "classifier"))
 Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
 
 
@@ -34,7 +36,7 @@ def search_space(study: Study) -> dict[str, BaseDistribution]:
     A key whose range depends on the optimizer has a parameter `KEY_position` in [0, 1] instead.
     """
     space = _distribution("backbone", study.model.backbone)
-    for name in RULES:
+    for name in _ORDER:
         dimension = study.search.get(name)
         if isinstance(dimension, PerOptimizer):
             space[f"{name}_position"] = FloatDistribution(0.0, 1.0)
@@ -79,7 +81,7 @@ def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Po
     """The point given by `params`, which must contain every parameter of the search space."""
     backbone = str(_decoded(params, "backbone", study.model.backbone))
     values: dict[str, Scalar] = {}
-    for name in RULES:
+    for name in _ORDER:
         dimension = study.search.get(name)
         if is_linear(values) and name not in LINEAR_KEYS:
             continue

@@ -90,13 +90,6 @@ class Word:
 Rule = Depth | Number | Word
 
 RULES: dict[str, Rule] = {
-    "classifier": Word(
-        words=CLASSIFIERS,
-        default="network",
-        meaning="network: trained epoch by epoch; logistic, svm: everything is frozen, and logistic"
-        " regression or a linear SVM is fitted on its features, C by cross-validation; of the other keys only"
-        " class_weights and resolution then have an effect",
-    ),
     "transfer_depth": Depth(
         default=1.0, meaning="blocks that start from pretrained weights; the others are fresh"
     ),
@@ -229,6 +222,13 @@ RULES: dict[str, Rule] = {
         high=2048,
         default=None,
         meaning="side of the images in pixels; default: what the weights expect",
+    ),
+    "classifier": Word(
+        words=CLASSIFIERS,
+        default="network",
+        meaning="network: trained epoch by epoch; logistic, svm: everything is frozen, and logistic"
+        " regression or a linear SVM is fitted on its features, C by cross-validation; of the other keys only"
+        " class_weights and resolution then have an effect",
     ),
 }
 
