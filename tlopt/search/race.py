@@ -25,7 +25,7 @@ Run = tuple[int, int]  # a candidate's number, and a replicate: an index of the 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to confirm; `number` is that of its trial in the search, or PROBE or PLAIN."""
+    """A point to confirm; `number` is that of its trial in the search, or LINEAR, PROBE or PLAIN."""
 
     number: int
     label: str
