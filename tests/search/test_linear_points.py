@@ -121,7 +121,7 @@ def test_linear_classifiers_alone_have_no_other_parameters() -> None:
     plan = search_plan(tiny.study('classifier = { choice = ["logistic", "svm"] }\n' + USUAL), LIMITS, 1)
 
     assert list(plan.space) == ["classifier"]
-    assert list(plan.initial_points) == [{"classifier": "logistic"}, {"classifier": "svm"}]
+    assert list(plan.initial_points([])) == [{"classifier": "logistic"}, {"classifier": "svm"}]
 
 
 def test_without_pretrained_weights_there_are_none() -> None:

@@ -41,7 +41,7 @@ def place(
 def point_of(place: tiny.Place, name: str) -> Point:
     return next(
         place.plan.trial_spec(index, params).point
-        for index, params in enumerate(place.plan.initial_points)
+        for index, params in enumerate(place.plan.initial_points([]))
         if params["classifier"] == name
     )
 
