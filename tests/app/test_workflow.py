@@ -70,7 +70,7 @@ def test_a_study_that_was_begun_when_only_equal_files_were_copies_goes_on(
         ('source = "{source}"', 'source = "absent"', "data.source = 'absent': there is no such folder "),
         ('weights = "none"', 'weights = "absent.pth"', "model.weights: absent.pth: there is no such weights"),
         ('weights = "none"', 'weights = "IMAGENET9"', 'model.weights = "IMAGENET9": mobilenet_v3_small has '),
-        ("mobilenet_v3_small", "mobilenet_v9", "model.backbone: 'mobilenet_v9' is not known"),
+        ("mobilenet_v3_small", "mobilenet_v9", "model.backbone: 'mobilenet_v9' is not supported"),
         ("resolution = 32", "transfer_depth = 99", "search.transfer_depth: 99 is beyond the last block"),
     ],
 )
