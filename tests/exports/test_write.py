@@ -141,6 +141,43 @@ def test_the_error_for_a_damaged_file_says_so(name: str, content: str, folder: P
         read_export(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("store_size", "37"),
+        ("store_size", True),
+        ("store_size", 8),
+        ("store_size", 10**9),
+        ("resolution", "32"),
+        ("resolution", 31),
+        ("mean", [0.5, 0.5]),
+        ("mean", [124, 116, 104]),
+        ("mean", [float("nan"), 0.5, 0.5]),
+        ("std", [0.2, 0.0, 0.2]),
+        ("std", "abc"),
+        ("bits", 99),
+        ("megapixels_max", float("inf")),
+    ],
+)
+def test_a_changed_value_of_the_preprocessing_is_named(key: str, value: object, folder: Path) -> None:
+    path = folder / "preprocessing.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DataError, match=rf"damaged .*preprocessing\.json: {key} = .*export again"):
+        read_export(folder)
+
+
+def test_a_class_name_that_stands_twice_is_refused(folder: Path) -> None:
+    (folder / "classes.txt").write_text("rose\nrose\ntulip\n")
+    with pytest.raises(DataError, match=r"classes\.txt has a line twice"):
+        read_export(folder)
+
+
+def test_class_names_are_read_alike_from_lines_that_git_ended_with_crlf(folder: Path) -> None:
+    path = folder / "classes.txt"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_export(folder).class_names == CLASS_NAMES
+
+
 def test_an_export_of_a_newer_format_is_refused(folder: Path) -> None:
     (folder / "result.json").write_text('{"format": 99}')
     with pytest.raises(DataError, match="format 99"):

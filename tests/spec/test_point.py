@@ -94,6 +94,13 @@ def test_a_stored_point_comes_back() -> None:
         ({**VALUES, "b": 3, "a": 3}, "the keys a, b that this tlopt does not know"),
         ({**VALUES, "freeze_depth": 6}, "trial 12 of x: its point is not one: .*freeze_depth=6"),
         ({key: VALUES[key] for key in VALUES if key != "lr"}, "trial 12 of x: its point lacks the key lr;"),
+        (
+            {**VALUES, "head_layers": "1"},
+            "trial 12 of x: its point is damaged .head_layers = '1'.: .* backup",
+        ),
+        ({**VALUES, "lr": float("nan")}, "damaged .lr = nan."),
+        ({**VALUES, "epochs": 2.5, "optimizer": 3}, "damaged .*(epochs = 2.5|optimizer = 3)"),
+        ({**VALUES, "batch_size": True}, "damaged .batch_size = True."),
         (None, "trial 12 of x: its point lacks the keys anchor_depth, "),
     ],
 )

@@ -1,5 +1,7 @@
 """Reading exports: folders with a trained network and everything needed to use it."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +26,16 @@ CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
 DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
 
+# Values of preprocessing.json as every version writes them: a changed one would classify otherwise, silently.
+_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "mean": ("three numbers from 0 to 1", lambda value: _are_three(value)),
+    "std": ("three numbers above 0, up to 1", lambda value: _are_three(value) and min(value) > 0),
+    "bits": ("a whole number from 8 to 16", lambda value: type(value) is int and 8 <= value <= FULL_BITS),
+    "megapixels_max": (
+        "a number from 0",
+        lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    ),
+}
 _FORMER_NAMES = {"stretch": "squash"}  # values in preprocessing.json that all versions read
 
 _PLAIN_TORCH = """\
@@ -84,6 +96,7 @@ def read_export(folder: Path) -> Export:
     Raises:
         NotReady: a file of the export is missing; names it.
         DataError: a file is damaged or written by a newer tlopt.
+        StorageError: the point in result.json is damaged.
     """
     for name in (WEIGHTS, CLASSES, PREPROCESSING, RESULT):
         if not (folder / name).is_file():
@@ -166,8 +179,10 @@ def load_network(export: Export, device: torch.device) -> Network:
     network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
     try:
         network.net.load_state_dict(read_file(path)[0])
+    except WeightsError as error:
+        raise WeightsError(f"{error}; export again") from error
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {export.backbone}: {error}") from error
+        raise WeightsError(f"{path} does not fit {export.backbone}: {error}; export again") from error
     return network.to(device).eval()
 
 
@@ -191,14 +206,18 @@ def _expression(head: nn.Module) -> str:
 
 
 def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any]) -> Export:
+    point = Point.stored(result["point"], f"the export {folder}")
+    _check_preprocessing(preprocessing, point)
     class_names = _read_classes(folder / CLASSES)
+    if len(set(class_names)) < len(class_names):
+        raise ValueError(f"{CLASSES} has a line twice")
     if len(class_names) != result["data"]["n_classes"]:
         raise ValueError(
             f"{CLASSES} has {counted(len(class_names), 'line')} for {result['data']['n_classes']} classes"
         )
     return Export(
         folder=folder,
-        point=Point.stored(result["point"], f"the export {folder}"),
+        point=point,
         class_names=class_names,
         reading=_reading(preprocessing),
         store_size=preprocessing["store_size"],
@@ -209,6 +228,27 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         weights_digest=result["weights"]["digest"],
         digest=result["study"]["digest"],
     )
+
+
+def _check_preprocessing(preprocessing: dict[str, Any], point: Point) -> None:
+    """Raise ValueError if a value of preprocessing.json is none that an export of `point` has."""
+    size, resolution = preprocessing["store_size"], preprocessing["resolution"]
+    if type(resolution) is not int or resolution != point.resolution:
+        raise ValueError(
+            f"{PREPROCESSING}: resolution = {resolution!r}, but the network has {point.resolution}"
+        )
+    if type(size) is not int or not resolution <= size <= 2 * resolution:
+        raise ValueError(
+            f"{PREPROCESSING}: store_size = {size!r} is not from {resolution} to {2 * resolution}"
+        )
+    for key, (allowed, is_allowed) in _ALLOWED.items():
+        if key in preprocessing and not is_allowed(preprocessing[key]):
+            raise ValueError(f"{PREPROCESSING}: {key} = {preprocessing[key]!r} is not {allowed}")
+
+
+def _are_three(value: Any) -> bool:
+    numbers = value if isinstance(value, list) else []
+    return len(numbers) == 3 and all(type(each) in (int, float) and 0 <= each <= 1 for each in numbers)
 
 
 def _reading(preprocessing: dict[str, Any]) -> Reading:
@@ -222,4 +262,7 @@ def _reading(preprocessing: dict[str, Any]) -> Reading:
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     # In text mode, other line separators within a name would end a line, too.
-    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+    if all(line.endswith("\r") for line in lines):  # Git on Windows checks text files out with CRLF
+        lines = [line.removesuffix("\r") for line in lines]
+    return tuple(lines)

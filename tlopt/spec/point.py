@@ -1,8 +1,9 @@
 """`Point`: everything that decides one training run, with effective values only."""
 
 import hashlib
+import math
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from tlopt.errors import StorageError
 
@@ -91,7 +92,8 @@ class Point:
         """The point that a database or an export has of `owner`, such as "trial 12 of flowers".
 
         Raises:
-            StorageError: another version wrote it; names `owner` and the keys, and says what to do.
+            StorageError: another version wrote it, or it is damaged; names `owner` and the keys, and says
+                what to do.
         """
         names = {field.name for field in fields(cls)}
         given = set(completed(values or {}))
@@ -106,6 +108,13 @@ class Point:
                 f"{owner}: its point lacks {_keys(missing)}; an earlier tlopt or something else wrote it;"
                 " read it with what wrote it"
             )
+        if damaged := [
+            f"{key} = {value!r}" for key, value in (values or {}).items() if not _fits(key, value)
+        ]:
+            raise StorageError(
+                f"{owner}: its point is damaged ({', '.join(damaged)}): something other than tlopt wrote it;"
+                " restore it from a backup"
+            )
         try:
             return cls.from_dict(values or {})
         except ValueError as error:
@@ -119,6 +128,18 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
 
 def _later() -> dict[str, Any]:
     return {field.name: field.default for field in fields(Point) if field.default is not MISSING}
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether `value` has the type of the key: a word, a whole number from 0, or a finite number from 0."""
+    kind = next(field.type for field in fields(Point) if field.name == key)
+    if words := get_args(kind):
+        return value in words
+    if kind is str:
+        return isinstance(value, str)
+    if kind is float and type(value) is float:
+        return 0 <= value < math.inf
+    return type(value) is int and value >= 0
 
 
 def _keys(names: list[str]) -> str:
