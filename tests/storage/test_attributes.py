@@ -74,3 +74,21 @@ def test_a_trial_under_way_has_no_outcome_yet() -> None:
     record = TrialRecord.from_frozen(frozen(TrialState.RUNNING, {study_attributes.TRIAL_RESULT: RESULT}))
 
     assert record.outcome == "running"
+
+
+@pytest.mark.parametrize("value", ["x", 5, None, ["a"], {"metrics": 5, "point": 5}])
+@pytest.mark.parametrize(
+    "key",
+    [
+        study_attributes.POINT,
+        study_attributes.TRIAL_RESULT,
+        study_attributes.WORKER,
+        study_attributes.NOTES,
+        study_attributes.CARRIED,
+        study_attributes.ORIGIN,
+    ],
+)
+def test_values_that_other_software_set_count_as_absent(key: str, value: object) -> None:
+    record = TrialRecord.from_frozen(frozen(TrialState.PRUNED, {key: value}))
+    assert (record.metrics, record.worker, record.best_epoch) == ({}, "", None)
+    assert record.notes == (("a",) if key == study_attributes.NOTES and value == ["a"] else ())

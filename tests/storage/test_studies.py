@@ -23,7 +23,7 @@ from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.storage import attributes, connect, studies
 
-FACTS: dict[str, str | int] = {"images": "0a1b", "threads": 1}
+FACTS: dict[str, str | int] = {"data": "0a1b", "weights": "1c2d"}
 
 
 def create(url: str, text: str, facts: dict[str, str | int] = FACTS) -> optuna.Study:
@@ -185,9 +185,9 @@ def test_other_facts_are_refused_in_one_line(storage_url: str, study_text: Calla
     create(storage_url, study_text())
 
     with pytest.raises(StudyChanged) as caught:
-        create(storage_url, study_text(), facts={"images": "ffff", "threads": 2})
+        create(storage_url, study_text(), facts={"data": "ffff", "weights": "eeee"})
 
-    assert "tlopt:images: study has 0a1b, here is ffff; tlopt:threads: study has 1, here is 2;" in str(
+    assert "tlopt:data: study has 0a1b, here is ffff; tlopt:weights: study has 1c2d, here is eeee;" in str(
         caught.value
     )
 
@@ -218,6 +218,31 @@ def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Ca
     with pytest.raises(StorageError, match="made by a later tlopt"):
         create(storage_url, study_text())
     with pytest.raises(StorageError, match="made by a later tlopt"):
+        studies.open_existing(studies.open_storage(storage_url), "stripes")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (attributes.STUDY_FILE, 5),
+        (attributes.RECORD_FORMAT, "2"),
+        (attributes.SEMANTICS, None),
+        (attributes.BEGAN, "yesterday"),
+        (attributes.IMAGES, [1]),
+        (attributes.EXPORTS, 5),
+        (attributes.EXPORTS, [1]),
+        (attributes.FIT, "good"),
+    ],
+)
+def test_an_attribute_of_another_type_is_refused_by_name(
+    key: str, value: object, storage_url: str, study_text: Callable[..., str]
+) -> None:
+    create(storage_url, study_text()).set_user_attr(key, value)
+
+    said = rf"'stripes' is damaged: .*{key} = .*tlopt delete stripes"
+    with pytest.raises(StorageError, match=said):
+        create(storage_url, study_text())
+    with pytest.raises(StorageError, match=said):
         studies.open_existing(studies.open_storage(storage_url), "stripes")
 
 
@@ -314,7 +339,7 @@ FIRST_START = """
 wait_for_all()
 text = open(sys.argv[4]).read()
 opened = studies.open_storage(sys.argv[1])
-study = studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts={"images": "0a1b"})
+study = studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts={"data": "0a1b"})
 print(study.user_attrs["tlopt:digest"])
 """
 

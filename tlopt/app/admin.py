@@ -130,9 +130,10 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
 
 
 def _upgrade(opened: optuna.Study) -> str:
+    studies.refuse_unreadable(opened)
     format_version = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     semantics = opened.user_attrs[attributes.SEMANTICS]
-    if format_version > attributes.FORMAT_VERSION or semantics > spec.SEMANTICS_VERSION:
+    if semantics > spec.SEMANTICS_VERSION:
         raise StorageError(f"{opened.study_name} was made by a later tlopt; install that one")
     changed = []
     if format_version < attributes.FORMAT_VERSION:

@@ -105,7 +105,7 @@ def _is_of(trial: FrozenTrial | None, confirmed: dict[str, Any]) -> bool:
 
 def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
     """Whether two stored points are one; an earlier version may have stored fewer keys."""
-    if searched is None:
+    if not isinstance(searched, dict):  # None, or set by other software
         return False
     if searched == confirmed:
         return True

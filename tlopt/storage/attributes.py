@@ -37,12 +37,13 @@ tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics",
 ====================  ======  ==============================================================================
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tlopt.spec.objectives import cost
 from tlopt.spec.outcome import Outcome
@@ -90,6 +91,41 @@ _FINISHED = {
     TrialState.PRUNED: Outcome.PRUNED,
     TrialState.FAIL: Outcome.FAILED,
 }
+
+
+# Of a study's attributes, as every version writes them; `set_user_attr` takes any value from anybody.
+_TYPES: dict[str, tuple[type, ...]] = {
+    STUDY_FILE: (str,),
+    DIGEST: (str,),
+    SEMANTICS: (int,),
+    RECORD_FORMAT: (int,),
+    BEGAN: (float, int, type(None)),
+    THREADS: (int,),
+    NUMERICS: (dict,),
+    IMAGES: (dict,),
+    CONTROL: (dict,),
+    WARM_START: (dict, type(None)),
+    FIT: (dict,),
+    EXPORTS: (list,),
+    SEARCH: (float, int, type(None)),
+    CANDIDATES: (list,),
+    TEST: (dict,),
+    TEST_READINGS: (int,),
+}
+
+
+def damaged(study_attributes: Mapping[str, Any]) -> list[str]:
+    """The attributes of a study that tlopt cannot have written so, as in "tlopt:exports = 5"."""
+    return [
+        f"{key} = {reprlib.repr(study_attributes[key])}"
+        for key, types in _TYPES.items()
+        if key in study_attributes and not _is_one_of(types, study_attributes[key])
+    ]
+
+
+def _is_one_of(types: tuple[type, ...], value: Any) -> bool:
+    records = value if isinstance(value, list) else []
+    return type(value) in types and all(isinstance(record, dict) for record in records)
 
 
 def fact(name: str) -> str:
@@ -166,12 +202,11 @@ class TrialRecord:
     def from_frozen(cls, trial: FrozenTrial) -> Self:
         """Build the record of a trial with one objective."""
         attributes = trial.user_attrs
-        result = attributes.get(TRIAL_RESULT, {})
+        result, holder = _table(attributes, TRIAL_RESULT), _table(attributes, WORKER)
+        carried = _table(attributes, CARRIED)
+        point = _table(attributes, POINT) or _table(carried, "point")
+        origin = _table(attributes, ORIGIN) or None
         broken = violations(trial)
-        holder = attributes.get(WORKER, {})
-        carried = attributes.get(CARRIED, {})
-        origin = attributes.get(ORIGIN)
-        point = attributes.get(POINT) or carried.get("point")
         return cls(
             number=trial.number,
             state=trial.state,
@@ -184,11 +219,11 @@ class TrialRecord:
             violations=broken,
             best_epoch=result.get("best_epoch"),
             best_value=result.get("best_value"),
-            metrics=result.get("metrics") or carried.get("metrics") or {},
+            metrics=_table(result, "metrics") or _table(carried, "metrics"),
             train_loss=result.get("train_loss"),
             seconds=result.get("seconds"),
             processor_seconds=result.get("processor_seconds"),
-            notes=tuple(attributes.get(NOTES, ())),
+            notes=notes_of(trial),
             worker=holder.get("worker", ""),
             device=holder.get("device", ""),
             last_epoch=max(trial.intermediate_values, default=None),
@@ -197,6 +232,18 @@ class TrialRecord:
             ran_here=ran_here(trial),
             origin=origin,
         )
+
+
+def notes_of(trial: FrozenTrial | Trial) -> tuple[str, ...]:
+    """The notes on a trial's course."""
+    notes = trial.user_attrs.get(NOTES)
+    return tuple(map(str, notes)) if isinstance(notes, list | tuple) else ()
+
+
+def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The dictionary under `key`; empty without one or with another value of other software."""
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:

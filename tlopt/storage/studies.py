@@ -199,7 +199,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
         if _is_foreign(opened):
             raise _not_ours(name)
         raise NotReady(f"the study {name!r} is empty; a worker is about to make it, or: tlopt run FILE")
-    _refuse_later(opened)
+    refuse_unreadable(opened)
     return opened
 
 
@@ -225,8 +225,14 @@ def _not_ours(name: str) -> StorageError:
     return StorageError(f"the study {name!r} in this storage was not made by tlopt; take another name")
 
 
-def _refuse_later(opened: optuna.Study) -> None:
-    """Raise if the study's attributes were written by a later version of tlopt."""
+def refuse_unreadable(opened: optuna.Study) -> None:
+    """Raise if a later tlopt wrote the study's attributes, or something other than tlopt did."""
+    if damaged := attributes.damaged(opened.user_attrs):
+        name = opened.study_name
+        raise StorageError(
+            f"the study {name!r} is damaged: something other than tlopt has set {', '.join(damaged)};"
+            f" restore the database from a backup, or delete the study: tlopt delete {name}"
+        )
     found = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     if found > attributes.FORMAT_VERSION:
         raise StorageError(
@@ -245,7 +251,7 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, 
         StudyChanged: they are not; names each key with both values.
         StorageError: a later version of tlopt made the stored study.
     """
-    _refuse_later(opened)
+    refuse_unreadable(opened)
     stored = opened.user_attrs
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION:
         raise StudyChanged(

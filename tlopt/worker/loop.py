@@ -156,7 +156,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
     trial, lease, work, storage = held.trial, held.lease, held.work, context.storage
     loggers = open_observers(work.service.loggers, held.study_name, trial.number, work.folders.logs.parent)
     log = TrialLog(work.folders.logs / f"{trial.number:04d}.jsonl", loggers)
-    notes = list(trial.user_attrs.get(attributes.NOTES, ()))
+    notes = list(attributes.notes_of(trial))
     context.heartbeat.hold(optuna_private.trial_id(trial), lease.token, work.service.stall_seconds_max)
     try:
         if held.refusal:
