@@ -52,15 +52,15 @@ def test_a_stored_point_without_later_keys_means_what_it_meant() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"norm_depth": 3}, LATER])
 def test_a_point_is_stored_as_before_but_for_later_keys_in_use(given: dict[str, Any]) -> None:
-    whole = VALUES | {"norm_depth": 0, "norm_affine": "train"} | given
+    whole = VALUES | {"classifier": "network", "norm_depth": 0, "norm_affine": "train"} | given
 
     assert Point.from_dict(whole).as_dict() == VALUES | given
     assert Point.from_dict(VALUES | given) == Point.from_dict(whole)
 
 
 def test_readers_of_single_keys_find_later_ones_too() -> None:
-    assert completed(VALUES) == VALUES | {"norm_depth": 0, "norm_affine": "train"}
-    assert completed(VALUES | LATER) == VALUES | LATER
+    assert completed(VALUES) == VALUES | {"classifier": "network", "norm_depth": 0, "norm_affine": "train"}
+    assert completed(VALUES | LATER) == VALUES | LATER | {"classifier": "network"}
 
 
 def test_a_point_comes_back_from_json_to_the_bit() -> None:
