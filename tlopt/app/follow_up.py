@@ -63,7 +63,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
             initial_points=plan.initial_points(()),
         )
     except (SpecError, Refused, StorageError) as error:
-        raise SpecError(f"warm_start: {error}") from None
+        raise SpecError(f"{session.target}: warm_start: {error}") from None
 
 
 def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
