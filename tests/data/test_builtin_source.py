@@ -12,7 +12,6 @@ from tlopt.cache.folder import read_checked_json, write_checked_json_if_possible
 from tlopt.data import load
 from tlopt.data import pixels as pixel_store
 from tlopt.data.decode import Reading
-from tlopt.data.sources import builtin
 from tlopt.errors import DataError, MissingExtra
 
 
@@ -220,10 +219,3 @@ def test_digits_are_ten_classes_of_grey_images():
     pixels = pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))[np.arange(1797)]
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert (pixels[..., 0] == pixels[..., 2]).all()
-
-
-def test_digits_need_scikit_learn(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    builtin._part.cache_clear()
-    with pytest.raises(MissingExtra, match=r"tlopt\[digits\]"):
-        loaded("digits")

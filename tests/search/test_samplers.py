@@ -10,7 +10,6 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
-from tlopt.errors import MissingExtra
 from tlopt.search.samplers import InitialPointsSampler, Params, make_pruner
 from tlopt.spec import algorithms
 from tlopt.storage.attributes import POINT
@@ -188,13 +187,6 @@ def test_workers_that_share_a_seed_never_draw_the_same_point(kind: str, tmp_path
             worker.tell(trial, trial.params["x"])
 
     assert len(set(drawn)) == len(drawn)
-
-
-def test_a_sampler_that_needs_scipy_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-
-    with pytest.raises(MissingExtra, match=r"tlopt\[gp\]"):
-        sampler("gp")
 
 
 def workers(url: str, n_workers: int, drawn_by: BaseSampler | None = None) -> list[optuna.Study]:

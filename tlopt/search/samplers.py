@@ -1,6 +1,5 @@
 """Samplers and pruners of a study file, seeded for repeatable searches."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
@@ -11,7 +10,6 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.errors import MissingExtra
 from tlopt.search import sampler_view
 from tlopt.search.space import Params
 from tlopt.spec import algorithms
@@ -184,13 +182,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSampler:
-    """Create Optuna's sampler for `spec`, seeded by `seed` and the trial's number.
-
-    Raises:
-        MissingExtra: it needs SciPy, which is not installed.
-    """
-    if spec.kind == "gp" and importlib.util.find_spec("scipy") is None:
-        raise MissingExtra(f'sampler.kind = "{spec.kind}" needs SciPy: pip install "tlopt[gp]"')
+    """Create Optuna's sampler for `spec`, seeded by `seed` and the trial's number."""
     own_seed = seed_for(seed, number) % 2**32
     match spec:
         case algorithms.TpeSampler():

@@ -26,7 +26,7 @@ from tlopt.cache.folder import (
 from tlopt.data.dataset import Image, Listing, Role, Sample, Unreadable
 from tlopt.data.decode import DECODER, quiet, sample_rgb
 from tlopt.data.threads import each
-from tlopt.errors import DataError, MissingExtra
+from tlopt.errors import DataError
 
 # Not every data set's __getitem__ is thread-safe.
 _ACCESS = threading.Lock()
@@ -172,10 +172,8 @@ def _part(source: str, part: str, cache: Path) -> Part:
 
 
 def _digits() -> Part:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtra('the source "digits" needs scikit-learn: pip install "tlopt[digits]"') from error
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     grey = (bunch.images * 255 / 16).round().astype("uint8")  # (1797, 8, 8), 16 is white
     samples = [
