@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -184,6 +185,35 @@ def test_unknown_measures_are_refused_before_images_are_read(tmp_path: Path) -> 
     ended = CliRunner().invoke(app, ["fit", str(tmp_path / "empty"), "--measures", "hscore"])
 
     assert 'there is no "hscore"' in str(ended.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--images", "4", r"^--images = 4 is too few: these classes need"),
+        ("--resolution", "9999999", r"^--resolution = 9999999 is not allowed: a whole number from 8 to 2048"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_its_option(
+    option: str, value: str, message: str, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
+    ended = CliRunner().invoke(app, ["fit", str(image_folder), "--backbones", "resnet18", option, value])
+
+    assert re.search(message, str(ended.exception))
+
+
+def test_by_default_each_class_has_images_however_many_there_are(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app import fit as fits
+
+    monkeypatch.setattr("tlopt.insight.fit.IMAGES_MAX", 4)
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
+    images = fits.open_subject(str(image_folder), fits.FitWishes(backbones=("resnet18",))).images
+
+    assert set(images.labels) == set(range(len(images.data.class_names)))
+    assert len(images.labels) == 3 * len(images.data.class_names)
 
 
 def test_the_pretrained_network_is_compared_with_an_export(

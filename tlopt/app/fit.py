@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from tlopt.app.handle import Session, errors_of, open_session
 from tlopt.app.workflow import prepare
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, SpecError
 from tlopt.insight.record import Comparison, Fit, sentence
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
+from tlopt.spec.search_keys import RULES
 from tlopt.spec.sections import TABLE_SUFFIXES
 from tlopt.storage import attributes
 
@@ -75,6 +76,9 @@ def open_subject(
     from tlopt.insight.measures import chosen
 
     chosen(wishes.measures)  # says so before images are read
+    allowed = RULES["resolution"]
+    if wishes.resolution is not None and allowed.refuse(wishes.resolution):
+        raise SpecError(f"--resolution = {wishes.resolution} is not allowed: {allowed.allowed}")
     if is_images(target):
         return _of_images(target, wishes, progress=progress)
     session = open_session(target, storage_url=storage_url, create=False)
@@ -82,15 +86,13 @@ def open_subject(
 
 
 def _of_study(session: Session, wishes: FitWishes, *, progress: bool) -> Subject:
-    from tlopt.insight.fit import IMAGES_MAX, TrainingImages
+    from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import load_weights
 
     workspace = prepare(session, device=wishes.device, progress=progress)
     names = wishes.backbones or tuple(workspace.weights)
     with errors_of(session.target):
-        images = TrainingImages.of(
-            workspace.data, workspace.study.data, images_max=wishes.images_max or IMAGES_MAX
-        )
+        images = TrainingImages.of(workspace.data, workspace.study.data, images_max=wishes.images_max)
     return Subject(
         name=session.study.name,
         images=images,
@@ -103,7 +105,7 @@ def _of_study(session: Session, wishes: FitWishes, *, progress: bool) -> Subject
 
 def _of_images(source: str, wishes: FitWishes, *, progress: bool) -> Subject:
     from tlopt.data.load import load
-    from tlopt.insight.fit import IMAGES_MAX, TrainingImages
+    from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import load_weights
     from tlopt.propose.proposal import data_spec, proposed_backbone, study_name
     from tlopt.training.devices import choose_device
@@ -112,9 +114,7 @@ def _of_images(source: str, wishes: FitWishes, *, progress: bool) -> Subject:
     spec = data_spec(source, {})
     names = wishes.backbones or (proposed_backbone(detect_machine()),)
     weights = tuple(load_weights(name, "default") for name in names)
-    images = TrainingImages.of(
-        load(spec, seed=0, progress=progress), spec, images_max=wishes.images_max or IMAGES_MAX
-    )
+    images = TrainingImages.of(load(spec, seed=0, progress=progress), spec, images_max=wishes.images_max)
     return Subject(
         name=study_name(source),
         images=images,

@@ -33,7 +33,8 @@ def fit(
     ] = None,
     resolution: Annotated[int | None, typer.Option(min=8, help="Pixels per side.")] = None,
     images: Annotated[
-        int | None, typer.Option(min=2, help="Most training images that are used; default: 1000.")
+        int | None,
+        typer.Option(min=2, help="Most training images that are used; default: 1000, or 3 of each class."),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG; default: exports/NAME.fit.png.")

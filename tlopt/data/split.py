@@ -27,11 +27,14 @@ from tlopt.spec.sections import DataSpec
 FEW = 500  # with fewer images, validation on one split is mostly noise
 
 
-def subset(images: Sequence[Image], images_max: int) -> list[Image]:
+def subset(images: Sequence[Image], images_max: int, *, called: str = "data.images_max") -> list[Image]:
     """At most `images_max` images, in proportion to classes and splits; all images if it is 0.
 
     Each class has at least 3 images of a split that is to be divided and 2 of any other, so that no part is
     empty; the others are allotted by largest remainder. Chosen are the first by sha256(digest), for any seed.
+
+    Args:
+        called: what the user calls `images_max`, for the error.
 
     Raises:
         DataError: `images_max` is too small for the classes.
@@ -44,9 +47,7 @@ def subset(images: Sequence[Image], images_max: int) -> list[Image]:
     least = {key: min(len(cell), 3 if key[1] == "trainval" else 2) for key, cell in cells.items()}
     spare = images_max - sum(least.values())
     if spare < 0:
-        raise DataError(
-            f"data.images_max = {images_max} is too few: these classes need {sum(least.values())}"
-        )
+        raise DataError(f"{called} = {images_max} is too few: these classes need {sum(least.values())}")
     more = sum(len(cell) - least[key] for key, cell in cells.items())
     exact = {key: spare * (len(cell) - least[key]) / more for key, cell in cells.items()}
     counts = {key: least[key] + int(share) for key, share in exact.items()}

@@ -28,6 +28,7 @@ from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
 
 IMAGES_MAX = 1000  # of the training images; more make the values hardly surer and the command slower
+_PER_CLASS_MIN = 3  # that `subset` may keep of each class, whatever the limit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,8 +41,10 @@ class TrainingImages:
     folds: tuple[Fold, ...]
 
     @classmethod
-    def of(cls, data: Data, spec: DataSpec, *, images_max: int = IMAGES_MAX) -> "TrainingImages":
+    def of(cls, data: Data, spec: DataSpec, *, images_max: int | None = None) -> "TrainingImages":
         """At most `images_max` training images of the first split, of each class in proportion.
+
+        By default `IMAGES_MAX`, or as many more as the classes need.
 
         Copies and groups lie on one side of each fold.
 
@@ -50,7 +53,10 @@ class TrainingImages:
             MissingExtra: scikit-learn is not installed.
         """
         split = data.splits[0].train
-        kept = set(map(id, subset([data.images[i] for i in split], images_max)))
+        images = [data.images[i] for i in split]
+        needed = _PER_CLASS_MIN * len({(image.label, image.split) for image in images})
+        most = images_max or max(IMAGES_MAX, needed)
+        kept = set(map(id, subset(images, most, called="--images")))
         indices = np.array([i for i in split if id(data.images[i]) in kept], dtype=np.int64)
         folds = stratified_folds(data.labels[indices], [data.images[i].unit for i in indices])
         return cls(data=data, reading=Reading.of(spec), indices=indices, folds=folds)
