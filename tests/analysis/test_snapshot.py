@@ -166,6 +166,7 @@ def test_one_winner_is_named_and_optunas_beside_it_where_it_is_another() -> None
     said = winner_sentence(confirmed("trial 12"))
 
     assert said.startswith("chosen by the confirmation: trial 12. Optuna's best trial is 7, 95.0 %")
+    assert said.endswith("which luck may have helped")  # equal values over seeds show no luck
     assert winner_sentence(confirmed("trial 7")) == "chosen by the confirmation: trial 7"
     going = replace(confirmed("trial 7"), verdict=None)
     assert winner_sentence(going) == ""

@@ -235,7 +235,7 @@ def winner_sentence(snapshot: Snapshot) -> str:
     return (
         f"{said}. Optuna's best trial is {best.number}"
         + (f" ({best.label})" if best.is_carried else "")
-        + f", {value}: the best single run of the search, and a lucky one"
+        + f", {value}: the best single run of the search, which luck may have helped"
     )
 
 
