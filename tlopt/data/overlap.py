@@ -196,6 +196,6 @@ def near_duplicate_notices(division: Division) -> Iterator[str]:
         alike_words = counted(len(found), "image of val or test looks", "images of val or test look")
         yield (
             f"{alike_words} much like one of another split, for example {upper.origin} and {lower.origin}: if"
-            " they show the same thing, results are optimistic; keep them together by group_column,"
-            " group_folder or group_pattern"
+            " they show the same thing, results are optimistic; remove one of them or, if tlopt draws the"
+            " splits, keep them together by group_column, group_folder or group_pattern"
         )

@@ -280,7 +280,7 @@ def _weakest_classes(predictions: Predictions) -> Iterator[str]:
 
 def _point(chosen: Confirmed) -> Iterator[str]:
     n = n_blocks(chosen.point.backbone)
-    yield f"It is {chosen.label}; `config.toml` has the exact values."
+    yield f"`config.toml` has the exact values of {chosen.label}."
     yield ""
     yield "| key | value | meaning |"
     yield "| --- | --: | --- |"

@@ -284,13 +284,13 @@ def _size_notes(
         yield f"Every trial trains on {size.repeats} splits, as asked, and costs {size.repeats} trainings."
     elif size.repeats > 1:
         yield (
-            f"With {seen.n_seen} images one split is noise: every trial trains on {size.repeats} splits and"
-            f" costs {size.repeats} trainings."
+            f"With {seen.n_seen} images a single split is too noisy: every trial trains on"
+            f" {size.repeats} splits and costs {size.repeats} trainings."
         )
     elif seen.repeats > 1:
         yield (
-            f"With {seen.n_seen} images one split is noise, but {seen.repeats} splits do not fit into"
-            f" {limit}: repeats = 1; trust the confirmation, not single trials."
+            f"With {seen.n_seen} images a single split is too noisy, but {seen.repeats} splits do not fit"
+            f" into {limit}: repeats = 1; trust the confirmation, not single trials."
         )
     load_factor = terms.costs[size.resolution].load_factor
     if load_factor > _BUSY:
