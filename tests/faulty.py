@@ -60,7 +60,7 @@ def bug(run: "Run") -> None:
 
 def tight(run: "Run") -> None:
     """The device has memory for a quarter of a batch."""
-    if run.n_micro < 4:
+    if run.n_micro_batches < 4:
         _out_of_memory()
 
 

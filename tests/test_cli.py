@@ -20,7 +20,7 @@ from tlopt.cli.main import app
 from tlopt.doctor import study as doctor_study
 from tlopt.errors import NotReady, SpecError
 from tlopt.propose import proposal as propose_module
-from tlopt.propose.proposal import Proposal, Wishes
+from tlopt.propose.proposal import Proposal, ProposalRequest
 from tlopt.storage import studies
 
 ROOT = Path(main.__file__).parents[2]
@@ -163,10 +163,10 @@ def test_answers_that_need_no_network_load_no_torch(arguments: list[str], tmp_pa
 def test_init_writes_the_proposal_and_never_over_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study_text: Callable[..., str]
 ) -> None:
-    asked: list[Wishes] = []
+    asked: list[ProposalRequest] = []
 
-    def propose(source: str, wishes: Wishes, machine: object, *, progress: bool) -> Proposal:
-        asked.append(wishes)
+    def propose(source: str, request: ProposalRequest, machine: object, *, progress: bool) -> Proposal:
+        asked.append(request)
         return Proposal(text=study_text(name="mine"), notes=("said [so]",), minutes=3.0)
 
     monkeypatch.setattr(propose_module, "propose", propose)
@@ -174,7 +174,7 @@ def test_init_writes_the_proposal_and_never_over_a_file(
     shown = CliRunner().invoke(app, ["init", "photos", "--trials", "9", "--skip-unreadable"])
     assert shown.exit_code == 0, shown.exception
     assert "said [so]" in shown.output
-    assert asked[0] == Wishes(trials=9, skip_unreadable=True)
+    assert asked[0] == ProposalRequest(trials=9, skip_unreadable=True)
     assert spec.load("mine.toml").name == "mine"
     again = CliRunner().invoke(app, ["init", "photos"])
     assert isinstance(again.exception, SpecError)

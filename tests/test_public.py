@@ -11,7 +11,7 @@ from tlopt import api, spec
 from tlopt.analysis.snapshot import Snapshot, Stage
 from tlopt.app import workflow
 from tlopt.propose import proposal
-from tlopt.propose.proposal import Proposal, Wishes
+from tlopt.propose.proposal import Proposal, ProposalRequest
 from tlopt.storage.commands import Command
 from tlopt.training import timing
 
@@ -23,17 +23,17 @@ def test_all_is_exact_sorted_and_exists() -> None:
 
 
 def test_init_proposes_what_was_wished_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, Wishes]] = []
+    asked: list[tuple[str, ProposalRequest]] = []
 
-    def proposed(source: str, wishes: Wishes, here: object) -> Proposal:
-        asked.append((source, wishes))
+    def proposed(source: str, request: ProposalRequest, here: object) -> Proposal:
+        asked.append((source, request))
         return Proposal(text="text", notes=(), minutes=1.0)
 
     monkeypatch.setattr(proposal, "propose", proposed)
     monkeypatch.setattr(timing, "detect_machine", lambda: None)
 
     assert tlopt.init(tmp_path, trials=9, minutes=5, skip_unreadable=True).text == "text"
-    assert asked == [(str(tmp_path), Wishes(trials=9, minutes=5, skip_unreadable=True))]
+    assert asked == [(str(tmp_path), ProposalRequest(trials=9, minutes=5, skip_unreadable=True))]
 
 
 def test_check_tells_what_a_study_would_do(study_text: Callable[..., str], tmp_path: Path) -> None:

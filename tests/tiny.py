@@ -184,7 +184,9 @@ def metrics(value: float) -> Metrics:
 def plant(patch: pytest.MonkeyPatch, curve: Callable[[Point], Iterable[float]]) -> None:
     """From here on trials train nothing: their epochs have the values of `curve`; pictures are empty."""
 
-    def start_run(workspace: Workspace, point: Point, *, seed: int, train: object, n_micro: int = 1) -> Point:
+    def start_run(
+        workspace: Workspace, point: Point, *, seed: int, train: object, n_micro_batches: int = 1
+    ) -> Point:
         return point
 
     def steps(point: Point, images: object, train: object, val: object, kept: None) -> Iterator[Epoch]:

@@ -77,10 +77,10 @@ def init(
         skip_unreadable: leave out images that cannot be decoded, instead of refusing.
         data: other keys of `[data]`, such as {"group_pattern": "^(\\d+)_"}.
     """
-    from tlopt.propose.proposal import Wishes, propose
+    from tlopt.propose.proposal import ProposalRequest, propose
     from tlopt.training.timing import detect_machine
 
-    wishes = Wishes(
+    request = ProposalRequest(
         backbone=backbone,
         trials=trials,
         epochs=epochs,
@@ -90,7 +90,7 @@ def init(
         skip_unreadable=skip_unreadable,
         data=dict(data or {}),
     )
-    return propose(str(source), wishes, detect_machine())
+    return propose(str(source), request, detect_machine())
 
 
 @_quiet()

@@ -157,7 +157,9 @@ def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], 
     for trial in trials:
         task = plan.draw(trial)
         n = task.point.epochs if trial.state == TrialState.COMPLETE else len(trial.intermediate_values)
-        values = _first(n, training_events(begin_training(task, workspace, n_micro=1)), study.objective)
+        values = _first(
+            n, training_events(begin_training(task, workspace, n_micro_batches=1)), study.objective
+        )
         n_reports += n
         stored = [trial.intermediate_values.get(step) for step in range(n)]
         differing += [

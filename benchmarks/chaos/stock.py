@@ -40,7 +40,7 @@ def work(study: Study, runs: Path) -> None:
             trial.study.get_trials(deepcopy=False)[trial.number]
         )
         value = float("nan")
-        for event in training_events(begin_training(task, workspace, n_micro=1)):
+        for event in training_events(begin_training(task, workspace, n_micro_batches=1)):
             if not isinstance(event, Epoch):
                 continue
             assert event.val is not None

@@ -78,7 +78,7 @@ def scores(workspace: Workspace, n_train: int, seed: int) -> dict[str, tuple[flo
     for name, point in points(workspace).items():
         task = TrialSpec(point=point, seeds=(seed,), splits=(0,), label="", prunable=False)
         start = time.process_time()
-        training = begin_training(task, workspace, n_micro=1)
+        training = begin_training(task, workspace, n_micro_batches=1)
         for _ in training_events(training):
             pass
         seconds = time.process_time() - start

@@ -173,8 +173,8 @@ def test_a_folder_of_images_needs_no_study(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
-    wishes = fits.FitWishes(backbones=("resnet18", "mobilenet_v3_small"), resolution=32)
-    found = fits.measure(fits.open_subject(str(image_folder), wishes), ["knn"])
+    request = fits.FitRequest(backbones=("resnet18", "mobilenet_v3_small"), resolution=32)
+    found = fits.measure(fits.open_subject(str(image_folder), request), ["knn"])
 
     assert {each.backbone for each in found} == {"resnet18", "mobilenet_v3_small"}
     assert not list(tmp_path.iterdir())
@@ -210,7 +210,7 @@ def test_by_default_each_class_has_images_however_many_there_are(
 
     monkeypatch.setattr("tlopt.insight.fit.IMAGES_MAX", 4)
     monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
-    images = fits.open_subject(str(image_folder), fits.FitWishes(backbones=("resnet18",))).images
+    images = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",))).images
 
     assert set(images.labels) == set(range(len(images.data.class_names)))
     assert len(images.labels) == 3 * len(images.data.class_names)
@@ -228,7 +228,7 @@ def test_the_pretrained_network_is_compared_with_an_export(
         tmp_path / "best", make_findings(planted(point)), weights_file=trained, overwrite=False
     )
     monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: weights)
-    subject = fits.open_subject(str(image_folder), fits.FitWishes(backbones=("resnet18",)))
+    subject = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",)))
     seen = fits.compare(subject, export)
 
     assert (len(seen.rows), len(seen.untrained)) == (9, 9)

@@ -22,7 +22,7 @@ from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import proposal as module
 from tlopt.propose import study_file
 from tlopt.propose.budget import Counts, Size, Terms, choose_size, minutes
-from tlopt.propose.proposal import Proposal, Wishes, propose, study_name
+from tlopt.propose.proposal import Proposal, ProposalRequest, propose, study_name
 from tlopt.search.defaults import defaults, kept_statistics
 from tlopt.search.space import check_depths
 from tlopt.spec import Study
@@ -32,7 +32,7 @@ from tlopt.training.timing import Machine, TrainingCost, detect_machine, measure
 
 CPU = Machine(device="cpu", device_name="planted", n_devices=1, n_cores=2)
 GPU = dataclasses.replace(CPU, device="cuda:0", device_name="planted GPU")
-EVERYTHING = Wishes(backbone="resnet18", trials=12, epochs=5, resolution=96, name="mine")
+EVERYTHING = ProposalRequest(backbone="resnet18", trials=12, epochs=5, resolution=96, name="mine")
 
 
 def cost(ms: float, *, build: float = 0.0) -> TrainingCost:
@@ -129,7 +129,7 @@ def limits_of(study: Study) -> Limits:
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b_16"])
 def test_a_proposal_holds_both_defaults_and_no_depth_beyond_the_backbone(folder, machine, backbone):
-    study = study_of(propose(str(folder), Wishes(backbone=backbone), machine))
+    study = study_of(propose(str(folder), ProposalRequest(backbone=backbone), machine))
 
     check_depths(study, limits_of(study))
     assert all(default.params is not None for default in defaults(study, limits_of(study)))
@@ -145,7 +145,7 @@ def test_wishes_stay_as_they_are(folder):
 
 
 def test_few_dimensions_are_searched(folder):
-    study = study_of(propose(str(folder), Wishes(), CPU))
+    study = study_of(propose(str(folder), ProposalRequest(), CPU))
     networks = {name: range_ for name, range_ in study.search.items() if name != "classifier"}
 
     assert 5 <= sum(not isinstance(dimension, Fixed) for dimension in networks.values()) <= 8
@@ -153,8 +153,8 @@ def test_few_dimensions_are_searched(folder):
 
 @pytest.mark.parametrize(("backbone", "searched"), [("resnet18", Int(0, 9)), ("convnext_tiny", None)])
 def test_kept_statistics_are_searched_where_there_is_batch_norm(images, backbone, searched):
-    wishes = dataclasses.replace(EVERYTHING, backbone=backbone)
-    study = study_of(propose(str(images({"a": 9, "b": 9})), wishes, CPU))
+    request = dataclasses.replace(EVERYTHING, backbone=backbone)
+    study = study_of(propose(str(images({"a": 9, "b": 9})), request, CPU))
 
     assert study.search.get("norm_depth") == searched
     assert (kept_statistics(study, limits_of(study)) is not None) is (searched is not None)
@@ -162,17 +162,17 @@ def test_kept_statistics_are_searched_where_there_is_batch_norm(images, backbone
 
 @pytest.mark.parametrize("wished", [3.0, 8.0, 30.0])
 def test_the_expected_minutes_are_within_the_wish(folder, wished):
-    proposal = propose(str(folder), Wishes(minutes=wished), CPU)
+    proposal = propose(str(folder), ProposalRequest(minutes=wished), CPU)
 
     assert 0 < proposal.minutes <= wished
 
 
 def test_a_cpu_has_half_an_hour_unless_asked_for_more(folder):
-    assert propose(str(folder), Wishes(), CPU).minutes <= 30
+    assert propose(str(folder), ProposalRequest(), CPU).minutes <= 30
 
 
 def test_without_a_limit_of_time_a_gpu_study_is_long(images):
-    study = study_of(propose(str(images({"cat": 20, "dog": 20}, side=300)), Wishes(), GPU))
+    study = study_of(propose(str(images({"cat": 20, "dog": 20}, side=300)), ProposalRequest(), GPU))
 
     assert (study.budget.trials, study.budget.epochs, study.budget.hours) == (60, 24, 0)
     assert study.model.backbones == ("resnet50",)
@@ -181,8 +181,8 @@ def test_without_a_limit_of_time_a_gpu_study_is_long(images):
 
 def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen(images):
     root = images({"a": 30, "b": 30})
-    wishes = dataclasses.replace(EVERYTHING, data={"test_fraction": 0.5, "group_pattern": r"(\d+)\.png$"})
-    proposal = propose(str(root), wishes, CPU)
+    request = dataclasses.replace(EVERYTHING, data={"test_fraction": 0.5, "group_pattern": r"(\d+)\.png$"})
+    proposal = propose(str(root), request, CPU)
     study = spec.loads(proposal.text, "x.toml")
     assert (study.data.test_fraction, study.data.group_pattern) == (0.5, r"(\d+)\.png$")
     assert "Classes: a, b." in proposal.notes
@@ -190,14 +190,14 @@ def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen
 
 
 def test_folds_that_are_asked_for_take_the_place_of_repeats(images):
-    wishes = dataclasses.replace(EVERYTHING, data={"folds": 4})
-    study = spec.loads(propose(str(images({"a": 20, "b": 20})), wishes, CPU).text, "x.toml")
+    request = dataclasses.replace(EVERYTHING, data={"folds": 4})
+    study = spec.loads(propose(str(images({"a": 20, "b": 20})), request, CPU).text, "x.toml")
     assert (study.data.folds, study.data.repeats) == (4, 0)
 
 
 def test_folds_that_are_asked_for_count_in_the_expected_time(images):
-    wishes = dataclasses.replace(EVERYTHING, data={"folds": 10}, minutes=1)
-    proposal = propose(str(images({"a": 20, "b": 20})), wishes, CPU)
+    request = dataclasses.replace(EVERYTHING, data={"folds": 10}, minutes=1)
+    proposal = propose(str(images({"a": 20, "b": 20})), request, CPU)
 
     assert study_of(proposal).data.folds == 10
     assert any("10 splits, as asked, and costs 10 trainings" in note for note in proposal.notes)
@@ -205,13 +205,13 @@ def test_folds_that_are_asked_for_count_in_the_expected_time(images):
 
 
 def test_an_unknown_key_of_data_is_an_error(images):
-    wishes = dataclasses.replace(EVERYTHING, data={"group_colum": "x"})
+    request = dataclasses.replace(EVERYTHING, data={"group_colum": "x"})
     with pytest.raises(SpecError, match=r"\[data\] group_colum: unknown key; did you mean group_column"):
-        propose(str(images({"a": 9, "b": 9})), wishes, CPU)
+        propose(str(images({"a": 9, "b": 9})), request, CPU)
 
 
 def test_unequal_classes_are_judged_by_balanced_accuracy(images):
-    proposal = propose(str(images(**FOLDERS["unequal"])), Wishes(), CPU)
+    proposal = propose(str(images(**FOLDERS["unequal"])), ProposalRequest(), CPU)
     study = study_of(proposal)
 
     assert study.objective == "balanced_accuracy"
@@ -220,14 +220,14 @@ def test_unequal_classes_are_judged_by_balanced_accuracy(images):
 
 
 def test_equal_classes_are_judged_by_accuracy(images):
-    study = study_of(propose(str(images(**FOLDERS["few"])), Wishes(), CPU))
+    study = study_of(propose(str(images(**FOLDERS["few"])), ProposalRequest(), CPU))
 
     assert study.objective == "accuracy"
     assert "class_weights" not in study.search
 
 
 def test_small_images_are_not_blown_up_to_what_the_weights_expect(images):
-    proposal = propose(str(images(**FOLDERS["grey and small"])), Wishes(backbone="resnet18"), GPU)
+    proposal = propose(str(images(**FOLDERS["grey and small"])), ProposalRequest(backbone="resnet18"), GPU)
 
     assert study_of(proposal).search["resolution"] == Fixed(96)
     assert any("grey" in note for note in proposal.notes)
@@ -235,13 +235,13 @@ def test_small_images_are_not_blown_up_to_what_the_weights_expect(images):
 
 @pytest.mark.parametrize(("names", "flip"), [(("3", "8"), False), (("b", "d"), False), (("b", "dog"), True)])
 def test_digits_and_letters_are_not_mirrored(images, names, flip):
-    study = study_of(propose(str(images(dict.fromkeys(names, 8))), Wishes(), CPU))
+    study = study_of(propose(str(images(dict.fromkeys(names, 8))), ProposalRequest(), CPU))
 
     assert study.data.flip is flip
 
 
 def test_few_images_are_trained_on_three_splits_in_small_batches(images):
-    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), CPU)
+    proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(), CPU)
     study = study_of(proposal)
 
     assert study.data.repeats == 3
@@ -251,7 +251,7 @@ def test_few_images_are_trained_on_three_splits_in_small_batches(images):
 
 def test_repeated_splits_are_given_up_where_they_do_not_fit(images):
     proposal = propose(
-        str(images({"cat": 200, "dog": 200}, side=24)), Wishes(resolution=224, minutes=12), CPU
+        str(images({"cat": 200, "dog": 200}, side=24)), ProposalRequest(resolution=224, minutes=12), CPU
     )
 
     assert study_of(proposal).data.repeats == 1
@@ -259,7 +259,7 @@ def test_repeated_splits_are_given_up_where_they_do_not_fit(images):
 
 
 def test_a_study_that_cannot_fit_says_so(images):
-    proposal = propose(str(images(**FOLDERS["few"])), Wishes(trials=500, epochs=500, minutes=1), CPU)
+    proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(trials=500, epochs=500, minutes=1), CPU)
 
     assert proposal.minutes > 1
     assert any("does not fit" in note for note in proposal.notes)
@@ -268,13 +268,13 @@ def test_a_study_that_cannot_fit_says_so(images):
 def test_the_sources_own_validation_split_leaves_nothing_to_repeat(images):
     root = images({"train/cat": 12, "train/dog": 12, "val/cat": 5, "val/dog": 5})
 
-    assert "repeats" not in propose(str(root), Wishes(), CPU).text
+    assert "repeats" not in propose(str(root), ProposalRequest(), CPU).text
 
 
 def test_digits_of_scikit_learn_are_a_source():
     pytest.importorskip("sklearn")
 
-    study = study_of(propose("digits", Wishes(), CPU))
+    study = study_of(propose("digits", ProposalRequest(), CPU))
 
     assert study.data.source == "digits"
     assert study.data.flip is False
@@ -284,7 +284,7 @@ def test_digits_of_scikit_learn_are_a_source():
 def test_a_wished_backbone_without_weights_is_kept_and_explained(images, offline):
     offline("efficientnet_lite0")
 
-    proposal = propose(str(images(**FOLDERS["few"])), Wishes(backbone="resnet50"), CPU)
+    proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(backbone="resnet50"), CPU)
     study = study_of(proposal)
 
     assert (study.model.backbones, study.model.weights) == (("resnet50",), "default")
@@ -297,7 +297,7 @@ def test_a_wished_backbone_without_weights_is_kept_and_explained(images, offline
 def test_the_second_choice_is_proposed_where_the_first_has_no_weights(images, offline, machine, at_hand):
     offline(at_hand)
 
-    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), machine)
+    proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(), machine)
 
     assert study_of(proposal).model.backbones == (at_hand,)
     assert any("planted complaint" in note for note in proposal.notes)
@@ -306,30 +306,30 @@ def test_the_second_choice_is_proposed_where_the_first_has_no_weights(images, of
 def test_a_file_is_written_even_where_no_weights_are_at_hand(images, offline):
     offline()
 
-    proposal = propose(str(images(**FOLDERS["few"])), Wishes(), GPU)
+    proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(), GPU)
 
     assert study_of(proposal).model.backbones == ("resnet50",)
     assert "NOT AT HAND" in proposal.text
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "asked",
     [
-        Wishes(backbone="resnet51"),
-        Wishes(trials=0),
-        Wishes(name="a b"),
-        Wishes(backbone="vit_b_16", resolution=100),
+        ProposalRequest(backbone="resnet51"),
+        ProposalRequest(trials=0),
+        ProposalRequest(name="a b"),
+        ProposalRequest(backbone="vit_b_16", resolution=100),
     ],
     ids=["backbone", "trials", "name", "resolution"],
 )
-def test_an_impossible_wish_is_an_error(images, wishes):
+def test_an_impossible_wish_is_an_error(images, asked):
     with pytest.raises(SpecError):
-        propose(str(images(**FOLDERS["few"])), wishes, CPU)
+        propose(str(images(**FOLDERS["few"])), asked, CPU)
 
 
 def test_a_folder_without_images_is_an_error_of_the_data(tmp_path):
     with pytest.raises(DataError):
-        propose(str(tmp_path), Wishes(), CPU)
+        propose(str(tmp_path), ProposalRequest(), CPU)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_every_folders_name_gives_a_studys_name(folder):
 def test_every_path_can_be_a_source(images):
     root = images({"cat": 8, "dog": 8}, name='a "quoted" \\ 😀 set')
 
-    assert study_of(propose(str(root), Wishes(), CPU)).data.source == str(root)
+    assert study_of(propose(str(root), ProposalRequest(), CPU)).data.source == str(root)
 
 
 @pytest.mark.parametrize(("plain", "low"), [(1e-3, 1e-4), (1e-4, 1e-5)])
@@ -372,7 +372,7 @@ def test_the_rates_hold_plain_fine_tuning_and_the_probe(plain, low):
 
 
 def test_no_step_of_the_proposed_pulls_passes_its_anchor(folder):
-    study = study_of(propose(str(folder), Wishes(), CPU))
+    study = study_of(propose(str(folder), ProposalRequest(), CPU))
     lr, l2_sp = study.search["lr"], study.search["l2_sp"]
 
     assert isinstance(lr, Log)
@@ -498,13 +498,13 @@ def test_costs_are_measured_at_two_resolutions_and_drawn_through_them(monkeypatc
 
 def test_a_busy_machine_is_mentioned_and_does_not_shrink_the_study(images, monkeypatch):
     root = str(images(**FOLDERS["few"]))
-    idle = propose(root, Wishes(), CPU)
+    idle = propose(root, ProposalRequest(), CPU)
     planted = {
         r: dataclasses.replace(cost((r / 32) ** 2, build=0.2), load_factor=4.0) for r in module.RESOLUTIONS
     }
     monkeypatch.setattr(module, "measure_costs", lambda *_, **__: planted)
 
-    busy = propose(root, Wishes(), CPU)
+    busy = propose(root, ProposalRequest(), CPU)
 
     assert busy.text == idle.text
     assert any("4.0 times" in note for note in busy.notes)

@@ -125,7 +125,7 @@ def begin(tiny: Callable[..., Network], images: Images) -> Callable[..., Run]:
         seed: int = 1,
         network: Network | None = None,
         pretrained: dict[str, Tensor] | None = None,
-        n_micro: int = 1,
+        n_micro_batches: int = 1,
     ) -> Run:
         network = network or tiny()
         state = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
@@ -137,7 +137,7 @@ def begin(tiny: Callable[..., Network], images: Images) -> Callable[..., Run]:
             seed=seed,
             device=CPU,
             n_classes=N_CLASSES,
-            n_micro=n_micro,
+            n_micro_batches=n_micro_batches,
         )
 
     return make

@@ -101,9 +101,9 @@ def test_dropout_beside_kept_statistics_is_on(
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize("n_micro", [1, 3])
+@pytest.mark.parametrize("n_micro_batches", [1, 3])
 def test_statistics_are_kept_in_bfloat16_and_by_pieces_of_a_batch(
-    tiny: Callable[..., Network], point: MakePoint, images: Images, train: np.ndarray, n_micro: int
+    tiny: Callable[..., Network], point: MakePoint, images: Images, train: np.ndarray, n_micro_batches: int
 ) -> None:
     network = tiny()
     run = prepare_run(
@@ -114,7 +114,7 @@ def test_statistics_are_kept_in_bfloat16_and_by_pieces_of_a_batch(
         seed=1,
         device=torch.device("cpu"),
         n_classes=3,
-        n_micro=n_micro,
+        n_micro_batches=n_micro_batches,
         numerics=Numerics("bfloat16", "channels_last"),
     )
     before = state(run)

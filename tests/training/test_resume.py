@@ -103,9 +103,9 @@ COURSES: dict[str, dict[str, object]] = {
     "head first": {**SGD, "epochs": 3, "head_first_epochs": 1},
     "head first, adamw": {**ADAMW, "epochs": 3, "head_first_epochs": 2},
     "mixup": {"mixup": 0.3},
-    "mixup in pieces": {"mixup": 0.3, "n_micro": 3},
+    "mixup in pieces": {"mixup": 0.3, "n_micro_batches": 3},
     "dropout": {"dropout": 0.5},
-    "dropout in pieces": {"dropout": 0.5, "n_micro": 2},
+    "dropout in pieces": {"dropout": 0.5, "n_micro_batches": 2},
     "dropout in the head": {"head_layers": 2, "head_width": 8, "head_dropout": 0.5},
     "frozen": {**SGD, "freeze_depth": 1},
     "kept statistics": {**ADAMW, "freeze_depth": 1, "norm_depth": 3},
@@ -113,7 +113,7 @@ COURSES: dict[str, dict[str, object]] = {
     "head first, kept statistics": {**ADAMW, "epochs": 3, "head_first_epochs": 1, "norm_depth": 3},
     "frozen but for the head": {**SGD, "freeze_depth": 3},
     "fresh": {**SGD, "transfer_depth": 1, "anchor_depth": 1, "lr_ratio": 0.1, "lr_decay": 0.5},
-    "balanced": {"class_weights": "balanced", "label_smoothing": 0.1, "n_micro": 2},
+    "balanced": {"class_weights": "balanced", "label_smoothing": 0.1, "n_micro_batches": 2},
     "without validation": {"validated": False},
     "strong views": {"augmentation": 1.0, "batch_size": 5},
 }
@@ -130,14 +130,16 @@ def course(
 ) -> Callable[..., Course]:
     """A course of a point on the tiny network; takes its dropout and the number of pieces as well."""
 
-    def make(*, dropout: float = 0.0, n_micro: int = 1, validated: bool = True, **keys: object) -> Course:
+    def make(
+        *, dropout: float = 0.0, n_micro_batches: int = 1, validated: bool = True, **keys: object
+    ) -> Course:
         at = point(**keys)
 
         def start() -> Run:
             network = tiny(dropout=dropout)
             if at.head_layers:
                 network.net.set_submodule("head", new_head(at))
-            return begin(at, network=network, n_micro=n_micro)
+            return begin(at, network=network, n_micro_batches=n_micro_batches)
 
         return Course(start, images, train, val if validated else None)
 
@@ -177,13 +179,13 @@ def test_a_run_interrupted_after_every_step_ends_as_the_undisturbed_one(
     after=st.sets(st.integers(0, 15)),
     optimizer=st.sampled_from(["sgd", "adamw"]),
     batch_size=st.integers(4, 30),
-    n_micro=st.integers(1, 3),
+    n_micro_batches=st.integers(1, 3),
 )
 def test_however_often_a_run_is_interrupted_it_ends_the_same(
-    course: Callable[..., Course], after: set[int], optimizer: str, batch_size: int, n_micro: int
+    course: Callable[..., Course], after: set[int], optimizer: str, batch_size: int, n_micro_batches: int
 ) -> None:
     keys = {**ADAMW, "optimizer": optimizer, "mixup": 0.2, "batch_size": batch_size}
-    there = course(dropout=0.3, n_micro=n_micro, **keys)
+    there = course(dropout=0.3, n_micro_batches=n_micro_batches, **keys)
 
     assert interrupted(there, after) == undisturbed(there)[0]
 

@@ -44,7 +44,7 @@ def test_each_step_is_yielded_and_behind_the_last_the_epoch(
 def test_between_two_steps_the_optimiser_steps_once(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, taken = begin(point(), n_micro=3), list[int]()
+    run, taken = begin(point(), n_micro_batches=3), list[int]()
     step = run.optimizer.step
 
     def spy() -> None:
@@ -152,7 +152,7 @@ def test_no_step_reads_a_value_back_from_the_device(
         seed=1,
         device=torch.device("meta"),
         n_classes=3,
-        n_micro=2,
+        n_micro_batches=2,
     )
 
     events = steps(run, images, train, None)
@@ -180,7 +180,7 @@ def without_norms(network: Network) -> Network:
     return network
 
 
-@pytest.mark.parametrize("n_micro", [2, 3, 5, 100])
+@pytest.mark.parametrize("n_micro_batches", [2, 3, 5, 100])
 @pytest.mark.parametrize("knob", KNOBS, ids=str)
 def test_pieces_train_as_the_whole_batch_where_no_norm_joins_the_images(
     begin: Begin,
@@ -189,10 +189,12 @@ def test_pieces_train_as_the_whole_batch_where_no_norm_joins_the_images(
     images: Images,
     train: np.ndarray,
     knob: dict[str, object],
-    n_micro: int,
+    n_micro_batches: int,
 ) -> None:
     at = point(**(PLAIN | knob))
-    whole, pieces = (begin(at, network=without_norms(tiny()), n_micro=n) for n in (1, n_micro))
+    whole, pieces = (
+        begin(at, network=without_norms(tiny()), n_micro_batches=n) for n in (1, n_micro_batches)
+    )
     start = state(whole)
 
     (wanted,), (found,) = (list(fit(run, images, train, None)) for run in (whole, pieces))
@@ -217,8 +219,8 @@ def test_the_gradient_of_pieces_is_that_of_the_batch(
     monkeypatch: pytest.MonkeyPatch,
     knob: dict[str, object],
 ) -> None:
-    def gradients(n_micro: int) -> dict[str, Tensor]:
-        run = begin(point(**(PLAIN | knob)), network=without_norms(tiny()), n_micro=n_micro)
+    def gradients(n_micro_batches: int) -> dict[str, Tensor]:
+        run = begin(point(**(PLAIN | knob)), network=without_norms(tiny()), n_micro_batches=n_micro_batches)
         next(steps(run, images, train, None))
         return {name: p.grad.clone() for name, p in run.network.net.named_parameters() if p.grad is not None}
 
@@ -233,9 +235,9 @@ def test_the_gradient_of_pieces_is_that_of_the_batch(
         assert (found[name] - gradient).norm() <= 1e-6 * gradient.norm(), name
 
 
-@given(n_images=st.integers(2, 40), batch_size=st.integers(2, 40), n_micro=st.integers(1, 50))
+@given(n_images=st.integers(2, 40), batch_size=st.integers(2, 40), n_micro_batches=st.integers(1, 50))
 def test_every_image_is_in_one_piece_with_its_label_and_no_piece_is_of_one_image(
-    begin: Begin, point: MakePoint, images: Images, n_images: int, batch_size: int, n_micro: int
+    begin: Begin, point: MakePoint, images: Images, n_images: int, batch_size: int, n_micro_batches: int
 ) -> None:
     numbered = replace(
         images,
@@ -245,7 +247,7 @@ def test_every_image_is_in_one_piece_with_its_label_and_no_piece_is_of_one_image
         std=(1.0, 1.0, 1.0),
         flip=False,
     )
-    run = begin(point(augmentation=0.0, batch_size=batch_size, epochs=1), n_micro=n_micro)
+    run = begin(point(augmentation=0.0, batch_size=batch_size, epochs=1), n_micro_batches=n_micro_batches)
     pieces = []
 
     def spy(_run: Run, views: Tensor, labels: Tensor, *_: object) -> Tensor:
@@ -258,20 +260,22 @@ def test_every_image_is_in_one_piece_with_its_label_and_no_piece_is_of_one_image
 
     sizes = [len(labels) for _, labels in pieces]
     assert min(sizes) >= 2
-    assert len(pieces) <= n_steps * n_micro
+    assert len(pieces) <= n_steps * n_micro_batches
     assert max(sizes) - min(sizes[:1]) <= batch_size
     assert sorted(torch.cat([indices for indices, _ in pieces]).tolist()) == list(range(n_images))
     assert all(torch.equal(indices % 3, labels) for indices, labels in pieces)
 
 
-@pytest.mark.parametrize(("batch_size", "n_micro", "wanted"), [(12, 5, [3, 3, 2, 2, 2]), (12, 7, [2] * 6)])
+@pytest.mark.parametrize(
+    ("batch_size", "n_micro_batches", "wanted"), [(12, 5, [3, 3, 2, 2, 2]), (12, 7, [2] * 6)]
+)
 def test_pieces_are_as_many_as_asked_for_while_each_has_two_images(
     begin: Begin,
     point: MakePoint,
     images: Images,
     monkeypatch: pytest.MonkeyPatch,
     batch_size: int,
-    n_micro: int,
+    n_micro_batches: int,
     wanted: list[int],
 ) -> None:
     sizes, backward = list[int](), step_module._backward
@@ -281,7 +285,11 @@ def test_pieces_are_as_many_as_asked_for_while_each_has_two_images(
         return backward(run, views, *rest)
 
     monkeypatch.setattr(step_module, "_backward", spy)
-    next(steps(begin(point(batch_size=batch_size), n_micro=n_micro), images, np.arange(24), None))
+    next(
+        steps(
+            begin(point(batch_size=batch_size), n_micro_batches=n_micro_batches), images, np.arange(24), None
+        )
+    )
 
     assert sizes == wanted
 
@@ -289,7 +297,7 @@ def test_pieces_are_as_many_as_asked_for_while_each_has_two_images(
 def test_a_batch_of_one_image_alone_is_one_piece(
     begin: Begin, point: MakePoint, tiny: Callable[..., Network], images: Images
 ) -> None:
-    run = begin(point(epochs=1), network=without_norms(tiny()), n_micro=4)
+    run = begin(point(epochs=1), network=without_norms(tiny()), n_micro_batches=4)
 
     assert len(list(steps(run, images, np.array([5]), None))) == 2
 
@@ -313,7 +321,7 @@ def test_a_refusal_of_memory_amid_the_pieces_is_out_of_memory(
     refusal: Exception,
     planted_in: str,
 ) -> None:
-    run = begin(point(), n_micro=4)
+    run = begin(point(), n_micro_batches=4)
     calls = []
 
     def refuse(*_: object) -> None:

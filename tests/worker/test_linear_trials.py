@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_network_and_frozen_blocks_stay(place: tiny
     spec = TrialSpec(point=point_of(place, name), seeds=(3,), splits=(0,), label="", prunable=False)
     runs = []
     for _ in range(2):
-        training = begin_training(spec, place.workspace, n_micro=1)
+        training = begin_training(spec, place.workspace, n_micro_batches=1)
         (epoch,) = list(training_events(training))
         runs.append(training.runs[0])
 
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_network_and_frozen_blocks_stay(place: tiny
 
 def test_a_checkpoint_of_a_fitted_one_holds_how_it_was_fitted(place: tiny.Place) -> None:
     spec = TrialSpec(point=point_of(place, "svm"), seeds=(3,), splits=(0,), label="", prunable=False)
-    done, again = (begin_training(spec, place.workspace, n_micro=1) for _ in range(2))
+    done, again = (begin_training(spec, place.workspace, n_micro_batches=1) for _ in range(2))
     list(training_events(done))
 
     found = unpack(pack(done.runs, done.epochs, identity="one", facts={}), identity="one")

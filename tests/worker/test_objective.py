@@ -170,7 +170,7 @@ def test_each_run_trains_with_its_seed_on_its_split(
         seen.append((seed, train is split.train, val is split.val))
         yield tiny.epoch(0, 0.5)
 
-    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
+    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro_batches: int) -> int:
         return seed
 
     monkeypatch.setattr(execution, "steps", fit)
@@ -205,15 +205,15 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 ) -> None:
     tried = []
 
-    def fits_from_four_pieces_on(n_micro: int, *_: object) -> Iterator[Epoch]:
-        tried.append(n_micro)
+    def fits_from_four_pieces_on(n_micro_batches: int, *_: object) -> Iterator[Epoch]:
+        tried.append(n_micro_batches)
         yield tiny.epoch(0, 0.5)
-        if n_micro < 4:
+        if n_micro_batches < 4:
             raise OutOfMemory("2 GiB wanted")
         yield tiny.epoch(1, 0.75)
 
-    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro: int) -> int:
-        return n_micro
+    def start(workspace: object, point: Point, *, seed: int, train: object, n_micro_batches: int) -> int:
+        return n_micro_batches
 
     monkeypatch.setattr(execution, "steps", fits_from_four_pieces_on)
     monkeypatch.setattr(Workspace, "start_run", start)
@@ -223,7 +223,7 @@ def test_a_trial_that_does_not_fit_is_tried_in_smaller_pieces_before_it_is_given
 
     result = run(task, study.ask(), context=tiny.context(notes=notes))
 
-    assert (tried, result.outcome, result.n_micro, result.value) == ([1, 2, 4], "complete", 4, 0.75)
+    assert (tried, result.outcome, result.n_micro_batches, result.value) == ([1, 2, 4], "complete", 4, 0.75)
     assert [note.split(": ")[1] for note in notes] == [
         f"batches are split into {n} from now on (2 GiB wanted)" for n in (2, 4)
     ]
@@ -259,7 +259,7 @@ def test_what_is_kept_for_speed_leaves_the_device_before_a_batch_is_cut(
     assert residents[0] > 0
     assert not any(residents[1:])
     assert notes == ["out of memory: images and features are moved off the device (2 GiB wanted)"]
-    assert (crowded.outcome, crowded.n_micro, crowded.value) == ("complete", 1, undisturbed.value)
+    assert (crowded.outcome, crowded.n_micro_batches, crowded.value) == ("complete", 1, undisturbed.value)
     assert again.value == undisturbed.value
     (store,) = workspace.feature_stores
     assert store is not None
@@ -274,7 +274,10 @@ def test_features_for_which_there_is_no_memory_are_not_kept_and_end_no_trial(
 
     monkeypatch.setattr(feature_policy, "_measure", refuse)
 
-    assert begin_training(task, workshop.workspace.on_device(torch.device("cpu")), n_micro=1).features is None
+    assert (
+        begin_training(task, workshop.workspace.on_device(torch.device("cpu")), n_micro_batches=1).features
+        is None
+    )
 
 
 def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
@@ -282,13 +285,15 @@ def test_a_trial_that_fits_in_no_pieces_is_out_of_memory(
 ) -> None:
     tried = []
 
-    def never(n_micro: int, *_: object) -> Iterator[Epoch]:
-        tried.append(n_micro)
+    def never(n_micro_batches: int, *_: object) -> Iterator[Epoch]:
+        tried.append(n_micro_batches)
         raise OutOfMemory("2 GiB wanted")
         yield
 
     monkeypatch.setattr(execution, "steps", never)
-    monkeypatch.setattr(Workspace, "start_run", lambda workspace, point, *, seed, train, n_micro: n_micro)
+    monkeypatch.setattr(
+        Workspace, "start_run", lambda workspace, point, *, seed, train, n_micro_batches: n_micro_batches
+    )
     monkeypatch.setattr(Workspace, "feature_store", lambda *_, **__: None)
 
     result = run(replace(task, point=replace(task.point, batch_size=8)))
@@ -396,7 +401,7 @@ def test_a_complete_trial_leaves_its_weights_and_its_history(
 def test_the_surest_mistakes_come_first_with_their_pictures(
     task: TrialSpec, workshop: tiny.Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = begin_training(task, workshop.workspace, n_micro=1)
+    at = begin_training(task, workshop.workspace, n_micro_batches=1)
     val = workshop.workspace.data.splits[0].val
     labels = at.images.labels[val]
     logits = np.zeros((len(val), 3), dtype=np.float32)

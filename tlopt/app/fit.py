@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitWishes:
+class FitRequest:
     """Requested values; empty or None leaves a choice to tlopt.
 
     Attributes:
@@ -65,9 +65,9 @@ def is_images(target: str) -> bool:
 
 
 def open_subject(
-    target: str, wishes: FitWishes, *, storage_url: str | None = None, progress: bool = False
+    target: str, request: FitRequest, *, storage_url: str | None = None, progress: bool = False
 ) -> Subject:
-    """The images and networks that `target` and `wishes` name.
+    """The images and networks that `target` and `request` name.
 
     Raises:
         SpecError, DataError, WeightsError, MissingExtra, NotReady: as the images, the networks or the study
@@ -75,35 +75,35 @@ def open_subject(
     """
     from tlopt.insight.measures import chosen
 
-    chosen(wishes.measures)  # says so before images are read
+    chosen(request.measures)  # says so before images are read
     allowed = RULES["resolution"]
-    if wishes.resolution is not None and allowed.refuse(wishes.resolution):
-        raise SpecError(f"--resolution = {wishes.resolution} is not allowed: {allowed.allowed}")
+    if request.resolution is not None and allowed.refuse(request.resolution):
+        raise SpecError(f"--resolution = {request.resolution} is not allowed: {allowed.allowed}")
     if is_images(target):
-        return _of_images(target, wishes, progress=progress)
+        return _of_images(target, request, progress=progress)
     session = open_session(target, storage_url=storage_url, create=False)
-    return _of_study(session, wishes, progress=progress)
+    return _of_study(session, request, progress=progress)
 
 
-def _of_study(session: Session, wishes: FitWishes, *, progress: bool) -> Subject:
+def _of_study(session: Session, request: FitRequest, *, progress: bool) -> Subject:
     from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import load_weights
 
-    workspace = prepare(session, device=wishes.device, progress=progress)
-    names = wishes.backbones or tuple(workspace.weights)
+    workspace = prepare(session, device=request.device, progress=progress)
+    names = request.backbones or tuple(workspace.weights)
     with errors_of(session.target):
-        images = TrainingImages.of(workspace.data, workspace.study.data, images_max=wishes.images_max)
+        images = TrainingImages.of(workspace.data, workspace.study.data, images_max=request.images_max)
     return Subject(
         name=session.study.name,
         images=images,
         weights=tuple(workspace.weights.get(name) or load_weights(name, "default") for name in names),
         device=workspace.device,
-        resolution=wishes.resolution or _highest_resolution(session.study),
+        resolution=request.resolution or _highest_resolution(session.study),
         session=session,
     )
 
 
-def _of_images(source: str, wishes: FitWishes, *, progress: bool) -> Subject:
+def _of_images(source: str, request: FitRequest, *, progress: bool) -> Subject:
     from tlopt.data.load import load
     from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import load_weights
@@ -112,15 +112,15 @@ def _of_images(source: str, wishes: FitWishes, *, progress: bool) -> Subject:
     from tlopt.training.timing import detect_machine
 
     spec = data_spec(source, {})
-    names = wishes.backbones or (proposed_backbone(detect_machine()),)
+    names = request.backbones or (proposed_backbone(detect_machine()),)
     weights = tuple(load_weights(name, "default") for name in names)
-    images = TrainingImages.of(load(spec, seed=0, progress=progress), spec, images_max=wishes.images_max)
+    images = TrainingImages.of(load(spec, seed=0, progress=progress), spec, images_max=request.images_max)
     return Subject(
         name=study_name(source),
         images=images,
         weights=weights,
-        device=choose_device(wishes.device),
-        resolution=wishes.resolution,
+        device=choose_device(request.device),
+        resolution=request.resolution,
     )
 
 

@@ -54,18 +54,18 @@ def fit(
     from tlopt.app import fit as fits
     from tlopt.app.fit_tables import fits_shown
 
-    wishes = fits.FitWishes(
+    request = fits.FitRequest(
         backbones=_names(backbones),
         measures=_names(measures),
         resolution=resolution,
         images_max=images,
         device=device,
     )
-    subject = fits.open_subject(target, wishes, storage_url=storage, progress=True)
+    subject = fits.open_subject(target, request, storage_url=storage, progress=True)
     if against is not None:
         _show_comparison(subject.name, fits.compare(subject, against), as_json=as_json)
         return
-    found = fits.measure(subject, wishes.measures, progress=True)
+    found = fits.measure(subject, request.measures, progress=True)
     drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
     if as_json:
         said = {

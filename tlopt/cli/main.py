@@ -87,11 +87,11 @@ def init(
     tlopt.schema.json is written beside it, for editors that complete and check the file.
     """
     from tlopt import spec
-    from tlopt.propose.proposal import Wishes, propose
+    from tlopt.propose.proposal import ProposalRequest, propose
     from tlopt.spec.schema import FILE_NAME, schema_text
     from tlopt.training.timing import detect_machine
 
-    wishes = Wishes(
+    request = ProposalRequest(
         backbone=backbone,
         trials=trials,
         epochs=epochs,
@@ -103,7 +103,7 @@ def init(
     )
     if output is not None:
         _check_absent(output)
-    proposal = propose(folder, wishes, detect_machine(), progress=True)
+    proposal = propose(folder, request, detect_machine(), progress=True)
     path = output or Path(f"{spec.loads(proposal.text, 'the proposal').name}.toml")
     _check_absent(path)
     write_atomically(path, f"#:schema ./{FILE_NAME}\n{proposal.text}")

@@ -39,7 +39,7 @@ _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weigh
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class ProposalRequest:
     """Requested values; None leaves a choice to the proposal."""
 
     backbone: str | None = None
@@ -61,7 +61,7 @@ class Proposal:
     minutes: float  # expected, on this machine with its default workers
 
 
-def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = False) -> Proposal:
+def propose(source: str, request: ProposalRequest, machine: Machine, *, progress: bool = False) -> Proposal:
     """A study file for the images in `source` that fits the requested values, the machine and the time.
 
     Reads every image, loads weights and measures a few training steps: seconds to a minute.
@@ -75,27 +75,27 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
         SpecError: a requested value is not possible; says what is.
         MissingExtra: the source or the requested backbone needs an optional package.
     """
-    if wishes.minutes is not None and not 0 < wishes.minutes < math.inf:
-        raise SpecError(f"--minutes {wishes.minutes:g} is not allowed: above 0, finite")
-    given = {"unreadable": "skip"} | dict(wishes.data) if wishes.skip_unreadable else dict(wishes.data)
+    if request.minutes is not None and not 0 < request.minutes < math.inf:
+        raise SpecError(f"--minutes {request.minutes:g} is not allowed: above 0, finite")
+    given = {"unreadable": "skip"} | dict(request.data) if request.skip_unreadable else dict(request.data)
     data = data_spec(source, given)
     seen = summarize(data, seed=0, progress=progress)
-    weights, backbone_notes = _choose_weights(wishes.backbone, machine)
-    resolutions = _resolutions(weights, seen, wishes, machine)
-    terms = _terms(weights, resolutions, seen, wishes, machine)
+    weights, backbone_notes = _choose_weights(request.backbone, machine)
+    resolutions = _resolutions(weights, seen, request, machine)
+    terms = _terms(weights, resolutions, seen, request, machine)
     size = choose_size(
         resolutions,
         seen.repeats,
         terms,
-        trials=wishes.trials,
-        epochs=wishes.epochs,
+        trials=request.trials,
+        epochs=request.epochs,
         insists=bool(_DIVISIONS & given.keys()),
     )
     minutes = budget.minutes(size, terms)
     estimate = _estimate(minutes, machine, terms.costs[size.resolution], size)
     text = write_study(
         Choices(
-            name=study_name(source) if wishes.name is None else wishes.name,
+            name=study_name(source) if request.name is None else request.name,
             source=source,
             backbone=weights.backbone,
             weights_at_hand=bool(weights.state),
@@ -115,7 +115,7 @@ def propose(source: str, wishes: Wishes, machine: Machine, *, progress: bool = F
     notes = (
         *_image_notes(seen),
         *backbone_notes,
-        *_size_notes(size, terms, seen, wishes, resolutions),
+        *_size_notes(size, terms, seen, request, resolutions),
         f"Expected: {estimate}.",
     )
     return Proposal(text=text, notes=notes, minutes=minutes)
@@ -150,7 +150,7 @@ def _plain(text: str) -> str:
 
 
 def _terms(
-    weights: Weights, resolutions: list[int], seen: ImageSummary, wishes: Wishes, machine: Machine
+    weights: Weights, resolutions: list[int], seen: ImageSummary, request: ProposalRequest, machine: Machine
 ) -> Terms:
     costs = measure_costs(
         weights,
@@ -164,19 +164,19 @@ def _terms(
         counts=seen.counts,
         n_workers=machine.n_workers,
         n_classes=len(seen.class_names),
-        minutes_max=_minutes_max(wishes, machine),
+        minutes_max=_minutes_max(request, machine),
     )
 
 
-def _minutes_max(wishes: Wishes, machine: Machine) -> float:
-    if wishes.minutes is not None:
-        return wishes.minutes
+def _minutes_max(request: ProposalRequest, machine: Machine) -> float:
+    if request.minutes is not None:
+        return request.minutes
     return CPU_MINUTES if machine.on_cpu else float("inf")
 
 
-def _choose_weights(wished: str | None, machine: Machine) -> tuple[Weights, list[str]]:
-    """Weights of the wished backbone or of the first that has them here, else an untrained one; sentences."""
-    names = (wished,) if wished else _FIRST_CHOICE[machine.on_cpu]
+def _choose_weights(asked_for: str | None, machine: Machine) -> tuple[Weights, list[str]]:
+    """Weights of the given backbone, of the first found here, or none; and notes on the choice."""
+    names = (asked_for,) if asked_for else _FIRST_CHOICE[machine.on_cpu]
     notes = []
     for name in names:
         try:
@@ -184,13 +184,13 @@ def _choose_weights(wished: str | None, machine: Machine) -> tuple[Weights, list
         except (WeightsError, MissingExtra) as error:
             notes.append(f"No weights for {name} here. {error}")
         else:
-            why = "as asked for" if wished else _reason(name, machine)
+            why = "as asked for" if asked_for else _reason(name, machine)
             return weights, [*notes, f"Backbone: {weights.backbone} with {weights.label}, {why}."]
-    name = wished or _PLAIN_BUILD[machine.on_cpu]
+    name = asked_for or _PLAIN_BUILD[machine.on_cpu]
     notes.append(
         f'Backbone: {name}; the file says weights = "default", and no trial can start before they can be had.'
     )
-    if wished and wished != LITE0 and _at_hand(LITE0):
+    if asked_for and asked_for != LITE0 and _at_hand(LITE0):
         notes.append(f"At hand is {LITE0}: ask for it with --backbone {LITE0}.")
     return load_weights(name, "none"), notes
 
@@ -214,18 +214,20 @@ def _at_hand(backbone: str) -> bool:
     return True
 
 
-def _resolutions(weights: Weights, seen: ImageSummary, wishes: Wishes, machine: Machine) -> list[int]:
+def _resolutions(
+    weights: Weights, seen: ImageSummary, request: ProposalRequest, machine: Machine
+) -> list[int]:
     """Pixels a side to choose from, ascending; without a limit of time only the best."""
-    if wishes.resolution is not None:
-        _check_wished_resolution(wishes.resolution)
-        check_resolution(weights, wishes.resolution)
-        return [wishes.resolution]
+    if request.resolution is not None:
+        _check_wished_resolution(request.resolution)
+        check_resolution(weights, request.resolution)
+        return [request.resolution]
     if weights.resolution_step > 1:  # nothing was measured on how interpolated position embeddings transfer
         return [weights.resolution]
     known = RESOLUTIONS if machine.on_cpu else tuple(sorted({*RESOLUTIONS, weights.resolution}))
     allowed = [r for r in known if weights.resolution_min <= r <= weights.resolution] or [weights.resolution]
     best = next((r for r in allowed if r >= _ENLARGED * seen.side), allowed[-1])
-    if machine.on_cpu or wishes.minutes is not None:
+    if machine.on_cpu or request.minutes is not None:
         return [r for r in allowed if r <= best]
     return [best]
 
@@ -269,7 +271,7 @@ def _image_notes(seen: ImageSummary) -> Iterator[str]:
 
 
 def _size_notes(
-    size: Size, terms: Terms, seen: ImageSummary, wishes: Wishes, resolutions: list[int]
+    size: Size, terms: Terms, seen: ImageSummary, request: ProposalRequest, resolutions: list[int]
 ) -> Iterator[str]:
     """Notes on the size of the study: resolution, trials and epochs given up for time."""
     limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""
@@ -278,9 +280,9 @@ def _size_notes(
             f"Resolution {size.resolution} pixels and not {resolutions[-1]}, to fit into {limit}"
             f" (--resolution {resolutions[-1]} insists)."
         )
-    elif wishes.resolution is None and size.resolution < RESOLUTIONS[-1] and seen.side < size.resolution:
+    elif request.resolution is None and size.resolution < RESOLUTIONS[-1] and seen.side < size.resolution:
         yield f"Resolution {size.resolution} pixels: the images are small, and more would only cost time."
-    if size.repeats > 1 and _DIVISIONS & wishes.data.keys():
+    if size.repeats > 1 and _DIVISIONS & request.data.keys():
         yield f"Every trial trains on {size.repeats} splits, as asked, and costs {size.repeats} trainings."
     elif size.repeats > 1:
         yield (

@@ -31,6 +31,6 @@ class Outcome(StrEnum):
         return self in (Outcome.COMPLETE, Outcome.INFEASIBLE, Outcome.PRUNED)
 
     @property
-    def is_mishap(self) -> bool:
+    def is_program_fault(self) -> bool:
         """Whether the cause is the program or the machine, and not the point."""
         return self in (Outcome.CRASHED, Outcome.FAILED)

@@ -31,11 +31,11 @@ _LATER = {
 }
 
 # Values that were called otherwise when studies were made: their digests keep the former name.
-_FORMERLY = {("data.resize", "stretch"): "squash"}
+_FORMER_VALUES = {("data.resize", "stretch"): "squash"}
 
 # Keys that change no trial. Which images there are, of which class and split, and what stays together, is in
 # the images' fingerprint; a weights file has one of its own.
-_MEANINGLESS = {
+_NOT_IN_DIGEST = {
     *("name", "warm_start", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
     *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
     *("data.file_column", "data.label_column", "data.split_column", "data.fold_column"),
@@ -200,11 +200,11 @@ def meaning(study: Study) -> dict[str, object]:
             keys[name] = value
     if study.weights_file is not None:
         keys["model.weights"] = "a file"
-    for key, value in _FORMERLY:
+    for key, value in _FORMER_VALUES:
         if keys.get(key) == value:
-            keys[key] = _FORMERLY[key, value]
+            keys[key] = _FORMER_VALUES[key, value]
     unsaid = {key for key, value in _LATER.items() if keys.get(key) == value}
-    return {key: value for key, value in keys.items() if key not in _MEANINGLESS | unsaid}
+    return {key: value for key, value in keys.items() if key not in _NOT_IN_DIGEST | unsaid}
 
 
 def loads(text: str, where: str) -> Study:

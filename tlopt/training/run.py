@@ -63,7 +63,7 @@ class Run:
     seed: int
     device: torch.device
     numerics: Numerics
-    n_micro: int  # maximum number of micro-batches per batch
+    n_micro_batches: int  # maximum number of micro-batches per batch
     compiled: Suffix | None  # compiled `network.suffix` for training steps; None: not compiled
     position: Position = field(default_factory=Position)
 
@@ -85,7 +85,7 @@ def prepare_run(
     seed: int,
     device: torch.device,
     n_classes: int,
-    n_micro: int = 1,
+    n_micro_batches: int = 1,
     numerics: Numerics | None = None,
     compiles: bool = False,
 ) -> Run:
@@ -97,8 +97,8 @@ def prepare_run(
         labels: labels of the training images, for class weights.
         seed: seed of batch order, augmentation, mixup and dropout.
         n_classes: number of outputs of the head.
-        n_micro: maximum number of micro-batches per batch, at least 1. More need less memory for the same
-            gradient, except that batch-norm and mixup see one micro-batch at a time.
+        n_micro_batches: maximum number of micro-batches per batch, at least 1. More need less memory for the
+            same gradient, except that batch-norm and mixup see one micro-batch at a time.
         numerics: default: `usual_numerics` for the network and the device.
         compiles: whether to compile training steps, which makes the first ones slow.
 
@@ -126,7 +126,7 @@ def prepare_run(
         seed=seed,
         device=device,
         numerics=numerics,
-        n_micro=n_micro,
+        n_micro_batches=n_micro_batches,
         compiled=compiled_suffix(network) if compiles else None,
     )
 

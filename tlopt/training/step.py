@@ -15,7 +15,7 @@ def take_step(run: Run, features: Tensor, labels: Tensor, split_depth: int, free
     """Take one optimiser step in place; return (summed loss, correct predictions) without synchronising."""
     point = run.point
     # at least two images per micro-batch, which batch-norm needs in training
-    n_pieces = max(1, min(run.n_micro, len(labels) // 2))
+    n_pieces = max(1, min(run.n_micro_batches, len(labels) // 2))
     share, whole = _mixup_share(run), _divisor(run, labels)
     run.optimizer.zero_grad(set_to_none=True)
     rows = [

@@ -37,7 +37,7 @@ class TrialRun:
     images: Images
     runs: Sequence[Run]
     features: FeatureStore | None
-    n_micro: int
+    n_micro_batches: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
     seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
     processor_seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
@@ -103,7 +103,7 @@ class TrialCheckpoints:
             **computing_environment(training.workspace.device),
             "seconds": training.seconds,
             "processor_seconds": training.processor_seconds,
-            "n_micro": training.n_micro,
+            "n_micro": training.n_micro_batches,
         }
         identity = _identity(training.workspace, training.spec)
         complaint = ""
@@ -123,12 +123,12 @@ class TrialCheckpoints:
 
 
 def begin_training(
-    spec: TrialSpec, workspace: Workspace, *, n_micro: int, allow_resident: bool = True
+    spec: TrialSpec, workspace: Workspace, *, n_micro_batches: int, allow_resident: bool = True
 ) -> TrialRun:
     """Start a trial; may take long where images are not decoded yet.
 
     Args:
-        n_micro: maximum number of micro-batches per batch.
+        n_micro_batches: maximum number of micro-batches per batch.
         allow_resident: whether images and features may be kept on the device if there is room.
 
     Raises:
@@ -139,13 +139,21 @@ def begin_training(
         images = workspace.images(spec.point, allow_resident=allow_resident)
         runs = [
             workspace.start_run(
-                spec.point, seed=seed, train=workspace.data.splits[index].train, n_micro=n_micro
+                spec.point,
+                seed=seed,
+                train=workspace.data.splits[index].train,
+                n_micro_batches=n_micro_batches,
             )
             for seed, index in zip(spec.seeds, spec.splits, strict=True)
         ]
         features = workspace.feature_store(runs[0], images, allow_resident=allow_resident)
     return TrialRun(
-        spec=spec, workspace=workspace, images=images, runs=runs, features=features, n_micro=n_micro
+        spec=spec,
+        workspace=workspace,
+        images=images,
+        runs=runs,
+        features=features,
+        n_micro_batches=n_micro_batches,
     )
 
 
@@ -155,28 +163,32 @@ def resume_training(
     checkpoints: TrialCheckpoints | None,
     notes: list[str],
     *,
-    n_micro_min: int = 1,
+    n_micro_batches_min: int = 1,
     allow_resident: bool = True,
 ) -> TrialRun:
     """Resume a trial from its newest readable checkpoint, or start it.
 
     Args:
         notes: notes on checkpoints that were found are appended.
-        n_micro_min: lower bound for the maximum number of micro-batches per batch.
+        n_micro_batches_min: lower bound for the maximum number of micro-batches per batch.
         allow_resident: as in `begin_training`.
 
     Raises:
         OutOfMemory: the networks do not fit on the device.
     """
     if checkpoints is None:
-        return begin_training(spec, workspace, n_micro=n_micro_min, allow_resident=allow_resident)
+        return begin_training(
+            spec, workspace, n_micro_batches=n_micro_batches_min, allow_resident=allow_resident
+        )
     identity = _identity(workspace, spec)
     for found in checkpoints.store.newest_first(checkpoints.trial, identity):
         if isinstance(found, str):
             notes.append(found)
             continue
-        n_micro = max(n_micro_min, int(found.facts["n_micro"]))
-        training = begin_training(spec, workspace, n_micro=n_micro, allow_resident=allow_resident)
+        n_micro_batches = max(n_micro_batches_min, int(found.facts["n_micro"]))
+        training = begin_training(
+            spec, workspace, n_micro_batches=n_micro_batches, allow_resident=allow_resident
+        )
         try:
             apply(found, training.runs)
         except CheckpointUnreadable as error:
@@ -187,7 +199,7 @@ def resume_training(
         training.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
         notes.append(_resumed(training, found))
         return training
-    return begin_training(spec, workspace, n_micro=n_micro_min, allow_resident=allow_resident)
+    return begin_training(spec, workspace, n_micro_batches=n_micro_batches_min, allow_resident=allow_resident)
 
 
 def _identity(workspace: Workspace, spec: TrialSpec) -> str:
@@ -300,6 +312,6 @@ def train_to_end(spec: TrialSpec, workspace: Workspace) -> list[Epoch]:
     """Train a trial from start to end outside of any study, and return its epochs."""
     return [
         event
-        for event in training_events(begin_training(spec, workspace, n_micro=1))
+        for event in training_events(begin_training(spec, workspace, n_micro_batches=1))
         if isinstance(event, Epoch)
     ]

@@ -226,13 +226,15 @@ class Workspace:
 
     # Runs
 
-    def start_run(self, point: Point, *, seed: int, train: NDArray[np.int64], n_micro: int = 1) -> Run:
+    def start_run(
+        self, point: Point, *, seed: int, train: NDArray[np.int64], n_micro_batches: int = 1
+    ) -> Run:
         """Start a run of `point`; the same seed gives bitwise identical results.
 
         Args:
             seed: seed of fresh weights, batch order, views and dropout.
             train: indices of the training images, for class weights.
-            n_micro: maximum number of micro-batches per batch.
+            n_micro_batches: maximum number of micro-batches per batch.
         """
         weights = self.weights[point.backbone]
         network = build(point, n_classes=self.n_classes, weights=weights, seed=seed_for(seed, "fresh"))
@@ -244,7 +246,7 @@ class Workspace:
             seed=seed,
             device=self.device,
             n_classes=self.n_classes,
-            n_micro=n_micro,
+            n_micro_batches=n_micro_batches,
             numerics=self.numerics.get(point.backbone) or numerics_of_study(self.study, network, self.device),
             compiles=self.study.model.compile,
         )

@@ -49,7 +49,7 @@ def finish_trial(
         if state != TrialState.FAIL:
             trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if outcome.is_trained else 1.0)
         held.work.optuna_study.tell(trial, value, state)
-    if outcome.is_mishap:
+    if outcome.is_program_fault:
         stop_after_failures(held.work)
 
 
@@ -59,7 +59,7 @@ def stop_after_failures(work: StudyWork) -> None:
     ended = [t for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
     ended.sort(key=lambda t: t.datetime_complete or t.datetime_start)  # type: ignore[return-value, arg-type]
     rows = [row for row in map(TrialRecord.from_frozen, ended) if row.outcome != Outcome.REFUSED][-n:]
-    if len(rows) < n or not all(row.outcome.is_mishap for row in rows):
+    if len(rows) < n or not all(row.outcome.is_program_fault for row in rows):
         return
     cause = Counter(row.cause for row in rows).most_common(1)[0][0]
     reason = f"the last {counted(n, 'trial')} crashed or failed: {cause}; fix it, then: tlopt resume"

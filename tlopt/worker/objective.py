@@ -43,7 +43,7 @@ class TrialResult:
     train_loss: float | None
     seconds: float  # of work, over all holders of the trial
     processor_seconds: float  # processor time, over all holders of the trial
-    n_micro: int  # maximum number of micro-batches per batch
+    n_micro_batches: int  # maximum number of micro-batches per batch
     cause: str
     epochs: tuple[Epoch, ...]
     linear: tuple[LinearFit, ...]  # of a linear classifier, one for each split
@@ -60,7 +60,7 @@ class TrialResult:
             "train_loss": self.train_loss,
             "seconds": round(self.seconds, 3),
             "processor_seconds": round(self.processor_seconds, 3),
-            "n_micro": self.n_micro,
+            "n_micro": self.n_micro_batches,
             "cause": self.cause,
             **({"linear": [asdict(fit) for fit in self.linear]} if self.linear else {}),
         }
@@ -96,11 +96,11 @@ def run_trial(
         Requeue, LeaseLost: the trial continues elsewhere; if time allowed, it was saved.
         Interrupted: the trial was abandoned in the middle of a step; the last checkpoint is valid.
     """
-    n_micro, allow_resident = 1, True
+    n_micro_batches, allow_resident = 1, True
     while True:
         attempt = _Attempt(trial, spec, workspace, context)
         try:
-            return attempt.run(n_micro, allow_resident=allow_resident)
+            return attempt.run(n_micro_batches, allow_resident=allow_resident)
         except TrialError as error:
             outcome, cause = _outcome(error), str(error)
         # Only here, where no traceback refers to the networks any more.
@@ -109,13 +109,13 @@ def run_trial(
         left = out_of_memory and allow_resident and workspace.free_device_memory()
         release_memory(workspace.device)
         if left:  # data kept on the device for speed must not decide a trial
-            n_micro, allow_resident = attempt.n_micro, False
+            n_micro_batches, allow_resident = attempt.n_micro_batches, False
             context.notes.append(f"out of memory: images and features are moved off the device ({cause})")
             continue
-        if not out_of_memory or 2 * attempt.n_micro > spec.point.batch_size // 2:
+        if not out_of_memory or 2 * attempt.n_micro_batches > spec.point.batch_size // 2:
             return attempt.result(outcome, cause)
-        n_micro = 2 * attempt.n_micro
-        context.notes.append(f"out of memory: batches are split into {n_micro} from now on ({cause})")
+        n_micro_batches = 2 * attempt.n_micro_batches
+        context.notes.append(f"out of memory: batches are split into {n_micro_batches} from now on ({cause})")
 
 
 @dataclass
@@ -127,25 +127,25 @@ class _Attempt:
     workspace: Workspace
     context: TrialContext
     training: TrialRun | None = None
-    n_micro: int = 1
+    n_micro_batches: int = 1
     seconds: float = 0.0
     processor_seconds: float = 0.0
     epochs: Sequence[Epoch] = ()
     has_pictures: bool = False
     mistakes: Mistakes | None = None
 
-    def run(self, n_micro: int, *, allow_resident: bool) -> TrialResult:
-        self.n_micro = n_micro
+    def run(self, n_micro_batches: int, *, allow_resident: bool) -> TrialResult:
+        self.n_micro_batches = n_micro_batches
         with self.context.interrupt.interruptible():
             training = self.training = resume_training(
                 self.spec,
                 self.workspace,
                 self.context.checkpoints,
                 self.context.notes,
-                n_micro_min=n_micro,
+                n_micro_batches_min=n_micro_batches,
                 allow_resident=allow_resident,
             )
-        self.n_micro, self.epochs = training.n_micro, training.epochs
+        self.n_micro_batches, self.epochs = training.n_micro_batches, training.epochs
         pruned = self._reported(training) or self._train(training)
         self.seconds, self.processor_seconds = training.seconds, training.processor_seconds
         self.has_pictures = not pruned and self.context.wants_pictures(self._value(training.epochs[-1]))
@@ -231,7 +231,7 @@ class _Attempt:
             train_loss=last.train_loss if last else None,
             seconds=self.seconds,
             processor_seconds=self.processor_seconds,
-            n_micro=self.n_micro,
+            n_micro_batches=self.n_micro_batches,
             cause=cause,
             epochs=tuple(self.epochs),
             linear=last.linear if last else (),
