@@ -119,7 +119,8 @@ def test_the_trials_of_a_study_are_listed_by_number(finished: Finished) -> None:
 def test_a_study_shows_itself_in_a_notebook(finished: Finished) -> None:
     study = tlopt.open_study(finished.file, storage=finished.url, runs=finished.session.runs)
 
-    assert repr(study).startswith("<StudyView stripes: ")
+    chosen = finished.verdict.chosen.label
+    assert repr(study) == f"<StudyView stripes: 3 of 3 trials; chosen by the confirmation: {chosen}>"
     assert "<table>" in study._repr_html_()
     assert study.verdict == finished.verdict
     assert len(study.to_frame()) == len(study.trials) == len(study.optuna_study.trials)
@@ -193,7 +194,7 @@ def test_every_command_that_an_export_prints_runs_in_its_folder(
     assert "training accuracy" in shown.output
     trained = (tmp_path / "trained" / "README.md").read_text()
     assert "The search ran" not in trained
-    assert "The config is from an earlier export" in trained
+    assert "The config comes from an earlier export" in trained
 
 
 def test_the_cost_counts_the_confirmation_too(finished: Finished) -> None:

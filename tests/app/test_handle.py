@@ -119,6 +119,20 @@ def test_a_name_that_files_cannot_have_is_refused(url: str) -> None:
         named("my flowers", url)
 
 
+def test_the_name_of_a_study_that_has_not_begun_may_be_that_of_its_folder_of_images(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos.toml").write_text(TEXT)
+    no_database, other_study = f"sqlite:///{tmp_path}/none.db", search(url)
+
+    for place in (no_database, url):
+        with pytest.raises(NotReady, match=r"no study 'photos' in the database yet; .* photos\.toml"):
+            open_session("photos", storage_url=place)
+    assert open_session(other_study.study_name, storage_url=url)
+
+
 def test_a_name_without_the_suffix_of_the_file_beside_it_is_hinted_at(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,10 +242,17 @@ def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: 
     except (NotReady, StorageError):
         if not file_expected:
             raise
-        raise no_such_file(target) from None
+        raise _neither(target) from None
     if file_expected and not found:
-        raise no_such_file(target)
+        raise _neither(target)
     return store
+
+
+def _neither(target: str) -> SpecError | NotReady:
+    """The error for `target`, which is neither a study file nor a study in the database."""
+    if not is_path(target) and (hint := beside(target)):  # images often lie in a folder of the study's name
+        return NotReady(f"there is no study {target!r} in the database yet{hint}")
+    return no_such_file(target)
 
 
 def _stored(store: BaseStorage, name: str) -> optuna.Study:

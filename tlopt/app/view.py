@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tlopt.analysis.format import best_sentence, describe
+from tlopt.analysis.format import best_sentence, describe, winner_sentence
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.analysis.table import rows
 from tlopt.app import deliver
@@ -72,7 +72,7 @@ class StudyView:
 
     def __repr__(self) -> str:
         now = self.snapshot
-        best = best_sentence(now)
+        best = winner_sentence(now).partition(". ")[0] or best_sentence(now)
         done = f"{now.n_finished} of {counted(self.spec.budget.trials, 'trial')}"
         return f"<StudyView {self.spec.name}: {done}{'; ' + best if best else ''}>"
 
