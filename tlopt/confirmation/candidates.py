@@ -1,4 +1,4 @@
-"""Confirmation: the best points and the two defaults over the same seeds, as a plain study `NAME.confirm`.
+"""Confirmation: the best points and the defaults over the same seeds, as a plain study `NAME.confirm`.
 
 Optuna's half: the candidates, their runs and results. The held-out images are read in `held_out`, once, after
 the choice.
@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 def find_candidates(
     study: Study, optuna_study: optuna.Study, limits: Limits, *, late: str = ""
 ) -> tuple[Candidate, ...]:
-    """The two defaults and the best distinct points of the search, `confirm.points` of them.
+    """The defaults and the best distinct points of the search, `confirm.points` of them.
 
     Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run take
     part where their parameters are a point of the search. No point of an infeasible trial is a candidate.

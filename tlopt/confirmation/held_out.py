@@ -1,4 +1,4 @@
-"""The only place that reads the test split: after the choice, for the chosen point and the two defaults."""
+"""The only place that reads the test split: after the choice, for the chosen point and the defaults."""
 
 import logging
 import os

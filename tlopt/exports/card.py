@@ -193,8 +193,8 @@ def _choice(findings: Findings) -> Iterator[str]:
         return
     seeds = counted(len(verdict.chosen.seeds), "seed")
     again = (
-        "and the two points a practitioner would use without a search were then trained again with"
-        f" {seeds} each, none stopped early. The mean {TITLES[verdict.objective]} on validation decided."
+        "and the defaults, which need no search, were then trained again: the chosen point and the defaults"
+        f" with {seeds} each. The mean {TITLES[verdict.objective]} on validation decided."
         f" {_test_readings(verdict.test_readings)}"
     )
     if spend.trials:
@@ -317,7 +317,10 @@ def _use(export: Export) -> Iterator[str]:
 def _limits(findings: Findings) -> Iterator[str]:
     n_seeds = len(findings.verdict.chosen.seeds)
     yield "- It predicts one of its classes for every image, even with confidence for images of other things."
-    yield "- Probabilities are not calibrated."
+    if (
+        findings.verdict.chosen.point.classifier != "svm"
+    ):  # whose margins become probabilities by a temperature
+        yield "- Probabilities are not calibrated."
     yield "- The numbers apply to images like those of the source; other cameras or places were not tested."
     yield f"- {counted(n_seeds, 'seed')} give a rough spread; it does not cover the choice of test images."
     yield "- The pretrained weights and the images have licences of their own."

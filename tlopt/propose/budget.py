@@ -52,7 +52,7 @@ class Size:
     repeats: int  # splits a trial trains on
     trials: int
     epochs: int
-    points: int  # confirmed, beside the two defaults
+    points: int  # confirmed, beside the defaults
     seeds: int = SEEDS  # of each in the confirmation
     images_max: int = 0  # 0: all
 

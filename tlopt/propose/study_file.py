@@ -169,7 +169,7 @@ def _end(c: Choices) -> list[str]:
         _line(
             "points",
             c.size.points,
-            "best points to train again, beside the two defaults; half are dropped early",
+            "best points to train again, beside the defaults; half are dropped early",
         ),
         _line("seeds", SEEDS, "trainings of those that stay; their spread tells luck from gain"),
     ]
