@@ -1,10 +1,10 @@
 """Confirmation: the best points and the defaults over the same seeds, as a plain study `NAME.confirm`.
 
-Optuna's half: the candidates, their runs and results. The held-out images are read in `held_out`, once, after
+This module covers candidates, runs and results in the database. `held_out` reads the test images, once, after
 the choice.
 
-A confirmation belongs to one search and says so in `SEARCH`: a study's name is free again once the study is
-deleted or renamed, and a candidate's number means a trial of one search only.
+A confirmation belongs to one search and names it in `SEARCH`: a study's name becomes free when the study is
+deleted or renamed, and a candidate's number refers to a trial of one search only.
 """
 
 import logging
@@ -47,11 +47,11 @@ def find_candidates(
 ) -> tuple[Candidate, ...]:
     """The defaults and the best distinct points of the search, `confirm.points` of them.
 
-    Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run take
-    part where their parameters are a point of the search. No point of an infeasible trial is a candidate.
+    Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run are
+    included if their parameters are a point of the search. Points of infeasible trials are excluded.
 
     Args:
-        late: why no further trial starts, and the cure, for the message where none is complete.
+        late: why no further trial starts, and the cure; for the error message if no trial is complete.
 
     Raises:
         NotReady: no trial is complete yet.
@@ -64,7 +64,7 @@ def find_candidates(
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
     known = [row for row in defaults(study, limits) if asdict(row.point) not in infeasible]
-    # the default that is neither probe nor linear classifier is plain fine-tuning, or training from scratch
+    # PLAIN is plain fine-tuning, or training from scratch
     numbers = {LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
     chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
     for record in complete:
@@ -78,10 +78,10 @@ def find_candidates(
 
 
 def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
-    """Whether `confirmation` is of the search `search`, and not of one that had its name before.
+    """Whether `confirmation` belongs to `search`, and not to an earlier search of the same name.
 
-    It is when it names the search's beginning, or names none as those of earlier versions, and each of its
-    candidates is the search's trial of that number with the same point, if tlopt ran that trial.
+    It must store the search's start time, or none (earlier versions), and the search must have each of its
+    candidates as the trial of that number with the same point, if tlopt ran that trial.
     """
     began = confirmation.user_attrs.get(SEARCH)
     if began is not None and began != search.user_attrs.get(attributes.BEGAN):
@@ -92,19 +92,19 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
 
 
 def is_begun(confirmation: optuna.Study) -> bool:
-    """Whether `confirmation` has candidates, or belongs to a search already."""
+    """Whether `confirmation` has candidates or already belongs to a search."""
     return bool(confirmation.user_attrs.get(CANDIDATES)) or SEARCH in confirmation.user_attrs
 
 
 def _is_of(trial: FrozenTrial | None, confirmed: dict[str, Any]) -> bool:
-    """Whether the search has the trial, with the point that was confirmed."""
+    """Whether `trial` exists in the search and has the confirmed point."""
     if trial is None:
         return False
     return not attributes.ran_here(trial) or _same(trial.user_attrs.get(attributes.POINT), confirmed)
 
 
 def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
-    """Whether two stored points are one; an earlier version may have stored fewer keys."""
+    """Whether two stored points are equal; an earlier version may have stored fewer keys."""
     if not isinstance(searched, dict):  # None, or set by other software
         return False
     if searched == confirmed:
@@ -113,7 +113,7 @@ def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
 
 
 def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord:
-    """The trial's record; that of a foreign one with the point of its parameters, if it has one."""
+    """The trial's record; for a trial that tlopt did not run, with the point of its parameters, if any."""
     record = TrialRecord.from_frozen(trial)
     if record.ran_here or record.is_carried:
         return record
@@ -138,7 +138,7 @@ def open_confirmation(
     facts: Mapping[str, str | int],
     candidates: Sequence[Candidate],
 ) -> optuna.Study:
-    """The confirmation `name` of `search`, created or opened; new candidates join those it has already."""
+    """Create or open the confirmation `name` of `search`; new candidates are added to the existing ones."""
     named = study.model_copy(update={"name": name})
     confirmation = studies.create_or_open(store, named, file_text=file_text, facts=dict(facts))
     began = search.user_attrs.get(attributes.BEGAN)
@@ -209,14 +209,14 @@ def read_verdict(
 
 
 def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, float]]]) -> None:
-    """Store test metrics, by candidate and seed, and count one more reading of the test split."""
+    """Store test metrics by candidate and seed, and increment the count of test readings."""
     kept = confirmation.user_attrs.get(TEST, {}) | {str(number): rows for number, rows in test.items()}
     confirmation.set_user_attr(TEST, kept)
     confirmation.set_user_attr(TEST_READINGS, confirmation.user_attrs.get(TEST_READINGS, 0) + 1)
 
 
 def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
-    """Those of the chosen candidate and the defaults that have no test metrics yet."""
+    """The chosen candidate and the defaults, without those that have test metrics already."""
     named = sorted((row for row in verdict.rows if row.number < 0), key=lambda row: row.number)
     wanted = [verdict.chosen, *named]
     rows = {row.number: row for row in wanted if len(row.test) < len(row.val)}
@@ -231,10 +231,10 @@ def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
         first = f": {late}" if late else "; first: tlopt run or tlopt worker"
         return f"study {study.name} has no complete trial to confirm{first}"
     outcomes = Counter(trial.outcome for trial in ended)
-    said = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
+    counts = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
     causes = [trial.cause for trial in ended if trial.outcome != Outcome.PRUNED]
     return (
-        f"study {study.name} has no complete trial to confirm: {said}"
+        f"study {study.name} has no complete trial to confirm: {counts}"
         + (f"; the first cause: {causes[0]}\n" if causes else "\n")
         + (late or "raise budget.trials to go on")
         + ", or start a study under another name with lower lr or batch_size"

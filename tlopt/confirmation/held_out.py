@@ -1,4 +1,4 @@
-"""The only place that reads the test split: after the choice, for the chosen point and the defaults."""
+"""Evaluation on the test split, after the choice, for the chosen point and the defaults; nowhere else."""
 
 import logging
 import os
@@ -37,19 +37,18 @@ from tlopt.training.run import Run
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
 
-WeightsFile = Callable[[int, int], Path]  # of (candidate's number, replicate)
+WeightsFile = Callable[[int, int], Path]  # from a candidate's number and the replicate
 _logger = logging.getLogger(__name__)
 
 
 def read_test(
     workspace: Workspace, rows: Iterable[Confirmed], weights_file: WeightsFile
 ) -> dict[int, list[dict[str, float]]]:
-    """Test metrics of each row's networks, seed by seed, by the row's number.
+    """Test metrics of each row's networks, in the order of the seeds, by the row's number.
 
-    They are those of the exported networks: float32, whatever precision the study trains in.
-
-    A network whose weights are not on this machine is trained again from its seed. What each network predicts
-    is written beside its weights, for reports and cards.
+    Evaluated in float32, as exported, whatever precision the study trains in. A network whose weights are not
+    on this machine is trained again from its seed. Each network's predictions are written beside its weights,
+    for reports and cards.
     """
     held_out = test_split(workspace.study.data, seed=workspace.study.seed)
     indices = np.arange(len(held_out.labels))
@@ -69,11 +68,11 @@ def read_test(
 
 
 def record_validation(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> None:
-    """Write the predictions on validation of the network that is exported beside its weights, once."""
+    """Write the exported network's predictions on validation beside its weights, unless they exist."""
     chosen, replicate = verdict.chosen, verdict.exported_replicate
     file, seed = weights_file(chosen.number, replicate), chosen.seeds[replicate]
     source = Source.of(chosen.point, seed, workspace.facts)
-    with suppress(DataError):  # a damaged file is written anew
+    with suppress(DataError):  # a damaged file is rewritten
         if read_known(file, "val", source) is not None:
             return
     data, images = workspace.data, workspace.images(chosen.point)
@@ -116,7 +115,7 @@ def _predictions(
 
 
 def _record(predictions: Predictions, weights_file: Path) -> None:
-    """Write `predictions` beside the weights; a disk that does not take them costs the report a section."""
+    """Write `predictions` beside the weights; if that fails, the report lacks a section."""
     file = predictions_file(weights_file, predictions.split)
     try:
         predictions.write(file)
@@ -125,7 +124,7 @@ def _record(predictions: Predictions, weights_file: Path) -> None:
 
 
 def _names(workspace: Workspace, images: Sequence[ImageRecord]) -> tuple[str, ...]:
-    """Each image's name: its path within the source's folder, or its sample's name."""
+    """Image names: the path relative to the source's folder, or the sample's name."""
     root = Path(workspace.study.data.source).absolute()
     return tuple(
         os.path.relpath(path, root)
@@ -136,10 +135,9 @@ def _names(workspace: Workspace, images: Sequence[ImageRecord]) -> tuple[str, ..
 
 
 def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
-    """The run that the confirmation's trial ended with: from its weights' file, else trained again.
+    """The trained run of a confirmation: loaded from its weights file, or else trained again.
 
-    The last bits of a network that is trained again depend on this process's number of threads; they are the
-    confirmation's with the number that the study has chosen.
+    Training again gives the same bits only with the number of threads that the study has chosen.
     """
     split = workspace.data.splits[replicate % len(workspace.data.splits)]
     run = workspace.start_run(point, seed=seed, train=split.train)
@@ -152,7 +150,7 @@ def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weigh
         lost,
         counted(torch.get_num_threads(), "CPU thread"),
     )
-    run = workspace.start_run(point, seed=seed, train=split.train)  # half of a damaged file may be in it
+    run = workspace.start_run(point, seed=seed, train=split.train)  # a damaged file may be half loaded
     epochs = list(fit(run, workspace.images(point), split.train, split.val))
     workspace.save_weights(run, weights_file)
     History.of(epochs).write(history_file(weights_file))
@@ -160,7 +158,7 @@ def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weigh
 
 
 def _load(workspace: Workspace, run: Run, weights_file: Path) -> str:
-    """Fill `run` from its weights' file; why that failed, or ""."""
+    """Load the weights file into `run`; return why that failed, or ""."""
     if not weights_file.is_file() or not history_file(weights_file).is_file():
         return "is not on this machine"
     try:
@@ -171,7 +169,7 @@ def _load(workspace: Workspace, run: Run, weights_file: Path) -> str:
 
 
 def train_on_all(workspace: Workspace, point: Point) -> tuple[Run, Generator[Epoch]]:
-    """A run of `point` on training and validation images together, and the epochs that train it."""
+    """A run of `point` on training and validation images together, and the generator that trains it."""
     everything: NDArray[np.int64] = np.arange(len(workspace.data.labels))
     run = workspace.start_run(point, seed=seed_for(workspace.study.seed, "train"), train=everything)
     return run, fit(run, workspace.images(point), everything, None)

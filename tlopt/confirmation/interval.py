@@ -1,6 +1,6 @@
-"""Confidence intervals of small samples, and how many images a difference has to be about.
+"""Confidence intervals of small samples, and the smallest difference, in images, that is significant.
 
-Student's t from its closed form for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and
+Student's t is computed in closed form for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and
 26.7.4), so that no command needs SciPy for it.
 """
 
@@ -8,13 +8,13 @@ import math
 
 CONFIDENCE = 0.95
 
-# Fewest images that, all deciding for the same side, a two-sided sign test calls significant at 5 %:
-# 2 * 0.5**6 = 0.031, 2 * 0.5**5 = 0.063. Fewer differing images prove nothing, whatever the seeds say.
+# Smallest number of images, all in favour of one side, that is significant at 5 % in a two-sided sign test:
+# 2 * 0.5**6 = 0.031, 2 * 0.5**5 = 0.063. Fewer differing images prove nothing, however many seeds agree.
 IMAGES_MIN = 6
 
 
 def t_within(t: float, df: int) -> float:
-    """The probability that Student's t with `df` degrees of freedom lies in [-t, t]."""
+    """Probability that Student's t with `df` degrees of freedom lies in [-t, t]."""
     theta = math.atan(t / math.sqrt(df))
     sine, cosine = math.sin(theta), math.cos(theta)
     odd = df % 2
@@ -32,7 +32,7 @@ def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
     low, high = 0.0, 1.0
     while t_within(high, df) < confidence:
         high *= 2
-    for _ in range(60):  # halves to the last bit
+    for _ in range(60):  # bisection to the last bit
         middle = (low + high) / 2
         low, high = (middle, high) if t_within(middle, df) < confidence else (low, middle)
     return (low + high) / 2
@@ -42,12 +42,12 @@ def half_width(std: float, n: int) -> float:
     """Half the width of the 95 % t interval of a mean; NaN for a single value.
 
     Args:
-        std: the sample's standard deviation.
-        n: values in the sample.
+        std: sample standard deviation.
+        n: sample size.
     """
     return math.nan if n < 2 else t_quantile(n - 1) * std / math.sqrt(n)
 
 
 def images_of(difference: float, n_images: int) -> float:
-    """The number of images, of `n_images`, that a difference of two fractions amounts to."""
+    """The difference of two fractions expressed in images, out of `n_images`."""
     return abs(difference) * n_images

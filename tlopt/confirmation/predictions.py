@@ -1,7 +1,7 @@
-"""Predictions of one confirmed network on one split, image by image, as a file beside its weights.
+"""Predictions of one confirmed network on one split, per image, stored as a file beside its weights.
 
-The file is an .npz without pickled objects. It says what it is of, and readers check that: folders outlive
-studies.
+The file is an .npz without pickled objects. It records the network and images that it belongs to, and readers
+check them, because folders outlive studies.
 """
 
 import io
@@ -22,7 +22,7 @@ from tlopt.spec.point import Point
 from tlopt.system.atomic import write_atomically
 
 FORMAT = 1
-THUMBNAILS_MAX = 12  # of the surest mistakes
+THUMBNAILS_MAX = 12  # thumbnails of the most confident mistakes
 THUMBNAIL_SIDE = 96  # pixels
 
 
@@ -31,7 +31,7 @@ _FACTS = ("data", "weights")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The network and the images that predictions are of."""
+    """The network and the images that predictions belong to."""
 
     point: Mapping[str, Any]  # `Point.as_dict()`
     seed: int
@@ -45,18 +45,18 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """The label and the predicted class of every image of a split, in its order.
+    """Label and predicted class of every image of a split, in the split's order.
 
     Attributes:
         split: "val" or "test".
         class_names: in the order of the logits.
         files: name of each image: a path, or a sample's name.
-        labels: (N,) indices into `class_names`.
-        predicted: (N,) the same.
-        probability: (N,) of the predicted class.
-        true_probability: (N,) of the true class.
+        labels: (N,) true classes, as indices into `class_names`.
+        predicted: (N,) predicted classes, as indices into `class_names`.
+        probability: (N,) probability of the predicted class.
+        true_probability: (N,) probability of the true class.
         thumbnails: (n, S, S, 3), 8-bit RGB, of the images at `thumbnail_of`; n may be 0.
-        thumbnail_of: (n,) indices of the surest mistakes, surest first.
+        thumbnail_of: (n,) indices of the most confident mistakes, most confident first.
     """
 
     source: Source
@@ -71,12 +71,12 @@ class Predictions:
     thumbnail_of: NDArray[np.int64]
 
     def write(self, path: Path) -> None:
-        """Write to `path`, whole or not at all.
+        """Write to `path` atomically.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the file cannot be written.
         """
-        said = {
+        header = {
             "format": FORMAT,
             "split": self.split,
             "point": dict(self.source.point),
@@ -89,8 +89,8 @@ class Predictions:
         content = io.BytesIO()
         np.savez_compressed(
             content,
-            # JSON escapes what is no text in a file's name
-            said=np.frombuffer(json.dumps(said).encode(), dtype=np.uint8),
+            # JSON escapes bytes of file names that are not valid text
+            said=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
             labels=self.labels.astype(np.int32),
             predicted=self.predicted.astype(np.int32),
             probability=self.probability.astype(np.float32),
@@ -105,11 +105,11 @@ class Predictions:
         """The predictions that `write` wrote to `path`.
 
         Raises:
-            FileNotFoundError: there are none.
-            DataError: the file is damaged or of a newer tlopt.
+            FileNotFoundError: the file does not exist.
+            DataError: the file is damaged or was written by a newer tlopt.
         """
         try:
-            # NumPy leaves a file that it cannot read open
+            # `np.load` would not close a file that it cannot read
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls._of(json.loads(file["said"].tobytes()), {name: file[name] for name in _ARRAYS})
         except FileNotFoundError:
@@ -118,20 +118,20 @@ class Predictions:
             raise DataError(f"{path} cannot be read: {error}; delete it, then: tlopt confirm") from error
 
     @classmethod
-    def _of(cls, said: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        if said["format"] != FORMAT:
-            raise ValueError(f"format {said['format']!r}; this tlopt reads {FORMAT}")
-        n, n_classes = len(said["files"]), len(said["class_names"])
+    def _of(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']!r}; this tlopt reads {FORMAT}")
+        n, n_classes = len(header["files"]), len(header["class_names"])
         per_image = [arrays[name] for name in ("labels", "predicted", "probability", "true_probability")]
         indices = np.concatenate([arrays["labels"], arrays["predicted"]])
         within = ((indices >= 0) & (indices < n_classes)).all()
         if not within or any(each.shape != (n,) for each in per_image):
             raise ValueError("its arrays do not belong together")
         return cls(
-            source=Source(point=said["point"], seed=said["seed"], facts=said["facts"]),
-            split=said["split"],
-            class_names=tuple(said["class_names"]),
-            files=tuple(said["files"]),
+            source=Source(point=header["point"], seed=header["seed"], facts=header["facts"]),
+            split=header["split"],
+            class_names=tuple(header["class_names"]),
+            files=tuple(header["files"]),
             labels=arrays["labels"].astype(np.int64),
             predicted=arrays["predicted"].astype(np.int64),
             probability=arrays["probability"].astype(np.float64),
@@ -145,23 +145,23 @@ _ARRAYS = ("labels", "predicted", "probability", "true_probability", "thumbnails
 
 
 def predictions_file(weights_file: Path, split: Split) -> Path:
-    """The file with the predictions on `split` of the network in `weights_file`."""
+    """Path of the predictions on `split` of the network in `weights_file`."""
     return weights_file.with_name(f"{weights_file.stem}.{split}.npz")
 
 
 def surest_mistakes(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], probability: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Indices of the images whose predicted class is wrong, largest probability first."""
+    """Indices of misclassified images, most confident first."""
     wrong = np.flatnonzero(labels != predicted)
     return wrong[np.argsort(-probability[wrong], kind="stable")]
 
 
 def read_known(weights_file: Path, split: Split, source: Source) -> Predictions | None:
-    """The predictions on `split` of the network in `weights_file`; None where there are none of `source`.
+    """The predictions on `split` of the network in `weights_file`, or None if there are none for `source`.
 
     Raises:
-        DataError: the file is damaged or of a newer tlopt.
+        DataError: the file is damaged or was written by a newer tlopt.
     """
     try:
         found = Predictions.read(predictions_file(weights_file, split))

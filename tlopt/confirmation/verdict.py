@@ -1,4 +1,4 @@
-"""The outcome of a confirmation: candidates over the same seeds, the chosen one, its gain over defaults."""
+"""The outcome of a confirmation: candidates over equal seeds, the choice, and its gains over the defaults."""
 
 import html
 import math
@@ -24,7 +24,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of at least one value."""
+        """The spread of `values`, of which there must be at least one."""
         std = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), std, len(values))
 
@@ -35,7 +35,7 @@ class Spread:
         return None if math.isnan(half) else (self.mean - half, self.mean + half)
 
     def words(self, objective: str) -> str:
-        """Mean ± standard deviation as people read them, the mean alone of a single value."""
+        """Mean ± standard deviation as text; the mean alone for a single value."""
         scale, digits = objectives.scale_of(objective, self.mean)
         deviation = "" if math.isnan(self.std) else f" ± {scale * self.std:.{digits}f}"
         return f"{scale * self.mean:.{digits}f}{deviation}" + ("" if scale == 1 else " %")
@@ -50,7 +50,7 @@ _STANDS: dict[Standing | None, str] = {
 }
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
-_MEAN_DIGITS = 9  # decimals in which equal means agree: sums of the same counts differ in their last bits
+_MEAN_DIGITS = 9  # decimals for comparing means: sums of the same counts differ in their last bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +61,24 @@ class Confirmed:
     label: str  # "trial 12", "linear probe" or "plain fine-tuning"
     point: Point
     seeds: tuple[int, ...]
-    val: tuple[dict[str, float], ...]  # metrics by name; empty where a run ended without a value
-    test: tuple[
-        dict[str, float], ...
-    ]  # empty before the test was read, and for candidates it was not read for
-    dropped: bool = False  # whether it got fewer seeds than the others, by its value or a run without one
+    val: tuple[dict[str, float], ...]  # metrics by name; an empty dict if a run ended without a value
+    test: tuple[dict[str, float], ...]  # empty if the test split has not been read for this candidate
+    dropped: bool = False  # got fewer seeds, because of its value or a run without one
 
     def spread(self, metric: str, *, split: str = "val") -> Spread | None:
-        """Of `metric` over the seeds on "val" or "test"; None where it was not measured."""
+        """The spread of `metric` over the seeds on "val" or "test"; None if not measured."""
         rows = self.val if split == "val" else self.test
         return Spread.of([row[metric] for row in rows]) if rows else None
 
     def words(self, metric: str, *, split: Split) -> str:
-        """Mean and deviation of `metric` as people read them; an em dash where it was not measured."""
+        """Mean and standard deviation of `metric` as text; an em dash if not measured."""
         spread = self.spread(metric, split=split)
         return "—" if spread is None else spread.words(metric)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
-    """All candidates, best on validation first; the test is read for the chosen one and the defaults only."""
+    """All candidates, best on validation first; only the chosen one and the defaults have test metrics."""
 
     study: str
     objective: str
@@ -94,10 +92,10 @@ class Verdict:
     def __repr__(self) -> str:
         value = self.chosen.spread(self.objective, split=self.split)
         words = "no value" if value is None else value.words(self.objective)
-        said = f"{self.objective} on {self.split}: {words}"
+        result = f"{self.objective} on {self.split}: {words}"
         others = [name for name in self.defaults if name != self.chosen.label][:1]
         stands = [f", {_STANDS[self.standing(name, split=self.split)]} {name}" for name in others]
-        return f"<Verdict {self.study}: {self.chosen.label}, {said}{''.join(stands)}>"
+        return f"<Verdict {self.study}: {self.chosen.label}, {result}{''.join(stands)}>"
 
     def _repr_html_(self) -> str:
         """The candidates as a table, for notebooks."""
@@ -108,7 +106,7 @@ class Verdict:
         return f"<p>{html.escape(self.study)}</p>{html_table(head, rows)}"
 
     def to_frame(self) -> Any:
-        """A pandas data frame with a row for each candidate, seed and split: metrics as columns.
+        """A pandas data frame with one row per candidate, seed and split, and metrics as columns.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -127,12 +125,12 @@ class Verdict:
 
     @property
     def chosen(self) -> Confirmed:
-        """The best candidate by mean validation objective; of equal ones the simplest, see `ranked`."""
+        """The candidate with the best mean validation objective; among equals the simplest, see `ranked`."""
         return self.rows[0]
 
     @property
     def exported_replicate(self) -> int:
-        """The index of the chosen candidate's run that is exported: best on validation, then in log-loss.
+        """Index of the chosen candidate's run to export: the best on validation, then by log-loss.
 
         Raises:
             ValueError: the chosen candidate has no value.
@@ -144,14 +142,14 @@ class Verdict:
         )
 
     def row(self, label: str) -> Confirmed | None:
-        """The candidate with the label `label`."""
+        """The candidate with the label `label`, if any."""
         return next((row for row in self.rows if row.label == label), None)
 
     def gain(self, label: str, *, split: str) -> Spread | None:
         """The gain of the chosen candidate over `label`, paired by seed; positive is better.
 
-        Runs of one seed share the split, the order of the images and the views, so their difference is taken
-        first and its mean and deviation are over seeds. None where the two were not measured together.
+        Runs with the same seed share the split, the order of the images and the views, so differences are
+        taken per seed, then averaged. None if the two were not measured together.
         """
         other = self.row(label)
         if other is None:
@@ -169,7 +167,7 @@ class Verdict:
 
     @property
     def split(self) -> Split:
-        """The split that gains are stated on: test once it was read for the chosen one, else validation."""
+        """The split on which gains are reported: test if it was read for the chosen one, else validation."""
         return "test" if self.chosen.test else "val"
 
     @property
@@ -179,11 +177,11 @@ class Verdict:
         return tuple(row.label for row in self.rows if row.label in known)
 
     def standing(self, label: str, *, split: Split) -> Standing | None:
-        """The standing of the chosen candidate against `label`; None where they were not measured together.
+        """The standing of the chosen candidate against `label`; None if they were not measured together.
 
-        "ahead" and "behind" need two things: the 95 % interval of the paired differences excludes zero, and
-        the mean difference is about at least `IMAGES_MIN` images (of a fraction; not asked of a log-loss, nor
-        where the number of images is unknown).
+        "ahead" and "behind" require that the 95 % interval of the paired differences excludes zero, and that
+        the mean difference amounts to at least `IMAGES_MIN` images. The second condition does not apply to
+        log-loss, or if the number of images is unknown.
         """
         gain = self.gain(label, split=split)
         if gain is None:
@@ -194,19 +192,19 @@ class Verdict:
         return "ahead" if low > 0 else "behind" if high < 0 else "not told apart"
 
     def within_images(self, gain: Spread, *, split: Split) -> bool:
-        """Whether `gain` is about too few images to tell, whichever way each of them goes."""
+        """Whether `gain` amounts to fewer than `IMAGES_MIN` images, in either direction."""
         n_images = self.n_images.get(split, 0)
         if self.objective == "log_loss" or not n_images:
             return False
-        # six images of 97 are 5.999... in floating point
+        # in floating point, 6 of 97 images come out as 5.999...
         return images_of(gain.mean, n_images) < IMAGES_MIN - 1e-9
 
 
 def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[Confirmed, ...]:
-    """`rows`, best mean validation objective first, then dropped ones, those without a value last.
+    """`rows` sorted by mean validation objective, best first; then dropped ones, then those without a value.
 
-    Of equal means, a choice whose test has been read stays; then the linear probe comes first, then the
-    candidate with more frozen blocks, which is cheaper to train, then the one with the lower log-loss.
+    Among equal means, a chosen candidate whose test metrics have been read stays first; then come the linear
+    probe, candidates with more frozen blocks, which are cheaper to train, and those with lower log-loss.
     """
 
     def key(row: Confirmed) -> tuple[bool, bool, float, bool, bool, int, float]:
@@ -214,7 +212,7 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
         if value is None or loss is None:
             return (True, False, 0.0, False, False, 0, 0.0)
         mean = round(objectives.cost(value.mean, direction), _MEAN_DIGITS)
-        # defaults are tested in any case, a trial only once it was chosen
+        # defaults are always tested, trials only if chosen
         is_new = row.number < 0 or not row.test
         return (
             False,
@@ -230,7 +228,7 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
-    """For result.json: every number, by candidate."""
+    """All numbers by candidate, as written to result.json."""
     return {
         "study": verdict.study,
         "objective": verdict.objective,
