@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from tlopt.search.race import n_point_runs
 from tlopt.training.timing import TrainingCost
 
-SEEDS = 3  # of a confirmation
-POINTS = 6  # of the search that enter it; half of them get every seed
-SHARP = 128  # pixels a side that are worth more than repeated splits
-# trials and epochs, best first; a study is too thin to choose well below the last one
+SEEDS = 3  # seeds of a confirmation
+POINTS = 6  # points of the search that are confirmed; half of them get every seed
+SHARP = 128  # pixels per side; below it, resolution matters more than repeated splits
+# (trials, epochs), best first; a smaller study than the last cannot choose well
 LADDER = (
     *((60, 24), (60, 20), (48, 16), (40, 12), (32, 12), (32, 10), (24, 10), (24, 8), (20, 8), (16, 8)),
     *((16, 6), (16, 5), (16, 4), (14, 4), (12, 4), (10, 4)),
 )
-COMFORTABLE = (16, 6)  # below it the resolution is lowered first
-_STARTUP_TRIALS = 5  # of the median pruner; the two defaults are among them
-_UNPRUNED_SHARE = 0.7  # of its epochs that a trial behind them trains: benchmarks/defaults/README.md
-_WORKER_START_SECONDS = 8.0  # importing the libraries, reading weights and images
+COMFORTABLE = (16, 6)  # the resolution is lowered before (trials, epochs) fall below this
+_STARTUP_TRIALS = 5  # of the median pruner, including the defaults
+_UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
+_WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class Counts:
 
     @property
     def all(self) -> int:
-        """Images in all."""
+        """Total number of images."""
         return self.train + self.val + self.test
 
     def share(self, share: float) -> "Counts":
-        """The same parts of fewer images."""
+        """Every count multiplied by `share`."""
         return Counts(
             train=math.ceil(self.train * share),
             val=math.ceil(self.val * share),
@@ -48,12 +48,12 @@ class Counts:
 class Size:
     """Everything that decides how long a study takes."""
 
-    resolution: int  # pixels a side
-    repeats: int  # splits a trial trains on
+    resolution: int  # pixels per side
+    repeats: int  # splits per trial
     trials: int
     epochs: int
-    points: int  # confirmed, beside the defaults
-    seeds: int = SEEDS  # of each in the confirmation
+    points: int  # confirmed in addition to the defaults
+    seeds: int = SEEDS  # per confirmed point
     images_max: int = 0  # 0: all
 
 
@@ -68,15 +68,15 @@ class Terms:
     minutes_max: float  # infinite: no limit
 
     def used(self, size: Size) -> Counts:
-        """The images that a study of this size has."""
+        """Numbers of images that a study of this size uses."""
         return self.counts.share(size.images_max / self.counts.all) if size.images_max else self.counts
 
 
 def minutes(size: Size, terms: Terms) -> float:
-    """The expected duration of search, confirmation and the reading of test.
+    """Expected minutes for the search, the confirmation and the evaluation on test.
 
-    Trials cost the mean over freeze depths; behind the first five they stop after 0.7 of their epochs on
-    average. A confirmed point costs the middle between that mean and full fine-tuning.
+    A trial is assumed to cost the mean over freeze depths; after the first five, trials train 0.7 of their
+    epochs on average. A confirmed point costs the average of that mean and full fine-tuning.
     """
     cost = terms.costs[size.resolution]
     counts = terms.used(size)
@@ -105,17 +105,17 @@ def choose_size(
     epochs: int | None,
     insists: bool = False,
 ) -> Size:
-    """The best size that fits into `terms.minutes_max`; the least one where none does.
+    """The best size that fits into `terms.minutes_max`, or the smallest one if none does.
 
-    Lowered are, in this order, the resolution (not below 128 pixels before repeated splits are given up), the
+    Reduced in this order: the resolution (not below 128 pixels until repeated splits are given up), the
     epochs to 4, the trials to 10, the confirmed points to 2, the images.
 
     Args:
-        resolutions: to choose from, pixels a side.
-        repeats: splits that a trial should train on.
-        trials: what was asked for and stays so, or None.
-        epochs: likewise.
-        insists: all `repeats` stay, since they were asked for, as folds are.
+        resolutions: candidates, in pixels per side.
+        repeats: desired number of splits per trial.
+        trials: fixed number of trials, or None to choose.
+        epochs: fixed number of epochs, or None to choose.
+        insists: keep all `repeats`, because the user asked for them, for example as folds.
     """
 
     def as_wished(rung: tuple[int, int]) -> tuple[int, int]:
@@ -136,7 +136,7 @@ def choose_size(
 
 
 def _views(resolutions: Sequence[int], repeats: int, *, insists: bool) -> Iterator[tuple[int, int]]:
-    """Resolutions and repeats, best first."""
+    """Pairs of resolution and repeats, best first."""
     falling = sorted(resolutions, reverse=True)
     if insists:
         yield from ((r, repeats) for r in falling)
@@ -147,7 +147,7 @@ def _views(resolutions: Sequence[int], repeats: int, *, insists: bool) -> Iterat
 
 
 def _with_fewer_images(size: Size, terms: Terms) -> Size:
-    """`size` with as many images as fit, in tens; at least 20 of each class, as far as there are so many."""
+    """`size` with as many images as fit, a multiple of ten; at least 20 per class if there are that many."""
     total = terms.counts.all
     least = 20 * terms.n_classes
     if least >= total:

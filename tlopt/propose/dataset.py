@@ -14,28 +14,28 @@ from tlopt.data.sources.builtin import open_sample
 from tlopt.propose.budget import Counts
 from tlopt.spec.sections import DataSpec
 
-_SAMPLE = 48  # images that are opened
-_GREY_SPREAD = 3.0  # mean difference of channels, of 255, that JPEG gives to grey images
+_SAMPLE = 48  # number of images that are opened
+_GREY_SPREAD = 3.0  # mean difference between channels, of 255, up to which an image counts as grey (JPEG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSummary:
-    """The images of a source in summary."""
+    """Summary of the images of a source."""
 
     class_names: tuple[str, ...]
     counts: Counts
-    largest_class: int  # its images that are not held out
+    largest_class: int  # images in it, without those held out
     smallest_class: int
     repeats: int  # default number of splits of a study
-    own_val: bool  # the source has a validation split
-    side: int  # pixels, median of the shorter sides
+    own_val: bool  # whether the source has a validation split
+    side: int  # median of the shorter sides, in pixels
     grey: bool
     skipped: tuple[str, ...]  # files left out because they cannot be decoded
     notices: tuple[str, ...]
 
     @property
     def n_seen(self) -> int:
-        """Images that a search may see."""
+        """Number of images available to the search."""
         return self.counts.train + self.counts.val
 
     @property
@@ -45,9 +45,9 @@ class ImageSummary:
 
     @property
     def are_signs(self) -> bool:
-        """Whether the classes are single digits or letters, which a mirror turns into something else.
+        """Whether the classes are single digits or letters, which change their meaning when mirrored.
 
-        A digit or a Latin, Greek or Cyrillic letter: in other scripts one character is often a whole word.
+        Only digits and Latin, Greek or Cyrillic letters count: in other scripts a character is often a word.
         """
         return all(len(name) == 1 and _is_sign(name) for name in self.class_names)
 
@@ -58,10 +58,10 @@ def _is_sign(character: str) -> bool:
 
 
 def summarize(spec: DataSpec, *, seed: int, progress: bool) -> ImageSummary:
-    """The images of `spec`, split as a study with `seed` splits them.
+    """A summary of the images of `spec`, split as in a study with `seed`.
 
     Raises:
-        DataError, MissingExtra: the images cannot be used as they are; the message says what to do.
+        DataError, MissingExtra: the images cannot be used as they are; the message gives the cure.
     """
     data = load(spec, seed=seed, progress=progress)
     sizes = Counter(data.labels.tolist())
@@ -82,7 +82,7 @@ def summarize(spec: DataSpec, *, seed: int, progress: bool) -> ImageSummary:
 
 
 def _open_some(data: Data, reading: Reading) -> tuple[int, bool]:
-    """The median of the shorter sides, and whether all are grey, of images spread over all classes."""
+    """The median of the shorter sides and whether all images are grey, from a sample over all classes."""
     spread = np.linspace(0, len(data.images) - 1, min(_SAMPLE, len(data.images))).astype(int)
     with quiet():
         rows = [_open(data.images[i], reading) for i in spread]

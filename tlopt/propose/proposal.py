@@ -1,4 +1,4 @@
-"""A first study file for somebody's images, fitted to them, to the machine and to the time limit."""
+"""A first study file for a user's images, adapted to them, to the machine and to the time limit."""
 
 import math
 import os
@@ -25,28 +25,26 @@ from tlopt.spec.sections import TABLE_SUFFIXES, DataSpec
 from tlopt.system.words import counted, duration_words, joined
 from tlopt.training.timing import Machine, TrainingCost, measure_costs
 
-CPU_MINUTES = 30.0  # of a whole study, unless asked for otherwise
-RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels a side
-_ENLARGED = (
-    3  # times an image's own side up to which larger inputs still helped (28-pixel clothing: 96, not 128)
-)
+CPU_MINUTES = 30.0  # default time limit of a whole study on CPUs
+RESOLUTIONS = (64, 96, 128, 160, 224)  # pixels per side
+_ENLARGED = 3  # enlargement up to which larger inputs still helped (28-pixel clothing: 96, not 128)
 _CLASSES_NAMED = 20
 _NAME_CHARACTERS_MAX = 60
-_DIVISIONS = {"folds", "fold_column", "repeats"}  # keys of data by which splits were asked for
-_BUSY = 1.5  # wall clock over work from which a person is told
-_FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # by whether on a CPU
-_PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # where no weights are at hand
+_DIVISIONS = {"folds", "fold_column", "repeats"}  # keys of [data] that ask for splits
+_BUSY = 1.5  # load factor (wall-clock time over work) from which the user is warned
+_FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # key: on a CPU
+_PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # if no weights are available
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalRequest:
-    """Requested values; None leaves a choice to the proposal."""
+    """Values requested by the user; None leaves the choice to the proposal."""
 
     backbone: str | None = None
     trials: int | None = None
     epochs: int | None = None
     resolution: int | None = None
-    minutes: float | None = None  # of the whole study
+    minutes: float | None = None  # time limit of the whole study
     name: str | None = None
     skip_unreadable: bool = False  # leave out images that cannot be decoded, instead of refusing
     data: Mapping[str, object] = field(default_factory=dict)  # other keys of [data], with their values
@@ -54,7 +52,7 @@ class ProposalRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A study file with remarks for its reader."""
+    """A proposed study file, with notes for the user."""
 
     text: str
     notes: tuple[str, ...]  # sentences for the user
@@ -62,17 +60,17 @@ class Proposal:
 
 
 def propose(source: str, request: ProposalRequest, machine: Machine, *, progress: bool = False) -> Proposal:
-    """A study file for the images in `source` that fits the requested values, the machine and the time.
+    """A study file for the images in `source` that fits the requested values, the machine and the time limit.
 
     Reads every image, loads weights and measures a few training steps: seconds to a minute.
 
     Args:
-        source: as `[data] source` has it.
-        progress: a bar on stderr while files are read.
+        source: value for `[data] source`.
+        progress: whether to show a progress bar on stderr while files are read.
 
     Raises:
         DataError: the images cannot be used as they are.
-        SpecError: a requested value is not possible; says what is.
+        SpecError: a requested value is not possible; the message says which values are.
         MissingExtra: the source or the requested backbone needs an optional package.
     """
     if request.minutes is not None and not 0 < request.minutes < math.inf:
@@ -122,7 +120,7 @@ def propose(source: str, request: ProposalRequest, machine: Machine, *, progress
 
 
 def data_spec(source: str, given: Mapping[str, object]) -> DataSpec:
-    """`[data]` of a study file with these keys.
+    """The `[data]` table of a study file with these keys.
 
     Raises:
         SpecError: a key or a value is not allowed.
@@ -134,13 +132,13 @@ def data_spec(source: str, given: Mapping[str, object]) -> DataSpec:
 
 
 def study_name(source: str) -> str:
-    """The folder's or data set's name, in the characters that a study's name may have."""
+    """A study name made from the name of the folder or data set, with allowed characters only."""
     folder = source.removeprefix("torchvision:")
     if folder == source:
         folder = os.path.basename(os.path.abspath(os.path.expanduser(source)))
         folder, suffix = os.path.splitext(folder)
         folder += "" if suffix.lower() in TABLE_SUFFIXES else suffix
-    # names that end in .confirm belong to confirmations
+    # names that end in .confirm are reserved for confirmations
     return re.sub(r"(\.confirm)+$", "", _plain(folder)[:_NAME_CHARACTERS_MAX]) or "images"
 
 
@@ -175,7 +173,7 @@ def _minutes_max(request: ProposalRequest, machine: Machine) -> float:
 
 
 def _choose_weights(asked_for: str | None, machine: Machine) -> tuple[Weights, list[str]]:
-    """Weights of the given backbone, of the first found here, or none; and notes on the choice."""
+    """Weights of the given backbone, else of the first available one, else none; and notes on the choice."""
     names = (asked_for,) if asked_for else _FIRST_CHOICE[machine.on_cpu]
     notes = []
     for name in names:
@@ -196,7 +194,7 @@ def _choose_weights(asked_for: str | None, machine: Machine) -> tuple[Weights, l
 
 
 def proposed_backbone(machine: Machine) -> str:
-    """The backbone that `propose` would choose unasked: the first whose weights are at hand."""
+    """The backbone that `propose` chooses by default: the first whose weights are available."""
     return _choose_weights(None, machine)[0].backbone
 
 
@@ -217,12 +215,12 @@ def _at_hand(backbone: str) -> bool:
 def _resolutions(
     weights: Weights, seen: ImageSummary, request: ProposalRequest, machine: Machine
 ) -> list[int]:
-    """Pixels a side to choose from, ascending; without a limit of time only the best."""
+    """Candidate resolutions in pixels per side, ascending; without a time limit only the best."""
     if request.resolution is not None:
         _check_wished_resolution(request.resolution)
         check_resolution(weights, request.resolution)
         return [request.resolution]
-    if weights.resolution_step > 1:  # nothing was measured on how interpolated position embeddings transfer
+    if weights.resolution_step > 1:  # how interpolated position embeddings transfer was not measured
         return [weights.resolution]
     known = RESOLUTIONS if machine.on_cpu else tuple(sorted({*RESOLUTIONS, weights.resolution}))
     allowed = [r for r in known if weights.resolution_min <= r <= weights.resolution] or [weights.resolution]
@@ -240,12 +238,12 @@ def _check_wished_resolution(resolution: int) -> None:
 
 def _estimate(minutes: float, machine: Machine, cost: TrainingCost, size: Size) -> str:
     gpus = f"{machine.n_devices} x {machine.device_name}"
-    here = counted(machine.n_cores, "core") if machine.on_cpu else gpus
+    processors = counted(machine.n_cores, "core") if machine.on_cpu else gpus
     ms = float(f"{cost.full * 1000:.2g}")
     rate = f"{ms:g} ms an image at {size.resolution} pixels"
     workers = counted(machine.n_workers, "worker")
     free = "this machine if nothing else runs"
-    return f"{_duration(minutes)} on {free}: {here}, {workers}, measured {rate}"
+    return f"{_duration(minutes)} on {free}: {processors}, {workers}, measured {rate}"
 
 
 def _duration(minutes: float) -> str:
@@ -273,7 +271,7 @@ def _image_notes(seen: ImageSummary) -> Iterator[str]:
 def _size_notes(
     size: Size, terms: Terms, seen: ImageSummary, request: ProposalRequest, resolutions: list[int]
 ) -> Iterator[str]:
-    """Notes on the size of the study: resolution, trials and epochs given up for time."""
+    """Notes on the size of the study: resolution, trials and epochs that the time limit reduced."""
     limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""
     if size.resolution < resolutions[-1]:
         yield (

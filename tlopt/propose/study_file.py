@@ -1,4 +1,4 @@
-"""The text of a proposed study file: every line with a word on what it does."""
+"""The text of a proposed study file, with a comment on every line."""
 
 import math
 import textwrap
@@ -12,50 +12,51 @@ from tlopt.spec.search_keys import CLASSIFIERS, DEFAULT_L2, PROBE_LR
 from tlopt.spec.text import literal
 from tlopt.system.words import counted
 
-VIEWS = 8  # as many as a short trial has epochs; what they cost longer ones: benchmarks/defaults/README.md
+VIEWS = 8  # the number of epochs of a short trial; cost in longer ones: benchmarks/defaults/README.md
 STRENGTHS = (0.2, 0.7)
-MANY_IMAGES = 5000  # to train with, from which fresh lower blocks can be learnt
+MANY_IMAGES = 5000  # training images that suffice to train fresh lower blocks
 _FEW_IMAGES = 300
-LINEAR_IMAGES_MAX = 1000  # to train with: below, a linear classifier on frozen features is often the best
+LINEAR_IMAGES_MAX = 1000  # training images up to which a linear classifier on frozen features is often best
 _COMMENT_COLUMN = 44
 _NORMS = "blocks whose batch-norm keeps its pretrained statistics"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """All that a file is written from."""
+    """Everything that determines the text of a study file."""
 
     name: str
     source: str
     backbone: str
     weights_at_hand: bool
-    resolution_expected: int  # pixels a side, by the weights
+    resolution_expected: int  # pixels per side that the weights expect
     n_blocks: int
     batch_norm: bool  # whether the backbone has batch-norm layers
-    plain_lr: float  # of adamw, for plain fine-tuning
+    plain_lr: float  # learning rate of plain fine-tuning with adamw
     summary: ImageSummary
-    data: Mapping[str, Scalar]  # keys of [data] that were asked for
+    data: Mapping[str, Scalar]  # requested keys of [data]
     size: Size
-    n_train: int  # images a trial trains on
+    n_train: int  # training images per trial
     batch_size: int
     estimate: str  # a sentence without a full stop
 
 
 def batch_size(summary: ImageSummary) -> int:
-    """Training images per optimiser step: fewer where an epoch would have too few steps."""
+    """Training images per optimiser step; fewer if an epoch would have too few steps."""
     return 16 if summary.counts.train < _FEW_IMAGES else 32
 
 
 def lr_range(plain_lr: float) -> tuple[float, float]:
-    """Rates around the usual one of plain fine-tuning that also hold the linear probe's."""
+    """Range of learning rates around that of plain fine-tuning; includes the linear probe's."""
     return _round(plain_lr / 10), _round(max(plain_lr * 20, 2 * PROBE_LR["adamw"]))
 
 
 def l2_sp_range(choices: Choices) -> tuple[float, float]:
-    """Strengths from hardly felt to nearly fixed; at the highest rate a step never passes the anchor.
+    """Range of L2-SP strengths, from almost no effect to almost fixed weights.
 
-    A decoupled pull λ shrinks a displacement by exp(-Σ lr·λ) over a trial, and the rates of a warmed-up
-    cosine sum up to half of peak · steps: the upper end is 5 in the exponent at the usual rate, or lr·λ = 1.
+    A decoupled pull λ shrinks a displacement by exp(-Σ lr·λ) over a trial, and the rates of a cosine schedule
+    with warm-up sum to half of peak · steps. The upper end has 5 in the exponent at the usual rate, but at
+    most lr·λ = 1 at the highest rate, so that a step never passes the anchor.
     """
     n_steps = choices.size.epochs * math.ceil(choices.n_train / choices.batch_size)
     felt = 5 / (choices.plain_lr * n_steps / 2)
@@ -64,7 +65,7 @@ def l2_sp_range(choices: Choices) -> tuple[float, float]:
 
 
 def write_study(choices: Choices) -> str:
-    """The whole file."""
+    """The text of the whole file."""
     parts = (_head(choices), _data(choices), _model(choices), _budget(choices), _search(choices))
     return "\n\n".join("\n".join(part) for part in (*parts, _end(choices))) + "\n"
 
@@ -104,11 +105,11 @@ def _data(c: Choices) -> list[str]:
 
 
 def _model(c: Choices) -> list[str]:
-    said = "or a .pth or .safetensors file" if c.weights_at_hand else "NOT AT HAND: a file's path goes here"
+    note = "or a .pth or .safetensors file" if c.weights_at_hand else "NOT AT HAND: a file's path goes here"
     return [
         "[model]",
         _line("backbone", c.backbone, f"{c.n_blocks} blocks; tlopt blocks {c.backbone} lists them"),
-        _line("weights", "default", said),
+        _line("weights", "default", note),
         _line("precision", "auto", "float32 or bfloat16: the faster, measured once for all workers"),
         _line("layout", "auto", "channels_first or channels_last, likewise"),
     ]
@@ -189,7 +190,7 @@ def _choice(key: str, options: Sequence[str | float], comment: str) -> str:
 
 
 def _note(text: str, comment: str) -> str:
-    """A key that is not set, as it would be written with its default."""
+    """A commented-out line that shows a key with its default."""
     return _commented(f"# {text}", comment)
 
 
@@ -198,5 +199,5 @@ def _commented(text: str, comment: str) -> str:
 
 
 def _round(value: float) -> float:
-    """One significant digit."""
+    """`value` rounded to one significant digit."""
     return float(f"{value:.1g}")

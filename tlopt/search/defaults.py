@@ -22,7 +22,7 @@ LINEAR_MAX = 8  # linear classifiers among the initial points; each costs about 
 
 @dataclass(frozen=True)
 class Default:
-    """A point that a practitioner would use without a search; `params` is None if outside the space."""
+    """A point that a practitioner would use without a search; `params` is None if it is outside the space."""
 
     label: str
     point: Point
@@ -33,8 +33,8 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
     """The linear probe and plain fine-tuning, with the study's fixed values for other keys.
 
     Neither has a penalty on pretrained weights: `l2` applies to the head alone. Without pretrained weights
-    there is no probe, and plain fine-tuning becomes training from scratch. Where the space has logistic
-    regression on frozen features, that is the third.
+    there is no probe, and plain fine-tuning becomes training from scratch. If the space contains logistic
+    regression on frozen features, that is a third default.
     """
     backbone, usual = study.model.backbones[0], _usual(study, limits)
     optimizer = usual["optimizer"]
@@ -59,9 +59,9 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
 
 
 def linear_points(study: Study, limits: Limits) -> list[Params]:
-    """Parameters of every linear classifier that the space has, up to `LINEAR_MAX`, logistic ones first.
+    """Parameters of the linear classifiers in the space, at most `LINEAR_MAX`, logistic regression first.
 
-    Each is one point, or one for each backbone, class weighting and listed resolution that are searched.
+    There is one for each combination of kind, backbone, class weighting and listed resolution.
     """
     found: list[Params] = []
     resolution = study.search.get("resolution", Fixed(0))
@@ -84,8 +84,8 @@ def partly_frozen(study: Study, limits: Limits) -> Params | None:
     """Parameters of a partly frozen network: lower blocks pretrained and frozen, upper blocks fresh.
 
     It beat both defaults on small data sets (benchmarks/README.md) and trains quickly. Other keys have the
-    values of plain fine-tuning, or the nearest in range. None if a depth is not searched or there is nothing
-    to transfer.
+    values of plain fine-tuning, or the nearest allowed ones. None if a depth is not searched, or if there are
+    no pretrained weights.
     """
     depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
     if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
@@ -95,11 +95,11 @@ def partly_frozen(study: Study, limits: Limits) -> Params | None:
 
 
 def kept_statistics(study: Study, limits: Limits) -> Params | None:
-    """Parameters of fine-tuning with the pretrained batch-norm statistics kept in the whole network.
+    """Parameters of fine-tuning with pretrained batch-norm statistics in the whole network.
 
-    Pretrained blocks have `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the whole rate such
-    networks diverge on some sets. Other keys are plain fine-tuning's, or the nearest that their ranges have.
-    None where the space keeps no statistics, or there are none to keep.
+    Pretrained blocks train at `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the full rate such
+    networks diverge on some data sets. Other keys have the values of plain fine-tuning, or the nearest
+    allowed ones. None if the space does not keep statistics, or there are none to keep.
     """
     usual = _usual(study, limits)
     ratio = nearest(KEPT_STATISTICS_RATIO, study.search.get("lr_ratio", Fixed(1.0)))
@@ -112,7 +112,7 @@ def kept_statistics(study: Study, limits: Limits) -> Params | None:
 def _start(
     shares: Mapping[str, float], wanted: Mapping[str, Scalar], study: Study, limits: Limits
 ) -> Params | None:
-    """Parameters of the point nearest to depths of these `shares` of the blocks and `wanted` other keys."""
+    """Parameters of the point nearest to depths of `shares` of the blocks and the `wanted` other values."""
     backbone, usual = study.model.backbones[0], _usual(study, limits) | dict(wanted)
     values = {
         name: _nearest_depth(shares[name], dimension, limits.n_blocks[backbone])
@@ -165,7 +165,7 @@ def nearest(usual: Scalar | None, dimension: Dimension | PerOptimizer) -> Scalar
 
 
 def _nearest_depth(share: float, dimension: Dimension | PerOptimizer, n_blocks: int) -> int:
-    """The allowed number of blocks that is nearest to `share` of them."""
+    """The allowed number of blocks nearest to `share` of `n_blocks`."""
     assert not isinstance(dimension, PerOptimizer), "depths have no ranges for each optimizer"
     allowed = [in_blocks(value, n_blocks) for value in dimensions.bounds(dimension)]
     blocks = allowed if isinstance(dimension, Choice) else range(min(allowed), max(allowed) + 1)

@@ -1,4 +1,4 @@
-"""Study files of a single point, without searched keys."""
+"""Study files with a single point and no searched keys."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ _BY_ITSELF = (
 
 
 def name_of_point(study: Study, label: str) -> str:
-    """The name of the study in which only the point called `label` is left, such as "flowers-trial-12"."""
+    """A name for the study of the single point `label`, such as "flowers-trial-12"."""
     return f"{study.name[:80]}-{label.replace('/', '-').replace(' ', '-')}"[:NAME_LENGTH_MAX]
 
 
@@ -33,8 +33,8 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
 
     Args:
         name: name of the new study.
-        exported: whether the text becomes the config.toml of an export, which is used in another folder:
-            paths of existing files are made absolute.
+        exported: whether the text is for the config.toml of an export. Paths of existing files are then made
+            absolute, because exports are used from other folders.
     """
     data, model = study.data.model_dump(), study.model.model_dump()
     if exported:
@@ -58,7 +58,7 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
 
 
 def _whole(value: str) -> str:
-    """`value` as an absolute path if it names an existing file or folder."""
+    """`value`, made an absolute path if it names an existing file or folder."""
     path, mark, part = value.partition("#")
     try:
         return f"{user_path(path).absolute()}{mark}{part}" if user_path(path).exists() else value
@@ -72,7 +72,7 @@ def only_point(study: Study, limits: Limits) -> Point:
     Raises:
         SpecError: keys are searched; the message names them.
     """
-    # Exports are written and read without importing Optuna, which the search space needs.
+    # imported here, because exports are written and read without Optuna, which the search space needs
     from tlopt.search.space import resolve, without_idle_keys
 
     study = without_idle_keys(study, limits)

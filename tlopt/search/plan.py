@@ -31,16 +31,16 @@ _CANDIDATE_MAX = 10_000_000
 class StudyPlan:
     """The trials of a study and how workers draw them."""
 
-    hours: float  # period after the study's creation in which trials may start; 0: no limit
+    hours: float  # hours after the study's creation in which trials may start; 0: no limit
     initial_points: Callable[[Sequence[FrozenTrial]], Sequence[Params]]  # from the trials so far; drawn first
-    n_open: Callable[[optuna.Study], int]  # number of trials to finish by now, over all workers
+    n_open: Callable[[optuna.Study], int]  # number of trials to finish so far, over all workers
     space: Mapping[str, BaseDistribution]  # parameters of every trial, in drawing order
     accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters given by users, or raises Refused
     trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
     min_epochs: int  # epochs of every trial before the first pruner check
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
-        """The spec of `trial`; draws the parameters that it does not have yet.
+        """The spec of `trial`; parameters that it lacks are drawn.
 
         Raises:
             Refused: the trial was given parameters that do not belong to this study.
@@ -51,13 +51,13 @@ class StudyPlan:
         if isinstance(trial, optuna.Trial):
             optuna_private.fix_params(trial, self.accept(optuna_private.fixed_params(trial)))
         with warnings.catch_warnings():
-            if foreign:  # Optuna warns about their ranges; their values have just been checked
+            if foreign:  # Optuna would warn about their ranges, but `accept` has checked their values
                 warnings.simplefilter("ignore", RuntimeWarning)
             params = draw(trial, self.space)
         return self.trial_spec(trial.number, params)
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The study's trials as the sampler should see them."""
+        """`trials` as the sampler should see them."""
         return in_space(trials, self.space, self._whole)
 
     def _whole(self, params: Mapping[str, Any]) -> Params | None:
@@ -69,7 +69,7 @@ class StudyPlan:
 
 
 def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
-    """The plan of a search: initial points, as far as the space has them, then sampled points."""
+    """The plan of a search: the initial points that are in the space, then sampled points."""
     study = without_idle_keys(study, limits)
     known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
     initial_points = [params for _, params in known]
@@ -108,10 +108,10 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
 def confirm_plan(
     study: Study, race: Race, n_splits: int, weights_file: Callable[[int, int], Path]
 ) -> StudyPlan:
-    """The plan of a confirmation: the rounds of `race`, unpruned; replicate r has split r % n_splits.
+    """The plan of a confirmation: the rounds of `race` without pruning; replicate r uses split r % n_splits.
 
     Args:
-        weights_file: path for the trained tensors, from the candidate's number and the replicate.
+        weights_file: maps a candidate's number and a replicate to the path for the trained tensors.
     """
     by_number = {candidate.number: candidate for candidate in race.candidates}
 
@@ -140,7 +140,7 @@ def confirm_plan(
         ]
 
     space = {
-        # as before where there is no linear classifier: runs of earlier versions go on
+        # unchanged if there is no linear classifier, so that confirmations of earlier versions can continue
         "candidate": IntDistribution(min(PROBE, *by_number), _CANDIDATE_MAX),
         "replicate": IntDistribution(0, _CANDIDATE_MAX),
     }
@@ -156,7 +156,7 @@ def confirm_plan(
 
 
 def ended_runs(trials: Sequence[FrozenTrial]) -> dict[Run, TrialRecord]:
-    """The runs of a confirmation that have ended, with or without a value."""
+    """The ended runs of a confirmation, with or without a value."""
     return {
         (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
         for trial in trials
@@ -167,12 +167,12 @@ def ended_runs(trials: Sequence[FrozenTrial]) -> dict[Run, TrialRecord]:
 
 
 def run_values(ended: Mapping[Run, TrialRecord]) -> dict[Run, float | None]:
-    """The value of each run; None for one without."""
+    """The value of each run; None if it has none."""
     return {
         run: record.value if record.outcome == Outcome.COMPLETE else None for run, record in ended.items()
     }
 
 
 def confirm_seed(study: Study, replicate: int) -> int:
-    """Seed of a replicate of the confirmation: equal for all candidates, never used in the search."""
+    """Seed of a replicate of the confirmation, equal for all candidates and not used in the search."""
     return seed_for(study.seed, "confirm", replicate)

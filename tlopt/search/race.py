@@ -1,12 +1,12 @@
 """The order of a confirmation's runs: all candidates with one seed, then half of the points with more.
 
 Sequential halving [Karnin, Koren and Somekh, ICML 2013]: rounds end after 1, 3, 7, ... seeds, so that each
-costs about as many runs as the one before. A point is judged by the mean of its runs and of its own trial.
+costs about as many runs as the one before. A point is judged by the mean over its runs and its trial.
 
-Of n points with m values each, whose errors have the standard deviation s, the best one is dropped with a
-probability of at most n · exp(-m · d² / (4 · s²)), where d is its true lead (Hoeffding and a union bound, for
-errors with tails no heavier than a normal distribution's). The trial's value flatters, as it got the point
-chosen; the final choice, and what people read, leave it out.
+Among n points with m values each, whose errors have the standard deviation s, the best point is dropped with
+a probability of at most n · exp(-m · d² / (4 · s²)), where d is its true lead (Hoeffding and a union bound,
+for errors with tails no heavier than those of a normal distribution). The trial's value is biased upwards,
+because the point was selected by it; the final choice and all reported values leave it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,54 +18,53 @@ from tlopt.spec import objectives
 from tlopt.spec.point import Point
 
 LINEAR, PROBE, PLAIN = -3, -2, -1  # numbers of candidates that are not trials of the search
-FINALISTS_MIN = 2  # points of the search that get every seed, so that the winner has a rival
+FINALISTS_MIN = 2  # points of the search that get every seed, so that there is a final comparison
 
-Run = tuple[int, int]  # a candidate's number, and a replicate: an index of the confirmation's seeds
+Run = tuple[int, int]  # (candidate's number, replicate); a replicate is an index of the confirmation's seeds
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to confirm; `number` is that of its trial in the search, or LINEAR, PROBE or PLAIN."""
+    """A point to confirm; `number` is the number of its trial in the search, or LINEAR, PROBE or PLAIN."""
 
     number: int
     label: str
     point: Point
-    value: float | None = None  # of its trial in the search; None: a default, or from an earlier version
+    value: float | None = None  # of its trial in the search; None for defaults, or from an earlier version
 
     @property
     def is_default(self) -> bool:
-        """Return whether this is a default, which is never dropped for its value."""
+        """Whether this is a default, which is never dropped because of its value."""
         return self.number < 0
 
 
 @dataclass(frozen=True)
 class Round:
-    """Replicates of the candidates that are left."""
+    """Replicates of the remaining candidates."""
 
     members: tuple[Candidate, ...]
     replicates: range
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The round's runs in the order in which they start: every candidate's first replicate first."""
+        """The round's runs in starting order: the first replicate of all candidates, then the next."""
         return tuple((member.number, replicate) for replicate in self.replicates for member in self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Rounds of a confirmation as a function of the values so far, the same in every process."""
+    """Rounds of a confirmation, as a function of the values so far that is the same in every process."""
 
     candidates: tuple[Candidate, ...]
     seeds: int
     direction: str  # maximize or minimize
-    halves: bool = True  # False: every candidate gets all seeds, as up to version 0.1
+    halves: bool = True  # False: every candidate gets all seeds, as in version 0.1
 
     def rounds(self, ended: Mapping[Run, float | None]) -> tuple[Round, ...]:
-        """The rounds that may start: the first, and those whose predecessors have ended.
+        """The rounds that may start: the first, and each whose predecessor has ended.
 
         Args:
-            ended: the values of the runs so far; None where a run has no value, after which its candidate
-                takes no further part.
+            ended: values of the runs so far; None for a run without a value, whose candidate is dropped.
         """
         members, rounds = self.candidates, list[Round]()
         for replicates in self._replicates():
@@ -77,18 +76,18 @@ class Race:
         return tuple(rounds)
 
     def runs(self, ended: Mapping[Run, float | None]) -> tuple[Run, ...]:
-        """The runs of the rounds that may start, the ended ones included."""
+        """The runs of the rounds that may start, including ended ones."""
         return tuple(run for each in self.rounds(ended) for run in each.runs)
 
     def n_open(self, ended: Mapping[Run, float | None]) -> int:
-        """The number of runs by now, open and ended.
+        """Number of runs so far, open and ended.
 
-        Ended runs count though their candidate would be dropped today, as other candidates have joined since.
+        Ended runs count even if their candidate would be dropped now, because others have joined since.
         """
         return len(ended.keys() | self.runs(ended))
 
     def n_planned(self, ended: Mapping[Run, float | None]) -> int:
-        """The number of runs at the end, if every run to come has a value and no candidate joins."""
+        """Number of runs at the end, if all further runs have a value and no candidate joins."""
         rounds = self.rounds(ended)
         n_points = sum(not member.is_default for member in rounds[-1].members)
         n_defaults = len(rounds[-1].members) - n_points
@@ -99,7 +98,7 @@ class Race:
         return planned
 
     def dropped(self, ended: Mapping[Run, float | None]) -> frozenset[int]:
-        """The numbers of the candidates that get no further runs."""
+        """Numbers of the candidates that get no further runs."""
         left = {member.number for member in self.rounds(ended)[-1].members}
         return frozenset(each.number for each in self.candidates) - left
 
@@ -128,7 +127,7 @@ class Race:
 
 
 def n_point_runs(n_points: int, seeds: int) -> int:
-    """The number of runs that the points of a search cost, beside those of the defaults."""
+    """Number of runs for the points of a search, without those for the defaults."""
     runs = 0
     for replicates in _halving(seeds):
         runs += n_points * len(replicates)
@@ -137,7 +136,7 @@ def n_point_runs(n_points: int, seeds: int) -> int:
 
 
 def _halving(seeds: int) -> tuple[range, ...]:
-    """The replicates of each round: up to 1, 3, 7, ... of them, and to all in the last one."""
+    """The replicates of each round: rounds end after 1, 3, 7, ... of them, the last after all."""
     ends = [0, *(2**k - 1 for k in range(1, seeds.bit_length()) if 2**k - 1 < seeds), seeds]
     return tuple(range(first, last) for first, last in pairwise(ends))
 

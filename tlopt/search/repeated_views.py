@@ -1,4 +1,4 @@
-"""Views of training images that recur in later epochs and trials, according to the study file."""
+"""Views of training images that later epochs and trials use again, according to the study file."""
 
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Fixed, Uniform
@@ -13,13 +13,13 @@ def dimension_of(study: Study, name: str) -> dimensions.Dimension:
 
 
 def repeated_strengths(study: Study) -> tuple[float, ...]:
-    """Augmentation strengths that trials may share; none for a range, which never draws one twice."""
+    """Augmentation strengths that trials may share; empty for a range, which never draws one twice."""
     dimension = dimension_of(study, "augmentation")
     return tuple(map(float, dimensions.bounds(dimension))) if isinstance(dimension, Fixed | Choice) else ()
 
 
 def has_linear(study: Study) -> bool:
-    """Return whether some trials fit a linear classifier, on centre crops and never flipped ones."""
+    """Whether some trials fit a linear classifier, which uses centre crops without flips."""
     return any(name != "network" for name in dimensions.bounds(dimension_of(study, "classifier")))
 
 
@@ -29,9 +29,9 @@ def n_repeated_views(study: Study) -> int:
 
 
 def trains_uncropped(study: Study) -> bool:
-    """Return whether some trials train on centre crops, as validation does: at augmentation strength 0.
+    """Whether some trials train on centre crops as in validation.
 
-    Linear classifiers are fitted on them.
+    These are trials with augmentation strength 0 and those with a linear classifier.
     """
     if has_linear(study):
         return True

@@ -1,11 +1,12 @@
-"""A study as its sampler sees it: only trials of its search space, and pruned ones for a Gaussian process.
+"""A study as its sampler sees it: only trials of its search space; for a Gaussian process also pruned ones.
 
 Users may add trials that tlopt did not run. Those whose parameters are a complete point of the search inform
-the sampler as if it had drawn them. Others are left out, because a missing parameter or another range would
-change the space that Optuna infers for all trials.
+the sampler as if it had drawn them. Others are left out, because a missing parameter or a different range
+would change the space that Optuna infers for all trials.
 
-Optuna's Gaussian process uses only complete and running trials. Without this it samples again close to points
-that were pruned or ran out of memory ("Points that could not be trained" in benchmarks/defaults/README.md).
+Optuna's Gaussian process uses only complete and running trials. It would therefore sample again close to
+points that were pruned or ran out of memory ("Points that could not be trained" in
+benchmarks/defaults/README.md).
 """
 
 import copy
@@ -60,7 +61,7 @@ def in_space(
     """The trials drawn from `space`, and copies of others whose parameters can be encoded in it.
 
     Args:
-        trials: those of linear classifiers are left out, since they have none of the other parameters.
+        trials: linear classifiers among them are left out, because they lack the other parameters.
         accept: encodes a trial's parameters in the space; returns None if they are not a complete point.
     """
     found = []
@@ -81,7 +82,7 @@ def in_space(
 def _constrained(trial: FrozenTrial) -> FrozenTrial:
     """`trial`, or a copy with the outcome constraint that every trial run by tlopt has.
 
-    Optuna's Gaussian process needs the same constraints on all trials, which `study.tell` by users breaks.
+    Optuna's Gaussian process needs the same constraints on all trials; trials told by users may lack them.
     """
     if not trial.state.is_finished() or trial.constraints.keys() == {OUTCOME_CONSTRAINT}:
         return trial
@@ -94,7 +95,7 @@ def _constrained(trial: FrozenTrial) -> FrozenTrial:
 
 
 def as_complete(trials: Sequence[FrozenTrial], direction: optuna.study.StudyDirection) -> list[FrozenTrial]:
-    """`trials` with pruned ones as complete, at their last report; those without a report are left out.
+    """`trials` with pruned ones as complete, with their last reported value, or left out without one.
 
     Infeasible trials get the worst value of the complete ones.
     """

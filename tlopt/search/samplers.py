@@ -17,23 +17,23 @@ from tlopt.spec.point import seed_for
 from tlopt.storage.attributes import is_carried, ran_here
 
 _CLASSIFIER, _NETWORK = "classifier", "network"
-_REDRAWS_MAX = 16  # of a repeated point; a small space may have no other
+_REDRAWS_MAX = 16  # redraws of a repeated point; a small space may have no other
 
 
 class InitialPointsSampler(BaseSampler):
-    """A sampler that draws the initial points first, each once over all workers, then uses one of Optuna's.
+    """A sampler that draws each initial point once over all workers, then uses a sampler of Optuna.
 
-    A linear classifier has nothing to search, so those that the space has are initial points, and Optuna's
-    sampler draws networks only, and sees only them.
+    A linear classifier has nothing to search, so all of them in the space are initial points, and Optuna's
+    sampler sees and draws networks only.
 
     No trial is enqueued, so workers that start at the same time cannot duplicate a point, and a point whose
-    trial failed is drawn again. Optuna's sampler is created anew for each trial, seeded by (seed, trial
+    trial failed is drawn again. For each trial a new Optuna sampler is created, seeded by (seed, trial
     number): the same study and seed give the same search, and workers do not repeat each other's points.
 
     Args:
         initial_points: parameters for all or part of the search space, from the study's trials so far.
-        spec: spec of Optuna's sampler.
-        full_study: the whole study; with Hyperband Optuna passes only the trials of one bracket.
+        spec: the study file's record of Optuna's sampler.
+        full_study: the whole study; with Hyperband, Optuna passes only the trials of one bracket.
         transform: applied to the trials before Optuna's sampler sees them; None: no change.
     """
 
@@ -138,7 +138,7 @@ def next_initial_point(
 
     A point is taken by a trial that has drawn it and has not failed. A lower-numbered trial that is still
     drawing takes the first free point that agrees with its draws so far. A trial carried over from an earlier
-    study takes its own point, whose value is known; trials that users enqueued or added take none.
+    study takes its own point, because its value is known. Trials that users enqueued or added take none.
     """
     alive = [
         t
@@ -171,7 +171,7 @@ def _drawn(trial: FrozenTrial, params: Params) -> bool:
 
 
 def _is_repeated(params: Params, others: Mapping[str, Any]) -> bool:
-    """Return whether `others` equal `params`, numbers to nine digits."""
+    """Whether `others` equal `params`, with numbers compared to nine digits."""
     return bool(params) and all(name in others and _is_same(params[name], others[name]) for name in params)
 
 

@@ -1,9 +1,9 @@
 """The search space: distributions of the parameters, and conversion between parameters and `Point`.
 
 The space is static: every searched key is always drawn, so that the sampler sees one joint space.
-Dependencies (a depth capped by another, "off") are resolved on decoding, and stored as the trial's point. The
-one exception are linear classifiers, for which only keys with an effect on them are drawn; samplers neither
-draw nor see such trials (see `InitialPointsSampler`).
+Dependencies (a depth capped by another, "off") are resolved on decoding, and the result is stored as the
+trial's point. Linear classifiers are the one exception: only keys that affect them are drawn, and samplers
+neither draw nor see such trials (see `InitialPointsSampler`).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NORM_KEYS, RULES, De
 
 # The classifier first, since it decides which keys are drawn.
 _ORDER = ("classifier", *(name for name in RULES if name != "classifier"))
-Params = dict[str, Any]  # a trial's parameters by name, as Optuna has them
+Params = dict[str, Any]  # a trial's parameters by name, as in Optuna
 
 
 def search_space(study: Study) -> dict[str, BaseDistribution]:
@@ -56,12 +56,12 @@ def draw(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistri
 
 
 def live_keys(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> set[str]:
-    """Names of the parameters of `space` that are drawn beside `params`."""
+    """Names of the parameters of `space` that are drawn in a trial with `params`."""
     return {name for name in space if not is_linear(params) or name in ("backbone", *LINEAR_KEYS)}
 
 
 def is_linear(params: Mapping[str, Any]) -> bool:
-    """Whether the parameters of a trial are those of a linear classifier."""
+    """Whether `params` belong to a linear classifier."""
     return bool(params.get("classifier", "network") != "network")
 
 
@@ -127,7 +127,7 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits
     return Point(backbone=backbone, **full)
 
 
-# One value of every key without effect, so that equal linear classifiers are equal points.
+# Fixed values of keys without effect, so that equal linear classifiers are equal points.
 _LINEAR_VALUES: dict[str, Scalar] = {
     "transfer_depth": 1.0,
     "freeze_depth": 1.0,
@@ -138,7 +138,7 @@ _LINEAR_VALUES: dict[str, Scalar] = {
 
 
 def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, limits: Limits) -> int:
-    """A norm depth in blocks; 0 where no trained block with pretrained batch-norm layers lies within it."""
+    """A norm depth in blocks; 0 if no trained block within it has pretrained batch-norm layers."""
     if not limits.batch_norm[backbone]:
         return 0
     blocks = min(in_blocks(depth, limits.n_blocks[backbone]), transfer_depth)
@@ -148,8 +148,8 @@ def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone:
 def without_idle_keys(study: Study, limits: Limits) -> Study:
     """`study` without the keys that have no effect in any of its trials.
 
-    Without batch-norm layers no norm depth is drawn, and without pretrained weights no linear classifier; a
-    study of linear classifiers alone has only their keys.
+    Norm depths are drawn only for networks with batch-norm layers, and linear classifiers only with
+    pretrained weights. A study of linear classifiers alone has only their keys.
     """
     idle: set[str] = set()
     if not any(limits.batch_norm[backbone] for backbone in study.model.backbones):
@@ -165,7 +165,7 @@ def without_idle_keys(study: Study, limits: Limits) -> Study:
 
 
 def classifiers(study: Study) -> tuple[Scalar, ...]:
-    """The values that `classifier` has in trials of the study."""
+    """Values of `classifier` in trials of the study."""
     dimension = study.search.get("classifier", Fixed("network"))
     assert not isinstance(dimension, PerOptimizer), "classifier has no ranges for each optimizer"
     return dimensions.bounds(dimension)
@@ -265,7 +265,7 @@ def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
 
 
 def norm_value(name: str, point: Point, dimension: Dimension, limits: Limits) -> Scalar | None:
-    """A value of `dimension` that comes to the point's, or None; where none has an effect, any of them."""
+    """A value of `dimension` with the same effect as the point's, or None; any if none has an effect."""
     if name == "norm_affine":
         wanted = point.norm_affine
         any_will_do = not point.norm_depth and not dimensions.contains(dimension, wanted)
@@ -279,12 +279,12 @@ def norm_value(name: str, point: Point, dimension: Dimension, limits: Limits) ->
 
 
 def depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
-    """A value of `dimension` that amounts to `blocks`, or None."""
+    """A value of `dimension` that equals `blocks` in blocks, or None."""
     ends = [value for value in dimensions.bounds(dimension) if not isinstance(value, (str, bool))]
     match dimension:
         case Choice() | Fixed():
             candidates = ends
-        case Uniform():  # the end of a range may come to a block whose own fraction lies beyond it
+        case Uniform():  # a range's end may round to a block whose own fraction lies outside
             candidates = [blocks / n_blocks, *ends]
         case _:
             candidates = [blocks]

@@ -1,7 +1,7 @@
 """Parameters that users give to trials, validated and encoded as the search draws them.
 
 Optuna accepts any value in `study.enqueue_trial` and `study.add_trial`: strings for numbers, values out of
-range, unknown keys. No such trial may be trained as something other than it says.
+range, unknown keys. A trial must not be trained with other values than it states.
 """
 
 import difflib
@@ -24,9 +24,9 @@ _POSITION = "_position"
 def encode_user_params(given: Mapping[str, Any], study: Study) -> Params:
     """Encode `given` as parameters of the search space of `study`.
 
-    Values and draws are both accepted: for a key with `zero = true`, 0 or any draw below the range; for a key
+    Both values and draws are accepted: for a key with `zero = true`, 0 or any draw below the range; for a key
     whose range depends on the optimizer, a value together with the optimizer, or a position. A fixed key may
-    be given with its only value and is left out of the result.
+    be given with its only value, and is left out of the result.
 
     Raises:
         Refused: the message names each invalid key and value, and what is allowed.
@@ -44,7 +44,7 @@ def encode_user_params(given: Mapping[str, Any], study: Study) -> Params:
 
 
 def point_of_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
-    """The point of a trial that tlopt did not run, from its parameters.
+    """The point given by the parameters of a trial that tlopt did not run.
 
     Raises:
         Refused: the parameters are not a complete point of this search.
@@ -148,7 +148,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(value: Any, option: Scalar) -> bool:
-    """Return whether the two are equal and of the same kind: 1.0 equals 1; True and "1" do not."""
+    """Whether both are equal and of the same kind: 1.0 equals 1; True and "1" do not."""
     if _is_number(value) and _is_number(option):
         return bool(value == option)
     return type(value) is type(option) and bool(value == option)

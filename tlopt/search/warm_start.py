@@ -1,11 +1,11 @@
-"""A warm start: what a new study takes over from the trials of an earlier one, or from an export.
+"""Warm starts: trials or points that a new study takes over from an earlier one, or from an export.
 
-Where a value means the same in both studies (images, split, objective and every setting but the ranges), the
-trials are carried over: added as finished ones, which inform the sampler and the pruner and use up no budget.
-Where it does not, their best points alone are: enqueued, to be trained again as ordinary trials.
+If values mean the same in both studies (images, split, objective and every setting except the ranges), trials
+are carried over: they are added as finished trials, which inform the sampler and the pruner and do not count
+against the budget. Otherwise only the best points are enqueued, to be trained again as ordinary trials.
 
-What is taken over is decided once, by whoever makes the study, and stored with it. Each trial is then added
-in a transaction that looks whether it is there, so that workers may all do so at once, or after one another.
+The selection is made once, when the study is created, and stored with it. Each trial is then added in a
+transaction that first checks whether it exists, so any number of workers may do so at any time.
 """
 
 from collections import Counter
@@ -39,31 +39,31 @@ from tlopt.storage import attributes, optuna_private, studies
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, best_first
 from tlopt.system.words import counted
 
-# Of more trials than this the best half and the newest: a Gaussian process takes time with their cube, TPE
-# takes at most 25 as good ones, and each is one round trip to the database before the first trial starts.
+# If there are more, the best half and the newest: the time of a Gaussian process grows with their cube, TPE
+# treats at most 25 as good, and each costs a round trip to the database before the first trial starts.
 CARRIED_MAX = 100
-# Points to train again: a quarter of the budget at most, for they search nothing.
+# Points trained again take at most a quarter of the budget, because they explore nothing new.
 ENQUEUED_MAX = 5
 ENQUEUED_SHARE = 0.25
 
-# Pruned trials are carried over, with their reports: without them the sampler would take the regions that the
-# earlier study gave up for untried ones. Diverged ones say the same of their point. Out of memory, timed out
-# and crashed ones say something of a machine or a limit, which may be another now.
+# Pruned trials are carried over with their reports: without them the sampler would explore regions again that
+# the earlier study gave up. The same holds for diverged ones. Trials that ran out of memory, timed out or
+# crashed are not, because their causes depend on a machine or a limit that may have changed.
 _CARRIED_OUTCOMES = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED, Outcome.CARRIED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """An earlier study as its database has it."""
+    """An earlier study as stored in its database."""
 
     study: Study
     trials: Sequence[FrozenTrial]
-    began: float | None  # by the database's clock: tells it from another study that gets its name
+    began: float | None  # start by the database's clock; identifies the study if its name is reused
     semantics: int
     facts: Mapping[str, str]  # as `Workspace.facts`
 
     def origin(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The study and the number under which `trial` was run."""
+        """The study in which `trial` was run, and its number there."""
         own = {"study": self.study.name, "trial": trial.number, "began": self.began}
         return dict(trial.user_attrs[attributes.ORIGIN]) if attributes.is_carried(trial) else own
 
@@ -73,13 +73,13 @@ class WarmStart:
     """The trials and points that a study takes over, as stored with it."""
 
     source: str  # the study file's warm_start
-    began: float | None  # of the earlier study
+    began: float | None  # start of the earlier study
     carried: tuple[int, ...]  # numbers of its trials that are carried over
     enqueued: tuple[dict[str, Any], ...]  # {"origin", "params"} of points that are trained again
-    said: str  # all of it in one sentence
+    said: str  # summary in one sentence
 
     def as_attribute(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return {
             "from": self.source,
             "began": self.began,
@@ -104,7 +104,7 @@ class WarmStart:
 class _LeftOut:
     """The reason why a trial is not taken over."""
 
-    key: str  # that it fails by
+    key: str  # key of the study file that excludes it, or its outcome
     why: str
 
 
@@ -117,12 +117,12 @@ def from_study(
     semantics: int,
     initial_points: Sequence[Params],
 ) -> WarmStart:
-    """The warm start of `study` from `earlier`; trials that are still running stay there.
+    """The warm start of `study` from `earlier`; running trials are not taken over.
 
     Args:
-        facts: of the new study, see `Workspace.facts`.
-        semantics: of this version of tlopt.
-        initial_points: of the new study; none of them is enqueued beside itself.
+        facts: facts of the new study, see `Workspace.facts`.
+        semantics: semantics version of this tlopt.
+        initial_points: initial points of the new study; they are not enqueued a second time.
     """
     study = without_idle_keys(study, limits)
     settings = [*incomparable(earlier.study, study), *_other_facts(earlier, study, facts)]
@@ -140,10 +140,10 @@ def from_study(
 def from_point(
     folder: str, point: Point, study: Study, limits: Limits, *, initial_points: Sequence[Params]
 ) -> WarmStart:
-    """The warm start of `study` from an export: its point, to be trained again.
+    """The warm start of `study` from an export, whose point is trained again.
 
     Raises:
-        Refused: the point lies outside of the study's ranges; says where.
+        Refused: the point lies outside the study's ranges; the message says where.
     """
     study = without_idle_keys(study, limits)
     adapted = _adapted(point, study, limits)
@@ -153,11 +153,11 @@ def from_point(
     assert params is not None, "nothing is in its way"
     origin = {"study": folder, "trial": None, "began": None}
     tried = params in list(initial_points)
-    said = f"the point of the export {folder} is trained again" + (
+    summary = f"the point of the export {folder} is trained again" + (
         ", as an initial point of every search" if tried else ""
     )
     enqueued = () if tried else ({"origin": origin, "params": params},)
-    return WarmStart(source=folder, began=None, carried=(), enqueued=enqueued, said=said)
+    return WarmStart(source=folder, began=None, carried=(), enqueued=enqueued, said=summary)
 
 
 def n_missing(opened: optuna.Study, warm: WarmStart) -> int:
@@ -166,21 +166,21 @@ def n_missing(opened: optuna.Study, warm: WarmStart) -> int:
 
 
 def carry_over(opened: optuna.Study, warm: WarmStart, earlier: Earlier, study: Study, limits: Limits) -> None:
-    """Add to `opened` the carried trials that it has not yet, in the order of their numbers."""
+    """Add the carried trials that `opened` lacks, in the order of their numbers."""
     study = without_idle_keys(study, limits)
-    there = _origins(opened)
+    existing = _origins(opened)
     for trial in earlier.trials:
         origin = earlier.origin(trial)
-        if trial.number in warm.carried and origin not in there:
+        if trial.number in warm.carried and origin not in existing:
             carried = _carried(trial, origin, study, limits)
             _add_once(opened, origin, partial(opened.add_trial, carried))
 
 
 def enqueue(opened: optuna.Study, warm: WarmStart) -> None:
-    """Enqueue the points to be trained again that the study has not yet."""
-    there = _origins(opened)
+    """Enqueue the points to be trained again that `opened` lacks."""
+    existing = _origins(opened)
     for origin, params in ((row["origin"], row["params"]) for row in warm.enqueued):
-        if origin not in there:
+        if origin not in existing:
             note = f"the point of {attributes.origin_words(origin)}, by warm_start"
             attrs = {attributes.ORIGIN: origin, attributes.NOTES: [note]}
             _add_once(opened, origin, partial(opened.enqueue_trial, params, user_attrs=attrs))
@@ -197,7 +197,7 @@ def _add_once(opened: optuna.Study, origin: dict[str, Any], add: Callable[[], No
 
 
 def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, limits: Limits) -> FrozenTrial:
-    """`trial` as the new study has it."""
+    """A copy of `trial` for the new study."""
     record = TrialRecord.from_frozen(trial)
     assert record.point is not None, "it was chosen by its point"
     params = encode_point(Point.stored(record.point, attributes.origin_words(origin)), study, limits)
@@ -216,7 +216,7 @@ def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, limits: L
     )
 
 
-# What is taken over
+# Selection of trials and points
 
 
 def _values_of(earlier: Earlier, trials: Sequence[FrozenTrial], study: Study, limits: Limits) -> WarmStart:
@@ -230,15 +230,15 @@ def _values_of(earlier: Earlier, trials: Sequence[FrozenTrial], study: Study, li
             left_out.append(obstacle)
     kept = _best_and_newest(fitting, study.direction)
     left_out += [_LeftOut("", f"beyond the {CARRIED_MAX} best and newest")] * (len(fitting) - len(kept))
-    said = f"{counted(len(kept), 'trial')} of '{earlier.study.name}' carried over"
+    summary = f"{counted(len(kept), 'trial')} of '{earlier.study.name}' carried over"
     if left_out:
-        said += f", {len(left_out)} left out: {_reasons(left_out)}"
+        summary += f", {len(left_out)} left out: {_reasons(left_out)}"
     return WarmStart(
         source=earlier.study.name,
         began=earlier.began,
         carried=tuple(kept),
         enqueued=(),
-        said=said + _under_way(earlier),
+        said=summary + _under_way(earlier),
     )
 
 
@@ -264,22 +264,22 @@ def _points_of(
         elif params is not None and params not in known:
             known.append(params)
             enqueued.append({"origin": earlier.origin(by_number[record.number]), "params": params})
-    said = f"values of '{earlier.study.name}' are not carried over ({'; '.join(settings)})"
+    summary = f"values of '{earlier.study.name}' are not carried over ({'; '.join(settings)})"
     best = "its best point is" if len(enqueued) == 1 else f"its {len(enqueued)} best points are"
-    said += f"; {best} trained again" if enqueued else "; none of its points is new to this search"
+    summary += f"; {best} trained again" if enqueued else "; none of its points is new to this search"
     if left_out:
-        said += f"; {len(left_out)} left out: {_reasons(left_out)}"
+        summary += f"; {len(left_out)} left out: {_reasons(left_out)}"
     return WarmStart(
         source=earlier.study.name,
         began=earlier.began,
         carried=(),
         enqueued=tuple(enqueued),
-        said=said + _under_way(earlier),
+        said=summary + _under_way(earlier),
     )
 
 
 def _best_and_newest(records: Sequence[TrialRecord], direction: str) -> list[int]:
-    """Numbers of the trials that are carried over, at most `CARRIED_MAX`, in order."""
+    """Numbers of the trials to carry over, ascending, at most `CARRIED_MAX`."""
     if len(records) <= CARRIED_MAX:
         return [record.number for record in records]
     best = [record.number for record in best_first(records, direction)][: CARRIED_MAX // 2]
@@ -300,28 +300,28 @@ def _point_of(record: TrialRecord, earlier: Earlier) -> Point:
 
 
 def _other_facts(earlier: Earlier, study: Study, facts: Mapping[str, str]) -> list[str]:
-    """Images and pretrained weights that are not the same; weights of networks that both studies have."""
-    before, here = _by_backbone(earlier.study, earlier.facts), _by_backbone(study, facts)
-    both = before.keys() & here.keys()
+    """Differences in images, and in the pretrained weights of backbones that both studies have."""
+    before, after = _by_backbone(earlier.study, earlier.facts), _by_backbone(study, facts)
+    both = before.keys() & after.keys()
     return differences(
         {"images": earlier.facts.get("data"), **{name: before[name] for name in both}},
-        {"images": facts["data"], **{name: here[name] for name in both}},
+        {"images": facts["data"], **{name: after[name] for name in both}},
         owner=f"'{earlier.study.name}'",
     )
 
 
 def _by_backbone(study: Study, facts: Mapping[str, str]) -> dict[str, str]:
-    """The digest of each backbone's weights, which a fact has in the order of their names."""
+    """The digest of each backbone's weights; `facts` stores them in the order of the names."""
     digests = facts.get("weights", "").split("+")
     names = sorted(study.model.backbones)
     return {f"weights of {name}": digest for name, digest in zip(names, digests, strict=False)}
 
 
-# One point in the new space
+# A point in the new search space
 
 
 def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
-    """The reason why the search cannot draw the point; None where it can."""
+    """The reason why the search cannot draw the point, or None."""
     if point.backbone not in study.model.backbones:
         return _LeftOut("backbone", f"backbone {point.backbone} is not in this search")
     values = asdict(point)
@@ -333,8 +333,8 @@ def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
             blocks = " blocks" if isinstance(RULES[name], Depth) else ""
             return _LeftOut(name, f"{name} {_short(values[name])}{blocks} {_outside(one)}")
     given = {name: values[name] for name in study.search}
-    here = asdict(resolve(given, point.backbone, study.budget.epochs, limits))
-    for name, value in here.items():
+    resolved = asdict(resolve(given, point.backbone, study.budget.epochs, limits))
+    for name, value in resolved.items():
         if value != values[name]:
             return _LeftOut(name, f"{name} {_short(values[name])} is {_short(value)} here")
     if encode_point(point, study, limits) is None:
@@ -357,7 +357,7 @@ def _outside(dimension: Dimension) -> str:
         return f"is {_short(dimension.value)} here"
     if isinstance(dimension, Choice):
         return f"is none of {', '.join(map(_short, dimension.options))}"
-    *off, low, high = sorted(bounds(dimension))  # numbers, for it is a range
+    *off, low, high = sorted(bounds(dimension))  # numbers, because it is a range
     return f"lies outside {low:g} to {high:g}" + (", or off" if off else "")
 
 
@@ -366,7 +366,7 @@ def _short(value: Any) -> str:
 
 
 def _lasts_alike(trial: FrozenTrial, study: Study, limits: Limits) -> bool:
-    """Whether the new study has trials of as many epochs and as many pixels; True where that is not known."""
+    """Whether the new study has trials with the same epochs and resolution; True if unknown."""
     point = TrialRecord.from_frozen(trial).point
     if point is None or point["backbone"] not in limits.resolution:
         return True
@@ -377,7 +377,7 @@ def _lasts_alike(trial: FrozenTrial, study: Study, limits: Limits) -> bool:
 
 
 def _adapted(point: Point, study: Study, limits: Limits) -> Point:
-    """`point` with the new study's epochs and resolution, where it does not have them itself."""
+    """`point` with the nearest epochs and resolution that the new study allows."""
     if point.backbone not in limits.resolution:
         return point
     effort = _effort(study, point.backbone, limits)
@@ -396,19 +396,19 @@ def _effort(study: Study, backbone: str, limits: Limits) -> dict[str, Dimension]
     return {name: dimension for name, dimension in found.items() if not isinstance(dimension, PerOptimizer)}
 
 
-# In words
+# Messages
 
 
 def _reasons(left_out: Sequence[_LeftOut]) -> str:
-    """The first reason for each key, and the number of trials it holds for, most frequent first."""
-    said: dict[str, str] = {}
+    """The first reason for each key with its number of trials, most frequent first."""
+    reasons: dict[str, str] = {}
     for each in left_out:
-        said.setdefault(each.key, each.why)
+        reasons.setdefault(each.key, each.why)
     counts = Counter(each.key for each in left_out).most_common()
-    return "; ".join(said[key] + (f" (one of {n} such)" if n > 1 else "") for key, n in counts)
+    return "; ".join(reasons[key] + (f" (one of {n} such)" if n > 1 else "") for key, n in counts)
 
 
 def _under_way(earlier: Earlier) -> str:
-    """The clause on trials that have not ended; "" for none."""
+    """The clause on unfinished trials, or ""."""
     n = sum(not trial.state.is_finished() for trial in earlier.trials)
     return f"; {counted(n, 'trial is', 'trials are')} still under way there" if n else ""

@@ -11,7 +11,7 @@ from tlopt.system.words import counted
 
 
 def epoch_warnings(study: Study) -> Iterator[str]:
-    """Warn about numbers of epochs that leave another key without effect."""
+    """Warn about numbers of epochs with which another key has no effect."""
     epochs = study.budget.epochs
     min_epochs = getattr(study.pruner, "min_epochs", 0)
     if min_epochs >= epochs:
@@ -35,10 +35,10 @@ def _dimension(study: Study, name: str, default: int) -> dimensions.Dimension:
 
 
 def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
-    """Warn, per optimiser and penalty, if the largest lr·λ of the ranges makes training diverge.
+    """Warn, per optimiser and penalty, if the largest lr·λ in the ranges makes training diverge.
 
-    Anchored weights have rate lr·lr_ratio and strength l2_sp + l2_anchored, others a rate up to
-    lr·max(1, lr_ratio) and strength l2; lr_decay only lowers rates.
+    Anchored weights have the rate lr·lr_ratio and the strength l2_sp + l2_anchored; others have a rate up to
+    lr·max(1, lr_ratio) and the strength l2. lr_decay only lowers rates.
     """
     optimizers = study.search.get("optimizer", Fixed(RULES["optimizer"].default or "adamw"))
     assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
@@ -61,7 +61,7 @@ _KEYS = ("lr", "lr_ratio", "l2_sp", "l2_anchored", "l2", "momentum")
 
 
 def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
-    """The highest value of a key for `optimizer`; its default where the study does not give it."""
+    """The highest value of a key for `optimizer`, or its default if the study file lacks it."""
     usual = {
         "lr": max(rates[optimizer] for rates in limits.plain_lr.values()),
         "l2": DEFAULT_L2[optimizer],
@@ -82,7 +82,7 @@ def stability_bound(optimizer: str, momentum: float) -> float:
 
 
 def norm_warnings(study: Study, limits: Limits) -> Iterator[str]:
-    """A sentence where norm_depth or norm_affine is searched or set to no effect."""
+    """Warn if norm_depth or norm_affine is searched or set without effect."""
     depths = dimensions.bounds(dimension_of(study, "norm_depth"))
     backbones = study.model.backbones
     without = [backbone for backbone in backbones if not limits.batch_norm[backbone]]
