@@ -1,6 +1,6 @@
-"""Optuna's samplers and pruners as records of the study file: their names, their arguments, our defaults.
+"""Records of the study file for Optuna's samplers and pruners, with their arguments and our defaults.
 
-The defaults were measured: benchmarks/defaults/README.md.
+The defaults were chosen by measurement: benchmarks/defaults/README.md.
 """
 
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ _TRIALS_MAX, _EPOCHS_MAX = 1_000_000, 100_000  # as in [budget]
 
 
 class Record(BaseModel):
-    """A frozen record that refuses keys it does not know."""
+    """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

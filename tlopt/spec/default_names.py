@@ -3,4 +3,4 @@
 PROBE_LABEL = "linear probe"
 LINEAR_LABEL = "linear classifier"
 PLAIN_LABEL = "plain fine-tuning"
-SCRATCH_LABEL = "training from scratch"  # plain fine-tuning where there are no weights to start from
+SCRATCH_LABEL = "training from scratch"  # plain fine-tuning without pretrained weights

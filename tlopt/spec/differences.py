@@ -1,4 +1,4 @@
-"""The keys in which a stored study and its study file differ, with values as TOML."""
+"""Differences between a stored study and its study file, by key, with values as TOML."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -9,15 +9,15 @@ from tlopt.spec.search_keys import RULES
 from tlopt.spec.study import CONFIRM_SUFFIX, PerOptimizer, Study, meaning
 from tlopt.spec.text import literal
 
-# What a trial's value does not depend on once its point is known; weights are compared by their digests.
+# Keys that do not affect a trial's value once its point is known; weights are compared by their digests.
 _BESIDE_THE_POINT = ("search.", "sampler.", "pruner.")
 _IN_THE_POINT = {"model.backbone", "model.weights", "budget.epochs"}
 
 
 def changes(stored: Study, here: Study) -> list[str]:
-    """One text for each key in which two studies mean different trials; empty where they mean the same.
+    """One sentence for each difference that changes what a trial means; empty if there is none.
 
-    A searched key that one file leaves out and the other fixes at its default is the same to both.
+    A key of [search] that is missing in one file and fixed at its default in the other is not a difference.
     """
     before, now = meaning(stored), meaning(here)
     for key in before.keys() ^ now.keys():
@@ -28,7 +28,7 @@ def changes(stored: Study, here: Study) -> list[str]:
 
 
 def incomparable(earlier: Study, here: Study) -> list[str]:
-    """One text for each key that makes the same point's values incomparable in two studies; empty: none does.
+    """One sentence for each difference that makes values of the same point incomparable; empty if none does.
 
     Ranges, budget, sampler and pruner may differ.
     """
@@ -44,10 +44,10 @@ def incomparable(earlier: Study, here: Study) -> list[str]:
 
 
 def follow_up_name(name: str, taken: Collection[str]) -> str:
-    """The name for a follow-up of `name`: its number raised, or a number appended, until the name is free.
+    """A free name for a follow-up of `name`: with its number increased, or with a number appended.
 
     Args:
-        taken: names of studies, confirmations among them.
+        taken: names of existing studies, including confirmations.
     """
     stem, number = re.fullmatch(r"(.*?)(?:-([1-9]\d?))?", name).groups()  # type: ignore[union-attr]
     names = (f"{stem[:90]}-{n}" for n in count(int(number or 1) + 1))
@@ -55,18 +55,18 @@ def follow_up_name(name: str, taken: Collection[str]) -> str:
 
 
 def follow_up_lines(new: str, earlier: str) -> str:
-    """The lines of a study file for the study `new` with a warm start from `earlier`."""
+    """Study-file lines for the study `new` with a warm start from `earlier`."""
     return f"name = {literal(new)}\nwarm_start = {literal(earlier)}"
 
 
 def differences(
     stored: Mapping[str, object], here: Mapping[str, object], *, owner: str = "study"
 ) -> list[str]:
-    """One text for each key whose value differs, in the keys' order; empty when all are equal."""
+    """One sentence for each key whose value differs, in the order of the keys; empty if all are equal."""
     return [
         f"{key}: {owner} has {_text(stored.get(key, 'none'))}, here is {_text(here.get(key, 'none'))}"
         for key in sorted(stored.keys() | here.keys())
-        if repr(stored.get(key)) != repr(here.get(key))  # 1 block is not 1.0, all blocks
+        if repr(stored.get(key)) != repr(here.get(key))  # 1 (one block) differs from 1.0 (all blocks)
     ]
 
 
@@ -76,7 +76,7 @@ def _default(key: str) -> Fixed | None:
 
 
 def _text(value: object) -> str:
-    """A value as the study file has it; strings without quotation marks."""
+    """`value` as in a study file, with strings unquoted."""
     match value:
         case str():
             return value

@@ -1,6 +1,6 @@
-"""One dimension of a search: fixed, or a range that a sampler draws from.
+"""One dimension of a search: a fixed value, or a range that a sampler draws from.
 
-In a study file a plain value is `Fixed` and a table is searched::
+In a study file, a plain value is fixed and a table is searched::
 
     momentum = 0.9                                      # Fixed
     transfer_depth = { int = [0, 17] }                  # Int, both ends included
@@ -9,14 +9,14 @@ In a study file a plain value is `Fixed` and a table is searched::
     schedule = { choice = ["cosine", "constant"] }      # Choice
 
 `zero = true` has one static encoding, so that the sampler sees one ordered axis: the logarithmic range is
-lengthened downwards by `OFF_SHARE` of the new length, and every draw below `low` means 0.
+extended downwards by `OFF_SHARE` of the new length, and every draw below `low` means 0.
 """
 
 import math
 from dataclasses import dataclass
 from typing import assert_never, cast
 
-# The range is lengthened downwards for "off", and its logarithms must stay within those of a double.
+# The range is extended downwards for "off", and must stay within the range of a double.
 LOG_LOW_MIN = 1e-30
 OFF_SHARE = 0.2  # prior probability of "off" where zero = true
 
@@ -56,23 +56,23 @@ class Log:
 
     @property
     def drawn_low(self) -> float:
-        """The lower end of what is drawn: `low`, or with `zero` the end of the part that means "off"."""
+        """Lower end of the drawn range: `low`, or with `zero` the lower end of the part that means "off"."""
         if not self.zero:
             return self.low
         return float(self.low * (self.low / self.high) ** (OFF_SHARE / (1 - OFF_SHARE)))
 
     def decode(self, drawn: float) -> float:
-        """The value that a draw means: itself, or with `zero` 0 below `low`."""
+        """The value of a draw: the draw itself, or 0 below `low` (with `zero`)."""
         return 0.0 if self.zero and drawn < self.low else drawn
 
     def encode(self, value: float) -> float:
-        """A draw that means `value`; 0 is encoded as the geometric mean of the "off" part."""
+        """A draw that decodes to `value`; 0 is encoded as the geometric mean of the "off" part."""
         return math.sqrt(self.drawn_low * self.low) if value == 0 else value
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `options`, without order."""
+    """One of `options`, which have no order."""
 
     options: tuple[Scalar, ...]
 
@@ -98,7 +98,7 @@ def contains(dimension: Dimension, value: Scalar) -> bool:
 
 
 def bounds(dimension: Dimension) -> tuple[Scalar, ...]:
-    """The values that decide whether a whole dimension is allowed: its ends, or every option."""
+    """The values to check if a dimension is to be allowed: its ends, or every option."""
     match dimension:
         case Fixed(value):
             return (value,)
@@ -115,7 +115,8 @@ def bounds(dimension: Dimension) -> tuple[Scalar, ...]:
 def at(dimension: Fixed | Uniform | Log, position: float) -> float:
     """The value at `position` in [0, 1] of the range; with `zero`, 0 below `OFF_SHARE`.
 
-    Rounded to twelve digits, so that a value with at most twelve survives a round trip through `position`.
+    Rounded to twelve digits, so that a value with at most twelve digits survives a round trip through
+    `position`.
     """
     match dimension:
         case Fixed(value):
@@ -124,7 +125,7 @@ def at(dimension: Fixed | Uniform | Log, position: float) -> float:
             return _rounded(low + position * (high - low), dimension)
         case Log(low, high, zero):
             off = OFF_SHARE if zero else 0.0
-            if position < off - 1e-12:  # what `position` of `low` may fall short by
+            if position < off - 1e-12:  # tolerance for rounding in `position` of `low`
                 return 0.0
             return _rounded(low * (high / low) ** ((position - off) / (1 - off)), dimension)
         case _:
@@ -150,10 +151,10 @@ def _rounded(value: float, dimension: Uniform | Log) -> float:
 
 
 def parse(raw: object) -> Dimension:
-    """The dimension that a TOML value stands for.
+    """The dimension given by a TOML value.
 
     Raises:
-        ValueError: the mistake and its cure, without the key's name.
+        ValueError: the value is invalid; the message gives the cure, but not the key's name.
     """
     if isinstance(raw, (bool, int, float, str)):
         return Fixed(raw)
@@ -203,8 +204,8 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
         and all(math.isfinite(end) for end in ends)
     )
     if not ok:
-        what = "whole numbers" if kind == "int" else "finite numbers"
-        raise ValueError(f"{kind} is a list of two {what}, [low, high], not {written(ends)}")
+        noun = "whole numbers" if kind == "int" else "finite numbers"
+        raise ValueError(f"{kind} is a list of two {noun}, [low, high], not {written(ends)}")
     low, high = cast(list[int | float], ends)
     if low >= high:
         advice = "a single value is written plainly" if low == high else f"write [{high}, {low}]"
@@ -213,7 +214,7 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
 
 
 def written(value: object) -> str:
-    """`value` as a study file has it."""
+    """`value` as written in a study file."""
     match value:
         case dict():
             return "{ " + ", ".join(f"{key} = {written(item)}" for key, item in value.items()) + " }"

@@ -8,7 +8,7 @@ from pathlib import Path
 class Folders:
     """The folders that a study writes to."""
 
-    root: Path  # of all studies, "runs" by default
+    root: Path  # folder of all studies, "runs" by default
     study: str
 
     @property
@@ -22,10 +22,10 @@ class Folders:
         return self.root / self.study / "pictures"
 
     def weights_file(self, number: int, replicate: int) -> Path:
-        """The trained tensors of one run of a confirmation, by candidate and replicate."""
+        """Path of the trained tensors of a confirmation's run, by candidate and replicate."""
         return self.root / self.study / "weights" / f"candidate{number}-seed{replicate}.safetensors"
 
     @property
     def artifacts(self) -> Path:
-        """Artifacts shown by optuna-dashboard; one store for all studies."""
+        """The artifacts that optuna-dashboard shows; one store for all studies."""
         return self.root / "artifacts"

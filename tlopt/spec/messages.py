@@ -1,4 +1,4 @@
-"""Mistakes in a study file as messages in its own terms: the key, the problem, the allowed values."""
+"""Messages about mistakes in a study file: the key, the problem, the allowed values."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -27,12 +27,12 @@ _BOUNDS = {
 
 
 def lines(error: ValidationError, record: type[BaseModel]) -> list[str]:
-    """One line for each mistake in what should have become a `record`."""
+    """One line for each mistake in the input for a `record`."""
     return [line for item in error.errors(include_url=False) for line in _explain(item, record)]
 
 
 def unknown_key(name: str, allowed: Sequence[str]) -> str:
-    """The message for an unknown key: the closest known keys, and all that are allowed."""
+    """The message about an unknown key, with the closest known keys and all allowed ones."""
     close = difflib.get_close_matches(name.lower(), allowed, n=3, cutoff=0.6)
     guess = f"did you mean {' or '.join(close)}? " if close else ""
     return f"unknown key; {guess}the keys here are {', '.join(allowed)}"
@@ -40,15 +40,15 @@ def unknown_key(name: str, allowed: Sequence[str]) -> str:
 
 def _explain(item: Any, record: type[BaseModel]) -> list[str]:
     loc, kind = item["loc"], item["type"]
-    if loc and isinstance(loc[-1], int):  # an entry of a list, which the list's description explains
+    if loc and isinstance(loc[-1], int):  # an entry of a list; the list's description explains it
         loc, kind = loc[:-1], "entry"
     path = [str(part) for part in loc]
     if len(path) == 3:
-        del path[1]  # the kind by which pydantic chose one record of a union
+        del path[1]  # the kind, which pydantic inserts for a union of records
     key, given, context = ".".join(path), item["input"], item.get("ctx", {})
     if item["type"] == "value_error":
         message = str(context["error"])
-        own = not path or message.startswith(f"{key}.")  # names its keys itself
+        own = not path or message.startswith(f"{key}.")  # the message names its keys
         return message.split("\n") if own else [f"{key}: {message}"]
     if item["type"].startswith("union_tag"):
         problem = "missing" if "tag" not in context else f"{written(given['kind'])} is not allowed"
@@ -79,7 +79,7 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _record_at(record: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel]:
-    """The record that `path` leads to; a union's is followed by its kind."""
+    """The record at `path`; for a union, the path includes the kind."""
     if not path:
         return record
     if len(path) == 2:
@@ -91,6 +91,6 @@ def _record_at(record: type[BaseModel], path: tuple[str, ...]) -> type[BaseModel
 
 
 def _by_kind(record: type[BaseModel], field: str) -> dict[str, type[BaseModel]]:
-    """The records of a union, by the name that `kind` has in each."""
+    """The records of a union by their `kind`."""
     options = get_args(record.model_fields[field].annotation)
     return {get_args(option.model_fields["kind"].annotation)[0]: option for option in options}

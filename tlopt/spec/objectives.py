@@ -1,4 +1,4 @@
-"""The objectives of a study: names, directions and the order of their values."""
+"""The objectives of a study: names, directions, formats and comparison of values."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -16,7 +16,7 @@ TITLES = {
 
 
 def direction_of(objective: str) -> Direction:
-    """Optuna's direction of an objective: log-loss is minimised, every other one maximised."""
+    """Optuna's direction of an objective: log-loss is minimised, all others are maximised."""
     return "minimize" if objective == "log_loss" else "maximize"
 
 
@@ -26,10 +26,10 @@ def is_fraction(objective: str) -> bool:
 
 
 def scale_of(objective: str, largest: float = 0.0) -> tuple[int, int]:
-    """The factor from a value to what people read, and its decimals: fractions are read in per cent.
+    """The factor from a value to its displayed number, and the decimals; fractions are shown in per cent.
 
     Args:
-        largest: of the numbers that stand together: a log-loss has four significant digits at most.
+        largest: largest of the numbers shown together: a log-loss has at most four significant digits.
     """
     if is_fraction(objective):
         return (100, 1)
@@ -37,18 +37,18 @@ def scale_of(objective: str, largest: float = 0.0) -> tuple[int, int]:
 
 
 def value_words(value: float, objective: str) -> str:
-    """A value as every screen shows it: "92.0 %", or a log-loss "0.0800"."""
+    """A value as shown everywhere: "92.0 %", or "0.0800" for a log-loss."""
     scale, digits = scale_of(objective, value)
     return f"{scale * value:.{digits}f}" + ("" if scale == 1 else " %")
 
 
 def percent_words(share: float) -> str:
-    """A share of 1 as in "79.0 %"."""
+    """A fraction of 1 in per cent, such as "79.0 %"."""
     return value_words(share, "accuracy")
 
 
 def measured(value: Any) -> Any:
-    """`value` for JSON and CSV: numbers with six significant digits; points and configs as they are."""
+    """`value` for JSON and CSV, with numbers at six significant digits; points and configs are unchanged."""
     match value:
         case float():
             return float(f"{value:.6g}")
@@ -60,7 +60,7 @@ def measured(value: Any) -> Any:
 
 
 def cost(value: float, direction: str) -> float:
-    """The value as a number of which less is better: a sort key that puts the best first."""
+    """`value` with its sign changed if higher is better: a sort key that puts the best first."""
     return value if direction == "minimize" else -value
 
 
@@ -75,5 +75,5 @@ def is_better(value: float, reference: float, direction: str) -> bool:
 
 
 def best(values: Iterable[float], direction: str) -> float | None:
-    """The best of `values`, None where there are none."""
+    """The best of `values`, or None if empty."""
     return min(values, key=lambda value: cost(value, direction), default=None)

@@ -4,33 +4,33 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The state of a trial, under the name that records and tables use."""
+    """The state of a trial, with the name used in records and tables."""
 
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
-    INFEASIBLE = "infeasible"  # complete, and it breaks a constraint: never the best, whatever its value
+    INFEASIBLE = "infeasible"  # complete, but breaks a constraint: never the best
     PRUNED = "pruned"  # by the study's pruner
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
-    CRASHED = "crashed"  # its workers died again and again
+    CRASHED = "crashed"  # its workers died repeatedly
     REFUSED = "refused"  # enqueued with parameters that do not belong to the search
-    FAILED = "failed"  # by a programming error, or told to fail by a user
+    FAILED = "failed"  # by a programming error, or set to failed by a user
     ADDED = "added"  # complete or pruned, and not run by tlopt
-    CARRIED = "carried_over"  # run in an earlier study; this one began with its trials
+    CARRIED = "carried_over"  # run in an earlier study from which this one was warm-started
 
     @property
     def words(self) -> str:
-        """As in a sentence."""
+        """The name as used in a sentence."""
         return self.value.replace("_", " ")
 
     @property
     def is_trained(self) -> bool:
-        """Whether the point could be trained, to the end or to where the pruner stopped it."""
+        """Whether the point could be trained, to the end or until the pruner stopped it."""
         return self in (Outcome.COMPLETE, Outcome.INFEASIBLE, Outcome.PRUNED)
 
     @property
     def is_program_fault(self) -> bool:
-        """Whether the cause is the program or the machine, and not the point."""
+        """Whether the cause is the program or the machine, not the point."""
         return self in (Outcome.CRASHED, Outcome.FAILED)

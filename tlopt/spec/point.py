@@ -1,4 +1,4 @@
-"""`Point`: everything that decides one training run, with effective values only."""
+"""`Point`: everything that determines a training run, as effective values."""
 
 import hashlib
 import math
@@ -16,20 +16,20 @@ Classifier = Literal["network", "logistic", "svm"]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One point of a search, decoded: depths in blocks with freeze <= transfer, "off" as 0.
+    """One decoded point of a search: depths in blocks with freeze <= transfer, "off" as 0.
 
-    Keys with a default were added later: a stored point without them means the default.
+    Keys with a default were added later; a stored point without them has the default.
     """
 
     backbone: str
-    classifier: Classifier = "network"  # logistic, svm: fitted on the features of a frozen network
+    classifier: Classifier = "network"  # logistic, svm: fitted on features of the frozen network
     resolution: int  # pixels per side of the network's input
     transfer_depth: int  # blocks, in [0, B]
     freeze_depth: int  # blocks, in [0, transfer_depth]
     anchor_depth: int  # blocks, in [0, transfer_depth]
-    norm_depth: int = 0  # blocks, in [0, transfer_depth]; 0 where it comes to nothing
+    norm_depth: int = 0  # blocks, in [0, transfer_depth]; 0 if without effect
     norm_affine: NormAffine = "train"  # of the batch-norm layers up to norm_depth
-    lr: float  # peak, of head and fresh blocks
+    lr: float  # peak learning rate of head and fresh blocks
     lr_ratio: float
     lr_decay: float
     l2_sp: float
@@ -45,7 +45,7 @@ class Point:
     class_weights: ClassWeights
     grad_clip: float  # 0 is off
     augmentation: float  # strength in [0, 1]
-    mixup: float  # Beta's alpha; 0 is off
+    mixup: float  # alpha of the Beta distribution; 0 is off
     head_layers: int
     head_width: int
     head_dropout: float
@@ -61,13 +61,13 @@ class Point:
 
     @property
     def is_linear(self) -> bool:
-        """Whether a linear classifier is fitted on features of the frozen network, in one step."""
+        """Whether the head is a linear classifier fitted in one step on features of the frozen network."""
         return self.classifier != "network"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values by name, as they are stored: without later keys at their defaults.
+        """Plain values by name, as stored; keys added later are left out if they have their default.
 
-        So digests of earlier points stay the same, and earlier versions read the points they can train.
+        This keeps the digests of earlier points, and lets earlier versions read the points they can train.
         """
         later = _later()
         return {name: value for name, value in asdict(self).items() if (name, value) not in later.items()}
@@ -89,11 +89,11 @@ class Point:
 
     @classmethod
     def stored(cls, values: dict[str, Any] | None, owner: str) -> Self:
-        """The point that a database or an export has of `owner`, such as "trial 12 of flowers".
+        """The point stored in a database or an export for `owner`, such as "trial 12 of flowers".
 
         Raises:
-            StorageError: another version wrote it, or it is damaged; names `owner` and the keys, and says
-                what to do.
+            StorageError: it is damaged or was written by another version; the message names `owner` and the
+                keys, and says what to do.
         """
         names = {field.name for field in fields(cls)}
         given = set(completed(values or {}))
@@ -122,7 +122,7 @@ class Point:
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a stored point, with the defaults of keys added later."""
+    """The values of a stored point, completed with the defaults of keys added later."""
     return _later() | values
 
 
@@ -131,7 +131,7 @@ def _later() -> dict[str, Any]:
 
 
 def _fits(key: str, value: Any) -> bool:
-    """Whether `value` has the type of the key: a word, a whole number from 0, or a finite number from 0."""
+    """Whether `value` has the key's type: a string, an integer >= 0, or a finite number >= 0."""
     kind = next(field.type for field in fields(Point) if field.name == key)
     if words := get_args(kind):
         return value in words
@@ -147,6 +147,6 @@ def _keys(names: list[str]) -> str:
 
 
 def seed_for(*parts: int | str) -> int:
-    """A seed in [0, 2**63) derived from `parts` alone, the same on every machine."""
+    """A seed in [0, 2**63) derived from `parts` only, equal on all machines."""
     text = "/".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1

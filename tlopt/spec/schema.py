@@ -1,7 +1,7 @@
-"""The study file as a JSON Schema, by which editors complete keys and mark mistakes.
+"""JSON Schema of the study file, with which editors complete keys and mark mistakes.
 
-It is made from the sections and from `search_keys`, so a key has one description everywhere. What a
-schema cannot say, such as that a freeze depth is capped by the transfer depth, is left to `tlopt check`.
+It is generated from the sections and from `search_keys`, so each key has one description everywhere. Rules
+that a schema cannot express, such as the cap of the freeze depth, are left to `tlopt check`.
 """
 
 import json
@@ -14,7 +14,7 @@ from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, Se
 from tlopt.spec.study import Study
 
 FILE_NAME = "tlopt.schema.json"
-_DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest that editors' TOML extensions read
+_DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest draft supported by editors' TOML extensions
 _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSpec,
     "model": ModelSpec,
@@ -26,7 +26,7 @@ _WORDS = {"type": "string", "minLength": 1}
 
 
 def study_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 7) of a study file, as plain lists and dictionaries."""
+    """JSON Schema (draft 7) of a study file, as plain lists and dictionaries."""
     tables = {name: _section(record) for name, record in _SECTIONS.items()}
     backbone = {"anyOf": [_WORDS, _choice(_WORDS)], "description": _describe(ModelSpec, "backbone")}
     tables["model"]["properties"]["backbone"] = backbone
@@ -67,15 +67,17 @@ def _pattern() -> str:
 
 
 def _section(record: type[BaseModel]) -> dict[str, Any]:
-    """A table of fixed keys."""
+    """A table with a fixed set of keys."""
     fields = record.model_fields
-    made = record.model_json_schema(mode="validation")["properties"]
-    keys = {name: {word: said for word, said in made[name].items() if word != "title"} for name in fields}
+    properties = record.model_json_schema(mode="validation")["properties"]
+    keys = {
+        name: {word: value for word, value in properties[name].items() if word != "title"} for name in fields
+    }
     return _table(keys, [name for name, field in fields.items() if field.is_required()])
 
 
 def _by_kind(field: str) -> dict[str, Any]:
-    """A table whose `kind` decides its other keys."""
+    """A table whose `kind` determines its other keys."""
     return {"oneOf": [_section(record) for record in get_args(Study.model_fields[field].annotation)]}
 
 
@@ -92,7 +94,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _forms(rule: Rule) -> list[dict[str, Any]]:
-    """A plain value is fixed, a table is searched."""
+    """The allowed forms of a value: plain (fixed) or a table (searched)."""
     match rule:
         case Word():
             word = {"enum": list(rule.words)}

@@ -1,7 +1,7 @@
-"""The keys of `[search]`: one row each says what a value may be, what it is by default and what it means.
+"""The keys of `[search]`: one row each, with the allowed values, the default and the meaning.
 
-This table is the only place with those facts: the study file is checked against it, docs/study_file.md is
-written from it, and `search/space.py` reads defaults from it.
+The table is the only source of these facts: study files are checked against it, docs/study_file.md is
+generated from it, and `search/space.py` reads defaults from it.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ CLASS_WEIGHTS = ("none", "balanced")
 NORM_AFFINE = ("train", "keep")
 CLASSIFIERS = ("network", "logistic", "svm")
 
-_BLOCKS_MAX = 1_000_000  # far more than any network has, for "all of them"
+_BLOCKS_MAX = 1_000_000  # more than any network has; means all blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """Whole numbers count blocks from the input; real numbers in [0, 1] are fractions of all blocks."""
+    """A depth: whole numbers count blocks from the input; real numbers in [0, 1] are fractions of all."""
 
     default: int | float | None
     meaning: str
@@ -49,7 +49,7 @@ class Depth:
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """A number of a type within bounds, both included."""
+    """A whole or real number within bounds, both included."""
 
     whole: bool
     low: float
@@ -57,7 +57,7 @@ class Number:
     default: int | float | None
     meaning: str
     per_optimizer: bool = False
-    least: float = LOG_LOW_MIN  # above 0, where 0 is allowed
+    least: float = LOG_LOW_MIN  # smallest value above 0, if 0 is allowed
 
     @property
     def allowed(self) -> str:
@@ -72,7 +72,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One of a closed set of names."""
+    """One of a fixed set of names."""
 
     words: tuple[str, ...]
     default: str
@@ -232,17 +232,17 @@ RULES: dict[str, Rule] = {
     ),
 }
 
-LINEAR_KEYS = ("classifier", "class_weights", "resolution")  # those with an effect on a linear classifier
-NORM_KEYS = ("norm_depth", "norm_affine")  # without effect on networks without batch-norm
+LINEAR_KEYS = ("classifier", "class_weights", "resolution")  # the keys that affect a linear classifier
+NORM_KEYS = ("norm_depth", "norm_affine")  # no effect on networks without batch-norm
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
-PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone stands ten times the rate of a network
+PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone tolerates ten times the rate of a network
 
 
 def checked(name: str, dimension: Dimension) -> Dimension:
-    """`dimension` where the key `name` allows all its values; 1 is 1.0 for a key of real numbers.
+    """`dimension`, if the key `name` allows all its values; integers become floats for keys of real numbers.
 
     Raises:
-        ValueError: which value is not, and what is allowed.
+        ValueError: a value is not allowed; the message says which, and what is allowed.
     """
     rule = RULES[name]
     for value in bounds(dimension):
@@ -284,6 +284,6 @@ def _real(dimension: Dimension) -> Dimension:
 
 
 def in_blocks(depth: Scalar, n_blocks: int) -> int:
-    """A depth in blocks: fractions are rounded, whole numbers capped."""
+    """A depth in blocks: fractions are rounded, whole numbers are capped at `n_blocks`."""
     blocks = round(depth * n_blocks) if isinstance(depth, float) else int(depth)
     return min(blocks, n_blocks)

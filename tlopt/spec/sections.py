@@ -1,4 +1,4 @@
-"""The tables of a study file except `[search]`: one class each, one documented field per key."""
+"""The tables of a study file except `[search]`: one class per table, one documented field per key."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -9,7 +9,7 @@ from tlopt.spec import dimensions
 from tlopt.spec.algorithms import Record
 from tlopt.spec.dimensions import Choice, Dimension, Fixed
 
-# Far above sensible values: these bounds reject typing errors and numbers that overflow.
+# These bounds lie far above sensible values; they reject typing errors and numbers that overflow.
 _IMAGES_MAX = 1_000_000_000
 _HOURS_MAX = 1_000_000  # a century
 _SECONDS_MAX = 1_000_000_000
@@ -17,7 +17,7 @@ _TIMES_MAX = 1_000_000
 
 
 def _or_zero(least: float, *, zero: str) -> AfterValidator:
-    """Refuses a number between 0, which means `zero`, and `least`."""
+    """A validator that refuses numbers between 0, which means `zero`, and `least`."""
 
     def checked(value: float) -> float:
         if 0 < value < least:
@@ -237,7 +237,7 @@ class ModelSpec(Record):
 
 
 class BudgetSpec(Record):
-    """`[budget]`: when the search ends."""
+    """`[budget]`: the limits of the search."""
 
     trials: int = Field(
         ge=1, le=1_000_000, description="number of trials to finish, complete or pruned, over all workers"
@@ -252,7 +252,7 @@ class BudgetSpec(Record):
 
 
 class ConfirmSpec(Record):
-    """`[confirm]`: how the best points are judged again."""
+    """`[confirm]`: how the best points are evaluated again."""
 
     points: int = Field(
         default=3,
@@ -269,9 +269,9 @@ Logger = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class ServiceSpec(Record):
-    """`[service]`: limits of trials, and what is done about workers and databases that go away."""
+    """`[service]`: limits of trials, and the handling of lost workers and databases."""
 
-    # 0.01 s: below it no step of any network could end
+    # no step of any network ends in less than 0.01 s
     trial_seconds_max: Annotated[float, _or_zero(0.01, zero="no limit")] = Field(
         default=0.0,
         ge=0,

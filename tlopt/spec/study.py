@@ -1,4 +1,4 @@
-"""The study file: TOML in, one frozen `Study` out, or an error that names the mistake and its cure."""
+"""Parsing of study files: TOML to a frozen `Study`, or an error that names the mistake and its cure."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from tlopt.spec.weights_file import is_file_name, split_part
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
-# Keys that came after studies had been made, with what a trial meant without them.
+# Keys that were added after studies had been made, with the value that earlier trials have.
 _LATER = {
     "model.compile": False,
     "data.bits": 0,
@@ -30,11 +30,11 @@ _LATER = {
     "search.norm_affine": Fixed("train"),
 }
 
-# Values that were called otherwise when studies were made: their digests keep the former name.
+# Values that were renamed after studies had been made; digests use the former name.
 _FORMER_VALUES = {("data.resize", "stretch"): "squash"}
 
-# Keys that change no trial. Which images there are, of which class and split, and what stays together, is in
-# the images' fingerprint; a weights file has one of its own.
+# Keys that do not change what a trial means. Images with their classes, splits and groups are covered by the
+# fingerprint of the images; a weights file has its own.
 _NOT_IN_DIGEST = {
     *("name", "warm_start", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
     *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
@@ -42,15 +42,15 @@ _NOT_IN_DIGEST = {
     *("data.group_column", "data.group_folder", "data.group_pattern"),
 }
 
-_SEED_MAX = 2**63 - 1  # TOML promises no more
+_SEED_MAX = 2**63 - 1  # the largest integer that TOML guarantees
 
-CONFIRM_SUFFIX = ".confirm"  # of the name of a study's confirmation
+CONFIRM_SUFFIX = ".confirm"  # suffix of the name of a study's confirmation
 NAME_LENGTH_MAX = 100
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}$"
 
 
 class PerOptimizer(Record):
-    """A dimension with one range for each optimiser, used where the optimiser itself is searched."""
+    """A dimension with one range per optimiser, for studies that search the optimiser."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -173,22 +173,22 @@ class Study(Record):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of what a trial means, see `meaning`."""
+        """Digest of `meaning`, 16 hexadecimal digits."""
         canonical = json.dumps(meaning(self), sort_keys=True, default=repr)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def weights_file(self) -> Path | None:
-        """The weights' file, where `model.weights` is a path and not a name."""
+        """The weights file, or None if `model.weights` is not a path."""
         weights = self.model.weights
         return split_part(weights)[0] if is_file_name(weights) else None
 
 
 def meaning(study: Study) -> dict[str, object]:
-    """The keys of the study file that decide what a trial means, as table.key, with their values.
+    """The keys of the study file that determine what a trial means, as table.key, with their values.
 
-    Left out: name, warm_start, budget.trials and hours, confirm, service, and where the images and a weights
-    file lie.
+    Left out: name, warm_start, budget.trials and hours, confirm, service, and the locations of images and
+    weights.
     """
     keys: dict[str, object] = {}
     for name, value in study:

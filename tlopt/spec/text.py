@@ -1,4 +1,4 @@
-"""The text of study files: read from disk, and values written as TOML."""
+"""Reading study files from disk, and writing values as TOML."""
 
 import codecs
 import os
@@ -10,7 +10,7 @@ from tlopt.errors import SpecError
 from tlopt.spec.dimensions import Scalar
 from tlopt.system.files import kind_at
 
-# UTF-32 begins like UTF-16 in little-endian order, so it is looked for first.
+# UTF-32 begins like UTF-16 in little-endian order, so it is tested first.
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -23,7 +23,7 @@ def read_text(path: str | Path) -> str:
     """The text of a study file, without the byte-order mark that some editors write.
 
     Raises:
-        SpecError: the file cannot be read, or is not UTF-8; names the encoding or the line.
+        SpecError: the file cannot be read, or is not UTF-8; the message names the encoding or the line.
     """
     place = user_path(path)
     if kind := kind_at(place):  # opening a named pipe would wait for a writer
@@ -48,7 +48,7 @@ def read_text(path: str | Path) -> str:
 
 
 def is_path(target: str) -> bool:
-    """Whether `target` is written as the path of a study file, and not as the name of a study."""
+    """Whether `target` is written like the path of a study file, not like the name of a study."""
     return target.endswith(".toml") or "/" in target
 
 
@@ -67,7 +67,7 @@ def _other_kind(path: str | Path, kind: str) -> SpecError:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is there; False also for names that no file can have, such as one of 300 letters."""
+    """Whether the file exists; False also for impossible names, such as one with 300 letters."""
     try:
         return user_path(path).is_file()
     except (OSError, SpecError, ValueError):
@@ -88,5 +88,5 @@ def user_path(path: str | Path) -> Path:
 
 
 def literal(value: Scalar | list[Scalar]) -> str:
-    """`value` as TOML writes it; read back it is equal, strings with control characters included."""
+    """`value` as TOML; reading it back gives an equal value, even for strings with control characters."""
     return tomlkit.item(value).as_string()

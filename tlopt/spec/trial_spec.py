@@ -8,11 +8,11 @@ from tlopt.spec.point import Point
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """One trial: `point` is trained once per seed, each on its own split, epoch by epoch in parallel."""
+    """One trial: `point` is trained once per seed, each run on its own split, epoch by epoch side by side."""
 
     point: Point
     seeds: tuple[int, ...]
-    splits: tuple[int, ...]  # of `Data.splits`, one for each seed
+    splits: tuple[int, ...]  # indices into `Data.splits`, one for each seed
     label: str  # name of a default or requested point, or ""
     prunable: bool
-    weights_file: Path | None = None  # for the first network's tensors, written at the end
+    weights_file: Path | None = None  # where the first network's tensors are written at the end

@@ -1,4 +1,4 @@
-"""Whether `[model] weights` names a file, which one, and which part of it."""
+"""Files named by `[model] weights`, and entries in them."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def is_file_name(weights: str) -> bool:
-    """Whether `weights` is a path and not the name of a backbone's own weights."""
+    """Whether `weights` is a path, not the name of a backbone's weights."""
     return "/" in weights or weights.partition("#")[0].endswith(SUFFIXES)
 
 
 def split_part(weights: str) -> tuple[Path, str]:
-    """The file, and the entry of it after "#", as in "a.pth#state_dict_ema"; "" without one.
+    """The file and the entry after "#", as in "a.pth#state_dict_ema"; "" without an entry.
 
     Raises:
-        SpecError: the path begins with the home directory of nobody.
+        SpecError: the path begins with ~name, and there is no such user.
     """
     path, _, part = weights.partition("#")
     return user_path(path), part
