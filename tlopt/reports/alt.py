@@ -1,4 +1,4 @@
-"""Alternative texts of figures: the finding in a sentence, from the numbers drawn."""
+"""Alternative texts of figures: the finding in one sentence, computed from the plotted numbers."""
 
 from collections.abc import Sequence
 
@@ -9,28 +9,28 @@ from tlopt.plots.series import Array, running_median
 from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
 from tlopt.system.words import counted
 
-_RATE = 0.1  # false positives at which a ROC curve is read, and mistakes at which precision is
+_RATE = 0.1  # false-positive rate at which ROC curves are read; precision is read at a recall of 1 - _RATE
 
 
 def progress(x: Array, best: Array, *, label: str, objective: str) -> str:
-    """The first and the last of `best` over `x`, ascending, and where the last one is reached."""
-    there = np.isfinite(best)
-    x, best = x[there], best[there]
+    """The first and the last of `best` over the ascending `x`, and where the last value is reached."""
+    finite = np.isfinite(best)
+    x, best = x[finite], best[finite]
     first, last = (value_words(float(value), objective) for value in best[[0, -1]])
     total = f"{x[-1]:.3g} {label}"
-    said = f"Best validation {TITLES[objective]} so far: "
+    opening = f"Best validation {TITLES[objective]} so far: "
     if best[0] == best[-1]:
-        return f"{said}{last} from the first complete trial to the end, at {total}."
+        return f"{opening}{last} from the first complete trial to the end, at {total}."
     at = float(x[np.flatnonzero(best == best[-1])[0]])
-    return f"{said}{first} at first, {last} from {at:.3g} of {total} on."
+    return f"{opening}{first} at first, {last} from {at:.3g} of {total} on."
 
 
 def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:
-    """The position of the best value along a key, and where the running median is best and worst.
+    """The position of the best value along a key, and of the best and worst running median.
 
     Args:
-        x: of every trial whose value is in `values`.
-        off: 0 means that the key is off; such trials are not part of the median.
+        x: the key's value in each trial of `values`.
+        off: whether 0 means that the key is off; such trials are left out of the median.
     """
     direction = direction_of(objective)
     costs = np.array([cost(float(value), direction) for value in values])
@@ -39,7 +39,7 @@ def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) 
     def place(value: float) -> str:
         return "off" if off and value == 0 else f"{value:.3g}"
 
-    said = (
+    text = (
         f"Validation {TITLES[objective]} reaches {value_words(float(values[best]), objective)} at {key}"
         f" {place(x[best])}, among {counted(len(x), 'complete trial')}"
         f" from {place(x.min())} to {place(x.max())}."
@@ -47,15 +47,15 @@ def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) 
     on = (x > 0) | (not off)
     at, medians = running_median(np.log(x[on]) if off else x[on], values[on])
     if not len(at):
-        return said
+        return text
     ranks = np.array([cost(float(value), direction) for value in medians])
     high, low = int(ranks.argmin()), int(ranks.argmax())
     where = [place(float(np.exp(at[index]) if off else at[index])) for index in (high, low)]
     words = [value_words(float(medians[index]), objective) for index in (high, low)]
     if words[0] == words[1]:
-        return f"{said} The running median is {words[0]} all along."
+        return f"{text} The running median is {words[0]} all along."
     return (
-        f"{said} The running median is best at {where[0]}, {words[0]}, and worst at {where[1]}, {words[1]}."
+        f"{text} The running median is best at {where[0]}, {words[0]}, and worst at {where[1]}, {words[1]}."
     )
 
 
@@ -64,13 +64,13 @@ def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None
 
     Args:
         best: (epoch, value) rows of complete trials, best first.
-        number: of the best trial; None where there is none.
+        number: number of the best trial, or None.
     """
-    said = []
+    clauses = []
     if best and number is not None:
         (first, start), (last, end) = best[0][0], best[0][-1]
         words = [value_words(float(value), objective) for value in (start, end)]
-        said.append(
+        clauses.append(
             f"trial {number}, the best, is at {words[0]} after epoch {first:.0f}"
             f" and at {words[1]} after epoch {last:.0f}"
         )
@@ -78,14 +78,14 @@ def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None
         if rows:
             ends = [float(row[-1, 1]) for row in rows]
             low, high = (value_words(bound(ends), objective) for bound in (min, max))
-            said.append(
+            clauses.append(
                 f"{name} ({len(rows)}) end " + (f"at {low}" if low == high else f"at {low} to {high}")
             )
-    return f"Validation {TITLES[objective]}: {'; '.join(said)}."
+    return f"Validation {TITLES[objective]}: {'; '.join(clauses)}."
 
 
 def reliability(at: Calibration, *, images: str) -> str:
-    """Mean probability against accuracy, and the calibration error; `images` as in "500 test images"."""
+    """Mean probability, accuracy and calibration error; `images` is a phrase such as "500 test images"."""
     return (
         f"Reliability on {images}: the mean probability of the predicted class is"
         f" {percent_words(at.confidence)}, and {percent_words(at.accuracy)} are right; expected calibration"
@@ -94,7 +94,7 @@ def reliability(at: Calibration, *, images: str) -> str:
 
 
 def roc(curves: BinaryCurves, *, where: str) -> str:
-    """The area under the curve, and a point on it."""
+    """The area under the ROC curve and one point on it."""
     hits = float(np.interp(_RATE, curves.false_positive, curves.true_positive))
     return (
         f"ROC of {curves.positive} on {where}: area {curves.auc:.3f}; at {percent_words(_RATE)} false"
@@ -103,11 +103,11 @@ def roc(curves: BinaryCurves, *, where: str) -> str:
 
 
 def precision(curves: BinaryCurves, *, where: str) -> str:
-    """The average precision, and the precision where nine of ten are found."""
+    """The average precision, and the precision at 90 % recall."""
     recall = curves.true_positive[1:]
-    there = float(curves.precision[np.flatnonzero(recall >= 1 - _RATE)[0]])
+    share = float(curves.precision[np.flatnonzero(recall >= 1 - _RATE)[0]])
     return (
         f"Precision over recall of {curves.positive} on {where}: average precision"
-        f" {curves.average_precision:.3f}; where {percent_words(1 - _RATE)} are found, {percent_words(there)}"
+        f" {curves.average_precision:.3f}; where {percent_words(1 - _RATE)} are found, {percent_words(share)}"
         " of those predicted are right."
     )

@@ -1,4 +1,4 @@
-"""The data of a report on a study as one record; from the database alone."""
+"""The data of a study's report as one record, read from the database alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ CURVES_PRUNED_MAX = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One trial's reports."""
+    """The learning curve of one trial."""
 
     number: int
     values: Array  # (epochs, 2): epoch from 1, objective
@@ -37,11 +37,11 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """Everything that a report says of a study at one moment."""
+    """All data of a report, as of one moment."""
 
     seen: Snapshot
     file_text: str
-    verdict: Verdict | None  # None before the confirmation was begun
+    verdict: Verdict | None  # None until the confirmation has been begun
     best: Best | None  # confirmed or not, see `ranking`
     ranked: tuple[TrialRecord, ...]  # complete trials, best first
     importance: Importance
@@ -49,20 +49,20 @@ class Report:
     curves_pruned: tuple[Curve, ...]
     spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
     causes: tuple[Cause, ...]  # most frequent first
-    images: Mapping[str, Any]  # as `records.IMAGES`; empty where an earlier version began the study
+    images: Mapping[str, Any]  # as `records.IMAGES`; empty if an earlier version began the study
     facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
     created: datetime
-    predictions: Mapping[Split, Predictions]  # of the exported network; empty where they are not recorded
-    fits: tuple[Fit, ...]  # of pretrained networks, as `tlopt fit` has stored them
+    predictions: Mapping[Split, Predictions]  # of the exported network; empty if not recorded
+    fits: tuple[Fit, ...]  # of pretrained networks, as stored by `tlopt fit`
 
     @property
     def study(self) -> Study:
-        """The study file as the database has it."""
+        """The study file stored in the database."""
         return self.seen.study
 
     @property
     def confirmed(self) -> Verdict | None:
-        """The verdict, where its runs have all ended and the chosen point has a value."""
+        """The verdict, if all of its runs have ended and the chosen point has a value."""
         verdict = self.verdict
         return verdict if verdict is not None and verdict.finished and verdict.chosen.val else None
 
@@ -79,9 +79,9 @@ def collect_report(
     """The report on the search `opened`.
 
     Args:
-        seen: the search, with the study file as it is stored.
-        confirmation: its confirmation, where it was begun; `verdict` is its outcome.
-        predictions: of the network that is exported, by split, as far as this machine has them.
+        seen: snapshot of the search, with the stored study file.
+        confirmation: the confirmation, if begun; `verdict` is its outcome.
+        predictions: predictions of the exported network by split, if present on this machine.
     """
     direction, attributes = seen.study.direction, opened.user_attrs
     trials = opened.get_trials(deepcopy=False)

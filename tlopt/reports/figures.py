@@ -14,22 +14,22 @@ from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord
 from tlopt.system.words import counted
 
-POINTS_MAX = 800  # that a figure draws; each takes a hundred bytes of the page
-_BEST_DRAWN = 20  # the best ones are always drawn
+POINTS_MAX = 800  # points per figure; each takes a hundred bytes of the page
+_BEST_DRAWN = 20  # number of best points that are always drawn
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure as SVG and the sentence under it."""
+    """A figure as SVG with its caption."""
 
-    svg: str  # in colours of the page around it
+    svg: str  # in the colours of the surrounding page
     caption: str
 
     @property
     def standalone(self) -> str:
-        """The figure as the text of an SVG file, in colours for a white page."""
+        """The text of an SVG file, in colours for a white background."""
         return plots.standalone(self.svg)
 
     def _repr_html_(self) -> str:
@@ -38,7 +38,7 @@ class ReportFigure:
 
 
 def sections(report: Report) -> dict[str, list[ReportFigure]]:
-    """All figures of a report, by section; empty lists where there is nothing to draw."""
+    """All figures of a report by section; a list is empty if there is nothing to draw."""
     return {
         "progress": list(progress(report)),
         "depths": list(depths(report)),
@@ -48,7 +48,7 @@ def sections(report: Report) -> dict[str, list[ReportFigure]]:
 
 
 def progress(report: Report) -> Iterator[ReportFigure]:
-    """Best so far against trials, and against hours of work."""
+    """Best value so far against finished trials, and against hours of work."""
     ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
     if not any(trial.has_value for trial in ended):
         return
@@ -62,7 +62,7 @@ def progress(report: Report) -> Iterator[ReportFigure]:
     n = sum(value is not None for value in given)
     for x, label in axes:
         kept = _drawn(np.where(np.isnan(values), -np.inf, values), POINTS_MAX)
-        # what is not drawn leaves the line of the best as it is wherever it steps
+        # all steps of the best-so-far line are drawn, so that thinning does not change it
         steps = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)
         index = np.union1d(kept, steps)
         svg = plots.progress(
@@ -74,12 +74,12 @@ def progress(report: Report) -> Iterator[ReportFigure]:
             alt=alt.progress(x, best, label=label, objective=report.study.objective),
         )
         drawn = int(np.isfinite(values[index]).sum())
-        said = _of(drawn, n) + _outside(values[index], report)
-        yield ReportFigure(svg, f"Best validation value so far against {label}.{said}")
+        note = _of(drawn, n) + _outside(values[index], report)
+        yield ReportFigure(svg, f"Best validation value so far against {label}.{note}")
 
 
 def depths(report: Report) -> Iterator[ReportFigure]:
-    """Values against the depths, for each backbone apart, since each has its own number of blocks."""
+    """Values against depths, separately for each backbone, because numbers of blocks differ."""
     names = sorted({str(trial.point["backbone"]) for trial in report.ranked if trial.point})
     for name in names:
         trials = [trial for trial in report.ranked if trial.point and trial.point["backbone"] == name]
@@ -89,14 +89,14 @@ def depths(report: Report) -> Iterator[ReportFigure]:
 
 
 def strengths(report: Report) -> Iterator[ReportFigure]:
-    """Values against rates and pulls."""
+    """Values against learning rates and penalty strengths."""
     trials = [trial for trial in report.ranked if trial.point]
     for key in _STRENGTHS:
         yield from _dependence(report, trials, key, key)
 
 
 def curves(report: Report) -> Iterator[ReportFigure]:
-    """Learning curves of the best trials, and those of pruned ones behind them."""
+    """Learning curves of the best trials, with those of pruned trials in the background."""
     if not report.curves_best and not report.curves_pruned:
         return
     n_pruned = report.seen.outcomes.get(Outcome.PRUNED, 0)
@@ -112,20 +112,20 @@ def curves(report: Report) -> Iterator[ReportFigure]:
         ),
     )
     of = f" of {n_pruned}" if len(report.curves_pruned) < n_pruned else ""
-    said = []
+    parts = []
     if report.curves_best:
-        said.append(f"the best complete trials ({len(report.curves_best)})")
+        parts.append(f"the best complete trials ({len(report.curves_best)})")
     if report.curves_pruned:
-        said.append(f"in grey pruned ones ({len(report.curves_pruned)}{of})")
-    yield ReportFigure(svg, f"Validation after each epoch: {', '.join(said)}.")
+        parts.append(f"in grey pruned ones ({len(report.curves_pruned)}{of})")
+    yield ReportFigure(svg, f"Validation after each epoch: {', '.join(parts)}.")
 
 
 def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str) -> Iterator[ReportFigure]:
-    """The figure of one key; none where the trials have one value of it."""
+    """The figure for one key; nothing if all trials have the same value of it."""
     x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in trials])
     values = np.array([float(trial.value or 0.0) for trial in trials])
-    there = np.isfinite(x) & np.isfinite(values)
-    x, values = x[there], values[there]
+    finite = np.isfinite(x) & np.isfinite(values)
+    x, values = x[finite], values[finite]
     if len(np.unique(x)) < 2:
         return
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
@@ -142,14 +142,14 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         ),
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
-    said = zero + _of(len(shown), len(x)) + _outside(values, report)
-    yield ReportFigure(svg, f"{len(x)} complete trials.{said}")
+    note = zero + _of(len(shown), len(x)) + _outside(values, report)
+    yield ReportFigure(svg, f"{len(x)} complete trials.{note}")
 
 
 def _drawn(values: Array, n_max: int) -> Array:
-    """Indices of what is drawn, in order: evenly spaced ones of those with a value, and the last."""
-    there = np.flatnonzero(np.isfinite(values))
-    return np.union1d(there[evenly(len(there), n_max)], [len(values) - 1]).astype(np.int64)
+    """Ascending indices to draw: at most `n_max` evenly spaced ones with a value, and the last."""
+    finite = np.flatnonzero(np.isfinite(values))
+    return np.union1d(finite[evenly(len(finite), n_max)], [len(values) - 1]).astype(np.int64)
 
 
 def _of(drawn: int, n: int) -> str:

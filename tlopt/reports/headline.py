@@ -1,4 +1,4 @@
-"""The first lines of a report: the study's result in numbers and sentences."""
+"""The head of a report: the study's result in numbers and sentences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tlopt.system.words import counted
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One number of the headline."""
+    """One number in the head of the report."""
 
     value: str
     title: str
@@ -27,7 +27,7 @@ class Tile:
 
 
 def state(report: Report) -> str:
-    """The progress of the search, and the command to its workers unless it is to run."""
+    """The progress of the search, and the command to its workers unless that is to run."""
     seen = report.seen
     order = "" if seen.command.runs_trials else f"; {seen.command.state}"
     reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
@@ -35,7 +35,7 @@ def state(report: Report) -> str:
 
 
 def tiles(report: Report) -> Iterator[Tile]:
-    """The chosen point's value and its gains; before a confirmation the best trial's value."""
+    """The chosen point's value and gains, or before a confirmation the best trial's value."""
     objective = report.study.objective
     verdict = report.confirmed
     if verdict is not None:
@@ -61,7 +61,7 @@ def tiles(report: Report) -> Iterator[Tile]:
 
 
 def sentences(report: Report) -> Iterator[str]:
-    """Sentences on the chosen candidate, or that nothing is confirmed."""
+    """Sentences about the chosen candidate, or the statement that nothing is confirmed."""
     verdict = report.verdict
     if report.confirmed is not None:
         chosen = report.confirmed.chosen

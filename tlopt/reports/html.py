@@ -31,23 +31,23 @@ from tlopt.spec.search_keys import RULES
 from tlopt.system.words import counted, duration_words
 
 TEMPLATE = "report.html.jinja"
-_TOP = 10  # trials in the table
+_TOP = 10  # trials in the table of the best
 _CAUSES_MAX = 8
 _CLASSES_MAX = 200
-_SYMBOLS_MAX = 300  # of a cause
+_SYMBOLS_MAX = 300  # characters per cause
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text; the row `marked` stands out.
+    """A table of text; the row with the index `marked` is highlighted.
 
     Attributes:
-        right: columns of numbers.
+        right: right-aligned columns, for numbers.
         long: columns of sentences.
-        whole: columns of short lines that are not broken.
-        names: columns of people's own names, which may be long.
-        shares: in [0, 1], a bar at the end of each row; empty: none.
-        bars: colour of the bars, by its name in the palette.
+        whole: columns of short lines that are not wrapped.
+        names: columns of names given by users, which may be long.
+        shares: length of the bar at the end of each row, in [0, 1]; empty: no bars.
+        bars: colour of the bars, as its name in the palette.
     """
 
     columns: tuple[str, ...]
@@ -62,7 +62,7 @@ class Table:
 
 
 def page(report: Report) -> str:
-    """The HTML of `report`: complete in itself, without scripts."""
+    """The HTML page of `report`: self-contained and without scripts."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -178,17 +178,17 @@ def _short(value: Any) -> str:
 
 
 def _config(report: Report) -> tuple[str, str] | None:
-    """The name of the best point, and its study file."""
+    """The label of the best point and its study file."""
     if report.best is None:
         return None
     return report.best.label, report.best.config(report.study)
 
 
 def _figures(report: Report) -> dict[str, list[dict[str, str]]]:
-    """The figures of each section, ready to stand on one page."""
+    """The figures by section, with ids that are unique on the page."""
     return {
         section: [
-            # an own figure of ours: matplotlib escapes the text in it
+            # safe as markup: matplotlib escapes text in the figures that we draw
             {"svg": Markup(with_own_ids(shown.svg, f"{section}{index}")), "caption": shown.caption}
             for index, shown in enumerate(drawn)
         ]
@@ -226,7 +226,7 @@ def _barred(
     bars: str = "point",
     names: frozenset[str] = frozenset(),
 ) -> Table:
-    """A table with a bar in each row, the largest one of full length; `text`: columns that are no numbers."""
+    """A table with a bar per row, the largest with full length; `text` names columns that are not numbers."""
     largest = max(sizes, default=0) or 1
     return Table(
         columns=tuple(columns),
@@ -255,24 +255,24 @@ def _causes(report: Report) -> list[str]:
 
 
 def _cost(report: Report) -> Table:
-    def row(what: str, cost: Cost) -> tuple[str, ...]:
+    def row(name: str, cost: Cost) -> tuple[str, ...]:
         processor = "—" if cost.processor_seconds is None else duration_words(cost.processor_seconds)
         return (
-            what.replace("_", " "),
+            name.replace("_", " "),
             f"{cost.n:,}",
             f"{cost.epochs:,}",
             processor,
             duration_words(cost.seconds),
         )
 
-    rows = [row(what, cost) for what, cost in report.spent]
+    rows = [row(name, cost) for name, cost in report.spent]
     rows.append(row("together", sum((cost for _, cost in report.spent), NOTHING)))
     columns = ("spent on", "runs", "epochs", "processor time", "work")
     return Table(columns=columns, rows=tuple(rows), right=frozenset(columns[1:]), marked=len(rows) - 1)
 
 
 def _fit(fit: Fit) -> dict[str, Any]:
-    """The fit of one network by block, with the values of the whole network and what to hold against it."""
+    """The fit of one network by block, with the values of the whole network and the warnings."""
     columns = fit.block_columns
     headings = tuple(column.heading for column in columns)
     rows = tuple(

@@ -1,7 +1,7 @@
-"""A report's figures as SVG for the inside of a page, in the page's own colours and font.
+"""A report's figures as inline SVG in the colours and font of the page.
 
-Colours are written as CSS variables, so that one figure serves a light and a dark page. Text stays text.
-`alt` is what a figure says to those who cannot see it.
+Colours are CSS variables, so that a figure suits light and dark pages. Text is kept as text. `alt` is a
+figure's alternative text.
 """
 
 import io
@@ -23,10 +23,10 @@ from tlopt.plots.series import Array, running_median, value_limits
 from tlopt.spec import objectives
 from tlopt.spec.objectives import TITLES
 
-_WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units; a phone shows them about as large as they are
-_OFF_MIN = 3  # points at "off" whose median is shown
+_WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units, a phone shows them at about this size
+_OFF_MIN = 3  # smallest number of points at "off" for which a median is shown
 
-# stand-ins that become CSS variables
+# placeholders that are replaced by CSS variables
 _INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "rule", _POINT: "point", _LINE: "line", _PALE: "pale"}
 _STYLE: dict[Any, Any] = {
@@ -52,7 +52,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, alt: str) -> str:
-    """Every complete trial's value (NaN: none) and the best so far over `x`, ascending."""
+    """Values of trials (NaN: none) and the best so far over the ascending `x`."""
     direction = objectives.direction_of(objective)
     with _figure() as (figure, axes):
         axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
@@ -70,8 +70,8 @@ def dependence(
     """Values of complete trials against a key, and their running median.
 
     Args:
-        shown: indices of the points that are drawn; the median is that of all.
-        log: the axis is logarithmic; zeros stand at its left edge.
+        shown: indices of the points to draw; the median is computed from all.
+        log: whether the axis is logarithmic; zeros are drawn at its left edge.
     """
     direction = objectives.direction_of(objective)
     with _figure() as (figure, axes):
@@ -95,7 +95,7 @@ def dependence(
 
 
 def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str, alt: str) -> str:
-    """Values over epochs, one array of (epoch, value) rows a trial; the first of `best` stands out."""
+    """Values over epochs, one array of (epoch, value) rows per trial; the first of `best` is highlighted."""
     direction = objectives.direction_of(objective)
     with _figure(height=3.4) as (figure, axes):
         for index, curve in enumerate(pruned):
@@ -114,7 +114,7 @@ def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective
 
 
 def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
-    """Accuracy against the mean probability of the predicted class, bin by bin."""
+    """Accuracy against mean probability of the predicted class, per bin."""
     with _figure() as (figure, axes):
         axes.plot((0, 1), (0, 1), ":", color=_MUTED, lw=1.2)
         axes.plot(confidence, accuracy, "o-", ms=6, mew=0, lw=2, color=_LINE)
@@ -123,7 +123,7 @@ def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
 
 
 def rates(x: Array, y: Array, *, labels: tuple[str, str], alt: str, diagonal: bool = True) -> str:
-    """One rate against another, both in [0, 1]; `diagonal`: with the line of chance."""
+    """One rate against another, both in [0, 1]; `diagonal` adds the line of a random guess."""
     with _figure() as (figure, axes):
         if diagonal:
             axes.plot((0, 1), (0, 1), ":", color=_MUTED, lw=1.2)
@@ -158,19 +158,19 @@ def _value_axis(axes: Axes, objective: str) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where no point lies."""
+    """Put the legend above the axes, where it covers no point."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0.1)
 
 
 def _size(values: Array) -> float:
-    """Of a point, in units: few points are drawn larger."""
+    """Marker size, larger if there are few points."""
     return 5.0 if len(values) <= 60 else 3.4
 
 
 def _dot(curve: Array) -> str:
-    return "." if len(curve) == 1 else ""  # a line of one epoch is no line
+    return "." if len(curve) == 1 else ""  # a line through one point would be invisible
 
 
 def _plain(value: float, _: object) -> str:
@@ -178,7 +178,7 @@ def _plain(value: float, _: object) -> str:
 
 
 def _svg(figure: Figure, alt: str) -> str:
-    """The figure as an `svg` element without anything that a page has already or that leads out of it."""
+    """The figure as an `svg` element, without a header, metadata or external references."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = file.getvalue()
@@ -193,17 +193,17 @@ def _svg(figure: Figure, alt: str) -> str:
 
 
 def _rounded(tag: str) -> str:
-    """A tag with its coordinates to a hundredth of a unit, which halves the file."""
+    """`tag` with coordinates rounded to a hundredth of a unit, which halves the file."""
     return re.sub(r"\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", tag)
 
 
 def standalone(svg: str) -> str:
-    """The figure as a file of its own: the page's variables become colours for white paper."""
+    """The figure as a separate file, with CSS variables replaced by colours for a white background."""
     for variable in _VARIABLES.values():
         svg = svg.replace(f"var(--{variable})", LIGHT[variable])
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="480" ', 1)
 
 
 def with_own_ids(svg: str, prefix: str) -> str:
-    """The figure with ids that no other one on the page has."""
+    """The figure with `prefix` on its ids, so that they are unique on the page."""
     return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)

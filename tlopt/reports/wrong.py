@@ -1,4 +1,4 @@
-"""The exported network's mistakes: rates by class, confused pairs, surest mistakes, calibration."""
+"""The exported network's mistakes: rates by class, confused pairs, most confident mistakes, calibration."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from tlopt.reports.data import Report
 from tlopt.spec.objectives import percent_words
 from tlopt.system.words import counted
 
-CLASSES_MAX = 60  # rows of the table by class, those with the most mistakes
+CLASSES_MAX = 60  # rows of the table by class; those with the most mistakes are shown
 PAIRS_MAX = 12
 MISTAKES_MAX = 12
 _NAME_CHARACTERS_MAX = 24
@@ -28,7 +28,7 @@ _NAME_CHARACTERS_MAX = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One count of a confusion matrix; `shade` in [0, 1] is the strength of its colour."""
+    """One count of a confusion matrix; `shade` in [0, 1] is the intensity of its colour."""
 
     count: str
     shade: float
@@ -45,7 +45,7 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class ListedMistake:
-    """One mistake as the page lists it."""
+    """One mistake as listed on the page."""
 
     file: str
     caption: str
@@ -54,7 +54,7 @@ class ListedMistake:
 
 @dataclass(frozen=True, kw_only=True)
 class Wrong:
-    """The section on what the network gets wrong."""
+    """The section on the network's mistakes."""
 
     opening: str
     matrix: Matrix | None
@@ -62,7 +62,7 @@ class Wrong:
     classes: tuple[tuple[str, ...], ...]
     classes_note: str
     pairs: tuple[tuple[str, ...], ...]
-    pair_sizes: tuple[float, ...]  # images of each pair, for bars
+    pair_sizes: tuple[float, ...]  # number of images of each pair, for bars
     mistakes: tuple[ListedMistake, ...]
     mistakes_note: str
     figures: tuple[tuple[str, str], ...]  # SVG and caption
@@ -71,7 +71,7 @@ class Wrong:
 
 
 def missing_sentence(report: Report) -> str:
-    """The reason why there is nothing to show, and the cure."""
+    """The reason why the section is missing, and the cure."""
     if report.confirmed is None:
         return "This is recorded once the confirmation is finished."
     return (
@@ -81,7 +81,7 @@ def missing_sentence(report: Report) -> str:
 
 
 def wrong(report: Report) -> Wrong | None:
-    """The section, on test where it was read and recorded, else on validation; None where neither is."""
+    """The section: on test if predictions are recorded for it, else on validation, else None."""
     known = report.predictions
     rated = known.get("test") or known.get("val")
     if rated is None or not len(rated.labels):
@@ -166,13 +166,13 @@ def _rate(value: float | None) -> str:
 
 
 def _classes_note(n_classes: int) -> str:
-    said = (
+    definitions = (
         "Recall: the share of a class's images that are predicted as it. Precision: the share of the images"
         " predicted as a class that are of it."
     )
     if n_classes <= CLASSES_MAX:
-        return said
-    return f"The {CLASSES_MAX} of {n_classes:,} classes with the most mistakes. {said}"
+        return definitions
+    return f"The {CLASSES_MAX} of {n_classes:,} classes with the most mistakes. {definitions}"
 
 
 def _pair_rows(rated: Predictions) -> Iterator[tuple[str, ...]]:
@@ -183,7 +183,7 @@ def _pair_rows(rated: Predictions) -> Iterator[tuple[str, ...]]:
 def _listed(mistake: found.Mistake) -> ListedMistake:
     caption = f"{mistake.true}, predicted {mistake.predicted} at {percent_words(mistake.probability)}"
     return ListedMistake(
-        # a name may hold bytes that are no text, which a page cannot
+        # a file name may contain bytes that are not valid text, which a page cannot contain
         file=mistake.file.encode(errors="replace").decode(),
         caption=caption,
         picture="" if mistake.thumbnail is None else _data_uri(mistake.thumbnail),
@@ -227,13 +227,13 @@ def _threshold(known: Mapping[Split, Predictions]) -> str:
         return ""
     at = found.best_threshold(curves)
     first, second = chosen_on.class_names
-    said = f"Predicting {second} from a probability of {at:.3f} on gives the best mean recall on validation"
+    text = f"Predicting {second} from a probability of {at:.3f} on gives the best mean recall on validation"
     for split in SPLITS:
         if split in known:
             low, high = found.recalls_at(known[split], at)
             rates = f"{percent_words(low)} of {first} and {percent_words(high)} of {second}"
-            said += f"; on {_words(split)} it finds {rates}"
-    return f"{said}. Where one mistake costs more than the other, choose another threshold from the curve."
+            text += f"; on {_words(split)} it finds {rates}"
+    return f"{text}. Where one mistake costs more than the other, choose another threshold from the curve."
 
 
 def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[tuple[str, str]]:
