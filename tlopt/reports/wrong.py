@@ -117,8 +117,8 @@ def _opening(rated: Predictions, n_wrong: int) -> str:
         else f"all {counted(n, image, form=',')} correctly"
     )
     return (
-        f"The exported network predicts {predicts}. It is one of the confirmed runs, so its rates differ a"
-        " little from their mean."
+        f"The exported network predicts {predicts}. It is one of the confirmed runs, so its rates may"
+        " differ a little from their mean."
     )
 
 
