@@ -172,7 +172,7 @@ def _end(c: Choices) -> list[str]:
             c.size.points,
             "best points to train again, beside the defaults; half are dropped early",
         ),
-        _line("seeds", SEEDS, "runs of each point that stays, at least 3; their spread shows what luck can do"),
+        _line("seeds", SEEDS, "runs of each point that stays, at least 3; they show the spread"),
     ]
 
 
