@@ -23,12 +23,12 @@ from tlopt.training.numerics import usual_numerics
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockFeatures:
-    """What a network says of images at each depth.
+    """Features of images at each depth of a network.
 
     Attributes:
-        names: of the blocks, from the input.
-        features: (N, D) of each block; those of the last are what a classifier takes.
-        source_probabilities: (N, source classes); None where the classifier is not known.
+        names: names of the blocks, from the input.
+        features: (N, D) for each block; those of the last block are a classifier's input.
+        source_probabilities: (N, source classes) by the network's own classifier; None if it is not known.
     """
 
     names: tuple[str, ...]
@@ -47,14 +47,14 @@ def block_features(
     device: torch.device,
     source_head: nn.Module | None = None,
 ) -> BlockFeatures:
-    """Features of the centre crops of the images at `indices`; each image goes through each block once.
+    """Features of the centre crops of the images at `indices`, from one forward pass.
 
-    They are those of the frozen prefix, bit for bit, averaged over positions: an image's features do not
-    depend on the others. The network is moved to `device` and put in eval mode.
+    They equal those of the frozen prefix bit for bit, averaged over positions, and an image's features do not
+    depend on other images. The network is moved to `device` and set to eval mode.
 
     Args:
         images: uint8 (n, S, S, 3), S at least `resolution`.
-        source_head: from the last block's output to logits of source classes.
+        source_head: maps the last block's output to logits of source classes.
     """
     numerics = usual_numerics(network, device)
     network.to(device, memory_format=numerics.memory_format).eval()  # type: ignore[call-overload]
@@ -78,10 +78,10 @@ def block_features(
 
 
 def pool(x: Tensor) -> Tensor:
-    """The mean (n, D) of a block's output over positions.
+    """A block's output averaged over positions, (n, D).
 
-    Outputs are (n, D), tokens (n, T, D), or maps, whose channels stand last if only the two sizes before them
-    are equal (images are square), and else first.
+    Outputs are (n, D), tokens (n, T, D), or maps. Images are square, so a map is channels-last if only its
+    second and third sizes are equal, else channels-first.
     """
     if x.dim() <= 2:
         return x.flatten(1)
@@ -106,7 +106,7 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def source_head(weights: Weights) -> nn.Module | None:
-    """The classifier that the named `weights` were trained with; None for files, and where there is none."""
+    """The classifier that the named `weights` were trained with; None for files, or if there is none."""
     default = sources.find_named(weights.backbone, "default").label
     if not weights.state or weights.label not in (default, *sources.weights_names(weights.backbone)):
         return None
@@ -126,6 +126,6 @@ def source_head(weights: Weights) -> nn.Module | None:
         )  # not every source has ImageNet's 1,000 classes
     try:
         head.load_state_dict(own)
-    except RuntimeError:  # a classifier of another form than the library's default
+    except RuntimeError:  # the classifier differs from the library's default
         return None
     return head

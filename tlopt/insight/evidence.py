@@ -6,17 +6,17 @@ import numpy as np
 
 from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
 
-_LOG_RATIOS = np.linspace(-25.0, 25.0, 101)  # of prior to noise precision, by which the maximum is bracketed
+_LOG_RATIOS = np.linspace(-25.0, 25.0, 101)  # log of prior to noise precision; brackets the maximum
 
 
 def logme(features: Floats, labels: Labels) -> float:
     """Mean log evidence per image, in nats, over one-hot columns of the labels; higher is better.
 
-    Features are centred and scaled and have a constant beside them, so that shift and unit do not matter.
-    Comparable between features of the same images only: pure noise scores higher with more classes.
+    Features are centred and scaled, and a constant is added, so that shift and unit do not matter. Only
+    values for the same images are comparable: pure noise scores higher with more classes.
 
-    Source: You et al. 2021, https://arxiv.org/abs/2102.11005. The authors' code leaves out a part of the
-    log-determinant where there are more features than images; here it is complete.
+    Source: You et al. 2021, https://arxiv.org/abs/2102.11005. The authors' code omits a part of the
+    log-determinant if there are more features than images; here it is complete.
     """
     n = len(labels)
     scaled = centred_and_scaled(features)
@@ -26,14 +26,14 @@ def logme(features: Floats, labels: Labels) -> float:
 
 
 def max_log_evidence(u: Floats, eigenvalues: Floats, y: Floats) -> float:
-    """The largest log density of `y` (N,) under N(0, I / beta + F F' / alpha), over alpha and beta.
+    """The maximum over alpha and beta of the log density of `y` (N,) under N(0, I / beta + F F' / alpha).
 
-    For a given t = alpha / beta the best beta is N / q with q = y' (I + F F' / t)^-1 y, so that one
-    number is left to search.
+    For a given t = alpha / beta the best beta is N / q with q = y' (I + F F' / t)^-1 y, so that only t has to
+    be searched.
 
     Args:
         u: (N, k), left singular vectors of F.
-        eigenvalues: (k,), of F F'.
+        eigenvalues: (k,), eigenvalues of F F'.
     """
     from scipy.optimize import minimize_scalar
 

@@ -27,13 +27,13 @@ from tlopt.model.network import Network
 from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
 
-IMAGES_MAX = 1000  # of the training images; more make the values hardly surer and the command slower
-_PER_CLASS_MIN = 3  # that `subset` may keep of each class, whatever the limit
+IMAGES_MAX = 1000  # training images used; more would hardly improve the values and slow the command down
+_PER_CLASS_MIN = 3  # images of each class that `subset` keeps, whatever the limit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingImages:
-    """The images that fit is measured on: those of the first split's training side, never others."""
+    """The images on which fit is measured: training images of the first split only."""
 
     data: Data
     reading: Reading
@@ -42,11 +42,10 @@ class TrainingImages:
 
     @classmethod
     def of(cls, data: Data, spec: DataSpec, *, images_max: int | None = None) -> "TrainingImages":
-        """At most `images_max` training images of the first split, of each class in proportion.
+        """At most `images_max` training images of the first split, with each class in proportion.
 
-        By default `IMAGES_MAX`, or as many more as the classes need.
-
-        Copies and groups lie on one side of each fold.
+        The default is `IMAGES_MAX`, or more if the classes need more. Copies and groups stay on one side of
+        each fold.
 
         Raises:
             DataError: `images_max` is too small for the classes.
@@ -63,11 +62,11 @@ class TrainingImages:
 
     @property
     def labels(self) -> Labels:
-        """(N,), class indices."""
+        """Class indices, (N,)."""
         return self.data.labels[self.indices]
 
     def pixels(self, resolution: int, *, progress: bool = False) -> pixels.Pixels:
-        """All images of the data set, of which these are decoded now.
+        """The pixels of the data set, with these images decoded.
 
         Raises:
             DataError: an image has changed or disappeared since it was first read.
@@ -90,7 +89,7 @@ def measure_fit(
     """The fit of the network of `weights` at `resolution`.
 
     Raises:
-        SpecError: the network does not take the resolution.
+        SpecError: the network does not support the resolution.
         DataError: an image has changed or disappeared since it was first read.
     """
     found = pretrained_features(
@@ -107,13 +106,13 @@ def measure_fit(
 def compare(
     weights: Weights, other: Network, images: TrainingImages, *, resolution: int, device: torch.device
 ) -> tuple[tuple[SimilarityRow, ...], tuple[SimilarityRow, ...]]:
-    """Similarity by block of the network of `weights` to `other`, and to an untrained network.
+    """Similarity by block between the network of `weights` and `other`, and an untrained network.
 
     Args:
-        other: a network with the same blocks, trained for the pixel statistics of `weights`.
+        other: a network with the same blocks, trained with the pixel statistics of `weights`.
 
     Raises:
-        SpecError: the network does not take the resolution.
+        SpecError: the network does not support the resolution.
         DataError: there are too few images, or one has changed since it was first read.
     """
     if len(images.indices) < IMAGES_MIN:
@@ -159,7 +158,7 @@ def pretrained_features(
     with_source: bool = False,
     progress: bool = False,
 ) -> BlockFeatures:
-    """Features of the network of `weights` by block; with its own classifier's probabilities if asked for."""
+    """Features of the network of `weights` by block; `with_source` adds its classifier's probabilities."""
     check_resolution(weights, resolution)
     network = untrained_network(weights, resolution, seed=0)
     transfer(network, weights, depth=len(network.blocks))
@@ -183,7 +182,7 @@ def fit_of(
     weights: Weights,
     resolution: int,
 ) -> Fit:
-    """The values of `measures` for features that are there."""
+    """The values of `measures` for the features `found`."""
     labels, folds = images.labels, images.folds
     samples = [Sample(features=features, labels=labels, folds=folds) for features in found.features]
     rows = [
@@ -219,23 +218,23 @@ def fit_of(
 
 
 def _warnings(measures: Sequence[Measure], samples: Sequence[Sample], last: Sample) -> list[str]:
-    """One sentence for each measure and reason, with the blocks that it is about."""
-    said = []
+    """One sentence for each measure with a warning, with the blocks concerned."""
+    sentences = []
     for measure in measures:
         if not measure.by_block and last.source_probabilities is None:
-            said.append(f"{measure.column.title}: the network's own classifier is not known")
+            sentences.append(f"{measure.column.title}: the network's own classifier is not known")
             continue
         over = samples if measure.by_block else [last]
         reasons = [measure.warnings(sample) for sample in over]
         depths = [depth for depth, found in enumerate(reasons, 1) if found]
         if depths:
             where = "" if len(depths) == len(over) else f" (blocks {_spans(depths)})"
-            said.append(f"{measure.column.title}: {reasons[depths[-1] - 1][0]}{where}")
-    return said
+            sentences.append(f"{measure.column.title}: {reasons[depths[-1] - 1][0]}{where}")
+    return sentences
 
 
 def _spans(depths: Sequence[int]) -> str:
-    """As in "1, 3 to 5"."""
+    """`depths` as text, such as "1, 3 to 5"."""
     spans: list[list[int]] = []
     for depth in depths:
         if spans and spans[-1][-1] == depth - 1:

@@ -1,4 +1,4 @@
-"""The measures of fit: one table, with the range in which each is valid."""
+"""The table of measures of fit, with the conditions under which each is valid."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from tlopt.insight.source_classes import leep, nce
 from tlopt.system.words import counted
 
 FEW_FEATURES = 8
-FEW_A_CLASS = 5  # images under which a class's mean and variance are mostly noise
+FEW_A_CLASS = 5  # below this number of images, a class's mean and variance are mostly noise
 
-Condition = Callable[[Sample], str]  # why a value is not to be trusted; "": nothing against it
+Condition = Callable[[Sample], str]  # why a value should not be trusted, or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class Measure:
     """One measure; a higher value is a better fit.
 
     Attributes:
-        column: what it is called.
-        compute: the value for a sample.
-        range_checks: say where a value is not to be trusted.
-        by_block: False where it needs the network's own classifier, and so has one value a network.
+        column: name, title and unit.
+        compute: computes the value for a sample.
+        range_checks: checks whether a value can be trusted.
+        by_block: False if it needs the network's own classifier and so has one value per network.
     """
 
     column: Column
@@ -37,25 +37,25 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """Its name in options and JSON."""
+        """The name in options and JSON."""
         return self.column.name
 
     def value(self, sample: Sample) -> float | None:
-        """The value for `sample`; None where it is not defined."""
+        """The value for `sample`, or None if it is not defined."""
         if undefined(sample) or (not self.by_block and sample.source_probabilities is None):
             return None
         found = self.compute(sample)
         return found if math.isfinite(found) else None
 
     def warnings(self, sample: Sample) -> tuple[str, ...]:
-        """Why the value for `sample` is not to be trusted, clauses without full stop; empty if it is."""
+        """The reasons not to trust the value for `sample`, as clauses without full stop; empty if none."""
         if reason := undefined(sample):
             return (reason,)
         return tuple(filter(None, (check(sample) for check in self.range_checks)))
 
 
 def undefined(sample: Sample) -> str:
-    """Why no measure has a value for `sample`; "" where they have."""
+    """The reason why no measure is defined for `sample`, or ""."""
     if len(sample.class_counts) < 2:
         return "one class: there is nothing to tell apart"
     if sample.is_constant:
@@ -64,32 +64,32 @@ def undefined(sample: Sample) -> str:
 
 
 def single_images(sample: Sample) -> str:
-    """A complaint if a class has one image."""
+    """A warning if a class has one image."""
     n = int((sample.class_counts == 1).sum())
     return f"{n} of {len(sample.class_counts)} classes have one image" if n else ""
 
 
 def few_a_class(sample: Sample) -> str:
-    """A complaint if a class has few images, or one."""
+    """A warning if a class has fewer than `FEW_A_CLASS` images."""
     fewest = int(sample.class_counts.min())
     return f"a class has {fewest} of at least {FEW_A_CLASS} images" if fewest < FEW_A_CLASS else ""
 
 
 def more_features_than_images(sample: Sample) -> str:
-    """A complaint if a class has no more images than features: its coding rate is then too low."""
+    """A warning if a class has no more images than features: its coding rate is then too low."""
     d, fewest = sample.features.shape[1], int(sample.class_counts.min())
     images = counted(fewest, "image")
     return f"{d} features, but a class has {images}: noise scores well, too" if d >= fewest else ""
 
 
 def few_features(sample: Sample) -> str:
-    """A complaint if distances are correlations over few features."""
+    """A warning if distances are correlations over few features."""
     d = sample.features.shape[1]
     return f"a correlation over {counted(d, 'feature')}" if d < FEW_FEATURES else ""
 
 
 def few_for_source_classes(sample: Sample) -> str:
-    """A complaint if there are fewer images than source classes."""
+    """A warning if there are fewer images than source classes."""
     assert sample.source_probabilities is not None
     n, source = sample.source_probabilities.shape
     return f"{n} images for {source} source classes" if n < source else ""
@@ -151,10 +151,10 @@ NAMES = tuple(measure.name for measure in MEASURES)
 
 
 def chosen(names: Sequence[str]) -> tuple[Measure, ...]:
-    """The measures of these names, in their order; all of them for none.
+    """The measures with these names, in this order; all measures if `names` is empty.
 
     Raises:
-        SpecError: there is no measure of a name.
+        SpecError: a name is unknown.
     """
     by_name = {measure.name: measure for measure in MEASURES}
     if unknown := [name for name in names if name not in by_name]:

@@ -1,4 +1,4 @@
-"""Accuracies of simple classifiers on frozen features, by cross-validation."""
+"""Cross-validated accuracies of simple classifiers on frozen features."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ INVERSE_STRENGTH = 10.0  # C of the logistic regression, for features of length 
 def linear_probe_accuracy(features: Floats, labels: Labels, folds: tuple[Fold, ...]) -> float:
     """Cross-validated accuracy, 0 to 1, of logistic regression on standardised features.
 
-    Features are divided by the root of their number, so that one penalty suits every width.
+    Features are divided by the square root of their number, so that one penalty suits every width.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -22,7 +22,7 @@ def linear_probe_accuracy(features: Floats, labels: Labels, folds: tuple[Fold, .
 
 
 def knn_accuracy(features: Floats, labels: Labels, folds: tuple[Fold, ...]) -> float:
-    """Cross-validated accuracy, 0 to 1, of the 5 nearest neighbours in standardised features."""
+    """Cross-validated accuracy, 0 to 1, of 5 nearest neighbours on standardised features."""
     from sklearn.neighbors import KNeighborsClassifier
 
     nearest = min(N_NEIGHBOURS, *(len(fit) for fit, _ in folds))
@@ -42,7 +42,7 @@ def _accuracy(model: Any, features: Floats, labels: Labels, folds: tuple[Fold, .
 
 
 def _standardised(known: Floats, unknown: Floats) -> tuple[Floats, Floats]:
-    """Both by the columns' means and deviations in `known`, over the root of the number of columns."""
+    """Both standardised by column with `known`, then divided by the square root of the number of columns."""
     mean, deviation = known.mean(axis=0), known.std(axis=0)
     scale = np.where(deviation > 1e-9 * (np.abs(mean) + 1), deviation, np.inf) * np.sqrt(known.shape[1])
     return (known - mean) / scale, (unknown - mean) / scale

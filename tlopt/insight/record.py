@@ -1,24 +1,24 @@
-"""The fit of networks to images as records that are printed, drawn and stored; no torch."""
+"""Records of the fit of networks to images, for printing, drawing and storage; no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_DIGITS = 4  # significant ones that are stored
+_DIGITS = 4  # significant digits that are stored
 
 Unit = Literal["%", "nats", ""]
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a measure is called: in options and JSON, and at the head of its column."""
+    """Name of a measure in options and JSON, and its title and unit in tables."""
 
     name: str
     title: str
-    unit: Unit  # "%" for shares of 1
+    unit: Unit  # "%" for fractions of 1
 
     def cell(self, value: float | None) -> str:
-        """The value for a table; "–" where it is not defined."""
+        """The value for a table; "–" if it is not defined."""
         if value is None:
             return "–"
         if self.unit == "%":
@@ -46,7 +46,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FitRow:
-    """Values of one block or of the network, by the measures' names; None where not defined."""
+    """Values of one block or of the network, by measure name; None if not defined."""
 
     name: str
     n_features: int
@@ -55,7 +55,7 @@ class FitRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The fit of one pretrained network to one set of images; of every measure, more is better."""
+    """The fit of one pretrained network to one set of images; for every measure, higher is better."""
 
     backbone: str
     weights: str
@@ -63,8 +63,8 @@ class Fit:
     n_images: int
     n_classes: int
     blocks: tuple[FitRow, ...]  # from the input
-    network: FitRow  # of what a classifier takes, with the measures that need the network's own classifier
-    warnings: tuple[str, ...]  # where values are not to be trusted, a clause each
+    network: FitRow  # of a classifier's input, with the measures that need the network's own classifier
+    warnings: tuple[str, ...]  # clauses about values that should not be trusted
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -77,12 +77,12 @@ class Fit:
         return tuple(column for column in self.columns if column.name in self.blocks[0].values)
 
     def best_depth(self, name: str) -> int | None:
-        """The block, from 1, with the highest value, the last of equal ones; None where there is no value."""
+        """The block, from 1, with the highest value, the last among equals; None if there is no value."""
         found = [(row.values.get(name), depth) for depth, row in enumerate(self.blocks, 1)]
         return max(((value, depth) for value, depth in found if value is not None), default=(0.0, None))[1]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, rounded, as they are stored and printed as JSON."""
+        """Plain, rounded values, as stored and printed in JSON."""
         return {
             "backbone": self.backbone,
             "weights": self.weights,
@@ -137,20 +137,20 @@ class SimilarityRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A pretrained network beside another of the same blocks, on the same images."""
+    """Comparison of a pretrained network with another one with the same blocks, on the same images."""
 
     backbone: str
     weights: str
     other: str
     resolution: int  # pixels per side
     n_images: int
-    rows: tuple[SimilarityRow, ...]  # of the pretrained network and the other
-    untrained: tuple[SimilarityRow, ...]  # of the pretrained network and an untrained one, as a scale
+    rows: tuple[SimilarityRow, ...]  # pretrained network and the other
+    untrained: tuple[SimilarityRow, ...]  # pretrained network and an untrained one, for reference
     warnings: tuple[str, ...]
 
 
 def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
-    """The fits, highest value of the measure `name` of the network first; those without a value last."""
+    """The fits by the network's value of the measure `name`, highest first, those without a value last."""
 
     def key(fit: Fit) -> float:
         value = fit.network.values.get(name)
@@ -160,14 +160,14 @@ def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
 
 
 def sentence(fit: Fit) -> str:
-    """As in "efficientnet_lite0: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
+    """Such as "efficientnet_lite0: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
     column = fit.columns[0]
     unit = f" {column.unit}" if column.unit else ""
-    said = f"{fit.backbone}: {column.title} {column.cell(fit.network.values[column.name])}{unit}"
+    opening = f"{fit.backbone}: {column.title} {column.cell(fit.network.values[column.name])}{unit}"
     depth = fit.best_depth(column.name)
     if depth is None:
-        return f"{said} on the whole network"
+        return f"{opening} on the whole network"
     if depth == len(fit.blocks):
-        return f"{said} on its last block, where it is highest"
+        return f"{opening} on its last block, where it is highest"
     highest = column.cell(fit.blocks[depth - 1].values[column.name])
-    return f"{said} on its last block, highest on block {depth} ({highest}{unit})"
+    return f"{opening} on its last block, highest on block {depth} ({highest}{unit})"

@@ -1,4 +1,4 @@
-"""Features of training images with their labels and folds: what every measure of fit is computed from."""
+"""Features of training images with their labels and folds, the input of all measures of fit."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ N_FOLDS = 5
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # indices of images to fit on, and of the others
+Fold = tuple[
+    NDArray[np.int64], NDArray[np.int64]
+]  # indices of the images to fit on, and of the held-out ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,8 +26,8 @@ class Sample:
     Attributes:
         features: (N, D).
         labels: (N,), class indices.
-        folds: for cross-validation; each image is among the others of one of them.
-        source_probabilities: (N, source classes) by the network's own classifier; None: not known.
+        folds: for cross-validation; each image is held out in one of them.
+        source_probabilities: (N, source classes) by the network's own classifier; None if it is not known.
     """
 
     features: Floats
@@ -45,12 +47,12 @@ class Sample:
 
     @property
     def n_images(self) -> int:
-        """N."""
+        """Number of images, N."""
         return len(self.labels)
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Images in each class that occurs."""
+        """Number of images in each class that occurs."""
         return np.unique(self.labels, return_counts=True)[1]
 
     @property
@@ -67,9 +69,10 @@ def centred_and_scaled(features: Floats) -> Floats:
 
 
 def left_singular_vectors(features: Floats) -> tuple[Floats, Floats]:
-    """U (N, k) and s (k,), k = min(N, D), by the smaller of the two Gram matrices; s descends.
+    """U (N, k) and s (k,) in descending order, k = min(N, D), from the smaller of the two Gram matrices.
 
-    Values under 1e-7 of the largest count as 0: a Gram matrix squares them, and the rest is rounding.
+    Singular values below 1e-7 of the largest are set to 0: they are rounding errors, because a Gram matrix
+    squares them.
     """
     n, d = features.shape
     if d < n:
@@ -83,9 +86,9 @@ def left_singular_vectors(features: Floats) -> tuple[Floats, Floats]:
 def stratified_folds(
     labels: Labels, groups: Sequence[str], *, n_folds: int = N_FOLDS, seed: int = 0
 ) -> tuple[Fold, ...]:
-    """Folds with about equal shares of each class, in which a group is never on both sides.
+    """Folds with about equal shares of each class, without a group on both sides of one.
 
-    There are fewer than `n_folds` where a class has fewer groups, but at least two.
+    There are fewer than `n_folds` if a class has fewer groups, but at least two.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
@@ -99,5 +102,7 @@ def stratified_folds(
     fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
     folds = StratifiedGroupKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with one image, which the measures report
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # about classes with one image, of which the measures warn
         return tuple((fit, other) for fit, other in folds.split(labels, labels, names) if len(other))

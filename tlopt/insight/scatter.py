@@ -4,16 +4,16 @@ import numpy as np
 
 from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
 
-TRANSRATE_EPS = 1e-4  # squared distortion, as in the authors' code
+TRANSRATE_EPS = 1e-4  # squared distortion; value of the authors' code
 GBC_COMPONENTS, GBC_VARIANCE_MIN = 64, 1e-4
 PARC_COMPONENTS, PARC_IMAGES_MAX = 32, 500
 
 
 def regularised_h_score(features: Floats, labels: Labels) -> float:
-    """Variance between classes in units of the total one, 0 to C - 1; higher is better.
+    """Variance between classes relative to the total variance, 0 to C - 1; higher is better.
 
-    The covariance is shrunk by Ledoit and Wolf's estimate: unshrunk, the score of pure noise is C - 1 once
-    there are as many features as images. Invariant to shift and unit.
+    The covariance is Ledoit and Wolf's shrunk estimate: without shrinkage, pure noise scores C - 1 once there
+    are as many features as images. Invariant to shift and unit.
 
     Source: Ibrahim et al. 2021, https://arxiv.org/abs/2110.06893, after Bao et al. 2019 (ICIP).
     """
@@ -29,16 +29,16 @@ def regularised_h_score(features: Floats, labels: Labels) -> float:
 
 
 def _class_mean_squares(features: Floats, labels: Labels) -> Floats:
-    """(D,): the variance of class means along each column, classes weighted by their images."""
+    """Variance (D,) of the class means in each column, with classes weighted by their number of images."""
     means = [(float((labels == c).mean()), features[labels == c].mean(axis=0)) for c in np.unique(labels)]
     return np.asarray(sum(share * mean**2 for share, mean in means))
 
 
 def transrate(features: Floats, labels: Labels) -> float:
-    """Coding rate of all features less that within classes, in nats, 0 or more; higher is better.
+    """Coding rate of all features minus that within classes, in nats, 0 or more; higher is better.
 
-    Classes are weighted by their images, as in the paper; features are centred and scaled, because the
-    distortion that is allowed has a unit.
+    Classes are weighted by their number of images, as in the paper; features are centred and scaled, because
+    the allowed distortion has a unit.
 
     Source: Huang et al. 2022, https://arxiv.org/abs/2106.09362.
     """
@@ -55,9 +55,9 @@ def coding_rate(features: Floats, eps: float = TRANSRATE_EPS) -> float:
 
 
 def gbc(features: Floats, labels: Labels) -> float:
-    """Minus the sum of Bhattacharyya coefficients over ordered pairs of classes, -C (C - 1) to 0.
+    """Negative sum of Bhattacharyya coefficients over ordered pairs of classes, -C (C - 1) to 0.
 
-    Classes are Gaussians with diagonal covariance in the 64 largest principal components.
+    Classes are modelled as Gaussians with diagonal covariance in the 64 largest principal components.
 
     Source: Pandy et al. 2022, https://arxiv.org/abs/2111.12780, with variances of at least 1e-4.
     """
@@ -78,11 +78,11 @@ def overlap_of_gaussians(means: Floats, variances: Floats) -> float:
 
 
 def parc(features: Floats, labels: Labels) -> float:
-    """Rank correlation, -100 to 100, of distances between features with those between labels.
+    """Rank correlation, -100 to 100, between distances of features and distances of labels.
 
-    A distance is 1 minus the correlation of two images' standardised features, if there are more than 32 in
-    32 principal components, or of their one-hot labels. Of more than 500 images, 500 are used, spread evenly
-    over the classes.
+    A distance is 1 minus the correlation of two images' standardised features, or of their one-hot labels.
+    More than 32 features are reduced to 32 principal components. Of more than 500 images, 500 are used,
+    spread evenly over the classes.
 
     Source: Bolya et al. 2021, https://arxiv.org/abs/2111.06977.
     """

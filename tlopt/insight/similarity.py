@@ -5,15 +5,14 @@ import numpy as np
 from tlopt.insight.sample import Floats
 
 N_NEIGHBOURS = 10
-IMAGES_MIN = 4  # under which the debiased estimate does not exist
+IMAGES_MIN = 4  # the debiased estimate is not defined for fewer
 
 
 def debiased_cka(one: Floats, other: Floats) -> float:
-    """Linear centred kernel alignment of features (N, D) and (N, E): 1 for equal up to rotation and unit.
+    """Linear centred kernel alignment of features (N, D) and (N, E): 1 if equal up to rotation and unit.
 
-    About 0 for independent ones however many features there are, and so at times a little below; the usual
-    estimate is near 1 for noise once there are more features than images. N is at least 4; NaN if features
-    are constant.
+    About 0, sometimes slightly below, for independent features of any number; the usual estimate is near 1
+    for noise once there are more features than images. N must be at least 4; NaN if features are constant.
 
     Source: Kornblith et al. 2019, https://arxiv.org/abs/1905.00414, with the estimate of Song et al. 2012,
     https://jmlr.org/papers/v13/song12a.html.
@@ -24,7 +23,7 @@ def debiased_cka(one: Floats, other: Floats) -> float:
 
 
 def _gram(features: Floats) -> Floats:
-    """Inner products (N, N) of centred features, with zeros on the diagonal."""
+    """Inner products of centred features, (N, N), with a zero diagonal."""
     centred = features - features.mean(axis=0)
     gram = centred @ centred.T
     np.fill_diagonal(gram, 0.0)
@@ -39,9 +38,9 @@ def _hsic(k: Floats, m: Floats) -> float:
 
 
 def neighbourhood_overlap(one: Floats, other: Floats, k: int = N_NEIGHBOURS) -> float:
-    """Share, 0 to 1, of the `k` nearest neighbours of an image that are the same in both.
+    """Share, 0 to 1, of an image's `k` nearest neighbours that are the same in both.
 
-    About k / N for independent features. With fewer images, k is N - 1.
+    About k / N for independent features. If there are too few images, k is N - 1.
 
     Source: Doimo et al. 2020, https://arxiv.org/abs/2007.03506.
     """
@@ -51,7 +50,7 @@ def neighbourhood_overlap(one: Floats, other: Floats, k: int = N_NEIGHBOURS) -> 
 
 
 def information_imbalance(one: Floats, other: Floats) -> float:
-    """How badly nearest neighbours in `one` predict those in `other`: 2 / N if always, about 1 if never.
+    """Information imbalance from `one` to `other`: 2 / N if nearest neighbours agree, about 1 if unrelated.
 
     It is 2 / N times the mean rank in `other` of the nearest neighbour in `one`, and not symmetric.
 
@@ -65,7 +64,7 @@ def information_imbalance(one: Floats, other: Floats) -> float:
 
 
 def _squared_distances(features: Floats) -> Floats:
-    """(N, N); an image is infinitely far from itself."""
+    """Squared distances, (N, N), with an infinite diagonal."""
     centred = features - features.mean(axis=0)
     squares = (centred**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None] - 2 * centred @ centred.T, 0.0)

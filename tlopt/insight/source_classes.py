@@ -1,4 +1,4 @@
-"""Measures from the classes that a network was pretrained to tell apart: LEEP and NCE."""
+"""Measures from the classes that a network was pretrained on: LEEP and NCE."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from tlopt.insight.sample import Floats, Fold, Labels
 
 
 def leep(source_probabilities: Floats, labels: Labels, folds: tuple[Fold, ...] = ()) -> float:
-    """Mean log-likelihood of the labels by way of the source classes, in nats, 0 or less.
+    """Mean log-likelihood of the labels given the source classes, in nats, 0 or less.
 
-    Without folds it is the published score, which is far too good on few images; with folds, an image's
-    likelihood comes from the others, with one image shared out over the source classes as a prior.
+    Without folds it is the published score, which is far too high for few images. With folds, likelihoods of
+    held-out images are estimated from the others, with one image spread over the source classes as a prior.
 
     Args:
         source_probabilities: (N, source classes), rows that sum to 1.
@@ -21,13 +21,13 @@ def leep(source_probabilities: Floats, labels: Labels, folds: tuple[Fold, ...] =
 
 
 def nce(source_labels: Labels, labels: Labels, folds: tuple[Fold, ...] = ()) -> float:
-    """Minus the conditional entropy of the labels given the source labels, in nats, 0 or less.
+    """Negative conditional entropy of the labels given the source labels, in nats, 0 or less.
 
-    Without folds it is the published score; with folds it is the mean log-likelihood of an image from the
-    others, with one image in each source class as a prior.
+    Without folds it is the published score. With folds it is the mean log-likelihood of held-out images,
+    estimated from the others, with one image in each source class as a prior.
 
     Args:
-        source_labels: (N,), the most probable source class of each image.
+        source_labels: (N,), most probable source class of each image.
 
     Source: Tran et al. 2019, https://arxiv.org/abs/1908.08142.
     """
@@ -48,8 +48,8 @@ def _mean_log_likelihood(
 
 
 def _class_given_source(weights: Floats, hot: Floats, prior_images: float) -> Floats:
-    """(source classes, classes): probabilities of the classes for each source class."""
-    shares = (hot.sum(axis=0) + 1) / (len(hot) + hot.shape[1])  # no class is impossible
+    """Probabilities of the classes given each source class, (source classes, classes)."""
+    shares = (hot.sum(axis=0) + 1) / (len(hot) + hot.shape[1])  # + 1: no class is impossible
     counts = weights.T @ hot + prior_images * shares
     totals = counts.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0))
