@@ -1,4 +1,4 @@
-"""Fit of pretrained networks to a study's training images, or to those of a folder."""
+"""The fit of pretrained networks to the training images of a study or a folder."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
-    """Requested values; empty or None leaves a choice to tlopt.
+    """Values requested by the user; empty or None leaves the choice to tlopt.
 
     Attributes:
         backbones: default: the study's, or for a folder the one that `tlopt init` proposes.
-        measures: names; default: all.
-        resolution: pixels per side; default: the study's highest, or what the weights expect.
-        images_max: training images that are used.
-        device: as torch calls it, or "auto".
+        measures: names of measures; default: all.
+        resolution: pixels per side; default: the study's highest, or the one that the weights expect.
+        images_max: largest number of training images to use.
+        device: torch's name of the device, or "auto".
     """
 
     backbones: tuple[str, ...] = ()
@@ -44,13 +44,13 @@ class FitRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The images whose fit is measured, and the networks."""
+    """The images and networks for which fit is measured."""
 
     name: str
     images: "TrainingImages"
     weights: "tuple[Weights, ...]"
     device: "torch.device"
-    resolution: int | None  # None: what the weights of each network expect
+    resolution: int | None  # None: the one that each network's weights expect
     session: Session | None = None  # None for a folder
 
     def resolution_for(self, weights: "Weights") -> int:
@@ -59,7 +59,7 @@ class Subject:
 
 
 def is_images(target: str) -> bool:
-    """Whether `target` names images, as `tlopt init` takes them, and not a study."""
+    """Whether `target` names images, as for `tlopt init`, not a study."""
     named = target == "digits" or target.startswith("torchvision:")
     return named or Path(target).is_dir() or Path(target).suffix.lower() in TABLE_SUFFIXES
 
@@ -67,15 +67,15 @@ def is_images(target: str) -> bool:
 def open_subject(
     target: str, request: FitRequest, *, storage_url: str | None = None, progress: bool = False
 ) -> Subject:
-    """The images and networks that `target` and `request` name.
+    """The images and networks given by `target` and `request`.
 
     Raises:
-        SpecError, DataError, WeightsError, MissingExtra, NotReady: as the images, the networks or the study
-            have it, or there is no measure of a name.
+        SpecError, DataError, WeightsError, MissingExtra, NotReady: the images, the networks or the study
+            cannot be used, or the name of a measure is unknown.
     """
     from tlopt.insight.measures import chosen
 
-    chosen(request.measures)  # says so before images are read
+    chosen(request.measures)  # raises for unknown names before images are read
     allowed = RULES["resolution"]
     if request.resolution is not None and allowed.refuse(request.resolution):
         raise SpecError(f"--resolution = {request.resolution} is not allowed: {allowed.allowed}")
@@ -130,10 +130,10 @@ def _highest_resolution(study: Study) -> int | None:
 
 
 def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False) -> list[Fit]:
-    """The fit of each network, the highest value of the first measure first; stored with a study that exists.
+    """The fit of each network, sorted by the first measure, best first; stored with the study if it exists.
 
     Raises:
-        SpecError: there is no measure of a name, or a network does not take the resolution.
+        SpecError: the name of a measure is unknown, or a network does not support the resolution.
         DataError: an image has changed or disappeared since it was first read.
     """
     from tlopt.insight.fit import measure_fit
@@ -159,10 +159,10 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
 
 
 def compare(subject: Subject, export: Path) -> Comparison:
-    """The pretrained network beside that of an export, by block, on the subject's images.
+    """Comparison by block of the pretrained network with that of an export, on the subject's images.
 
     Raises:
-        NotReady, DataError: `export` is no export, or damaged; or there are too few images.
+        NotReady, DataError: `export` is not an export, or is damaged; or there are too few images.
     """
     from tlopt.exports.read import load_network, read_export
     from tlopt.insight import fit
@@ -192,19 +192,19 @@ def compare(subject: Subject, export: Path) -> Comparison:
 
 
 def _store(session: Session, fits: Sequence[Fit]) -> None:
-    """Record the fits with the study, if it is in the database."""
+    """Store the fits with the study, if it is in the database."""
     with suppress(NotReady):
         found = {"said": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
         session.optuna_study().set_user_attr(attributes.FIT, found)
 
 
 def figure_file(subject: Subject) -> Path:
-    """The file of the figure where the user names none."""
+    """Default path of the figure."""
     return Path("exports") / f"{subject.name}.fit.png"
 
 
 def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
-    """Draw the values by block to `path`; returns it, or None where no measure has values by block."""
+    """Draw the values by block to `path`; return it, or None if no measure has values by block."""
     from tlopt.plots.fit import Line, Panel, draw_fit
 
     panels = [

@@ -1,9 +1,9 @@
 """A linear head fitted on frozen features: logistic regression or a linear SVM.
 
-Features are standardised, and the standardisation is folded into weight and bias, so that what comes out is
-an ordinary linear layer. C is the one with the lowest log-loss in stratified cross-validation on the training
-images alone. Margins of an SVM are no logits: they are divided by the temperature at which the held-out
-margins have their lowest log-loss.
+Features are standardised, and the standardisation is folded into weight and bias, so that the result is an
+ordinary linear layer. C has the lowest log-loss in stratified cross-validation on training images only. The
+margins of an SVM are not logits; they are divided by the temperature with the lowest log-loss on held-out
+images.
 """
 
 import warnings
@@ -17,30 +17,30 @@ from numpy.typing import NDArray
 Kind = Literal["logistic", "svm"]
 Array = NDArray[np.float64]
 
-GRIDS: dict[str, tuple[float, ...]] = {  # values of C; half decades
+GRIDS: dict[str, tuple[float, ...]] = {  # values of C in steps of half a decade
     "logistic": tuple(float(f"{10 ** (e / 2):.3g}") for e in range(-8, 4)),
     "svm": tuple(float(f"{10 ** (e / 2):.3g}") for e in range(-12, 1)),
 }
-FIXED_C: dict[str, float] = {"logistic": 0.1, "svm": 0.001}  # where nothing can be held out
+FIXED_C: dict[str, float] = {"logistic": 0.1, "svm": 0.001}  # if nothing can be held out
 N_FOLDS = 5
-_SPREAD_MIN = 1e-6  # of a feature relative to its size; less is rounding, and would be blown up
-_ABSENT_LOGIT = -20.0  # of a class without training images
+_SPREAD_MIN = 1e-6  # of a feature relative to its size; less is rounding, which scaling would amplify
+_ABSENT_LOGIT = -20.0  # logit of a class without training images
 _LOG_TEMPERATURE = (-6.0, 6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearFit:
-    """How a linear head was fitted."""
+    """Details of the fit of a linear head."""
 
     kind: Kind
-    c: float  # inverse strength of the penalty, as scikit-learn's C, on standardised features
-    cv_accuracy: float | None  # of the held-out folds, in [0, 1]; None without cross-validation
+    c: float  # scikit-learn's C (inverse strength of the penalty) for standardised features
+    cv_accuracy: float | None  # accuracy on held-out folds, in [0, 1]; None without cross-validation
     n_folds: int  # 0: C is fixed, because nothing could be held out
-    temperature: float  # by which margins are divided; 1 for logistic regression
+    temperature: float  # divisor of the margins; 1 for logistic regression
 
     @property
     def note(self) -> str:
-        """Why there was no cross-validation, or ""."""
+        """The reason why there was no cross-validation, or ""."""
         if self.n_folds:
             return ""
         return (
@@ -49,23 +49,23 @@ class LinearFit:
 
     @property
     def words(self) -> str:
-        """As in "C = 0.1, 84.2 % in 5-fold cross-validation"."""
-        said = f"C = {self.c:.3g}"
+        """The fit as text, such as "C = 0.1, 84.2 % in 5-fold cross-validation"."""
+        text = f"C = {self.c:.3g}"
         if self.cv_accuracy is None:
-            return f"{said}, fixed"
-        return f"{said}, {100 * self.cv_accuracy:.1f} % in {self.n_folds}-fold cross-validation"
+            return f"{text}, fixed"
+        return f"{text}, {100 * self.cv_accuracy:.1f} % in {self.n_folds}-fold cross-validation"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearHead:
-    """Logits are features @ weight.T + bias."""
+    """A linear layer: logits are features @ weight.T + bias."""
 
     weight: Array  # (classes, width)
     bias: Array  # (classes,)
     fit: LinearFit
 
     def logits(self, features: Array) -> Array:
-        """(n, classes) for features (n, width)."""
+        """Logits (n, classes) for features (n, width)."""
         found: Array = features @ self.weight.T + self.bias
         return found
 
@@ -78,8 +78,8 @@ class Task:
         features: (n, width), finite.
         labels: (n,), in [0, n_classes).
         units: (n,), equal for images that must stay in one fold.
-        balanced: every class weighs the same.
-        seed: of the folds and of the SVM's order.
+        balanced: whether all classes have the same weight.
+        seed: seed of the folds and of the SVM's order.
     """
 
     kind: Kind
@@ -92,15 +92,15 @@ class Task:
 
 
 def fit_linear_head(task: Task) -> LinearHead:
-    """The head for `task`; the same bits for the same task, library versions and processor."""
+    """Fit the head for `task`; bitwise repeatable with the same task, library versions and processor."""
     from threadpoolctl import threadpool_limits
 
     mean, scale = _standardisation(task.features)
     standardised = (task.features - mean) / scale
-    # The penalty does not change under a rotation, so with fewer images than features their span suffices.
+    # The penalty is invariant to rotation, so with fewer images than features their span suffices.
     rotation = _span(standardised)
     reduced = standardised if rotation is None else standardised @ rotation
-    with threadpool_limits(limits=1):  # whose number changes last bits
+    with threadpool_limits(limits=1):  # the number of threads changes the last bits
         fit = _chosen(task, reduced)
         weight, bias = _fitted(task, reduced, task.labels, fit.c)
     weight, bias = weight / fit.temperature, bias / fit.temperature
@@ -119,7 +119,7 @@ def _standardisation(features: Array) -> tuple[Array, Array]:
 
 
 def _span(standardised: Array) -> Array | None:
-    """Orthonormal directions (width, n) that hold all rows; None where that saves nothing."""
+    """Orthonormal directions (width, n) that span all rows; None if that would save nothing."""
     n, width = standardised.shape
     if n >= width:
         return None
@@ -128,7 +128,7 @@ def _span(standardised: Array) -> Array | None:
 
 
 def _chosen(task: Task, features: Array) -> LinearFit:
-    """C and temperature by cross-validation, as far as the classes allow one."""
+    """C and temperature from cross-validation, or fixed values if the classes are too small."""
     folds = list(_folds(task))
     rows = [_scored(task, features, folds, c) for c in GRIDS[task.kind]] if folds else []
     known = [row for row in rows if row is not None]
@@ -148,7 +148,7 @@ _DEFAULT_T: dict[str, float] = {"logistic": 1.0, "svm": 0.3}  # median over imag
 
 
 def _folds(task: Task) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Training and held-out rows of each fold; at most five, and as many as the smallest class has units."""
+    """Training and held-out rows of each fold; at most five folds, or the units of the smallest class."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     present = np.unique(task.labels)
@@ -160,14 +160,14 @@ def _folds(task: Task) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     kind = StratifiedGroupKFold if grouped else StratifiedKFold
     splitter = kind(n_splits=n_folds, shuffle=True, random_state=task.seed % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on classes that groups leave out of a fold
+        warnings.simplefilter("ignore")  # about classes that are missing in a fold because of groups
         yield from splitter.split(task.features, task.labels, task.units)
 
 
 def _scored(
     task: Task, features: Array, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], c: float
 ) -> tuple[float, float, float, float] | None:
-    """(log-loss, C, accuracy, temperature) of held-out images; None where no fold could be trained."""
+    """(log-loss, C, accuracy, temperature) on held-out images; None if no fold could be trained."""
     margins = np.full((len(features), task.n_classes), np.nan)
     for train, held in folds:
         labels = task.labels[train]
@@ -177,7 +177,7 @@ def _scored(
         margins[held] = features[held] @ weight.T + bias
         margins[np.ix_(held, np.setdiff1d(np.arange(task.n_classes), labels))] = -np.inf
     judged = np.flatnonzero(~np.isnan(margins).any(axis=1))
-    # A class that a fold's training lacks cannot be predicted there: it is wrong, and has no log-loss.
+    # Classes missing from a fold's training images cannot be predicted: wrong, and without a log-loss.
     usable = judged[np.isfinite(margins[judged, task.labels[judged]])]
     if not len(usable):
         return None
@@ -229,10 +229,10 @@ def _fitted(task: Task, features: Array, labels: NDArray[np.int64], c: float) ->
             C=c, dual="auto", max_iter=5000, class_weight=class_weight, random_state=task.seed % 2**32
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # separable images at a large C need not converge
+        warnings.simplefilter("ignore")  # separable images need not converge at a large C
         model.fit(features, labels)
     rows, intercepts = model.coef_, model.intercept_
-    if len(present) == 2:  # one margin, of the second class; a softmax sees differences only
+    if len(present) == 2:  # one margin, of the second class; softmax depends on differences only
         rows, intercepts = np.concatenate([-rows, rows]) / 2, np.concatenate([-intercepts, intercepts]) / 2
     weight[present], bias[present] = rows, intercepts
     return weight, bias
