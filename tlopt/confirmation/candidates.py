@@ -97,7 +97,7 @@ def is_begun(confirmation: optuna.Study) -> bool:
 
 
 def _is_of(trial: FrozenTrial | None, confirmed: dict[str, Any]) -> bool:
-    """Whether `trial` exists in the search and has the confirmed point."""
+    """Whether `trial` exists and, if tlopt ran it, has the confirmed point."""
     if trial is None:
         return False
     return not attributes.ran_here(trial) or _same(trial.user_attrs.get(attributes.POINT), confirmed)

@@ -1,4 +1,4 @@
-"""Confidence intervals of small samples, and the smallest difference, in images, that is significant.
+"""Confidence intervals of small samples, and the smallest significant difference in images.
 
 Student's t is computed in closed form for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and
 26.7.4), so that no command needs SciPy for it.

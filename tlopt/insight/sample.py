@@ -14,9 +14,7 @@ N_FOLDS = 5
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-Fold = tuple[
-    NDArray[np.int64], NDArray[np.int64]
-]  # indices of the images to fit on, and of the held-out ones
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # indices of images to fit on, and of held-out ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +100,5 @@ def stratified_folds(
     fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
     folds = StratifiedGroupKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # about classes with one image, of which the measures warn
+        warnings.simplefilter("ignore", UserWarning)  # classes with one image; the measures report them
         return tuple((fit, other) for fit, other in folds.split(labels, labels, names) if len(other))

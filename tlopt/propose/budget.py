@@ -17,7 +17,7 @@ LADDER = (
     *((16, 6), (16, 5), (16, 4), (14, 4), (12, 4), (10, 4)),
 )
 COMFORTABLE = (16, 6)  # the resolution is lowered before (trials, epochs) fall below this
-_STARTUP_TRIALS = 5  # of the median pruner, including the defaults
+_STARTUP_TRIALS = 5  # start-up trials of the median pruner, including the defaults
 _UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
 _WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
 

@@ -82,7 +82,7 @@ def in_space(
 def _constrained(trial: FrozenTrial) -> FrozenTrial:
     """`trial`, or a copy with the outcome constraint that every trial run by tlopt has.
 
-    Optuna's Gaussian process needs the same constraints on all trials; trials told by users may lack them.
+    Optuna's Gaussian process needs the same constraints on all trials; those that users `tell` may lack them.
     """
     if not trial.state.is_finished() or trial.constraints.keys() == {OUTCOME_CONSTRAINT}:
         return trial
