@@ -23,8 +23,11 @@ optimizer = { choice = ["sgd", "adamw"] }
 STUDY = tiny.study(SEARCH)
 
 
-def add(opened: optuna.Study, value: float, freeze: int, label: str = "") -> None:
+def add(
+    opened: optuna.Study, value: float, freeze: int, label: str = "", classifier: str = "network"
+) -> None:
     point: dict[str, Any] = {"transfer_depth": 17, "freeze_depth": freeze, "lr": 0.0012, "lr_ratio": 0.1}
+    point["classifier"] = classifier
     attributes = {
         study_attributes.POINT: point,
         study_attributes.TRIAL_RESULT: {"outcome": "complete", "metrics": {"log_loss": 1.0}},
@@ -85,6 +88,19 @@ def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> N
     assert "| 9 to 13 | 87.5 % | 1 |" in text
     assert "| 14 to 17 | 50.0 % | 2 |" in text
     assert "| transfer_depth | best" not in text
+
+
+def test_a_linear_classifier_has_no_depths_and_rates_in_the_note(opened: optuna.Study) -> None:
+    before = shown(opened).splitlines()
+    add(opened, 0.9375, 17, "linear classifier", classifier="logistic")
+    lines = shown(opened).splitlines()
+
+    (row,) = [line for line in lines if "linear classifier" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "93.8 %"
+    assert set(cells[2:]) == {"—"}
+    at = next(i for i, line in enumerate(lines) if line.startswith("| freeze_depth | best"))
+    assert lines[at:] == before[-len(lines[at:]) :]  # the table of depths is that of the networks
 
 
 def test_depths_of_kept_statistics_are_shown_where_they_are_searched(opened: optuna.Study) -> None:

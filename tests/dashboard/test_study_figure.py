@@ -88,6 +88,16 @@ def test_trials_without_norm_depth_are_drawn_at_zero(
     assert panels["norm_depth, in blocks"] == [17.0] + [0.0] * TRIALS_MIN
 
 
+def test_linear_classifiers_are_left_out(
+    opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
+) -> None:
+    add(opened, 0.99, classifier="svm", freeze_depth=17, l2_sp=0.0)
+    update_figure(opened, STUDY, folders)
+
+    assert drawn[0]["panels"][0].x.max() == TRIALS_MIN - 1
+    assert len(drawn[0]["values"]) == TRIALS_MIN
+
+
 def test_depths_of_another_backbone_are_left_out(
     opened: optuna.Study, folders: Folders, drawn: list[dict[str, Any]]
 ) -> None:

@@ -294,6 +294,20 @@ def test_a_searched_backbone_has_depths_of_its_own() -> None:
         assert f"transfer_depth of {name}, in blocks" in html
 
 
+def test_a_linear_classifier_shows_no_value_of_keys_that_do_not_affect_it() -> None:
+    linear = trial(0.95, classifier="logistic", transfer_depth=9, freeze_depth=9, lr=0.0123)
+    file_text = text().replace("[search]", '[search]\nclassifier = { choice = ["network", "logistic"] }')
+
+    html = page(report([*a_search(12), linear], file_text=file_text))
+
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", html, re.DOTALL)
+    (cells,) = [c for row in rows if "95.0 %" in (c := re.findall(r"<td[^>]*>([^<]*)</td>", row))]
+    assert cells[1:4] == ["95.0 %", "1", "logistic"]
+    assert set(cells[4:]) == {"—"}
+    assert "0.0123" not in html  # neither in the table nor in the figure of lr
+    assert re.findall(r"(\d+) complete trials\. Left out: 1 linear classifier\.", html)
+
+
 def test_a_depth_of_kept_statistics_has_its_figure_and_trials_from_before_are_in_it() -> None:
     before = a_search(12)
     later = [trial(0.9 + i / 100, minute=20 + i, **LATER, norm_depth=9) for i in range(4)]

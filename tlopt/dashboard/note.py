@@ -84,6 +84,7 @@ def note_lines(
         picture: URL path of the study's figure; "" if there is none.
     """
     best = best_first(trials, study.direction)
+    networks = [trial for trial in best if trial.is_network or not trial.point]
     yield f"**{study.objective} on validation**"
     yield ""
     yield (
@@ -108,9 +109,9 @@ def note_lines(
     yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in rows)
     if picture:
         # a new address for each figure, or an open page would not reload it
-        yield from ("", "---", "", f"![{_finding(best, study)}]({picture}?trials={len(best)})")
+        yield from ("", "---", "", f"![{_finding(networks, study)}]({picture}?trials={len(best)})")
     for name in _DEPTHS:
-        yield from _depth_table(name, best, study)
+        yield from _depth_table(name, networks, study)
 
 
 def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:
@@ -152,7 +153,8 @@ def _columns(study: Study) -> tuple[str, ...]:
 
 def _row(trial: TrialRecord, study: Study, *, is_chosen: bool) -> str:
     point = trial.point or {}
-    values = (f"{point[name]:.3g}" if name in point else "" for name in _columns(study))
+    is_linear = bool(point) and not trial.is_network  # none of these columns affects it
+    values = ("—" if is_linear else f"{point[name]:.3g}" if name in point else "" for name in _columns(study))
     label = f" {trial.label}" if trial.label else ""
     mark = " (chosen)" if is_chosen else ""
     return _cells((f"{trial.number}{label}{mark}", _value(trial, study.objective), *values))

@@ -36,10 +36,11 @@ def is_due(number: int) -> bool:
 def update_figure(optuna_study: optuna.Study, study: Study, folders: Folders) -> None:
     """Draw the complete trials and replace the last figure; do nothing for fewer than `TRIALS_MIN`.
 
-    With several backbones, only the trials with the best one's: numbers of blocks differ.
+    Linear classifiers are left out: the keys drawn do not affect them. With several backbones, only the
+    trials with the best one's: numbers of blocks differ.
     """
     trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
-    best = [trial for trial in best_first(trials, study.direction) if trial.point]
+    best = [trial for trial in best_first(trials, study.direction) if trial.is_network]
     if best:
         backbone = (best[0].point or {}).get("backbone")
         best = [trial for trial in best if (trial.point or {}).get("backbone") == backbone]

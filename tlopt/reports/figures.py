@@ -80,9 +80,10 @@ def progress(report: Report) -> Iterator[ReportFigure]:
 
 def depths(report: Report) -> Iterator[ReportFigure]:
     """Values against depths, separately for each backbone, because numbers of blocks differ."""
-    names = sorted({str(trial.point["backbone"]) for trial in report.ranked if trial.point})
+    networks = _networks(report)
+    names = sorted({str((trial.point or {})["backbone"]) for trial in networks})
     for name in names:
-        trials = [trial for trial in report.ranked if trial.point and trial.point["backbone"] == name]
+        trials = [trial for trial in networks if (trial.point or {})["backbone"] == name]
         for key in _DEPTHS:
             of = f" of {name}" if len(names) > 1 else ""
             yield from _dependence(report, trials, key, f"{key}{of}, in blocks")
@@ -90,9 +91,13 @@ def depths(report: Report) -> Iterator[ReportFigure]:
 
 def strengths(report: Report) -> Iterator[ReportFigure]:
     """Values against learning rates and penalty strengths."""
-    trials = [trial for trial in report.ranked if trial.point]
     for key in _STRENGTHS:
-        yield from _dependence(report, trials, key, key)
+        yield from _dependence(report, _networks(report), key, key)
+
+
+def _networks(report: Report) -> list[TrialRecord]:
+    """Complete trials of networks, best first: the keys drawn do not affect linear classifiers."""
+    return [trial for trial in report.ranked if trial.is_network]
 
 
 def curves(report: Report) -> Iterator[ReportFigure]:
@@ -143,6 +148,8 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
     note = zero + _of(len(shown), len(x)) + _outside(values, report)
+    n_linear = sum(trial.point is not None and not trial.is_network for trial in report.ranked)
+    note += f" Left out: {counted(n_linear, 'linear classifier')}." if n_linear else ""
     yield ReportFigure(svg, f"{len(x)} complete trials.{note}")
 
 

@@ -27,7 +27,8 @@ from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import TITLES, percent_words, value_words
 from tlopt.spec.outcome import Outcome
-from tlopt.spec.search_keys import RULES
+from tlopt.spec.search_keys import LINEAR_KEYS, RULES
+from tlopt.storage.attributes import TrialRecord
 from tlopt.system.words import counted, duration_words
 
 TEMPLATE = "report.html.jinja"
@@ -157,7 +158,7 @@ def _best_trials(report: Report) -> Table:
             f"{trial.number}" + (f" ({trial.label})" if trial.label else ""),
             value_words(trial.value or 0.0, study.objective),
             str((trial.last_epoch or 0) + 1),
-            *(_short((trial.point or {}).get(key, "")) for key in keys),
+            *(_cell(trial, key) for key in keys),
         )
         for trial in report.ranked[:_TOP]
     ]
@@ -171,6 +172,13 @@ def _best_trials(report: Report) -> Table:
         right=frozenset({*columns} - {"trial", "backbone"}),
         marked=next(marked, None),
     )
+
+
+def _cell(trial: TrialRecord, key: str) -> str:
+    """The value of a key in the trial's point; "—" where the key has no effect on its linear classifier."""
+    if trial.point and not trial.is_network and key not in ("backbone", *LINEAR_KEYS):
+        return "—"
+    return _short((trial.point or {}).get(key, ""))
 
 
 def _short(value: Any) -> str:

@@ -194,6 +194,11 @@ class TrialRecord:
         return self.outcome == Outcome.CARRIED
 
     @property
+    def is_network(self) -> bool:
+        """Whether its point is known and is that of a network, which uses every key."""
+        return (self.point or {}).get("classifier") == "network"
+
+    @property
     def has_value(self) -> bool:
         """Whether it was trained to its end, here or in an earlier study."""
         return self.outcome == Outcome.COMPLETE or (self.is_carried and self.state == TrialState.COMPLETE)
