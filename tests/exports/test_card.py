@@ -235,6 +235,18 @@ def test_the_card_lists_weak_classes_and_confused_pairs(export: Export) -> None:
     assert "mean probability of the predicted class is 85.9 %, and 70.0 % are right" in card
 
 
+def test_the_card_counts_trials_of_an_earlier_study_apart(export: Export) -> None:
+    findings = make_findings(planted())
+    follow_up = replace(findings, spend=replace(findings.spend, n_carried=12))
+
+    text = "The search ran 60 trials (50 complete, 10 pruned)"
+    assert f"{text}. Its best points" in model_card(findings, export)
+    assert (
+        f"{text} and had 12 trials of an earlier study, whose cost is not included. Its best points"
+        in model_card(follow_up, export)
+    )
+
+
 def test_the_card_of_a_network_without_mistakes_mentions_no_list(export: Export) -> None:
     predictions = planted_predictions()
     perfect = replace(predictions, predicted=predictions.labels)

@@ -65,6 +65,7 @@ class Spend:
     trials: Mapping[str, int]  # number by outcome; empty for a config that was not searched for
     search: Cost
     confirmation: Cost
+    n_carried: int = 0  # trials carried over from an earlier study, beside `trials`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,9 +200,14 @@ def _choice(findings: Findings) -> Iterator[str]:
     )
     if spend.trials:
         outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in spend.trials.items())
+        earlier = (
+            f" and had {counted(spend.n_carried, 'trial')} of an earlier study, whose cost is not included"
+            if spend.n_carried
+            else ""
+        )
         yield (
-            f"The search ran {counted(sum(spend.trials.values()), 'trial')} ({outcomes}). Its best points"
-            f" {again}"
+            f"The search ran {counted(sum(spend.trials.values()), 'trial')} ({outcomes}){earlier}."
+            f" Its best points {again}"
         )
         yield ""
         yield f"- search: {cost_words(spend.search)}"

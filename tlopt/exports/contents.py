@@ -109,6 +109,7 @@ def collect_findings(
             trials=Counter(trial.outcome.value for trial in trials if not trial.is_carried),
             search=Cost.of(trials, n_splits=len(workspace.data.splits)),
             confirmation=Cost.of(runs),
+            n_carried=sum(trial.is_carried for trial in trials),
         ),
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         created=datetime.now(UTC),
