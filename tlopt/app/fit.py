@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tlopt.app.handle import Session, errors_of, open_session
 from tlopt.app.workflow import prepare
+from tlopt.dashboard import note
 from tlopt.errors import NotReady, SpecError
 from tlopt.insight.record import Comparison, Fit, sentence
 from tlopt.spec import PerOptimizer, Study
@@ -195,7 +196,9 @@ def _store(session: Session, fits: Sequence[Fit]) -> None:
     """Store the fits with the study, if it is in the database."""
     with suppress(NotReady):
         found = {"said": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
-        session.optuna_study().set_user_attr(attributes.FIT, found)
+        opened = session.optuna_study()
+        opened.set_user_attr(attributes.FIT, found)
+        note.update_fit(opened)
 
 
 def figure_file(subject: Subject) -> Path:
