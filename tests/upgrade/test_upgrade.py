@@ -31,7 +31,11 @@ EXPECTED: dict[str, Any] = json.loads((FORMER / "expected.json").read_text(encod
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 REPORTED = [0, 1]  # epochs of both interrupted trials
 EPOCHS = 5
-LATER = {"norm_depth": 0, "norm_affine": "train"}  # keys that it did not know, with what its trials meant
+LATER = {
+    "classifier": "network",
+    "norm_depth": 0,
+    "norm_affine": "train",
+}  # keys that it did not know, with what its trials meant
 NEARLY = 1e-2  # tolerance of a log-loss; other vector instructions changed one by 6.5e-4
 SECONDS_MAX = 240.0  # of one command
 
