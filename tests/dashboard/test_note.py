@@ -71,32 +71,6 @@ def test_the_note_says_how_networks_fit_once_it_is_measured(opened: optuna.Study
     assert "- fit before training: resnet18: linear probe 81.0 % on its last block" in shown(opened)
 
 
-@pytest.mark.parametrize("warm_start", [{}, {"said": "12 trials of 'a' carried over"}])
-def test_a_fit_that_is_measured_later_enters_the_note_as_an_update_would_write_it(
-    opened: optuna.Study, warm_start: dict[str, str]
-) -> None:
-    opened.set_user_attr(study_attributes.WARM_START, warm_start)
-    shown(opened, verdict=["Chosen: trial 3"])
-    save_note(opened, get_note(opened) + "my own")
-    for said in ("resnet18: 5-NN 51.0 % on block 4", "resnet18: 5-NN 60.0 % on block_5"):
-        opened.set_user_attr(study_attributes.FIT, {"said": said})
-        note.update_fit(opened)
-
-    by_fit = get_note(opened)
-    assert "51.0 %" not in by_fit
-    assert shown(opened, verdict=["Chosen: trial 3"]) == by_fit.replace("&emsp;", "")
-    assert "60.0 % on block\\_5" in by_fit
-    assert by_fit.endswith("my own")
-
-
-def test_a_fit_leaves_a_note_that_users_wrote(opened: optuna.Study) -> None:
-    save_note(opened, "- searched: for my keys")
-    opened.set_user_attr(study_attributes.FIT, {"said": "resnet18: 5-NN 50.0 %"})
-    note.update_fit(opened)
-
-    assert get_note(opened) == "- searched: for my keys"
-
-
 def test_the_best_trials_come_first_and_the_defaults_are_always_listed(opened: optuna.Study) -> None:
     rows = [line for line in shown(opened).splitlines() if line.startswith("|")]
 

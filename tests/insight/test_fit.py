@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +143,8 @@ def test_fewer_images_are_of_each_class_in_proportion(image_folder: Path) -> Non
 def test_the_command_stores_the_fit_with_a_study_and_status_of_the_search_stays(
     study_text: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from optuna_dashboard import get_note
+
     from tlopt.app.handle import open_session
     from tlopt.app.workflow import begin, prepare
 
@@ -163,6 +163,7 @@ def test_the_command_stores_the_fit_with_a_study_and_status_of_the_search_stays(
     stored = session.optuna_study().user_attrs["tlopt:fit"]
     assert stored["fits"] == [printed]
     assert stored["said"].startswith("resnet18: 5-NN ")
+    assert "- fit before training: resnet18: 5-NN " in get_note(session.optuna_study())
     assert "one standard error of an accuracy is about" in after.stdout
 
 
@@ -236,18 +237,3 @@ def test_the_pretrained_network_is_compared_with_an_export(
     assert all(row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
     assert seen.rows != seen.untrained
     assert seen.warnings == ()
-
-
-def test_without_scikit_learn_the_message_names_the_extra() -> None:
-    code = (
-        "import sys; sys.modules['sklearn'] = sys.modules['sklearn.model_selection'] = None\n"
-        "sys.modules['scipy'] = sys.modules['scipy.optimize'] = None\n"
-        "from tlopt.insight.measures import chosen; chosen([])\n"
-        "import numpy as np; from tlopt.insight.sample import stratified_folds\n"
-        "from tlopt.errors import MissingExtra\n"
-        "try: stratified_folds(np.array([0, 1]), ['a', 'b'])\n"
-        "except MissingExtra as error: print(error)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-
-    assert ended.stdout == 'tlopt fit needs scikit-learn: pip install "tlopt[fit]"\n', ended.stderr

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlopt.app.handle import Session, errors_of, open_session
-from tlopt.app.workflow import prepare
-from tlopt.dashboard import note
+from tlopt.app.workflow import prepare, renew_note
 from tlopt.errors import NotReady, SpecError
 from tlopt.insight.record import Comparison, Fit, sentence
 from tlopt.spec import PerOptimizer, Study
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import Weights
+    from tlopt.trial.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Subject:
     weights: "tuple[Weights, ...]"
     device: "torch.device"
     resolution: int | None  # None: the one that each network's weights expect
-    session: Session | None = None  # None for a folder
+    study: "tuple[Session, Workspace] | None" = None  # None for a folder
 
     def resolution_for(self, weights: "Weights") -> int:
         """Pixels per side for the network of `weights`."""
@@ -100,7 +100,7 @@ def _of_study(session: Session, request: FitRequest, *, progress: bool) -> Subje
         weights=tuple(workspace.weights.get(name) or load_weights(name, "default") for name in names),
         device=workspace.device,
         resolution=request.resolution or _highest_resolution(session.study),
-        session=session,
+        study=(session, workspace),
     )
 
 
@@ -154,8 +154,8 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
         for weights in subject.weights
     ]
     ranked = by_fit(fits, wanted[0].name)
-    if subject.session is not None:
-        _store(subject.session, ranked)
+    if subject.study is not None:
+        _store(*subject.study, ranked)
     return ranked
 
 
@@ -192,13 +192,12 @@ def compare(subject: Subject, export: Path) -> Comparison:
     )
 
 
-def _store(session: Session, fits: Sequence[Fit]) -> None:
+def _store(session: Session, workspace: "Workspace", fits: Sequence[Fit]) -> None:
     """Store the fits with the study, if it is in the database."""
     with suppress(NotReady):
         found = {"said": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
-        opened = session.optuna_study()
-        opened.set_user_attr(attributes.FIT, found)
-        note.update_fit(opened)
+        session.optuna_study().set_user_attr(attributes.FIT, found)
+        renew_note(session, workspace)
 
 
 def figure_file(subject: Subject) -> Path:

@@ -288,15 +288,21 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     if verdict.chosen.val:
         with study_threads(session):
             record_validation(workspace.on_device(choose_device()), verdict, session.weights_file)
+    renew_note(session, workspace)
+    return verdict
+
+
+def renew_note(session: Session, workspace: "Workspace") -> None:
+    """Update the study's note in the dashboard, with the verdict once the confirmation is finished."""
     seen = session.snapshot()
+    decided = seen.verdict if seen.chosen is not None else None
     note.update_note(
         session.optuna_study(),
         session.study,
         images=workspace.images_summary,
-        verdict=[winner_sentence(seen), *gain_sentences(verdict)],
+        verdict=() if decided is None else [winner_sentence(seen), *gain_sentences(decided)],
         chosen=seen.chosen_trial,
     )
-    return verdict
 
 
 def _sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:

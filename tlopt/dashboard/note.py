@@ -21,7 +21,6 @@ from tlopt.system.words import counted, joined, markdown_escaped
 MARKER = "*Kept current above this line; what is below it is yours.*"
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _TABLE_KEYS = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
-_SEARCHED, _WARM_START, _FIT = "- searched: ", "- warm start: ", "- fit before training: "
 _N_BINS = 4
 _N_BEST = 3
 _N_INFEASIBLE = 3
@@ -66,22 +65,6 @@ def update_note(
         save_note(optuna_study, after)
 
 
-def update_fit(optuna_study: optuna.Study) -> None:
-    """Write the stored fit into the note, if there is one; the note's other lines stay as they are."""
-    from optuna_dashboard import get_note, save_note  # the import takes half a second
-
-    before = get_note(optuna_study)
-    current, marker, own = before.partition(MARKER)
-    fit: dict[str, str] = optuna_study.user_attrs.get(attributes.FIT, {})
-    if not marker or not fit:
-        return
-    lines = [line for line in current.split("\n") if not line.startswith(_FIT)]
-    heads = [i for i, line in enumerate(lines) if line.startswith((_SEARCHED, _WARM_START))]
-    if heads:
-        lines.insert(heads[-1] + 1, f"{_FIT}{markdown_escaped(fit['said'])}")
-        save_note(optuna_study, "\n".join(lines) + marker + own)
-
-
 def note_lines(
     study: Study,
     trials: Sequence[TrialRecord],
@@ -110,11 +93,11 @@ def note_lines(
     )
     yield f"- images: {markdown_escaped(images)}"
     yield f"- network: {', '.join(study.model.backbones)}, weights {markdown_escaped(study.model.weights)}"
-    yield f"{_SEARCHED}{'; '.join(_searched(study))}"
+    yield f"- searched: {'; '.join(_searched(study))}"
     if warm_start:
-        yield f"{_WARM_START}{markdown_escaped(warm_start)}"
+        yield f"- warm start: {markdown_escaped(warm_start)}"
     if fit:
-        yield f"{_FIT}{markdown_escaped(fit)}"
+        yield f"- fit before training: {markdown_escaped(fit)}"
     yield from _infeasible(trials)
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
