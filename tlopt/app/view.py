@@ -1,12 +1,11 @@
 """A study as a person at a notebook reads it: a line, a table, data frames."""
 
 import html
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tlopt.analysis.format import best_sentence, describe, winner_sentence
+from tlopt.analysis.format import best_sentence, describe
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.analysis.table import rows
 from tlopt.app import deliver
@@ -73,10 +72,10 @@ class StudyView:
 
     def __repr__(self) -> str:
         now = self.snapshot
-        best = winner_sentence(now).partition(". ")[0] or best_sentence(now)
-        if (verdict := now.verdict) is not None and now.chosen is not None and verdict.chosen.val:
-            mean = fmean(row[self.spec.objective] for row in verdict.chosen.val)
-            best = f"{best}, {value_words(mean, self.spec.objective)} on validation"
+        best = best_sentence(now)
+        if now.chosen is not None:
+            mean = now.chosen.words(self.spec.objective, split="val")
+            best = f"chosen by the confirmation: {now.chosen.label}, {mean} on validation"
         done = f"{now.n_finished} of {counted(self.spec.budget.trials, 'trial')}"
         return f"<StudyView {self.spec.name}: {done}{'; ' + best if best else ''}>"
 

@@ -53,9 +53,7 @@ class Trained:
     images: str  # "training images" or "training and validation images"
     train_loss: tuple[float, ...]  # one per epoch
     val: Mapping[str, tuple[float, ...]]  # metrics by name, one value per epoch; may be empty
-    confusion: (
-        NDArray[np.int64] | None
-    )  # counts on validation images, true class in rows; None without validation
+    confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows; None without it
 
 
 @dataclass(frozen=True, kw_only=True)
