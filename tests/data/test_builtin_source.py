@@ -213,7 +213,6 @@ def test_fake_data_of_torchvision_is_used_without_a_network(monkeypatch):
 
 
 def test_digits_are_ten_classes_of_grey_images():
-    pytest.importorskip("sklearn")
     data = loaded("digits", test_fraction=0.0)
     assert (data.class_names, len(data.images)) == (tuple("0123456789"), 1797)
     pixels = pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))[np.arange(1797)]

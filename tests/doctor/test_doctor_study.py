@@ -195,7 +195,6 @@ def test_an_absent_data_set_is_a_note_and_is_not_downloaded(file: Path, quick: T
 
 
 def test_the_listing_of_a_data_set_has_the_expected_path() -> None:
-    pytest.importorskip("sklearn")
     from tlopt.data.sources.builtin import list_samples
 
     list_samples("digits", progress=False)

@@ -9,7 +9,7 @@ from tlopt.errors import SpecError
 from tlopt.insight.evidence import logme, max_log_evidence
 from tlopt.insight.measures import MEASURES, Measure, chosen
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
-from tlopt.insight.sample import Sample, centred_and_scaled, left_singular_vectors, stratified_folds
+from tlopt.insight.sample import Sample, centred_and_scaled, left_singular_vectors
 from tlopt.insight.scatter import (
     coding_rate,
     gbc,
@@ -19,13 +19,14 @@ from tlopt.insight.scatter import (
     transrate,
 )
 from tlopt.insight.source_classes import leep, nce
+from tlopt.model.folds import stratified_folds
 
 RNG = np.random.default_rng(0)
 BY_BLOCK = [measure for measure in MEASURES if measure.by_block]
 
 
 def sample(features: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None = None) -> Sample:
-    folds = stratified_folds(labels, [str(i) for i in range(len(labels))])
+    folds = stratified_folds(labels, np.arange(len(labels)))
     return Sample(features=features, labels=labels, folds=folds, source_probabilities=probabilities)
 
 
@@ -124,7 +125,7 @@ def test_an_unknown_measure_is_refused_with_those_that_there_are() -> None:
 
 def test_folds_keep_groups_together_and_hold_each_image_out_once() -> None:
     labels = np.arange(60) % 3
-    groups = [str(i // 6) for i in range(60)]
+    groups = np.arange(60) // 6
     folds = stratified_folds(labels, groups)
 
     assert sorted(np.concatenate([other for _, other in folds])) == list(range(60))
@@ -136,8 +137,8 @@ def test_probes_with_copies_in_one_group_do_not_know_the_answer() -> None:
     # 30 pairs of equal images with random labels: apart, the nearest neighbour knows the label
     features = np.repeat(RNG.normal(size=(30, 50)), 6, axis=0)
     labels = np.repeat(RNG.integers(0, 2, 30), 6)
-    apart = stratified_folds(labels, [str(i) for i in range(180)])
-    together = stratified_folds(labels, [str(i // 6) for i in range(180)])
+    apart = stratified_folds(labels, np.arange(180))
+    together = stratified_folds(labels, np.arange(180) // 6)
 
     assert knn_accuracy(features, labels, apart) > 0.9
     assert knn_accuracy(features, labels, together) < 0.8
@@ -246,7 +247,7 @@ def test_leep_and_nce_by_hand() -> None:
 def test_source_class_measures_of_noise_are_not_above_chance_with_folds() -> None:
     labels = np.arange(200) % 10
     theta = RNG.dirichlet(np.full(1000, 0.02), 200)
-    folds = stratified_folds(labels, [str(i) for i in range(200)])
+    folds = stratified_folds(labels, np.arange(200))
     chance = -np.log(10)
 
     assert leep(theta, labels) > chance + 0.9  # the published score
@@ -258,7 +259,7 @@ def test_source_class_measures_of_noise_are_not_above_chance_with_folds() -> Non
 def test_source_class_measures_of_equal_classes_come_near_zero() -> None:
     labels = np.arange(400) % 4
     theta = 0.96 * np.eye(8)[labels] + 0.005
-    folds = stratified_folds(labels, [str(i) for i in range(400)])
+    folds = stratified_folds(labels, np.arange(400))
 
     assert nce(labels, labels, folds) > -0.05
     assert leep(theta, labels, folds) > -0.2

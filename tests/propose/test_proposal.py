@@ -272,7 +272,6 @@ def test_the_sources_own_validation_split_leaves_nothing_to_repeat(images):
 
 
 def test_digits_of_scikit_learn_are_a_source():
-    pytest.importorskip("sklearn")
 
     study = study_of(propose("digits", ProposalRequest(), CPU))
 

@@ -15,7 +15,7 @@ from tlopt.errors import DataError
 from tlopt.insight.block_features import BlockFeatures, block_features, source_head
 from tlopt.insight.measures import Measure
 from tlopt.insight.record import Fit, FitRow, SimilarityRow
-from tlopt.insight.sample import Fold, Labels, Sample, stratified_folds
+from tlopt.insight.sample import Labels, Sample
 from tlopt.insight.similarity import (
     IMAGES_MIN,
     debiased_cka,
@@ -23,6 +23,7 @@ from tlopt.insight.similarity import (
     neighbourhood_overlap,
 )
 from tlopt.model.build import check_resolution, transfer, untrained_network
+from tlopt.model.folds import Fold, stratified_folds
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
@@ -49,7 +50,6 @@ class TrainingImages:
 
         Raises:
             DataError: `images_max` is too small for the classes.
-            MissingExtra: scikit-learn is not installed.
         """
         split = data.splits[0].train
         images = [data.images[i] for i in split]
@@ -57,7 +57,8 @@ class TrainingImages:
         most = images_max or max(IMAGES_MAX, needed)
         kept = set(map(id, subset(images, most, called="--images")))
         indices = np.array([i for i in split if id(data.images[i]) in kept], dtype=np.int64)
-        folds = stratified_folds(data.labels[indices], [data.images[i].unit for i in indices])
+        units = np.unique([data.images[i].unit for i in indices], return_inverse=True)[1]
+        folds = stratified_folds(data.labels[indices], units)
         return cls(data=data, reading=Reading.of(spec), indices=indices, folds=folds)
 
     @property

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Fold, Labels
+from tlopt.insight.sample import Floats, Labels
+from tlopt.model.folds import Fold
 
 N_NEIGHBOURS = 5
 INVERSE_STRENGTH = 10.0  # C of the logistic regression, for features of length about 1

@@ -1,20 +1,15 @@
 """Features of training images with their labels and folds, the input of all measures of fit."""
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.errors import MissingExtra
-
-N_FOLDS = 5
+from tlopt.model.folds import Fold
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # indices of images to fit on, and of held-out ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,26 +74,3 @@ def left_singular_vectors(features: Floats) -> tuple[Floats, Floats]:
         values, u = np.linalg.eigh(features @ features.T)
         u, s = u[:, ::-1], np.sqrt(np.maximum(values[::-1], 0.0))
     return u, np.where(s > 1e-7 * s[0], s, 0.0)
-
-
-def stratified_folds(
-    labels: Labels, groups: Sequence[str], *, n_folds: int = N_FOLDS, seed: int = 0
-) -> tuple[Fold, ...]:
-    """Folds with about equal shares of each class, without a group on both sides of one.
-
-    There are fewer than `n_folds` if a class has fewer groups, but at least two.
-
-    Raises:
-        MissingExtra: scikit-learn is not installed.
-        ValueError: fewer than two groups.
-    """
-    try:
-        from sklearn.model_selection import StratifiedGroupKFold
-    except ImportError as error:
-        raise MissingExtra('tlopt fit needs scikit-learn: pip install "tlopt[fit]"') from error
-    names = np.asarray(groups)
-    fewest = min(len(np.unique(names[labels == label])) for label in np.unique(labels))
-    folds = StratifiedGroupKFold(max(2, min(n_folds, fewest)), shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes with one image; the measures report them
-        return tuple((fit, other) for fit, other in folds.split(labels, labels, names) if len(other))

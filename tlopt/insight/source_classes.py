@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Fold, Labels
+from tlopt.insight.sample import Floats, Labels
+from tlopt.model.folds import Fold
 
 
 def leep(source_probabilities: Floats, labels: Labels, folds: tuple[Fold, ...] = ()) -> float:

@@ -7,12 +7,14 @@ images.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tlopt.model.folds import Fold, fewest_units, stratified_folds
 
 Kind = Literal["logistic", "svm"]
 Array = NDArray[np.float64]
@@ -22,7 +24,6 @@ GRIDS: dict[str, tuple[float, ...]] = {  # values of C in steps of half a decade
     "svm": tuple(float(f"{10 ** (e / 2):.3g}") for e in range(-12, 1)),
 }
 FIXED_C: dict[str, float] = {"logistic": 0.1, "svm": 0.001}  # if nothing can be held out
-N_FOLDS = 5
 _SPREAD_MIN = 1e-6  # of a feature relative to its size; less is rounding, which scaling would amplify
 _ABSENT_LOGIT = -20.0  # logit of a class without training images
 _LOG_TEMPERATURE = (-6.0, 6.0)
@@ -129,7 +130,7 @@ def _span(standardised: Array) -> Array | None:
 
 def _chosen(task: Task, features: Array) -> LinearFit:
     """C and temperature from cross-validation, or fixed values if the classes are too small."""
-    folds = list(_folds(task))
+    folds = _folds(task)
     rows = [_scored(task, features, folds, c) for c in GRIDS[task.kind]] if folds else []
     known = [row for row in rows if row is not None]
     if not known:
@@ -147,25 +148,15 @@ def _chosen(task: Task, features: Array) -> LinearFit:
 _DEFAULT_T: dict[str, float] = {"logistic": 1.0, "svm": 0.3}  # median over image sets
 
 
-def _folds(task: Task) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Training and held-out rows of each fold; at most five folds, or the units of the smallest class."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    present = np.unique(task.labels)
-    n_units = min(len(np.unique(task.units[task.labels == label])) for label in present)
-    n_folds = min(N_FOLDS, n_units)
-    if n_folds < 2 or len(present) < 2:
-        return
-    grouped = len(np.unique(task.units)) < len(task.units)
-    kind = StratifiedGroupKFold if grouped else StratifiedKFold
-    splitter = kind(n_splits=n_folds, shuffle=True, random_state=task.seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about classes that are missing in a fold because of groups
-        yield from splitter.split(task.features, task.labels, task.units)
+def _folds(task: Task) -> tuple[Fold, ...]:
+    """None if a class has a single unit, so that holding it out would leave nothing to fit on."""
+    if len(np.unique(task.labels)) < 2 or fewest_units(task.labels, task.units) < 2:
+        return ()
+    return stratified_folds(task.labels, task.units, seed=task.seed)
 
 
 def _scored(
-    task: Task, features: Array, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], c: float
+    task: Task, features: Array, folds: Sequence[Fold], c: float
 ) -> tuple[float, float, float, float] | None:
     """(log-loss, C, accuracy, temperature) on held-out images; None if no fold could be trained."""
     margins = np.full((len(features), task.n_classes), np.nan)

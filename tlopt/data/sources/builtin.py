@@ -46,7 +46,7 @@ def list_samples(source: str, *, progress: bool) -> Listing:
 
     Raises:
         DataError: the data set does not exist, cannot be fetched, or is not for classification.
-        MissingExtra: "digits" without scikit-learn.
+        MissingExtra: torchvision needs another package for the data set.
     """
     if not source.removeprefix("torchvision:").isidentifier():
         raise DataError(
