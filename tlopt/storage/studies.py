@@ -227,17 +227,16 @@ def _not_ours(name: str) -> StorageError:
 
 def refuse_unreadable(opened: optuna.Study) -> None:
     """Raise if a later tlopt wrote the study's attributes, or something other than tlopt did."""
+    name, found = opened.study_name, opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
+    if type(found) is int and found > attributes.FORMAT_VERSION:  # first: other types are no damage there
+        raise StorageError(
+            f"the study {name!r} was made by a later tlopt: its records have format {found}, this version"
+            f" reads {attributes.FORMAT_VERSION}; install the later one"
+        )
     if damaged := attributes.damaged(opened.user_attrs):
-        name = opened.study_name
         raise StorageError(
             f"the study {name!r} is damaged: something other than tlopt has set {', '.join(damaged)};"
             f" restore the database from a backup, or delete the study: tlopt delete {name}"
-        )
-    found = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
-    if found > attributes.FORMAT_VERSION:
-        raise StorageError(
-            f"the study {opened.study_name!r} was made by a later tlopt: its records have format {found},"
-            f" this version reads {attributes.FORMAT_VERSION}; install the later one"
         )
 
 
