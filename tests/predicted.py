@@ -16,7 +16,7 @@ def make_predictions(
     split: Split = "val",
     point: Point | None = None,
     seed: int = 11,
-    facts: dict[str, str] | None = None,
+    fingerprints: dict[str, str] | None = None,
 ) -> Predictions:
     """Predictions of images 0.png, 1.png and so on.
 
@@ -30,7 +30,7 @@ def make_predictions(
         source=Source(
             point=point.as_dict() if point is not None else {},
             seed=seed,
-            facts=facts or {"data": "", "weights": ""},
+            fingerprints=fingerprints or {"data": "", "weights": ""},
         ),
         split=split,
         class_names=tuple(class_names),

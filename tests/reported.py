@@ -117,12 +117,12 @@ def report(
     file_text = file_text or text()
     study = spec.loads(file_text, "flowers.toml")
     opened = optuna.create_study(study_name=study.name, direction=study.direction)
-    facts = {
+    fingerprints = {
         study_attributes.STUDY_FILE: file_text,
         study_attributes.IMAGES: dict(images),
         study_attributes.PREFIX + "data": "0123456789abcdef",
     }
-    for name, value in facts.items():
+    for name, value in fingerprints.items():
         opened.set_user_attr(name, value)
     opened.add_trials(trials)
     rows = tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))

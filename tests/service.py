@@ -255,7 +255,7 @@ def alive(pid: int) -> bool:
 def undisturbed(here: Service, trial: FrozenTrial, shop: tiny.Workshop) -> dict[int, float]:
     """The reports of `trial`, by epoch, had nothing befallen it: it is trained again in this process."""
     study = spec.load(here.file)
-    plan = search_plan(study, shop.limits, len(shop.workspace.data.splits))
+    plan = search_plan(study, shop.facts, len(shop.workspace.data.splits))
     task = plan.draw(trial)
     epochs = train_to_end(task, replace(shop.workspace, study=study))
     return {epoch.index: epoch.val.as_dict()[study.objective] for epoch in epochs if epoch.val is not None}

@@ -59,7 +59,9 @@ def build(url: str, file: Path) -> Session:
     file_text = text() + "[confirm]\nseeds = 3\npoints = 1\n"
     file.write_text(file_text)
     session = open_session(file, storage_url=url)
-    search = studies.create_or_open(session.store, session.study, file_text=file_text, facts={"data": "0a"})
+    search = studies.create_or_open(
+        session.store, session.study, file_text=file_text, fingerprints={"data": "0a"}
+    )
     search.set_user_attr(attributes.IMAGES, {**IMAGES, "n_val": N_VAL, "n_test": N_TEST})
     search.add_trials(trials())
     ended = search.get_trials()
@@ -71,7 +73,7 @@ def build(url: str, file: Path) -> Session:
         name=session.confirm_name,
         search=search,
         file_text=file_text,
-        facts={"data": "0a"},
+        fingerprints={"data": "0a"},
         candidates=candidates,
     )
     for candidate, n_right in zip(candidates, (101, 102, 119), strict=True):

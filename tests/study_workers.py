@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.plan import StudyPlan
 from tlopt.search.space import resolve
 from tlopt.spec.sections import ServiceSpec
@@ -31,14 +31,14 @@ from tlopt.worker.claim import StudyWork
 STUDY = "shared"
 TABLES = ("trials", "params", "user_attrs", "system_attrs", "reports", "leases")
 
-LIMITS = Limits(
+FACTS = BackboneFacts(
     n_blocks={"net": 9},
     transferable=True,
     resolution={"net": 32},
     batch_norm={"net": True},
     plain_lr={"net": {"adamw": 0.001}},
 )
-TASK = TrialSpec(point=resolve({}, "net", 1, LIMITS), seeds=(7,), splits=(0,), label="", prunable=True)
+TASK = TrialSpec(point=resolve({}, "net", 1, FACTS), seeds=(7,), splits=(0,), label="", prunable=True)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

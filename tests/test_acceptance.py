@@ -111,11 +111,11 @@ def test_workers_whose_launcher_was_killed_end_after_their_epoch(service: Callab
 # Refusals
 
 
-def refused(here: Service, facts: dict[str, str]) -> list[str]:
-    """The lines that a worker says whose study was begun with `facts` before its file was changed."""
+def refused(here: Service, fingerprints: dict[str, str]) -> list[str]:
+    """The lines that a worker says whose study was begun with `fingerprints` before its file was changed."""
     text = here.file.read_text()
     store = open_storage(here.url)
-    create_or_open(store, spec.loads(text, "study.toml"), file_text=text, facts=dict(facts))
+    create_or_open(store, spec.loads(text, "study.toml"), file_text=text, fingerprints=dict(fingerprints))
     here.file.write_text(text.replace("epochs = 2", "epochs = 3"))
     status, out, errors = here.worker().end()
     assert (status, out) == (1, "")
@@ -125,7 +125,7 @@ def refused(here: Service, facts: dict[str, str]) -> list[str]:
 def test_a_worker_with_another_study_is_refused_with_the_lines_of_a_follow_up_study(
     service: Callable[..., Service], workshop: tiny.Workshop
 ) -> None:
-    line, *cure = refused(service(), workshop.workspace.facts)
+    line, *cure = refused(service(), workshop.workspace.fingerprints)
 
     assert line.startswith("error: ")
     assert "budget.epochs: study has 2, here is 3" in line
@@ -136,7 +136,7 @@ def test_a_worker_with_another_study_is_refused_with_the_lines_of_a_follow_up_st
 def test_a_worker_with_other_images_is_refused_in_one_line(
     service: Callable[..., Service], workshop: tiny.Workshop
 ) -> None:
-    (line,) = refused(service(epochs=3), workshop.workspace.facts | {"data": "0123456789abcdef"})
+    (line,) = refused(service(epochs=3), workshop.workspace.fingerprints | {"data": "0123456789abcdef"})
 
     assert line.startswith("error: ")
-    assert f"data: study has 0123456789abcdef, here is {workshop.workspace.facts['data']}" in line
+    assert f"data: study has 0123456789abcdef, here is {workshop.workspace.fingerprints['data']}" in line

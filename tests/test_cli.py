@@ -206,7 +206,9 @@ def test_nothing_shown_is_wider_than_eighty_columns() -> None:
 def url(tmp_path: Path) -> str:
     """A database with the study "planted", which has no trial yet."""
     url, text = f"sqlite:///{tmp_path}/studies.db", tiny.text("lr = { log = [1e-4, 1e-1] }")
-    studies.create_or_open(studies.open_storage(url), spec.loads(text, "x.toml"), file_text=text, facts={})
+    studies.create_or_open(
+        studies.open_storage(url), spec.loads(text, "x.toml"), file_text=text, fingerprints={}
+    )
     return url
 
 

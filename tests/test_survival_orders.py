@@ -116,7 +116,9 @@ def test_a_finished_study_ends_a_worker_before_torch_is_loaded(
 ) -> None:
     here = service(storage_url, trials=1, epochs=1)
     text = here.file.read_text()
-    opened = create_or_open(open_storage(here.url), spec.loads(text, "study.toml"), file_text=text, facts={})
+    opened = create_or_open(
+        open_storage(here.url), spec.loads(text, "study.toml"), file_text=text, fingerprints={}
+    )
     trial = opened.ask()
     trial.set_user_attr(attributes.TRIAL_RESULT, {"outcome": "complete"})  # as a worker leaves it
     opened.tell(trial, 0.5)

@@ -1,4 +1,4 @@
-"""Small studies: planted limits for what needs no images, and a workspace that trains on some in a second."""
+"""Small studies: planted facts for what needs no images, and a workspace that trains on some in a second."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt import spec
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.plots import confusion, effects, training
 from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
@@ -43,9 +43,9 @@ RESOLUTION = {"small": 96, "large": 224}
 PLAIN_LR = {"sgd": 0.0125, "adamw": 0.00125}
 
 
-def limits(*, transferable: bool = True, batch_norm: bool = True) -> Limits:
+def facts(*, transferable: bool = True, batch_norm: bool = True) -> BackboneFacts:
     """Two backbones of 9 and 17 blocks."""
-    return Limits(
+    return BackboneFacts(
         n_blocks=BLOCKS,
         transferable=transferable,
         resolution=RESOLUTION,
@@ -55,7 +55,7 @@ def limits(*, transferable: bool = True, batch_norm: bool = True) -> Limits:
 
 
 def text(search: str, *, backbone: str = '"large"', trials: int = 60, more: str = "") -> str:
-    """A study file on a backbone of `limits` with these lines of [search] and further tables."""
+    """A study file on a backbone of `facts` with these lines of [search] and further tables."""
     return (
         f'name = "planted"\nseed = 7\n[data]\nsource = "images"\n[model]\nbackbone = {backbone}\n'
         f"[budget]\ntrials = {trials}\nepochs = 30\n[search]\n{search}\n{more}"
@@ -78,14 +78,14 @@ class Workshop:
     """A workspace and a database for studies on the same images and network."""
 
     workspace: Workspace
-    limits: Limits
+    facts: BackboneFacts
     store: BaseStorage
 
 
 def workshop(file_text: str, url: str) -> Workshop:
     """A workshop on the CPU for the study file `file_text`."""
     workspace = Workspace.open(spec.loads(file_text, "tiny.toml"), torch.device("cpu"))
-    return Workshop(workspace=workspace, limits=workspace.limits, store=studies.open_storage(url))
+    return Workshop(workspace=workspace, facts=workspace.facts, store=studies.open_storage(url))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +136,12 @@ class Place:
 def place(file_text: str, shop: Workshop, runs: Path) -> Place:
     """A place for the study file `file_text` in a workshop for the same images and network."""
     decoded = spec.loads(file_text, "tiny.toml")
-    plan = search_plan(decoded, shop.limits, len(shop.workspace.data.splits))
+    plan = search_plan(decoded, shop.facts, len(shop.workspace.data.splits))
     opened = studies.create_or_open(
         shop.store,
         decoded,
         file_text=file_text,
-        facts=dict(shop.workspace.facts),
+        fingerprints=dict(shop.workspace.fingerprints),
         sampler=InitialPointsSampler(
             plan.initial_points,
             decoded.sampler,

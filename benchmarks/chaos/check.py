@@ -151,7 +151,7 @@ def _replay_some(share: tuple[Path, Sequence[FrozenTrial]]) -> tuple[list[str], 
     study = loads(study_file.read_text(), str(study_file))
     configure_process(1)
     workspace = Workspace.open(study, choose_device("cpu"))
-    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
+    plan = search_plan(study, workspace.facts, len(workspace.data.splits))
     differing = []
     n_reports = 0
     for trial in trials:

@@ -32,7 +32,7 @@ def work(study: Study, runs: Path) -> None:
     """Run trials until the study has its budget of them."""
     configure_process(1)
     workspace = Workspace.open(study, choose_device("cpu"))
-    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
+    plan = search_plan(study, workspace.facts, len(workspace.data.splits))
 
     def objective(trial: optuna.Trial) -> float:
         task = plan.draw(trial)

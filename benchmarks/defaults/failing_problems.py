@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial
 
 from benchmarks.defaults.replay import read
 from benchmarks.defaults.surrogate import DISTRIBUTIONS, features, fit_surrogate
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec import loads
@@ -43,7 +43,7 @@ STUDY = loads(
     """,
     "failed_points.py",
 )
-LIMITS = Limits(
+FACTS = BackboneFacts(
     n_blocks={"resnet50": 17},
     transferable=True,
     resolution={"resnet50": 224},
@@ -161,12 +161,12 @@ def params_at(space: Mapping[str, BaseDistribution], unit: NDArray[np.float64]) 
 def problems() -> list[Problem]:
     """Synthetic accuracies with several shares of failing points, and one fitted to recorded curves."""
     trial = optuna.create_study().ask()
-    suggest(trial, STUDY, LIMITS)
+    suggest(trial, STUDY, FACTS)
 
     def of_point(measure: Callable[[Point], float]) -> Measure:
-        return lambda params: measure(suggest(FixedTrial(params), STUDY, LIMITS))
+        return lambda params: measure(suggest(FixedTrial(params), STUDY, FACTS))
 
-    first = [d.params for d in defaults(STUDY, LIMITS) if d.params is not None]
+    first = [d.params for d in defaults(STUDY, FACTS) if d.params is not None]
     space, mean = trial.distributions, of_point(accuracy)
     oom, diverges = of_point(memory), of_point(instability)
     recording = fit_surrogate(read(Path(__file__).parent / "curves" / "signdigits.json"))

@@ -78,11 +78,11 @@ def curves_study(source: Path, epochs: int, n_points: int) -> str:
 
 def draw_points(workspace: Workspace, n_points: int) -> list[tuple[dict[str, Any], Point]]:
     """Parameters and points: the two defaults, then `n_points - 2` random ones, the same in every call."""
-    known = [(d.params or {}, d.point) for d in defaults(workspace.study, workspace.limits)]
+    known = [(d.params or {}, d.point) for d in defaults(workspace.study, workspace.facts)]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=workspace.study.seed))
     trials = [study.ask() for _ in range(n_points - len(known))]
-    points = [suggest(trial, workspace.study, workspace.limits) for trial in trials]
+    points = [suggest(trial, workspace.study, workspace.facts) for trial in trials]
     return [*known, *((trial.params, point) for trial, point in zip(trials, points, strict=True))]
 
 

@@ -51,18 +51,18 @@ def starts_study(source: Path, args: argparse.Namespace) -> str:
 
 def starts(workspace: Workspace, args: argparse.Namespace) -> Iterator[tuple[str, Point]]:
     """The points compared, with their names."""
-    yield from ((row.label, row.point) for row in defaults(workspace.study, workspace.limits))
+    yield from ((row.label, row.point) for row in defaults(workspace.study, workspace.facts))
     fixed = {"resolution": args.resolution, "batch_size": args.batch_size}
     for share in args.shares:
         for lr in args.rates:
             values = {"transfer_depth": share, "freeze_depth": share, "lr": lr, **fixed}
-            yield f"{share:.2f}, {lr:g}", resolve(values, args.backbone, args.epochs, workspace.limits)
+            yield f"{share:.2f}, {lr:g}", resolve(values, args.backbone, args.epochs, workspace.facts)
     for norm in args.norms:
         for ratio in args.ratios:
             values = {"norm_depth": norm, "lr_ratio": ratio, **fixed}
             yield (
                 f"norm {norm:g}, ratio {ratio:g}",
-                resolve(values, args.backbone, args.epochs, workspace.limits),
+                resolve(values, args.backbone, args.epochs, workspace.facts),
             )
 
 

@@ -75,7 +75,7 @@ def main() -> None:
             workspace = Workspace.open(spec.loads(text, "views.toml"), torch.device("cpu"))
             for share in (0.0, 0.5):
                 values = {"freeze_depth": share, "resolution": 64, "batch_size": 16}
-                point = resolve(values, args.backbone, args.epochs, workspace.limits)
+                point = resolve(values, args.backbone, args.epochs, workspace.facts)
                 found = {
                     n: [100 * accuracy(workspace, point, n, seed) for seed in range(args.seeds)]
                     for n in VIEWS

@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial
 from benchmarks.common.study_file import FASTEST, study_text
 from tlopt import spec
 from tlopt.model.build import n_blocks
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
@@ -119,10 +119,10 @@ class Job:
         return Path(self.folder) / "reports.jsonl"
 
 
-def limits(study: Study) -> Limits:
+def facts(study: Study) -> BackboneFacts:
     """Facts of the network that the space depends on, without images or weights."""
     (backbone,) = study.model.backbones
-    return Limits(
+    return BackboneFacts(
         n_blocks={backbone: n_blocks(backbone)},
         transferable=True,
         resolution={backbone: 224},
@@ -134,13 +134,13 @@ def limits(study: Study) -> Limits:
 def untuned_point(size: Size) -> Point:
     """Plain fine-tuning, the second default of every study with the space of the comparison."""
     study = spec.loads(search_study(Path("images"), 0, size), "study.toml")
-    _, untuned = defaults(study, limits(study))
+    _, untuned = defaults(study, facts(study))
     return untuned.point
 
 
 def point_of(study: Study, params: Mapping[str, Any]) -> Point:
     """The point that the drawn values `params` stand for."""
-    return suggest(FixedTrial(dict(params)), study, limits(study))
+    return suggest(FixedTrial(dict(params)), study, facts(study))
 
 
 def searched(study: Study) -> dict[str, Int | Log | Choice]:

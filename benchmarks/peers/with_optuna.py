@@ -11,7 +11,7 @@ import optuna
 import torch
 
 from benchmarks.common.plain_script import Machine, epochs
-from benchmarks.peers.job import Job, limits
+from benchmarks.peers.job import Job, facts
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.cpus import n_cores
@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(n_cores())
 
     def objective(trial: optuna.Trial) -> float:
-        point = suggest(trial, space, limits(space))
+        point = suggest(trial, space, facts(space))
         accuracy = 0.0
         for epoch, accuracy in enumerate(train(job, str(trial.number), point, Machine())):
             trial.report(accuracy, epoch)

@@ -56,13 +56,13 @@ def drawn(labels: np.ndarray[tuple[int], np.dtype[np.int64]], n: int, seed: int)
 
 def points(workspace: Workspace) -> dict[str, Point]:
     """The three that are compared."""
-    probe = defaults(workspace.study, workspace.limits)[0].point
+    probe = defaults(workspace.study, workspace.facts)[0].point
     linear = {
         name: resolve(
             {"classifier": name, "resolution": probe.resolution},
             probe.backbone,
             workspace.study.budget.epochs,
-            workspace.limits,
+            workspace.facts,
         )
         for name in ("logistic", "svm")
     }

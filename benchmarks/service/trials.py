@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.plan import StudyPlan
 from tlopt.search.samplers import InitialPointsSampler, make_pruner, make_sampler
 from tlopt.search.space import resolve
@@ -46,7 +46,7 @@ _RESULT = {
     "cause": "",
 }
 _POINT = {f"p{i}": 0.5 for i in range(N_PARAMS)}
-_LIMITS = Limits(
+_FACTS = BackboneFacts(
     n_blocks={"net": 9},
     transferable=True,
     resolution={"net": 32},
@@ -54,7 +54,7 @@ _LIMITS = Limits(
     plain_lr={"net": {"adamw": 0.001}},
 )
 _TASK = TrialSpec(
-    point=resolve({}, "net", N_EPOCHS, _LIMITS), seeds=(0,), splits=(0,), label="", prunable=True
+    point=resolve({}, "net", N_EPOCHS, _FACTS), seeds=(0,), splits=(0,), label="", prunable=True
 )
 _SAMPLER = algorithms.TpeSampler()
 _PRUNER = algorithms.MedianPruner()

@@ -133,7 +133,7 @@ def first_start(system: str, url: str, ready: Any, go: Any, results: Any) -> Non
     try:
         storage = _open(system, url)
         if system == "tlopt":
-            create_or_open(storage, spec.loads(_STUDY_FILE, "file"), file_text=_STUDY_FILE, facts={})
+            create_or_open(storage, spec.loads(_STUDY_FILE, "file"), file_text=_STUDY_FILE, fingerprints={})
         else:
             optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
         _worker(system, storage).trial(NoTally())

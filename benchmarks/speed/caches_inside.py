@@ -49,10 +49,10 @@ def fill(file: Path) -> dict[str, object]:
     """The blocks kept, planned MB, memory before and after two passes over all features, seconds of each."""
     configure_process(1)
     workspace = make_ready(open_session(file), device="cpu")
-    limits = workspace.limits
+    facts = workspace.facts
     (backbone,) = workspace.weights
     resolution = workspace.study.search["resolution"].value  # type: ignore[union-attr]
-    point = resolve({"freeze_depth": 1.0, "resolution": resolution}, backbone, 1, limits)
+    point = resolve({"freeze_depth": 1.0, "resolution": resolution}, backbone, 1, facts)
     run = workspace.start_run(point, seed=0, train=workspace.data.splits[0].train)
     images = workspace.images(point)
     before = memory_mb()

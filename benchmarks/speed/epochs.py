@@ -88,7 +88,7 @@ def point_of(workspace: Workspace, share: float) -> Point:
     """The default point with `share` of the blocks frozen."""
     backbone = workspace.study.model.backbones[0]
     resolution = workspace.study.search["resolution"].value  # type: ignore[union-attr]
-    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, workspace.limits)
+    return resolve({"freeze_depth": share, "resolution": resolution}, backbone, 99, workspace.facts)
 
 
 def way(case: Case, share: float, name: str) -> Iterator[float]:

@@ -109,7 +109,7 @@ def begin(workspace: Workspace, data: Path, point: Point, name: str) -> Iterator
 def measure(workspace: Workspace, data: Path, share: float, args: argparse.Namespace) -> list[str]:
     """The cells of a row: images per second and GPU utilisation by way."""
     values = {"freeze_depth": share, "resolution": args.resolution, "batch_size": args.batch_size}
-    point = resolve(values, workspace.study.model.backbones[0], 99, workspace.limits)
+    point = resolve(values, workspace.study.model.backbones[0], 99, workspace.facts)
     ways = {name: Way(begin(workspace, data, point, name)) for name in WAYS}
     for _ in range(VIEWS + args.repeats):
         for way in ways.values():

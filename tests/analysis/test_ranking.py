@@ -21,7 +21,7 @@ from tlopt.analysis.ranking import configs_text, pareto, ranking, write_files
 from tlopt.cli.main import app
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import MissingExtra, NotReady, SpecError, StorageError
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
@@ -41,7 +41,7 @@ epochs = 2
 [search]
 lr = { log = [1e-4, 1.0] }
 """
-LIMITS = Limits(
+FACTS = BackboneFacts(
     n_blocks={"resnet18": 9},
     transferable=False,
     resolution={"resnet18": 32},
@@ -82,7 +82,7 @@ TRIALS = [(0, 0.5, 9.0), (1, 0.9, 5.0), (2, None, 1.0), (3, 0.7, 2.0), (4, 0.6, 
 def url(tmp_path: Path, study: spec.Study) -> str:
     """A database with the study and its trials."""
     url = f"sqlite:///{tmp_path}/tlopt.db"
-    opened = studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, facts={})
+    opened = studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, fingerprints={})
     opened.add_trials([trial(*row) for row in TRIALS])
     return url
 
@@ -172,7 +172,7 @@ def test_a_config_reads_back_to_its_point(study: spec.Study, form: Any) -> None:
         config = tomllib.loads(text)
     assert config["search"]["lr"] == 0.002
     decoded = spec.Study.model_validate(config)
-    assert only_point(decoded, LIMITS) == Point.from_dict(make_point(lr=0.002).as_dict())
+    assert only_point(decoded, FACTS) == Point.from_dict(make_point(lr=0.002).as_dict())
 
 
 def test_several_do_not_go_into_one_toml_file(study: spec.Study) -> None:
@@ -226,7 +226,7 @@ def test_top_into_a_folder_names_the_files(url: str, tmp_path: Path) -> None:
 
 def test_without_a_complete_trial_there_is_nothing_to_print(tmp_path: Path, study: spec.Study) -> None:
     url = f"sqlite:///{tmp_path}/none.db"
-    studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, facts={})
+    studies.create_or_open(studies.open_storage(url), study, file_text=TEXT, fingerprints={})
 
     with pytest.raises(NotReady, match="no complete trial"):
         run(url, "--top", "3")

@@ -29,7 +29,7 @@ STUDY = tiny.spec.loads(TEXT, "x.toml")
 @pytest.mark.parametrize(("silent_seconds", "shown"), [(0, True), (60, True), (870, True), (960, False)])
 def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_seconds: int, shown: bool) -> None:
     store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
-    studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
+    studies.create_or_open(store, STUDY, file_text=TEXT, fingerprints={})
     service, me = studies.service_of(store), worker_rows.this_process()
     seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=silent_seconds)
     service.query(
@@ -45,7 +45,7 @@ def test_a_worker_is_shown_until_it_is_surely_gone(tmp_path: Path, silent_second
 
 def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
     store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
-    studies.create_or_open(store, STUDY, file_text=TEXT, facts={})
+    studies.create_or_open(store, STUDY, file_text=TEXT, fingerprints={})
     service = studies.service_of(store)
     service.query(
         lambda at: worker_rows.register(

@@ -138,7 +138,7 @@ def test_an_upgraded_study_is_opened_by_its_file_and_refused_before(url: str) ->
 
     def open_by_file() -> optuna.Study:
         store = studies.open_storage(url)
-        return studies.create_or_open(store, spec.loads(text, "x.toml"), file_text=text, facts={})
+        return studies.create_or_open(store, spec.loads(text, "x.toml"), file_text=text, fingerprints={})
 
     with pytest.raises(StudyChanged, match="tlopt upgrade planted"):
         open_by_file()

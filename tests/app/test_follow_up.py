@@ -195,7 +195,7 @@ def test_a_carried_trial_is_a_candidate_and_is_reported_under_its_first_name(wri
     here = session(file, url)
     best = min(trials_of("narrow", url), key=lambda each: (-each.value, each.number))  # type: ignore[operator]
 
-    found = find_candidates(here.study, opened, workflow.prepare(here).limits)
+    found = find_candidates(here.study, opened, workflow.prepare(here).facts)
     report = deliver.write_report(here, file.with_suffix(".html"), overwrite=False).read_text()
 
     name = f"trial {best.number} of narrow"

@@ -23,7 +23,7 @@ from tlopt.storage import attributes, commands, studies, workers
 from tlopt.storage.commands import Command
 
 SEARCH = "lr = { log = [1e-4, 1e-1] }"
-POINT = defaults(tiny.study(SEARCH), tiny.limits())[1].point
+POINT = defaults(tiny.study(SEARCH), tiny.facts())[1].point
 TEXT = tiny.text(SEARCH)
 STUDY = tiny.study(SEARCH)
 
@@ -35,7 +35,7 @@ def url(tmp_path: Path) -> str:
 
 def search(url: str) -> optuna.Study:
     """A search with one complete trial."""
-    opened = studies.create_or_open(studies.open_storage(url), STUDY, file_text=TEXT, facts={})
+    opened = studies.create_or_open(studies.open_storage(url), STUDY, file_text=TEXT, fingerprints={})
     opened.add_trial(
         optuna.create_trial(
             value=0.5, user_attrs={attributes.POINT: POINT.as_dict()}, state=TrialState.COMPLETE
@@ -51,7 +51,7 @@ def confirmation(url: str, of: optuna.Study) -> optuna.Study:
         name="planted.confirm",
         search=of,
         file_text=TEXT,
-        facts={},
+        fingerprints={},
         candidates=[Candidate(0, "trial 0", POINT)],
     )
 
@@ -186,7 +186,7 @@ def test_a_confirmation_of_an_earlier_version_goes_on(url: str) -> None:
     old = search(url)
     store = studies.open_storage(url)
     earlier = studies.create_or_open(
-        store, STUDY.model_copy(update={"name": "planted.confirm"}), file_text=TEXT, facts={}
+        store, STUDY.model_copy(update={"name": "planted.confirm"}), file_text=TEXT, fingerprints={}
     )
     earlier.set_user_attr(
         attributes.CANDIDATES, [{"number": 0, "label": "trial 0", "point": POINT.as_dict()}]
@@ -325,7 +325,7 @@ def test_changed_images_are_told_with_their_numbers(n_train: int, fingerprint: s
     session: Any = SimpleNamespace(optuna_study=lambda: SimpleNamespace(user_attrs=attrs))
     split = SimpleNamespace(train=range(n_train), val=range(20))
     data = SimpleNamespace(splits=[split], n_test=10, class_names=("a", "b"))
-    workspace: Any = SimpleNamespace(data=data, facts={"data": "here"})
+    workspace: Any = SimpleNamespace(data=data, fingerprints={"data": "here"})
 
     told = workflow._counts_that_differ(session, workspace)
 

@@ -52,12 +52,12 @@ def test_a_study_that_was_begun_when_only_equal_files_were_copies_goes_on(
     sessions = {name: open_session(file, storage_url=url) for name, file in files.items()}
     new = workflow.prepare(sessions["now"])
     begun = workflow.prepare(sessions["before"])
-    assert new.facts != begun.facts
+    assert new.fingerprints != begun.fingerprints
     workflow.begin(sessions["before"], begun)
 
     going_on = workflow.prepare(sessions["now"])
 
-    assert going_on.facts == begun.facts
+    assert going_on.fingerprints == begun.fingerprints
     assert (going_on.data.splits[0].val == begun.data.splits[0].val).all()
     assert going_on.study.data.copies == "files"
     workflow.begin(sessions["now"], going_on)

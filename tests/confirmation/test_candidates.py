@@ -36,9 +36,9 @@ SEARCH = "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }"
 CONFIRM = "[confirm]\npoints = 2\nseeds = 3"
 STUDY = tiny.study(SEARCH, more=CONFIRM)
 TEXT = tiny.text(SEARCH, more=CONFIRM)
-LIMITS = tiny.limits()
-FACTS: dict[str, str | int] = {"data": "0a1b"}
-PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, LIMITS))
+FACTS = tiny.facts()
+FINGERPRINTS: dict[str, str | int] = {"data": "0a1b"}
+PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, FACTS))
 
 
 def at(lr: float) -> Point:
@@ -81,11 +81,11 @@ def store(tmp_path: Path) -> optuna.storages.BaseStorage:
 
 @pytest.fixture
 def searched(store: optuna.storages.BaseStorage) -> optuna.Study:
-    return create_or_open(store, STUDY, file_text=TEXT, facts=FACTS)
+    return create_or_open(store, STUDY, file_text=TEXT, fingerprints=FINGERPRINTS)
 
 
 def found(searched: optuna.Study, study: Study = STUDY) -> list[tuple[int, str]]:
-    return [(c.number, c.label) for c in find_candidates(study, searched, LIMITS)]
+    return [(c.number, c.label) for c in find_candidates(study, searched, FACTS)]
 
 
 # Candidates
@@ -95,7 +95,7 @@ def test_the_defaults_and_the_best_points_are_confirmed(searched: optuna.Study) 
     for value, lr in ((0.25, 0.2), (0.75, 0.3), (0.5, 0.4)):
         add_trial(searched, value, at(lr))
 
-    candidates = find_candidates(STUDY, searched, LIMITS)
+    candidates = find_candidates(STUDY, searched, FACTS)
 
     assert [(c.number, c.label) for c in candidates] == [
         (PROBE, PROBE_LABEL),
@@ -116,7 +116,7 @@ def test_a_trial_that_tlopt_did_not_run_is_confirmed_where_its_parameters_are_a_
         )
     add_trial(searched, 0.5, at(0.2))
 
-    candidates = find_candidates(STUDY, searched, LIMITS)
+    candidates = find_candidates(STUDY, searched, FACTS)
 
     assert [candidate.number for candidate in candidates[2:]] == [0, 4]
     assert candidates[2].point == replace(at(0.3), freeze_depth=3)
@@ -151,7 +151,7 @@ def test_a_search_without_a_feasible_trial_says_so(searched: optuna.Study) -> No
     add_trial(searched, 0.5, at(0.2), constraints={"flops": 0.25})
 
     with pytest.raises(NotReady, match="1 infeasible; the first cause: breaks flops by"):
-        find_candidates(STUDY, searched, LIMITS)
+        find_candidates(STUDY, searched, FACTS)
 
 
 def test_a_candidate_with_an_infeasible_run_is_never_chosen(
@@ -202,9 +202,9 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
     add_trial(searched, 0.75, at(0.4), state=TrialState.PRUNED)
 
     with pytest.raises(NotReady, match="planted has no complete trial to confirm: 1 pruned"):
-        find_candidates(STUDY, searched, LIMITS)
+        find_candidates(STUDY, searched, FACTS)
     with pytest.raises(NotReady, match=r"1 pruned\nthe hours are over, or start a study") as late:
-        find_candidates(STUDY, searched, LIMITS, late="the hours are over")
+        find_candidates(STUDY, searched, FACTS, late="the hours are over")
     assert "budget.trials" not in str(late.value)
 
 
@@ -213,14 +213,14 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
 
 def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes: Any) -> optuna.Study:
     study = STUDY.model_copy(update=changes)
-    search = create_or_open(store, STUDY, file_text=TEXT, facts=FACTS)
+    search = create_or_open(store, STUDY, file_text=TEXT, fingerprints=FINGERPRINTS)
     return open_confirmation(
         store,
         study,
         name=f"{study.name}.confirm",
         search=search,
         file_text=TEXT,
-        facts=FACTS,
+        fingerprints=FINGERPRINTS,
         candidates=candidates,
     )
 
@@ -244,7 +244,7 @@ def test_a_confirmation_of_a_deleted_search_is_not_that_of_the_next(
     confirmation = opened(store, Candidate(0, "trial 0", at(0.3)))
     optuna.delete_study(study_name=STUDY.name, storage=store)
     later = open_storage(f"sqlite:///{tmp_path}/tlopt.db")  # another process
-    again = create_or_open(later, STUDY, file_text=TEXT, facts=FACTS)
+    again = create_or_open(later, STUDY, file_text=TEXT, fingerprints=FINGERPRINTS)
     add_trial(again, 0.75, at(0.3))  # even where it draws the same point
 
     assert not belongs(confirmation, again)

@@ -30,7 +30,7 @@ def weights_file(tmp_path: Path) -> Callable[[int, int], Path]:
 
 @pytest.fixture
 def candidate(workshop: tiny.Workshop) -> Candidate:
-    point = defaults(workshop.workspace.study, workshop.limits)[1].point
+    point = defaults(workshop.workspace.study, workshop.facts)[1].point
     return Candidate(12, "trial 12", replace(point, epochs=1, mixup=0.2, head_layers=1, head_dropout=0.5))
 
 
@@ -114,7 +114,9 @@ def test_the_exported_network_s_validation_predictions_are_written_once_beside_i
 
     found = Predictions.read(predictions_file(weights_file(12, 1), "val"))
     val = workspace.data.splits[1 % len(workspace.data.splits)].val
-    assert found.source == Source.of(candidate.point, confirm_seed(workspace.study, 1), workspace.facts)
+    assert found.source == Source.of(
+        candidate.point, confirm_seed(workspace.study, 1), workspace.fingerprints
+    )
     assert np.array_equal(found.labels, workspace.data.labels[val])
     assert len(found.files) == len(val)
     assert not any(Path(name).is_absolute() for name in found.files)

@@ -11,7 +11,7 @@ from tlopt.confirmation.predictions import Predictions, Source, predictions_file
 from tlopt.errors import DataError
 
 ROWS = [(0, 0, 0.9), (0, 1, 0.6), (1, 0, 0.8)]
-FACTS = {"data": "0123", "weights": "4567"}
+FINGERPRINTS = {"data": "0123", "weights": "4567"}
 
 
 @pytest.fixture
@@ -21,7 +21,9 @@ def weights(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read_back(weights: Path) -> None:
     # a name in a script of its own, and one with a byte that is no text
-    given = make_predictions(ROWS, class_names=("雛菊", "rose\udcff"), point=make_point(), facts=FACTS)
+    given = make_predictions(
+        ROWS, class_names=("雛菊", "rose\udcff"), point=make_point(), fingerprints=FINGERPRINTS
+    )
     file = predictions_file(weights, "val")
     given.write(file)
 
@@ -40,17 +42,17 @@ def test_what_is_written_is_read_back(weights: Path) -> None:
 
 
 def test_predictions_of_another_network_or_other_images_are_not_known(weights: Path) -> None:
-    source = Source.of(make_point(), 11, FACTS)
-    make_predictions(ROWS, class_names=("a", "b"), point=make_point(), facts=FACTS).write(
+    source = Source.of(make_point(), 11, FINGERPRINTS)
+    make_predictions(ROWS, class_names=("a", "b"), point=make_point(), fingerprints=FINGERPRINTS).write(
         predictions_file(weights, "val")
     )
 
     assert read_known(weights, "val", source) is not None
     assert read_known(weights, "test", source) is None
     for other in (
-        Source.of(make_point(lr=0.2), 11, FACTS),
-        Source.of(make_point(), 12, FACTS),
-        Source.of(make_point(), 11, {**FACTS, "data": "9999"}),
+        Source.of(make_point(lr=0.2), 11, FINGERPRINTS),
+        Source.of(make_point(), 12, FINGERPRINTS),
+        Source.of(make_point(), 11, {**FINGERPRINTS, "data": "9999"}),
     ):
         assert read_known(weights, "val", other) is None
 

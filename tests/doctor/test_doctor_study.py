@@ -43,16 +43,16 @@ def quick(study_text: Text) -> Text:
 def stored(text: str, **changed: object) -> BaseStorage:
     """A database that has the study of the file `text`, with other facts where some are `changed`."""
     decoded = spec.loads(text, "stripes.toml")
-    facts = {
+    fingerprints = {
         "semantics": spec.SEMANTICS_VERSION,
-        **Workspace.open(decoded, torch.device("cpu")).facts,
+        **Workspace.open(decoded, torch.device("cpu")).fingerprints,
         **changed,
     }
     store = InMemoryStorage()
     made = optuna.create_study(storage=store, study_name=decoded.name)
     made.set_user_attr(attributes.STUDY_FILE, text)
     made.set_user_attr(attributes.DIGEST, decoded.digest)
-    for name, value in facts.items():
+    for name, value in fingerprints.items():
         made.set_user_attr(attributes.PREFIX + name, value)
     return store
 
@@ -344,8 +344,8 @@ def test_hours_that_are_over_are_a_note_with_the_cure(file: Path, quick: Text, t
     text = quick().replace("[budget]", "[budget]\nhours = 1.5")
     file.write_text(text)
     decoded, store = spec.loads(text, "x.toml"), studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
-    facts = Workspace.open(decoded, torch.device("cpu")).facts
-    opened = studies.create_or_open(store, decoded, file_text=text, facts=dict(facts))
+    fingerprints = Workspace.open(decoded, torch.device("cpu")).fingerprints
+    opened = studies.create_or_open(store, decoded, file_text=text, fingerprints=dict(fingerprints))
     opened.set_user_attr(attributes.BEGAN, 1000.0)
 
     last = look(file, store)[-1]

@@ -205,7 +205,7 @@ def planted_predictions() -> Predictions:
     predicted = np.array([0, 0, 1, 1, 1, 1, 1, 2, 2, 2])
     probability = np.array([0.9, 0.9, 0.6, 0.99, 0.9, 0.9, 0.9, 0.7, 0.9, 0.9])
     return Predictions(
-        source=Source(point={}, seed=11, facts={}),
+        source=Source(point={}, seed=11, fingerprints={}),
         split="test",
         class_names=CLASS_NAMES,
         files=tuple(f"{index}, odd.jpg" for index in range(10)),

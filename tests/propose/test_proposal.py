@@ -16,7 +16,7 @@ from PIL import Image
 from tlopt import spec
 from tlopt.errors import DataError, SpecError, WeightsError
 from tlopt.model.build import n_blocks
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import proposal as module
@@ -114,10 +114,10 @@ def study_of(proposal: Proposal) -> Study:
     return spec.loads(proposal.text, "proposed")
 
 
-def limits_of(study: Study) -> Limits:
+def facts_of(study: Study) -> BackboneFacts:
     name = study.model.backbones[0]
     expected = load_weights(name, "none").resolution
-    return Limits(
+    return BackboneFacts(
         n_blocks={name: n_blocks(name)},
         transferable=True,
         resolution={name: expected},
@@ -131,8 +131,8 @@ def limits_of(study: Study) -> Limits:
 def test_a_proposal_holds_both_defaults_and_no_depth_beyond_the_backbone(folder, machine, backbone):
     study = study_of(propose(str(folder), ProposalRequest(backbone=backbone), machine))
 
-    check_depths(study, limits_of(study))
-    assert all(default.params is not None for default in defaults(study, limits_of(study)))
+    check_depths(study, facts_of(study))
+    assert all(default.params is not None for default in defaults(study, facts_of(study)))
 
 
 def test_wishes_stay_as_they_are(folder):
@@ -157,7 +157,7 @@ def test_kept_statistics_are_searched_where_there_is_batch_norm(images, backbone
     study = study_of(propose(str(images({"a": 9, "b": 9})), request, CPU))
 
     assert study.search.get("norm_depth") == searched
-    assert (kept_statistics(study, limits_of(study)) is not None) is (searched is not None)
+    assert (kept_statistics(study, facts_of(study)) is not None) is (searched is not None)
 
 
 @pytest.mark.parametrize("wished", [3.0, 8.0, 30.0])

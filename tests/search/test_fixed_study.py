@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from tlopt import spec
 from tlopt.errors import SpecError
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.fixed_study import fixed_study, only_point
 from tlopt.spec import search_keys
 from tlopt.spec.point import Point
 
 BLOCKS = 17
-LIMITS = Limits(
+FACTS = BackboneFacts(
     n_blocks={"resnet50": BLOCKS, "timm:vit": BLOCKS},
     transferable=True,
     resolution={"resnet50": 224, "timm:vit": 224},
@@ -67,7 +67,7 @@ def points(draw: st.DrawFn) -> Point:
     names = ("freeze_depth", "anchor_depth", "norm_depth")
     depths = {name: min(values[name], transfer) for name in names}  # type: ignore[type-var]
     backbone = draw(st.sampled_from(STUDY.model.backbones))
-    if depths["norm_depth"] <= depths["freeze_depth"] or not LIMITS.batch_norm[backbone]:  # type: ignore[operator]
+    if depths["norm_depth"] <= depths["freeze_depth"] or not FACTS.batch_norm[backbone]:  # type: ignore[operator]
         values["norm_affine"], depths["norm_depth"] = "train", 0
     elif not depths["norm_depth"]:
         values["norm_affine"] = "train"
@@ -77,7 +77,7 @@ def points(draw: st.DrawFn) -> Point:
 @given(points())
 def test_a_point_written_as_a_study_file_reads_back_equal(point: Point) -> None:
     written = spec.loads(fixed_study(STUDY, point, name="best"), "config.toml")
-    assert only_point(written, LIMITS) == point
+    assert only_point(written, FACTS) == point
 
 
 @given(points())
@@ -96,7 +96,7 @@ def test_any_source_survives_the_file(source: str) -> None:
 
 def test_searched_keys_are_named_where_one_point_is_wanted() -> None:
     with pytest.raises(SpecError, match=r"model\.backbone, search\.transfer_depth, search\.lr are searched"):
-        only_point(STUDY, LIMITS)
+        only_point(STUDY, FACTS)
 
 
 def _point() -> Point:

@@ -11,7 +11,7 @@ from tlopt.search.plan import search_plan
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point
 
-LIMITS = tiny.limits()
+FACTS = tiny.facts()
 PLAIN_LR = tiny.PLAIN_LR["adamw"]
 USUAL = {
     "transfer_depth": "{ int = [8, 17] }",
@@ -30,13 +30,13 @@ def search(**changes: str) -> str:
 def start_point(text: str, backbone: str = '"large"') -> Point:
     """The point that the parameters decode to."""
     study = tiny.study(text, backbone=backbone)
-    params = kept_statistics(study, LIMITS)
+    params = kept_statistics(study, FACTS)
     assert params is not None
-    return suggest(FixedTrial(params), study, LIMITS)
+    return suggest(FixedTrial(params), study, FACTS)
 
 
 def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
-    _, plain = defaults(tiny.study(search()), LIMITS)
+    _, plain = defaults(tiny.study(search()), FACTS)
 
     assert start_point(search()) == replace(plain.point, norm_depth=17, lr_ratio=0.3)
 
@@ -89,39 +89,39 @@ def test_it_keeps_the_most_that_the_ranges_allow(
     ids=str,
 )
 def test_there_is_none_where_the_space_keeps_no_statistics(changes: dict[str, str]) -> None:
-    assert kept_statistics(tiny.study(search(**changes)), LIMITS) is None
+    assert kept_statistics(tiny.study(search(**changes)), FACTS) is None
 
 
 @pytest.mark.parametrize("missing", ["transferable", "batch_norm"])
 def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
-    assert kept_statistics(tiny.study(search()), tiny.limits(**{missing: False})) is None
+    assert kept_statistics(tiny.study(search()), tiny.facts(**{missing: False})) is None
 
 
 def test_a_search_tries_it_after_the_other_starts_as_any_other_trial() -> None:
     study = tiny.study(search())
-    plan = search_plan(study, LIMITS, 1)
+    plan = search_plan(study, FACTS, 1)
 
     task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
 
-    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, LIMITS), kept_statistics(study, LIMITS)]
+    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, FACTS), kept_statistics(study, FACTS)]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
 
 def test_the_other_starts_keep_no_statistics() -> None:
     study = tiny.study(search(freeze_depth="{ int = [0, 12] }"))
-    plan = search_plan(study, LIMITS, 1)
+    plan = search_plan(study, FACTS, 1)
 
-    depths = [suggest(FixedTrial(params), study, LIMITS).norm_depth for params in plan.initial_points(())]
+    depths = [suggest(FixedTrial(params), study, FACTS).norm_depth for params in plan.initial_points(())]
 
-    assert [default.point.norm_depth for default in defaults(study, LIMITS)] == [0, 0]
+    assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0]
     assert depths == [0, 0, 17]  # the probe's freeze depth is out of range
 
 
 def test_a_search_without_the_key_starts_as_before() -> None:
     before = tiny.study(search(norm_depth=""))
-    starts = search_plan(tiny.study(search()), LIMITS, 1).initial_points(())
+    starts = search_plan(tiny.study(search()), FACTS, 1).initial_points(())
 
-    assert list(search_plan(before, LIMITS, 1).initial_points(())) == [
+    assert list(search_plan(before, FACTS, 1).initial_points(())) == [
         {name: value for name, value in params.items() if name != "norm_depth"}
         for params in starts
         if not params["norm_depth"]

@@ -16,19 +16,19 @@ from tlopt.search.samplers import InitialPointsSampler
 from tlopt.search.space import check_depths, encode_point, suggest
 from tlopt.spec.point import Point
 
-LIMITS = tiny.limits()
+FACTS = tiny.facts()
 USUAL = "freeze_depth = { int = [0, 17] }\ntransfer_depth = { int = [8, 17] }\nlr = { log = [1e-4, 1.0] }\n"
 ALL = 'classifier = { choice = ["network", "logistic", "svm"] }\n'
 
 
 def point_of(params: dict[str, object], search: str = ALL + USUAL) -> Point:
-    return suggest(FixedTrial(params), tiny.study(search), LIMITS)
+    return suggest(FixedTrial(params), tiny.study(search), FACTS)
 
 
 def test_only_its_own_keys_are_drawn() -> None:
     trial = FixedTrial({"classifier": "svm", "lr": 0.5, "freeze_depth": 3})
 
-    point = suggest(trial, tiny.study(ALL + USUAL), LIMITS)
+    point = suggest(trial, tiny.study(ALL + USUAL), FACTS)
 
     assert trial.params == {"classifier": "svm"}
     assert (point.classifier, point.transfer_depth, point.freeze_depth, point.epochs) == ("svm", 17, 17, 1)
@@ -44,37 +44,37 @@ def test_keys_without_effect_make_no_other_point() -> None:
 def test_a_point_survives_its_parameters_its_storage_and_its_study_file(name: str) -> None:
     study, point = tiny.study(ALL + USUAL), point_of({"classifier": name})
 
-    assert encode_point(point, study, LIMITS) == {"classifier": name}
+    assert encode_point(point, study, FACTS) == {"classifier": name}
     assert Point.from_dict(point.as_dict()) == point
     alone = spec.loads(fixed_study(study, point, name="alone"), "alone.toml")
-    assert only_point(alone, LIMITS) == point
+    assert only_point(alone, FACTS) == point
 
 
 def test_networks_are_stored_and_digested_as_before() -> None:
     before, after = tiny.study(USUAL), tiny.study('classifier = "network"\n' + USUAL)
 
     assert before.digest == after.digest
-    assert "classifier" not in defaults(before, LIMITS)[0].point.as_dict()
+    assert "classifier" not in defaults(before, FACTS)[0].point.as_dict()
 
 
 def test_logistic_regression_is_a_default_only_where_the_space_has_it() -> None:
-    labels = [default.label for default in defaults(tiny.study(ALL + USUAL), LIMITS)]
+    labels = [default.label for default in defaults(tiny.study(ALL + USUAL), FACTS)]
 
     assert labels == ["linear probe", "plain fine-tuning", "linear classifier"]
-    assert len(defaults(tiny.study(USUAL), LIMITS)) == 2
-    assert {row.point.classifier for row in defaults(tiny.study(ALL + USUAL), LIMITS)[:2]} == {"network"}
+    assert len(defaults(tiny.study(USUAL), FACTS)) == 2
+    assert {row.point.classifier for row in defaults(tiny.study(ALL + USUAL), FACTS)[:2]} == {"network"}
 
 
 def test_there_is_one_for_each_class_weighting_and_listed_resolution() -> None:
     more = 'class_weights = { choice = ["none", "balanced"] }\nresolution = { choice = [96, 128] }\n'
 
-    assert len(linear_points(tiny.study(ALL + USUAL), LIMITS)) == 2
-    assert len(linear_points(tiny.study(ALL + USUAL + more), LIMITS)) == 8
+    assert len(linear_points(tiny.study(ALL + USUAL), FACTS)) == 2
+    assert len(linear_points(tiny.study(ALL + USUAL + more), FACTS)) == 8
 
 
 def begun(sampler: str, search: str = ALL + USUAL) -> tuple[optuna.Study, StudyPlan]:
     study = tiny.study(search, more=f'[sampler]\nkind = "{sampler}"\n')
-    plan = search_plan(study, LIMITS, 1)
+    plan = search_plan(study, FACTS, 1)
     own = InitialPointsSampler(plan.initial_points, study.sampler, seed=1, transform=plan.sampler_trials)
     return optuna.create_study(direction="maximize", sampler=own), plan
 
@@ -118,14 +118,14 @@ def test_the_sampler_does_not_see_them() -> None:
 
 
 def test_linear_classifiers_alone_have_no_other_parameters() -> None:
-    plan = search_plan(tiny.study('classifier = { choice = ["logistic", "svm"] }\n' + USUAL), LIMITS, 1)
+    plan = search_plan(tiny.study('classifier = { choice = ["logistic", "svm"] }\n' + USUAL), FACTS, 1)
 
     assert list(plan.space) == ["classifier"]
     assert list(plan.initial_points([])) == [{"classifier": "logistic"}, {"classifier": "svm"}]
 
 
 def test_without_pretrained_weights_there_are_none() -> None:
-    without = tiny.limits(transferable=False)
+    without = tiny.facts(transferable=False)
 
     assert "classifier" not in search_plan(tiny.study(ALL + USUAL), without, 1).space
     with pytest.raises(SpecError, match="needs features of pretrained weights"):

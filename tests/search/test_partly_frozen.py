@@ -14,7 +14,7 @@ from tlopt.search.plan import search_plan
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point
 
-LIMITS = tiny.limits()
+FACTS = tiny.facts()
 USUAL = {
     "transfer_depth": "{ int = [0, 17] }",
     "freeze_depth": "{ int = [0, 17] }",
@@ -31,9 +31,9 @@ def search(**changes: str) -> str:
 def start_point(text: str, backbone: str = '"large"') -> Point:
     """The point given by the parameters."""
     study = tiny.study(text, backbone=backbone)
-    params = partly_frozen(study, LIMITS)
+    params = partly_frozen(study, FACTS)
     assert params is not None
-    return suggest(FixedTrial(params), study, LIMITS)
+    return suggest(FixedTrial(params), study, FACTS)
 
 
 def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_rate() -> None:
@@ -84,22 +84,22 @@ def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int
 
 @pytest.mark.parametrize("name", ["transfer_depth", "freeze_depth"])
 def test_there_is_none_where_a_depth_is_given(name: str) -> None:
-    assert partly_frozen(tiny.study(search(**{name: "9"})), LIMITS) is None
+    assert partly_frozen(tiny.study(search(**{name: "9"})), FACTS) is None
 
 
 def test_there_is_none_without_weights_to_start_from() -> None:
-    assert partly_frozen(tiny.study(search()), tiny.limits(transferable=False)) is None
+    assert partly_frozen(tiny.study(search()), tiny.facts(transferable=False)) is None
 
 
 def test_a_search_tries_it_third_as_any_other_trial() -> None:
     study = tiny.study(search())
-    plan = search_plan(study, LIMITS, 1)
+    plan = search_plan(study, FACTS, 1)
     of = optuna.create_study()
     of.enqueue_trial(plan.initial_points(())[2])
     task = plan.draw(of.ask())
 
     assert len(plan.initial_points(())) == 3
-    assert plan.initial_points(())[2] == partly_frozen(study, LIMITS)
+    assert plan.initial_points(())[2] == partly_frozen(study, FACTS)
     assert (task.label, task.prunable) == ("", True)
 
 
@@ -112,4 +112,4 @@ def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
         )
     )
 
-    assert list(search_plan(study, LIMITS, 1).initial_points(())) == [partly_frozen(study, LIMITS)]
+    assert list(search_plan(study, FACTS, 1).initial_points(())) == [partly_frozen(study, FACTS)]

@@ -16,8 +16,8 @@ from tlopt.spec.trial_spec import TrialSpec
 STUDY = tiny.study(
     "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"
 )
-LIMITS = tiny.limits()
-PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, LIMITS))
+FACTS = tiny.facts()
+PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, FACTS))
 CANDIDATES = (
     Candidate(PROBE, "linear probe", PROBE_POINT),
     Candidate(PLAIN, "plain fine-tuning", PLAIN_POINT),
@@ -35,21 +35,21 @@ def tasks(plan: StudyPlan, params: list[dict[str, object]]) -> list[TrialSpec]:
 
 
 def search_tasks(lrs: list[float], n_splits: int = 1) -> list[TrialSpec]:
-    return tasks(search_plan(STUDY, LIMITS, n_splits), [{"freeze_depth": 3, "lr": lr} for lr in lrs])
+    return tasks(search_plan(STUDY, FACTS, n_splits), [{"freeze_depth": 3, "lr": lr} for lr in lrs])
 
 
 # The search
 
 
 def test_the_search_has_the_budget_of_its_file() -> None:
-    plan = search_plan(tiny.study("", trials=9), LIMITS, 1)
+    plan = search_plan(tiny.study("", trials=9), FACTS, 1)
 
     assert (plan.n_open(optuna.create_study()), plan.hours) == (9, 0.0)
 
 
 def test_the_search_begins_with_the_defaults_that_its_space_has() -> None:
-    both = search_plan(STUDY, LIMITS, 1).initial_points(())
-    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), LIMITS, 1).initial_points(())
+    both = search_plan(STUDY, FACTS, 1).initial_points(())
+    plain_only = search_plan(tiny.study("lr = { log = [1e-4, 1.0] }"), FACTS, 1).initial_points(())
 
     assert list(both) == [{"freeze_depth": 17, "lr": 0.01}, {"freeze_depth": 0, "lr": 0.00125}]
     assert list(plain_only) == [{"lr": 0.00125}]
@@ -64,7 +64,7 @@ def test_the_search_begins_with_the_defaults_that_its_space_has() -> None:
     ],
 )
 def test_a_default_is_known_by_its_parameters_and_not_prunable(params: dict[str, object], label: str) -> None:
-    (task,) = tasks(search_plan(STUDY, LIMITS, 1), [params])
+    (task,) = tasks(search_plan(STUDY, FACTS, 1), [params])
 
     assert (task.label, task.prunable) == (label, not label)
 
@@ -141,7 +141,7 @@ def test_no_seed_of_the_search_is_one_of_the_confirmation() -> None:
 
 
 def test_a_fixed_trial_is_a_task_too() -> None:
-    plan = search_plan(STUDY, LIMITS, 1)
+    plan = search_plan(STUDY, FACTS, 1)
 
     task = plan.draw(FixedTrial({"freeze_depth": 3, "lr": 0.5}, number=5))
 

@@ -13,7 +13,7 @@ from tlopt.search.defaults import defaults
 from tlopt.search.race import FINALISTS_MIN, PLAIN, PROBE, Candidate, Race, Run, n_point_runs
 
 STUDY = tiny.study("lr = { log = [1e-4, 1.0] }")
-POINT = defaults(STUDY, tiny.limits())[-1].point
+POINT = defaults(STUDY, tiny.facts())[-1].point
 DEFAULTS = (Candidate(PROBE, "linear probe", POINT), Candidate(PLAIN, "plain fine-tuning", POINT))
 
 

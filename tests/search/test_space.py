@@ -26,7 +26,7 @@ from tlopt.spec import Study
 from tlopt.spec.dimensions import Log
 from tlopt.spec.point import Point
 
-LIMITS = tiny.limits()
+FACTS = tiny.facts()
 LENGTHENED = Log(1e-4, 1.0, zero=True).drawn_low
 
 EVERY_KIND = """
@@ -81,7 +81,7 @@ whatever_study = st.sampled_from(sorted(STUDIES)).map(STUDIES.__getitem__)
 
 def point(search: str, params: dict[str, Any], backbone: str = '"large"', transferable: bool = True) -> Point:
     study = tiny.study(search, backbone=backbone)
-    return suggest(FixedTrial(params), study, tiny.limits(transferable=transferable))
+    return suggest(FixedTrial(params), study, tiny.facts(transferable=transferable))
 
 
 # What a draw means
@@ -175,21 +175,21 @@ def test_two_draws_of_one_training_are_one_point(depths: tuple[int, int, int], a
 
 
 def test_without_batch_norm_no_depth_of_statistics_is_drawn_and_none_is_set() -> None:
-    study, limits = tiny.study(KEPT_STATISTICS), tiny.limits(batch_norm=False)
+    study, facts = tiny.study(KEPT_STATISTICS), tiny.facts(batch_norm=False)
 
-    assert list(search_plan(study, limits, 1).space) == ["transfer_depth", "freeze_depth"]
-    assert list(search_plan(study, LIMITS, 1).space) == list(KEPT_STATISTICS_DRAWN)
-    assert decode_params(KEPT_STATISTICS_DRAWN, study, limits).norm_depth == 0
-    check_depths(study, limits)
+    assert list(search_plan(study, facts, 1).space) == ["transfer_depth", "freeze_depth"]
+    assert list(search_plan(study, FACTS, 1).space) == list(KEPT_STATISTICS_DRAWN)
+    assert decode_params(KEPT_STATISTICS_DRAWN, study, facts).norm_depth == 0
+    check_depths(study, facts)
     with pytest.raises(SpecError, match=r"^search\.norm_depth = 17: large has no batch-norm layers"):
-        check_depths(tiny.study("norm_depth = 17"), limits)
-    check_depths(tiny.study("norm_depth = 0"), limits)
+        check_depths(tiny.study("norm_depth = 17"), facts)
+    check_depths(tiny.study("norm_depth = 0"), facts)
 
 
 def test_a_trial_that_somebody_added_to_a_search_without_batch_norm_is_a_point_of_it() -> None:
-    study, limits = tiny.study(KEPT_STATISTICS), tiny.limits(batch_norm=False)
+    study, facts = tiny.study(KEPT_STATISTICS), tiny.facts(batch_norm=False)
 
-    found = point_of_params({"transfer_depth": 12, "freeze_depth": 4}, study, limits)
+    found = point_of_params({"transfer_depth": 12, "freeze_depth": 4}, study, facts)
 
     assert (found.transfer_depth, found.freeze_depth, found.norm_depth) == (12, 4, 0)
 
@@ -253,7 +253,7 @@ def test_the_first_fifth_of_the_positions_of_a_strength_is_off(optimizer: str) -
 
 
 def distributions(study: Study, trial: optuna.Trial) -> dict[str, BaseDistribution]:
-    suggest(trial, study, LIMITS)
+    suggest(trial, study, FACTS)
     return trial.distributions
 
 
@@ -290,13 +290,13 @@ def test_the_distributions_are_those_of_the_file() -> None:
 @given(study=whatever_study, seed=st.integers(0, 2**31))
 def test_what_is_encoded_comes_back(study: Study, seed: int) -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
-    drawn = suggest(trial, study, LIMITS)
+    drawn = suggest(trial, study, FACTS)
 
-    params = encode_point(drawn, study, LIMITS)
+    params = encode_point(drawn, study, FACTS)
 
     capped = drawn.transfer_depth in (drawn.freeze_depth, drawn.anchor_depth)
     if params is not None:
-        assert suggest(FixedTrial(params), study, LIMITS) == drawn
+        assert suggest(FixedTrial(params), study, FACTS) == drawn
     else:
         assert capped  # at a depth that no draw means by itself
 
@@ -313,7 +313,7 @@ def test_nothing_is_encoded_outside_a_range(
     study: Study, depths: tuple[int, int, int, int], lr: float, l2_sp: float, momentum: float
 ) -> None:
     transfer = depths[0]
-    drawn = suggest(optuna.create_study().ask(), study, LIMITS)
+    drawn = suggest(optuna.create_study().ask(), study, FACTS)
     wanted = replace(
         drawn,
         backbone="large",
@@ -326,7 +326,7 @@ def test_nothing_is_encoded_outside_a_range(
         momentum=momentum,
     )
 
-    params = encode_point(wanted, study, LIMITS)
+    params = encode_point(wanted, study, FACTS)
 
     if params is not None:
         asked = distributions(study, optuna.create_study().ask())
@@ -354,13 +354,13 @@ def test_nothing_is_encoded_outside_a_range(
 def test_a_point_that_the_space_lacks_has_no_parameters(outside: dict[str, Any]) -> None:
     inside = point(EVERY_KIND, DRAWN)
 
-    assert encode_point(replace(inside, **outside), STUDIES["every kind"], LIMITS) is None
+    assert encode_point(replace(inside, **outside), STUDIES["every kind"], FACTS) is None
 
 
 def test_a_strength_that_is_off_is_drawn_below_its_range() -> None:
     off = replace(point(EVERY_KIND, DRAWN), l2_sp=0.0)
 
-    params = encode_point(off, STUDIES["every kind"], LIMITS)
+    params = encode_point(off, STUDIES["every kind"], FACTS)
 
     assert params is not None
     assert LENGTHENED < params["l2_sp"] < 1e-4
@@ -379,7 +379,7 @@ l2_sp          = { log = [1e-4, 1.0], zero = true }
 
 
 def both(search: str, backbone: str = '"large"') -> tuple[Default, Default]:
-    return defaults(tiny.study(search, backbone=backbone), LIMITS)
+    return defaults(tiny.study(search, backbone=backbone), FACTS)
 
 
 def test_the_defaults_are_a_frozen_network_and_one_that_moves_as_a_whole() -> None:
@@ -393,7 +393,7 @@ def test_the_defaults_are_a_frozen_network_and_one_that_moves_as_a_whole() -> No
 def test_a_default_is_drawn_with_its_parameters() -> None:
     for default in both(USUAL):
         assert default.params is not None
-        assert suggest(FixedTrial(default.params), tiny.study(USUAL), LIMITS) == default.point
+        assert suggest(FixedTrial(default.params), tiny.study(USUAL), FACTS) == default.point
 
 
 @pytest.mark.parametrize(
@@ -457,9 +457,9 @@ def test_the_defaults_take_the_nearest_searched_nuisance_values() -> None:
 def test_ranges_for_each_optimizer_hold_the_defaults() -> None:
     study = tiny.study("freeze_depth = { int = [0, 17] }\n" + BOTH_OPTIMIZERS)
 
-    for default, lr in zip(defaults(study, LIMITS), (0.01, 0.00125), strict=True):
+    for default, lr in zip(defaults(study, FACTS), (0.01, 0.00125), strict=True):
         assert default.params is not None
-        assert default.point == suggest(FixedTrial(default.params), study, LIMITS)
+        assert default.point == suggest(FixedTrial(default.params), study, FACTS)
         assert default.point.optimizer == "adamw"
         assert default.point.lr == lr
 
@@ -478,11 +478,11 @@ def test_the_defaults_of_a_searched_backbone_use_its_first() -> None:
 @pytest.mark.parametrize("key", ["transfer_depth", "freeze_depth", "anchor_depth", "norm_depth"])
 def test_a_depth_beyond_the_last_block_is_refused_by_name(key: str, depth: str) -> None:
     with pytest.raises(SpecError, match=rf"^search\.{key}: 18 is beyond .* of large, which has 17") as caught:
-        check_depths(tiny.study(f"{key} = {depth}"), LIMITS)
+        check_depths(tiny.study(f"{key} = {depth}"), FACTS)
 
     assert "tlopt blocks large" in str(caught.value)
 
 
 def test_depths_up_to_the_last_block_are_allowed() -> None:
     for study in (*STUDIES.values(), tiny.study("freeze_depth = { int = [0, 17] }")):
-        check_depths(study, LIMITS)
+        check_depths(study, FACTS)

@@ -129,7 +129,7 @@ def test_whatever_is_given_is_refused_or_a_draw_of_the_search(anything: dict[str
     except Refused:
         return
 
-    point = suggest(FixedTrial(WHOLE | params), STUDY, tiny.limits())
+    point = suggest(FixedTrial(WHOLE | params), STUDY, tiny.facts())
     assert 0 <= point.freeze_depth <= point.transfer_depth <= 17
     assert point.l2_sp == 0 or 1e-4 <= point.l2_sp <= 1.0
 
@@ -138,13 +138,13 @@ def test_whatever_is_given_is_refused_or_a_draw_of_the_search(anything: dict[str
 
 
 def test_the_point_of_a_foreign_trial_follows_from_a_whole_set_of_parameters() -> None:
-    assert point_of_params(WHOLE, STUDY, tiny.limits()) == suggest(FixedTrial(WHOLE), STUDY, tiny.limits())
-    assert point_of_params(WHOLE | {"l2_sp": 0.0}, STUDY, tiny.limits()).l2_sp == 0.0
+    assert point_of_params(WHOLE, STUDY, tiny.facts()) == suggest(FixedTrial(WHOLE), STUDY, tiny.facts())
+    assert point_of_params(WHOLE | {"l2_sp": 0.0}, STUDY, tiny.facts()).l2_sp == 0.0
 
 
 def test_a_part_of_the_parameters_is_no_point() -> None:
     with pytest.raises(Refused, match="it has no transfer_depth, freeze_depth, l2_sp"):
-        point_of_params({"lr": 0.1, "batch_size": 8, "schedule": "cosine"}, STUDY, tiny.limits())
+        point_of_params({"lr": 0.1, "batch_size": 8, "schedule": "cosine"}, STUDY, tiny.facts())
 
 
 # Trials that somebody else has begun
@@ -166,7 +166,7 @@ def test_what_was_drawn_elsewhere_is_gone_on_with_where_it_is_of_the_search(
 ) -> None:
     of = optuna.create_study()
     of.add_trial(optuna.create_trial(state=TrialState.WAITING, params=params, distributions=space))
-    plan = search_plan(STUDY, tiny.limits(), 1)
+    plan = search_plan(STUDY, tiny.facts(), 1)
 
     if says is None:
         assert plan.draw(of.ask()).point.lr == params["lr"]

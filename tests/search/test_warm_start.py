@@ -27,11 +27,11 @@ from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord
 
-LIMITS = tiny.limits()
-FACTS = {"data": "0a1b", "weights": "77aa"}
+FACTS = tiny.facts()
+FINGERPRINTS = {"data": "0a1b", "weights": "77aa"}
 NARROW = "lr = { log = [1e-3, 1e-2] }\nfreeze_depth = { int = [0, 17] }"
 WIDE = "lr = { log = [1e-4, 1.0] }\nfreeze_depth = { int = [0, 17] }"
-PLAIN = defaults(tiny.study(WIDE), LIMITS)[1].point
+PLAIN = defaults(tiny.study(WIDE), FACTS)[1].point
 BEGAN = 1.5e9
 MIRRORED = spec.loads(
     tiny.text(NARROW).replace('source = "images"', 'source = "images"\nflip = false'), "x.toml"
@@ -56,7 +56,7 @@ def trial(number: int, value: float | None = 0.5, **point: Any) -> FrozenTrial:
 
 
 def earlier(*trials: FrozenTrial, study: Study | None = None, **changes: Any) -> Earlier:
-    known = {"began": BEGAN, "semantics": spec.SEMANTICS_VERSION, "facts": FACTS} | changes
+    known = {"began": BEGAN, "semantics": spec.SEMANTICS_VERSION, "facts": FINGERPRINTS} | changes
     return Earlier(study=study or named(NARROW, "narrow"), trials=trials, **known)
 
 
@@ -65,13 +65,13 @@ def named(search: str, name: str, **changes: Any) -> Study:
 
 
 def planned(
-    before: Earlier, study: Study | None = None, facts: dict[str, str] = FACTS, **changes: Any
+    before: Earlier, study: Study | None = None, fingerprints: dict[str, str] = FINGERPRINTS, **changes: Any
 ) -> WarmStart:
     return warm_start.from_study(
         before,
         study or named(WIDE, "wide"),
-        LIMITS,
-        facts=facts,
+        FACTS,
+        fingerprints=fingerprints,
         semantics=spec.SEMANTICS_VERSION,
         initial_points=changes.get("initial_points", ()),
     )
@@ -195,7 +195,7 @@ def test_trials_under_way_stay_where_they_are() -> None:
     ("changes", "reason"),
     [
         ({"study": MIRRORED}, "data.flip: 'planted' has false, here is true"),
-        ({"facts": FACTS | {"data": "ffff"}}, "images: 'narrow' has ffff, here is 0a1b"),
+        ({"facts": FINGERPRINTS | {"data": "ffff"}}, "images: 'narrow' has ffff, here is 0a1b"),
         ({"semantics": spec.SEMANTICS_VERSION - 1}, "'narrow' was begun by another version of tlopt"),
     ],
 )
@@ -224,11 +224,13 @@ def test_points_get_the_epochs_and_the_resolution_of_the_new_study() -> None:
 
 def test_an_initial_point_is_not_enqueued_beside_itself() -> None:
     study = named(WIDE, "wide", trials=400)
-    plan = search_plan(study, LIMITS, 1)
+    plan = search_plan(study, FACTS, 1)
     ended = [trial(number, 0.9 - number / 100, lr=PLAIN.lr + number * 1e-3) for number in range(9)]
 
     warm = planned(
-        earlier(*ended, facts=FACTS | {"data": "ffff"}), study, initial_points=plan.initial_points(())
+        earlier(*ended, fingerprints=FINGERPRINTS | {"data": "ffff"}),
+        study,
+        initial_points=plan.initial_points(()),
     )
 
     numbers = [row["origin"]["trial"] for row in warm.enqueued]
@@ -237,7 +239,7 @@ def test_an_initial_point_is_not_enqueued_beside_itself() -> None:
 
 def test_an_exports_point_is_enqueued_and_refused_outside_of_the_ranges() -> None:
     study = named(NARROW, "wide")
-    warm = warm_start.from_point("exports/x", replace(PLAIN, lr=0.005), study, LIMITS, initial_points=())
+    warm = warm_start.from_point("exports/x", replace(PLAIN, lr=0.005), study, FACTS, initial_points=())
 
     (row,) = warm.enqueued
     assert (row["params"]["lr"], row["origin"]) == (
@@ -245,7 +247,7 @@ def test_an_exports_point_is_enqueued_and_refused_outside_of_the_ranges() -> Non
         {"study": "exports/x", "trial": None, "began": None},
     )
     with pytest.raises(Refused, match=r"lr 0\.5 lies outside 0\.001 to 0\.01"):
-        warm_start.from_point("exports/x", replace(PLAIN, lr=0.5), study, LIMITS, initial_points=())
+        warm_start.from_point("exports/x", replace(PLAIN, lr=0.5), study, FACTS, initial_points=())
 
 
 KEPT = WIDE + "\nnorm_depth = { int = [0, 17] }"
@@ -263,37 +265,39 @@ def begun(url: str, warm: WarmStart) -> optuna.Study:
     study = named(WIDE, "wide")
     choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
     text = tiny.text(WIDE).replace("planted", "wide")
-    return studies.create_or_open(studies.open_storage(url), study, file_text=text, facts={}, choices=choices)
+    return studies.create_or_open(
+        studies.open_storage(url), study, file_text=text, fingerprints={}, choices=choices
+    )
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_trials_from_before_statistics_could_be_kept_inform_a_search_of_them(
     tmp_path: Path, batch_norm: bool
 ) -> None:
-    limits, study = tiny.limits(batch_norm=batch_norm), named(KEPT, "kept")
+    facts, study = tiny.facts(batch_norm=batch_norm), named(KEPT, "kept")
     before = earlier(trial(3, lr=0.002))
     warm = warm_start.from_study(
-        before, study, limits, facts=FACTS, semantics=spec.SEMANTICS_VERSION, initial_points=()
+        before, study, facts, fingerprints=FINGERPRINTS, semantics=spec.SEMANTICS_VERSION, initial_points=()
     )
     choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
     opened = studies.create_or_open(
         studies.open_storage(f"sqlite:///{tmp_path}/a.db"),
         study,
         file_text=tiny.text(KEPT).replace("planted", "kept"),
-        facts={},
+        fingerprints={},
         choices=choices,
     )
 
-    warm_start.carry_over(opened, warm, before, study, limits)
+    warm_start.carry_over(opened, warm, before, study, facts)
 
-    (seen,) = search_plan(study, limits, 1).sampler_trials(opened.get_trials())
+    (seen,) = search_plan(study, facts, 1).sampler_trials(opened.get_trials())
     expected = {"lr": 0.002, "freeze_depth": 0} | ({"norm_depth": 0} if batch_norm else {})
     assert seen.params == expected
 
 
 def carry(opened: optuna.Study, before: Earlier) -> None:
     warm = WarmStart.from_attribute(opened.user_attrs[attributes.WARM_START])
-    warm_start.carry_over(opened, warm, before, named(WIDE, "wide"), LIMITS)
+    warm_start.carry_over(opened, warm, before, named(WIDE, "wide"), FACTS)
 
 
 def taken(opened: optuna.Study) -> list[tuple[int, int, float | None]]:
@@ -370,7 +374,7 @@ def test_a_start_that_is_killed_half_way_is_completed_by_the_next(storage_url: s
 
 
 def test_points_are_enqueued_once_and_count_as_trials_of_the_study(storage_url: str) -> None:
-    warm = planned(earlier(*BEFORE.trials, facts=FACTS | {"data": "ffff"}))
+    warm = planned(earlier(*BEFORE.trials, fingerprints=FINGERPRINTS | {"data": "ffff"}))
     opened = begun(storage_url, warm)
 
     warm_start.enqueue(opened, warm)
@@ -397,7 +401,7 @@ def test_what_was_carried_over_keeps_its_first_name_when_carried_over_again(stor
 
 def test_an_initial_point_that_was_carried_over_is_not_run_again(storage_url: str) -> None:
     study = named(WIDE, "wide")
-    initial = search_plan(study, LIMITS, 1).initial_points(())
+    initial = search_plan(study, FACTS, 1).initial_points(())
     before = earlier(trial(0, 0.5))  # plain fine-tuning
     opened = begun(storage_url, planned(before))
     carry(opened, before)

@@ -17,7 +17,7 @@ budget = { trials = 9, epochs = 8 }
 
 
 def norm_sentences(search: str, *, batch_norm: bool) -> list[str]:
-    return list(norm_warnings(tiny.study(search), tiny.limits(batch_norm=batch_norm)))
+    return list(norm_warnings(tiny.study(search), tiny.facts(batch_norm=batch_norm)))
 
 
 @pytest.mark.parametrize("norm_depth", ["{ int = [0, 17] }", "{ choice = [0.0, 1.0] }", "9"])
@@ -31,10 +31,10 @@ def test_a_network_without_batch_norm_is_told_that_it_keeps_no_statistics(norm_d
 
 
 def test_of_several_backbones_those_without_batch_norm_are_named() -> None:
-    limits = replace(tiny.limits(), batch_norm={"small": False, "large": True})
+    facts = replace(tiny.facts(), batch_norm={"small": False, "large": True})
     study = tiny.study("norm_depth = { uniform = [0.0, 1.0] }", backbone='{ choice = ["small", "large"] }')
 
-    (sentence,) = norm_warnings(study, limits)
+    (sentence,) = norm_warnings(study, facts)
 
     assert sentence == "small: there are no batch-norm layers, and norm_depth comes to 0 there"
 

@@ -14,12 +14,12 @@ from tlopt.spec.dimensions import (
     Int,
     Log,
     Uniform,
+    as_toml,
     at,
     bounds,
     contains,
     parse,
     position,
-    written,
 )
 
 shares = st.floats(0, 1)
@@ -203,4 +203,4 @@ def test_a_fixed_value_is_at_every_position() -> None:
     ],
 )
 def test_values_are_shown_as_a_study_file_has_them(value: object, text: str) -> None:
-    assert written(value) == text
+    assert as_toml(value) == text

@@ -115,7 +115,7 @@ def test_as_many_workers_as_connections_get_to_work(
 
     def begin(url: str) -> str:
         opened = studies.open_storage(url)
-        made = studies.create_or_open(opened, study, file_text=text, facts={"data": "0a1b"})
+        made = studies.create_or_open(opened, study, file_text=text, fingerprints={"data": "0a1b"})
         made.tell(made.ask(), 0.5)
         return str(made.user_attrs["tlopt:digest"])
 

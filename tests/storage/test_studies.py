@@ -23,12 +23,14 @@ from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.storage import attributes, connect, studies
 
-FACTS: dict[str, str | int] = {"data": "0a1b", "weights": "1c2d"}
+FINGERPRINTS: dict[str, str | int] = {"data": "0a1b", "weights": "1c2d"}
 
 
-def create(url: str, text: str, facts: dict[str, str | int] = FACTS) -> optuna.Study:
+def create(url: str, text: str, fingerprints: dict[str, str | int] = FINGERPRINTS) -> optuna.Study:
     opened = studies.open_storage(url)
-    return studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts=facts)
+    return studies.create_or_open(
+        opened, spec.loads(text, "x.toml"), file_text=text, fingerprints=fingerprints
+    )
 
 
 def processes(count: int, code: str, url: str, ready: Path, *arguments: str) -> list[str]:
@@ -152,7 +154,7 @@ def test_the_sampler_and_the_pruner_are_the_callers(storage_url: str, study_text
         studies.open_storage(storage_url),
         spec.loads(text, "x.toml"),
         file_text=text,
-        facts={},
+        fingerprints={},
         sampler=sampler,
         pruner=pruner,
     )
@@ -185,7 +187,7 @@ def test_other_facts_are_refused_in_one_line(storage_url: str, study_text: Calla
     create(storage_url, study_text())
 
     with pytest.raises(StudyChanged) as caught:
-        create(storage_url, study_text(), facts={"data": "ffff", "weights": "eeee"})
+        create(storage_url, study_text(), fingerprints={"data": "ffff", "weights": "eeee"})
 
     assert "tlopt:data: study has 0a1b, here is ffff; tlopt:weights: study has 1c2d, here is eeee;" in str(
         caught.value

@@ -46,7 +46,7 @@ def _one_thread() -> None:
 @pytest.fixture
 def task(workshop: tiny.Workshop) -> TrialSpec:
     """Plain fine-tuning for two epochs on the only split, prunable."""
-    point = defaults(workshop.workspace.study, workshop.limits)[1].point
+    point = defaults(workshop.workspace.study, workshop.facts)[1].point
     return TrialSpec(point=point, seeds=(3,), splits=(0,), label="", prunable=True)
 
 

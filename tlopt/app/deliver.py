@@ -100,8 +100,10 @@ def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> 
     if not verdict.finished or not chosen.val:
         return {}
     replicate = verdict.exported_replicate
-    facts = {name: str(opened.user_attrs.get(attributes.fact(name), "")) for name in attributes.SHARED_FACTS}
-    source = Source.of(chosen.point, chosen.seeds[replicate], facts)
+    fingerprints = {
+        name: str(opened.user_attrs.get(attributes.fingerprint(name), "")) for name in attributes.FINGERPRINTS
+    }
+    source = Source.of(chosen.point, chosen.seeds[replicate], fingerprints)
     found: dict[Split, Predictions] = {}
     for split in SPLITS:
         try:
@@ -289,7 +291,7 @@ def train(
         workspace = Workspace.open(study, choose_device(device), progress=True)
         if onnx:
             check_onnx(workspace)
-        point = only_point(study, workspace.limits)
+        point = only_point(study, workspace.facts)
     run, training = train_on_all(workspace, point)
     epochs = []
     for epoch in training:

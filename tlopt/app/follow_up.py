@@ -9,7 +9,7 @@ import optuna
 from tlopt import spec
 from tlopt.app.handle import Session
 from tlopt.errors import NotReady, Refused, SpecError, StorageError, StudyChanged
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search import warm_start
 from tlopt.search.plan import StudyPlan
 from tlopt.search.space import decode_params
@@ -45,20 +45,20 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
         SpecError: there is no such study or export, or it cannot be used.
         NotReady: the earlier study has no finished trial yet.
     """
-    study, limits = session.study, workspace.limits
+    study, facts = session.study, workspace.facts
     if not study.warm_start:
         return None
     try:
         if "/" in study.warm_start:
-            point = _exported_point(study.warm_start, limits)
+            point = _exported_point(study.warm_start, facts)
             return warm_start.from_point(
-                study.warm_start, point, study, limits, initial_points=plan.initial_points(())
+                study.warm_start, point, study, facts, initial_points=plan.initial_points(())
             )
         return warm_start.from_study(
             _with_trials(_earlier(session), session),
             study,
-            limits,
-            facts=workspace.facts,
+            facts,
+            fingerprints=workspace.fingerprints,
             semantics=spec.SEMANTICS_VERSION,
             initial_points=plan.initial_points(()),
         )
@@ -66,7 +66,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
         raise SpecError(f"{session.target}: warm_start: {error}") from None
 
 
-def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
+def begin_with(session: Session, opened: optuna.Study, facts: BackboneFacts) -> None:
     """Add the planned trials that the study lacks; many workers may do so at once."""
     warm = stored(opened)
     if warm is None or not warm_start.n_missing(opened, warm):
@@ -77,7 +77,7 @@ def begin_with(session: Session, opened: optuna.Study, limits: Limits) -> None:
         except (NotReady, SpecError, StorageError):
             earlier = None
         if earlier is not None and earlier.began == warm.began:
-            warm_start.carry_over(opened, warm, earlier, session.study, limits)
+            warm_start.carry_over(opened, warm, earlier, session.study, facts)
     warm_start.enqueue(opened, warm)
     if n := warm_start.n_missing(opened, warm):
         _logger.warning("%s is gone: %d of its trials were not carried over", warm.source, n)
@@ -138,7 +138,9 @@ def _earlier(session: Session) -> Earlier:
         trials=opened.get_trials(deepcopy=False),
         began=opened.user_attrs.get(attributes.BEGAN),
         semantics=opened.user_attrs[attributes.SEMANTICS],
-        facts={name: opened.user_attrs.get(attributes.fact(name), "") for name in attributes.SHARED_FACTS},
+        fingerprints={
+            name: opened.user_attrs.get(attributes.fingerprint(name), "") for name in attributes.FINGERPRINTS
+        },
     )
 
 
@@ -156,7 +158,7 @@ def _with_trials(earlier: Earlier, session: Session) -> Earlier:
     )
 
 
-def _exported_point(folder: str, limits: Limits) -> Point:
+def _exported_point(folder: str, facts: BackboneFacts) -> Point:
     """The point of the export in `folder`.
 
     Raises:
@@ -167,9 +169,9 @@ def _exported_point(folder: str, limits: Limits) -> Point:
         raise SpecError(f"{folder} is no export, it has no {_CONFIG}; tlopt export writes one")
     exported = spec.load(path)
     backbone = exported.model.backbones[0]
-    if backbone not in limits.n_blocks:
+    if backbone not in facts.n_blocks:
         raise SpecError(f"{folder} has the network {backbone}, which is not in this search")
     try:
-        return decode_params({}, exported, limits)
+        return decode_params({}, exported, facts)
     except KeyError:
         raise SpecError(f"{path} has ranges: it is a study file, and no export's") from None

@@ -53,20 +53,20 @@ def study_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     for notice in data.notices:
         yield f"  note: {notice}"
     for name, weights in workspace.weights.items():
-        yield f"network: {name}, {workspace.limits.n_blocks[name]} blocks, weights {weights.label}"
+        yield f"network: {name}, {workspace.facts.n_blocks[name]} blocks, weights {weights.label}"
     searched = {name: d for name, d in study.search.items() if not isinstance(d, Fixed)}
     yield f"searched: {len(searched)} of {counted(len(study.search), 'key')} given"
     for name, dimension in searched.items():
         yield f"  {name}: {dimension_words(dimension)}"
     yield f"budget: {budget_words(study)}"
-    for default in defaults(study, workspace.limits):
+    for default in defaults(study, workspace.facts):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    limits = workspace.limits
+    facts = workspace.facts
     for sentence in (
         *epoch_warnings(study),
-        *pull_warnings(study, limits),
-        *norm_warnings(study, limits),
+        *pull_warnings(study, facts),
+        *norm_warnings(study, facts),
         *view_warnings(study),
     ):
         yield f"  warning: {sentence}"

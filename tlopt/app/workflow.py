@@ -48,10 +48,10 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     with errors_of(session.target):
         check_loggers(session.study.service.loggers)
         workspace = Workspace.open(session.study, choose_device(device), progress=progress)
-        begun_with = stored.get(attributes.fact("data"), workspace.facts["data"])
-        if workspace.facts["data"] != begun_with:
+        begun_with = stored.get(attributes.fingerprint("data"), workspace.fingerprints["data"])
+        if workspace.fingerprints["data"] != begun_with:
             workspace = workspace.as_split_by_file_copies(begun_with)
-        check_depths(session.study, workspace.limits)
+        check_depths(session.study, workspace.facts)
         workspace.check_resolutions()
     workspace.use_numerics(stored.get(attributes.NUMERICS, {}))
     return workspace
@@ -69,20 +69,20 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     study = session.study
     session.refuse_foreign_confirmation()
     follow_up.refuse_late(session)
-    plan = search_plan(study, workspace.limits, len(workspace.data.splits))
+    plan = search_plan(study, workspace.facts, len(workspace.data.splits))
     try:
         opened = studies.create_or_open(
             session.store,
             study,
             file_text=session.file_text,
-            facts=dict(workspace.facts),
+            fingerprints=dict(workspace.fingerprints),
             choices=_choices(session, workspace, plan, n_threads or n_cores()),
             pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
         )
     except StudyChanged as error:
         raise _with_cure(error, session, workspace) from None
     workspace.use_numerics(opened.user_attrs.get(attributes.NUMERICS, {}))
-    follow_up.begin_with(session, opened, workspace.limits)
+    follow_up.begin_with(session, opened, workspace.facts)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
 
@@ -96,7 +96,7 @@ def refuse_changed(session: Session, workspace: "Workspace") -> None:
     with suppress(NotReady):
         opened = session.optuna_study()
         try:
-            studies.refuse_changes(opened, session.study, dict(workspace.facts))
+            studies.refuse_changes(opened, session.study, dict(workspace.fingerprints))
         except StudyChanged as error:
             raise _with_cure(error, session, workspace) from None
 
@@ -124,7 +124,7 @@ def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
     Raises:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
-    plan = search_plan(session.study, workspace.limits, len(workspace.data.splits))
+    plan = search_plan(session.study, workspace.facts, len(workspace.data.splits))
     if said := follow_up.sentence(session, workspace, plan):
         yield f"warm start: {said}"
 
@@ -155,7 +155,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
     """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
     stored = session.optuna_study().user_attrs
     before, here = stored.get(attributes.IMAGES, {}), _images(workspace)
-    if stored.get(attributes.fact("data")) in (None, workspace.facts["data"]) or not before:
+    if stored.get(attributes.fingerprint("data")) in (None, workspace.fingerprints["data"]) or not before:
         return ""
 
     def said(counts: dict[str, Any]) -> str:
@@ -190,7 +190,7 @@ def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
     """
     late = hours_sentence(session.snapshot())
     search = session.optuna_study()
-    candidates = confirmation.find_candidates(session.study, search, workspace.limits, late=late)
+    candidates = confirmation.find_candidates(session.study, search, workspace.facts, late=late)
     return _open_confirm(session, workspace, candidates)
 
 
@@ -216,7 +216,7 @@ def _open_confirm(
         name=session.confirm_name,
         search=session.optuna_study(),
         file_text=session.file_text,
-        facts=workspace.facts,
+        fingerprints=workspace.fingerprints,
         candidates=candidates,
     )
     race = confirmation.stored_race(session.study, opened)

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import confirm_seed, ended_runs, run_values
 from tlopt.search.race import LINEAR, PLAIN, PROBE, Candidate, Race
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 
 def find_candidates(
-    study: Study, optuna_study: optuna.Study, limits: Limits, *, late: str = ""
+    study: Study, optuna_study: optuna.Study, facts: BackboneFacts, *, late: str = ""
 ) -> tuple[Candidate, ...]:
     """The defaults and the best distinct points of the search, `confirm.points` of them.
 
@@ -58,12 +58,12 @@ def find_candidates(
         StorageError: a later version wrote one of the points.
     """
     trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    records = [_with_point(trial, study, limits) for trial in trials]
+    records = [_with_point(trial, study, facts) for trial in trials]
     complete = best_first(records, study.direction)
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
-    known = [row for row in defaults(study, limits) if asdict(row.point) not in infeasible]
+    known = [row for row in defaults(study, facts) if asdict(row.point) not in infeasible]
     # PLAIN is plain fine-tuning, or training from scratch
     numbers = {LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
     chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
@@ -112,13 +112,13 @@ def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
     return Point.stored(searched, "a trial") == Point.stored(confirmed, "a candidate")
 
 
-def _with_point(trial: FrozenTrial, study: Study, limits: Limits) -> TrialRecord:
+def _with_point(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> TrialRecord:
     """The trial's record; for a trial that tlopt did not run, with the point of its parameters, if any."""
     record = TrialRecord.from_frozen(trial)
     if record.ran_here or record.is_carried:
         return record
     try:
-        point = point_of_params(trial.params, study, limits)
+        point = point_of_params(trial.params, study, facts)
     except Refused as error:
         _logger.warning(
             "trial %d of %s was not run by tlopt and is left out: %s", trial.number, study.name, error
@@ -135,12 +135,12 @@ def open_confirmation(
     name: str,
     search: optuna.Study,
     file_text: str,
-    facts: Mapping[str, str | int],
+    fingerprints: Mapping[str, str | int],
     candidates: Sequence[Candidate],
 ) -> optuna.Study:
     """Create or open the confirmation `name` of `search`; new candidates are added to the existing ones."""
     named = study.model_copy(update={"name": name})
-    confirmation = studies.create_or_open(store, named, file_text=file_text, facts=dict(facts))
+    confirmation = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
     began = search.user_attrs.get(attributes.BEGAN)
     if began is not None and SEARCH not in confirmation.user_attrs:
         confirmation.set_user_attr(SEARCH, began)

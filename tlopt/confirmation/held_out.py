@@ -62,7 +62,7 @@ def read_test(
             run = trained(workspace, row.point, seed, replicate, file)
             logits = exported_logits(run.network, images, row.point, indices, workspace.device)
             test[row.number].append(measure(logits, held_out.labels).as_dict())
-            source = Source.of(row.point, seed, workspace.facts)
+            source = Source.of(row.point, seed, workspace.fingerprints)
             _record(_predictions(logits, images, indices, "test", held_out.class_names, names, source), file)
     return test
 
@@ -71,7 +71,7 @@ def record_validation(workspace: Workspace, verdict: Verdict, weights_file: Weig
     """Write the exported network's predictions on validation beside its weights, unless they exist."""
     chosen, replicate = verdict.chosen, verdict.exported_replicate
     file, seed = weights_file(chosen.number, replicate), chosen.seeds[replicate]
-    source = Source.of(chosen.point, seed, workspace.facts)
+    source = Source.of(chosen.point, seed, workspace.fingerprints)
     with suppress(DataError):  # a damaged file is rewritten
         if read_known(file, "val", source) is not None:
             return

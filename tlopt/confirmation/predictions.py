@@ -26,7 +26,7 @@ THUMBNAILS_MAX = 12  # thumbnails of the most confident mistakes
 THUMBNAIL_SIDE = 96  # pixels
 
 
-_FACTS = ("data", "weights")
+_FINGERPRINTS = ("data", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,18 @@ class Source:
 
     point: Mapping[str, Any]  # `Point.as_dict()`
     seed: int
-    facts: Mapping[str, str]  # "data": fingerprint of the images, "weights": digest of the pretrained weights
+    fingerprints: Mapping[
+        str, str
+    ]  # "data": fingerprint of the images, "weights": digest of the pretrained weights
 
     @classmethod
-    def of(cls, point: Point, seed: int, facts: Mapping[str, str]) -> Self:
+    def of(cls, point: Point, seed: int, fingerprints: Mapping[str, str]) -> Self:
         """The source of a run of `point` with `seed`."""
-        return cls(point=point.as_dict(), seed=seed, facts={key: facts.get(key, "") for key in _FACTS})
+        return cls(
+            point=point.as_dict(),
+            seed=seed,
+            fingerprints={key: fingerprints.get(key, "") for key in _FINGERPRINTS},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +87,7 @@ class Predictions:
             "split": self.split,
             "point": dict(self.source.point),
             "seed": self.source.seed,
-            "facts": dict(self.source.facts),
+            "facts": dict(self.source.fingerprints),
             "class_names": self.class_names,
             "files": self.files,
         }
@@ -128,7 +134,7 @@ class Predictions:
         if not within or any(each.shape != (n,) for each in per_image):
             raise ValueError("its arrays do not belong together")
         return cls(
-            source=Source(point=header["point"], seed=header["seed"], facts=header["facts"]),
+            source=Source(point=header["point"], seed=header["seed"], fingerprints=header["facts"]),
             split=header["split"],
             class_names=tuple(header["class_names"]),
             files=tuple(header["files"]),

@@ -121,7 +121,7 @@ def _compared(
     workspace = Workspace(
         study=wanted, data=data, weights=weights, device=choose_device("cpu"), progress=False
     )
-    check_depths(wanted, workspace.limits)
+    check_depths(wanted, workspace.facts)
     workspace.check_resolutions()
     fits = "the ranges fit the networks"
     if store is None:
@@ -129,7 +129,7 @@ def _compared(
         return
     try:
         opened = studies.open_existing(store, wanted.name)
-        studies.refuse_changes(opened, wanted, dict(workspace.facts))
+        studies.refuse_changes(opened, wanted, dict(workspace.fingerprints))
     except NotReady:
         yield Finding("ok", "study", f"{fits}; it is not in the database yet; start it with tlopt run")
         return

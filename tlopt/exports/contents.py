@@ -47,7 +47,7 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     file = weights_file(chosen.number, replicate)
     trained(workspace, chosen.point, chosen.seeds[replicate], replicate, file)
     history = History.read(history_file(file))
-    source = Source.of(chosen.point, chosen.seeds[replicate], workspace.facts)
+    source = Source.of(chosen.point, chosen.seeds[replicate], workspace.fingerprints)
     return Chosen(
         file,
         trained_of(history, chosen.seeds[replicate], "training images"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class BackboneFacts:
     """Facts about the backbones of a study, by name."""
 
     n_blocks: Mapping[str, int]

@@ -50,7 +50,7 @@ class Report:
     spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
     causes: tuple[Cause, ...]  # most frequent first
     images: Mapping[str, Any]  # as `records.IMAGES`; empty if an earlier version began the study
-    facts: Mapping[str, str]  # fingerprint of the images, digest of the weights
+    fingerprints: Mapping[str, str]  # fingerprint of the images, digest of the weights
     created: datetime
     predictions: Mapping[Split, Predictions]  # of the exported network; empty if not recorded
     fits: tuple[Fit, ...]  # of pretrained networks, as stored by `tlopt fit`
@@ -102,9 +102,9 @@ def collect_report(
         spent=_spent(seen, runs),
         causes=causes(seen.trials),
         images=attributes.get(study_attributes.IMAGES, {}),
-        facts={
-            name: str(attributes.get(study_attributes.fact(name), ""))
-            for name in study_attributes.SHARED_FACTS
+        fingerprints={
+            name: str(attributes.get(study_attributes.fingerprint(name), ""))
+            for name in study_attributes.FINGERPRINTS
         },
         created=created,
         predictions=predictions or {},

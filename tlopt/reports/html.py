@@ -91,7 +91,7 @@ def page(report: Report) -> str:
         outcomes=_outcomes(report),
         causes=_causes(report),
         cost=_cost(report),
-        facts=tuple(_facts(report)),
+        fingerprints=tuple(_facts(report)),
         fits=tuple(map(_fit, report.fits)),
         classes=_classes(report),
         space=_space(report),
@@ -312,9 +312,9 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "classes", f"{images['n_classes']:,}"
     else:
         yield "images", "numbers and classes were not recorded when the study began"
-    yield "fingerprint of the images", report.facts["data"] or "—"
+    yield "fingerprint of the images", report.fingerprints["data"] or "—"
     yield "backbone" + ("s" if len(study.model.backbones) > 1 else ""), ", ".join(study.model.backbones)
-    yield "weights", f"{study.model.weights} (digest {report.facts['weights'] or '—'})"
+    yield "weights", f"{study.model.weights} (digest {report.fingerprints['weights'] or '—'})"
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
     yield "budget", budget_words(study)
     if report.seen.warm_start is not None:

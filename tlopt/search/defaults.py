@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, assert_never
 
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.space import Params, classifiers, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
@@ -29,14 +29,14 @@ class Default:
     params: Params | None
 
 
-def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
+def defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
     """The linear probe and plain fine-tuning, with the study's fixed values for other keys.
 
     Neither has a penalty on pretrained weights: `l2` applies to the head alone. Without pretrained weights
     there is no probe, and plain fine-tuning becomes training from scratch. If the space contains logistic
     regression on frozen features, that is a third default.
     """
-    backbone, usual = study.model.backbones[0], _usual(study, limits)
+    backbone, usual = study.model.backbones[0], _usual(study, facts)
     optimizer = usual["optimizer"]
     common = {
         name: nearest(usual[name], getattr(dimension, optimizer, dimension))
@@ -44,21 +44,21 @@ def defaults(study: Study, limits: Limits) -> tuple[Default, ...]:
         if name not in _TRANSFER_KEYS
     }
     plain = {**common, "optimizer": optimizer, "lr": usual["lr"]}
-    if not limits.transferable:
-        return (_default(SCRATCH_LABEL, plain, backbone, study, limits),)
+    if not facts.transferable:
+        return (_default(SCRATCH_LABEL, plain, backbone, study, facts),)
     probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
     return (
-        _default(PROBE_LABEL, probe, backbone, study, limits),
-        _default(PLAIN_LABEL, plain, backbone, study, limits),
+        _default(PROBE_LABEL, probe, backbone, study, facts),
+        _default(PLAIN_LABEL, plain, backbone, study, facts),
         *(
-            _default(LINEAR_LABEL, {**common, "classifier": "logistic"}, backbone, study, limits)
+            _default(LINEAR_LABEL, {**common, "classifier": "logistic"}, backbone, study, facts)
             for name in classifiers(study)
             if name == "logistic"
         ),
     )
 
 
-def linear_points(study: Study, limits: Limits) -> list[Params]:
+def linear_points(study: Study, facts: BackboneFacts) -> list[Params]:
     """Parameters of the linear classifiers in the space, at most `LINEAR_MAX`, logistic regression first.
 
     There is one for each combination of kind, backbone, class weighting and listed resolution.
@@ -71,16 +71,16 @@ def linear_points(study: Study, limits: Limits) -> list[Params]:
     for backbone, weighting, side, kind in product(study.model.backbones, weightings, sides, kinds):
         values: dict[str, Scalar] = {"classifier": kind, "class_weights": weighting}
         if isinstance(resolution, (Fixed, Int)) and "resolution" in study.search:
-            side = nearest(limits.resolution[backbone], resolution)
+            side = nearest(facts.resolution[backbone], resolution)
         if side:
             values["resolution"] = side
-        if limits.transferable:
-            params = encode_point(resolve(values, backbone, study.budget.epochs, limits), study, limits)
+        if facts.transferable:
+            params = encode_point(resolve(values, backbone, study.budget.epochs, facts), study, facts)
             found += [] if params is None or params in found else [params]
     return found[:LINEAR_MAX]
 
 
-def partly_frozen(study: Study, limits: Limits) -> Params | None:
+def partly_frozen(study: Study, facts: BackboneFacts) -> Params | None:
     """Parameters of a partly frozen network: lower blocks pretrained and frozen, upper blocks fresh.
 
     It beat both defaults on small data sets (benchmarks/README.md) and trains quickly. Other keys have the
@@ -88,51 +88,51 @@ def partly_frozen(study: Study, limits: Limits) -> Params | None:
     no pretrained weights.
     """
     depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
-    if not limits.transferable or any(isinstance(depth, Fixed) for depth in depths):
+    if not facts.transferable or any(isinstance(depth, Fixed) for depth in depths):
         return None
     shares = {name: FROZEN_SHARE for name, rule in RULES.items() if isinstance(rule, Depth)}
-    return _start(shares | {"norm_depth": 0.0}, {}, study, limits)
+    return _start(shares | {"norm_depth": 0.0}, {}, study, facts)
 
 
-def kept_statistics(study: Study, limits: Limits) -> Params | None:
+def kept_statistics(study: Study, facts: BackboneFacts) -> Params | None:
     """Parameters of fine-tuning with pretrained batch-norm statistics in the whole network.
 
     Pretrained blocks train at `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the full rate such
     networks diverge on some data sets. Other keys have the values of plain fine-tuning, or the nearest
     allowed ones. None if the space does not keep statistics, or there are none to keep.
     """
-    usual = _usual(study, limits)
+    usual = _usual(study, facts)
     ratio = nearest(KEPT_STATISTICS_RATIO, study.search.get("lr_ratio", Fixed(1.0)))
     rate = usual["lr"] * min(1.0, KEPT_STATISTICS_RATIO / max(float(ratio), 1e-9))
     shares = {"transfer_depth": 1.0, "freeze_depth": 0.0, "anchor_depth": 1.0, "norm_depth": 1.0}
-    start = _start(shares, {"lr": rate, "lr_ratio": ratio}, study, limits)
-    return start if start is not None and decode_params(start, study, limits).norm_depth else None
+    start = _start(shares, {"lr": rate, "lr_ratio": ratio}, study, facts)
+    return start if start is not None and decode_params(start, study, facts).norm_depth else None
 
 
 def _start(
-    shares: Mapping[str, float], wanted: Mapping[str, Scalar], study: Study, limits: Limits
+    shares: Mapping[str, float], wanted: Mapping[str, Scalar], study: Study, facts: BackboneFacts
 ) -> Params | None:
     """Parameters of the point nearest to depths of `shares` of the blocks and the `wanted` other values."""
-    backbone, usual = study.model.backbones[0], _usual(study, limits) | dict(wanted)
+    backbone, usual = study.model.backbones[0], _usual(study, facts) | dict(wanted)
     values = {
-        name: _nearest_depth(shares[name], dimension, limits.n_blocks[backbone])
+        name: _nearest_depth(shares[name], dimension, facts.n_blocks[backbone])
         if isinstance(RULES[name], Depth)
         else nearest(usual[name], getattr(dimension, usual["optimizer"], dimension))
         for name, dimension in study.search.items()
     }
-    return encode_point(resolve(values, backbone, study.budget.epochs, limits), study, limits)
+    return encode_point(resolve(values, backbone, study.budget.epochs, facts), study, facts)
 
 
-def _usual(study: Study, limits: Limits) -> dict[str, Any]:
+def _usual(study: Study, facts: BackboneFacts) -> dict[str, Any]:
     """Values of plain fine-tuning of the first backbone, with AdamW or the nearest allowed optimizer."""
     backbone = study.model.backbones[0]
     optimizer = str(nearest(RULES["optimizer"].default, study.search.get("optimizer", Fixed("adamw"))))
     return {name: rule.default for name, rule in RULES.items()} | {
         "optimizer": optimizer,
-        "lr": limits.plain_lr[backbone][optimizer],
+        "lr": facts.plain_lr[backbone][optimizer],
         "l2": DEFAULT_L2[optimizer],
         "epochs": study.budget.epochs,
-        "resolution": limits.resolution[backbone],
+        "resolution": facts.resolution[backbone],
     }
 
 
@@ -173,7 +173,7 @@ def _nearest_depth(share: float, dimension: Dimension | PerOptimizer, n_blocks: 
 
 
 def _default(
-    label: str, values: Mapping[str, Scalar], backbone: str, study: Study, limits: Limits
+    label: str, values: Mapping[str, Scalar], backbone: str, study: Study, facts: BackboneFacts
 ) -> Default:
-    point = resolve(values, backbone, study.budget.epochs, limits)
-    return Default(label, point, encode_point(point, study, limits))
+    point = resolve(values, backbone, study.budget.epochs, facts)
+    return Default(label, point, encode_point(point, study, facts))

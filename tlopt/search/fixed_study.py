@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tlopt.errors import SpecError
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
@@ -66,7 +66,7 @@ def _whole(value: str) -> str:
         return value
 
 
-def only_point(study: Study, limits: Limits) -> Point:
+def only_point(study: Study, facts: BackboneFacts) -> Point:
     """The only point of a study without searched keys; missing keys have their defaults.
 
     Raises:
@@ -75,7 +75,7 @@ def only_point(study: Study, limits: Limits) -> Point:
     # imported here, because exports are written and read without Optuna, which the search space needs
     from tlopt.search.space import resolve, without_idle_keys
 
-    study = without_idle_keys(study, limits)
+    study = without_idle_keys(study, facts)
     dimensions = {"model.backbone": study.model.backbone} | {
         f"search.{key}": dimension for key, dimension in study.search.items()
     }
@@ -86,7 +86,7 @@ def only_point(study: Study, limits: Limits) -> Point:
             " point needs a plain value for each (an export's config.toml has them)"
         )
     values = {key: dimension.value for key, dimension in study.search.items() if isinstance(dimension, Fixed)}
-    return resolve(values, study.model.backbones[0], study.budget.epochs, limits)
+    return resolve(values, study.model.backbones[0], study.budget.epochs, facts)
 
 
 def _lines(table: Mapping[str, Scalar]) -> list[str]:

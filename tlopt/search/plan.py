@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from tlopt.errors import Refused
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search import user_params
 from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
 from tlopt.search.race import PROBE, Race, Run
@@ -68,15 +68,15 @@ class StudyPlan:
         return known if known.keys() == self.space.keys() else None
 
 
-def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
+def search_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
     """The plan of a search: the initial points that are in the space, then sampled points."""
-    study = without_idle_keys(study, limits)
-    known = [(d.label, d.params) for d in defaults(study, limits) if d.params is not None]
+    study = without_idle_keys(study, facts)
+    known = [(d.label, d.params) for d in defaults(study, facts) if d.params is not None]
     initial_points = [params for _, params in known]
     for start in (
-        *linear_points(study, limits),
-        partly_frozen(study, limits),
-        kept_statistics(study, limits),
+        *linear_points(study, facts),
+        partly_frozen(study, facts),
+        kept_statistics(study, facts),
     ):
         if start is not None and start not in initial_points:
             initial_points.append(start)
@@ -87,7 +87,7 @@ def search_plan(study: Study, limits: Limits, n_splits: int) -> StudyPlan:
     def trial_spec(number: int, params: Params) -> TrialSpec:
         label = next((label for label, of_default in known if of_default == params), "")
         return TrialSpec(
-            point=(point := decode_params(params, study, limits)),
+            point=(point := decode_params(params, study, facts)),
             seeds=tuple(seed_for(study.seed, "trial", number, r) for r in range(n_splits)),
             splits=tuple(range(n_splits)),
             label=label,

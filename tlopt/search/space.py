@@ -19,7 +19,7 @@ from optuna.distributions import (
 from optuna.trial import FixedTrial, FrozenTrial
 
 from tlopt.errors import SpecError
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
@@ -77,7 +77,7 @@ def _suggest(trial: Trial | FixedTrial | FrozenTrial, name: str, distribution: B
             raise TypeError(f"{name} has a distribution that no dimension has: {distribution}")
 
 
-def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
+def decode_params(params: Mapping[str, Any], study: Study, facts: BackboneFacts) -> Point:
     """The point given by `params`, which must contain every parameter of the search space."""
     backbone = str(_decoded(params, "backbone", study.model.backbone))
     values: dict[str, Scalar] = {}
@@ -93,35 +93,35 @@ def decode_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Po
                 values[name] = dimensions.at(getattr(dimension, optimizer), params[f"{name}_position"])
             case _:
                 values[name] = _decoded(params, name, dimension)
-    return resolve(values, backbone, study.budget.epochs, limits)
+    return resolve(values, backbone, study.budget.epochs, facts)
 
 
-def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, limits: Limits) -> Point:
+def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, facts: BackboneFacts) -> Point:
     """Have `trial` draw every parameter of the search space, and return its point."""
-    return decode_params(draw(trial, search_space(study)), study, limits)
+    return decode_params(draw(trial, search_space(study)), study, facts)
 
 
-def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, limits: Limits) -> Point:
+def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, facts: BackboneFacts) -> Point:
     """The point with `values` and defaults for other keys, depths in blocks and capped by each other."""
-    n_blocks = limits.n_blocks[backbone]
+    n_blocks = facts.n_blocks[backbone]
     if is_linear(values):
         values = {name: value for name, value in values.items() if name in LINEAR_KEYS} | _LINEAR_VALUES
     full: dict[str, Any] = {name: values.get(name, rule.default) for name, rule in RULES.items()}
     optimizer = full["optimizer"]
     if full["lr"] is None:
-        full["lr"] = limits.plain_lr[backbone][optimizer]
+        full["lr"] = facts.plain_lr[backbone][optimizer]
     if full["l2"] is None:
         full["l2"] = DEFAULT_L2[optimizer]
     if full["epochs"] is None:
         full["epochs"] = epochs_max
     if full["resolution"] is None:
-        full["resolution"] = limits.resolution[backbone]
-    transfer = in_blocks(full["transfer_depth"], n_blocks) if limits.transferable else 0
+        full["resolution"] = facts.resolution[backbone]
+    transfer = in_blocks(full["transfer_depth"], n_blocks) if facts.transferable else 0
     anchor = transfer if full["anchor_depth"] is None else in_blocks(full["anchor_depth"], n_blocks)
     full["transfer_depth"] = transfer
     full["freeze_depth"] = min(in_blocks(full["freeze_depth"], n_blocks), transfer)
     full["anchor_depth"] = min(anchor, transfer)
-    full["norm_depth"] = _kept_norms(full["norm_depth"], full["freeze_depth"], transfer, backbone, limits)
+    full["norm_depth"] = _kept_norms(full["norm_depth"], full["freeze_depth"], transfer, backbone, facts)
     if not full["norm_depth"]:
         full["norm_affine"] = RULES["norm_affine"].default
     return Point(backbone=backbone, **full)
@@ -137,24 +137,26 @@ _LINEAR_VALUES: dict[str, Scalar] = {
 }
 
 
-def _kept_norms(depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, limits: Limits) -> int:
+def _kept_norms(
+    depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, facts: BackboneFacts
+) -> int:
     """A norm depth in blocks; 0 if no trained block within it has pretrained batch-norm layers."""
-    if not limits.batch_norm[backbone]:
+    if not facts.batch_norm[backbone]:
         return 0
-    blocks = min(in_blocks(depth, limits.n_blocks[backbone]), transfer_depth)
+    blocks = min(in_blocks(depth, facts.n_blocks[backbone]), transfer_depth)
     return blocks if blocks > freeze_depth else 0
 
 
-def without_idle_keys(study: Study, limits: Limits) -> Study:
+def without_idle_keys(study: Study, facts: BackboneFacts) -> Study:
     """`study` without the keys that have no effect in any of its trials.
 
     Norm depths are drawn only for networks with batch-norm layers, and linear classifiers only with
     pretrained weights. A study of linear classifiers alone has only their keys.
     """
     idle: set[str] = set()
-    if not any(limits.batch_norm[backbone] for backbone in study.model.backbones):
+    if not any(facts.batch_norm[backbone] for backbone in study.model.backbones):
         idle |= set(NORM_KEYS)
-    if not limits.transferable:
+    if not facts.transferable:
         idle.add("classifier")
     elif "network" not in classifiers(study):
         idle |= RULES.keys() - set(LINEAR_KEYS)
@@ -171,7 +173,7 @@ def classifiers(study: Study) -> tuple[Scalar, ...]:
     return dimensions.bounds(dimension)
 
 
-def check_depths(study: Study, limits: Limits) -> None:
+def check_depths(study: Study, facts: BackboneFacts) -> None:
     """Check the study's depths against its backbones.
 
     Raises:
@@ -179,13 +181,13 @@ def check_depths(study: Study, limits: Limits) -> None:
             batch-norm; or only linear classifiers are searched, without weights. The message names the
             key and what is allowed.
     """
-    if not limits.transferable and "network" not in classifiers(study):
+    if not facts.transferable and "network" not in classifiers(study):
         raise SpecError(
             "search.classifier: a linear classifier needs features of pretrained weights, and model.weights"
             ' is "none"; add "network" to its choices, or name weights'
         )
     norm_depth = study.search.get("norm_depth")
-    if isinstance(norm_depth, Fixed) and norm_depth.value and not any(limits.batch_norm.values()):
+    if isinstance(norm_depth, Fixed) and norm_depth.value and not any(facts.batch_norm.values()):
         raise SpecError(
             f"search.norm_depth = {norm_depth.value}: {', '.join(study.model.backbones)} has no batch-norm"
             " layers that could keep their statistics; leave the key out"
@@ -195,10 +197,10 @@ def check_depths(study: Study, limits: Limits) -> None:
             continue
         for value in dimensions.bounds(dimension):
             for backbone in study.model.backbones:
-                if isinstance(value, int) and value > limits.n_blocks[backbone]:
+                if isinstance(value, int) and value > facts.n_blocks[backbone]:
                     raise SpecError(
                         f"search.{name}: {value} is beyond the last block of {backbone}, which has"
-                        f" {limits.n_blocks[backbone]} (see: tlopt blocks {backbone})"
+                        f" {facts.n_blocks[backbone]} (see: tlopt blocks {backbone})"
                     )
 
 
@@ -234,13 +236,13 @@ def _decoded(params: Mapping[str, Any], name: str, dimension: Dimension | PerOpt
             return drawn
 
 
-def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] | None:
+def encode_point(point: Point, study: Study, facts: BackboneFacts) -> dict[str, Any] | None:
     """The parameters with which `suggest` returns `point`, or None if the space does not contain it.
 
     Optuna accepts enqueued values outside their range silently, so points are checked here first.
     """
     params: dict[str, Any] = {}
-    n_blocks = limits.n_blocks[point.backbone]
+    n_blocks = facts.n_blocks[point.backbone]
     for name, dimension in (("backbone", study.model.backbone), *study.search.items()):
         if point.is_linear and name not in ("backbone", *LINEAR_KEYS):
             continue
@@ -248,7 +250,7 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
         if isinstance(dimension, PerOptimizer):
             name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)
         elif name in NORM_KEYS:
-            value = norm_value(name, point, dimension, limits)
+            value = norm_value(name, point, dimension, facts)
         elif isinstance(RULES.get(name), Depth):
             value = depth_value(value, dimension, n_blocks)
         if value is None or not (
@@ -257,22 +259,22 @@ def encode_point(point: Point, study: Study, limits: Limits) -> dict[str, Any] |
             return None
         if not isinstance(dimension, Fixed):
             params[name] = dimension.encode(value) if isinstance(dimension, Log) else value
-    return params if decode_params(params, study, limits) == point else None
+    return params if decode_params(params, study, facts) == point else None
 
 
 def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
     return dimensions.position(dimension, value) if dimensions.contains(dimension, value) else None
 
 
-def norm_value(name: str, point: Point, dimension: Dimension, limits: Limits) -> Scalar | None:
+def norm_value(name: str, point: Point, dimension: Dimension, facts: BackboneFacts) -> Scalar | None:
     """A value of `dimension` with the same effect as the point's, or None; any if none has an effect."""
     if name == "norm_affine":
         wanted = point.norm_affine
         any_will_do = not point.norm_depth and not dimensions.contains(dimension, wanted)
         return dimensions.bounds(dimension)[0] if any_will_do else wanted
-    depths = (point.freeze_depth, point.transfer_depth, point.backbone, limits)
+    depths = (point.freeze_depth, point.transfer_depth, point.backbone, facts)
     values = (
-        depth_value(point.norm_depth, dimension, limits.n_blocks[point.backbone]),
+        depth_value(point.norm_depth, dimension, facts.n_blocks[point.backbone]),
         *dimensions.bounds(dimension),
     )
     return next((v for v in values if v is not None and _kept_norms(v, *depths) == point.norm_depth), None)

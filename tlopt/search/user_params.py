@@ -12,10 +12,10 @@ from typing import Any, assert_never
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 
 from tlopt.errors import Refused
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.space import Params, decode_params, live_keys, search_space, without_idle_keys
 from tlopt.spec import PerOptimizer, Study, dimensions
-from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, written
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform, as_toml
 from tlopt.spec.point import Point
 
 _POSITION = "_position"
@@ -37,25 +37,25 @@ def encode_user_params(given: Mapping[str, Any], study: Study) -> Params:
         try:
             params |= _parameter(name, value, given, study)
         except ValueError as error:
-            problems.append(f"{name} = {written(value)}: {error}")
+            problems.append(f"{name} = {as_toml(value)}: {error}")
     if problems:
         raise Refused("; ".join(problems))
     return params
 
 
-def point_of_params(params: Mapping[str, Any], study: Study, limits: Limits) -> Point:
+def point_of_params(params: Mapping[str, Any], study: Study, facts: BackboneFacts) -> Point:
     """The point given by the parameters of a trial that tlopt did not run.
 
     Raises:
         Refused: the parameters are not a complete point of this search.
     """
-    study = without_idle_keys(study, limits)
+    study = without_idle_keys(study, facts)
     known = encode_user_params(params, study)
     space = search_space(study)
     missing = [name for name in space if name in live_keys(known, space) and name not in known]
     if missing:
         raise Refused(f"it has no {', '.join(missing)}")
-    return decode_params(known, study, limits)
+    return decode_params(known, study, facts)
 
 
 def check_drawn(
@@ -94,7 +94,7 @@ def _parameter(name: str, value: Any, given: Mapping[str, Any], study: Study) ->
         case Fixed(fixed):
             if _same(value, fixed):
                 return {}
-            raise ValueError(f"it is not searched; every trial has {written(fixed)}")
+            raise ValueError(f"it is not searched; every trial has {as_toml(fixed)}")
         case _:
             return {name: _in_range(value, dimension)}
 
@@ -157,9 +157,9 @@ def _same(value: Any, option: Scalar) -> bool:
 def _allowed(dimension: Dimension) -> str:
     match dimension:
         case Fixed(value):
-            return written(value)
+            return as_toml(value)
         case Choice(options):
-            return "one of " + ", ".join(map(written, options))
+            return "one of " + ", ".join(map(as_toml, options))
         case Int(low, high):
             return f"a whole number from {low} to {high}"
         case Uniform(low, high):

@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tlopt.errors import Refused
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import nearest
 from tlopt.search.space import (
     Params,
@@ -31,7 +31,7 @@ from tlopt.search.space import (
 )
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.differences import differences, incomparable
-from tlopt.spec.dimensions import Choice, Dimension, Fixed, bounds, written
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, as_toml, bounds
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import LINEAR_KEYS, NORM_KEYS, RULES, Depth
@@ -60,7 +60,7 @@ class Earlier:
     trials: Sequence[FrozenTrial]
     began: float | None  # start by the database's clock; identifies the study if its name is reused
     semantics: int
-    facts: Mapping[str, str]  # as `Workspace.facts`
+    fingerprints: Mapping[str, str]  # as `Workspace.fingerprints`
 
     def origin(self, trial: FrozenTrial) -> dict[str, Any]:
         """The study in which `trial` was run, and its number there."""
@@ -111,45 +111,45 @@ class _LeftOut:
 def from_study(
     earlier: Earlier,
     study: Study,
-    limits: Limits,
+    facts: BackboneFacts,
     *,
-    facts: Mapping[str, str],
+    fingerprints: Mapping[str, str],
     semantics: int,
     initial_points: Sequence[Params],
 ) -> WarmStart:
     """The warm start of `study` from `earlier`; running trials are not taken over.
 
     Args:
-        facts: facts of the new study, see `Workspace.facts`.
+        fingerprints: those of the new study, see `Workspace.fingerprints`.
         semantics: semantics version of this tlopt.
         initial_points: initial points of the new study; they are not enqueued a second time.
     """
-    study = without_idle_keys(study, limits)
-    settings = [*incomparable(earlier.study, study), *_other_facts(earlier, study, facts)]
+    study = without_idle_keys(study, facts)
+    settings = [*incomparable(earlier.study, study), *_other_facts(earlier, study, fingerprints)]
     if earlier.semantics != semantics:
         settings.append(f"'{earlier.study.name}' was begun by another version of tlopt")
     trials = [trial for trial in earlier.trials if trial.state.is_finished()]
-    comparable = [trial for trial in trials if _lasts_alike(trial, study, limits)]
+    comparable = [trial for trial in trials if _lasts_alike(trial, study, facts)]
     if not settings and not comparable:
         settings.append("its trials have other epochs or another resolution")
     if settings:
-        return _points_of(earlier, study, limits, settings, initial_points)
-    return _values_of(earlier, trials, study, limits)
+        return _points_of(earlier, study, facts, settings, initial_points)
+    return _values_of(earlier, trials, study, facts)
 
 
 def from_point(
-    folder: str, point: Point, study: Study, limits: Limits, *, initial_points: Sequence[Params]
+    folder: str, point: Point, study: Study, facts: BackboneFacts, *, initial_points: Sequence[Params]
 ) -> WarmStart:
     """The warm start of `study` from an export, whose point is trained again.
 
     Raises:
         Refused: the point lies outside the study's ranges; the message says where.
     """
-    study = without_idle_keys(study, limits)
-    adapted = _adapted(point, study, limits)
-    if left_out := _obstacle(adapted, study, limits):
+    study = without_idle_keys(study, facts)
+    adapted = _adapted(point, study, facts)
+    if left_out := _obstacle(adapted, study, facts):
         raise Refused(f"the point of {folder} is no point of this search: {left_out.why}")
-    params = encode_point(adapted, study, limits)
+    params = encode_point(adapted, study, facts)
     assert params is not None, "nothing is in its way"
     origin = {"study": folder, "trial": None, "began": None}
     tried = params in list(initial_points)
@@ -165,14 +165,16 @@ def n_missing(opened: optuna.Study, warm: WarmStart) -> int:
     return max(0, len(warm.carried) + len(warm.enqueued) - len(_origins(opened)))
 
 
-def carry_over(opened: optuna.Study, warm: WarmStart, earlier: Earlier, study: Study, limits: Limits) -> None:
+def carry_over(
+    opened: optuna.Study, warm: WarmStart, earlier: Earlier, study: Study, facts: BackboneFacts
+) -> None:
     """Add the carried trials that `opened` lacks, in the order of their numbers."""
-    study = without_idle_keys(study, limits)
+    study = without_idle_keys(study, facts)
     existing = _origins(opened)
     for trial in earlier.trials:
         origin = earlier.origin(trial)
         if trial.number in warm.carried and origin not in existing:
-            carried = _carried(trial, origin, study, limits)
+            carried = _carried(trial, origin, study, facts)
             _add_once(opened, origin, partial(opened.add_trial, carried))
 
 
@@ -196,11 +198,11 @@ def _add_once(opened: optuna.Study, origin: dict[str, Any], add: Callable[[], No
     service.add_once(optuna_private.study_id(opened), attributes.ORIGIN, origin, add)
 
 
-def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, limits: Limits) -> FrozenTrial:
+def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, facts: BackboneFacts) -> FrozenTrial:
     """A copy of `trial` for the new study."""
     record = TrialRecord.from_frozen(trial)
     assert record.point is not None, "it was chosen by its point"
-    params = encode_point(Point.stored(record.point, attributes.origin_words(origin)), study, limits)
+    params = encode_point(Point.stored(record.point, attributes.origin_words(origin)), study, facts)
     broken = any(value > 0 for value in trial.constraints.values())
     return optuna.create_trial(
         state=trial.state,
@@ -219,11 +221,13 @@ def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, limits: L
 # Selection of trials and points
 
 
-def _values_of(earlier: Earlier, trials: Sequence[FrozenTrial], study: Study, limits: Limits) -> WarmStart:
+def _values_of(
+    earlier: Earlier, trials: Sequence[FrozenTrial], study: Study, facts: BackboneFacts
+) -> WarmStart:
     left_out: list[_LeftOut] = []
     fitting: list[TrialRecord] = []
     for record in map(TrialRecord.from_frozen, trials):
-        obstacle = _why_unfit(record, earlier, study, limits)
+        obstacle = _why_unfit(record, earlier, study, facts)
         if obstacle is None:
             fitting.append(record)
         else:
@@ -245,7 +249,7 @@ def _values_of(earlier: Earlier, trials: Sequence[FrozenTrial], study: Study, li
 def _points_of(
     earlier: Earlier,
     study: Study,
-    limits: Limits,
+    facts: BackboneFacts,
     settings: Sequence[str],
     initial_points: Sequence[Params],
 ) -> WarmStart:
@@ -256,9 +260,9 @@ def _points_of(
     for record in best_first(records, earlier.study.direction):
         if len(enqueued) == n_max:
             break
-        point = _adapted(_point_of(record, earlier), study, limits)
-        obstacle = _obstacle(point, study, limits)
-        params = None if obstacle else encode_point(point, study, limits)
+        point = _adapted(_point_of(record, earlier), study, facts)
+        obstacle = _obstacle(point, study, facts)
+        params = None if obstacle else encode_point(point, study, facts)
         if obstacle:
             left_out.append(obstacle)
         elif params is not None and params not in known:
@@ -287,32 +291,32 @@ def _best_and_newest(records: Sequence[TrialRecord], direction: str) -> list[int
     return sorted([*best, *newest[len(best) - CARRIED_MAX :]])
 
 
-def _why_unfit(record: TrialRecord, earlier: Earlier, study: Study, limits: Limits) -> _LeftOut | None:
+def _why_unfit(record: TrialRecord, earlier: Earlier, study: Study, facts: BackboneFacts) -> _LeftOut | None:
     if record.outcome == Outcome.ADDED or (record.point is None and record.outcome in _CARRIED_OUTCOMES):
         return _LeftOut("point", "not run by tlopt")
     if record.outcome not in _CARRIED_OUTCOMES:
         return _LeftOut(record.outcome, f"ended as {record.outcome.words}")
-    return _obstacle(_point_of(record, earlier), study, limits)
+    return _obstacle(_point_of(record, earlier), study, facts)
 
 
 def _point_of(record: TrialRecord, earlier: Earlier) -> Point:
     return Point.stored(record.point, f"trial {record.number} of {earlier.study.name}")
 
 
-def _other_facts(earlier: Earlier, study: Study, facts: Mapping[str, str]) -> list[str]:
+def _other_facts(earlier: Earlier, study: Study, fingerprints: Mapping[str, str]) -> list[str]:
     """Differences in images, and in the pretrained weights of backbones that both studies have."""
-    before, after = _by_backbone(earlier.study, earlier.facts), _by_backbone(study, facts)
+    before, after = _by_backbone(earlier.study, earlier.fingerprints), _by_backbone(study, fingerprints)
     both = before.keys() & after.keys()
     return differences(
-        {"images": earlier.facts.get("data"), **{name: before[name] for name in both}},
-        {"images": facts["data"], **{name: after[name] for name in both}},
+        {"images": earlier.fingerprints.get("data"), **{name: before[name] for name in both}},
+        {"images": fingerprints["data"], **{name: after[name] for name in both}},
         owner=f"'{earlier.study.name}'",
     )
 
 
-def _by_backbone(study: Study, facts: Mapping[str, str]) -> dict[str, str]:
-    """The digest of each backbone's weights; `facts` stores them in the order of the names."""
-    digests = facts.get("weights", "").split("+")
+def _by_backbone(study: Study, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """The digest of each backbone's weights; `fingerprints` stores them in the order of the names."""
+    digests = fingerprints.get("weights", "").split("+")
     names = sorted(study.model.backbones)
     return {f"weights of {name}": digest for name, digest in zip(names, digests, strict=False)}
 
@@ -320,7 +324,7 @@ def _by_backbone(study: Study, facts: Mapping[str, str]) -> dict[str, str]:
 # A point in the new search space
 
 
-def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
+def _obstacle(point: Point, study: Study, facts: BackboneFacts) -> _LeftOut | None:
     """The reason why the search cannot draw the point, or None."""
     if point.backbone not in study.model.backbones:
         return _LeftOut("backbone", f"backbone {point.backbone} is not in this search")
@@ -329,26 +333,26 @@ def _obstacle(point: Point, study: Study, limits: Limits) -> _LeftOut | None:
         if point.is_linear and name not in LINEAR_KEYS:
             continue
         one = getattr(dimension, point.optimizer) if isinstance(dimension, PerOptimizer) else dimension
-        if not _has(one, name, point, limits):
+        if not _has(one, name, point, facts):
             blocks = " blocks" if isinstance(RULES[name], Depth) else ""
             return _LeftOut(name, f"{name} {_short(values[name])}{blocks} {_outside(one)}")
     given = {name: values[name] for name in study.search}
-    resolved = asdict(resolve(given, point.backbone, study.budget.epochs, limits))
+    resolved = asdict(resolve(given, point.backbone, study.budget.epochs, facts))
     for name, value in resolved.items():
         if value != values[name]:
             return _LeftOut(name, f"{name} {_short(values[name])} is {_short(value)} here")
-    if encode_point(point, study, limits) is None:
+    if encode_point(point, study, facts) is None:
         return _LeftOut("point", "no point of this search")
     return None
 
 
-def _has(dimension: Dimension, name: str, point: Point, limits: Limits) -> bool:
+def _has(dimension: Dimension, name: str, point: Point, facts: BackboneFacts) -> bool:
     value = getattr(point, name)
     if name in NORM_KEYS:
-        value = norm_value(name, point, dimension, limits)
+        value = norm_value(name, point, dimension, facts)
         return value is not None and dimensions.contains(dimension, value)
     if isinstance(RULES[name], Depth):
-        return depth_value(value, dimension, limits.n_blocks[point.backbone]) is not None
+        return depth_value(value, dimension, facts.n_blocks[point.backbone]) is not None
     return dimensions.contains(dimension, value)
 
 
@@ -362,25 +366,25 @@ def _outside(dimension: Dimension) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else written(value)
+    return f"{value:.3g}" if isinstance(value, float) else as_toml(value)
 
 
-def _lasts_alike(trial: FrozenTrial, study: Study, limits: Limits) -> bool:
+def _lasts_alike(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> bool:
     """Whether the new study has trials with the same epochs and resolution; True if unknown."""
     point = TrialRecord.from_frozen(trial).point
-    if point is None or point["backbone"] not in limits.resolution:
+    if point is None or point["backbone"] not in facts.resolution:
         return True
     return all(
         dimensions.contains(dimension, point[name])
-        for name, dimension in _effort(study, point["backbone"], limits).items()
+        for name, dimension in _effort(study, point["backbone"], facts).items()
     )
 
 
-def _adapted(point: Point, study: Study, limits: Limits) -> Point:
+def _adapted(point: Point, study: Study, facts: BackboneFacts) -> Point:
     """`point` with the nearest epochs and resolution that the new study allows."""
-    if point.backbone not in limits.resolution:
+    if point.backbone not in facts.resolution:
         return point
-    effort = _effort(study, point.backbone, limits)
+    effort = _effort(study, point.backbone, facts)
     return replace(
         point,
         epochs=1 if point.is_linear else int(nearest(point.epochs, effort["epochs"])),
@@ -388,10 +392,10 @@ def _adapted(point: Point, study: Study, limits: Limits) -> Point:
     )
 
 
-def _effort(study: Study, backbone: str, limits: Limits) -> dict[str, Dimension]:
+def _effort(study: Study, backbone: str, facts: BackboneFacts) -> dict[str, Dimension]:
     found = {
         "epochs": study.search.get("epochs", Fixed(study.budget.epochs)),
-        "resolution": study.search.get("resolution", Fixed(limits.resolution[backbone])),
+        "resolution": study.search.get("resolution", Fixed(facts.resolution[backbone])),
     }
     return {name: dimension for name, dimension in found.items() if not isinstance(dimension, PerOptimizer)}
 

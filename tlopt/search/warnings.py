@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.repeated_views import dimension_of, n_repeated_views
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
@@ -34,7 +34,7 @@ def _dimension(study: Study, name: str, default: int) -> dimensions.Dimension:
     return found
 
 
-def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
+def pull_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     """Warn, per optimiser and penalty, if the largest lr·λ in the ranges makes training diverge.
 
     Anchored weights have the rate lr·lr_ratio and the strength l2_sp + l2_anchored; others have a rate up to
@@ -43,7 +43,7 @@ def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
     optimizers = study.search.get("optimizer", Fixed(RULES["optimizer"].default or "adamw"))
     assert not isinstance(optimizers, PerOptimizer), "the optimizer has one range"
     for optimizer in map(str, dimensions.bounds(optimizers)):
-        high = {name: _highest(study, limits, name, optimizer) for name in _KEYS}
+        high = {name: _highest(study, facts, name, optimizer) for name in _KEYS}
         bound = stability_bound(optimizer, high["momentum"])
         pulls = {
             "l2_sp": high["lr"] * high["lr_ratio"] * (high["l2_sp"] + high["l2_anchored"]),
@@ -60,10 +60,10 @@ def pull_warnings(study: Study, limits: Limits) -> Iterator[str]:
 _KEYS = ("lr", "lr_ratio", "l2_sp", "l2_anchored", "l2", "momentum")
 
 
-def _highest(study: Study, limits: Limits, name: str, optimizer: str) -> float:
+def _highest(study: Study, facts: BackboneFacts, name: str, optimizer: str) -> float:
     """The highest value of a key for `optimizer`, or its default if the study file lacks it."""
     usual = {
-        "lr": max(rates[optimizer] for rates in limits.plain_lr.values()),
+        "lr": max(rates[optimizer] for rates in facts.plain_lr.values()),
         "l2": DEFAULT_L2[optimizer],
     }
     dimension = study.search.get(name, Fixed(usual.get(name, RULES[name].default or 0.0)))
@@ -81,11 +81,11 @@ def stability_bound(optimizer: str, momentum: float) -> float:
     return 2 * (1 + momentum) / (1 + 2 * momentum)
 
 
-def norm_warnings(study: Study, limits: Limits) -> Iterator[str]:
+def norm_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     """Warn if norm_depth or norm_affine is searched or set without effect."""
     depths = dimensions.bounds(dimension_of(study, "norm_depth"))
     backbones = study.model.backbones
-    without = [backbone for backbone in backbones if not limits.batch_norm[backbone]]
+    without = [backbone for backbone in backbones if not facts.batch_norm[backbone]]
     if depths == (0,):
         if "norm_affine" in study.search:
             yield "norm_affine has no effect without norm_depth: no batch-norm layer keeps its statistics"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from itertools import count
 
-from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Uniform, written
+from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Uniform, as_toml
 from tlopt.spec.search_keys import RULES
 from tlopt.spec.study import CONFIRM_SUFFIX, PerOptimizer, Study, meaning
 from tlopt.spec.text import literal
@@ -81,16 +81,16 @@ def _text(value: object) -> str:
         case str():
             return value
         case Fixed(fixed):
-            return written(fixed)
+            return as_toml(fixed)
         case Int(low, high):
-            return written({"int": [low, high]})
+            return as_toml({"int": [low, high]})
         case Uniform(low, high):
-            return written({"uniform": [low, high]})
+            return as_toml({"uniform": [low, high]})
         case Log(low, high, zero):
-            return written({"log": [low, high]} | ({"zero": True} if zero else {}))
+            return as_toml({"log": [low, high]} | ({"zero": True} if zero else {}))
         case Choice(options):
-            return written({"choice": list(options)})
+            return as_toml({"choice": list(options)})
         case PerOptimizer(sgd=sgd, adamw=adamw):
             return f"{{ sgd = {_text(sgd)}, adamw = {_text(adamw)} }}"
         case _:
-            return written(value)
+            return as_toml(value)

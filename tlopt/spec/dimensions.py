@@ -159,13 +159,13 @@ def parse(raw: object) -> Dimension:
     if isinstance(raw, (bool, int, float, str)):
         return Fixed(raw)
     if not isinstance(raw, dict):
-        raise ValueError(f"{written(raw)} is neither a plain value (fixed) nor a table (searched)")
+        raise ValueError(f"{as_toml(raw)} is neither a plain value (fixed) nor a table (searched)")
     kinds = [key for key in raw if key in ("int", "uniform", "log", "choice")]
     unknown = sorted(set(raw) - {"int", "uniform", "log", "choice", "zero"})
     if len(kinds) != 1 or unknown:
         raise ValueError(
             f"a searched key is a table with one of int, uniform, log, choice"
-            f" (and zero = true beside log), not {written(raw)}"
+            f" (and zero = true beside log), not {as_toml(raw)}"
         )
     kind = kinds[0]
     if "zero" in raw and (kind != "log" or not isinstance(raw["zero"], bool)):
@@ -187,11 +187,11 @@ def parse(raw: object) -> Dimension:
 
 def _parse_choice(options: object) -> Choice:
     if not isinstance(options, list) or len(options) < 2:
-        raise ValueError(f"choice is a list of at least two values, not {written(options)}")
+        raise ValueError(f"choice is a list of at least two values, not {as_toml(options)}")
     if not all(isinstance(option, (bool, int, float, str)) for option in options):
-        raise ValueError(f"choice holds plain values only, not {written(options)}")
+        raise ValueError(f"choice holds plain values only, not {as_toml(options)}")
     if len(set(options)) != len(options):
-        raise ValueError(f"choice names a value twice: {written(options)}")
+        raise ValueError(f"choice names a value twice: {as_toml(options)}")
     return Choice(tuple(options))
 
 
@@ -205,7 +205,7 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
     )
     if not ok:
         noun = "whole numbers" if kind == "int" else "finite numbers"
-        raise ValueError(f"{kind} is a list of two {noun}, [low, high], not {written(ends)}")
+        raise ValueError(f"{kind} is a list of two {noun}, [low, high], not {as_toml(ends)}")
     low, high = cast(list[int | float], ends)
     if low >= high:
         advice = "a single value is written plainly" if low == high else f"write [{high}, {low}]"
@@ -213,13 +213,13 @@ def _parse_ends(kind: str, ends: object) -> tuple[int | float, int | float]:
     return low, high
 
 
-def written(value: object) -> str:
+def as_toml(value: object) -> str:
     """`value` as written in a study file."""
     match value:
         case dict():
-            return "{ " + ", ".join(f"{key} = {written(item)}" for key, item in value.items()) + " }"
+            return "{ " + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + " }"
         case list():
-            return "[" + ", ".join(written(item) for item in value) + "]"
+            return "[" + ", ".join(as_toml(item) for item in value) + "]"
         case bool():
             return str(value).lower()
         case str():

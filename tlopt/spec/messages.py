@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tlopt.spec.dimensions import written
+from tlopt.spec.dimensions import as_toml
 
 _KINDS = {
     "int_type": "a whole number",
@@ -51,7 +51,7 @@ def _explain(item: Any, record: type[BaseModel]) -> list[str]:
         own = not path or message.startswith(f"{key}.")  # the message names its keys
         return message.split("\n") if own else [f"{key}: {message}"]
     if item["type"].startswith("union_tag"):
-        problem = "missing" if "tag" not in context else f"{written(given['kind'])} is not allowed"
+        problem = "missing" if "tag" not in context else f"{as_toml(given['kind'])} is not allowed"
         return [f"{key}.kind: {problem}: one of {_quoted(_by_kind(record, key))}"]
     return [f"{key}: {_problem(kind, given, context, record, loc)}"]
 
@@ -62,7 +62,7 @@ def _problem(kind: str, given: Any, context: Any, record: type[BaseModel], path:
     field = _record_at(record, path[:-1]).model_fields[path[-1]]
     if kind == "missing":
         return f"missing: {field.description or f'a table, [{path[-1]}]'}"
-    refused = f"{written(given)} is not allowed"
+    refused = f"{as_toml(given)} is not allowed"
     if kind in _KINDS:
         return f"{refused}: {_KINDS[kind]}"
     if kind in _BOUNDS:

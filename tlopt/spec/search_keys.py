@@ -16,8 +16,8 @@ from tlopt.spec.dimensions import (
     Log,
     Scalar,
     Uniform,
+    as_toml,
     bounds,
-    written,
 )
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -247,10 +247,10 @@ def checked(name: str, dimension: Dimension) -> Dimension:
     rule = RULES[name]
     for value in bounds(dimension):
         if rule.refuse(value):
-            raise ValueError(f"{written(value)} is not allowed: {rule.allowed}")
+            raise ValueError(f"{as_toml(value)} is not allowed: {rule.allowed}")
         least = rule.least if isinstance(rule, Number) else LOG_LOW_MIN
         if isinstance(value, float) and 0 < value < least:
-            raise ValueError(f"{written(value)} is not allowed: 0, or {least:g} and more")
+            raise ValueError(f"{as_toml(value)} is not allowed: 0, or {least:g} and more")
     match rule:
         case Depth():
             kinds = {isinstance(value, float) for value in bounds(dimension)}

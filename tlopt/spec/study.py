@@ -108,7 +108,7 @@ class Study(Record):
     @classmethod
     def _parse_search(cls, raw: object) -> dict[str, Dimension | PerOptimizer]:
         if not isinstance(raw, dict):
-            raise ValueError(f"a table, [search], and not {dimensions.written(raw)}")
+            raise ValueError(f"a table, [search], and not {dimensions.as_toml(raw)}")
         parsed, mistakes = {}, []
         for name, value in raw.items():
             try:

@@ -63,7 +63,7 @@ CONTROL = PREFIX + "control"
 WARM_START = PREFIX + "warm_start"
 FIT = PREFIX + "fit"
 EXPORTS = PREFIX + "exports"
-SHARED_FACTS = ("data", "weights")  # facts that must be equal for all workers; see `fact`
+FINGERPRINTS = ("data", "weights")  # must be equal for all workers; see `fingerprint`
 
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
@@ -128,8 +128,8 @@ def _is_one_of(types: tuple[type, ...], value: Any) -> bool:
     return type(value) in types and all(isinstance(record, dict) for record in records)
 
 
-def fact(name: str) -> str:
-    """The attribute of a fact that must be equal for all workers."""
+def fingerprint(name: str) -> str:
+    """The attribute of a fingerprint that must be equal for all workers."""
     return PREFIX + name
 
 

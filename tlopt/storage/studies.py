@@ -89,7 +89,7 @@ def create_or_open(
     study: spec.Study,
     *,
     file_text: str,
-    facts: dict[str, str | int],
+    fingerprints: dict[str, str | int],
     choices: SharedChoices | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
@@ -100,17 +100,17 @@ def create_or_open(
         storage: as returned by `open_storage`.
         study: decoded from `file_text`.
         file_text: the study file; not stored if its budget is smaller than that of the stored one.
-        facts: facts that must be equal for all workers, by name; see `attributes.fact`.
+        fingerprints: must be equal for all workers; by name, see `attributes.fingerprint`.
         choices: choices of the first worker for all; None if the study exists.
         sampler: passed to Optuna, which does not store it.
         pruner: passed to Optuna, which does not store it.
 
     Raises:
-        StudyChanged: the study exists with another digest, semantics version or fact.
+        StudyChanged: the study exists with another digest, semantics version or fingerprint.
         StorageError: a study of this name exists that was not created by tlopt.
     """
     service = service_of(storage)
-    wanted = _Wanted(study, file_text, facts, choices)
+    wanted = _Wanted(study, file_text, fingerprints, choices)
     with as_storage_errors(service.engine.url):
         service.retry.call(lambda: _create_or_check(storage, wanted))
     return optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
@@ -122,7 +122,7 @@ class _Wanted:
 
     study: spec.Study
     file_text: str
-    facts: Mapping[str, str | int]
+    fingerprints: Mapping[str, str | int]
     choices: SharedChoices | None
 
 
@@ -131,14 +131,14 @@ def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
     if study.name in optuna.get_all_study_names(storage):
         opened = optuna.load_study(study_name=study.name, storage=storage)
         if attributes.DIGEST in opened.user_attrs:
-            refuse_changes(opened, study, wanted.facts)
+            refuse_changes(opened, study, wanted.fingerprints)
             _follow_file(opened, wanted)
             return
     opened = optuna.create_study(
         storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
     )
     _fill(opened, wanted)
-    refuse_changes(opened, study, wanted.facts)  # another process may have created it
+    refuse_changes(opened, study, wanted.fingerprints)  # another process may have created it
 
 
 def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
@@ -174,7 +174,7 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
         attributes.RECORD_FORMAT: attributes.FORMAT_VERSION,
         attributes.BEGAN: began,
-        **{attributes.fact(name): value for name, value in wanted.facts.items()},
+        **{attributes.fingerprint(name): value for name, value in wanted.fingerprints.items()},
         **chosen,
         attributes.DIGEST: wanted.study.digest,
     }
@@ -240,11 +240,11 @@ def refuse_unreadable(opened: optuna.Study) -> None:
         )
 
 
-def refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, str | int]) -> None:
+def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mapping[str, str | int]) -> None:
     """Check that `study` means the same as the stored one and that images and weights are the same.
 
     Args:
-        facts: as for `create_or_open`.
+        fingerprints: as for `create_or_open`.
 
     Raises:
         StudyChanged: they are not; names each key with both values.
@@ -260,7 +260,7 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, facts: Mapping[str, 
         )
     here = {
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        **{attributes.fact(name): value for name, value in facts.items()},
+        **{attributes.fingerprint(name): value for name, value in fingerprints.items()},
     }
     differing = differences({key: stored.get(key, "none") for key in here}, here)
     if stored[attributes.DIGEST] != study.digest:

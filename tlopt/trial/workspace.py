@@ -19,7 +19,7 @@ from tlopt.data.batches import Images
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
-from tlopt.model.facts import Limits
+from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec import PerOptimizer, Study
@@ -86,7 +86,7 @@ class Workspace:
         """Use the numerics stored with the study, by backbone."""
         self.numerics.update({name: Numerics.parse(text) for name, text in numerics.items()})
 
-    # The study's facts
+    # What the study is
 
     @property
     def n_classes(self) -> int:
@@ -94,7 +94,7 @@ class Workspace:
         return len(self.data.class_names)
 
     @property
-    def facts(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Digests that must be equal for all workers of the study, by name."""
         digests = [self.weights[name].digest for name in sorted(self.weights)]
         return {"data": self.data.fingerprint, "weights": "+".join(digests)}
@@ -110,9 +110,9 @@ class Workspace:
         )
 
     @property
-    def limits(self) -> Limits:
+    def facts(self) -> BackboneFacts:
         """Facts about the backbones that the search space needs."""
-        return Limits(
+        return BackboneFacts(
             n_blocks={name: n_blocks(name) for name in self.weights},
             transferable=any(weights.state for weights in self.weights.values()),
             resolution={name: weights.resolution for name, weights in self.weights.items()},
@@ -126,7 +126,7 @@ class Workspace:
         seen = {"views": self.study.data.views, "numerics": str(numerics)}
         if self.study.model.compile:
             seen["compile"] = True
-        what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **self.facts}
+        what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **self.fingerprints}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def check_resolutions(self) -> None:
