@@ -182,7 +182,7 @@ def test_check_says_before_the_start_what_status_says_after_it(write: Write, url
     assert re.fullmatch(
         r"best so far: [\d.]+ % \(trial \d of narrow, carried over\)", best_sentence(before.snapshot())
     )
-    assert plain["warm_start"]["said"] == said.removeprefix("warm start: ")
+    assert plain["warm_start"]["summary"] == plain["warm_start"]["said"] == said.removeprefix("warm start: ")
     assert [(row["outcome"], row["origin"]["study"]) for row in plain["trials"]] == [
         ("carried_over", "narrow")
     ] * n

@@ -41,6 +41,17 @@ def test_what_is_written_is_read_back(weights: Path) -> None:
     assert found.probability == pytest.approx(given.probability, abs=1e-6)
 
 
+def test_predictions_of_0_2_0_are_read(weights: Path) -> None:
+    file = predictions_file(weights, "val")
+    given = make_predictions(ROWS, class_names=("a", "b"))
+    given.write(file)
+    with np.load(file) as written:
+        arrays = {"said" if name == "header" else name: written[name] for name in written}
+    np.savez_compressed(file, **arrays)
+
+    assert Predictions.read(file).source == given.source
+
+
 def test_predictions_of_another_network_or_other_images_are_not_known(weights: Path) -> None:
     source = Source.of(make_point(), 11, FINGERPRINTS)
     make_predictions(ROWS, class_names=("a", "b"), point=make_point(), fingerprints=FINGERPRINTS).write(

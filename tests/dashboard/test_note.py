@@ -63,9 +63,10 @@ def test_the_note_has_goal_images_search_space_and_a_caveat(opened: optuna.Study
     assert "not confirmed yet" in text
 
 
-def test_the_note_says_how_networks_fit_once_it_is_measured(opened: optuna.Study) -> None:
+@pytest.mark.parametrize("key", ["summary", "said"])  # "said" in studies begun with 0.2.0
+def test_the_note_says_how_networks_fit_once_it_is_measured(opened: optuna.Study, key: str) -> None:
     before = shown(opened)
-    opened.set_user_attr(study_attributes.FIT, {"said": "resnet18: linear probe 81.0 % on its last block"})
+    opened.set_user_attr(study_attributes.FIT, {key: "resnet18: linear probe 81.0 % on its last block"})
 
     assert "fit before training" not in before
     assert "- fit before training: resnet18: linear probe 81.0 % on its last block" in shown(opened)

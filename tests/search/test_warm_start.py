@@ -56,7 +56,7 @@ def trial(number: int, value: float | None = 0.5, **point: Any) -> FrozenTrial:
 
 
 def earlier(*trials: FrozenTrial, study: Study | None = None, **changes: Any) -> Earlier:
-    known = {"began": BEGAN, "semantics": spec.SEMANTICS_VERSION, "facts": FINGERPRINTS} | changes
+    known = {"began": BEGAN, "semantics": spec.SEMANTICS_VERSION, "fingerprints": FINGERPRINTS} | changes
     return Earlier(study=study or named(NARROW, "narrow"), trials=trials, **known)
 
 
@@ -81,7 +81,7 @@ def left_out(*trials: FrozenTrial, search: str = WIDE, **changes: Any) -> str:
     """The sentence on trials none of which is carried over."""
     warm = planned(earlier(*trials), named(search, "wide", **changes))
     assert (warm.carried, warm.enqueued) == ((), ())
-    return warm.said.removeprefix("0 trials of 'narrow' carried over, ")
+    return warm.summary.removeprefix("0 trials of 'narrow' carried over, ")
 
 
 # Which trials
@@ -102,7 +102,7 @@ def test_complete_and_pruned_and_diverged_trials_are_carried_over_others_are_not
     warm = planned(earlier(*ended))
 
     assert warm.carried == (0, 1, 2)
-    assert warm.said == (
+    assert warm.summary == (
         "3 trials of 'narrow' carried over, 4 left out: ended as out of memory; ended as timed out;"
         " ended as failed; not run by tlopt"
     )
@@ -163,9 +163,9 @@ def test_another_network_is_left_out_and_a_known_one_needs_the_same_weights() ->
     same = planned(earlier(*ended), study, here)
     other = planned(earlier(*ended), study, here | {"weights": "99ff+5566"})
 
-    assert (same.carried, "backbone huge is not in this search" in same.said) == ((0,), True)
+    assert (same.carried, "backbone huge is not in this search" in same.summary) == ((0,), True)
     assert other.carried == ()
-    assert "weights of large: 'narrow' has 77aa, here is 99ff" in other.said
+    assert "weights of large: 'narrow' has 77aa, here is 99ff" in other.summary
 
 
 def test_of_many_trials_the_best_half_and_the_newest_are_carried_over() -> None:
@@ -176,7 +176,7 @@ def test_of_many_trials_the_best_half_and_the_newest_are_carried_over() -> None:
 
     half = CARRIED_MAX // 2
     assert warm.carried == (*range(half), *range(n - half, n))
-    assert f"50 left out: beyond the {CARRIED_MAX} best and newest" in warm.said
+    assert f"50 left out: beyond the {CARRIED_MAX} best and newest" in warm.summary
 
 
 def test_trials_under_way_stay_where_they_are() -> None:
@@ -185,7 +185,7 @@ def test_trials_under_way_stay_where_they_are() -> None:
     warm = planned(earlier(trial(0), waiting))
 
     assert warm.carried == (0,)
-    assert warm.said == "1 trial of 'narrow' carried over; 1 trial is still under way there"
+    assert warm.summary == "1 trial of 'narrow' carried over; 1 trial is still under way there"
 
 
 # Values or points
@@ -195,7 +195,7 @@ def test_trials_under_way_stay_where_they_are() -> None:
     ("changes", "reason"),
     [
         ({"study": MIRRORED}, "data.flip: 'planted' has false, here is true"),
-        ({"facts": FINGERPRINTS | {"data": "ffff"}}, "images: 'narrow' has ffff, here is 0a1b"),
+        ({"fingerprints": FINGERPRINTS | {"data": "ffff"}}, "images: 'narrow' has ffff, here is 0a1b"),
         ({"semantics": spec.SEMANTICS_VERSION - 1}, "'narrow' was begun by another version of tlopt"),
     ],
 )
@@ -209,7 +209,7 @@ def test_values_of_other_images_or_meanings_are_not_carried_over_but_the_best_po
     assert warm.carried == ()
     assert [row["params"]["lr"] for row in warm.enqueued] == [0.003, 0.002]  # a quarter of the budget
     assert [row["origin"]["trial"] for row in warm.enqueued] == [1, 0]
-    assert f"({reason}); its 2 best points are trained again" in warm.said
+    assert f"({reason}); its 2 best points are trained again" in warm.summary
 
 
 def test_points_get_the_epochs_and_the_resolution_of_the_new_study() -> None:
@@ -218,8 +218,8 @@ def test_points_get_the_epochs_and_the_resolution_of_the_new_study() -> None:
     warm = planned(earlier(*ended))
 
     assert (warm.carried, len(warm.enqueued)) == ((), 1)  # they are one point there
-    assert "its trials have other epochs or another resolution" in warm.said
-    assert "its best point is trained again" in warm.said
+    assert "its trials have other epochs or another resolution" in warm.summary
+    assert "its best point is trained again" in warm.summary
 
 
 def test_an_initial_point_is_not_enqueued_beside_itself() -> None:
@@ -259,6 +259,15 @@ def test_a_trial_that_kept_statistics_is_left_out_where_none_are_kept() -> None:
 
 
 # In the study
+
+
+@pytest.mark.parametrize("key", ["summary", "said"])  # "said" in studies begun with 0.2.0
+def test_a_stored_warm_start_is_read_back(key: str) -> None:
+    warm = planned(earlier(trial(3)))
+    stored = {key if name == "summary" else name: value for name, value in warm.as_attribute().items()}
+
+    assert warm.summary
+    assert WarmStart.from_attribute(stored) == warm
 
 
 def begun(url: str, warm: WarmStart) -> optuna.Study:

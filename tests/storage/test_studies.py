@@ -343,7 +343,8 @@ FIRST_START = """
 wait_for_all()
 text = open(sys.argv[4]).read()
 opened = studies.open_storage(sys.argv[1])
-study = studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, facts={"data": "0a1b"})
+prints = {"data": "0a1b"}
+study = studies.create_or_open(opened, spec.loads(text, "x.toml"), file_text=text, fingerprints=prints)
 print(study.user_attrs["tlopt:digest"])
 """
 

@@ -14,6 +14,7 @@ from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.objectives import TITLES, cost, scale_of, value_words
 from tlopt.spec.point import Point, completed
+from tlopt.storage.attributes import summary_of
 from tlopt.system.words import counted, duration_words
 
 RESOLUTION_IMAGES = 1000  # in a smaller set the share of one image is stated: a tenth of a point and more
@@ -248,7 +249,8 @@ def budget_words(study: Study) -> str:
 
 def warm_start_sentence(snapshot: Snapshot) -> str:
     """The warm start of the study; "" for none."""
-    return "" if snapshot.warm_start is None else f"warm start: {snapshot.warm_start['said']}"
+    summary = summary_of(snapshot.warm_start)
+    return f"warm start: {summary}" if summary else ""
 
 
 def cost_words(cost: Cost) -> str:

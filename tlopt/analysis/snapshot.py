@@ -195,7 +195,7 @@ class Snapshot:
             "chosen": self._chosen(),
             "confirmation": self._confirmation(),
             "exports": list(self.exports),
-            "warm_start": self.warm_start,
+            "warm_start": self._warm_start(),
             "spent_hours": self.search_cost.seconds / 3600,
             "cost": {"search": self.search_cost.as_dict(), "confirmation": self.confirm_cost.as_dict()},
             "left_seconds": None if left is None else left.seconds,
@@ -204,6 +204,12 @@ class Snapshot:
             "trials": [_plain(trial) for trial in self.trials],
         }
         return dict(measured(values))
+
+    def _warm_start(self) -> dict[str, Any] | None:
+        if self.warm_start is None:
+            return None
+        summary = attributes.summary_of(self.warm_start)
+        return {**self.warm_start, "summary": summary, "said": summary}  # "said": its name in 0.2.0
 
     def _chosen(self) -> dict[str, Any] | None:
         chosen = self.chosen

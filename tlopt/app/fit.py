@@ -195,7 +195,7 @@ def compare(subject: Subject, export: Path) -> Comparison:
 def _store(session: Session, workspace: "Workspace", fits: Sequence[Fit]) -> None:
     """Store the fits with the study, if it is in the database."""
     with suppress(NotReady):
-        found = {"said": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
+        found = {"summary": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
         session.optuna_study().set_user_attr(attributes.FIT, found)
         renew_note(session, workspace)
 

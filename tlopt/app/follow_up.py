@@ -97,7 +97,7 @@ def sentence(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
     """
     refuse_late(session)
     warm = planned(session, workspace, plan) if is_new(session) else stored(session.optuna_study())
-    return "" if warm is None else warm.said
+    return "" if warm is None else warm.summary
 
 
 def refuse_late(session: Session) -> None:

@@ -96,7 +96,7 @@ class Predictions:
         np.savez_compressed(
             content,
             # JSON escapes bytes of file names that are not valid text
-            said=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
             labels=self.labels.astype(np.int32),
             predicted=self.predicted.astype(np.int32),
             probability=self.probability.astype(np.float32),
@@ -117,7 +117,8 @@ class Predictions:
         try:
             # `np.load` would not close a file that it cannot read
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return cls._of(json.loads(file["said"].tobytes()), {name: file[name] for name in _ARRAYS})
+                header = file["header" if "header" in file else "said"]  # "said" in 0.2.0
+                return cls._of(json.loads(header.tobytes()), {name: file[name] for name in _ARRAYS})
         except FileNotFoundError:
             raise
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -47,8 +47,6 @@ def update_note(
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)
-    warm: dict[str, str] = optuna_study.user_attrs.get(attributes.WARM_START, {})
-    fit: dict[str, str] = optuna_study.user_attrs.get(attributes.FIT, {})
     updated = note_lines(
         study,
         trials,
@@ -56,8 +54,8 @@ def update_note(
         verdict=verdict,
         picture=picture,
         chosen=chosen,
-        warm_start=warm.get("said", ""),
-        fit=fit.get("said", ""),
+        warm_start=attributes.summary_of(optuna_study.user_attrs.get(attributes.WARM_START)),
+        fit=attributes.summary_of(optuna_study.user_attrs.get(attributes.FIT)),
     )
     body = "\n".join([*updated, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")

@@ -28,7 +28,7 @@ from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import TITLES, percent_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import LINEAR_KEYS, RULES
-from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.attributes import TrialRecord, summary_of
 from tlopt.system.words import counted, duration_words
 
 TEMPLATE = "report.html.jinja"
@@ -91,7 +91,7 @@ def page(report: Report) -> str:
         outcomes=_outcomes(report),
         causes=_causes(report),
         cost=_cost(report),
-        fingerprints=tuple(_facts(report)),
+        setup=tuple(_setup(report)),
         fits=tuple(map(_fit, report.fits)),
         classes=_classes(report),
         space=_space(report),
@@ -299,7 +299,7 @@ def _fit(fit: Fit) -> dict[str, Any]:
     }
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _setup(report: Report) -> Iterator[tuple[str, str]]:
     study, images = report.study, report.images
     yield "images from", study.data.source
     if images:
@@ -318,7 +318,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
     yield "budget", budget_words(study)
     if report.seen.warm_start is not None:
-        yield "warm start", report.seen.warm_start["said"]
+        yield "warm start", summary_of(report.seen.warm_start)
     yield "sampler and pruner", f"{study.sampler.kind}, {study.pruner.kind}"
     yield "seed", str(study.seed)
     yield "digest of the study", study.digest

@@ -76,7 +76,7 @@ class WarmStart:
     began: float | None  # start of the earlier study
     carried: tuple[int, ...]  # numbers of its trials that are carried over
     enqueued: tuple[dict[str, Any], ...]  # {"origin", "params"} of points that are trained again
-    said: str  # summary in one sentence
+    summary: str  # one sentence
 
     def as_attribute(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -85,7 +85,7 @@ class WarmStart:
             "began": self.began,
             "carried": list(self.carried),
             "enqueued": list(self.enqueued),
-            "said": self.said,
+            "summary": self.summary,
         }
 
     @classmethod
@@ -96,7 +96,7 @@ class WarmStart:
             began=stored["began"],
             carried=tuple(stored["carried"]),
             enqueued=tuple(stored["enqueued"]),
-            said=stored["said"],
+            summary=attributes.summary_of(stored),
         )
 
 
@@ -157,7 +157,7 @@ def from_point(
         ", as an initial point of every search" if tried else ""
     )
     enqueued = () if tried else ({"origin": origin, "params": params},)
-    return WarmStart(source=folder, began=None, carried=(), enqueued=enqueued, said=summary)
+    return WarmStart(source=folder, began=None, carried=(), enqueued=enqueued, summary=summary)
 
 
 def n_missing(opened: optuna.Study, warm: WarmStart) -> int:
@@ -242,7 +242,7 @@ def _values_of(
         began=earlier.began,
         carried=tuple(kept),
         enqueued=(),
-        said=summary + _under_way(earlier),
+        summary=summary + _under_way(earlier),
     )
 
 
@@ -278,7 +278,7 @@ def _points_of(
         began=earlier.began,
         carried=(),
         enqueued=tuple(enqueued),
-        said=summary + _under_way(earlier),
+        summary=summary + _under_way(earlier),
     )
 
 

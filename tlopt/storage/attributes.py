@@ -15,8 +15,8 @@ tlopt:numerics        study   precision and layout measured as fastest, by backb
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               found by the first worker; at most `CLASS_NAMES_MAX` names
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
-tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "said"}, see `search.warm_start`
-tlopt:fit             study   {"said", "fits"}: of backbones to its training images, see `insight.record.Fit`
+tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "summary"}, see `search.warm_start`
+tlopt:fit             study   {"summary", "fits"}: how backbones suit its images, see `insight.record.Fit`
 tlopt:exports         study   [{"folder", "host", "label", "created"}] of its exports, newest last
 tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
@@ -126,6 +126,13 @@ def damaged(study_attributes: Mapping[str, Any]) -> list[str]:
 def _is_one_of(types: tuple[type, ...], value: Any) -> bool:
     records = value if isinstance(value, list) else []
     return type(value) in types and all(isinstance(record, dict) for record in records)
+
+
+def summary_of(record: Mapping[str, Any] | None) -> str:
+    """The summary in `tlopt:warm_start` or `tlopt:fit`, which 0.2.0 stored as "said"; "" for None."""
+    if record is None:
+        return ""
+    return str(record.get("summary") or record.get("said", ""))
 
 
 def fingerprint(name: str) -> str:
