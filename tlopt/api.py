@@ -20,7 +20,7 @@ from tlopt.app.handle import open_session
 from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import load
-from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.attributes import TrialRecord, records_of
 
 if TYPE_CHECKING:
     from tlopt.exports.model import Classifier
@@ -210,8 +210,7 @@ def report(
 @_quiet()
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
     """Every trial of a study, by number."""
-    opened = open_session(path, storage_url=storage, create=False).optuna_study()
-    return [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
+    return list(records_of(open_session(path, storage_url=storage, create=False).optuna_study()))
 
 
 def train(

@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import Trial, TrialState
 from study_workers import STUDY, Worker, start_worker
 
-from tlopt.storage import leases, studies
+from tlopt.storage import attributes, leases, studies
 from tlopt.storage.leases import LeaseChanged, LeaseLost
 
 
@@ -166,6 +166,21 @@ def test_a_waiting_trial_counts_where_one_is_created_and_not_where_it_is_taken(s
     assert worker.claim(budget=2, has_waiting=True).params == {"x": 0.25}
     assert worker.claim(budget=2, has_waiting=True).params == {"x": 0.75}
     assert worker.try_claim(budget=2, has_waiting=True) is None
+
+
+def test_only_trials_that_ran_in_this_study_count(storage_url: str) -> None:
+    worker = start_worker(storage_url)
+    worker.study.set_user_attr(attributes.BEGAN, 1795955370.986)
+    ran = {attributes.POINT: {"lr": 0.1}, attributes.TRIAL_RESULT: {"outcome": "complete"}}
+    for stamp in ({attributes.STUDY: 1795955370.986}, {attributes.STUDY: 1795955370.987}, {}):
+        worker.study.add_trial(optuna.create_trial(value=0.5, user_attrs=ran | stamp))
+
+    counts = worker.service.query(lambda executor: leases.counts(executor, worker.study_id))
+
+    assert counts[TrialState.COMPLETE] == 2  # its own, and the one of an earlier version
+    assert worker.try_claim(budget=2) is None
+    worker.study.tell(worker.claim(budget=3), 0.5)
+    assert worker.trials[-1].user_attrs[attributes.STUDY] == 1795955370.986
 
 
 # The budget, with many at once

@@ -259,6 +259,58 @@ def test_trials_that_tlopt_did_not_run_cost_no_budget_and_take_no_default(
     assert [record(trial).counts for trial in here.trials] == [False] * 5 + [True] * 2
 
 
+def test_trials_of_another_study_cost_no_budget_and_take_no_default(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], tmp_path: Path
+) -> None:
+    planted(flat(0.5))
+    other = place(name=f"{tmp_path.name}-other", trials=3)
+    other.work()
+    here = place(trials=2)
+    here.opened.add_trials(other.trials)
+
+    assert here.work() == 2
+    records = attributes.records_of(here.opened)
+    assert [record.outcome for record in records] == ["added"] * 3 + ["complete"] * 2
+    assert [record.label for record in records] == ["", "", "", "linear probe", "plain fine-tuning"]
+    assert [record.counts for record in records] == [False] * 3 + [True] * 2
+    assert [record.point is None for record in records] == [True] * 3 + [False] * 2
+    assert here.work() == 0
+
+
+def test_trials_of_a_copied_study_count(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], tmp_path: Path
+) -> None:
+    planted(flat(0.5))
+    original = place(trials=2)
+    original.work()
+    name = f"{tmp_path.name}-copy"
+    optuna.copy_study(
+        from_study_name=original.study.name,
+        from_storage=original.store,
+        to_storage=original.store,
+        to_study_name=name,
+    )
+    copy = place(name=name, trials=3)
+
+    assert copy.work() == 1
+    assert [record.counts for record in attributes.records_of(copy.opened)] == [True] * 3
+
+
+def test_trials_without_a_stamp_count_as_they_did(
+    place: Callable[..., tiny.Place], planted: Callable[[Curve], None], tmp_path: Path
+) -> None:
+    planted(flat(0.5))
+    other = place(name=f"{tmp_path.name}-other", trials=1)
+    other.work()
+    (old,) = other.trials
+    old.user_attrs = {key: value for key, value in old.user_attrs.items() if key != attributes.STUDY}
+    here = place(trials=2)
+    here.opened.add_trial(old)
+
+    assert here.work() == 1
+    assert [record.counts for record in attributes.records_of(here.opened)] == [True, True]
+
+
 @pytest.mark.parametrize("kind", ["tpe", "random", "gp"])
 def test_every_sampler_goes_on_beside_trials_that_tlopt_did_not_run(
     kind: str, place: Callable[..., tiny.Place], planted: Callable[[Curve], None]

@@ -252,11 +252,11 @@ def take_snapshot(
     return Snapshot(
         study=study,
         command=commands.command_of(opened),
-        trials=_records(opened),
+        trials=attributes.records_of(opened),
         workers=tuple(
             _worker(row) for row in present if names & set(row.studies) and row.silent_seconds < GONE_SECONDS
         ),
-        runs=() if confirmation is None else _records(confirmation),
+        runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
         n_splits=int(attrs.get(attributes.IMAGES, {}).get("n_splits", 1)),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
@@ -278,10 +278,6 @@ def _verdict(study: Study, search: optuna.Study, confirmation: optuna.Study | No
     with suppress(NotReady):  # it has no candidates yet
         return candidates.read_verdict(study, confirmation, n_images=n_images(search))
     return None
-
-
-def _records(opened: optuna.Study) -> tuple[TrialRecord, ...]:
-    return tuple(TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False))
 
 
 def _mean(row: Confirmed, objective: str, split: str) -> float | None:

@@ -23,7 +23,6 @@ from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
 from tlopt.storage import attributes
-from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
 from tlopt.system.atomic import write_atomically
 
@@ -47,10 +46,9 @@ _logger = logging.getLogger(__name__)
 def best_points(session: Session) -> list[Best]:
     """The points of complete trials, best first; those of a finished confirmation come first."""
     verdict = session.verdict()
-    trials = session.optuna_study().get_trials(deepcopy=False)
     return ranking(
         session.study,
-        [TrialRecord.from_frozen(trial) for trial in trials],
+        attributes.records_of(session.optuna_study()),
         verdict if verdict is not None and verdict.finished else None,
     )
 
@@ -197,8 +195,8 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
     digest, point = stored["study"].get("digest"), stored["point"]
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
     read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
-    trials = map(TrialRecord.from_frozen, session.optuna_study().get_trials(deepcopy=False))
-    spent = sum(trial.counts for trial in trials) >= session.study.budget.trials
+    n_counted = sum(trial.counts for trial in attributes.records_of(session.optuna_study()))
+    spent = n_counted >= session.study.budget.trials
     return verdict if spent and same and verdict.finished and read else None
 
 
@@ -220,7 +218,7 @@ def export(
     check_target(folder, overwrite=overwrite)
     workspace = workspace.on_device(choose_device())
     opened = session.optuna_study()
-    trials = [TrialRecord.from_frozen(trial) for trial in opened.get_trials(deepcopy=False)]
+    trials = attributes.records_of(opened)
     with study_threads(session):
         chosen = choose_network(workspace, verdict, session.weights_file)
     seen = session.snapshot()

@@ -135,7 +135,7 @@ def _earlier(session: Session) -> Earlier:
         raise SpecError(f"{error}{hint}") from None
     return Earlier(
         study=study,
-        trials=opened.get_trials(deepcopy=False),
+        trials=attributes.trials_of(opened),
         began=opened.user_attrs.get(attributes.BEGAN),
         semantics=opened.user_attrs[attributes.SEMANTICS],
         fingerprints={

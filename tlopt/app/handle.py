@@ -312,8 +312,7 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
         opened = optuna.load_study(study_name=name, storage=store)
         archived = commands.command_of(opened).state == "archived"
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
-            trials = map(attributes.TrialRecord.from_frozen, opened.get_trials(deepcopy=False))
-            n_finished = sum(trial.counts for trial in trials)
+            n_finished = sum(trial.counts for trial in attributes.records_of(opened))
             rows.append(StudySummary(name, n_finished, studies.stored_spec(opened).budget.trials))
     return rows
 

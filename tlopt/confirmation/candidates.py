@@ -57,7 +57,7 @@ def find_candidates(
         NotReady: no trial is complete yet.
         StorageError: a later version wrote one of the points.
     """
-    trials = optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = attributes.trials_of(optuna_study, (TrialState.COMPLETE,))
     records = [_with_point(trial, study, facts) for trial in trials]
     complete = best_first(records, study.direction)
     if not complete:
@@ -86,7 +86,7 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
     began = confirmation.user_attrs.get(SEARCH)
     if began is not None and began != search.user_attrs.get(attributes.BEGAN):
         return False
-    trials = {trial.number: trial for trial in search.get_trials(deepcopy=False)}
+    trials = {trial.number: trial for trial in attributes.trials_of(search)}
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
     return all(row["number"] < 0 or _is_of(trials.get(row["number"]), row["point"]) for row in rows)
 
@@ -192,7 +192,7 @@ def read_verdict(
         NotReady: it has no candidates yet.
     """
     race = stored_race(study, confirmation)
-    runs = ended_runs(confirmation.get_trials(deepcopy=False))
+    runs = ended_runs(attributes.trials_of(confirmation))
     values = run_values(runs)
     test, dropped = confirmation.user_attrs.get(TEST, {}), race.dropped(values)
     rows = [_confirmed(each, study, runs, test, dropped=each.number in dropped) for each in race.candidates]
@@ -225,8 +225,7 @@ def wants_test(verdict: Verdict) -> tuple[Confirmed, ...]:
 
 def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
     """The reason why there is nothing to confirm, and what to do."""
-    trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
-    ended = [trial for trial in trials if trial.counts]
+    ended = [trial for trial in attributes.records_of(optuna_study) if trial.counts]
     if not ended:
         first = f": {late}" if late else "; first: tlopt run or tlopt worker"
         return f"study {study.name} has no complete trial to confirm{first}"

@@ -43,7 +43,7 @@ def update_note(
     """
     from optuna_dashboard import get_note, save_note  # the import takes half a second
 
-    trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+    trials = attributes.records_of(optuna_study)
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
     picture = study_figure.address(optuna_study)

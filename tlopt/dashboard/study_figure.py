@@ -14,7 +14,7 @@ import optuna
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.storage import optuna_private
-from tlopt.storage.attributes import TrialRecord, best_first
+from tlopt.storage.attributes import TrialRecord, best_first, records_of
 from tlopt.system.atomic import replacing_file
 
 FILE = "depth_and_regularisation.png"
@@ -39,7 +39,7 @@ def update_figure(optuna_study: optuna.Study, study: Study, folders: Folders) ->
     Linear classifiers are left out: the keys drawn do not affect them. With several backbones, only the
     trials with the best one's: numbers of blocks differ.
     """
-    trials = [TrialRecord.from_frozen(trial) for trial in optuna_study.get_trials(deepcopy=False)]
+    trials = records_of(optuna_study)
     best = [trial for trial in best_first(trials, study.direction) if trial.is_network]
     if best:
         backbone = (best[0].point or {}).get("backbone")

@@ -84,11 +84,11 @@ def collect_report(
         predictions: predictions of the exported network by split, if present on this machine.
     """
     direction, attributes = seen.study.direction, opened.user_attrs
-    trials = opened.get_trials(deepcopy=False)
+    trials = study_attributes.trials_of(opened)
     ranked = best_first(seen.trials, direction)
     pruned = [trial.number for trial in seen.trials if trial.outcome == Outcome.PRUNED]
     shown = [pruned[index] for index in evenly(len(pruned), CURVES_PRUNED_MAX)]
-    runs = () if confirmation is None else _records(confirmation)
+    runs = () if confirmation is None else study_attributes.records_of(confirmation)
     confirmed = verdict if verdict is not None and verdict.finished else None
     return Report(
         seen=seen,
@@ -110,10 +110,6 @@ def collect_report(
         predictions=predictions or {},
         fits=tuple(map(Fit.from_dict, attributes.get(study_attributes.FIT, {}).get("fits", ()))),
     )
-
-
-def _records(opened: optuna.Study) -> tuple[TrialRecord, ...]:
-    return tuple(map(TrialRecord.from_frozen, opened.get_trials(deepcopy=False)))
 
 
 def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curve, ...]:

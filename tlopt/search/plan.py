@@ -147,7 +147,7 @@ def confirm_plan(
     return StudyPlan(
         hours=0.0,
         initial_points=open_points,
-        n_open=lambda opened: race.n_open(run_values(ended_runs(opened.get_trials(deepcopy=False)))),
+        n_open=lambda opened: race.n_open(run_values(ended_runs(attributes.trials_of(opened)))),
         space=space,
         accept=accept,
         trial_spec=trial_spec,

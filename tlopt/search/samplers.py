@@ -14,7 +14,7 @@ from tlopt.search import sampler_view
 from tlopt.search.space import Params
 from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
-from tlopt.storage.attributes import is_carried, ran_here
+from tlopt.storage.attributes import is_carried, ran_here, trials_of
 
 _CLASSIFIER, _NETWORK = "classifier", "network"
 _REDRAWS_MAX = 16  # redraws of a repeated point; a small space may have no other
@@ -127,7 +127,7 @@ class InitialPointsSampler(BaseSampler):
             return
         self._number = trial.number
         self._sampler = make_sampler(self._spec, seed=self._seed, number=trial.number)
-        trials = (self._full_study or study).get_trials(deepcopy=False)
+        trials = trials_of(self._full_study or study)
         self._given = next_initial_point(self._initial_points(trials), trials, trial.number)
 
 

@@ -170,11 +170,12 @@ def carry_over(
 ) -> None:
     """Add the carried trials that `opened` lacks, in the order of their numbers."""
     study = without_idle_keys(study, facts)
-    existing = _origins(opened)
+    existing, began = _origins(opened), opened.user_attrs[attributes.BEGAN]
     for trial in earlier.trials:
         origin = earlier.origin(trial)
         if trial.number in warm.carried and origin not in existing:
             carried = _carried(trial, origin, study, facts)
+            carried.set_user_attr(attributes.STUDY, began)
             _add_once(opened, origin, partial(opened.add_trial, carried))
 
 

@@ -26,6 +26,8 @@ tlopt:test            study   of a confirmation: test metrics by candidate numbe
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
+tlopt:study           trial   `tlopt:began` of the study in which a worker claimed it or that carried it over;
+                              trials of 0.1.0 have none
 tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial whose point this one has; of an
                               export its folder, None and None
 tlopt:carried         trial   {"point", "metrics"} of a trial that an earlier study ran, instead of
@@ -37,12 +39,14 @@ tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics",
 ====================  ======  ==============================================================================
 """
 
+import copy
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tlopt.spec.objectives import cost
@@ -76,6 +80,7 @@ CLASS_NAMES_MAX = 1000  # further ones are not stored
 
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"
+STUDY = PREFIX + "study"
 WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
@@ -244,6 +249,28 @@ class TrialRecord:
             ran_here=ran_here(trial),
             origin=origin,
         )
+
+
+def trials_of(opened: Study, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+    """The trials of a study by number, of which only those that belong to it have attributes of tlopt's.
+
+    Users may add trials of another study (`study.add_trials(other.trials)`). A worker ran those elsewhere,
+    with other images or ranges perhaps, so they are like any others that users add.
+    """
+    trials, began = opened.get_trials(deepcopy=False, states=states), opened.user_attrs.get(BEGAN)
+    return [trial if trial.user_attrs.get(STUDY, began) == began else _plain(trial) for trial in trials]
+
+
+def _plain(trial: FrozenTrial) -> FrozenTrial:
+    """A copy of `trial` without the attributes of tlopt."""
+    trial = copy.copy(trial)
+    trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if not key.startswith(PREFIX)}
+    return trial
+
+
+def records_of(opened: Study) -> tuple[TrialRecord, ...]:
+    """The records of a study's trials by number."""
+    return tuple(map(TrialRecord.from_frozen, trials_of(opened)))
 
 
 def notes_of(trial: FrozenTrial | Trial) -> tuple[str, ...]:

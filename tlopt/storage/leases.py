@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tlopt.errors import TloptError
-from tlopt.storage.attributes import RAN_HERE
+from tlopt.storage.attributes import BEGAN, RAN_HERE, STUDY
 from tlopt.storage.optuna_private import ReadTrials
 from tlopt.storage.schema import (
     COUNTED,
@@ -22,6 +22,7 @@ from tlopt.storage.schema import (
     leases,
     reports,
     studies,
+    study_attrs,
     system_attrs,
     trials,
     user_attrs,
@@ -104,10 +105,19 @@ def counts(executor: Executor, study_id: int) -> dict[TrialState, int]:
     return {state: found.get(state, 0) for state in TrialState}
 
 
-# Finished trials that users have added (`study.add_trial`) do not count toward the budget.
-_NOT_FOREIGN = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)) | sa.exists().where(
-    user_attrs.c.trial_id == trials.c.trial_id, user_attrs.c.key.in_(RAN_HERE)
+# Finished trials that users have added (`study.add_trial`) do not count toward the budget, even if a worker
+# ran them in another study; see `attributes.trials_of`. Both attributes hold one number in one JSON notation.
+_RAN = sa.exists().where(user_attrs.c.trial_id == trials.c.trial_id, user_attrs.c.key.in_(RAN_HERE))
+_RAN_ELSEWHERE = sa.exists().where(
+    user_attrs.c.trial_id == trials.c.trial_id,
+    user_attrs.c.key == STUDY,
+    user_attrs.c.value_json.not_in(
+        sa.select(study_attrs.c.value_json)
+        .where(study_attrs.c.study_id == trials.c.study_id, study_attrs.c.key == BEGAN)
+        .correlate(trials)
+    ),
 )
+_NOT_FOREIGN = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING)) | (_RAN & ~_RAN_ELSEWHERE)
 
 
 def check_lease(executor: Executor, trial_id: int, token: str) -> None:

@@ -133,6 +133,7 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     try:
         with storage.claiming(lease):
             trial = work.optuna_study.ask()
+            _stamp(trial, work.optuna_study)
             if lease.crashes < work.service.crashes_max:
                 try:
                     spec = work.plan.draw(trial)  # all parameters at once, to write them together
@@ -143,6 +144,13 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     except BudgetSpent:
         return None
     return HeldTrial(work=work, trial=trial, lease=lease, spec=spec, refusal=refusal)
+
+
+def _stamp(trial: optuna.Trial, optuna_study: optuna.Study) -> None:
+    """Say of `trial` in which study it is run, since users may copy trials from one study to another."""
+    began = optuna_study.user_attrs.get(attributes.BEGAN)
+    if began is not None:
+        trial.set_user_attr(attributes.STUDY, began)
 
 
 def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -> None:

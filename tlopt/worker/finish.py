@@ -56,7 +56,8 @@ def finish_trial(
 def stop_after_failures(work: StudyWork) -> None:
     """Stop the study if its last `failures_max` trials all crashed or failed."""
     n = work.service.failures_max
-    ended = [t for t in work.optuna_study.get_trials(deepcopy=False) if t.state.is_finished() and ran_here(t)]
+    trials = attributes.trials_of(work.optuna_study)
+    ended = [trial for trial in trials if trial.state.is_finished() and ran_here(trial)]
     ended.sort(key=lambda t: t.datetime_complete or t.datetime_start)  # type: ignore[return-value, arg-type]
     rows = [row for row in map(TrialRecord.from_frozen, ended) if row.outcome != Outcome.REFUSED][-n:]
     if len(rows) < n or not all(row.outcome.is_program_fault for row in rows):
