@@ -113,13 +113,13 @@ def _before_each_step(meet: Callable[["Run"], None]) -> None:
 def _skew() -> None:
     from tlopt.training import loop
 
-    sound = loop.measure
+    sound = loop.compute_metrics
 
-    def measure(*args: object) -> object:
+    def skewed(*args: object) -> object:
         metrics = sound(*args)  # type: ignore[arg-type]
         return replace(metrics, log_loss=metrics.log_loss + SKEW)
 
-    loop.measure = measure  # type: ignore[assignment]
+    loop.compute_metrics = skewed  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tlopt import spec
 from tlopt.analysis.cost import Cost
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
-from tlopt.exports.card import DatasetSummary, Findings, Pretrained, Spend, Trained
+from tlopt.exports.card import DatasetSummary, ExportContents, Pretrained, Spend, Trained
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
 from tlopt.spec import search_keys
@@ -82,13 +82,13 @@ def make_verdict(
     )
 
 
-def make_findings(
+def make_contents(
     verdict: Verdict, *, class_names: tuple[str, ...] = CLASS_NAMES, resize: str = "crop"
-) -> Findings:
+) -> ExportContents:
     point = verdict.chosen.point
     text = STUDY_TEXT.format(resize=resize, backbone=point.backbone)
     weights = load_weights(point.backbone, "none")
-    return Findings(
+    return ExportContents(
         study=spec.loads(text, "flowers.toml"),
         study_text=text,
         verdict=verdict,

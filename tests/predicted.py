@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tlopt.confirmation.predictions import Predictions, Source, surest_mistakes
-from tlopt.confirmation.verdict import Split
+from tlopt.confirmation.verdict import SplitName
 from tlopt.spec.point import Point
 
 
@@ -13,7 +13,7 @@ def make_predictions(
     rows: Sequence[tuple[int, int, float]],
     *,
     class_names: Sequence[str],
-    split: Split = "val",
+    split: SplitName = "val",
     point: Point | None = None,
     seed: int = 11,
     fingerprints: dict[str, str] | None = None,

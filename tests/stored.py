@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from finished import make_findings
+from finished import make_contents
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from reported import IMAGES, text, trial
@@ -174,8 +174,8 @@ def _note(session: Session) -> Iterator[str]:
 def _card(session: Session) -> str:
     verdict = session.verdict()
     assert verdict is not None
-    findings = make_findings(verdict)
-    return model_card(findings, _describe(Path("export"), findings))
+    contents = make_contents(verdict)
+    return model_card(contents, _describe(Path("export"), contents))
 
 
 def optuna_best(session: Session) -> int:

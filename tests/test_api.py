@@ -158,7 +158,7 @@ def test_the_weights_of_every_run_of_the_confirmation_are_kept(finished: Finishe
 
 
 def test_the_report_of_a_finished_study_has_its_verdict_and_its_classes(finished: Finished) -> None:
-    html = deliver.report(finished.session)
+    html = deliver.report_html(finished.session)
 
     test = finished.verdict.chosen.spread("accuracy", split="test")
     assert spread_words(test, "accuracy") in html

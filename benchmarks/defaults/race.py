@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tlopt.search.race import Candidate, Race, Run
+from tlopt.search.race import Candidate, Race, RunKey
 
 PLANS = {  # points, seeds, rounds
     "3 points, 3 seeds": (3, 3, False),
@@ -55,7 +55,7 @@ def confirmed(first: np.ndarray, runs: Sequence[np.ndarray], plan: tuple[int, in
     best = [int(n) for n in np.argsort(-first)[:n_points]]
     candidates = tuple(Candidate(n, str(n), _POINT, float(first[n])) for n in best)
     race = Race(candidates=candidates, seeds=seeds, direction="maximize", halves=halves)
-    ended: dict[Run, float | None] = {}
+    ended: dict[RunKey, float | None] = {}
     while free := [run for run in race.runs(ended) if run not in ended]:
         ended |= {(n, seed): float(runs[seed][n]) for n, seed in free}
     left = set(best) - race.dropped(ended)

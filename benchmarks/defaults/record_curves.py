@@ -30,8 +30,8 @@ from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.devices import configure_process
-from tlopt.training.loop import fit, predict_logits
-from tlopt.training.metrics import measure
+from tlopt.training.loop import predict_logits, train_epochs
+from tlopt.training.metrics import compute_metrics
 from tlopt.trial.workspace import Workspace
 
 SEARCH = {
@@ -122,14 +122,14 @@ def record_point(task: Task, number: int) -> dict[str, Any]:
     row: dict[str, Any] = {"number": number, "params": params, "freeze_depth": point.freeze_depth}
     row |= {"accuracy": [], "log_loss": [], "seconds": [], "judge": None}
     try:
-        for epoch in fit(run, images, task.train, task.val):
+        for epoch in train_epochs(run, images, task.train, task.val):
             assert epoch.val is not None, "there are validation images"
             row["accuracy"].append(round(epoch.val.accuracy, 4))
             row["log_loss"].append(round(epoch.val.log_loss, 4))
             row["seconds"].append(round(epoch.seconds, 2))
     except Diverged:
         return row
-    judged = measure(predict_logits(run, images, task.judge), images.labels[task.judge])
+    judged = compute_metrics(predict_logits(run, images, task.judge), images.labels[task.judge])
     row["judge"] = round(judged.accuracy, 4)
     return row
 

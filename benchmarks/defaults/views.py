@@ -22,7 +22,7 @@ from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.devices import configure_process
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.trial.workspace import Workspace
 
 VIEWS = (0, 1, 2, 4, 8)
@@ -47,7 +47,7 @@ def accuracy(workspace: Workspace, point: Point, n_views: int, seed: int) -> flo
     own = replace(workspace, study=study)
     split, images = own.data.splits[0], own.images(point)
     run = own.start_run(point, seed=seed_for("views", seed), train=split.train)
-    *_, last = fit(run, images, split.train, split.val, own.feature_store(run, images))
+    *_, last = train_epochs(run, images, split.train, split.val, own.feature_store(run, images))
     assert last.val is not None, "there are validation images"
     return last.val.accuracy
 

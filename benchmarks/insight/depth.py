@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from tlopt.data.load import load
+from tlopt.data.load import load_data
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import MEASURES
 from tlopt.insight.record import Fit
@@ -33,7 +33,7 @@ N_DRAWS = 2000
 def fit_to(folder: Path) -> Fit:
     """The fit by block of the recordings' network to the training images in `folder`."""
     spec = DataSpec(source=str(folder))
-    images = TrainingImages.of(load(spec, seed=0), spec)
+    images = TrainingImages.of(load_data(spec, seed=0), spec)
     measures = tuple(measure for measure in MEASURES if measure.by_block)
     weights = load_weights(BACKBONE, "default")
     return measure_fit(weights, images, measures, resolution=RESOLUTION, device=torch.device("cpu"))

@@ -20,13 +20,13 @@ import torch
 
 from tlopt.data.dataset import File
 from tlopt.data.decode import decode
-from tlopt.data.load import load
+from tlopt.data.load import load_data
 from tlopt.data.pixels import eval_size
 from tlopt.data.views import eval_views
 from tlopt.insight.block_features import block_features, pool, source_head
 from tlopt.insight.fit import TrainingImages, fit_of
+from tlopt.insight.labelled_features import LabelledFeatures
 from tlopt.insight.measures import MEASURES, Measure
-from tlopt.insight.sample import Sample
 from tlopt.model.build import transfer, untrained_network
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights, load_weights
@@ -88,7 +88,7 @@ def anew(
     probabilities = np.concatenate(logits) if logits else None
     features = np.concatenate(rows)
     measure.value(
-        Sample(
+        LabelledFeatures(
             features=features, labels=images.labels, folds=images.folds, source_probabilities=probabilities
         )
     )
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     spec = DataSpec(source=asked.folder)
     weights = load_weights(asked.backbone, "default")
-    images = TrainingImages.of(load(spec, seed=0), spec, images_max=asked.images)
+    images = TrainingImages.of(load_data(spec, seed=0), spec, images_max=asked.images)
     network = pretrained(weights, asked.resolution)
     n_blocks = len(network.blocks)
     pairs = [(m, d) for m in MEASURES for d in (range(1, n_blocks + 1) if m.by_block else (n_blocks,))]

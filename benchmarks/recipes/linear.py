@@ -23,7 +23,7 @@ from tlopt.search.space import resolve
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.training.inference import exported_logits
-from tlopt.training.metrics import measure
+from tlopt.training.metrics import compute_metrics
 from tlopt.trial.execution import begin_training, training_events
 from tlopt.trial.workspace import Workspace
 
@@ -85,7 +85,7 @@ def scores(workspace: Workspace, n_train: int, seed: int) -> dict[str, tuple[flo
         images = workspace.test_images(held_out, point)
         indices = np.arange(len(held_out.labels))
         logits = exported_logits(training.runs[0].network, images, point, indices, workspace.device)
-        measured = measure(logits, held_out.labels)
+        measured = compute_metrics(logits, held_out.labels)
         found[name] = (measured.accuracy, measured.log_loss, seconds)
     return found
 

@@ -213,7 +213,7 @@ from tlopt.data import load, pixels as store
 from tlopt.data.decode import Reading
 from tlopt.spec.sections import DataSpec
 times = [time.process_time()]
-data = load.load(DataSpec(source=sys.argv[1]), seed=5)
+data = load.load_data(DataSpec(source=sys.argv[1]), seed=5)
 times.append(time.process_time())
 store.pixels(data, size=store.training_size(48), reading=Reading(resize="crop"))
 times.append(time.process_time())

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.common.images import link_images
 from benchmarks.common.planted_weights import plant_weights
 from benchmarks.speed.epochs import Case, allocate, open_case, point_of
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 
 SHARES = (0.0, 0.5)
 
@@ -35,7 +35,7 @@ def epochs(case: Case, share: float, compiles: bool) -> Iterator[float]:
     )
     run, images = own.start_run(point, seed=0, train=case.train), own.images(point)
     start = time.perf_counter()
-    for _ in fit(run, images, case.train, None):
+    for _ in train_epochs(run, images, case.train, None):
         yield time.perf_counter() - start
         start = time.perf_counter()
 

@@ -31,7 +31,7 @@ from tlopt import spec
 from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.memory import keep_freed_memory
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.training.numerics import Numerics, usual_numerics
 from tlopt.trial.autotune import fastest_numerics
 from tlopt.trial.workspace import Workspace
@@ -106,7 +106,7 @@ def way(case: Case, share: float, name: str) -> Iterator[float]:
         )
         run, images = own.start_run(point, seed=0, train=case.train), own.images(point)
         kept = own.feature_store(run, images) if keeps else None
-        epochs = fit(run, images, case.train, None, kept)
+        epochs = train_epochs(run, images, case.train, None, kept)
     start = time.perf_counter()
     for _ in epochs:
         yield time.perf_counter() - start

@@ -29,7 +29,7 @@ from tlopt.search.space import resolve
 from tlopt.spec.point import Point
 from tlopt.system.cpus import n_cores
 from tlopt.training.devices import choose_device, configure_process
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.trial.autotune import measure_numerics
 from tlopt.trial.workspace import Workspace
 
@@ -103,7 +103,7 @@ def begin(workspace: Workspace, data: Path, point: Point, name: str) -> Iterator
     study = workspace.study.model_copy(update={"data": data_keys})
     own = replace(workspace, study=study)
     run, images = own.start_run(point, seed=0, train=train), own.images(point, allow_resident=name != WAYS[2])
-    return fit(run, images, train, None, own.feature_store(run, images) if keeps else None)
+    return train_epochs(run, images, train, None, own.feature_store(run, images) if keeps else None)
 
 
 def measure(workspace: Workspace, data: Path, share: float, args: argparse.Namespace) -> list[str]:

@@ -136,12 +136,12 @@ def test_training_leaves_no_weights_beside_its_export(
     config = tmp_path / "config.toml"
     config.write_text(fixed_study(STUDY, planted().chosen.point, name="mine", exported=True))
     workspace = SimpleNamespace(
-        limits=None,
+        facts=None,
         data=SimpleNamespace(fingerprint="0a1b"),
         save_weights=lambda run, path: path.write_bytes(b"tensors"),
     )
 
-    def write_export(folder: Path, findings: object, *, weights_file: Path, overwrite: bool) -> None:
+    def write_export(folder: Path, contents: object, *, weights_file: Path, overwrite: bool) -> None:
         assert weights_file.read_bytes() == b"tensors"
         if fails:
             raise DataError("the disk is full")
@@ -151,7 +151,7 @@ def test_training_leaves_no_weights_beside_its_export(
     monkeypatch.setattr(
         held_out, "train_on_all", lambda *_: (SimpleNamespace(seed=1), iter([tiny.epoch(0, 0.5)]))
     )
-    monkeypatch.setattr(contents, "collect_findings", lambda *_: None)
+    monkeypatch.setattr(contents, "collect_contents", lambda *_: None)
     monkeypatch.setattr(write, "write_export", write_export)
 
     ended = CliRunner().invoke(app, ["train", str(config), str(tmp_path / "final")])

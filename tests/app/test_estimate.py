@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from tlopt.app import estimate
-from tlopt.propose.budget import SEEDS, Counts, Size, Terms, minutes
+from tlopt.propose.budget import SEEDS, ImageCounts, Size, Terms, minutes
 from tlopt.training import timing
 from tlopt.training.timing import Machine, TrainingCost
 
@@ -37,7 +37,7 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
     size = Size(resolution=96, repeats=2, trials=60, epochs=30, points=2, seeds=2 * SEEDS)
     terms = Terms(
         costs={96: COST},
-        counts=Counts(train=100, val=20, test=30),
+        counts=ImageCounts(train=100, val=20, test=30),
         n_workers=2,
         n_classes=3,
         minutes_max=float("inf"),

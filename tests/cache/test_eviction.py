@@ -53,7 +53,7 @@ def make(root: Path) -> Callable[..., Path]:
     return make
 
 
-def names(*kinds: eviction.Kind) -> list[str]:
+def names(*kinds: eviction.EntryKind) -> list[str]:
     return [entry.path.name for entry in entries(kinds or eviction.KINDS)]
 
 
@@ -196,7 +196,7 @@ def test_sizes_are_those_of_du(make: Callable[..., Path], root: Path) -> None:
 
 
 def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], cache: Path) -> None:
-    data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
+    data = load.load_data(DataSpec(source=str(folder(5, 5))), seed=7)
     pixels = pixel_store.pixels(data, size=8, reading=Reading(resize="crop"))
 
     said = run("clean")
@@ -210,7 +210,7 @@ def test_pixels_that_a_worker_has_open_stay(folder: Callable[..., Path], cache: 
 
 
 def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], cache: Path) -> None:
-    data = load.load(DataSpec(source=str(folder(5, 5))), seed=7)
+    data = load.load_data(DataSpec(source=str(folder(5, 5))), seed=7)
 
     pixel_store.pixels(data, size=8, reading=Reading(resize="crop"), wanted=np.arange(3))
     assert [entry.about for entry in entries(["pixels"])] == ["3 images, 8 pixels"]
@@ -222,7 +222,7 @@ def test_the_list_says_how_many_images_are_decoded(folder: Callable[..., Path], 
 
 def test_the_list_says_of_which_folder_digests_are(folder: Callable[..., Path], cache: Path) -> None:
     source = folder(5, 5)
-    load.load(DataSpec(source=str(source)), seed=7)
+    load.load_data(DataSpec(source=str(source)), seed=7)
 
     assert [entry.about for entry in entries(["digests"])] == [str(source)]
 

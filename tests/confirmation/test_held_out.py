@@ -73,7 +73,7 @@ def test_a_network_whose_weights_are_here_is_not_trained_again(
     weights_file: Callable[[int, int], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader, "fit", None)
+    monkeypatch.setattr(reader, "train_epochs", None)
 
     assert logits(workshop, candidate, weights_file(12, 1)).shape[1] == 3
 
@@ -163,7 +163,7 @@ def test_the_final_training_sees_training_and_validation_images(
     workshop: tiny.Workshop, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr(reader, "fit", lambda *arguments: given.append(arguments[2:]))
+    monkeypatch.setattr(reader, "train_epochs", lambda *arguments: given.append(arguments[2:]))
 
     run, _ = train_on_all(workshop.workspace, candidate.point)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tlopt.dashboard import note
 from tlopt.dashboard.study_figure import FILE, TRIALS_MIN, address, is_due, update_figure
 from tlopt.plots import effects
-from tlopt.plots.effects import Panel, draw_dependences
+from tlopt.plots.effects import KeyPanel, draw_dependences
 from tlopt.spec.folders import Folders
 from tlopt.storage import attributes as study_attributes
 
@@ -184,9 +184,9 @@ def test_the_figure_is_a_small_png(tmp_path: Path, direction: str) -> None:
     path = draw_dependences(
         tmp_path / "deep" / "x.png",
         panels=[
-            Panel("freeze_depth", random.integers(0, 17, 2000).astype(float), log=False),
-            Panel("l2_sp", lr, log=True),
-            Panel("lr", np.exp(random.normal(size=2000)), log=True),
+            KeyPanel("freeze_depth", random.integers(0, 17, 2000).astype(float), log=False),
+            KeyPanel("l2_sp", lr, log=True),
+            KeyPanel("lr", np.exp(random.normal(size=2000)), log=True),
         ],
         values=np.sort(random.random(2000)),
         objective="macro_f1",

@@ -46,7 +46,7 @@ def install(monkeypatch, **attributes) -> type:
 
 
 def loaded(source="torchvision:Fake", **changes):
-    return load.load(spec(source, **changes), seed=SEED)
+    return load.load_data(spec(source, **changes), seed=SEED)
 
 
 def test_a_data_set_s_own_splits_are_used(monkeypatch):

@@ -51,16 +51,16 @@ def test_odd_files_among_images_are_named_and_the_others_used(folder):
     os.mkfifo(root / "a" / "pipe.png")
     (root / "a" / "loop.png").symlink_to("loop.png")
     with pytest.raises(DataError, match=r"(?s)2 images.*loop\.png: .*itself.*pipe\.png: .*named pipe"):
-        load.load(spec(root), seed=SEED)
-    assert len(load.load(spec(root, unreadable="skip"), seed=SEED).skipped) == 2
+        load.load_data(spec(root), seed=SEED)
+    assert len(load.load_data(spec(root, unreadable="skip"), seed=SEED).skipped) == 2
 
 
 @pytest.mark.parametrize("source", ["x" * 300, "x/" * 2500, "~nobody-of-this-name/x", "absent"])
 def test_a_source_that_cannot_be_is_one_clear_error(source):
     with pytest.raises(TloptError, match=r"no such folder|no home directory"):
-        load.load(spec(source), seed=SEED)
+        load.load_data(spec(source), seed=SEED)
 
 
 def test_a_source_that_is_an_image_says_what_a_source_may_be(tmp_path):
     with pytest.raises(DataError, match=r"is a file: .*or a table of files and labels"):
-        load.load(spec(save(tmp_path / "x.png", 1)), seed=SEED)
+        load.load_data(spec(save(tmp_path / "x.png", 1)), seed=SEED)

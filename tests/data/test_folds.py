@@ -11,7 +11,7 @@ from tlopt.errors import DataError
 
 
 def loaded(source, **changes):
-    return load.load(spec(source, **changes), seed=SEED)
+    return load.load_data(spec(source, **changes), seed=SEED)
 
 
 @pytest.mark.parametrize("n", [2, 5])

@@ -14,7 +14,7 @@ from tlopt.errors import DataError
 
 
 def loaded(root, **changes):
-    return load.load(spec(root, **changes), seed=SEED)
+    return load.load_data(spec(root, **changes), seed=SEED)
 
 
 def test_labels_and_class_names_are_those_of_the_folders(folder):
@@ -269,14 +269,14 @@ def test_the_fingerprint_changes_with(folder, change):
 
 def test_the_fingerprint_does_not_depend_on_the_seed(folder):
     root = folder(9, 9)
-    assert load.load(spec(root), seed=1).fingerprint == load.load(spec(root), seed=2).fingerprint
+    assert load.load_data(spec(root), seed=1).fingerprint == load.load_data(spec(root), seed=2).fingerprint
 
 
 def test_loading_a_folder_imports_no_torch(folder):
     code = (
-        "import sys; from tlopt.data.load import load; from tlopt.data.pixels import pixels;"
+        "import sys; from tlopt.data.load import load_data; from tlopt.data.pixels import pixels;"
         "from tlopt.spec.sections import DataSpec; from tlopt.data.decode import Reading;"
-        f"data = load(DataSpec(source={str(folder(5, 5))!r}), seed=1);"
+        f"data = load_data(DataSpec(source={str(folder(5, 5))!r}), seed=1);"
         "pixels(data, size=8, reading=Reading(resize='crop'));"
         "assert 'torch' not in sys.modules"
     )

@@ -13,7 +13,7 @@ from tlopt.errors import DataError
 
 
 def loaded(root, **changes):
-    return load.load(spec(root, **changes), seed=SEED)
+    return load.load_data(spec(root, **changes), seed=SEED)
 
 
 def told(data, words):
@@ -184,7 +184,7 @@ def test_groups_by_column_stay_on_one_side(tmp_path):
         save(tmp_path / f"{content}.png", content)
         lines.append(f"{content}.png,{'ab'[content % 2]},{content // 6}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    data = load.load(spec(tmp_path / "labels.csv", group_column="who"), seed=SEED)
+    data = load.load_data(spec(tmp_path / "labels.csv", group_column="who"), seed=SEED)
     for split in data.splits:
         train, val = (
             {int(data.images[i].origin.path.stem) // 6 for i in part} for part in (split.train, split.val)

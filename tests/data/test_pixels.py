@@ -27,7 +27,7 @@ def stored(data, **changes):
 
 @pytest.fixture
 def data(folder):
-    return load.load(spec(folder(5, 5)), seed=SEED)
+    return load.load_data(spec(folder(5, 5)), seed=SEED)
 
 
 def files(own_cache: Path, pattern: str) -> list[Path]:
@@ -63,7 +63,7 @@ def test_no_image_at_all_may_be_asked_for(data):
 
 def test_test_images_have_a_store_of_their_own(folder, own_cache):
     root = folder(9, 9)
-    stored(load.load(spec(root), seed=SEED))
+    stored(load.load_data(spec(root), seed=SEED))
     assert len(stored(load.test_split(spec(root), seed=SEED))) == 4
     assert len(files(own_cache, "*.rows")) == 2
 
@@ -111,8 +111,8 @@ def test_complete_sets_of_images_are_not_searched_again(data, monkeypatch):
 
 def test_moving_the_folder_decodes_nothing(folder, tmp_path, monkeypatch):
     root = folder(5, 5)
-    stored(load.load(spec(root), seed=SEED))
-    moved = load.load(spec(root.rename(tmp_path / "moved")), seed=SEED)
+    stored(load.load_data(spec(root), seed=SEED))
+    moved = load.load_data(spec(root.rename(tmp_path / "moved")), seed=SEED)
     monkeypatch.setattr(pixel_store, "_decode", None)
     assert len(stored(moved)) == 8
 
@@ -134,7 +134,7 @@ def counted(*positional, **named):
     count += 1
     return decode(*positional, **named)
 store._decode = counted
-data = load.load(DataSpec(source=sys.argv[1]), seed=7)
+data = load.load_data(DataSpec(source=sys.argv[1]), seed=7)
 print("ready", flush=True)
 sys.stdin.readline()
 pixels = store.pixels(data, size=64, reading=Reading(resize="crop"))

@@ -99,13 +99,13 @@ def test_an_id_with_two_images_is_refused(table, tmp_path):
 
 def test_given_splits_are_kept(table):
     lines = [f"{row},{'test' if i < 4 else 'Valid' if i < 8 else 'training'}" for i, row in enumerate(rows())]
-    data = load.load(spec(table("file,label,split", *lines)), seed=SEED)
+    data = load.load_data(spec(table("file,label,split", *lines)), seed=SEED)
     assert (data.n_test, len(data.splits)) == (4, 1)
     assert {data.images[i].origin.path.name for i in data.splits[0].val} == {f"{i}.png" for i in range(4, 8)}
 
 
 def test_without_a_split_column_a_table_is_divided_as_a_folder_is(table):
-    data = load.load(spec(table("file,label", *rows())), seed=SEED)
+    data = load.load_data(spec(table("file,label", *rows())), seed=SEED)
     assert (data.n_test, len(data.splits)) == (2, 3)
     assert data.class_names == ("cat", "dog")
 
@@ -186,8 +186,8 @@ def test_a_row_that_is_said_again_counts_once(table):
 def test_a_file_with_two_classes_is_a_conflict_that_may_be_skipped(table):
     path = table("file,label", *rows(), "3.png,dog", "5.png,dog")
     with pytest.raises(DataError, match=r"(?s)2 images .* lie in two classes:\n.*3\.png.*5\.png.*conflicts"):
-        load.load(spec(path), seed=SEED)
-    data = load.load(spec(path, conflicts="skip"), seed=SEED)
+        load.load_data(spec(path), seed=SEED)
+    data = load.load_data(spec(path, conflicts="skip"), seed=SEED)
     assert len(data.images) + data.n_test == 10
 
 
@@ -198,4 +198,4 @@ def test_keys_of_tables_are_refused_for_folders(tmp_path):
 
 def test_a_folder_with_a_tables_suffix_stays_a_folder(folder, tmp_path):
     root = folder(6, 6).rename(tmp_path / "photos.csv")
-    assert load.load(spec(root), seed=SEED).class_names == ("a", "b")
+    assert load.load_data(spec(root), seed=SEED).class_names == ("a", "b")

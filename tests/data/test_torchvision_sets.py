@@ -186,7 +186,7 @@ def test_classes_have_the_names_that_people_call_them(name, own_cache, monkeypat
     module = sys.modules[getattr(torchvision.datasets, name).__module__]
     monkeypatch.setattr(module, "check_integrity", lambda *_: True, raising=False)
     expected = SETS[name](own_cache / "torchvision")
-    data = load.load(spec(f"torchvision:{name}"), seed=SEED)
+    data = load.load_data(spec(f"torchvision:{name}"), seed=SEED)
     assert ", ".join(data.class_names[:8]) == expected
 
 
@@ -200,6 +200,6 @@ def test_equal_names_are_told_apart_by_their_numbers():
 def test_the_fingerprint_is_that_of_the_former_names(own_cache):
     """A study that was begun when the classes were called 0, 1 goes on."""
     caltech256(own_cache / "torchvision")
-    data = load.load(spec("torchvision:Caltech256"), seed=SEED)
+    data = load.load_data(spec("torchvision:Caltech256"), seed=SEED)
     test = load.test_split(spec("torchvision:Caltech256"), seed=SEED).images
     assert data.fingerprint == load.fingerprint(("0", "1"), [*data.images, *test])

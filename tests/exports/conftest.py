@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from finished import CLASS_NAMES, make_findings, make_point, planted, save_untrained
+from finished import CLASS_NAMES, make_contents, make_point, planted, save_untrained
 
 from tlopt.exports.read import Export, read_export
 from tlopt.exports.write import write_export
@@ -27,8 +27,8 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     def write(point: Point, resize: str) -> Export:
         folder = tmp_path_factory.mktemp("export")
         weights = save_untrained(point, folder / "run.safetensors", n_classes=len(CLASS_NAMES))
-        findings = make_findings(planted(point), resize=resize)
-        return read_export(write_export(folder / "best", findings, weights_file=weights, overwrite=False))
+        contents = make_contents(planted(point), resize=resize)
+        return read_export(write_export(folder / "best", contents, weights_file=weights, overwrite=False))
 
     return write
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from finished import make_findings, make_point, make_row, planted
+from finished import make_contents, make_point, make_row, planted
 from safetensors.torch import save_file
 
 from tlopt.confirmation import held_out as reader
@@ -18,7 +18,7 @@ from tlopt.exports.write import write_export
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
 from tlopt.training.inference import exported_logits
-from tlopt.training.metrics import log_probabilities, measure
+from tlopt.training.metrics import compute_metrics, log_probabilities
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run, prepare_run
 
@@ -80,9 +80,9 @@ def test_predict_gives_the_logits_of_the_test_evaluation(
         {name: t.detach().contiguous() for name, t in run.network.net.state_dict().items()},
         tmp_path / "run.safetensors",
     )
-    findings = make_findings(planted(run.point), class_names=workshop.workspace.data.class_names)
+    contents = make_contents(planted(run.point), class_names=workshop.workspace.data.class_names)
     export = read_export(
-        write_export(tmp_path / "x", findings, weights_file=tmp_path / "run.safetensors", overwrite=False)
+        write_export(tmp_path / "x", contents, weights_file=tmp_path / "run.safetensors", overwrite=False)
     )
     workspace = replace(workshop.workspace, weights={backbone: load_weights(backbone, "none")})
     held_out = held_out_images(workspace.study.data, seed=workspace.study.seed)
@@ -98,5 +98,5 @@ def test_predict_gives_the_logits_of_the_test_evaluation(
     np.testing.assert_allclose(probabilities, np.exp(log_probabilities(seen)), atol=1e-5)
     assert said[12][0]["accuracy"] == np.mean(probabilities.argmax(axis=1) == held_out.labels)
     # from the logits: a probability that random weights put below 1e-300 has lost its logarithm
-    log_loss = measure(log_probabilities(seen), held_out.labels).log_loss
+    log_loss = compute_metrics(log_probabilities(seen), held_out.labels).log_loss
     assert said[12][0]["log_loss"] == pytest.approx(log_loss, rel=1e-4)

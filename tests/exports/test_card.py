@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finished import CLASS_NAMES, make_findings, make_point, make_row, make_verdict, planted, save_untrained
+from finished import CLASS_NAMES, make_contents, make_point, make_row, make_verdict, planted, save_untrained
 from PIL import Image
 
 from tlopt.confirmation.predictions import Predictions, Source
@@ -137,18 +137,18 @@ def test_the_code_block_has_the_arguments_of_each_family(
 
 
 def test_numbers_are_in_per_cent_with_one_decimal(export: Export) -> None:
-    card = model_card(make_findings(planted()), export)
+    card = model_card(make_contents(planted()), export)
     assert "| → trial 12 | 3 | 92.0 ± 1.0 % | 91.0 ± 1.0 % |" in card
     assert "| linear probe | 3 | 82.0 ± 2.0 % | 81.0 ± 2.0 % |" in card
 
 
 def test_log_loss_is_a_number(export: Export) -> None:
     verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], objective="log_loss", test_readings=0)
-    assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in model_card(make_findings(verdict), export)
+    assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in model_card(make_contents(verdict), export)
 
 
 def test_the_card_says_that_a_default_was_chosen(export: Export) -> None:
-    card = model_card(make_findings(make_verdict(DEFAULTS)), export)
+    card = model_card(make_contents(make_verdict(DEFAULTS)), export)
     assert "The confirmation chose a default, plain fine-tuning" in card
     assert "linear probe" not in card
 
@@ -165,29 +165,29 @@ def test_the_card_says_how_often_the_test_images_were_evaluated(
     readings: int, sentence: str, export: Export
 ) -> None:
     verdict = replace(planted(), test_readings=readings)
-    assert sentence in model_card(make_findings(verdict), export)
+    assert sentence in model_card(make_contents(verdict), export)
 
 
 def test_without_test_images_the_headline_warns_that_its_number_is_optimistic(export: Export) -> None:
     verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], test_readings=0)
     assert "Validation accuracy **92.0 ± 1.0 %**; the point was selected by this number" in model_card(
-        make_findings(verdict), export
+        make_contents(verdict), export
     )
 
 
 def test_the_card_of_a_network_trained_once_more_does_not_claim_its_numbers(export: Export) -> None:
-    findings = make_findings(planted())
-    again = replace(findings.trained, seed=99, images="training and validation images")
-    card = model_card(replace(findings, trained=again), export)
+    contents = make_contents(planted())
+    again = replace(contents.trained, seed=99, images="training and validation images")
+    card = model_card(replace(contents, trained=again), export)
     assert "trained once more, on the training and validation images" in card
 
 
 def test_class_names_do_not_break_the_markdown(export: Export) -> None:
-    assert r"rose, tulip \| \*wild\*, dandelion" in model_card(make_findings(planted()), export)
+    assert r"rose, tulip \| \*wild\*, dandelion" in model_card(make_contents(planted()), export)
 
 
 def test_depths_are_given_with_the_number_of_blocks(export: Export) -> None:
-    card = model_card(make_findings(planted()), export)
+    card = model_card(make_contents(planted()), export)
 
     assert "| `transfer_depth` | 0 of 9 |" in card
     assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to here keep" in card
@@ -195,7 +195,7 @@ def test_depths_are_given_with_the_number_of_blocks(export: Export) -> None:
 
 def test_the_card_is_written_to_the_folder(export: Export) -> None:
     assert (export.folder / "README.md").read_text(encoding="utf-8") == model_card(
-        make_findings(planted()), export
+        make_contents(planted()), export
     )
 
 
@@ -219,9 +219,9 @@ def planted_predictions() -> Predictions:
 
 
 def test_the_card_lists_weak_classes_and_confused_pairs(export: Export) -> None:
-    findings = replace(make_findings(planted()), predictions=planted_predictions())
+    contents = replace(make_contents(planted()), predictions=planted_predictions())
 
-    card = model_card(findings, export)
+    card = model_card(contents, export)
 
     assert "The network here predicts 3 of 10 test images wrongly; `mistakes.csv` lists them." in card
     weakest_first = [line for line in card.splitlines() if line.endswith("% |")]
@@ -236,11 +236,11 @@ def test_the_card_lists_weak_classes_and_confused_pairs(export: Export) -> None:
 
 
 def test_the_card_counts_trials_of_an_earlier_study_apart(export: Export) -> None:
-    findings = make_findings(planted())
-    follow_up = replace(findings, spend=replace(findings.spend, n_carried=12))
+    contents = make_contents(planted())
+    follow_up = replace(contents, spend=replace(contents.spend, n_carried=12))
 
     text = "The search ran 60 trials (50 complete, 10 pruned)"
-    assert f"{text}. Its best points" in model_card(findings, export)
+    assert f"{text}. Its best points" in model_card(contents, export)
     assert (
         f"{text} and had 12 trials of an earlier study, whose cost is not included. Its best points"
         in model_card(follow_up, export)
@@ -251,23 +251,23 @@ def test_the_card_of_a_network_without_mistakes_mentions_no_list(export: Export)
     predictions = planted_predictions()
     perfect = replace(predictions, predicted=predictions.labels)
 
-    card = model_card(replace(make_findings(planted()), predictions=perfect), export)
+    card = model_card(replace(make_contents(planted()), predictions=perfect), export)
 
     assert "The network here predicts all 10 test images correctly." in card
     assert "mistakes.csv" not in card
 
 
 def test_without_recorded_predictions_the_card_has_no_section_on_mistakes(export: Export) -> None:
-    assert "What it gets wrong" not in model_card(make_findings(planted()), export)
+    assert "What it gets wrong" not in model_card(make_contents(planted()), export)
 
 
 def test_an_export_lists_its_mistakes_most_confident_first(tmp_path: Path) -> None:
     point = make_point()
     weights = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
-    findings = replace(make_findings(planted(point)), predictions=planted_predictions())
+    contents = replace(make_contents(planted(point)), predictions=planted_predictions())
 
-    folder = write_export(tmp_path / "best", findings, weights_file=weights, overwrite=False)
-    write_export(tmp_path / "best", findings, weights_file=weights, overwrite=True)  # the file is an export's
+    folder = write_export(tmp_path / "best", contents, weights_file=weights, overwrite=False)
+    write_export(tmp_path / "best", contents, weights_file=weights, overwrite=True)  # the file is an export's
 
     with (folder / "mistakes.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from finished import CLASS_NAMES, make_findings, make_point, make_row, make_verdict, planted, save_untrained
+from finished import CLASS_NAMES, make_contents, make_point, make_row, make_verdict, planted, save_untrained
 from safetensors.torch import load_file
 
 from tlopt import spec
@@ -41,7 +41,7 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, weights_file: Path) -> Path:
     """An export that a test may damage."""
     return write_export(
-        tmp_path / "best", make_findings(planted()), weights_file=weights_file, overwrite=False
+        tmp_path / "best", make_contents(planted()), weights_file=weights_file, overwrite=False
     )
 
 
@@ -52,7 +52,7 @@ def test_an_export_has_exactly_its_files(folder: Path) -> None:
 
 def test_an_export_reads_back_as_written(folder: Path) -> None:
     export = read_export(folder)
-    study = make_findings(planted()).study
+    study = make_contents(planted()).study
     assert export == Export(
         folder=folder,
         point=make_point(),
@@ -71,15 +71,15 @@ def test_an_export_reads_back_as_written(folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_class_names_may_contain_anything_but_a_line_break(tmp_path: Path, weights_file: Path) -> None:
     names = ("two words", "näme", "花", "a\u2028b", "a\rb", " ", "#", "5 $", '"quoted", comma')
-    findings = make_findings(planted(), class_names=names)
-    folder = write_export(tmp_path / "best", findings, weights_file=weights_file, overwrite=False)
+    contents = make_contents(planted(), class_names=names)
+    folder = write_export(tmp_path / "best", contents, weights_file=weights_file, overwrite=False)
     assert read_export(folder).class_names == names
 
 
 def test_a_class_name_with_a_line_break_is_refused(tmp_path: Path, weights_file: Path) -> None:
-    findings = make_findings(planted(), class_names=("a", "b\nc", "z"))
+    contents = make_contents(planted(), class_names=("a", "b\nc", "z"))
     with pytest.raises(DataError, match="line break"):
-        write_export(tmp_path / "best", findings, weights_file=weights_file, overwrite=False)
+        write_export(tmp_path / "best", contents, weights_file=weights_file, overwrite=False)
 
 
 def test_the_config_fixes_the_chosen_point(folder: Path) -> None:
@@ -199,9 +199,9 @@ def test_tensors_of_another_network_are_refused(folder: Path) -> None:
 
 def test_an_export_is_replaced_only_with_overwrite(folder: Path, weights_file: Path) -> None:
     with pytest.raises(DataError, match="--overwrite"):
-        write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=False)
+        write_export(folder, make_contents(planted()), weights_file=weights_file, overwrite=False)
     verdict = make_verdict([make_row("trial 3", (0.5, 0.5, 0.5), number=3)])
-    write_export(folder, make_findings(verdict), weights_file=weights_file, overwrite=True)
+    write_export(folder, make_contents(verdict), weights_file=weights_file, overwrite=True)
     assert json.loads((folder / "result.json").read_text())["trial"] == 3
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
 
@@ -209,14 +209,14 @@ def test_an_export_is_replaced_only_with_overwrite(folder: Path, weights_file: P
 def test_a_folder_with_other_files_is_never_replaced(folder: Path, weights_file: Path) -> None:
     (folder / "thesis.tex").write_text("precious")
     with pytest.raises(DataError, match=r"thesis\.tex"):
-        write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=True)
+        write_export(folder, make_contents(planted()), weights_file=weights_file, overwrite=True)
     assert (folder / "thesis.tex").read_text() == "precious"
 
 
 def test_without_trained_weights_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="tlopt confirm"):
         write_export(
-            tmp_path / "best", make_findings(planted()), weights_file=tmp_path / "none", overwrite=False
+            tmp_path / "best", make_contents(planted()), weights_file=tmp_path / "none", overwrite=False
         )
     assert not list(tmp_path.iterdir())
 
@@ -229,6 +229,6 @@ def test_a_failed_write_leaves_the_old_export_and_no_other_files(
 
     monkeypatch.setattr(write, "draw_confusion", full)
     with pytest.raises(DataError, match="No space left"):
-        write_export(folder, make_findings(planted()), weights_file=weights_file, overwrite=True)
+        write_export(folder, make_contents(planted()), weights_file=weights_file, overwrite=True)
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
     assert read_export(folder).point == make_point()

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finished import CLASS_NAMES, make_findings, make_point, planted, save_untrained
+from finished import CLASS_NAMES, make_contents, make_point, planted, save_untrained
 from typer.testing import CliRunner
 
 from tlopt.cli.main import app
-from tlopt.data.load import load
+from tlopt.data.load import load_data
 from tlopt.exports.write import write_export
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import chosen
-from tlopt.insight.record import COLUMNS, Fit, FitRow, by_fit, sentence
+from tlopt.insight.record import COLUMNS, Fit, FitRow, by_fit, fit_sentence
 from tlopt.model.weights import load_weights
 from tlopt.spec.sections import DataSpec
 
@@ -45,10 +45,10 @@ def test_a_fit_survives_storage_with_four_digits() -> None:
 
 
 def test_the_sentence_names_the_highest_block() -> None:
-    assert sentence(fit(0.5, 0.7, 0.6)) == (
+    assert fit_sentence(fit(0.5, 0.7, 0.6)) == (
         "net: linear probe 60.0 % on its last block, highest on block 2 (70.0 %)"
     )
-    assert sentence(fit(0.5, 0.6)) == "net: linear probe 60.0 % on its last block, where it is highest"
+    assert fit_sentence(fit(0.5, 0.6)) == "net: linear probe 60.0 % on its last block, where it is highest"
 
 
 def test_networks_are_ordered_by_one_measure_and_those_without_it_come_last() -> None:
@@ -62,7 +62,7 @@ def test_only_training_images_of_the_first_split_are_read(
     image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = DataSpec(source=str(image_folder))
-    data = load(spec, seed=0)
+    data = load_data(spec, seed=0)
     images = TrainingImages.of(data, spec)
     read: set[int] = set()
 
@@ -103,18 +103,18 @@ def test_measures_of_the_whole_network_alone_have_neither_table_nor_figure(tmp_p
         "the whole network, nats: LEEP -1.5",
         "note: LEEP: 3 images",
     ]
-    assert fits.draw([alone], tmp_path / "f.png", title="") is None
-    assert sentence(alone) == "net: LEEP -1.5 nats on the whole network"
+    assert fits.draw_figure([alone], tmp_path / "f.png", title="") is None
+    assert fit_sentence(alone) == "net: LEEP -1.5 nats on the whole network"
 
 
 def test_the_table_of_all_measures_fits_eighty_columns() -> None:
     from rich.console import Console
 
-    from tlopt.app.fit_tables import blocks_table, ranking_table
+    from tlopt.app.fit_tables import fit_blocks_table, ranking_table
 
     values = {column.name: -0.1234 for column in COLUMNS if column.name not in ("leep", "nce")}
     rows = tuple(FitRow(name="blocks.0.0", n_features=1280, values=values) for _ in range(17))
-    shown = blocks_table("photos", replace(fit(0.5), blocks=rows, network=rows[-1]))
+    shown = fit_blocks_table("photos", replace(fit(0.5), blocks=rows, network=rows[-1]))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(shown)
 
@@ -133,7 +133,7 @@ def test_the_table_of_all_measures_fits_eighty_columns() -> None:
 
 def test_fewer_images_are_of_each_class_in_proportion(image_folder: Path) -> None:
     spec = DataSpec(source=str(image_folder))
-    data = load(spec, seed=0)
+    data = load_data(spec, seed=0)
     images = TrainingImages.of(data, spec, images_max=9)
 
     assert len(images.indices) == 9
@@ -162,7 +162,7 @@ def test_the_command_stores_the_fit_with_a_study_and_status_of_the_search_stays(
     assert Path("f.png").is_file()
     stored = session.optuna_study().user_attrs["tlopt:fit"]
     assert stored["fits"] == [printed]
-    assert stored["said"].startswith("resnet18: 5-NN ")
+    assert stored["summary"].startswith("resnet18: 5-NN ")
     assert "- fit before training: resnet18: 5-NN " in get_note(session.optuna_study())
     assert "one standard error of an accuracy is about" in after.stdout
 
@@ -226,11 +226,11 @@ def test_the_pretrained_network_is_compared_with_an_export(
     point = make_point()
     trained = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
     export = write_export(
-        tmp_path / "best", make_findings(planted(point)), weights_file=trained, overwrite=False
+        tmp_path / "best", make_contents(planted(point)), weights_file=trained, overwrite=False
     )
     monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: weights)
     subject = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",)))
-    seen = fits.compare(subject, export)
+    seen = fits.compare_with_export(subject, export)
 
     assert (len(seen.rows), len(seen.untrained)) == (9, 9)
     assert seen.n_images == len(subject.images.indices)

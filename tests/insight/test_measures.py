@@ -7,9 +7,9 @@ from scipy.stats import multivariate_normal
 
 from tlopt.errors import SpecError
 from tlopt.insight.evidence import logme, max_log_evidence
+from tlopt.insight.labelled_features import LabelledFeatures, centred_and_scaled, left_singular_vectors
 from tlopt.insight.measures import MEASURES, Measure, chosen
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
-from tlopt.insight.sample import Sample, centred_and_scaled, left_singular_vectors
 from tlopt.insight.scatter import (
     coding_rate,
     gbc,
@@ -25,12 +25,14 @@ RNG = np.random.default_rng(0)
 BY_BLOCK = [measure for measure in MEASURES if measure.by_block]
 
 
-def sample(features: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None = None) -> Sample:
+def sample(
+    features: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None = None
+) -> LabelledFeatures:
     folds = stratified_folds(labels, np.arange(len(labels)))
-    return Sample(features=features, labels=labels, folds=folds, source_probabilities=probabilities)
+    return LabelledFeatures(features=features, labels=labels, folds=folds, source_probabilities=probabilities)
 
 
-def planted(n: int, d: int, *, classes: int, signal: float, seed: int = 0) -> Sample:
+def planted(n: int, d: int, *, classes: int, signal: float, seed: int = 0) -> LabelledFeatures:
     """Class means of size `signal` in unit noise, all classes with n / classes images."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
@@ -59,7 +61,7 @@ def test_signal_scores_above_noise_with_more_features_than_images(name: str) -> 
 @pytest.mark.parametrize("measure", BY_BLOCK, ids=lambda measure: measure.name)
 def test_unit_and_shift_of_features_do_not_matter(measure: Measure) -> None:
     one = planted(80, 12, classes=4, signal=0.7)
-    other = Sample(features=1000 + 50 * one.features, labels=one.labels, folds=one.folds)
+    other = LabelledFeatures(features=1000 + 50 * one.features, labels=one.labels, folds=one.folds)
 
     assert measure.value(other) == pytest.approx(measure.value(one), rel=1e-6)
 
@@ -68,13 +70,13 @@ def test_unit_and_shift_of_features_do_not_matter(measure: Measure) -> None:
 def test_one_class_and_identical_rows_have_no_value_and_say_why(measure: Measure) -> None:
     probabilities = np.full((6, 3), 1 / 3)
     folds = ((np.arange(3), np.arange(3, 6)), (np.arange(3, 6), np.arange(3)))
-    single = Sample(
+    single = LabelledFeatures(
         features=RNG.normal(size=(6, 2)),
         labels=np.zeros(6, int),
         folds=folds,
         source_probabilities=probabilities,
     )
-    same = Sample(
+    same = LabelledFeatures(
         features=np.ones((6, 2)),
         labels=np.arange(6) % 2,
         folds=folds,

@@ -7,12 +7,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from tlopt.model.linear_head import FIXED_C, GRIDS, Kind, Task, fit_linear_head
+from tlopt.model.linear_head import FIXED_C, GRIDS, LinearKind, Task, fit_linear_head
 
-KINDS: tuple[Kind, ...] = ("logistic", "svm")
+KINDS: tuple[LinearKind, ...] = ("logistic", "svm")
 
 
-def planted(kind: Kind, *, n: int = 120, width: int = 40, distance: float = 2.0, n_classes: int = 3) -> Task:
+def planted(
+    kind: LinearKind, *, n: int = 120, width: int = 40, distance: float = 2.0, n_classes: int = 3
+) -> Task:
     """Class k lies `distance` standard deviations along feature k, on a mean and a scale of its own."""
     random = np.random.default_rng(3)
     labels = np.arange(n) % n_classes
@@ -30,7 +32,7 @@ def planted(kind: Kind, *, n: int = 120, width: int = 40, distance: float = 2.0,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_finds_the_planted_directions(kind: Kind) -> None:
+def test_it_finds_the_planted_directions(kind: LinearKind) -> None:
     task = planted(kind, n=600, distance=6.0)
 
     head = fit_linear_head(task)
@@ -42,7 +44,7 @@ def test_it_finds_the_planted_directions(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_takes_a_strong_penalty_and_is_predicted_by_chance(kind: Kind) -> None:
+def test_noise_takes_a_strong_penalty_and_is_predicted_by_chance(kind: LinearKind) -> None:
     task = planted(kind, distance=0.0, width=200)
 
     fit = fit_linear_head(task).fit
@@ -92,7 +94,7 @@ def test_probabilities_of_an_svm_are_as_sure_as_it_is_right() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_image_a_class_takes_a_fixed_penalty_and_says_so(kind: Kind) -> None:
+def test_one_image_a_class_takes_a_fixed_penalty_and_says_so(kind: LinearKind) -> None:
     head = fit_linear_head(planted(kind, n=3))
 
     assert (head.fit.c, head.fit.n_folds, head.fit.cv_accuracy) == (FIXED_C[kind], 0, None)
@@ -101,7 +103,7 @@ def test_one_image_a_class_takes_a_fixed_penalty_and_says_so(kind: Kind) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_identical_rows_give_finite_and_equal_logits(kind: Kind) -> None:
+def test_identical_rows_give_finite_and_equal_logits(kind: LinearKind) -> None:
     task = replace(planted(kind), features=np.full((120, 40), 0.1))
 
     logits = fit_linear_head(task).logits(np.full((2, 40), 0.1))
@@ -110,7 +112,7 @@ def test_identical_rows_give_finite_and_equal_logits(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_groups_that_take_a_class_out_of_a_fold_leave_finite_logits(kind: Kind) -> None:
+def test_groups_that_take_a_class_out_of_a_fold_leave_finite_logits(kind: LinearKind) -> None:
     task = planted(kind, n=30)
     units = np.where(task.labels == 2, np.where(np.arange(30) < 27, 100, 101), np.arange(30))
 
@@ -122,7 +124,7 @@ def test_groups_that_take_a_class_out_of_a_fold_leave_finite_logits(kind: Kind) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_class_without_training_images_is_never_predicted(kind: Kind) -> None:
+def test_a_class_without_training_images_is_never_predicted(kind: LinearKind) -> None:
     task = replace(planted(kind), n_classes=4)
 
     logits = fit_linear_head(task).logits(task.features)

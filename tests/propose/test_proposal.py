@@ -21,7 +21,7 @@ from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.propose import proposal as module
 from tlopt.propose import study_file
-from tlopt.propose.budget import Counts, Size, Terms, choose_size, minutes
+from tlopt.propose.budget import ImageCounts, Size, Terms, choose_size, minutes
 from tlopt.propose.proposal import Proposal, ProposalRequest, propose, study_name
 from tlopt.search.defaults import defaults, kept_statistics
 from tlopt.search.space import check_depths
@@ -406,7 +406,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
 
 def terms(minutes_max: float, *, n: int = 1000, ms: float = 10.0) -> Terms:
     costs = {r: cost(ms * (r / 64) ** 2) for r in (64, 96, 128, 160, 224)}
-    counts = Counts(train=n, val=n // 4, test=n // 4)
+    counts = ImageCounts(train=n, val=n // 4, test=n // 4)
     return Terms(costs=costs, counts=counts, n_workers=2, n_classes=5, minutes_max=minutes_max)
 
 

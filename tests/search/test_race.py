@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlopt.search.defaults import defaults
-from tlopt.search.race import FINALISTS_MIN, PLAIN, PROBE, Candidate, Race, Run, n_point_runs
+from tlopt.search.race import FINALISTS_MIN, PLAIN, PROBE, Candidate, Race, RunKey, n_point_runs
 
 STUDY = tiny.study("lr = { log = [1e-4, 1.0] }")
 POINT = defaults(STUDY, tiny.facts())[-1].point
@@ -26,7 +26,7 @@ def race(*values: float | None, seeds: int = 3, direction: str = "maximize") -> 
     return Race(candidates=(*DEFAULTS, *points(*values)), seeds=seeds, direction=direction)
 
 
-def of_round(values: Mapping[int, float | None], replicates: Sequence[int]) -> dict[Run, float | None]:
+def of_round(values: Mapping[int, float | None], replicates: Sequence[int]) -> dict[RunKey, float | None]:
     """The same value for each of a candidate's replicates."""
     return {(n, r): value for r in replicates for n, value in values.items()}
 
@@ -84,7 +84,7 @@ def test_a_candidate_whose_run_has_no_value_is_out_and_another_takes_its_place()
 
 def test_rounds_end_after_1_3_7_and_all_seeds() -> None:
     of = race(*[0.5] * 16, seeds=10)
-    ended: dict[Run, float | None] = {}
+    ended: dict[RunKey, float | None] = {}
     ends = list[int]()
     while set(of.runs(ended)) - ended.keys():
         ended |= dict.fromkeys(of.runs(ended), 0.5)
@@ -111,7 +111,7 @@ def test_the_number_of_runs_is_known_before_the_first(n_points: int, seeds: int,
 
 def test_runs_of_a_candidate_that_would_be_dropped_today_are_counted_once_others_join() -> None:
     before = race(0.5, 0.5)
-    ended: dict[Run, float | None] = dict.fromkeys(before.runs({}), 0.5)
+    ended: dict[RunKey, float | None] = dict.fromkeys(before.runs({}), 0.5)
     ended |= dict.fromkeys(before.runs(ended), 0.5)
     after = race(0.5, 0.5, 0.9, 0.9)
 
@@ -130,7 +130,7 @@ def test_whatever_the_order_and_values_a_race_ends_after_the_planned_runs(
     values: list[float], seeds: int, seed: int
 ) -> None:
     of, noise = race(*values, seeds=seeds), random.Random(seed)
-    planned, ended = of.n_planned({}), dict[Run, float | None]()
+    planned, ended = of.n_planned({}), dict[RunKey, float | None]()
     while True:
         free = [run for run in of.runs(ended) if run not in ended]
         if not free:

@@ -11,21 +11,21 @@ from tlopt.data.batches import Images
 from tlopt.errors import Diverged, OutOfMemory
 from tlopt.model.network import Network
 from tlopt.training import loop as loop
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 
 
 def test_an_absurd_rate_diverges_in_the_first_epoch(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
     with pytest.raises(Diverged, match=r"^epoch 1: the mean training loss is (nan|inf)"):
-        list(fit(begin(point(lr=1e30)), images, train, val))
+        list(train_epochs(begin(point(lr=1e30)), images, train, val))
 
 
 def test_divergence_names_the_epoch_in_which_it_happens(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
     run = begin(point(epochs=3))
-    epochs = fit(run, images, train, None)
+    epochs = train_epochs(run, images, train, None)
     next(epochs)
     with torch.no_grad():
         run.network.net.get_parameter("head.bias").fill_(float("nan"))
@@ -42,7 +42,7 @@ def test_a_loss_that_is_finite_only_in_training_is_divergence_too(
     run.network.net.get_buffer("stem.1.running_mean").fill_(float("nan"))
 
     with pytest.raises(Diverged, match=r"^epoch 1: the validation log-loss is nan"):
-        next(fit(run, images, train, val))
+        next(train_epochs(run, images, train, val))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_refusal_of_memory_is_out_of_memory_in_one_line(
     monkeypatch.setattr(loop, "take_step", refuse)
 
     with pytest.raises(OutOfMemory) as caught:
-        next(fit(run, images, train, None))
+        next(train_epochs(run, images, train, None))
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is refusal
 
@@ -83,7 +83,7 @@ def test_what_torch_says_when_the_machine_refuses_memory_is_out_of_memory(
     monkeypatch.setattr(loop, "take_step", lambda *_: torch.empty(2**58))
 
     with pytest.raises(OutOfMemory, match="allocate"):
-        next(fit(run, images, train, None))
+        next(train_epochs(run, images, train, None))
 
 
 def test_a_programming_error_stays_what_it_is(
@@ -96,7 +96,7 @@ def test_a_programming_error_stays_what_it_is(
     monkeypatch.setattr(loop, "take_step", fail)
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        next(fit(run, images, train, None))
+        next(train_epochs(run, images, train, None))
 
 
 def test_a_network_that_does_not_fit_the_device_is_out_of_memory(

@@ -25,7 +25,7 @@ from tlopt.errors import CheckpointUnreadable, OutOfMemory
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.training.checkpoint import Checkpoint, apply, pack, unpack
-from tlopt.training.loop import Epoch, fit, steps
+from tlopt.training.loop import Epoch, steps, train_epochs
 from tlopt.training.metrics import Metrics
 from tlopt.training.run import Run
 
@@ -372,7 +372,7 @@ def test_a_finished_run_has_nothing_left_to_do(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
     run, again = begin(point()), begin(point())
-    epochs = list(fit(run, images, train, None))
+    epochs = list(train_epochs(run, images, train, None))
 
     apply(unpack(pack([run], epochs, identity=ID, facts={}), identity=ID), [again])
 

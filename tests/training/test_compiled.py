@@ -17,7 +17,7 @@ from tlopt.data.batches import Images
 from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
-from tlopt.training.loop import Epoch, fit, steps
+from tlopt.training.loop import Epoch, steps, train_epochs
 from tlopt.training.run import Run, prepare_run
 
 pytestmark = [
@@ -63,9 +63,9 @@ def test_it_is_the_same_training_and_was_compiled(
     at = point(freeze_depth=2, l2_sp=0.1, **kept)
     plain, compiled = begun(at, False), begun(at, True)
     counters.clear()
-    expected = [epoch.train_loss for epoch in fit(plain, images, train, val)]
+    expected = [epoch.train_loss for epoch in train_epochs(plain, images, train, val)]
     assert not counters["stats"]["unique_graphs"]
-    found = [epoch.train_loss for epoch in fit(compiled, images, train, val)]
+    found = [epoch.train_loss for epoch in train_epochs(compiled, images, train, val)]
     assert counters["stats"]["unique_graphs"] >= 2  # whole batches, and the last one
     assert found == pytest.approx(expected, rel=1e-4)
     for name, tensor in weights(plain).items():
@@ -78,7 +78,7 @@ def test_many_networks_one_after_the_other_are_all_compiled(
     for _ in range(6):  # of two graphs each: torch's own limit is 8
         run = begun(point(epochs=1), True)
         counters.clear()
-        list(fit(run, images, train, None))
+        list(train_epochs(run, images, train, None))
         assert counters["stats"]["unique_graphs"] == 2
 
 
@@ -87,7 +87,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 ) -> None:
     at = point(head_first_epochs=1, epochs=3)
     whole = begun(at, True)
-    list(fit(whole, images, train, val))
+    list(train_epochs(whole, images, train, val))
     first, epochs = begun(at, True), list[Epoch]()
     for count, event in enumerate(steps(first, images, train, val)):
         epochs += [event] if isinstance(event, Epoch) else []
@@ -95,7 +95,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
             break
     rest = begun(at, True)
     apply(unpack(pack([first], epochs, identity="a", facts={}), identity="a"), [rest])
-    list(fit(rest, images, train, val))
+    list(train_epochs(rest, images, train, val))
     for name, tensor in weights(whole).items():
         assert torch.equal(weights(rest)[name], tensor), name
 

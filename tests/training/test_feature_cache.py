@@ -21,7 +21,7 @@ from tlopt.model.network import Network
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.feature_cache_plan import CostModel
 from tlopt.training.frozen_prefix import FeatureFormat, find_split_points
-from tlopt.training.loop import fit, predict_logits
+from tlopt.training.loop import predict_logits, train_epochs
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import Run
 
@@ -74,7 +74,7 @@ def trained(
     run: Run, images: Images, train: np.ndarray, val: np.ndarray, store: FeatureStore | None
 ) -> Outcome:
     """Everything that a training results in: epochs, logits and weights."""
-    epochs = [(e.train_loss, e.train_accuracy, e.val) for e in fit(run, images, train, val, store)]
+    epochs = [(e.train_loss, e.train_accuracy, e.val) for e in train_epochs(run, images, train, val, store)]
     return [*epochs, predict_logits(run, images, val, store).tolist()], run.network.net.state_dict()
 
 
@@ -209,7 +209,7 @@ def test_new_views_each_epoch_are_not_kept(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, make: MakeStore, tmp_path: Path
 ) -> None:
     run = begin(point(**CHOSEN))
-    list(fit(run, replace(images, n_views=0), train, None, make()))
+    list(train_epochs(run, replace(images, n_views=0), train, None, make()))
 
     assert list(tmp_path.rglob("*.rows")) == []
 

@@ -12,7 +12,7 @@ from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import partition
 from tlopt.model.weights import load_weights
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 
 BLOCKS = ("stem.", "middle.", "top.")
 
@@ -33,7 +33,7 @@ def test_a_frozen_block_never_changes_and_every_other_tensor_does(
     run = begin(at, network=tiny(dropout=0.5))
     before = state(run)
 
-    list(fit(run, images, train, val))
+    list(train_epochs(run, images, train, val))
 
     assert changed(before, state(run)) == {name for name in before if not name.startswith(BLOCKS[:freeze])}
 
@@ -47,7 +47,7 @@ def test_frozen_blocks_of_a_resnet_never_change(
     run = begin(at, network=build(at, n_classes=3, weights=load_weights("resnet18", "none"), seed=1))
     before = state(run)
 
-    list(fit(run, images, np.arange(0, 32, 4), np.arange(4)))
+    list(train_epochs(run, images, np.arange(0, 32, 4), np.arange(4)))
 
     frozen = set(partition(run.network, transfer_depth=9, freeze_depth=freeze).frozen)
     assert not changed(before, state(run)) & frozen
@@ -61,7 +61,7 @@ def test_statistics_of_trainable_blocks_move(
     run = begin(point(freeze_depth=1, epochs=1))
     before = state(run)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert {name for name in changed(before, state(run)) if "running_mean" in name} == {
         "middle.1.running_mean",
@@ -75,7 +75,7 @@ def test_statistics_move_also_where_the_rate_is_zero(
     run = begin(point(lr_ratio=0.0))
     before = state(run)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert "stem.1.running_mean" in changed(before, state(run))
     assert "stem.0.weight" not in changed(before, state(run))
@@ -87,7 +87,7 @@ def test_dropout_in_a_frozen_block_is_off(
     losses = [
         [
             e.train_loss
-            for e in fit(begin(point(freeze_depth=2), network=tiny(dropout=p)), images, train, None)
+            for e in train_epochs(begin(point(freeze_depth=2), network=tiny(dropout=p)), images, train, None)
         ]
         for p in (0.0, 0.9)
     ]
@@ -116,7 +116,7 @@ def test_while_the_head_goes_first_nothing_else_changes(
     )
     run = begin(at, network=tiny(dropout=0.5))
     before = state(run)
-    epochs = fit(run, images, train, val)
+    epochs = train_epochs(run, images, train, val)
 
     for _ in range(2):
         next(epochs)
@@ -131,7 +131,7 @@ def test_a_frozen_block_stays_frozen_after_the_head_went_first(
     run = begin(point(epochs=2, head_first_epochs=1, freeze_depth=1, l2_sp=0.5))
     before = state(run)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert changed(before, state(run)) == {name for name in before if not name.startswith("stem.")}
 
@@ -145,7 +145,7 @@ def test_a_head_of_hidden_layers_trains(
     run = begin(point(freeze_depth=3, l2=0.1), network=network)
     before = state(run)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert changed(before, state(run)) == {name for name in before if name.startswith("head.")}
     assert [p.name for p in run.pulls] == [name for name, p in before.items() if p.dim() == 2]

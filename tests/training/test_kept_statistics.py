@@ -16,7 +16,7 @@ from tlopt.data.batches import Images
 from tlopt.model.network import Network
 from tlopt.model.partition import partition
 from tlopt.spec.point import Point, seed_for
-from tlopt.training.loop import fit, steps
+from tlopt.training.loop import steps, train_epochs
 from tlopt.training.numerics import Numerics
 from tlopt.training.optim import make_groups
 from tlopt.training.run import Run, prepare_run
@@ -70,7 +70,7 @@ def test_kept_statistics_never_change_and_every_other_tensor_of_a_trained_block_
     run = begin(at)
     before = state(run)
 
-    list(fit(run, images, train, val))
+    list(train_epochs(run, images, train, val))
 
     frozen = {name for name in before if name.split(".")[0] in BLOCKS[:freeze]}
     assert moved(before, run) == set(before) - frozen - frozen_norms(freeze, norm, affine)
@@ -82,7 +82,7 @@ def test_while_the_head_goes_first_nothing_changes_and_then_all_but_what_is_kept
 ) -> None:
     run = begin(point(epochs=2, head_first_epochs=1, norm_depth=2, norm_affine=affine, l2_sp=0.5))
     before = state(run)
-    epochs = fit(run, images, train, None)
+    epochs = train_epochs(run, images, train, None)
 
     next(epochs)
     assert moved(before, run) == {"head.weight", "head.bias"}
@@ -94,7 +94,10 @@ def test_dropout_beside_kept_statistics_is_on(
     begin: Begin, point: MakePoint, tiny: Callable[..., Network], images: Images, train: np.ndarray
 ) -> None:
     losses = [
-        [e.train_loss for e in fit(begin(point(norm_depth=3), network=tiny(dropout=p)), images, train, None)]
+        [
+            e.train_loss
+            for e in train_epochs(begin(point(norm_depth=3), network=tiny(dropout=p)), images, train, None)
+        ]
         for p in (0.0, 0.9)
     ]
 
@@ -119,7 +122,7 @@ def test_statistics_are_kept_in_bfloat16_and_by_pieces_of_a_batch(
     )
     before = state(run)
 
-    (epoch,) = fit(run, images, train, None)
+    (epoch,) = train_epochs(run, images, train, None)
 
     assert np.isfinite(epoch.train_loss)
     assert moved(before, run) == set(before) - frozen_norms(0, 2, "keep")
@@ -185,7 +188,8 @@ def test_kept_statistics_make_another_training_than_those_of_batches(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
     losses = {
-        norm: next(fit(begin(point(norm_depth=norm)), images, train, None)).train_loss for norm in range(4)
+        norm: next(train_epochs(begin(point(norm_depth=norm)), images, train, None)).train_loss
+        for norm in range(4)
     }
 
     assert len(set(losses.values())) == 4
@@ -237,7 +241,7 @@ def test_frozen_weights_of_norms_have_no_gradient_and_no_state_in_the_optimiser(
 ) -> None:
     run = begin(point(norm_depth=3, norm_affine="keep", optimizer="adamw"))
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     norms = {name for name in dict(run.network.net.named_parameters()) if ".1." in name}
     assert all(run.network.net.get_parameter(name).grad is None for name in norms)

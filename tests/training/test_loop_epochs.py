@@ -18,7 +18,7 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point, seed_for
 from tlopt.training import loop as loop
 from tlopt.training import penalty
-from tlopt.training.loop import Epoch, fit, predict_logits
+from tlopt.training.loop import Epoch, predict_logits, train_epochs
 from tlopt.training.run import Run
 
 
@@ -43,9 +43,9 @@ def test_the_same_seed_gives_the_same_epochs_and_weights_to_the_bit(
     at = point(optimizer=optimizer, lr=0.01, **BUSY)
     first, second = (begin(at, seed=4, network=tiny(dropout=0.3)) for _ in range(2))
 
-    found = measured(fit(first, images, train, val))
+    found = measured(train_epochs(first, images, train, val))
     torch.rand(7)  # what happens to the global generator between two runs is nobody's business
-    again = measured(fit(second, images, train, val))
+    again = measured(train_epochs(second, images, train, val))
 
     assert again == found
     assert changed(state(first), state(second)) == set()
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_epochs_and_weights_to_the_bit(
 def test_another_seed_gives_other_epochs(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
-    losses = [next(fit(begin(point(), seed=seed), images, train, val)).train_loss for seed in (1, 2)]
+    losses = [next(train_epochs(begin(point(), seed=seed), images, train, val)).train_loss for seed in (1, 2)]
 
     assert losses[0] != losses[1]
 
@@ -63,7 +63,7 @@ def test_without_strength_training_is_plain_torch_to_the_bit(
     begin: Begin, point: MakePoint, tiny: Callable[..., Network], images: Images, train: np.ndarray
 ) -> None:
     run = begin(point(), seed=4)
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     plain = tiny()
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, nesterov=True, fused=True)
@@ -82,7 +82,7 @@ def test_a_pull_to_zero_is_torchs_weight_decay(
     optimizer: str,
 ) -> None:
     run = begin(point(optimizer=optimizer, lr=0.01, l2=0.2, transfer_depth=0), seed=4)
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     plain = tiny()
     matrices = [p for p in plain.parameters() if p.dim() > 1]
@@ -125,7 +125,7 @@ def plain_epochs(
 def test_the_loss_falls_and_validation_becomes_better_than_guessing(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
-    epochs = list(fit(begin(point(epochs=8)), images, train, val))
+    epochs = list(train_epochs(begin(point(epochs=8)), images, train, val))
 
     assert [epoch.index for epoch in epochs] == list(range(8))
     assert epochs[-1].train_loss < 0.5 * epochs[0].train_loss
@@ -136,7 +136,7 @@ def test_the_loss_falls_and_validation_becomes_better_than_guessing(
 def test_the_confusion_counts_every_validation_image_under_its_class(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
-    epoch = next(fit(begin(point()), images, train, val))
+    epoch = next(train_epochs(begin(point()), images, train, val))
 
     assert epoch.confusion is not None
     assert epoch.confusion.sum(axis=1).tolist() == np.bincount(images.labels[val], minlength=3).tolist()
@@ -149,7 +149,7 @@ def test_the_training_loss_is_the_mean_over_images_also_with_an_uneven_last_batc
     run = begin(point(lr=1e-8, momentum=0.0, augmentation=0.0, freeze_depth=3, epochs=1))
     unmirrored = replace(images, flip=False)
 
-    epoch = next(fit(run, unmirrored, train, None))
+    epoch = next(train_epochs(run, unmirrored, train, None))
 
     logits = torch.from_numpy(predict_logits(run, unmirrored, train))
     wanted = F.cross_entropy(logits, torch.from_numpy(images.labels[train])).item()
@@ -163,8 +163,8 @@ def test_validation_does_not_change_the_training(
 ) -> None:
     with_val, without = begin(point()), begin(point())
 
-    list(fit(with_val, images, train, val))
-    epochs = list(fit(without, images, train, None))
+    list(train_epochs(with_val, images, train, val))
+    epochs = list(train_epochs(without, images, train, None))
 
     assert [(epoch.val, epoch.confusion) for epoch in epochs] == [(None, None)] * 2
     assert changed(state(with_val), state(without)) == set()
@@ -202,8 +202,8 @@ def test_every_knob_trains_and_changes_the_weights(
 ) -> None:
     run, plain = begin(point(**knob)), begin(point())
 
-    losses = [epoch.train_loss for epoch in fit(run, images, train, None)]
-    list(fit(plain, images, train, None))
+    losses = [epoch.train_loss for epoch in train_epochs(run, images, train, None)]
+    list(train_epochs(plain, images, train, None))
 
     assert np.isfinite(losses).all()
     assert "head.weight" in changed(state(run), state(plain))
@@ -217,7 +217,7 @@ def test_mixup_of_one_kind_of_image_with_itself_changes_only_the_views(
     )
     mixed, plain = (begin(point(mixup=mixup, augmentation=0.0)) for mixup in (0.4, 0.0))
 
-    losses = [[epoch.train_loss for epoch in fit(run, same, train, None)] for run in (mixed, plain)]
+    losses = [[epoch.train_loss for epoch in train_epochs(run, same, train, None)] for run in (mixed, plain)]
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -228,7 +228,7 @@ def test_a_network_on_its_anchors_with_a_frozen_rate_stays_there_to_the_bit(
     run = begin(point(optimizer="adamw", l2_sp=0.3, lr_ratio=0.0))
     before = state(run)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     moved = changed(before, state(run))
     assert {name for name in moved if not name.startswith("head.")} == {
@@ -244,7 +244,7 @@ def test_an_epoch_leaves_the_global_generators_as_they_were(
     train: np.ndarray,
     val: np.ndarray,
 ) -> None:
-    epochs = fit(begin(point(mixup=0.3), network=tiny(dropout=0.5)), images, train, val)
+    epochs = train_epochs(begin(point(mixup=0.3), network=tiny(dropout=0.5)), images, train, val)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
 
     next(epochs)
@@ -258,7 +258,7 @@ def test_a_run_closed_early_has_trained_only_the_epochs_it_gave(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray, val: np.ndarray
 ) -> None:
     closed, whole = begin(point(epochs=3)), begin(point(epochs=3))
-    epochs, reference = fit(closed, images, train, val), fit(whole, images, train, val)
+    epochs, reference = train_epochs(closed, images, train, val), train_epochs(whole, images, train, val)
 
     next(epochs)
     next(reference)
@@ -282,7 +282,7 @@ def test_order_and_views_of_an_epoch_depend_on_seed_and_epoch_alone(
 
     def views_of_epoch_1(at: Point, seed: int) -> Tensor:
         seen.clear()
-        epochs = fit(begin(at, seed=seed), images, train, None)
+        epochs = train_epochs(begin(at, seed=seed), images, train, None)
         next(epochs)
         seen.clear()
         next(epochs)
@@ -305,7 +305,7 @@ def test_two_epochs_see_other_orders_and_other_views(
 
     monkeypatch.setattr(images_module, "training_views", spy)
 
-    list(fit(begin(point()), images, train, None))
+    list(train_epochs(begin(point()), images, train, None))
 
     first, second = torch.cat(seen).chunk(2)
     assert not set(first[:, 0].tolist()) & set(second[:, 0].tolist())
@@ -325,7 +325,7 @@ def test_rates_follow_the_schedule_step_by_step(
 
     monkeypatch.setattr(run.optimizer, "step", spy)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     factors = [1 / 3, 2 / 3, 1, 3 / 4, 2 / 4, 1 / 4]
     assert [row[0] for row in rates] == pytest.approx([0.4 * factor for factor in factors])
@@ -344,7 +344,7 @@ def test_the_clipped_gradient_has_the_norm_asked_for_before_the_pull(
 
     monkeypatch.setattr(penalty, "add_to_gradients", spy)
 
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert norms == pytest.approx([1e-3] * 3, rel=1e-3)
 

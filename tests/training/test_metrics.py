@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlopt.training.metrics import Metrics, confusion_matrix, log_probabilities, mean, measure
+from tlopt.training.metrics import Metrics, compute_metrics, confusion_matrix, log_probabilities, mean
 
 # rows: true class 0 four times (three right), class 1 twice (one right), class 2 never, predicted once
 PLANTED = np.array([[3, 0, 1], [1, 1, 0], [0, 0, 0]])
@@ -28,20 +28,20 @@ def test_a_confusion_has_the_true_class_in_rows() -> None:
 
 
 def test_accuracy_is_the_share_of_hits() -> None:
-    assert measure(*planted(PLANTED)).accuracy == 4 / 6
+    assert compute_metrics(*planted(PLANTED)).accuracy == 4 / 6
 
 
 def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur() -> None:
-    assert measure(*planted(PLANTED)).balanced_accuracy == (3 / 4 + 1 / 2) / 2
+    assert compute_metrics(*planted(PLANTED)).balanced_accuracy == (3 / 4 + 1 / 2) / 2
 
 
 def test_macro_f1_counts_a_class_that_is_only_predicted_as_nothing() -> None:
     # 2 * hits / (true + predicted): 6 / 8, 2 / 3 and 0 / 1
-    assert measure(*planted(PLANTED)).macro_f1 == pytest.approx((6 / 8 + 2 / 3 + 0) / 3)
+    assert compute_metrics(*planted(PLANTED)).macro_f1 == pytest.approx((6 / 8 + 2 / 3 + 0) / 3)
 
 
 def test_a_class_that_neither_occurs_nor_is_predicted_counts_nowhere() -> None:
-    found = measure(*planted(np.array([[2, 0, 0], [0, 1, 0], [0, 0, 0]])))
+    found = compute_metrics(*planted(np.array([[2, 0, 0], [0, 1, 0], [0, 0, 0]])))
 
     assert (found.balanced_accuracy, found.macro_f1) == (1, 1)
 
@@ -50,24 +50,26 @@ def test_log_loss_by_hand() -> None:
     # probabilities 3/4 and 1/4; the labels have 3/4 and 1/4 of them
     logits = np.log(np.array([[3.0, 1.0], [3.0, 1.0]])).astype(np.float32)
 
-    found = measure(logits, np.array([0, 1])).log_loss
+    found = compute_metrics(logits, np.array([0, 1])).log_loss
 
     assert found == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
 def test_log_loss_of_equal_logits_is_the_logarithm_of_the_number_of_classes() -> None:
-    assert measure(np.zeros((4, 5), np.float32), np.arange(4)).log_loss == pytest.approx(math.log(5))
+    assert compute_metrics(np.zeros((4, 5), np.float32), np.arange(4)).log_loss == pytest.approx(math.log(5))
 
 
 def test_huge_logits_do_not_overflow() -> None:
-    found = measure(np.array([[1e30, 0.0], [1e30, 0.0]], np.float32), np.array([0, 1]))
+    found = compute_metrics(np.array([[1e30, 0.0], [1e30, 0.0]], np.float32), np.array([0, 1]))
 
     assert found.log_loss == pytest.approx(5e29)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_logit_that_is_not_finite_makes_the_log_loss_nan(bad: float) -> None:
-    assert math.isnan(measure(np.array([[bad, 0.0], [0.0, 1.0]], np.float32), np.array([1, 1])).log_loss)
+    assert math.isnan(
+        compute_metrics(np.array([[bad, 0.0], [0.0, 1.0]], np.float32), np.array([1, 1])).log_loss
+    )
 
 
 @given(

@@ -16,7 +16,7 @@ from tlopt.model.partition import Partition, partition, penalised
 from tlopt.search.warnings import stability_bound
 from tlopt.spec.point import Point
 from tlopt.training import penalty
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.training.penalty import Pull, make_pulls
 from tlopt.training.run import Run
 
@@ -222,7 +222,7 @@ def test_at_rate_times_strength_one_the_displacement_falls_as_one_over_the_stren
     moved = []
     for alpha in (100.0, 1000.0, 10000.0):
         run = begin(point(l2_sp=alpha, lr=1 / alpha, momentum=0.0, augmentation=0.0))
-        list(fit(run, images, train, None))
+        list(train_epochs(run, images, train, None))
         moved.append(sum((p.weight - p.target).norm().item() ** 2 for p in run.pulls) ** 0.5)
 
     assert moved[0] / moved[1] == pytest.approx(10, rel=0.05)

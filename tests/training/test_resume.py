@@ -24,7 +24,7 @@ from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.spec.point import Point
 from tlopt.training.checkpoint import apply, pack, unpack
-from tlopt.training.loop import Epoch, Step, fit, steps
+from tlopt.training.loop import Epoch, Step, steps, train_epochs
 from tlopt.training.run import Run, prepare_run
 
 Outcome = tuple[dict[str, str], list[str]]
@@ -212,7 +212,7 @@ def test_runs_side_by_side_go_on_each_from_where_it_stood(
     def start() -> list[Run]:
         return [begin(point(**SGD), seed=seed) for seed in (1, 2)]
 
-    wanted = [outcome(run, list(fit(run, images, train, val))) for run in start()]
+    wanted = [outcome(run, list(train_epochs(run, images, train, val))) for run in start()]
     runs, epochs = start(), [list[Epoch](), list[Epoch]()]
     next(steps(runs[0], images, train, val))
     data = pack(runs, [], identity=ID, facts={})
@@ -220,7 +220,7 @@ def test_runs_side_by_side_go_on_each_from_where_it_stood(
     moved = start()
     apply(unpack(data, identity=ID), moved)
     for run, row in zip(moved, epochs, strict=True):
-        row.extend(fit(run, images, train, val))
+        row.extend(train_epochs(run, images, train, val))
 
     assert [outcome(run, row) for run, row in zip(moved, epochs, strict=True)] == wanted
 

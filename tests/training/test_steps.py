@@ -18,7 +18,7 @@ from tlopt.model.network import Network
 from tlopt.spec.point import Point
 from tlopt.training import run as run_module
 from tlopt.training import step as step_module
-from tlopt.training.loop import Epoch, Step, fit, steps
+from tlopt.training.loop import Epoch, Step, steps, train_epochs
 from tlopt.training.optim import ParameterGroup
 from tlopt.training.run import Run
 
@@ -65,7 +65,7 @@ def test_fit_gives_the_epochs_of_steps(
 ) -> None:
     one, other = begin(point()), begin(point())
 
-    epochs = [replace(epoch, seconds=0, confusion=None) for epoch in fit(one, images, train, val)]
+    epochs = [replace(epoch, seconds=0, confusion=None) for epoch in train_epochs(one, images, train, val)]
     events = [event for event in steps(other, images, train, val) if isinstance(event, Epoch)]
 
     assert epochs == [replace(epoch, seconds=0, confusion=None) for epoch in events]
@@ -82,8 +82,8 @@ def test_a_loop_closed_anywhere_goes_on_in_another_to_the_same_bits(
         next(events, None)
     events.close()
 
-    list(fit(closed, images, train, val))
-    list(fit(whole, images, train, val))
+    list(train_epochs(closed, images, train, val))
+    list(train_epochs(whole, images, train, val))
 
     assert changed(state(closed), state(whole)) == set()
 
@@ -92,7 +92,7 @@ def test_a_finished_run_yields_nothing_more(
     begin: Begin, point: MakePoint, images: Images, train: np.ndarray
 ) -> None:
     run = begin(point())
-    list(fit(run, images, train, None))
+    list(train_epochs(run, images, train, None))
 
     assert list(steps(run, images, train, None)) == []
 
@@ -115,7 +115,7 @@ def test_two_steps_draw_other_dropouts_and_the_same_step_the_same(
         network.net.get_submodule("middle.3").register_forward_hook(
             lambda _module, given, out: found.append((out[:8] != 0) | (given[0][:8] == 0))
         )
-        list(fit(begin(point(lr=1e-9, epochs=1), network=network), images, train, None))
+        list(train_epochs(begin(point(lr=1e-9, epochs=1), network=network), images, train, None))
         return found
 
     first, again = masks(), masks()
@@ -197,7 +197,7 @@ def test_pieces_train_as_the_whole_batch_where_no_norm_joins_the_images(
     )
     start = state(whole)
 
-    (wanted,), (found,) = (list(fit(run, images, train, None)) for run in (whole, pieces))
+    (wanted,), (found,) = (list(train_epochs(run, images, train, None)) for run in (whole, pieces))
 
     assert found.train_loss == pytest.approx(wanted.train_loss, rel=1e-6)
     assert found.train_accuracy == wanted.train_accuracy

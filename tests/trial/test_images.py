@@ -18,7 +18,7 @@ from tlopt.data.load import test_split as load_test_split
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.trial.workspace import Workspace
 
 EVALUATED, CROPPED = 37, 48  # for a network that sees 32 pixels
@@ -94,7 +94,7 @@ def test_a_trial_decodes_nothing_that_was_decoded_before_it(
     for strength in (0.5, 0.0):
         at = replace(point(strength), epochs=1)
         run = own.start_run(at, seed=1, train=split.train)
-        list(fit(run, own.images(at), split.train, split.val))
+        list(train_epochs(run, own.images(at), split.train, split.val))
 
     assert decoded == before
 
@@ -152,7 +152,7 @@ def test_training_on_all_images_decodes_those_of_validation_too(
     everything = np.arange(len(own.data.images))
     own.decode_images()
 
-    list(fit(own.start_run(at, seed=1, train=everything), own.images(at), everything, None))
+    list(train_epochs(own.start_run(at, seed=1, train=everything), own.images(at), everything, None))
 
     assert decoded[CROPPED] == len(everything)
 

@@ -16,7 +16,7 @@ from tlopt.analysis.snapshot import take_snapshot
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
-from tlopt.confirmation.verdict import SPLITS, Confirmed, Split, Verdict
+from tlopt.confirmation.verdict import SPLITS, Confirmed, SplitName, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
 from tlopt.exports.result import RESULT, read_exported_verdict, read_result
 from tlopt.search.fixed_study import only_point
@@ -53,7 +53,7 @@ def best_points(session: Session) -> list[Best]:
     )
 
 
-def report(session: Session) -> str:
+def report_html(session: Session) -> str:
     """The HTML of a report on the study as the database has it.
 
     Raises:
@@ -90,7 +90,9 @@ def _report(session: Session) -> "Report":
     return collect_report(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
 
 
-def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> dict[Split, "Predictions"]:
+def _predictions(
+    session: Session, opened: "optuna.Study", verdict: Verdict
+) -> dict[SplitName, "Predictions"]:
     """The recorded predictions of the network that is exported, as far as this machine has them."""
     from tlopt.confirmation.predictions import Source, read_known
 
@@ -99,10 +101,11 @@ def _predictions(session: Session, opened: "optuna.Study", verdict: Verdict) -> 
         return {}
     replicate = verdict.exported_replicate
     fingerprints = {
-        name: str(opened.user_attrs.get(attributes.fingerprint(name), "")) for name in attributes.FINGERPRINTS
+        name: str(opened.user_attrs.get(attributes.fingerprint_key(name), ""))
+        for name in attributes.FINGERPRINTS
     }
     source = Source.of(chosen.point, chosen.seeds[replicate], fingerprints)
-    found: dict[Split, Predictions] = {}
+    found: dict[SplitName, Predictions] = {}
     for split in SPLITS:
         try:
             known = read_known(session.weights_file(chosen.number, replicate), split, source)
@@ -127,7 +130,7 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
     _check_report(to, overwrite=overwrite)
     if file is not None and not to.absolute().parent.is_dir():
         raise SpecError(f"{to}: the folder {to.parent} does not exist; make it first")
-    text = report(session)
+    text = report_html(session)
     to.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(to, text)
     return to
@@ -209,7 +212,7 @@ def export(
         DataError: something is there that may not be replaced.
         MissingExtra: ONNX is asked for and not installed.
     """
-    from tlopt.exports.contents import choose_network, collect_findings
+    from tlopt.exports.contents import choose_network, collect_contents
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
@@ -222,7 +225,7 @@ def export(
     with study_threads(session):
         chosen = choose_network(workspace, verdict, session.weights_file)
     seen = session.snapshot()
-    findings = collect_findings(
+    contents = collect_contents(
         workspace,
         session.file_text,
         verdict,
@@ -231,7 +234,7 @@ def export(
         runs=seen.runs,
         predictions=chosen.predictions,
     )
-    write_export(folder, findings, weights_file=chosen.weights_file, overwrite=overwrite)
+    write_export(folder, contents, weights_file=chosen.weights_file, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
     _remember_export(opened, folder, verdict)
@@ -274,7 +277,7 @@ def train(
         DataError: something is at `folder` that may not be replaced.
     """
     from tlopt.confirmation.held_out import train_on_all
-    from tlopt.exports.contents import collect_findings, trained_of
+    from tlopt.exports.contents import collect_contents, trained_of
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target, write_export
@@ -302,8 +305,8 @@ def train(
         history = History.of(epochs)
         trained = trained_of(history, run.seed, "training and validation images")
         verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
-        findings = collect_findings(workspace, read_text(file), verdict, (), trained)
-        write_export(folder, findings, weights_file=weights_file, overwrite=overwrite)
+        contents = collect_contents(workspace, read_text(file), verdict, (), trained)
+        write_export(folder, contents, weights_file=weights_file, overwrite=overwrite)
     finally:
         weights_file.unlink(missing_ok=True)
     if onnx:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tlopt.propose.budget import Counts, Size, Terms, minutes
+from tlopt.propose.budget import ImageCounts, Size, Terms, minutes
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
@@ -30,7 +30,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> float:
     from tlopt.training.timing import detect_machine, measure_costs
 
     machine, data = detect_machine(), workspace.data
-    counts = Counts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
+    counts = ImageCounts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
     batch_size = _highest(study, "batch_size", int(RULES["batch_size"].default or 0))
     expected = []
     for weights in workspace.weights.values():

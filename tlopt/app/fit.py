@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlopt.app.handle import Session, errors_of, open_session
 from tlopt.app.workflow import prepare, renew_note
 from tlopt.errors import NotReady, SpecError
-from tlopt.insight.record import Comparison, Fit, sentence
+from tlopt.insight.record import Comparison, Fit, fit_sentence
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
@@ -105,7 +105,7 @@ def _of_study(session: Session, request: FitRequest, *, progress: bool) -> Subje
 
 
 def _of_images(source: str, request: FitRequest, *, progress: bool) -> Subject:
-    from tlopt.data.load import load
+    from tlopt.data.load import load_data
     from tlopt.insight.fit import TrainingImages
     from tlopt.model.weights import load_weights
     from tlopt.propose.proposal import data_spec, proposed_backbone, study_name
@@ -115,7 +115,9 @@ def _of_images(source: str, request: FitRequest, *, progress: bool) -> Subject:
     spec = data_spec(source, {})
     names = request.backbones or (proposed_backbone(detect_machine()),)
     weights = tuple(load_weights(name, "default") for name in names)
-    images = TrainingImages.of(load(spec, seed=0, progress=progress), spec, images_max=request.images_max)
+    images = TrainingImages.of(
+        load_data(spec, seed=0, progress=progress), spec, images_max=request.images_max
+    )
     return Subject(
         name=study_name(source),
         images=images,
@@ -159,7 +161,7 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
     return ranked
 
 
-def compare(subject: Subject, export: Path) -> Comparison:
+def compare_with_export(subject: Subject, export: Path) -> Comparison:
     """Comparison by block of the pretrained network with that of an export, on the subject's images.
 
     Raises:
@@ -195,7 +197,7 @@ def compare(subject: Subject, export: Path) -> Comparison:
 def _store(session: Session, workspace: "Workspace", fits: Sequence[Fit]) -> None:
     """Store the fits with the study, if it is in the database."""
     with suppress(NotReady):
-        found = {"summary": "; ".join(map(sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
+        found = {"summary": "; ".join(map(fit_sentence, fits)), "fits": [fit.as_dict() for fit in fits]}
         session.optuna_study().set_user_attr(attributes.FIT, found)
         renew_note(session, workspace)
 
@@ -205,12 +207,12 @@ def figure_file(subject: Subject) -> Path:
     return Path("exports") / f"{subject.name}.fit.png"
 
 
-def draw(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
+def draw_figure(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
     """Draw the values by block to `path`; return it, or None if no measure has values by block."""
-    from tlopt.plots.fit import Line, Panel, draw_fit
+    from tlopt.plots.fit import Line, MeasurePanel, draw_fit
 
     panels = [
-        Panel(
+        MeasurePanel(
             heading=column.heading,
             scale=100.0 if column.unit == "%" else 1.0,
             lines=tuple(

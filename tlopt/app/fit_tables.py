@@ -21,7 +21,7 @@ def fits_shown(name: str, fits: Sequence[Fit]) -> Group:
         parts.append(ranking_table(name, fits))
     for fit in fits:
         if fit.block_columns:
-            parts.append(blocks_table(name, fit))
+            parts.append(fit_blocks_table(name, fit))
         parts += [Text(line) for line in fit_lines(fit)]
     return Group(*parts)
 
@@ -44,7 +44,7 @@ def ranking_table(name: str, fits: Sequence[Fit]) -> Table:
     return table
 
 
-def blocks_table(name: str, fit: Fit) -> Table:
+def fit_blocks_table(name: str, fit: Fit) -> Table:
     """The values of each block; the highest of a column is marked."""
     of = f"{counted(fit.n_images, 'training image')}, {counted(fit.n_classes, 'class', 'classes')}"
     table = Table(

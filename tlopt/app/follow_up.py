@@ -89,7 +89,7 @@ def stored(opened: optuna.Study) -> WarmStart | None:
     return None if found is None else WarmStart.from_attribute(found)
 
 
-def sentence(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
+def warm_start_summary(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
     """The sentence on the study's warm start, planned or done; "" for none.
 
     Raises:
@@ -139,7 +139,8 @@ def _earlier(session: Session) -> Earlier:
         began=opened.user_attrs.get(attributes.BEGAN),
         semantics=opened.user_attrs[attributes.SEMANTICS],
         fingerprints={
-            name: opened.user_attrs.get(attributes.fingerprint(name), "") for name in attributes.FINGERPRINTS
+            name: opened.user_attrs.get(attributes.fingerprint_key(name), "")
+            for name in attributes.FINGERPRINTS
         },
     )
 

@@ -48,7 +48,7 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
     with errors_of(session.target):
         check_loggers(session.study.service.loggers)
         workspace = Workspace.open(session.study, choose_device(device), progress=progress)
-        begun_with = stored.get(attributes.fingerprint("data"), workspace.fingerprints["data"])
+        begun_with = stored.get(attributes.fingerprint_key("data"), workspace.fingerprints["data"])
         if workspace.fingerprints["data"] != begun_with:
             workspace = workspace.as_split_by_file_copies(begun_with)
         check_depths(session.study, workspace.facts)
@@ -125,7 +125,7 @@ def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
     plan = search_plan(session.study, workspace.facts, len(workspace.data.splits))
-    if said := follow_up.sentence(session, workspace, plan):
+    if said := follow_up.warm_start_summary(session, workspace, plan):
         yield f"warm start: {said}"
 
 
@@ -155,7 +155,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
     """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
     stored = session.optuna_study().user_attrs
     before, here = stored.get(attributes.IMAGES, {}), _images(workspace)
-    if stored.get(attributes.fingerprint("data")) in (None, workspace.fingerprints["data"]) or not before:
+    if stored.get(attributes.fingerprint_key("data")) in (None, workspace.fingerprints["data"]) or not before:
         return ""
 
     def said(counts: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 from tlopt.cache.folder import cache_root, read_checked_json, unwritable_message, warn_once
 from tlopt.errors import SpecError
 
-Kind = Literal["features", "pixels", "digests", "listings"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+EntryKind = Literal["features", "pixels", "digests", "listings"]
+KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
 
 GB = 1e9
 _FEATURES_GB_MAX = 20.0
@@ -28,14 +28,14 @@ _ABOUT, _PLAN, _LOCK = "about.txt", "planned_bytes", "lock"
 class CacheEntry:
     """A file or folder of the cache that is evicted as a unit."""
 
-    kind: Kind
+    kind: EntryKind
     path: Path  # a folder for features, otherwise a file
     size_bytes: int  # on disk; holes in sparse files are not counted
     used: float  # last use, seconds since 1970
     about: str  # description for people
 
 
-def entries(kinds: Collection[Kind] = KINDS) -> list[CacheEntry]:
+def entries(kinds: Collection[EntryKind] = KINDS) -> list[CacheEntry]:
     """Cache entries of the given kinds, least recently used first."""
     found = [_entry(kind, path) for kind in kinds for path in _items(cache_root() / kind)]
     return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.used)
@@ -178,7 +178,7 @@ def _with_sides(path: Path) -> list[Path]:
     return [path, path.with_suffix(".json"), path.with_name(path.name + ".lock")]
 
 
-def _entry(kind: Kind, path: Path) -> CacheEntry | None:
+def _entry(kind: EntryKind, path: Path) -> CacheEntry | None:
     """The entry at `path`; None if it has been removed meanwhile."""
     files = [path, *path.rglob("*")] if path.is_dir() else _with_sides(path)
     touched = path / _ABOUT if (path / _ABOUT).is_file() else path  # touched at every use

@@ -63,10 +63,10 @@ def fit(
     )
     subject = fits.open_subject(target, request, storage_url=storage, progress=True)
     if against is not None:
-        _show_comparison(subject.name, fits.compare(subject, against), as_json=as_json)
+        _show_comparison(subject.name, fits.compare_with_export(subject, against), as_json=as_json)
         return
     found = fits.measure(subject, request.measures, progress=True)
-    drawn = fits.draw(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
+    drawn = fits.draw_figure(found, figure or fits.figure_file(subject), title=f"Fit to {subject.name}")
     if as_json:
         said = {
             "name": subject.name,

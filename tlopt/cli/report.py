@@ -27,7 +27,7 @@ def report(
 
     opened = handle.open_session(target, storage_url=storage, create=False)
     if str(file) == "-":
-        sys.stdout.write(deliver.report(opened))
+        sys.stdout.write(deliver.report_html(opened))
         return
     to = deliver.write_report(opened, file, overwrite=overwrite)
     out.print(f"wrote {to}", markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ from tlopt.confirmation.predictions import (
     read_known,
     surest_mistakes,
 )
-from tlopt.confirmation.verdict import Confirmed, Split, Verdict
+from tlopt.confirmation.verdict import Confirmed, SplitName, Verdict
 from tlopt.data.batches import Images, gather_pixels
 from tlopt.data.dataset import File
 from tlopt.data.dataset import Image as ImageRecord
@@ -31,8 +31,8 @@ from tlopt.errors import DataError
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.words import counted
 from tlopt.training.inference import exported_logits
-from tlopt.training.loop import Epoch, fit
-from tlopt.training.metrics import log_probabilities, measure
+from tlopt.training.loop import Epoch, train_epochs
+from tlopt.training.metrics import compute_metrics, log_probabilities
 from tlopt.training.run import Run
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -61,7 +61,7 @@ def read_test(
             file = weights_file(row.number, replicate)
             run = trained(workspace, row.point, seed, replicate, file)
             logits = exported_logits(run.network, images, row.point, indices, workspace.device)
-            test[row.number].append(measure(logits, held_out.labels).as_dict())
+            test[row.number].append(compute_metrics(logits, held_out.labels).as_dict())
             source = Source.of(row.point, seed, workspace.fingerprints)
             _record(_predictions(logits, images, indices, "test", held_out.class_names, names, source), file)
     return test
@@ -87,7 +87,7 @@ def _predictions(
     logits: NDArray[np.float64],
     images: Images,
     indices: NDArray[np.int64],
-    split: Split,
+    split: SplitName,
     class_names: tuple[str, ...],
     names: tuple[str, ...],
     source: Source,
@@ -151,7 +151,7 @@ def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weigh
         counted(torch.get_num_threads(), "CPU thread"),
     )
     run = workspace.start_run(point, seed=seed, train=split.train)  # a damaged file may be half loaded
-    epochs = list(fit(run, workspace.images(point), split.train, split.val))
+    epochs = list(train_epochs(run, workspace.images(point), split.train, split.val))
     workspace.save_weights(run, weights_file)
     History.of(epochs).write(history_file(weights_file))
     return run
@@ -172,4 +172,4 @@ def train_on_all(workspace: Workspace, point: Point) -> tuple[Run, Generator[Epo
     """A run of `point` on training and validation images together, and the generator that trains it."""
     everything: NDArray[np.int64] = np.arange(len(workspace.data.labels))
     run = workspace.start_run(point, seed=seed_for(workspace.study.seed, "train"), train=everything)
-    return run, fit(run, workspace.images(point), everything, None)
+    return run, train_epochs(run, workspace.images(point), everything, None)

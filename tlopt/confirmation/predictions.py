@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tlopt.confirmation.verdict import Split
+from tlopt.confirmation.verdict import SplitName
 from tlopt.errors import DataError
 from tlopt.spec.point import Point
 from tlopt.system.atomic import write_atomically
@@ -66,7 +66,7 @@ class Predictions:
     """
 
     source: Source
-    split: Split
+    split: SplitName
     class_names: tuple[str, ...]
     files: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -151,7 +151,7 @@ class Predictions:
 _ARRAYS = ("labels", "predicted", "probability", "true_probability", "thumbnails", "thumbnail_of")
 
 
-def predictions_file(weights_file: Path, split: Split) -> Path:
+def predictions_file(weights_file: Path, split: SplitName) -> Path:
     """Path of the predictions on `split` of the network in `weights_file`."""
     return weights_file.with_name(f"{weights_file.stem}.{split}.npz")
 
@@ -164,7 +164,7 @@ def surest_mistakes(
     return wrong[np.argsort(-probability[wrong], kind="stable")]
 
 
-def read_known(weights_file: Path, split: Split, source: Source) -> Predictions | None:
+def read_known(weights_file: Path, split: SplitName, source: Source) -> Predictions | None:
     """The predictions on `split` of the network in `weights_file`, or None if there are none for `source`.
 
     Raises:

@@ -48,8 +48,8 @@ _STANDS: dict[Standing | None, str] = {
     "not told apart": "not told apart from",
     None: "not compared with",
 }
-Split = Literal["val", "test"]
-SPLITS: tuple[Split, ...] = ("val", "test")
+SplitName = Literal["val", "test"]
+SPLITS: tuple[SplitName, ...] = ("val", "test")
 _MEAN_DIGITS = 9  # decimals for comparing means: sums of the same counts differ in their last bits
 
 
@@ -70,7 +70,7 @@ class Confirmed:
         rows = self.val if split == "val" else self.test
         return Spread.of([row[metric] for row in rows]) if rows else None
 
-    def words(self, metric: str, *, split: Split) -> str:
+    def words(self, metric: str, *, split: SplitName) -> str:
         """Mean and standard deviation of `metric` as text; an em dash if not measured."""
         spread = self.spread(metric, split=split)
         return "—" if spread is None else spread.words(metric)
@@ -166,7 +166,7 @@ class Verdict:
         )
 
     @property
-    def split(self) -> Split:
+    def split(self) -> SplitName:
         """The split on which gains are reported: test if it was read for the chosen one, else validation."""
         return "test" if self.chosen.test else "val"
 
@@ -176,7 +176,7 @@ class Verdict:
         known = (LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL)
         return tuple(row.label for row in self.rows if row.label in known)
 
-    def standing(self, label: str, *, split: Split) -> Standing | None:
+    def standing(self, label: str, *, split: SplitName) -> Standing | None:
         """The standing of the chosen candidate against `label`; None if they were not measured together.
 
         "ahead" and "behind" require that the 95 % interval of the paired differences excludes zero, and that
@@ -191,7 +191,7 @@ class Verdict:
         low, high = gain.interval
         return "ahead" if low > 0 else "behind" if high < 0 else "not told apart"
 
-    def within_images(self, gain: Spread, *, split: Split) -> bool:
+    def within_images(self, gain: Spread, *, split: SplitName) -> bool:
         """Whether `gain` amounts to fewer than `IMAGES_MIN` images, in either direction."""
         n_images = self.n_images.get(split, 0)
         if self.objective == "log_loss" or not n_images:
@@ -282,7 +282,7 @@ def from_dict(values: dict[str, Any]) -> Verdict:
     )
 
 
-def _gain(verdict: Verdict, label: str, split: Split) -> dict[str, Any] | None:
+def _gain(verdict: Verdict, label: str, split: SplitName) -> dict[str, Any] | None:
     gain = verdict.gain(label, split=split)
     if gain is None:
         return None

@@ -57,14 +57,14 @@ def address(optuna_study: optuna.Study) -> str:
 
 
 def _draw(best: Sequence[TrialRecord], study: Study, path: Path) -> Path | None:
-    from tlopt.plots.effects import Panel, draw_dependences
+    from tlopt.plots.effects import KeyPanel, draw_dependences
 
     panels = []
     for key in KEYS:
         x = np.array([float((trial.point or {}).get(key, np.nan)) for trial in best])
         if np.isfinite(x).all() and len(np.unique(x)) > 1:
             log = study.is_log(key) and bool((x >= 0).all())
-            panels.append(Panel(key + (", in blocks" if key.endswith("_depth") else ""), x, log))
+            panels.append(KeyPanel(key + (", in blocks" if key.endswith("_depth") else ""), x, log))
     if not panels:
         return None
     title = f"{study.name}: {len(best)} complete trials" + (

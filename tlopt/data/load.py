@@ -37,7 +37,7 @@ _FEW_PER_CLASS = 10
 _DIM = 1 << 13  # an eighth of the range of 16 bits
 
 
-def load(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
+def load_data(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
     """The images for a search, training and validation, with the splits of `spec` and `seed`.
 
     The first call reads and decodes every file; later calls compare names, sizes and times of modification.
@@ -68,7 +68,7 @@ def test_split(spec: DataSpec, *, seed: int) -> TestSplit:
     """The held-out images. Only the confirmation may call this.
 
     Raises:
-        DataError: there are none, or as `load`.
+        DataError: there are none, or as `load_data`.
     """
     prepared = _prepare(spec, seed=seed, progress=False)
     images = prepared.division.test

@@ -79,7 +79,7 @@ class Pixels:
         """The images at `indices`.
 
         Raises:
-            DataError: an image to decode has changed or was removed since `load`.
+            DataError: an image to decode has changed or was removed since `load_data`.
         """
         out = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
         found = self._rows.read(indices, out.reshape(len(indices), self._rows.row_bytes))
@@ -165,7 +165,7 @@ def pixels(
         progress: whether to show a progress bar on stderr.
 
     Raises:
-        DataError: an image has changed or was removed since `load`.
+        DataError: an image has changed or was removed since `load_data`.
     """
     path = cache_root() / "pixels" / f"{_key(data.images, size, reading)}.rows"
     found = Pixels(path, data.images, size=size, reading=reading)

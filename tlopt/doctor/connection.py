@@ -19,11 +19,11 @@ CONNECT_SECONDS = 5
 @contextmanager
 def connected(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection]:
     """A new connection, closed at the end of the block."""
-    with sqlalchemy.create_engine(url, **engine_options(url)).connect() as connection:
+    with sqlalchemy.create_engine(url, **read_only_engine_options(url)).connect() as connection:
         yield connection
 
 
-def engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
+def read_only_engine_options(url: sqlalchemy.URL) -> dict[str, Any]:
     """Arguments of SQLAlchemy's `create_engine` for connections that cannot write and create no files."""
     if url.get_backend_name() == "sqlite":
         file = Path(url.database or "")

@@ -8,7 +8,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 
 from tlopt.doctor import postgres
-from tlopt.doctor.connection import connected, engine_options, translated
+from tlopt.doctor.connection import connected, read_only_engine_options, translated
 from tlopt.doctor.disks import write_obstacle
 from tlopt.doctor.finding import CheckFailed, Finding
 from tlopt.spec.study import CONFIRM_SUFFIX
@@ -28,7 +28,9 @@ def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | 
         if not (yield from (_sqlite(url) if url.get_backend_name() == "sqlite" else _postgres(url))):
             yield Finding("ok", "studies", "none yet")
             return None
-        store = RDBStorage(text, engine_options(url), skip_compatibility_check=True, skip_table_creation=True)
+        store = RDBStorage(
+            text, read_only_engine_options(url), skip_compatibility_check=True, skip_table_creation=True
+        )
         names = [
             study.study_name for study in store.get_all_studies() if attributes.DIGEST in study.user_attrs
         ]

@@ -58,7 +58,7 @@ def _read(target: str, store: BaseStorage | None) -> Study:
 
 def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data | None]":
     """Yield findings on the images; return the data, or None if they are not on this machine."""
-    from tlopt.data.load import load
+    from tlopt.data.load import load_data
 
     source = wanted.data.source
     if source.startswith("torchvision:") and not listing_file(source).exists():
@@ -70,7 +70,7 @@ def _images(wanted: Study, *, progress: bool) -> "Generator[Finding, None, Data 
             f" {cache_root() / 'torchvision'}",
         )
         return None
-    data = load(wanted.data, seed=wanted.seed, progress=progress)
+    data = load_data(wanted.data, seed=wanted.seed, progress=progress)
     first = data.splits[0]
     yield Finding(
         "ok",

@@ -67,7 +67,7 @@ class Spend:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Findings:
+class ExportContents:
     """Everything known about the chosen point of a finished study."""
 
     study: Study
@@ -82,17 +82,17 @@ class Findings:
     predictions: Predictions | None = None  # of the exported network; None if not recorded
 
 
-def model_card(findings: Findings, export: Export) -> str:
+def model_card(contents: ExportContents, export: Export) -> str:
     """The Markdown text of the card."""
     sections = {
-        "": _opening(findings, export),
-        "Data": _data(findings),
-        "How it was chosen": _choice(findings),
-        "What it gets wrong": _wrong(findings.predictions),
-        "The chosen point": _point(findings.verdict.chosen),
+        "": _opening(contents, export),
+        "Data": _data(contents),
+        "How it was chosen": _choice(contents),
+        "What it gets wrong": _wrong(contents.predictions),
+        "The chosen point": _point(contents.verdict.chosen),
         "Use": _use(export),
-        "Limits": _limits(findings),
-        "Reproduction": _reproduction(findings),
+        "Limits": _limits(contents),
+        "Reproduction": _reproduction(contents),
     }
     parts = []
     for title, found in sections.items():
@@ -102,9 +102,9 @@ def model_card(findings: Findings, export: Export) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _opening(findings: Findings, export: Export) -> Iterator[str]:
-    verdict = findings.verdict
-    yield f"# {findings.study.name}: {len(export.class_names)} classes with {export.backbone}"
+def _opening(contents: ExportContents, export: Export) -> Iterator[str]:
+    verdict = contents.verdict
+    yield f"# {contents.study.name}: {len(export.class_names)} classes with {export.backbone}"
     yield ""
     start = "from scratch" if export.weights_label == "none" else f"from the weights {export.weights_label}"
     yield (
@@ -112,19 +112,19 @@ def _opening(findings: Findings, export: Export) -> Iterator[str]:
         f" {start}, at {export.resolution} x {export.resolution} pixels. Written by tlopt."
     )
     yield ""
-    yield _headline(findings)
+    yield _headline(contents)
     yield ""
-    if findings.trained.seed in verdict.chosen.seeds:
-        yield f"The network here is the one of seed {findings.trained.seed}."
+    if contents.trained.seed in verdict.chosen.seeds:
+        yield f"The network here is the one of seed {contents.trained.seed}."
     else:
         yield (
-            f"The network here was trained once more, on the {findings.trained.images}; the numbers are those"
+            f"The network here was trained once more, on the {contents.trained.images}; the numbers are those"
             " of the networks before it."
         )
     yield ""
-    if findings.trained.confusion is not None:
-        yield f"![{_confusion_alt(findings.trained.confusion, export.class_names)}](confusion.png)"
-    yield f"![{_curves_alt(findings.trained, verdict.objective)}](learning_curves.png)"
+    if contents.trained.confusion is not None:
+        yield f"![{_confusion_alt(contents.trained.confusion, export.class_names)}](confusion.png)"
+    yield f"![{_curves_alt(contents.trained, verdict.objective)}](learning_curves.png)"
 
 
 def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -155,14 +155,14 @@ def _curves_alt(trained: Trained, objective: str) -> str:
     )
 
 
-def _headline(findings: Findings) -> str:
-    verdict = findings.verdict
+def _headline(contents: ExportContents) -> str:
+    verdict = contents.verdict
     title = TITLES[verdict.objective]
     test = verdict.chosen.spread(verdict.objective, split="test")
     if test is not None:
         return (
             f"Held-out test images: {title} **{spread_words(test, verdict.objective)}** (mean ± standard"
-            f" deviation over {counted(test.n, 'seed')}, {counted(findings.images.n_test, 'image')})."
+            f" deviation over {counted(test.n, 'seed')}, {counted(contents.images.n_test, 'image')})."
         )
     val = verdict.chosen.spread(verdict.objective)
     if val is None:
@@ -173,8 +173,8 @@ def _headline(findings: Findings) -> str:
     )
 
 
-def _data(findings: Findings) -> Iterator[str]:
-    images, source = findings.images, findings.study.data.source
+def _data(contents: ExportContents) -> Iterator[str]:
+    images, source = contents.images, contents.study.data.source
     cells = [markdown_escaped(name) for name in images.class_names[:_CLASSES_SHOWN_MAX]]
     more = len(images.class_names) - len(cells)
     yield f"- source: {markdown_escaped(source)}"
@@ -185,8 +185,8 @@ def _data(findings: Findings) -> Iterator[str]:
     yield f"- fingerprint: `{images.fingerprint}`"
 
 
-def _choice(findings: Findings) -> Iterator[str]:
-    verdict, spend = findings.verdict, findings.spend
+def _choice(contents: ExportContents) -> Iterator[str]:
+    verdict, spend = contents.verdict, contents.spend
     if not verdict.chosen.val:
         yield "This config was not searched for: there are no other candidates, and no gain was measured."
         return
@@ -318,11 +318,11 @@ def _use(export: Export) -> Iterator[str]:
     yield f"Mean {list(export.mean)}, std {list(export.std)}, of pixels in [0, 1]."
 
 
-def _limits(findings: Findings) -> Iterator[str]:
-    n_seeds = len(findings.verdict.chosen.seeds)
+def _limits(contents: ExportContents) -> Iterator[str]:
+    n_seeds = len(contents.verdict.chosen.seeds)
     yield "- It predicts one of its classes for every image, even with confidence for images of other things."
     if (
-        findings.verdict.chosen.point.classifier != "svm"
+        contents.verdict.chosen.point.classifier != "svm"
     ):  # whose margins become probabilities by a temperature
         yield "- Probabilities are not calibrated."
     yield "- The numbers apply to images like those of the source; other cameras or places were not tested."
@@ -330,8 +330,8 @@ def _limits(findings: Findings) -> Iterator[str]:
     yield "- The pretrained weights and the images have licences of their own."
 
 
-def _reproduction(findings: Findings) -> Iterator[str]:
-    study, trained = findings.study, findings.trained
+def _reproduction(contents: ExportContents) -> Iterator[str]:
+    study, trained = contents.study, contents.trained
     yield "To train on training and validation images together, with the images at their old path, run here:"
     yield ""
     yield "```console"
@@ -340,10 +340,10 @@ def _reproduction(findings: Findings) -> Iterator[str]:
     yield ""
     yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
     yield f"- study: {study.name}, digest `{study.digest}`, seed {study.seed}; its file is `study.toml`"
-    pretrained = findings.pretrained
+    pretrained = contents.pretrained
     yield f"- pretrained weights: {markdown_escaped(pretrained.label)}, digest `{pretrained.digest}`"
-    yield f"- versions: {', '.join(f'{name} {version}' for name, version in findings.versions.items())}"
-    yield f"- written: {findings.created:%Y-%m-%d %H:%M %Z}".rstrip()
+    yield f"- versions: {', '.join(f'{name} {version}' for name, version in contents.versions.items())}"
+    yield f"- written: {contents.created:%Y-%m-%d %H:%M %Z}".rstrip()
 
 
 def _test_readings(n: int) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 from tlopt.analysis.cost import Cost
 from tlopt.confirmation.held_out import WeightsFile, trained
 from tlopt.confirmation.predictions import Predictions, Source, read_known
-from tlopt.confirmation.verdict import Split, Verdict
+from tlopt.confirmation.verdict import SplitName, Verdict
 from tlopt.errors import DataError, NotReady
-from tlopt.exports.card import DatasetSummary, Findings, Pretrained, Spend, Trained
+from tlopt.exports.card import DatasetSummary, ExportContents, Pretrained, Spend, Trained
 from tlopt.storage.attributes import TrialRecord
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -55,7 +55,7 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     )
 
 
-def _known_predictions(weights_file: Path, split: Split, source: Source) -> Predictions | None:
+def _known_predictions(weights_file: Path, split: SplitName, source: Source) -> Predictions | None:
     """The recorded predictions; None if there are none or, with a warning, if their file is damaged."""
     try:
         return read_known(weights_file, split, source)
@@ -75,7 +75,7 @@ def trained_of(history: History, seed: int, images: str) -> Trained:
     )
 
 
-def collect_findings(
+def collect_contents(
     workspace: Workspace,
     study_text: str,
     verdict: Verdict,
@@ -84,8 +84,8 @@ def collect_findings(
     *,
     runs: Sequence[TrialRecord] = (),
     predictions: Predictions | None = None,
-) -> Findings:
-    """The findings of a finished study.
+) -> ExportContents:
+    """The contents of the export of a finished study.
 
     Args:
         trials: trials of the search; empty for a config that was not searched for.
@@ -93,7 +93,7 @@ def collect_findings(
         predictions: those of the exported network; None if not recorded.
     """
     weights = workspace.weights[verdict.chosen.point.backbone]
-    return Findings(
+    return ExportContents(
         study=workspace.study,
         study_text=study_text,
         verdict=verdict,

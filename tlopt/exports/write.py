@@ -15,7 +15,7 @@ from tlopt.data import rgb
 from tlopt.data.decode import Reading
 from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
-from tlopt.exports.card import MISTAKES, Findings, model_card
+from tlopt.exports.card import MISTAKES, ExportContents, model_card
 from tlopt.exports.onnx import ONNX
 from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS, Export, preprocessing_json
 from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
@@ -45,7 +45,7 @@ _EXPORT_FILES = frozenset(
 )
 
 
-def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwrite: bool) -> Path:
+def write_export(folder: Path, contents: ExportContents, *, weights_file: Path, overwrite: bool) -> Path:
     """Write the export of the chosen point to `folder`, which appears when complete; return its path.
 
     Args:
@@ -58,12 +58,12 @@ def write_export(folder: Path, findings: Findings, *, weights_file: Path, overwr
     """
     if not weights_file.is_file():
         raise NotReady(f"{weights_file}: the trained weights are missing; run first: tlopt confirm")
-    _check_classes(findings.images.class_names)
+    _check_classes(contents.images.class_names)
     folder = folder.absolute()
     check_target(folder, overwrite=overwrite)
     try:
         with replacing_folder(folder) as part:
-            _fill(part, findings, weights_file)
+            _fill(part, contents, weights_file)
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
@@ -96,20 +96,20 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _fill(folder: Path, findings: Findings, weights_file: Path) -> None:
-    export = _describe(folder, findings)
-    study, chosen, trained = findings.study, findings.verdict.chosen, findings.trained
+def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
+    export = _describe(folder, contents)
+    study, chosen, trained = contents.study, contents.verdict.chosen, contents.trained
     name = name_of_point(study, chosen.label)
     shutil.copyfile(weights_file, folder / WEIGHTS)
     write_atomically(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
-    write_atomically(folder / STUDY, findings.study_text)
+    write_atomically(folder / STUDY, contents.study_text)
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
     write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    write_atomically(folder / RESULT, _json(measured(_result(findings))))
-    write_atomically(folder / CARD, model_card(findings, export))
-    if findings.predictions is not None:
-        write_atomically(folder / MISTAKES, _mistakes_csv(findings.predictions))
+    write_atomically(folder / RESULT, _json(measured(_result(contents))))
+    write_atomically(folder / CARD, model_card(contents, export))
+    if contents.predictions is not None:
+        write_atomically(folder / MISTAKES, _mistakes_csv(contents.predictions))
     draw_learning_curves(
         folder / CURVES,
         train_loss=trained.train_loss,
@@ -138,30 +138,30 @@ def _mistakes_csv(predictions: Predictions) -> str:
     return text.getvalue()
 
 
-def _describe(folder: Path, findings: Findings) -> Export:
-    point = findings.verdict.chosen.point
+def _describe(folder: Path, contents: ExportContents) -> Export:
+    point = contents.verdict.chosen.point
     return Export(
         folder=folder,
         point=point,
-        class_names=findings.images.class_names,
-        reading=Reading.of(findings.study.data),
+        class_names=contents.images.class_names,
+        reading=Reading.of(contents.study.data),
         store_size=eval_size(point.resolution),
         resolution=point.resolution,
-        mean=findings.pretrained.mean,
-        std=findings.pretrained.std,
-        weights_label=findings.pretrained.label,
-        weights_digest=findings.pretrained.digest,
-        digest=findings.study.digest,
+        mean=contents.pretrained.mean,
+        std=contents.pretrained.std,
+        weights_label=contents.pretrained.label,
+        weights_digest=contents.pretrained.digest,
+        digest=contents.study.digest,
     )
 
 
-def _result(findings: Findings) -> dict[str, Any]:
+def _result(contents: ExportContents) -> dict[str, Any]:
     """The content of result.json."""
-    study, images, spend = findings.study, findings.images, findings.spend
-    chosen = findings.verdict.chosen
+    study, images, spend = contents.study, contents.images, contents.spend
+    chosen = contents.verdict.chosen
     return {
         "format": FORMAT_WITH_BITS if study.data.bits else FORMAT,
-        "created": findings.created.isoformat(),
+        "created": contents.created.isoformat(),
         "study": {
             "name": study.name,
             "digest": study.digest,
@@ -171,23 +171,23 @@ def _result(findings: Findings) -> dict[str, Any]:
         "trial": chosen.number,
         "label": chosen.label,
         "point": chosen.point.as_dict(),
-        "network": {"seed": findings.trained.seed, "trained_on": findings.trained.images},
+        "network": {"seed": contents.trained.seed, "trained_on": contents.trained.images},
         "confirm_seeds": list(chosen.seeds),
-        "weights": {"label": findings.pretrained.label, "digest": findings.pretrained.digest},
+        "weights": {"label": contents.pretrained.label, "digest": contents.pretrained.digest},
         "data": {
             "fingerprint": images.fingerprint,
             "n_classes": len(images.class_names),
             "n_search": images.n_search,
             "n_test": images.n_test,
         },
-        "verdict": as_dict(findings.verdict),
+        "verdict": as_dict(contents.verdict),
         "spend": {
             "trials": dict(spend.trials),
             **spend.search.as_dict(),
             "confirmation": spend.confirmation.as_dict(),
             "total": (spend.search + spend.confirmation).as_dict(),
         },
-        "versions": dict(findings.versions),
+        "versions": dict(contents.versions),
     }
 
 

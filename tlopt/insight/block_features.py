@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tlopt.data.pixels import Pixels
 from tlopt.data.views import eval_views
 from tlopt.errors import WeightsError
-from tlopt.insight.sample import Floats
+from tlopt.insight.labelled_features import Floats
 from tlopt.model import sources
 from tlopt.model.build import untrained_network
 from tlopt.model.families.table import family_of

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
+from tlopt.insight.labelled_features import Floats, Labels, centred_and_scaled, left_singular_vectors
 
 _LOG_RATIOS = np.linspace(-25.0, 25.0, 101)  # log of prior to noise precision; brackets the maximum
 

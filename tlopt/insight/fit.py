@@ -13,9 +13,9 @@ from tlopt.data.decode import Reading
 from tlopt.data.split import subset
 from tlopt.errors import DataError
 from tlopt.insight.block_features import BlockFeatures, block_features, source_head
+from tlopt.insight.labelled_features import LabelledFeatures, Labels
 from tlopt.insight.measures import Measure
 from tlopt.insight.record import Fit, FitRow, SimilarityRow
-from tlopt.insight.sample import Labels, Sample
 from tlopt.insight.similarity import (
     IMAGES_MIN,
     debiased_cka,
@@ -185,7 +185,7 @@ def fit_of(
 ) -> Fit:
     """The values of `measures` for the features `found`."""
     labels, folds = images.labels, images.folds
-    samples = [Sample(features=features, labels=labels, folds=folds) for features in found.features]
+    samples = [LabelledFeatures(features=features, labels=labels, folds=folds) for features in found.features]
     rows = [
         FitRow(
             name=name,
@@ -194,7 +194,7 @@ def fit_of(
         )
         for name, sample in zip(found.names, samples, strict=True)
     ]
-    last = Sample(
+    last = LabelledFeatures(
         features=found.features[-1],
         labels=labels,
         folds=folds,
@@ -218,7 +218,9 @@ def fit_of(
     )
 
 
-def _warnings(measures: Sequence[Measure], samples: Sequence[Sample], last: Sample) -> list[str]:
+def _warnings(
+    measures: Sequence[Measure], samples: Sequence[LabelledFeatures], last: LabelledFeatures
+) -> list[str]:
     """One sentence for each measure with a warning, with the blocks concerned."""
     sentences = []
     for measure in measures:

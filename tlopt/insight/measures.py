@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from tlopt.errors import SpecError
 from tlopt.insight.evidence import logme
+from tlopt.insight.labelled_features import LabelledFeatures
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
 from tlopt.insight.record import COLUMNS, Column
-from tlopt.insight.sample import Sample
 from tlopt.insight.scatter import gbc, parc, regularised_h_score, transrate
 from tlopt.insight.source_classes import leep, nce
 from tlopt.system.words import counted
@@ -16,7 +16,7 @@ from tlopt.system.words import counted
 FEW_FEATURES = 8
 FEW_A_CLASS = 5  # below this number of images, a class's mean and variance are mostly noise
 
-Condition = Callable[[Sample], str]  # why a value should not be trusted, or ""
+Condition = Callable[[LabelledFeatures], str]  # why a value should not be trusted, or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Measure:
     """
 
     column: Column
-    compute: Callable[[Sample], float]
+    compute: Callable[[LabelledFeatures], float]
     range_checks: tuple[Condition, ...] = ()
     by_block: bool = True
 
@@ -40,21 +40,21 @@ class Measure:
         """The name in options and JSON."""
         return self.column.name
 
-    def value(self, sample: Sample) -> float | None:
+    def value(self, sample: LabelledFeatures) -> float | None:
         """The value for `sample`, or None if it is not defined."""
         if undefined(sample) or (not self.by_block and sample.source_probabilities is None):
             return None
         found = self.compute(sample)
         return found if math.isfinite(found) else None
 
-    def warnings(self, sample: Sample) -> tuple[str, ...]:
+    def warnings(self, sample: LabelledFeatures) -> tuple[str, ...]:
         """The reasons not to trust the value for `sample`, as clauses without full stop; empty if none."""
         if reason := undefined(sample):
             return (reason,)
         return tuple(filter(None, (check(sample) for check in self.range_checks)))
 
 
-def undefined(sample: Sample) -> str:
+def undefined(sample: LabelledFeatures) -> str:
     """The reason why no measure is defined for `sample`, or ""."""
     if len(sample.class_counts) < 2:
         return "one class: there is nothing to tell apart"
@@ -63,44 +63,44 @@ def undefined(sample: Sample) -> str:
     return ""
 
 
-def single_images(sample: Sample) -> str:
+def single_images(sample: LabelledFeatures) -> str:
     """A warning if a class has one image."""
     n = int((sample.class_counts == 1).sum())
     return f"{n} of {len(sample.class_counts)} classes have one image" if n else ""
 
 
-def few_a_class(sample: Sample) -> str:
+def few_a_class(sample: LabelledFeatures) -> str:
     """A warning if a class has fewer than `FEW_A_CLASS` images."""
     fewest = int(sample.class_counts.min())
     return f"a class has {fewest} of at least {FEW_A_CLASS} images" if fewest < FEW_A_CLASS else ""
 
 
-def more_features_than_images(sample: Sample) -> str:
+def more_features_than_images(sample: LabelledFeatures) -> str:
     """A warning if a class has no more images than features: its coding rate is then too low."""
     d, fewest = sample.features.shape[1], int(sample.class_counts.min())
     images = counted(fewest, "image")
     return f"{d} features, but a class has {images}: noise scores well, too" if d >= fewest else ""
 
 
-def few_features(sample: Sample) -> str:
+def few_features(sample: LabelledFeatures) -> str:
     """A warning if distances are correlations over few features."""
     d = sample.features.shape[1]
     return f"a correlation over {counted(d, 'feature')}" if d < FEW_FEATURES else ""
 
 
-def few_for_source_classes(sample: Sample) -> str:
+def few_for_source_classes(sample: LabelledFeatures) -> str:
     """A warning if there are fewer images than source classes."""
     assert sample.source_probabilities is not None
     n, source = sample.source_probabilities.shape
     return f"{n} images for {source} source classes" if n < source else ""
 
 
-def _leep(sample: Sample) -> float:
+def _leep(sample: LabelledFeatures) -> float:
     assert sample.source_probabilities is not None
     return leep(sample.source_probabilities, sample.labels, sample.folds)
 
 
-def _nce(sample: Sample) -> float:
+def _nce(sample: LabelledFeatures) -> float:
     assert sample.source_probabilities is not None
     return nce(sample.source_probabilities.argmax(axis=1), sample.labels, sample.folds)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Labels
+from tlopt.insight.labelled_features import Floats, Labels
 from tlopt.model.folds import Fold
 
 N_NEIGHBOURS = 5

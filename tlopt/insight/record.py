@@ -159,7 +159,7 @@ def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
     return sorted(fits, key=key, reverse=True)
 
 
-def sentence(fit: Fit) -> str:
+def fit_sentence(fit: Fit) -> str:
     """Such as "efficientnet_lite0: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
     column = fit.columns[0]
     unit = f" {column.unit}" if column.unit else ""

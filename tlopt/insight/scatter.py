@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Labels, centred_and_scaled, left_singular_vectors
+from tlopt.insight.labelled_features import Floats, Labels, centred_and_scaled, left_singular_vectors
 
 TRANSRATE_EPS = 1e-4  # squared distortion; value of the authors' code
 GBC_COMPONENTS, GBC_VARIANCE_MIN = 64, 1e-4

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlopt.insight.sample import Floats
+from tlopt.insight.labelled_features import Floats
 
 N_NEIGHBOURS = 10
 IMAGES_MIN = 4  # the debiased estimate is not defined for fewer

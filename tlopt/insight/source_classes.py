@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlopt.insight.sample import Floats, Labels
+from tlopt.insight.labelled_features import Floats, Labels
 from tlopt.model.folds import Fold
 
 

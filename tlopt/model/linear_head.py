@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tlopt.model.folds import Fold, fewest_units, stratified_folds
 
-Kind = Literal["logistic", "svm"]
+LinearKind = Literal["logistic", "svm"]
 Array = NDArray[np.float64]
 
 GRIDS: dict[str, tuple[float, ...]] = {  # values of C in steps of half a decade
@@ -33,7 +33,7 @@ _LOG_TEMPERATURE = (-6.0, 6.0)
 class LinearFit:
     """Details of the fit of a linear head."""
 
-    kind: Kind
+    kind: LinearKind
     c: float  # scikit-learn's C (inverse strength of the penalty) for standardised features
     cv_accuracy: float | None  # accuracy on held-out folds, in [0, 1]; None without cross-validation
     n_folds: int  # 0: C is fixed, because nothing could be held out
@@ -83,7 +83,7 @@ class Task:
         seed: seed of the folds and of the SVM's order.
     """
 
-    kind: Kind
+    kind: LinearKind
     features: Array
     labels: NDArray[np.int64]
     units: NDArray[np.int64]

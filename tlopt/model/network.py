@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tlopt.model.norms import keep_statistics
 
-Step = Callable[[Tensor], Tensor]
+ForwardStep = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Chain:
     modules and not the original's.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[ForwardStep, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
         for step in self.steps:
@@ -32,10 +32,10 @@ class Block:
 
     name: str
     members: tuple[str, ...]  # qualified names in `net` of modules and bare parameters
-    forward: Step
+    forward: ForwardStep
 
 
-def block(net: nn.Module, name: str, *steps: str | Step, owns: tuple[str, ...] = ()) -> Block:
+def block(net: nn.Module, name: str, *steps: str | ForwardStep, owns: tuple[str, ...] = ()) -> Block:
     """A block that runs `steps` in order.
 
     Args:

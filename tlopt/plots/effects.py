@@ -23,7 +23,7 @@ _N_BEST = 20  # these trials are always drawn
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class KeyPanel:
     """The panel of one key: axis label, value in each trial, and whether the axis is logarithmic."""
 
     label: str
@@ -32,12 +32,12 @@ class Panel:
 
 
 def draw_dependences(
-    path: Path, *, panels: Sequence[Panel], values: Array, objective: str, direction: str, title: str
+    path: Path, *, panels: Sequence[KeyPanel], values: Array, objective: str, direction: str, title: str
 ) -> Path:
     """Write at least one panel to `path`; return `path`.
 
     Args:
-        values: objective value of each trial, best first, in the order of `Panel.x`.
+        values: objective value of each trial, best first, in the order of `KeyPanel.x`.
     """
     n_rows = math.ceil(len(panels) / PANELS_PER_ROW)
     with mpl.rc_context(STYLE):
@@ -65,7 +65,7 @@ def _value_axis(axes: Axes, objective: str) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}"))
 
 
-def _draw(axes: Axes, panel: Panel, values: Array) -> None:
+def _draw(axes: Axes, panel: KeyPanel, values: Array) -> None:
     x = panel.x
     position = log_axis(axes, x, colour=LIGHT.muted) if panel.log else x
     drawn = evenly(len(x), POINTS_MAX, keep=range(min(_N_BEST, len(x))))

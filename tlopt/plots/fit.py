@@ -28,7 +28,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class MeasurePanel:
     """One measure of all networks."""
 
     heading: str  # with the unit
@@ -36,7 +36,7 @@ class Panel:
     lines: tuple[Line, ...]
 
 
-def draw_fit(path: Path, panels: Sequence[Panel], *, title: str) -> Path:
+def draw_fit(path: Path, panels: Sequence[MeasurePanel], *, title: str) -> Path:
     """Write the panels, one or more, to `path`; returns it.
 
     Several networks have different numbers of blocks: then the axis is the share of the blocks.
@@ -57,7 +57,7 @@ def draw_fit(path: Path, panels: Sequence[Panel], *, title: str) -> Path:
         return save(figure, path)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: Axes, panel: MeasurePanel) -> None:
     several = len(panel.lines) > 1
     for index, line in enumerate(panel.lines):
         values = np.array([np.nan if v is None else v * panel.scale for v in line.values])

@@ -23,7 +23,7 @@ _WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class ImageCounts:
     """Numbers of images by role."""
 
     train: int
@@ -35,9 +35,9 @@ class Counts:
         """Total number of images."""
         return self.train + self.val + self.test
 
-    def share(self, share: float) -> "Counts":
+    def share(self, share: float) -> "ImageCounts":
         """Every count multiplied by `share`."""
-        return Counts(
+        return ImageCounts(
             train=math.ceil(self.train * share),
             val=math.ceil(self.val * share),
             test=math.ceil(self.test * share),
@@ -62,12 +62,12 @@ class Terms:
     """Measured costs, counts and limits under which a size is chosen."""
 
     costs: dict[int, TrainingCost]  # by resolution
-    counts: Counts
+    counts: ImageCounts
     n_workers: int
     n_classes: int
     minutes_max: float  # infinite: no limit
 
-    def used(self, size: Size) -> Counts:
+    def used(self, size: Size) -> ImageCounts:
         """Numbers of images that a study of this size uses."""
         return self.counts.share(size.images_max / self.counts.all) if size.images_max else self.counts
 

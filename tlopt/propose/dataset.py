@@ -9,9 +9,9 @@ import numpy as np
 from tlopt.data.dataset import Data, File, Image
 from tlopt.data.decode import Reading, decode_rgb, quiet
 from tlopt.data.files import read_regular
-from tlopt.data.load import IMBALANCE, load
+from tlopt.data.load import IMBALANCE, load_data
 from tlopt.data.sources.builtin import open_sample
-from tlopt.propose.budget import Counts
+from tlopt.propose.budget import ImageCounts
 from tlopt.spec.sections import DataSpec
 
 _SAMPLE = 48  # number of images that are opened
@@ -23,7 +23,7 @@ class ImageSummary:
     """Summary of the images of a source."""
 
     class_names: tuple[str, ...]
-    counts: Counts
+    counts: ImageCounts
     largest_class: int  # images in it, without those held out
     smallest_class: int
     repeats: int  # default number of splits of a study
@@ -63,13 +63,13 @@ def summarize(spec: DataSpec, *, seed: int, progress: bool) -> ImageSummary:
     Raises:
         DataError, MissingExtra: the images cannot be used as they are; the message gives the cure.
     """
-    data = load(spec, seed=seed, progress=progress)
+    data = load_data(spec, seed=seed, progress=progress)
     sizes = Counter(data.labels.tolist())
     split = data.splits[0]
     side, grey = _open_some(data, Reading.of(spec))
     return ImageSummary(
         class_names=data.class_names,
-        counts=Counts(train=len(split.train), val=len(split.val), test=data.n_test),
+        counts=ImageCounts(train=len(split.train), val=len(split.val), test=data.n_test),
         largest_class=max(sizes.values()),
         smallest_class=min(sizes.values()),
         repeats=len(data.splits),

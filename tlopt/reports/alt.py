@@ -12,7 +12,7 @@ from tlopt.system.words import counted
 _RATE = 0.1  # false-positive rate at which ROC curves are read; precision is read at a recall of 1 - _RATE
 
 
-def progress(x: Array, best: Array, *, label: str, objective: str) -> str:
+def progress_text(x: Array, best: Array, *, label: str, objective: str) -> str:
     """The first and the last of `best` over the ascending `x`, and where the last value is reached."""
     finite = np.isfinite(best)
     x, best = x[finite], best[finite]
@@ -25,7 +25,7 @@ def progress(x: Array, best: Array, *, label: str, objective: str) -> str:
     return f"{opening}{first} at first, {last} from {at:.3g} of {total} on."
 
 
-def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:
+def dependence_text(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:
     """The position of the best value along a key, and of the best and worst running median.
 
     Args:
@@ -59,7 +59,7 @@ def dependence(x: Array, values: Array, *, key: str, off: bool, objective: str) 
     )
 
 
-def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None, objective: str) -> str:
+def curves_text(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None, objective: str) -> str:
     """The first and last value of the best trial, and the range in which the others end.
 
     Args:
@@ -84,7 +84,7 @@ def curves(best: Sequence[Array], pruned: Sequence[Array], *, number: int | None
     return f"Validation {TITLES[objective]}: {'; '.join(clauses)}."
 
 
-def reliability(at: Calibration, *, images: str) -> str:
+def reliability_text(at: Calibration, *, images: str) -> str:
     """Mean probability, accuracy and calibration error; `images` is a phrase such as "500 test images"."""
     return (
         f"Reliability on {images}: the mean probability of the predicted class is"
@@ -93,7 +93,7 @@ def reliability(at: Calibration, *, images: str) -> str:
     )
 
 
-def roc(curves: BinaryCurves, *, where: str) -> str:
+def roc_text(curves: BinaryCurves, *, where: str) -> str:
     """The area under the ROC curve and one point on it."""
     hits = float(np.interp(_RATE, curves.false_positive, curves.true_positive))
     return (
@@ -102,7 +102,7 @@ def roc(curves: BinaryCurves, *, where: str) -> str:
     )
 
 
-def precision(curves: BinaryCurves, *, where: str) -> str:
+def precision_text(curves: BinaryCurves, *, where: str) -> str:
     """The average precision, and the precision at 90 % recall."""
     recall = curves.true_positive[1:]
     share = float(curves.precision[np.flatnonzero(recall >= 1 - _RATE)[0]])

@@ -15,7 +15,7 @@ from tlopt.analysis.importance import Importance, importance
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.predictions import Predictions
-from tlopt.confirmation.verdict import Split, Verdict
+from tlopt.confirmation.verdict import SplitName, Verdict
 from tlopt.insight.record import Fit
 from tlopt.plots.series import Array, evenly
 from tlopt.spec import Study
@@ -52,7 +52,7 @@ class Report:
     images: Mapping[str, Any]  # as `records.IMAGES`; empty if an earlier version began the study
     fingerprints: Mapping[str, str]  # fingerprint of the images, digest of the weights
     created: datetime
-    predictions: Mapping[Split, Predictions]  # of the exported network; empty if not recorded
+    predictions: Mapping[SplitName, Predictions]  # of the exported network; empty if not recorded
     fits: tuple[Fit, ...]  # of pretrained networks, as stored by `tlopt fit`
 
     @property
@@ -74,7 +74,7 @@ def collect_report(
     verdict: Verdict | None,
     *,
     created: datetime,
-    predictions: Mapping[Split, Predictions] | None = None,
+    predictions: Mapping[SplitName, Predictions] | None = None,
 ) -> Report:
     """The report on the search `opened`.
 
@@ -103,7 +103,7 @@ def collect_report(
         causes=causes(seen.trials),
         images=attributes.get(study_attributes.IMAGES, {}),
         fingerprints={
-            name: str(attributes.get(study_attributes.fingerprint(name), ""))
+            name: str(attributes.get(study_attributes.fingerprint_key(name), ""))
             for name in study_attributes.FINGERPRINTS
         },
         created=created,

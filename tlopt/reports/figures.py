@@ -40,14 +40,14 @@ class ReportFigure:
 def sections(report: Report) -> dict[str, list[ReportFigure]]:
     """All figures of a report by section; a list is empty if there is nothing to draw."""
     return {
-        "progress": list(progress(report)),
-        "depths": list(depths(report)),
-        "strengths": list(strengths(report)),
-        "curves": list(curves(report)),
+        "progress": list(_progress_figures(report)),
+        "depths": list(_depth_figures(report)),
+        "strengths": list(_strength_figures(report)),
+        "curves": list(_curve_figures(report)),
     }
 
 
-def progress(report: Report) -> Iterator[ReportFigure]:
+def _progress_figures(report: Report) -> Iterator[ReportFigure]:
     """Best value so far against finished trials, and against hours of work."""
     ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
     if not any(trial.has_value for trial in ended):
@@ -65,20 +65,20 @@ def progress(report: Report) -> Iterator[ReportFigure]:
         # all steps of the best-so-far line are drawn, so that thinning does not change it
         steps = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)
         index = np.union1d(kept, steps)
-        svg = plots.progress(
+        svg = plots.progress_svg(
             x[index],
             values[index],
             best[index],
             xlabel=label,
             objective=report.study.objective,
-            alt=alt.progress(x, best, label=label, objective=report.study.objective),
+            alt=alt.progress_text(x, best, label=label, objective=report.study.objective),
         )
         drawn = int(np.isfinite(values[index]).sum())
         note = _of(drawn, n) + _outside(values[index], report)
         yield ReportFigure(svg, f"Best validation value so far against {label}.{note}")
 
 
-def depths(report: Report) -> Iterator[ReportFigure]:
+def _depth_figures(report: Report) -> Iterator[ReportFigure]:
     """Values against depths, separately for each backbone, because numbers of blocks differ."""
     networks = _networks(report)
     names = sorted({str((trial.point or {})["backbone"]) for trial in networks})
@@ -89,7 +89,7 @@ def depths(report: Report) -> Iterator[ReportFigure]:
             yield from _dependence(report, trials, key, f"{key}{of}, in blocks")
 
 
-def strengths(report: Report) -> Iterator[ReportFigure]:
+def _strength_figures(report: Report) -> Iterator[ReportFigure]:
     """Values against learning rates and penalty strengths."""
     for key in _STRENGTHS:
         yield from _dependence(report, _networks(report), key, key)
@@ -100,16 +100,16 @@ def _networks(report: Report) -> list[TrialRecord]:
     return [trial for trial in report.ranked if trial.is_network]
 
 
-def curves(report: Report) -> Iterator[ReportFigure]:
+def _curve_figures(report: Report) -> Iterator[ReportFigure]:
     """Learning curves of the best trials, with those of pruned trials in the background."""
     if not report.curves_best and not report.curves_pruned:
         return
     n_pruned = report.seen.outcomes.get(Outcome.PRUNED, 0)
-    svg = plots.learning_curves(
+    svg = plots.learning_curves_svg(
         [curve.values for curve in report.curves_best],
         [curve.values for curve in report.curves_pruned],
         objective=report.study.objective,
-        alt=alt.curves(
+        alt=alt.curves_text(
             [curve.values for curve in report.curves_best],
             [curve.values for curve in report.curves_pruned],
             number=next((curve.number for curve in report.curves_best), None),
@@ -135,14 +135,14 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         return
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
     log = report.study.is_log(key) and bool((x > 0).any()) and bool((x >= 0).all())
-    svg = plots.dependence(
+    svg = plots.dependence_svg(
         x,
         values,
         shown=shown.tolist(),
         key=label,
         log=log,
         objective=report.study.objective,
-        alt=alt.dependence(
+        alt=alt.dependence_text(
             x, values, key=label.removesuffix(", in blocks"), off=log, objective=report.study.objective
         ),
     )

@@ -51,7 +51,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, alt: str) -> str:
+def progress_svg(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, alt: str) -> str:
     """Values of trials (NaN: none) and the best so far over the ascending `x`."""
     direction = objectives.direction_of(objective)
     with _figure() as (figure, axes):
@@ -64,7 +64,7 @@ def progress(x: Array, values: Array, best: Array, *, xlabel: str, objective: st
         return _svg(figure, alt)
 
 
-def dependence(
+def dependence_svg(
     x: Array, values: Array, *, shown: Sequence[int], key: str, log: bool, objective: str, alt: str
 ) -> str:
     """Values of complete trials against a key, and their running median.
@@ -94,7 +94,7 @@ def dependence(
         return _svg(figure, alt)
 
 
-def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective: str, alt: str) -> str:
+def learning_curves_svg(best: Sequence[Array], pruned: Sequence[Array], *, objective: str, alt: str) -> str:
     """Values over epochs, one array of (epoch, value) rows per trial; the first of `best` is highlighted."""
     direction = objectives.direction_of(objective)
     with _figure(height=3.4) as (figure, axes):
@@ -113,7 +113,7 @@ def learning_curves(best: Sequence[Array], pruned: Sequence[Array], *, objective
         return _svg(figure, alt)
 
 
-def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
+def reliability_svg(confidence: Array, accuracy: Array, *, alt: str) -> str:
     """Accuracy against mean probability of the predicted class, per bin."""
     with _figure() as (figure, axes):
         axes.plot((0, 1), (0, 1), ":", color=_MUTED, lw=1.2)
@@ -122,7 +122,7 @@ def reliability(confidence: Array, accuracy: Array, *, alt: str) -> str:
         return _svg(figure, alt)
 
 
-def rates(x: Array, y: Array, *, labels: tuple[str, str], alt: str, diagonal: bool = True) -> str:
+def rates_svg(x: Array, y: Array, *, labels: tuple[str, str], alt: str, diagonal: bool = True) -> str:
     """One rate against another, both in [0, 1]; `diagonal` adds the line of a random guess."""
     with _figure() as (figure, axes):
         if diagonal:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tlopt.analysis import mistakes as found
 from tlopt.confirmation.predictions import Predictions
-from tlopt.confirmation.verdict import SPLITS, Split
+from tlopt.confirmation.verdict import SPLITS, SplitName
 from tlopt.plots.colours import CELL_SHARE_MAX
 from tlopt.plots.confused import CELL_TEXT_CLASSES_MAX, error_shares, short_names
 from tlopt.reports import alt
@@ -220,7 +220,7 @@ def _calibration(at: found.Calibration) -> str:
     )
 
 
-def _threshold(known: Mapping[Split, Predictions]) -> str:
+def _threshold(known: Mapping[SplitName, Predictions]) -> str:
     chosen_on = known.get("val")
     curves = None if chosen_on is None else found.binary_curves(chosen_on)
     if chosen_on is None or curves is None:
@@ -240,10 +240,10 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
     at, where = found.calibration(rated), _words(rated.split)
     bins = [each for each in at.bins if each.n]
     yield (
-        plots.reliability(
+        plots.reliability_svg(
             np.array([each.confidence for each in bins]),
             np.array([each.accuracy for each in bins]),
-            alt=alt.reliability(at, images=counted(len(rated.labels), f"{where} image", form=",")),
+            alt=alt.reliability_text(at, images=counted(len(rated.labels), f"{where} image", form=",")),
         ),
         f"Reliability on {counted(len(rated.labels), f'{where} image', form=',')}: above the dotted line the"
         " network is right more often than it says, below it less often.",
@@ -251,20 +251,20 @@ def _figures(rated: Predictions, curves: found.BinaryCurves | None) -> Iterator[
     if curves is None:
         return
     yield (
-        plots.rates(
+        plots.rates_svg(
             curves.false_positive,
             curves.true_positive,
             labels=("false positive rate", "true positive rate"),
-            alt=alt.roc(curves, where=where),
+            alt=alt.roc_text(curves, where=where),
         ),
         f"ROC of {curves.positive} on {where}: area {curves.auc:.3f} under the curve; dotted: chance.",
     )
     yield (
-        plots.rates(
+        plots.rates_svg(
             curves.true_positive[1:],
             curves.precision,
             labels=("recall", "precision"),
-            alt=alt.precision(curves, where=where),
+            alt=alt.precision_text(curves, where=where),
             diagonal=False,
         ),
         f"Precision over recall of {curves.positive} on {where}: average precision"

@@ -14,9 +14,9 @@ from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
 from tlopt.search import user_params
 from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
-from tlopt.search.race import PROBE, Race, Run
+from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
-from tlopt.search.space import Params, decode_params, draw, search_space, without_idle_keys
+from tlopt.search.space import Params, decode_params, search_space, suggest_params, without_idle_keys
 from tlopt.spec import Study
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import seed_for
@@ -53,7 +53,7 @@ class StudyPlan:
         with warnings.catch_warnings():
             if foreign:  # Optuna would warn about their ranges, but `accept` has checked their values
                 warnings.simplefilter("ignore", RuntimeWarning)
-            params = draw(trial, self.space)
+            params = suggest_params(trial, self.space)
         return self.trial_spec(trial.number, params)
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -155,7 +155,7 @@ def confirm_plan(
     )
 
 
-def ended_runs(trials: Sequence[FrozenTrial]) -> dict[Run, TrialRecord]:
+def ended_runs(trials: Sequence[FrozenTrial]) -> dict[RunKey, TrialRecord]:
     """The ended runs of a confirmation, with or without a value."""
     return {
         (trial.params["candidate"], trial.params["replicate"]): TrialRecord.from_frozen(trial)
@@ -166,7 +166,7 @@ def ended_runs(trials: Sequence[FrozenTrial]) -> dict[Run, TrialRecord]:
     }
 
 
-def run_values(ended: Mapping[Run, TrialRecord]) -> dict[Run, float | None]:
+def run_values(ended: Mapping[RunKey, TrialRecord]) -> dict[RunKey, float | None]:
     """The value of each run; None if it has none."""
     return {
         run: record.value if record.outcome == Outcome.COMPLETE else None for run, record in ended.items()

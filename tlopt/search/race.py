@@ -20,7 +20,9 @@ from tlopt.spec.point import Point
 LINEAR, PROBE, PLAIN = -3, -2, -1  # numbers of candidates that are not trials of the search
 FINALISTS_MIN = 2  # points of the search that get every seed, so that there is a final comparison
 
-Run = tuple[int, int]  # (candidate's number, replicate); a replicate is an index of the confirmation's seeds
+RunKey = tuple[
+    int, int
+]  # (candidate's number, replicate); a replicate is an index of the confirmation's seeds
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Round:
     replicates: range
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[RunKey, ...]:
         """The round's runs in starting order: the first replicate of all candidates, then the next."""
         return tuple((member.number, replicate) for replicate in self.replicates for member in self.members)
 
@@ -60,7 +62,7 @@ class Race:
     direction: str  # maximize or minimize
     halves: bool = True  # False: every candidate gets all seeds, as in version 0.1
 
-    def rounds(self, ended: Mapping[Run, float | None]) -> tuple[Round, ...]:
+    def rounds(self, ended: Mapping[RunKey, float | None]) -> tuple[Round, ...]:
         """The rounds that may start: the first, and each whose predecessor has ended.
 
         Args:
@@ -75,18 +77,18 @@ class Race:
                 break
         return tuple(rounds)
 
-    def runs(self, ended: Mapping[Run, float | None]) -> tuple[Run, ...]:
+    def runs(self, ended: Mapping[RunKey, float | None]) -> tuple[RunKey, ...]:
         """The runs of the rounds that may start, including ended ones."""
         return tuple(run for each in self.rounds(ended) for run in each.runs)
 
-    def n_open(self, ended: Mapping[Run, float | None]) -> int:
+    def n_open(self, ended: Mapping[RunKey, float | None]) -> int:
         """Number of runs so far, open and ended.
 
         Ended runs count even if their candidate would be dropped now, because others have joined since.
         """
         return len(ended.keys() | self.runs(ended))
 
-    def n_planned(self, ended: Mapping[Run, float | None]) -> int:
+    def n_planned(self, ended: Mapping[RunKey, float | None]) -> int:
         """Number of runs at the end, if all further runs have a value and no candidate joins."""
         rounds = self.rounds(ended)
         n_points = sum(not member.is_default for member in rounds[-1].members)
@@ -97,7 +99,7 @@ class Race:
             planned += (n_points + n_defaults) * len(replicates)
         return planned
 
-    def dropped(self, ended: Mapping[Run, float | None]) -> frozenset[int]:
+    def dropped(self, ended: Mapping[RunKey, float | None]) -> frozenset[int]:
         """Numbers of the candidates that get no further runs."""
         left = {member.number for member in self.rounds(ended)[-1].members}
         return frozenset(each.number for each in self.candidates) - left
@@ -106,7 +108,7 @@ class Race:
         return _halving(self.seeds) if self.halves else (range(self.seeds),)
 
     def _survivors(
-        self, members: Sequence[Candidate], n_seeds: int, ended: Mapping[Run, float | None]
+        self, members: Sequence[Candidate], n_seeds: int, ended: Mapping[RunKey, float | None]
     ) -> tuple[Candidate, ...]:
         """The defaults, and the better half of the search's points after `n_seeds` seeds."""
         values = {

@@ -46,7 +46,7 @@ def search_space(study: Study) -> dict[str, BaseDistribution]:
     return space
 
 
-def draw(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistribution]) -> Params:
+def suggest_params(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, BaseDistribution]) -> Params:
     """Have `trial` suggest a value for every parameter of `space`."""
     params: Params = {}
     for name, distribution in space.items():
@@ -98,7 +98,7 @@ def decode_params(params: Mapping[str, Any], study: Study, facts: BackboneFacts)
 
 def suggest(trial: Trial | FixedTrial | FrozenTrial, study: Study, facts: BackboneFacts) -> Point:
     """Have `trial` draw every parameter of the search space, and return its point."""
-    return decode_params(draw(trial, search_space(study)), study, facts)
+    return decode_params(suggest_params(trial, search_space(study)), study, facts)
 
 
 def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, facts: BackboneFacts) -> Point:

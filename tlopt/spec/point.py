@@ -11,7 +11,7 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 ClassWeights = Literal["none", "balanced"]
 NormAffine = Literal["train", "keep"]
-Classifier = Literal["network", "logistic", "svm"]
+ClassifierKind = Literal["network", "logistic", "svm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Point:
     """
 
     backbone: str
-    classifier: Classifier = "network"  # logistic, svm: fitted on features of the frozen network
+    classifier: ClassifierKind = "network"  # logistic, svm: fitted on features of the frozen network
     resolution: int  # pixels per side of the network's input
     transfer_depth: int  # blocks, in [0, B]
     freeze_depth: int  # blocks, in [0, transfer_depth]

@@ -67,7 +67,7 @@ CONTROL = PREFIX + "control"
 WARM_START = PREFIX + "warm_start"
 FIT = PREFIX + "fit"
 EXPORTS = PREFIX + "exports"
-FINGERPRINTS = ("data", "weights")  # must be equal for all workers; see `fingerprint`
+FINGERPRINTS = ("data", "weights")  # must be equal for all workers; see `fingerprint_key`
 
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
@@ -140,7 +140,7 @@ def summary_of(record: Mapping[str, Any] | None) -> str:
     return str(record.get("summary") or record.get("said", ""))
 
 
-def fingerprint(name: str) -> str:
+def fingerprint_key(name: str) -> str:
     """The attribute of a fingerprint that must be equal for all workers."""
     return PREFIX + name
 

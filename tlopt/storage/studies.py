@@ -174,7 +174,7 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
         attributes.RECORD_FORMAT: attributes.FORMAT_VERSION,
         attributes.BEGAN: began,
-        **{attributes.fingerprint(name): value for name, value in wanted.fingerprints.items()},
+        **{attributes.fingerprint_key(name): value for name, value in wanted.fingerprints.items()},
         **chosen,
         attributes.DIGEST: wanted.study.digest,
     }
@@ -260,7 +260,7 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mappin
         )
     here = {
         attributes.SEMANTICS: spec.SEMANTICS_VERSION,
-        **{attributes.fingerprint(name): value for name, value in fingerprints.items()},
+        **{attributes.fingerprint_key(name): value for name, value in fingerprints.items()},
     }
     differing = differences({key: stored.get(key, "none") for key in here}, here)
     if stored[attributes.DIGEST] != study.digest:

@@ -19,7 +19,7 @@ from tlopt.model.linear_head import LinearFit, Task, fit_linear_head
 from tlopt.spec.point import seed_for
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.frozen_prefix import CHUNK_IMAGES
-from tlopt.training.metrics import Metrics, confusion_matrix, measure
+from tlopt.training.metrics import Metrics, compute_metrics, confusion_matrix
 from tlopt.training.optim import schedule_factor
 from tlopt.training.run import Run, memory_errors
 from tlopt.training.step import take_step
@@ -50,7 +50,7 @@ class Step:
     n_steps: int  # steps per epoch
 
 
-def fit(
+def train_epochs(
     run: Run,
     images: Images,
     train: NDArray[np.int64],
@@ -82,13 +82,13 @@ def steps(
     val: NDArray[np.int64] | None,
     feature_store: FeatureStore | None = None,
 ) -> Generator[Step | Epoch]:
-    """Like `fit`, but yield a `Step` after each optimiser step as well.
+    """Like `train_epochs`, but yield a `Step` after each optimiser step as well.
 
     After any yield the caller may stop, save the run and resume it elsewhere with bitwise identical results;
     `run.position` is up to date. Between yields the network's mode must not be changed; the global random
     state may be. Within an epoch nothing is read back from the device.
 
-    Args and raises: as `fit`.
+    Args and raises: as `train_epochs`.
     """
     position = run.position
     if run.point.is_linear:
@@ -160,7 +160,7 @@ def _fit_linear(
         for name, values in (("weight", fitted.weight), ("bias", fitted.bias)):
             parameter = run.network.head.get_parameter(name)
             parameter.copy_(torch.from_numpy(values).to(parameter.dtype))
-        scored = measure(fitted.logits(features), run_labels)
+        scored = compute_metrics(fitted.logits(features), run_labels)
         metrics, confusion = (None, None) if val is None else _measure(run, images, val, feature_store)
     run.position.epoch = 1
     return Epoch(
@@ -229,7 +229,7 @@ def _measure(
 ) -> tuple[Metrics, NDArray[np.int64]]:
     logits = predict_logits(run, images, indices, feature_store)
     labels = images.labels[indices]
-    return measure(logits, labels), confusion_matrix(labels, logits.argmax(axis=1), run.n_classes)
+    return compute_metrics(logits, labels), confusion_matrix(labels, logits.argmax(axis=1), run.n_classes)
 
 
 def _train_epoch(

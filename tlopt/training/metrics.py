@@ -38,7 +38,7 @@ def log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return logarithms
 
 
-def measure(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Metrics:
+def compute_metrics(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> Metrics:
     """Metrics of `logits` (N, classes) for `labels` (N,); the log-loss is NaN if a logit is not finite."""
     wide = logits.astype(np.float64)
     n_classes = logits.shape[1]

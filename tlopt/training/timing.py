@@ -17,7 +17,7 @@ from tlopt.model.weights import Weights
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import RULES
 from tlopt.system.cpus import CPU_WORKERS_MAX, n_cores
-from tlopt.training.loop import fit
+from tlopt.training.loop import train_epochs
 from tlopt.training.numerics import Numerics
 from tlopt.training.run import prepare_run
 
@@ -177,7 +177,7 @@ def _time(
         numerics=numerics,
     )
     ready = clock()
-    ends = [(clock(), time.perf_counter()) for _ in fit(run, images, np.arange(n_images), None)]
+    ends = [(clock(), time.perf_counter()) for _ in train_epochs(run, images, np.arange(n_images), None)]
     # the first epoch is a warm-up
     worked = [after - before for (before, _), (after, _) in itertools.pairwise(ends)]
     return _Timed(

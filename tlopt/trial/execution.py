@@ -223,7 +223,7 @@ def training_events(training: TrialRun) -> Generator[Step | Epoch]:
     The caller may save and stop after each event. The final weights are written to the spec's file, if any.
 
     Raises:
-        Diverged, OutOfMemory: as `loop.fit`.
+        Diverged, OutOfMemory: as `loop.train_epochs`.
     """
     splits = [training.workspace.data.splits[index] for index in training.spec.splits]
     with ExitStack() as stack:

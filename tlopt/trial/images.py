@@ -36,7 +36,7 @@ class PixelStores:
             allow_resident: whether they may be kept on a GPU.
 
         Raises:
-            DataError: an image has changed or disappeared since `load`.
+            DataError: an image has changed or disappeared since `load_data`.
         """
         wanted = self._indices_by_size(resolution)
         for other in set(self._stores).difference(wanted):

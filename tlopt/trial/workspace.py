@@ -64,7 +64,7 @@ class Workspace:
         if study.model.compile:
             check_compiler(device)
         weights = {name: load_weights(name, study.model.weights) for name in study.model.backbones}
-        data = data_load.load(study.data, seed=study.seed, progress=progress)
+        data = data_load.load_data(study.data, seed=study.seed, progress=progress)
         return cls(study=study, data=data, weights=weights, device=device, progress=progress)
 
     def as_split_by_file_copies(self, fingerprint: str) -> "Workspace":
@@ -73,7 +73,7 @@ class Workspace:
         Earlier versions recognised copies by equal bytes only, not by equal pixels.
         """
         keys = self.study.data.model_copy(update={"copies": "files"})
-        data = data_load.load(keys, seed=self.study.seed)
+        data = data_load.load_data(keys, seed=self.study.seed)
         if data.fingerprint != fingerprint:
             return self
         return replace(self, study=self.study.model_copy(update={"data": keys}), data=data)

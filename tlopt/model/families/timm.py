@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tlopt.model.families.torchvision import children
-from tlopt.model.network import Block, Step, block
+from tlopt.model.network import Block, ForwardStep, block
 
 
 def resnet(net: Any) -> tuple[Block, ...]:
@@ -68,7 +68,7 @@ def _mbconvs(net: Any, tail: tuple[str, ...], *, owns: tuple[str, ...]) -> tuple
 
 
 def _units(
-    net: Any, units: list[str] | list[str | tuple[str, ...]], *tail: str | Step, owns: tuple[str, ...]
+    net: Any, units: list[str] | list[str | tuple[str, ...]], *tail: str | ForwardStep, owns: tuple[str, ...]
 ) -> tuple[Block, ...]:
     """One block for each of `units`; the last one also runs `tail` and the pooling, and includes `owns`."""
     *body, last = [(unit,) if isinstance(unit, str) else unit for unit in units]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tlopt.model.network import Block, Step, block
+from tlopt.model.network import Block, ForwardStep, block
 
 flatten = partial(torch.flatten, start_dim=1)
 
@@ -20,7 +20,10 @@ def children(net: nn.Module, *paths: str) -> list[str]:
 
 
 def stem_and_units(
-    net: nn.Module, stem: tuple[str | Step, ...], units: Iterable[str | tuple[str, ...]], *tail: str | Step
+    net: nn.Module,
+    stem: tuple[str | ForwardStep, ...],
+    units: Iterable[str | tuple[str, ...]],
+    *tail: str | ForwardStep,
 ) -> tuple[Block, ...]:
     """A stem block, then one block for each of `units`; the last one also runs `tail`.
 
@@ -66,7 +69,7 @@ def _append_features(layer: nn.Module, x: Tensor) -> Tensor:
 
 def vgg(net: Any) -> tuple[Block, ...]:
     """VGG: each convolution with its norm, ReLU and pooling; the two hidden layers belong to the last one."""
-    groups: list[list[str | Step]] = []
+    groups: list[list[str | ForwardStep]] = []
     for name in children(net, "features"):
         if isinstance(net.get_submodule(name), nn.Conv2d):
             groups.append([])

@@ -13,7 +13,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class LabelledFeatures:
     """Features of images at one depth of a network.
 
     Attributes:
