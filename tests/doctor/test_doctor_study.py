@@ -41,7 +41,7 @@ def quick(study_text: Text) -> Text:
 
 
 def stored(text: str, **changed: object) -> BaseStorage:
-    """A database that has the study of the file `text`, with other facts where some are `changed`."""
+    """A database that has the study of the file `text`, with other fingerprints where some are `changed`."""
     decoded = spec.loads(text, "stripes.toml")
     fingerprints = {
         "semantics": spec.SEMANTICS_VERSION,
