@@ -21,7 +21,7 @@ from tlopt.confirmation.candidates import (
     stored_race,
     wants_test,
 )
-from tlopt.errors import NotReady, StudyChanged
+from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import confirm_plan, confirm_seed
 from tlopt.search.race import PLAIN, PROBE, Candidate
@@ -259,6 +259,18 @@ def test_a_confirmation_of_an_earlier_version_is_known_by_its_points(
     earlier.set_user_attr(CANDIDATES, [{"number": 0, "label": "trial 0", "point": at(0.3).as_dict()}])
 
     assert belongs(earlier, searched) is belonging
+
+
+def test_a_candidate_whose_trial_lacks_a_key_is_named(
+    store: optuna.storages.BaseStorage, searched: optuna.Study
+) -> None:
+    lacking = {key: value for key, value in at(0.3).as_dict().items() if key != "lr"}
+    add_trial(searched, 0.5, at(0.2))
+    searched.add_trial(optuna.create_trial(value=0.75, user_attrs={attributes.POINT: lacking}))
+    confirmation = opened(store, Candidate(1, "trial 1", at(0.3)))
+
+    with pytest.raises(StorageError, match="trial 1 of planted: its point lacks the key lr;"):
+        belongs(confirmation, searched)
 
 
 BEST = Candidate(12, "trial 12", at(0.3))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tlopt.errors import StorageError
 from tlopt.spec.point import Point, completed, seed_for
+from tlopt.spec.search_keys import RULES, Number
 
 VALUES: dict[str, Any] = {
     "backbone": "resnet18",
@@ -101,6 +102,11 @@ def test_a_stored_point_comes_back() -> None:
         ({**VALUES, "lr": float("nan")}, "damaged .lr = nan."),
         ({**VALUES, "epochs": 2.5, "optimizer": 3}, "damaged .*(epochs = 2.5|optimizer = 3)"),
         ({**VALUES, "batch_size": True}, "damaged .batch_size = True."),
+        (
+            {**VALUES, "head_dropout": 5},
+            r"trial 12 of x: .*damaged .head_dropout = 5 is not a number from 0 to 0.95.: .* backup",
+        ),
+        ({**VALUES, "batch_size": 1, "momentum": 1.0}, "momentum = 1.0 is not .*, batch_size = 1 is not"),
         (None, "trial 12 of x: its point lacks the keys anchor_depth, "),
     ],
 )
@@ -126,6 +132,16 @@ def test_a_stored_point_of_another_version_says_whose_and_what_to_do(
 def test_a_depth_beyond_the_transferred_blocks_is_refused(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Point.from_dict(VALUES | changes)
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if isinstance(rule, Number)])
+def test_a_stored_number_is_one_that_a_search_can_have(name: str) -> None:
+    rule = RULES[name]
+    assert isinstance(rule, Number)
+    for value in (rule.low, rule.high):
+        assert getattr(Point.stored(VALUES | {name: value}, "trial 12"), name) == value
+    with pytest.raises(StorageError, match=f"{name} = "):
+        Point.stored(VALUES | {name: rule.high * 2 if rule.whole else rule.high * 1.5}, "trial 12")
 
 
 def test_a_point_does_not_change() -> None:

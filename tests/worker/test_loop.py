@@ -18,7 +18,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.dashboard import note, study_figure
-from tlopt.errors import DataError, Diverged, OutOfMemory
+from tlopt.errors import DataError, Diverged, OutOfMemory, StorageError
 from tlopt.plots import confusion, training
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.point import Point
@@ -309,6 +309,18 @@ def test_trials_without_a_stamp_count_as_they_did(
 
     assert here.work() == 1
     assert [record.counts for record in attributes.records_of(here.opened)] == [True, True]
+
+
+@pytest.mark.parametrize("budget", ["", "hours = 2"])
+def test_a_start_that_other_software_changed_ends_the_worker_with_its_name(
+    budget: str, place: Callable[..., tiny.Place]
+) -> None:
+    here = place(trials=2, budget=budget)
+    here.opened.set_user_attr(attributes.BEGAN, "yesterday")
+
+    with pytest.raises(StorageError, match=r"has set tlopt:began = 'yesterday'; restore"):
+        here.work()
+    assert here.trials == []
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "gp"])

@@ -88,7 +88,7 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
         return False
     trials = {trial.number: trial for trial in attributes.trials_of(search)}
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
-    return all(row["number"] < 0 or _is_of(trials.get(row["number"]), row["point"]) for row in rows)
+    return all(_is_in(trials, row, search.study_name) for row in rows if row["number"] >= 0)
 
 
 def is_begun(confirmation: optuna.Study) -> bool:
@@ -96,20 +96,22 @@ def is_begun(confirmation: optuna.Study) -> bool:
     return bool(confirmation.user_attrs.get(CANDIDATES)) or SEARCH in confirmation.user_attrs
 
 
-def _is_of(trial: FrozenTrial | None, confirmed: dict[str, Any]) -> bool:
-    """Whether `trial` exists and, if tlopt ran it, has the confirmed point."""
+def _is_in(trials: Mapping[int, FrozenTrial], row: Mapping[str, Any], study: str) -> bool:
+    """Whether a candidate's trial exists and, if tlopt ran it, has its point; earlier versions stored fewer keys.
+
+    Raises:
+        StorageError: one of the points is damaged.
+    """
+    trial = trials.get(row["number"])
     if trial is None:
         return False
-    return not attributes.ran_here(trial) or _same(trial.user_attrs.get(attributes.POINT), confirmed)
-
-
-def _same(searched: dict[str, Any] | None, confirmed: dict[str, Any]) -> bool:
-    """Whether two stored points are equal; an earlier version may have stored fewer keys."""
-    if not isinstance(searched, dict):  # None, or set by other software
-        return False
-    if searched == confirmed:
+    if not attributes.ran_here(trial):
         return True
-    return Point.stored(searched, "a trial") == Point.stored(confirmed, "a candidate")
+    searched, confirmed = trial.user_attrs.get(attributes.POINT), row["point"]
+    if searched == confirmed or not isinstance(searched, dict):  # None, or set by other software
+        return bool(searched == confirmed)
+    owner = f"trial {trial.number} of {study}"
+    return Point.stored(searched, owner) == Point.stored(confirmed, f"the confirmation of {owner}")
 
 
 def _with_point(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> TrialRecord:

@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from tlopt.errors import StorageError
+from tlopt.spec.search_keys import RULES
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -108,9 +109,7 @@ class Point:
                 f"{owner}: its point lacks {_keys(missing)}; an earlier tlopt or something else wrote it;"
                 " read it with what wrote it"
             )
-        if damaged := [
-            f"{key} = {value!r}" for key, value in (values or {}).items() if not _fits(key, value)
-        ]:
+        if damaged := [flaw for key, value in (values or {}).items() if (flaw := _flaw(key, value))]:
             raise StorageError(
                 f"{owner}: its point is damaged ({', '.join(damaged)}): something other than tlopt wrote it;"
                 " restore it from a backup"
@@ -130,7 +129,16 @@ def _later() -> dict[str, Any]:
     return {field.name: field.default for field in fields(Point) if field.default is not MISSING}
 
 
-def _fits(key: str, value: Any) -> bool:
+def _flaw(key: str, value: Any) -> str:
+    """As in "head_dropout = 5 is not a number from 0 to 0.95"; "" for a value that a search can have."""
+    if not _has_kind(key, value):
+        return f"{key} = {value!r}"
+    if key in RULES and RULES[key].refuse(value):
+        return f"{key} = {value!r} is not {RULES[key].allowed}"
+    return ""
+
+
+def _has_kind(key: str, value: Any) -> bool:
     """Whether `value` has the key's type: a string, an integer >= 0, or a finite number >= 0."""
     kind = next(field.type for field in fields(Point) if field.name == key)
     if words := get_args(kind):

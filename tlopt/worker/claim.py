@@ -12,7 +12,7 @@ from tlopt.search.plan import StudyPlan
 from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
-from tlopt.storage import attributes, commands, leases, optuna_private
+from tlopt.storage import attributes, commands, leases, optuna_private, studies
 from tlopt.storage.commands import Command
 from tlopt.storage.leases import BudgetSpent, Claim
 from tlopt.storage.rdb import ServiceStorage
@@ -93,9 +93,19 @@ def hours_are_over(optuna_study: optuna.Study, hours: float, storage: ServiceSto
     """Return whether the period in which trials may start is over, by the database's clock."""
     if hours <= 0:
         return False
-    now = storage.query(lambda executor: epoch_seconds(executor, storage.engine))
-    began = optuna_study.user_attrs.get(attributes.BEGAN, now)
-    return bool(now - began > hours * 3600)
+    now, began = storage.query(lambda executor: epoch_seconds(executor, storage.engine)), _began(optuna_study)
+    return began is not None and now - began > hours * 3600
+
+
+def _began(optuna_study: optuna.Study) -> float | None:
+    """The study's start by the database's clock; None in studies of other software.
+
+    Raises:
+        StorageError: other software has changed this attribute or another one of the study.
+    """
+    studies.refuse_unreadable(optuna_study)
+    began: float | None = optuna_study.user_attrs.get(attributes.BEGAN)
+    return began
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +132,11 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     Args:
         me: this worker.
         has_waiting: whether to look for a waiting trial before creating one.
+
+    Raises:
+        StorageError: other software has changed an attribute of the study.
     """
+    began = _began(work.optuna_study)
     lease = Claim(
         study_id=work.study_id,
         worker_id=me.worker_id,
@@ -133,7 +147,8 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     try:
         with storage.claiming(lease):
             trial = work.optuna_study.ask()
-            _stamp(trial, work.optuna_study)
+            if began is not None:  # users may copy trials from one study to another
+                trial.set_user_attr(attributes.STUDY, began)
             if lease.crashes < work.service.crashes_max:
                 try:
                     spec = work.plan.draw(trial)  # all parameters at once, to write them together
@@ -144,13 +159,6 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     except BudgetSpent:
         return None
     return HeldTrial(work=work, trial=trial, lease=lease, spec=spec, refusal=refusal)
-
-
-def _stamp(trial: optuna.Trial, optuna_study: optuna.Study) -> None:
-    """Say of `trial` in which study it is run, since users may copy trials from one study to another."""
-    began = optuna_study.user_attrs.get(attributes.BEGAN)
-    if began is not None:
-        trial.set_user_attr(attributes.STUDY, began)
 
 
 def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -> None:
