@@ -71,7 +71,9 @@ def test_no_module_imports_both_torch_and_optuna(file: Path) -> None:
     assert not (torch and optuna), f"{torch} and {optuna}"
 
 
-@pytest.mark.parametrize("floor", ["data", "model", "training", "trial", "plots", "propose", "insight"])
+@pytest.mark.parametrize(
+    "floor", ["data", "model", "training", "trial", "plots", "propose", "insight", "compact"]
+)
 def test_the_torch_side_knows_no_optuna(floor: str) -> None:
     files = sorted((PACKAGE / floor).rglob("*.py"))
 

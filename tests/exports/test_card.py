@@ -17,13 +17,19 @@ from PIL import Image
 from tlopt.confirmation.predictions import Predictions, Source
 from tlopt.data.decode import decode
 from tlopt.data.views import eval_views
-from tlopt.exports.card import model_card
-from tlopt.exports.read import Export, load_network, plain_torch_code
+from tlopt.exports.card import ExportContents, model_card
+from tlopt.exports.read import Export, inference_cost, load_network, plain_torch_code
 from tlopt.exports.write import write_export
 from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.point import Point
 
 Exporter = Callable[[Point, str], Export]
+
+
+def card_of(contents: ExportContents, export: Export) -> str:
+    return model_card(contents, export, inference_cost(export))
+
+
 DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)
 
 
@@ -137,18 +143,18 @@ def test_the_code_block_has_the_arguments_of_each_family(
 
 
 def test_numbers_are_in_per_cent_with_one_decimal(export: Export) -> None:
-    card = model_card(make_contents(planted()), export)
+    card = card_of(make_contents(planted()), export)
     assert "| → trial 12 | 3 | 92.0 ± 1.0 % | 91.0 ± 1.0 % |" in card
     assert "| linear probe | 3 | 82.0 ± 2.0 % | 81.0 ± 2.0 % |" in card
 
 
 def test_log_loss_is_a_number(export: Export) -> None:
     verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], objective="log_loss", test_readings=0)
-    assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in model_card(make_contents(verdict), export)
+    assert "| → trial 12 | 3 | 0.0800 ± 0.0100 | — |" in card_of(make_contents(verdict), export)
 
 
 def test_the_card_says_that_a_default_was_chosen(export: Export) -> None:
-    card = model_card(make_contents(make_verdict(DEFAULTS)), export)
+    card = card_of(make_contents(make_verdict(DEFAULTS)), export)
     assert "The confirmation chose a default, plain fine-tuning" in card
     assert "linear probe" not in card
 
@@ -165,12 +171,12 @@ def test_the_card_says_how_often_the_test_images_were_evaluated(
     readings: int, sentence: str, export: Export
 ) -> None:
     verdict = replace(planted(), test_readings=readings)
-    assert sentence in model_card(make_contents(verdict), export)
+    assert sentence in card_of(make_contents(verdict), export)
 
 
 def test_without_test_images_the_headline_warns_that_its_number_is_optimistic(export: Export) -> None:
     verdict = make_verdict([make_row("trial 12", (0.91, 0.92, 0.93))], test_readings=0)
-    assert "Validation accuracy **92.0 ± 1.0 %**; the point was selected by this number" in model_card(
+    assert "Validation accuracy **92.0 ± 1.0 %**; the point was selected by this number" in card_of(
         make_contents(verdict), export
     )
 
@@ -178,23 +184,23 @@ def test_without_test_images_the_headline_warns_that_its_number_is_optimistic(ex
 def test_the_card_of_a_network_trained_once_more_does_not_claim_its_numbers(export: Export) -> None:
     contents = make_contents(planted())
     again = replace(contents.trained, seed=99, images="training and validation images")
-    card = model_card(replace(contents, trained=again), export)
+    card = card_of(replace(contents, trained=again), export)
     assert "trained once more, on the training and validation images" in card
 
 
 def test_class_names_do_not_break_the_markdown(export: Export) -> None:
-    assert r"rose, tulip \| \*wild\*, dandelion" in model_card(make_contents(planted()), export)
+    assert r"rose, tulip \| \*wild\*, dandelion" in card_of(make_contents(planted()), export)
 
 
 def test_depths_are_given_with_the_number_of_blocks(export: Export) -> None:
-    card = model_card(make_contents(planted()), export)
+    card = card_of(make_contents(planted()), export)
 
     assert "| `transfer_depth` | 0 of 9 |" in card
     assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to here keep" in card
 
 
 def test_the_card_is_written_to_the_folder(export: Export) -> None:
-    assert (export.folder / "README.md").read_text(encoding="utf-8") == model_card(
+    assert (export.folder / "README.md").read_text(encoding="utf-8") == card_of(
         make_contents(planted()), export
     )
 
@@ -221,7 +227,7 @@ def planted_predictions() -> Predictions:
 def test_the_card_lists_weak_classes_and_confused_pairs(export: Export) -> None:
     contents = replace(make_contents(planted()), predictions=planted_predictions())
 
-    card = model_card(contents, export)
+    card = card_of(contents, export)
 
     assert "The network here predicts 3 of 10 test images wrongly; `mistakes.csv` lists them." in card
     weakest_first = [line for line in card.splitlines() if line.endswith("% |")]
@@ -240,10 +246,10 @@ def test_the_card_counts_trials_of_an_earlier_study_apart(export: Export) -> Non
     follow_up = replace(contents, spend=replace(contents.spend, n_carried=12))
 
     text = "The search ran 60 trials (50 complete, 10 pruned)"
-    assert f"{text}. Its best points" in model_card(contents, export)
+    assert f"{text}. Its best points" in card_of(contents, export)
     assert (
         f"{text} and had 12 trials of an earlier study, whose cost is not included. Its best points"
-        in model_card(follow_up, export)
+        in card_of(follow_up, export)
     )
 
 
@@ -251,14 +257,14 @@ def test_the_card_of_a_network_without_mistakes_mentions_no_list(export: Export)
     predictions = planted_predictions()
     perfect = replace(predictions, predicted=predictions.labels)
 
-    card = model_card(replace(make_contents(planted()), predictions=perfect), export)
+    card = card_of(replace(make_contents(planted()), predictions=perfect), export)
 
     assert "The network here predicts all 10 test images correctly." in card
     assert "mistakes.csv" not in card
 
 
 def test_without_recorded_predictions_the_card_has_no_section_on_mistakes(export: Export) -> None:
-    assert "What it gets wrong" not in model_card(make_contents(planted()), export)
+    assert "What it gets wrong" not in card_of(make_contents(planted()), export)
 
 
 def test_an_export_lists_its_mistakes_most_confident_first(tmp_path: Path) -> None:

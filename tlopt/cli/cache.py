@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tlopt.errors import SpecError
-from tlopt.system.words import duration_words
+from tlopt.system.words import duration_words, size_words
 
 if TYPE_CHECKING:
     from tlopt.cache.eviction import CacheEntry
@@ -34,15 +34,13 @@ def ls(kind: KindOption = None) -> None:
     found = _entries(kind)
     table = Table("kind", "size", "last used", "what")
     for entry in found:
-        table.add_row(entry.kind, _size(entry.size_bytes), _ago(entry.used), entry.about)
+        table.add_row(entry.kind, size_words(entry.size_bytes), _ago(entry.used), entry.about)
     out.print(table)
     total = sum(entry.size_bytes for entry in found)
-    out.print(f"{_size(total)} in {cache_root()}", soft_wrap=True)
-    out.print(
-        f"features may come to {_size(features_bytes_max())}: TLOPT_CACHE_GB_MAX, or half of what the disk"
-        " could give",
-        soft_wrap=True,
-    )
+    out.print(f"{size_words(total)} in {cache_root()}", soft_wrap=True)
+    most = size_words(features_bytes_max())
+    limit = "TLOPT_CACHE_GB_MAX, or half of what the disk could give"
+    out.print(f"features may come to {most}: {limit}", soft_wrap=True)
 
 
 @app.command()
@@ -55,7 +53,8 @@ def clean(
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]
     removed = [entry for entry in old if evict(entry)]
-    out.print(f"removed {len(removed)} of {len(old)}: {_size(sum(entry.size_bytes for entry in removed))}")
+    freed = size_words(sum(entry.size_bytes for entry in removed))
+    out.print(f"removed {len(removed)} of {len(old)}: {freed}")
     for entry in old:
         if entry not in removed:
             out.print(f"in use: {entry.about}", markup=False, soft_wrap=True)
@@ -67,14 +66,6 @@ def _entries(kind: str | None) -> "list[CacheEntry]":
     if kind is not None and kind not in KINDS:
         raise SpecError(f"--kind {kind}: allowed are {', '.join(KINDS)}")
     return entries([each for each in KINDS if kind in (None, each)])
-
-
-def _size(n_bytes: int) -> str:
-    """Decimal units, as in "12.3 MB"."""
-    for unit, length in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= length:
-            return f"{n_bytes / length:.1f} {unit}"
-    return f"{n_bytes / 1e3:.0f} kB"
 
 
 def _ago(used: float) -> str:

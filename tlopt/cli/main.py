@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from tlopt.cli.cache import app as cache_app
+from tlopt.cli.cost import app as cost_app
 from tlopt.cli.export import app as export_app
 from tlopt.cli.fit import app as fit_app
 from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
@@ -38,6 +39,7 @@ app.add_typer(service_app)
 app.add_typer(export_app)
 app.add_typer(report_app)
 app.add_typer(fit_app)
+app.add_typer(cost_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

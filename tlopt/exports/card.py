@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import cost_words, gain_sentences, spread_words
+from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
@@ -82,10 +83,10 @@ class ExportContents:
     predictions: Predictions | None = None  # of the exported network; None if not recorded
 
 
-def model_card(contents: ExportContents, export: Export) -> str:
+def model_card(contents: ExportContents, export: Export, inference: InferenceCost) -> str:
     """The Markdown text of the card."""
     sections = {
-        "": _opening(contents, export),
+        "": _opening(contents, export, inference),
         "Data": _data(contents),
         "How it was chosen": _choice(contents),
         "What it gets wrong": _wrong(contents.predictions),
@@ -102,14 +103,15 @@ def model_card(contents: ExportContents, export: Export) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _opening(contents: ExportContents, export: Export) -> Iterator[str]:
+def _opening(contents: ExportContents, export: Export, inference: InferenceCost) -> Iterator[str]:
     verdict = contents.verdict
     yield f"# {contents.study.name}: {len(export.class_names)} classes with {export.backbone}"
     yield ""
     start = "from scratch" if export.weights_label == "none" else f"from the weights {export.weights_label}"
     yield (
         f"An image classifier for {len(export.class_names)} classes: the network {export.backbone}, trained"
-        f" {start}, at {export.resolution} x {export.resolution} pixels. Written by tlopt."
+        f" {start}, at {export.resolution} x {export.resolution} pixels. It has {inference.words}."
+        " Written by tlopt."
     )
     yield ""
     yield _headline(contents)

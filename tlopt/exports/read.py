@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from tlopt.compact.cost import InferenceCost, count
 from tlopt.data.decode import Reading
 from tlopt.data.rgb import FULL_BITS, Resize
 from tlopt.errors import DataError, NotReady, WeightsError
 from tlopt.exports.result import RESULT, read_json, read_result
-from tlopt.model.build import build
+from tlopt.model.build import build, outlined
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
@@ -141,22 +142,14 @@ def preprocessing_words(export: Export) -> list[str]:
 
 def plain_torch_code(export: Export) -> str:
     """Python code that loads the network and classifies image.jpg without tlopt, in the export's folder."""
-    network = families.skeleton(export.backbone)
-    with torch.device("meta"):
-        head = make_head(
-            network.feature_width,
-            len(export.class_names),
-            layers=export.point.head_layers,
-            hidden_width=export.point.head_width,
-            dropout=export.point.head_dropout,
-        )
+    network = _outline(export)
     library, net = _library_call(export, families.family_of(network.net, export.backbone))
     margin = (export.store_size - export.resolution) // 2
     return _PLAIN_TORCH.format(
         library=library,
         net=net,
         head_at="".join(f"[{p}]" if p.isdigit() else f".{p}" for p in network.head_name.split(".")),
-        head=_expression(head),
+        head=_expression(network.head),
         mean=list(export.mean),
         std=list(export.std),
         resize=export.reading.resize,
@@ -165,6 +158,30 @@ def plain_torch_code(export: Export) -> str:
         start=margin,
         end=margin + export.resolution,
     )
+
+
+def inference_cost(export: Export) -> InferenceCost:
+    """Parameters, multiply-adds per image at the export's resolution, and size of its file of weights."""
+    return count(
+        _outline(export).net,
+        export.resolution,
+        weights_bytes=(export.folder / WEIGHTS).stat().st_size,
+    )
+
+
+def _outline(export: Export) -> Network:
+    """The network of an export with its classifier, most tensors without storage."""
+    network = outlined(export.backbone, export.resolution)
+    with torch.device("meta"):
+        head = make_head(
+            network.feature_width,
+            len(export.class_names),
+            layers=export.point.head_layers,
+            hidden_width=export.point.head_width,
+            dropout=export.point.head_dropout,
+        )
+    network.net.set_submodule(network.head_name, head)
+    return network
 
 
 def load_network(export: Export, device: torch.device) -> Network:

@@ -5,10 +5,12 @@ import io
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tlopt.analysis.mistakes import mistakes
+from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import as_dict
 from tlopt.data import rgb
@@ -17,7 +19,16 @@ from tlopt.data.pixels import eval_size
 from tlopt.errors import DataError, NotReady
 from tlopt.exports.card import MISTAKES, ExportContents, model_card
 from tlopt.exports.onnx import ONNX
-from tlopt.exports.read import CLASSES, CONFIG, DECODING, PREPROCESSING, WEIGHTS, Export, preprocessing_json
+from tlopt.exports.read import (
+    CLASSES,
+    CONFIG,
+    DECODING,
+    PREPROCESSING,
+    WEIGHTS,
+    Export,
+    inference_cost,
+    preprocessing_json,
+)
 from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.confusion import draw_confusion
 from tlopt.plots.training import draw_learning_curves
@@ -106,8 +117,9 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
     write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    write_atomically(folder / RESULT, _json(measured(_result(contents))))
-    write_atomically(folder / CARD, model_card(contents, export))
+    cost = inference_cost(export)
+    write_atomically(folder / RESULT, _json(measured(_result(contents, cost))))
+    write_atomically(folder / CARD, model_card(contents, export, cost))
     if contents.predictions is not None:
         write_atomically(folder / MISTAKES, _mistakes_csv(contents.predictions))
     draw_learning_curves(
@@ -155,7 +167,7 @@ def _describe(folder: Path, contents: ExportContents) -> Export:
     )
 
 
-def _result(contents: ExportContents) -> dict[str, Any]:
+def _result(contents: ExportContents, cost: InferenceCost) -> dict[str, Any]:
     """The content of result.json."""
     study, images, spend = contents.study, contents.images, contents.spend
     chosen = contents.verdict.chosen
@@ -171,7 +183,7 @@ def _result(contents: ExportContents) -> dict[str, Any]:
         "trial": chosen.number,
         "label": chosen.label,
         "point": chosen.point.as_dict(),
-        "network": {"seed": contents.trained.seed, "trained_on": contents.trained.images},
+        "network": {"seed": contents.trained.seed, "trained_on": contents.trained.images, **asdict(cost)},
         "confirm_seeds": list(chosen.seeds),
         "weights": {"label": contents.pretrained.label, "digest": contents.pretrained.digest},
         "data": {

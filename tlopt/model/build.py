@@ -90,6 +90,20 @@ def transfer(network: Network, weights: Weights, *, depth: int) -> None:
         initial[name].copy_(tensor)
 
 
+def outlined(backbone: str, resolution: int) -> Network:
+    """A backbone for images of `resolution` pixels per side, most tensors without storage.
+
+    It has the library's own classifier.
+
+    Raises:
+        SpecError, MissingExtra: as `n_blocks`.
+    """
+    network = families.skeleton(backbone)
+    if families.family_of(network.net, backbone).positions is None:
+        return network
+    return families.skeleton(backbone, resolution)
+
+
 def check_resolution(weights: Weights, resolution: int) -> None:
     """Raise if the backbone of `weights` cannot take images of `resolution` pixels per side.
 

@@ -40,3 +40,11 @@ def duration_words(seconds: float, *, digits: int = 1) -> str:
 def markdown_escaped(text: str) -> str:
     """`text` for one line of Markdown that shows it as it is."""
     return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text.replace("\n", " "))
+
+
+def size_words(n_bytes: int) -> str:
+    """Decimal units, as in "12.3 MB"."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= length:
+            return f"{n_bytes / length:.1f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"

@@ -1,0 +1,1 @@
+"""The cost of a trained network in use: parameters, multiply-adds, bytes, latency."""
