@@ -83,6 +83,18 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
     assert [row.name for row in list_studies(url)] == ["kept", "old"]
 
 
+def test_a_list_without_studies_says_what_to_do(url: str) -> None:
+    made(url, "old")
+    admin.command(open_session("old", storage_url=url), "archived")
+
+    shown = CliRunner().invoke(app, ["status", "--storage", url])
+
+    assert (shown.exit_code, shown.stdout) == (
+        0,
+        "no study here yet but archived ones; tlopt run FILE begins one\n",
+    )
+
+
 @pytest.mark.parametrize("command", ["pause", "resume", "cancel", "archive", "upgrade"])
 def test_a_study_that_is_not_there_is_named_beside_those_that_are(url: str, command: str) -> None:
     made(url, "kept")

@@ -146,6 +146,13 @@ def test_one_class_is_refused(folder):
     refused(folder(3), "only one class")
 
 
+def test_an_export_in_the_place_of_images_is_named(tmp_path):
+    for name in ("preprocessing.json", "mistakes.csv", "config.toml"):
+        (tmp_path / name).touch()
+
+    refused(tmp_path, "is an export of tlopt, not a folder of images: tlopt predict .* --against ")
+
+
 def test_an_empty_class_is_named(folder):
     root = folder(3, 3)
     (root / "void").mkdir()

@@ -1,5 +1,6 @@
 """Fit of a network to training images: which images, which rows, and what is stored and printed."""
 
+import errno
 import io
 import json
 import re
@@ -13,8 +14,10 @@ import torch
 from finished import CLASS_NAMES, make_contents, make_point, planted, save_untrained
 from typer.testing import CliRunner
 
+from tlopt.app.fit import draw_figure
 from tlopt.cli.main import app
 from tlopt.data.load import load_data
+from tlopt.errors import SpecError
 from tlopt.exports.write import write_export
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import chosen
@@ -165,6 +168,39 @@ def test_the_command_stores_the_fit_with_a_study_and_status_of_the_search_stays(
     assert stored["summary"].startswith("resnet18: 5-NN ")
     assert "- fit before training: resnet18: 5-NN " in get_note(session.optuna_study())
     assert "one standard error of an accuracy is about" in after.stdout
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ("f.jpeg2", "--figure f.jpeg2: the name of a figure ends in .png, .svg, .pdf"),
+        ("there.png", "--figure there.png: there.png is in the way"),
+        ("file/f.png", r"--figure file/f.png: \S*/file is in the way; name another file"),
+    ],
+)
+def test_a_figure_that_cannot_be_written_is_refused_before_anything_is_read(
+    figure: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.png").mkdir()
+    Path("file").touch()
+
+    ended = CliRunner().invoke(app, ["fit", "digits", "--figure", figure])
+
+    assert isinstance(ended.exception, SpecError)
+    assert re.search(message, str(ended.exception))
+
+
+def test_a_figure_on_a_full_disk_is_told_with_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("tlopt.plots.fit.draw_fit", full)
+
+    with pytest.raises(SpecError, match=r"--figure \S*f.png: cannot be written: No space left on device"):
+        draw_figure([fit(0.5)], tmp_path / "f.png", title="")
 
 
 def test_a_folder_of_images_needs_no_study(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlopt.system.words import counted, duration_words, joined, markdown_escaped
+from tlopt.system.words import counted, duration_words, joined, markdown_escaped, natural_order
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,12 @@ def test_a_duration_has_the_largest_unit_of_which_there_are_two(seconds: float, 
 def test_a_long_list_names_the_first_and_counts_the_rest() -> None:
     assert joined(["a", "b", "c"], 3) == "a, b, c"
     assert joined(["a", "b", "c"], 1) == "a, and 2 more"
+
+
+def test_numbers_in_names_are_ordered_by_value() -> None:
+    given = ["10", "9", "p10b2", "p2", "p10b1", "x", "", "007", "7", "1" * 5000]
+
+    assert natural_order(given) == ["", "007", "7", "9", "10", "1" * 5000, "p2", "p10b1", "p10b2", "x"]
 
 
 def test_markdown_shows_a_name_as_it_is_and_on_one_line() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tlopt.model.weights import Weights
     from tlopt.trial.workspace import Workspace
 
+_FIGURES = (".png", ".svg", ".pdf")  # suffixes
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
@@ -207,8 +209,27 @@ def figure_file(subject: Subject) -> Path:
     return Path("exports") / f"{subject.name}.fit.png"
 
 
+def check_figure(path: Path) -> None:
+    """Raise if no figure can be written to `path`, before anything is measured.
+
+    Raises:
+        SpecError: its name ends otherwise than a figure's, or something is in its way.
+    """
+    if path.suffix.lower() not in _FIGURES:
+        raise SpecError(f"--figure {path}: the name of a figure ends in {', '.join(_FIGURES)}")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if path.is_dir() or not above.is_dir():
+        raise SpecError(
+            f"--figure {path}: {path if path.is_dir() else above} is in the way; name another file"
+        )
+
+
 def draw_figure(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
-    """Draw the values by block to `path`; return it, or None if no measure has values by block."""
+    """Draw the values by block to `path`; return it, or None if no measure has values by block.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
     from tlopt.plots.fit import Line, MeasurePanel, draw_fit
 
     panels = [
@@ -221,4 +242,9 @@ def draw_figure(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
         )
         for column in fits[0].block_columns
     ]
-    return draw_fit(path, panels, title=title) if panels else None
+    try:
+        return draw_fit(path, panels, title=title) if panels else None
+    except OSError as error:
+        raise SpecError(
+            f"--figure {path}: cannot be written: {error.strerror or error}; name another file"
+        ) from error

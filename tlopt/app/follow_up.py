@@ -128,7 +128,8 @@ def _earlier(session: Session) -> Earlier:
     """
     name = session.study.warm_start
     try:
-        opened = studies.open_existing(session.store, name)
+        cure = "name one that has begun, or the folder of an export, as in exports/NAME"
+        opened = studies.open_existing(session.store, name, cure=cure)
         study = studies.stored_spec(opened)
     except NotReady as error:
         hint = f'; a folder has a /: "./{name}"' if Path(name).is_dir() else ""

@@ -61,6 +61,8 @@ def fit(
         images_max=images,
         device=device,
     )
+    if figure is not None:
+        fits.check_figure(figure)
     subject = fits.open_subject(target, request, storage_url=storage, progress=True)
     if against is not None:
         _show_comparison(subject.name, fits.compare_with_export(subject, against), as_json=as_json)

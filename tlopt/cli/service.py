@@ -114,8 +114,10 @@ def status(
         rows = handle.list_studies(storage)
         if as_json:
             sys.stdout.write(json.dumps([vars(row) for row in rows]) + "\n")
-        else:
+        elif rows:
             out.print(tables.studies_table(rows))
+        else:
+            out.print("no study here yet but archived ones; tlopt run FILE begins one", markup=False)
         return
     if watch and not as_json:
         _watch(target, storage, top)

@@ -97,7 +97,9 @@ def is_begun(confirmation: optuna.Study) -> bool:
 
 
 def _is_in(trials: Mapping[int, FrozenTrial], row: Mapping[str, Any], study: str) -> bool:
-    """Whether a candidate's trial exists and, if tlopt ran it, has its point; earlier versions stored fewer keys.
+    """Whether a candidate's trial exists and, if tlopt ran it, has its point.
+
+    Points are compared as completed ones, because earlier versions stored fewer keys.
 
     Raises:
         StorageError: one of the points is damaged.

@@ -30,7 +30,7 @@ from tlopt.data.split import FEW, Division, divide, subset
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
-from tlopt.system.words import counted, joined
+from tlopt.system.words import counted, joined, natural_order
 
 IMBALANCE = 3  # ratio of largest to smallest class from which accuracy is misleading
 _FEW_PER_CLASS = 10
@@ -191,7 +191,7 @@ def _with_groups(found: Entries, spec: DataSpec) -> Entries:
 
 
 def _group_notices(entries: Sequence[Entry]) -> Iterator[str]:
-    names = sorted({entry.group for entry in entries if entry.group})
+    names = natural_order({entry.group for entry in entries if entry.group})
     if names:
         yield (
             f"{counted(len(names), 'group of images stays', 'groups of images stay')} on one side of every"

@@ -180,8 +180,13 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
     }
 
 
-def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
+def open_existing(
+    storage: BaseStorage, name: str, *, cure: str = "start it with tlopt run FILE"
+) -> optuna.Study:
     """Open the study `name`.
+
+    Args:
+        cure: what to do where there is none.
 
     Raises:
         NotReady: it does not exist, or another worker is still creating it.
@@ -192,9 +197,7 @@ def open_existing(storage: BaseStorage, name: str) -> optuna.Study:
     except KeyError:
         known = optuna.get_all_study_names(storage)
         names = ", ".join(sorted(n for n in known if not n.endswith(CONFIRM_SUFFIX))) or "none yet"
-        raise NotReady(
-            f"there is no study {name!r} in this storage (there are: {names}); start it with tlopt run FILE"
-        ) from None
+        raise NotReady(f"there is no study {name!r} in this storage (there are: {names}); {cure}") from None
     if attributes.DIGEST not in opened.user_attrs:
         if _is_foreign(opened):
             raise _not_ours(name)

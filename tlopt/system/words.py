@@ -1,7 +1,7 @@
 """Wording that messages and pages share: counts, durations, lists of names, Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NAMES_MAX = 5  # that a message lists
 
@@ -23,6 +23,17 @@ def joined(names: Sequence[str], n_max: int = NAMES_MAX, *, separator: str = ", 
     """The first `n_max` names, and the number of those left out, as in "a, b, and 3 more"."""
     more = [f"and {len(names) - n_max} more"] if len(names) > n_max else []
     return separator.join([*names[:n_max], *more])
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """The names in order, with numbers in them ordered by value: p2 before p10."""
+
+    def key(name: str) -> tuple[list[tuple[int, str]], str]:
+        # `re.split` gives text and digits in turn, so that like is compared with like
+        parts = [part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+        return [(len(part) if i % 2 else 0, part) for i, part in enumerate(parts)], name
+
+    return sorted(names, key=key)
 
 
 def duration_words(seconds: float, *, digits: int = 1) -> str:

@@ -26,6 +26,7 @@ EXPECTED = (
     " or in train/ and optionally val/ and test/ (flowers/train/rose/1.jpg)"
 )
 
+_OF_EXPORT = "preprocessing.json"  # a file that every export of tlopt has
 _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
@@ -160,6 +161,11 @@ def _class_names(root: Path, entries: list[Entry]) -> tuple[str, ...]:
             )
     if len(training) >= 2:
         return training
+    if (root / _OF_EXPORT).is_file():
+        raise DataError(
+            f"{root} is an export of tlopt, not a folder of images: tlopt predict {root} IMAGES uses its"
+            f" network, and tlopt fit STUDY --against {root} compares it with the pretrained one"
+        )
     tables = [path for path in _children(root)[1] if path.name.lower().endswith(TABLE_SUFFIXES)]
     table = f'; if the labels are in {tables[0].name}, name it: source = "{tables[0]}"' if tables else ""
     count = "only one class" if training else "no class folders with images"
