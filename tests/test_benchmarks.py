@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.chaos.schedule import schedule
 from benchmarks.common.images import link_images
+from benchmarks.defaults import surrogate
 from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
@@ -21,6 +22,7 @@ from benchmarks.peers.search import SYSTEMS
 from benchmarks.recipes import report as recipes
 from benchmarks.service import trials
 from tlopt import spec
+from tlopt.spec.algorithms import RandomSampler
 from tlopt.storage.studies import open_storage
 
 ROOT = Path(__file__).parents[1]
@@ -251,6 +253,20 @@ def test_the_tables_of_recipes_are_those_of_the_recorded_runs() -> None:
     text = (folder / "README.md").read_text()
     for base in recipes.BASES:
         assert recipes.table(found, base) in text
+
+
+def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> None:
+    first: list[dict[str, float]] = [
+        {"transfer_depth": 17, "freeze_depth": depth, "lr": 0.01, "lr_ratio": 1.0, "l2_sp": 1e-4}
+        | {"augmentation": 0.5}
+        for depth in (17, 0)
+    ]
+    frozen_blocks = surrogate.Surrogate(mean=lambda x: x[:, 1], best=17.0, noise=0.0, r2=1.0, first=first)
+
+    means, _ = surrogate.search(frozen_blocks, RandomSampler(kind="random"), seed=0, n_trials=12)
+
+    assert list(means[:2]) == [17, 0]
+    assert len(set(means[2:])) > 2
 
 
 def test_simulated_trials_end_complete(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from benchmarks.defaults.failing_problems import Problem, problems
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
 from tlopt.spec.algorithms import GpSampler, MedianPruner, NoPruner, RandomSampler, Sampler, TpeSampler
 from tlopt.spec.point import seed_for
-from tlopt.storage.attributes import OUTCOME_CONSTRAINT
+from tlopt.storage.attributes import OUTCOME_CONSTRAINT, POINT
 
 SAMPLERS: dict[str, Sampler] = {
     "tpe": TpeSampler(),
@@ -106,6 +106,7 @@ def search(
     while len(values) < n_trials:
         while len(running) < n_workers and len(drawn) < n_trials:
             trial = study.ask(problem.space)
+            trial.set_user_attr(POINT, trial.params)  # an initial point is taken by a trial that ran here
             mean, fails = problem.mean(trial.params), problem.fails(trial.params)
             value = mean + problem.noise * float(rng.standard_normal())
             running.append(Drawn(trial=trial, fails=fails, mean=mean, value=value))

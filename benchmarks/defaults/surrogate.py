@@ -13,6 +13,7 @@ from sklearn.model_selection import cross_val_predict
 from benchmarks.defaults.replay import Floats, Recording
 from tlopt.search.samplers import InitialPointsSampler
 from tlopt.spec.algorithms import Sampler
+from tlopt.storage.attributes import POINT
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "transfer_depth": IntDistribution(8, 17),
@@ -96,6 +97,7 @@ def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> 
     means, values = [], []
     for _ in range(n_trials):
         trial = study.ask(DISTRIBUTIONS)
+        trial.set_user_attr(POINT, trial.params)  # an initial point is taken by a trial that ran here
         mean = float(surrogate.mean(np.array([features(trial.params)]))[0])
         values.append(mean + surrogate.noise * rng.standard_normal())
         means.append(mean)
