@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
 from benchmarks.chaos.schedule import schedule
 from benchmarks.common.images import link_images
-from benchmarks.defaults import surrogate
+from benchmarks.defaults import choice, pools, surrogate
 from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
@@ -253,6 +254,25 @@ def test_the_tables_of_recipes_are_those_of_the_recorded_runs() -> None:
     text = (folder / "README.md").read_text()
     for base in recipes.BASES:
         assert recipes.table(found, base) in text
+
+
+def test_a_rule_of_odds_asks_for_a_lead_in_standard_errors() -> None:
+    def lead(mean: float) -> choice.Lead:
+        return choice.Lead(mean=mean, std_error=1.0, low=-1.0, shrunk=0.0, true=0.0, test=0.0, test_error=1.0)
+
+    assert choice.wide(3) == pytest.approx(0.67449, abs=1e-4)  # the upper quartile of a normal variable
+    chosen = {name: [rule(lead(mean)) for mean in (-0.1, 0.6, 0.7)] for name, rule in choice.RULES.items()}
+    assert chosen["best mean"] == [False, True, True]
+    assert chosen["odds 3 to 1"] == [False, False, True]
+    assert chosen["always the default"] == [False, False, False]
+
+
+def test_recorded_pools_begin_with_two_defaults_and_are_drawn_together() -> None:
+    found = pools.pools()
+    assert [pool.n_defaults for pool in found] == [2] * 14
+    two = pools.without_noise(np.array([0.4, 0.6]), 100)
+    # binomial variance 0.24 / 100, of which 0.6 is a point's own: 0.00144 of the variance of 0.02
+    assert two == pytest.approx(0.5 + np.array([-0.1, 0.1]) * (1 - 0.00144 / 0.02) ** 0.5)
 
 
 def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> None:

@@ -158,4 +158,28 @@ def test_there_is_a_sentence_for_each_default_that_is_a_candidate() -> None:
 def test_a_chosen_default_alone_has_no_interval_to_explain() -> None:
     (only,) = gain_sentences(make_verdict([make_row(PLAIN_LABEL, (0.9, 0.9), number=-1)]))
 
-    assert only.startswith("The confirmation chose a default, plain fine-tuning")
+    assert only == "No searched point is ahead of plain fine-tuning on validation; the default is chosen."
+
+
+def test_a_default_chosen_for_want_of_evidence_says_what_was_missing() -> None:
+    rows = [
+        make_row("trial 12", (0.83, 0.83, 0.83)),
+        make_row(PLAIN_LABEL, (0.82, 0.82, 0.82), number=-1),
+    ]
+    verdict = replace(make_verdict(rows), n_images={"val": 48}, odds_min=3.0).settled()
+    # images: sqrt(2 * 0.5 * 0.6 * 0.813 * 0.187 / 48) = 0.0436; Φ(0.0100 / 0.0436) = 0.591, odds of 1.4
+    first, *_ = gain_sentences(verdict)
+
+    assert first == (
+        "No searched point is ahead of plain fine-tuning beyond noise; the default is chosen. The best of"
+        " them, trial 12, has +1.0 points on validation: the odds that it is better are 1.4 to 1, and 3 to 1"
+        " are needed."
+    )
+
+
+def test_before_every_run_has_ended_nothing_is_chosen() -> None:
+    leads = replace(make_verdict([make_row(PLAIN_LABEL, (0.9, 0.9), number=-1)]), n_expected=12)
+
+    (only,) = gain_sentences(leads)
+
+    assert only == "So far no searched point is ahead of plain fine-tuning on validation."

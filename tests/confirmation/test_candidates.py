@@ -21,6 +21,7 @@ from tlopt.confirmation.candidates import (
     stored_race,
     wants_test,
 )
+from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import confirm_plan, confirm_seed
@@ -420,6 +421,45 @@ def test_more_seeds_than_before_leave_a_confirmation_unfinished(
     verdict = read_verdict(more, confirmation)
 
     assert (verdict.finished, verdict.n_expected) == (False, 20)
+
+
+@pytest.mark.parametrize(("n_images", "chosen"), [(48, PLAIN_LABEL), (100_000, "trial 12")])
+def test_a_point_is_chosen_over_the_default_by_the_evidence_of_the_images(
+    n_images: int, chosen: str, confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.80), (SECOND, 0.75), (BEST, 0.81)):
+        ran(candidate, value, value, value)
+
+    verdict = read_verdict(STUDY, confirmation, n_images={"val": n_images})
+
+    assert verdict.chosen.label == chosen
+    assert verdict.odds_min == ODDS_MIN
+
+
+def test_nothing_is_settled_before_every_run_has_ended(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.80), (BEST, 0.81)):
+        ran(candidate, value, value, value)
+
+    assert read_verdict(STUDY, confirmation, n_images={"val": 48}).chosen.label == "trial 12"
+
+
+def test_a_confirmation_that_an_earlier_version_began_keeps_its_choice(
+    confirmation: optuna.Study, ran: Callable[..., None]
+) -> None:
+    earlier = {name: value for name, value in confirmation.user_attrs.items() if name != attributes.ODDS}
+    before = optuna.create_study(study_name=confirmation.study_name, direction="maximize")
+    for name, value in earlier.items():
+        before.set_user_attr(name, value)
+    for candidate, value in ((PROBED, 0.25), (PLAINED, 0.80), (SECOND, 0.75), (BEST, 0.81)):
+        ran(candidate, value, value, value)
+    for trial in confirmation.get_trials():
+        before.add_trial(trial)
+
+    verdict = read_verdict(STUDY, before, n_images={"val": 48})
+
+    assert (verdict.finished, verdict.chosen.label) == (True, "trial 12")
 
 
 # The test

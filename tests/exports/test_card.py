@@ -155,7 +155,7 @@ def test_log_loss_is_a_number(export: Export) -> None:
 
 def test_the_card_says_that_a_default_was_chosen(export: Export) -> None:
     card = card_of(make_contents(make_verdict(DEFAULTS)), export)
-    assert "The confirmation chose a default, plain fine-tuning" in card
+    assert "No searched point is ahead of plain fine-tuning on validation; the default is chosen." in card
     assert "linear probe" not in card
 
 

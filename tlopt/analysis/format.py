@@ -36,7 +36,7 @@ def gain_sentences(verdict: Verdict) -> Iterator[str]:
 def gain_sentence(verdict: Verdict, label: str) -> str:
     """The gain of the chosen point over `label`, on test if read, else on validation, with its interval."""
     if verdict.chosen.label == label:
-        return f"The confirmation chose a default, {label}: the search found nothing better on validation."
+        return default_sentence(verdict, label)
     split = verdict.split
     gain = verdict.gain(label, split=split)
     if gain is None:
@@ -48,10 +48,30 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
     )
 
 
+def default_sentence(verdict: Verdict, label: str) -> str:
+    """Why the default `label` is chosen, or leads before every run has ended."""
+    lead = verdict.lead
+    if not verdict.finished:
+        return f"So far no searched point is ahead of {label} on validation."
+    if lead is None or lead.mean <= 0 or lead.default != label:
+        return f"No searched point is ahead of {label} on validation; the default is chosen."
+    difference = difference_words(lead.mean, verdict.objective)
+    return (
+        f"No searched point is ahead of {label} beyond noise; the default is chosen. The best of them,"
+        f" {lead.point}, has {difference} on validation: the odds that it is better are {lead.odds:.1f} to 1,"
+        f" and {verdict.odds_min:g} to 1 are needed."
+    )
+
+
 def gain_words(gain: Spread, objective: str) -> str:
     """A mean difference with its sign: "+20.2 points", of a log-loss "+0.0312"."""
-    scale, digits = scale_of(objective, gain.mean)
-    return f"{scale * gain.mean:+.{digits}f}" + ("" if scale == 1 else " points")
+    return difference_words(gain.mean, objective)
+
+
+def difference_words(difference: float, objective: str) -> str:
+    """A difference of two values with its sign, as in `gain_words`."""
+    scale, digits = scale_of(objective, difference)
+    return f"{scale * difference:+.{digits}f}" + ("" if scale == 1 else " points")
 
 
 def interval_words(gain: Spread, objective: str) -> str:

@@ -258,7 +258,7 @@ def take_snapshot(
         ),
         runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
-        n_splits=int(attrs.get(attributes.IMAGES, {}).get("n_splits", 1)),
+        n_splits=n_splits(opened),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
         exports=tuple(attrs.get(attributes.EXPORTS, ())),
         warm_start=attrs.get(attributes.WARM_START),
@@ -272,11 +272,18 @@ def n_images(search: optuna.Study) -> dict[str, int]:
     return {split: int(found[f"n_{split}"]) for split in ("val", "test") if f"n_{split}" in found}
 
 
+def n_splits(search: optuna.Study) -> int:
+    """Splits into training and validation images that each trial of the search trains on."""
+    return int(search.user_attrs.get(attributes.IMAGES, {}).get("n_splits", 1))
+
+
 def _verdict(study: Study, search: optuna.Study, confirmation: optuna.Study | None) -> Verdict | None:
     if confirmation is None:
         return None
     with suppress(NotReady):  # it has no candidates yet
-        return candidates.read_verdict(study, confirmation, n_images=n_images(search))
+        return candidates.read_verdict(
+            study, confirmation, n_images=n_images(search), n_splits=n_splits(search)
+        )
     return None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
-from tlopt.analysis.snapshot import Snapshot, n_images
+from tlopt.analysis.snapshot import Snapshot, n_images, n_splits
 from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.local_run import follow
@@ -272,8 +272,13 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     from tlopt.confirmation.held_out import read_test, record_validation
     from tlopt.training.devices import choose_device
 
-    opened, known = session.confirmation(), n_images(session.optuna_study())
-    verdict = confirmation.read_verdict(session.study, opened, n_images=known)
+    opened, search = session.confirmation(), session.optuna_study()
+
+    def read() -> Verdict:
+        known = n_images(search)
+        return confirmation.read_verdict(session.study, opened, n_images=known, n_splits=n_splits(search))
+
+    verdict = read()
     if not verdict.finished:
         raise NotReady(
             f"{opened.study_name}: {verdict.n_finished} of {verdict.n_expected} runs have ended;"
@@ -284,7 +289,7 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
         with study_threads(session):
             test = read_test(workspace.on_device(choose_device()), wanted, session.weights_file)
         confirmation.record_test(opened, test)
-        verdict = confirmation.read_verdict(session.study, opened, n_images=known)
+        verdict = read()
     if verdict.chosen.val:
         with study_threads(session):
             record_validation(workspace.on_device(choose_device()), verdict, session.weights_file)

@@ -17,6 +17,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
@@ -32,6 +33,7 @@ from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import (
     CANDIDATES,
     HALVES,
+    ODDS,
     SEARCH,
     TEST,
     TEST_READINGS,
@@ -151,6 +153,7 @@ def open_confirmation(
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     if candidates and not known:
         confirmation.set_user_attr(HALVES, True)
+        confirmation.set_user_attr(ODDS, ODDS_MIN)
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
     if new:
@@ -185,12 +188,17 @@ def stored_race(study: Study, confirmation: optuna.Study) -> Race:
 
 
 def read_verdict(
-    study: Study, confirmation: optuna.Study, *, n_images: Mapping[str, int] | None = None
+    study: Study,
+    confirmation: optuna.Study,
+    *,
+    n_images: Mapping[str, int] | None = None,
+    n_splits: int = 1,
 ) -> Verdict:
     """The results of a confirmation so far.
 
     Args:
         n_images: number of images by split, "val" and "test", where known.
+        n_splits: number of splits into training and validation images.
 
     Raises:
         NotReady: it has no candidates yet.
@@ -200,7 +208,7 @@ def read_verdict(
     values = run_values(runs)
     test, dropped = confirmation.user_attrs.get(TEST, {}), race.dropped(values)
     rows = [_confirmed(each, study, runs, test, dropped=each.number in dropped) for each in race.candidates]
-    return Verdict(
+    verdict = Verdict(
         study=study.name,
         objective=study.objective,
         direction=study.direction,
@@ -209,7 +217,10 @@ def read_verdict(
         n_finished=len(runs),
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
         n_images=dict(n_images or {}),
+        n_splits=n_splits,
+        odds_min=float(confirmation.user_attrs.get(ODDS, 0.0)),
     )
+    return verdict.settled() if verdict.finished else verdict
 
 
 def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, float]]]) -> None:

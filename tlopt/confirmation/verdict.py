@@ -4,9 +4,10 @@ import html
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
+from tlopt.confirmation.evidence import Lead, std_error_of_lead
 from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
 from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
@@ -65,6 +66,11 @@ class Confirmed:
     test: tuple[dict[str, float], ...]  # empty if the test split has not been read for this candidate
     dropped: bool = False  # got fewer seeds, because of its value or a run without one
 
+    @property
+    def is_default(self) -> bool:
+        """Whether this is a default, which needs no search."""
+        return self.number < 0
+
     def spread(self, metric: str, *, split: str = "val") -> Spread | None:
         """The spread of `metric` over the seeds on "val" or "test"; None if not measured."""
         rows = self.val if split == "val" else self.test
@@ -78,7 +84,10 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
-    """All candidates, best on validation first; only the chosen one and the defaults have test metrics."""
+    """All candidates, the chosen one first, then the best on validation.
+
+    Only the chosen one and the defaults have test metrics.
+    """
 
     study: str
     objective: str
@@ -88,6 +97,8 @@ class Verdict:
     n_finished: int
     test_readings: int  # how often the test split has been read for this study
     n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
+    n_splits: int = 1  # splits with other validation images that the seeds take in turn
+    odds_min: float = 0.0  # for a searched point to be chosen over the stronger default; 0: any
 
     def __repr__(self) -> str:
         value = self.chosen.spread(self.objective, split=self.split)
@@ -125,8 +136,42 @@ class Verdict:
 
     @property
     def chosen(self) -> Confirmed:
-        """The candidate with the best mean validation objective; among equals the simplest, see `ranked`."""
+        """The candidate with the best mean on validation, or the stronger default: see `settled`.
+
+        Among equal means the simplest one, see `ranked`.
+        """
         return self.rows[0]
+
+    @property
+    def lead(self) -> Lead | None:
+        """The lead of the best searched point over the stronger default; None unless both have every seed."""
+        whole = [row for row in self.rows if row.val and not row.dropped]
+        default = next((row for row in whole if row.is_default), None)
+        point = next((row for row in whole if not row.is_default), None)
+        if default is None or point is None or len({len(row.val) for row in whole}) > 1:
+            return None
+        n_seeds = len(default.val)
+        if n_seeds < 2:
+            return None
+        values = [[metrics[self.objective] for metrics in row.val] for row in whole]
+        n_images = self.n_images.get("val", 0) * min(self.n_splits, n_seeds)
+        ours, theirs = (
+            statistics.fmean(row[self.objective] for row in each.val) for each in (point, default)
+        )
+        return Lead(
+            point=point.label,
+            default=default.label,
+            mean=objectives.gain(ours, theirs, self.direction),
+            std_error=std_error_of_lead(values, self.objective, n_images),
+        )
+
+    def settled(self) -> Self:
+        """This verdict with the stronger default first, unless a searched point is better at `odds_min`."""
+        lead = self.lead
+        if lead is None or self.chosen.is_default or lead.odds >= self.odds_min:
+            return self
+        default = next(row for row in self.rows if row.label == lead.default)
+        return replace(self, rows=(default, *(row for row in self.rows if row is not default)))
 
     @property
     def exported_replicate(self) -> int:
@@ -252,6 +297,9 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
             for label in dict.fromkeys((PROBE_LABEL, PLAIN_LABEL, *verdict.defaults))
         },
         "n_images": dict(verdict.n_images),
+        "n_splits": verdict.n_splits,
+        "odds_min": verdict.odds_min,
+        "lead": None if verdict.lead is None else _lead(verdict.lead),
     }
 
 
@@ -279,7 +327,20 @@ def from_dict(values: dict[str, Any]) -> Verdict:
         n_finished=n_runs,
         test_readings=values["test_readings"],
         n_images=values.get("n_images", {}),
+        n_splits=values.get("n_splits", 1),
+        odds_min=values.get("odds_min", 0.0),
     )
+
+
+def _lead(lead: Lead) -> dict[str, Any]:
+    odds = None if math.isinf(lead.odds) else lead.odds
+    return {
+        "label": lead.point,
+        "default": lead.default,
+        "mean": lead.mean,
+        "std_error": lead.std_error,
+        "odds": odds,
+    }
 
 
 def _gain(verdict: Verdict, label: str, split: SplitName) -> dict[str, Any] | None:

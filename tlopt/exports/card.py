@@ -195,7 +195,7 @@ def _choice(contents: ExportContents) -> Iterator[str]:
     seeds = counted(len(verdict.chosen.seeds), "seed")
     again = (
         "and the defaults, which need no search, were then trained again: the chosen point and the defaults"
-        f" with {seeds} each. The mean {TITLES[verdict.objective]} on validation decided."
+        f" with {seeds} each. The mean {TITLES[verdict.objective]} on validation decided{_odds(verdict)}."
         f" {_test_readings(verdict.test_readings)}"
     )
     if spend.trials:
@@ -224,6 +224,15 @@ def _choice(contents: ExportContents) -> Iterator[str]:
     yield "Mean ± standard deviation over n runs with different seeds; → marks the chosen point."
     yield ""
     yield from (f"- {sentence}" for sentence in gain_sentences(verdict))
+
+
+def _odds(verdict: Verdict) -> str:
+    """The condition for a searched point; none in earlier confirmations."""
+    if not verdict.odds_min:
+        return ""
+    return (
+        f", with a point of the search chosen over the stronger default at odds of {verdict.odds_min:g} to 1"
+    )
 
 
 def _candidates(verdict: Verdict) -> Iterator[str]:

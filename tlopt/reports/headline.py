@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tlopt.analysis.format import (
+    default_sentence,
     describe,
     gain_words,
     interval_words,
@@ -67,6 +68,8 @@ def sentences(report: Report) -> Iterator[str]:
         chosen = report.confirmed.chosen
         yield f"Chosen by validation: {chosen.label} ({describe(chosen.point)})."
         yield f"In words: {point_sentence(chosen.point)}."
+        if chosen.is_default:
+            yield default_sentence(report.confirmed, chosen.label)
         if not chosen.test:
             yield (
                 "The test images have not been read. The point was chosen for its validation value, which is"

@@ -6,6 +6,9 @@ from typing import Any, Literal
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 Direction = Literal["maximize", "minimize"]
 
+# Share of the binomial variance of an accuracy that is a network's own; the rest is common to all networks on
+# the same images: "Default unless evidence" in benchmarks/defaults/README.md.
+OWN_SHARE = 0.6
 
 TITLES = {
     "accuracy": "accuracy",
@@ -72,6 +75,18 @@ def gain(value: float, reference: float, direction: str) -> float:
 def is_better(value: float, reference: float, direction: str) -> bool:
     """Whether `value` is strictly better than `reference`; never for NaN."""
     return cost(value, direction) < cost(reference, direction)
+
+
+def own_variance(objective: str, value: float, n_images: int) -> float:
+    """The variance of `value` by the choice of `n_images` images, without what all networks have in common.
+
+    For balanced accuracy and macro F1, that of an accuracy. 0 for log-loss, whose variance is not known, and
+    if the number of images is not known (0).
+    """
+    if not is_fraction(objective) or n_images <= 0:
+        return 0.0
+    share = (n_images * value + 1) / (n_images + 2)  # of no mistake, the variance would be 0
+    return OWN_SHARE * share * (1 - share) / n_images
 
 
 def best(values: Iterable[float], direction: str) -> float | None:

@@ -22,6 +22,8 @@ tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
 tlopt:search          study   of a confirmation: `tlopt:began` of the confirmed search
 tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}]
+tlopt:odds            study   of a confirmation: odds at which a searched point is chosen over the stronger
+                              default; missing in earlier ones, which choose the best mean
 tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
@@ -72,6 +74,7 @@ FINGERPRINTS = ("data", "weights")  # must be equal for all workers; see `finger
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
 HALVES = PREFIX + "halves"  # whether the confirmation drops candidates between its rounds
+ODDS = PREFIX + "odds"  # at which it chooses a searched point over the stronger default; see `evidence`
 TEST = PREFIX + "test"
 TEST_READINGS = PREFIX + "test_readings"
 
@@ -114,6 +117,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     EXPORTS: (list,),
     SEARCH: (float, int, type(None)),
     CANDIDATES: (list,),
+    ODDS: (float, int),
     TEST: (dict,),
     TEST_READINGS: (int,),
 }

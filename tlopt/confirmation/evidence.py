@@ -1,0 +1,75 @@
+"""Whether a point of the search is better than the stronger default, by what a confirmation has measured.
+
+Two errors are known. Training: what remains of the values of the candidates with every seed, once each
+candidate's and each seed's mean are taken away, as in an analysis of variance with blocks. Images: the
+binomial variance of a fraction of few validation images, as far as it is a network's own and other seeds do
+not average it out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from tlopt.spec.objectives import own_variance
+
+# A searched point is chosen over the stronger default at odds of three to one: of the rules tried, the one
+# that costs least among those with which at most 2 of 100 searches end below the default beyond noise
+# ("Default unless evidence" in benchmarks/defaults/README.md).
+ODDS_MIN = 3.0
+
+# Share of a network's own error of the validation images that is common to its seeds. Not measured: half is
+# assumed, and "Default unless evidence" has the result if it is none or all.
+LASTING_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """The lead of the best searched point over the stronger default on validation; positive is better."""
+
+    point: str  # label of the searched point
+    default: str  # label of the default
+    mean: float
+    std_error: float
+
+    @property
+    def odds(self) -> float:
+        """The odds that the point is truly better: P / (1 - P) with P = Φ(mean / std_error).
+
+        Before the runs, every lead is taken to be equally likely. Infinite without an error.
+        """
+        if not self.std_error:
+            return math.inf if self.mean > 0 else 0.0
+        worse = 0.5 * math.erfc(self.mean / self.std_error / math.sqrt(2))
+        return (1 - worse) / worse if worse else math.inf
+
+
+def std_error_of_lead(values: Sequence[Sequence[float]], objective: str, n_images: int) -> float:
+    """The standard error of the difference of two candidates' means.
+
+    Args:
+        values: (candidates, seeds), at least two of each.
+        objective: by which they are compared.
+        n_images: number of validation images, over all splits; 0 if unknown.
+    """
+    n_seeds = len(values[0])
+    share = fmean(fmean(each) for each in values)
+    images = LASTING_SHARE * own_variance(objective, share, n_images)
+    return math.sqrt(2 * (residual_variance(values) / n_seeds + images))
+
+
+def residual_variance(values: Sequence[Sequence[float]]) -> float:
+    """The variance of a run, without what its candidate and its seed contribute: an analysis of variance.
+
+    Args:
+        values: (candidates, seeds), at least two of each.
+    """
+    rows = [fmean(each) for each in values]
+    columns = [fmean(each) for each in zip(*values, strict=True)]
+    centre = fmean(rows)
+    squares = (
+        (value - row - column + centre) ** 2
+        for row, each in zip(rows, values, strict=True)
+        for column, value in zip(columns, each, strict=True)
+    )
+    return sum(squares) / ((len(rows) - 1) * (len(columns) - 1))
