@@ -1,15 +1,17 @@
 """The names that `import tlopt` exports, and the output of its functions."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import tlopt
 from tlopt import api, spec
 from tlopt.analysis.snapshot import Snapshot, Stage
-from tlopt.app import workflow
+from tlopt.app import arguments, workflow
 from tlopt.propose import proposal
 from tlopt.propose.proposal import Proposal, ProposalRequest
 from tlopt.storage.commands import Command
@@ -20,6 +22,55 @@ def test_all_is_exact_sorted_and_exists() -> None:
     assert tlopt.__all__ == sorted(["TloptError", "__version__", *api.__all__])
     assert api.__all__ == sorted(api.__all__)
     assert [name for name in tlopt.__all__ if not hasattr(tlopt, name)] == []
+
+
+@pytest.mark.parametrize("name", api.__all__)
+def test_each_argument_of_a_public_function_has_a_type_that_is_checked(name: str) -> None:
+    parameters = inspect.signature(getattr(tlopt, name)).parameters
+    assert set(parameters) <= set(arguments.KINDS)
+    first = next(iter(parameters))
+    for wrong in (5.5, b"x", None):
+        with pytest.raises(TypeError, match=rf"^tlopt\.{name}: {first} is a str or a Path, not "):
+            getattr(tlopt, name)(wrong, *["x"] * (name in ("export", "train", "predict")))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: tlopt.run("x.toml", storage=Path("t.db")),
+            "storage is a database's URL as a str, not PosixPath",
+        ),
+        (lambda: tlopt.run("x.toml", n_workers=True), "n_workers is a whole number, not bool"),
+        (lambda: tlopt.run("x.toml", n_workers=2.0), "n_workers is a whole number, not float"),
+        (
+            lambda: tlopt.run("x.toml", on_snapshot=5),
+            "on_snapshot is a function of a snapshot",
+        ),
+        (
+            lambda: tlopt.predict("x", "photo.jpg"),
+            "images is a list of paths, not str",
+        ),
+        (lambda: tlopt.predict("x", [5]), "images is a list of paths, not of int"),
+        (lambda: tlopt.load_model("x", device=None), "device is a str, not NoneType"),
+        (lambda: tlopt.init("x", data=["a"]), "data is a dict of keys and values of .data., not list"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_a_negative_number_of_workers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_workers is 0 \(as many as suit this machine\) or more, not -1"):
+        tlopt.run("x.toml", n_workers=-1)
+
+
+def test_numbers_of_numpy_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposal, "propose", lambda _source, request, _here: request)
+    monkeypatch.setattr(timing, "detect_machine", lambda: None)
+
+    assert tlopt.init("x", trials=np.int64(9), minutes=np.float32(5)) == ProposalRequest(trials=9, minutes=5)
 
 
 def test_init_proposes_what_was_wished_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class FitRequest:
         measures: names of measures; default: all.
         resolution: pixels per side; default: the study's highest, or the one that the weights expect.
         images_max: largest number of training images to use.
+        figure: file for the figure; default: see `figure_file`.
         device: torch's name of the device, or "auto".
     """
 
@@ -42,6 +43,7 @@ class FitRequest:
     measures: tuple[str, ...] = ()
     resolution: int | None = None
     images_max: int | None = None
+    figure: Path | None = None
     device: str = "auto"
 
 
@@ -82,6 +84,8 @@ def open_subject(
     allowed = RULES["resolution"]
     if request.resolution is not None and allowed.refuse(request.resolution):
         raise SpecError(f"--resolution = {request.resolution} is not allowed: {allowed.allowed}")
+    if request.figure is not None:
+        _check_figure(request.figure)
     if is_images(target):
         return _of_images(target, request, progress=progress)
     session = open_session(target, storage_url=storage_url, create=False)
@@ -209,7 +213,7 @@ def figure_file(subject: Subject) -> Path:
     return Path("exports") / f"{subject.name}.fit.png"
 
 
-def check_figure(path: Path) -> None:
+def _check_figure(path: Path) -> None:
     """Raise if no figure can be written to `path`, before anything is measured.
 
     Raises:

@@ -59,10 +59,9 @@ def fit(
         measures=_names(measures),
         resolution=resolution,
         images_max=images,
+        figure=figure,
         device=device,
     )
-    if figure is not None:
-        fits.check_figure(figure)
     subject = fits.open_subject(target, request, storage_url=storage, progress=True)
     if against is not None:
         _show_comparison(subject.name, fits.compare_with_export(subject, against), as_json=as_json)

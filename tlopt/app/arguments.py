@@ -1,0 +1,75 @@
+"""The types of arguments of public functions, checked before anything is read."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Kind = tuple[tuple[Any, ...], str]  # types, and what they are in words
+_PATH: _Kind = (str, os.PathLike), "a str or a Path"
+_TEXT: _Kind = (str,), "a str"
+_WHOLE: _Kind = (Integral,), "a whole number"
+_FLAG: _Kind = (bool,), "True or False"
+
+# By name, which means the same in all public functions. None is allowed where it is the default.
+KINDS: dict[str, _Kind] = {
+    "path": _PATH,
+    "config": _PATH,
+    "folder": _PATH,
+    "file": _PATH,
+    "runs": _PATH,
+    "source": _PATH,
+    "storage": ((str,), "a database's URL as a str"),
+    "backbone": _TEXT,
+    "name": _TEXT,
+    "device": _TEXT,
+    "n_workers": _WHOLE,
+    "trials": _WHOLE,
+    "epochs": _WHOLE,
+    "resolution": _WHOLE,
+    "minutes": ((Real,), "a number"),
+    "progress": _FLAG,
+    "skip_unreadable": _FLAG,
+    "overwrite": _FLAG,
+    "onnx": _FLAG,
+    "data": ((Mapping,), "a dict of keys and values of [data]"),
+    "on_snapshot": ((Callable,), "a function of a snapshot"),
+    "images": ((Iterable,), "a list of paths"),
+}
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, for which arguments of other types than `KINDS` raise a TypeError that names them."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if not (value is None and signature.parameters[name].default is None):
+                _check(f"tlopt.{function.__name__}: {name}", name, value)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _check(where: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` has a type of `KINDS[name]`; ValueError for a negative `n_workers`.
+
+    The message has the value's type alone, because a URL may hold a password.
+    """
+    types, words = KINDS[name]
+    odd = isinstance(value, bool) and bool not in types  # Python counts booleans among whole numbers
+    one = name == "images" and isinstance(value, (str, os.PathLike))  # a str holds letters, not paths
+    if odd or one or not isinstance(value, types):
+        raise TypeError(f"{where} is {words}, not {type(value).__name__}")
+    if name == "n_workers" and value < 0:
+        raise ValueError(f"{where} is 0 (as many as suit this machine) or more, not {value}")
+    if name == "images" and isinstance(value, (list, tuple)):
+        for each in value:
+            if not isinstance(each, (str, os.PathLike)):
+                raise TypeError(f"{where} is {words}, not of {type(each).__name__}")
