@@ -31,7 +31,7 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
     split = SimpleNamespace(train=range(100), val=range(20))
     data = SimpleNamespace(splits=[split, split], n_test=30)
     workspace: Any = SimpleNamespace(
-        data=data, weights={"large": SimpleNamespace(resolution=224)}, n_classes=3
+        data=data, weights={"large": SimpleNamespace(resolution=224)}, n_classes=3, facts=tiny.facts()
     )
 
     size = Size(resolution=96, repeats=2, trials=60, epochs=30, points=2, seeds=2 * SEEDS)
@@ -42,6 +42,30 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
         n_classes=3,
         minutes_max=float("inf"),
     )
-    assert estimate.expected_minutes(study, workspace) == minutes(size, terms)
+    assert estimate.expected_minutes(study, workspace) == (minutes(size, terms), 1.0)
     assert asked == [([96], 16)]
-    assert "with 2 workers on this machine, confirmation included" in estimate.duration_line(study, workspace)
+    (line,) = estimate.duration_lines(study, workspace)
+    assert "with 2 workers on this machine, confirmation included" in line
+
+
+def test_a_busy_machine_is_named_beside_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "expected_minutes", lambda *_: (10.0, 2.5))
+
+    time, note = estimate.duration_lines(tiny.study(""), SimpleNamespace())  # type: ignore[arg-type]
+
+    assert "about 10.0 minutes" in time
+    assert note == (
+        "  note: the machine is busy with other programs: training took 2.5 times as long as it needs by"
+        " itself, and so would the study, about 25 minutes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("classifier", "n"),
+    [('"svm"', 60), ('{ choice = ["network", "logistic", "svm"] }', 2), ('"network"', 0)],
+)
+def test_linear_classifiers_among_the_trials_are_counted(classifier: str, n: int) -> None:
+    study = tiny.study(f"classifier = {classifier}")
+
+    assert study.budget.trials == 60
+    assert estimate._n_linear(study, tiny.facts()) == n

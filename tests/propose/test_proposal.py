@@ -421,6 +421,23 @@ def test_the_minutes_are_those_computed_by_hand():
     assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
 
 
+def test_linear_classifiers_cost_one_reading_of_the_images():
+    size = Size(resolution=64, repeats=1, trials=10, epochs=10, points=2)
+    known = dataclasses.replace(
+        terms(1e9, n=100, ms=60), n_linear=2
+    )  # 100 training, 25 validation and test images
+
+    linear = 125 * 0.012
+    search = 2 * linear + 15 + 63 + (3 + 0.7 * 3) * 35
+    confirmed = 3 * (15 + 63 + linear + 2 * 49)
+    test = 3 * 3 * 25 * 0.012
+    assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
+
+    alone = dataclasses.replace(known, n_linear=10)
+    confirmed = 3 * (15 + 63 + linear + 2 * linear)
+    assert minutes(size, alone) == pytest.approx((16 + (10 * linear + confirmed) / 2 + test) / 60)
+
+
 def chosen(known: Terms, *, repeats: int = 1, trials: int | None = None, epochs: int | None = None) -> Size:
     return choose_size((64, 96, 128, 160, 224), repeats, known, trials=trials, epochs=epochs)
 

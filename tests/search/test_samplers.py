@@ -298,3 +298,28 @@ def test_a_space_of_few_points_is_drawn_from_again() -> None:
         of.tell(trial, 1.0)
 
     assert {trial.params["kind"] for trial in of.trials} == {"a", "b"}
+
+
+@pytest.mark.parametrize("kind", ["median", "percentile"])
+def test_linear_classifiers_are_no_start_up_trials_of_the_pruner(kind: str) -> None:
+    settings = {"kind": kind, "n_startup_trials": 3, "min_epochs": 2}
+    spec: algorithms.Pruner = TypeAdapter(algorithms.Pruner).validate_python(settings)
+
+    def first_pruned(n_linear: int) -> int:
+        """Number of networks that are not pruned, though each is worse than all before."""
+        study = optuna.create_study(
+            direction="maximize", pruner=make_pruner(spec, epochs_max=4, n_linear=n_linear)
+        )
+        for _ in range(2):
+            study.add_trial(optuna.create_trial(value=0.5, intermediate_values={0: 0.5}))
+        for number in range(9):
+            trial = study.ask()
+            for epoch in range(4):
+                trial.report(-number, epoch)
+                if trial.should_prune():
+                    return number
+            study.tell(trial, -number)
+        return 9
+
+    assert first_pruned(n_linear=2) == 3
+    assert first_pruned(n_linear=0) == 1

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from tlopt import spec
-from tlopt.search.warnings import epoch_warnings, norm_warnings
+from tlopt.search.warnings import epoch_warnings, norm_warnings, study_warnings
 
 STUDY = """
 name = "a"
@@ -14,6 +14,23 @@ data = { source = "x" }
 model = { backbone = "resnet18" }
 budget = { trials = 9, epochs = 8 }
 """
+
+
+def test_keys_beside_a_fixed_linear_classifier_are_called_idle() -> None:
+    rest = 'class_weights = { choice = ["none", "balanced"] }\nlr = { log = [1e-4, 1.0] }\nl2 = 0.1'
+    (sentence,) = study_warnings(tiny.study(f'classifier = "svm"\n{rest}'), tiny.facts())
+    (one,) = study_warnings(tiny.study('classifier = "logistic"\nlr = 0.1'), tiny.facts())
+    searched = 'classifier = { choice = ["network", "svm"] }\nlr = { log = [1e-4, 1.0] }'
+
+    assert sentence.startswith(
+        "lr, l2 have no effect: every trial is a linear classifier on frozen features;"
+    )
+    assert one.startswith("lr has no effect:")
+    assert list(study_warnings(tiny.study('classifier = "svm"'), tiny.facts())) == []
+    assert list(study_warnings(tiny.study(searched), tiny.facts())) == []
+    assert list(study_warnings(tiny.study(searched), replace(tiny.facts(), transferable=False))) == [
+        "classifier is not drawn: linear classifiers need features of pretrained weights"
+    ]
 
 
 def norm_sentences(search: str, *, batch_norm: bool) -> list[str]:

@@ -1,8 +1,12 @@
 """The time that a study takes on this machine, measured in seconds before it begins."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tlopt.propose.budget import ImageCounts, Size, Terms, minutes
+from tlopt.model.facts import BackboneFacts
+from tlopt.propose.budget import ImageCounts, Size, Terms, busy_sentence, minutes
+from tlopt.search.defaults import linear_points
+from tlopt.search.space import classifiers
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
@@ -12,27 +16,30 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
 
 
-def duration_line(study: Study, workspace: "Workspace") -> str:
-    """The time of search, confirmation and test with the default workers here, in words."""
+def duration_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
+    """The time of search, confirmation and test with the default workers; and a note on a busy machine."""
     from tlopt.training.timing import detect_machine
 
-    machine = detect_machine()
-    workers = counted(machine.n_workers, "worker")
-    expected = duration_words(60 * expected_minutes(study, workspace))
-    return f"time: about {expected} with {workers} on this machine, confirmation included"
+    workers = counted(detect_machine().n_workers, "worker")
+    minutes_alone, load_factor = expected_minutes(study, workspace)
+    expected = duration_words(60 * minutes_alone)
+    yield f"time: about {expected} with {workers} on this machine, confirmation included"
+    if busy := busy_sentence(load_factor, minutes_alone):
+        yield f"  note: {busy}"
 
 
-def expected_minutes(study: Study, workspace: "Workspace") -> float:
-    """The expected minutes of the whole study with the default workers here; measuring takes seconds.
+def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float]:
+    """The expected minutes of the whole study with the default workers here, and the load factor.
 
-    A searched resolution or batch size counts at its highest, several backbones at their mean.
+    The minutes are those of a machine where nothing else runs. A searched resolution or batch size counts at
+    its highest, several backbones at their mean. Measuring takes seconds.
     """
     from tlopt.training.timing import detect_machine, measure_costs
 
     machine, data = detect_machine(), workspace.data
     counts = ImageCounts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
     batch_size = _highest(study, "batch_size", int(RULES["batch_size"].default or 0))
-    expected = []
+    expected, load_factors = [], []
     for weights in workspace.weights.values():
         resolution = _highest(study, "resolution", weights.resolution)
         costs = measure_costs(
@@ -52,9 +59,16 @@ def expected_minutes(study: Study, workspace: "Workspace") -> float:
             n_workers=machine.n_workers,
             n_classes=workspace.n_classes,
             minutes_max=float("inf"),
+            n_linear=_n_linear(study, workspace.facts),
         )
         expected.append(minutes(size, terms))
-    return sum(expected) / len(expected)
+        load_factors.append(costs[resolution].load_factor)
+    return sum(expected) / len(expected), max(load_factors)
+
+
+def _n_linear(study: Study, facts: BackboneFacts) -> int:
+    """Number of trials that are linear classifiers: all of them where nothing else is searched."""
+    return len(linear_points(study, facts)) if "network" in classifiers(study) else study.budget.trials
 
 
 def _highest(study: Study, key: str, default: int) -> int:

@@ -26,7 +26,7 @@ from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
 from tlopt.search.defaults import defaults
-from tlopt.search.warnings import epoch_warnings, norm_warnings, pull_warnings, view_warnings
+from tlopt.search.warnings import study_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import TITLES, value_words
@@ -62,13 +62,7 @@ def study_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     for default in defaults(study, workspace.facts):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
-    facts = workspace.facts
-    for sentence in (
-        *epoch_warnings(study),
-        *pull_warnings(study, facts),
-        *norm_warnings(study, facts),
-        *view_warnings(study),
-    ):
+    for sentence in study_warnings(study, workspace.facts):
         yield f"  warning: {sentence}"
 
 

@@ -15,6 +15,7 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
+from tlopt.search.defaults import linear_points
 from tlopt.search.plan import StudyPlan, confirm_plan, search_plan
 from tlopt.search.race import Candidate
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
@@ -77,7 +78,11 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
             file_text=session.file_text,
             fingerprints=dict(workspace.fingerprints),
             choices=_choices(session, workspace, plan, n_threads or n_cores()),
-            pruner=make_pruner(study.pruner, epochs_max=study.budget.epochs),
+            pruner=make_pruner(
+                study.pruner,
+                epochs_max=study.budget.epochs,
+                n_linear=len(linear_points(study, workspace.facts)),
+            ),
         )
     except StudyChanged as error:
         raise _with_cure(error, session, workspace) from None

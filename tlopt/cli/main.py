@@ -136,7 +136,8 @@ def check(target: Target, storage: Storage = None) -> None:
     workspace = workflow.prepare(opened, progress=True)
     for line in workflow.check_lines(opened, workspace):
         out.print(line, markup=False, soft_wrap=True)
-    out.print(estimate.duration_line(opened.study, workspace), markup=False, soft_wrap=True)
+    for line in estimate.duration_lines(opened.study, workspace):
+        out.print(line, markup=False, soft_wrap=True)
     workflow.refuse_changed(opened, workspace)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tlopt.search.race import n_point_runs
+from tlopt.system.words import duration_words
 from tlopt.training.timing import TrainingCost
 
 SEEDS = 3  # seeds of a confirmation
@@ -19,6 +20,7 @@ LADDER = (
 COMFORTABLE = (16, 6)  # the resolution is lowered before (trials, epochs) fall below this
 _STARTUP_TRIALS = 5  # start-up trials of the median pruner, including the defaults
 _UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
+_BUSY = 1.5  # load factor from which a user is warned
 _WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
 
 
@@ -66,6 +68,7 @@ class Terms:
     n_workers: int
     n_classes: int
     minutes_max: float  # infinite: no limit
+    n_linear: int = 0  # trials that are linear classifiers, at most; they come first
 
     def used(self, size: Size) -> ImageCounts:
         """Numbers of images that a study of this size uses."""
@@ -75,8 +78,9 @@ class Terms:
 def minutes(size: Size, terms: Terms) -> float:
     """Expected minutes for the search, the confirmation and the evaluation on test.
 
-    A trial is assumed to cost the mean over freeze depths; after the first five, trials train 0.7 of their
-    epochs on average. A confirmed point costs the average of that mean and full fine-tuning.
+    A network is assumed to cost the mean over freeze depths; after the first five, networks train 0.7 of
+    their epochs on average. A confirmed point costs the average of that mean and full fine-tuning. A linear
+    classifier reads all features once; its own fitting takes seconds and is left out.
     """
     cost = terms.costs[size.resolution]
     counts = terms.used(size)
@@ -84,16 +88,36 @@ def minutes(size: Size, terms: Terms) -> float:
     def trained(seconds_per_image: float) -> float:
         return cost.build + size.epochs * (counts.train * seconds_per_image + counts.val * cost.frozen)
 
+    linear = cost.build + (counts.train + counts.val) * cost.frozen
+    n_linear = min(terms.n_linear, size.trials)
+    n_networks = size.trials - n_linear
     defaults = trained(cost.frozen) + trained(cost.full)
-    first = min(size.trials, _STARTUP_TRIALS) - 2
-    later = max(size.trials - _STARTUP_TRIALS, 0)
-    search = size.repeats * (defaults + (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths))
-    confirmed = size.seeds * defaults + n_point_runs(size.points, size.seeds) * trained(
-        (cost.mean_over_depths + cost.full) / 2
+    first = max(min(n_networks, _STARTUP_TRIALS) - 2, 0)
+    later = max(n_networks - _STARTUP_TRIALS, 0)
+    networks = (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths)
+    search = size.repeats * (n_linear * linear + (defaults if n_networks else 0) + networks)
+    point = trained((cost.mean_over_depths + cost.full) / 2) if n_networks else linear
+    confirmed = size.seeds * (defaults + (linear if n_linear else 0)) + (
+        n_point_runs(size.points, size.seeds) * point
     )
     test = 3 * size.seeds * counts.test * cost.frozen
     workers = (search + confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60
+
+
+def busy_sentence(load_factor: float, minutes: float) -> str:
+    """A sentence for a machine that is busy with other programs; "" for one that is not.
+
+    Args:
+        load_factor: see `TrainingCost`.
+        minutes: expected of the study on a machine where nothing else runs.
+    """
+    if load_factor <= _BUSY:
+        return ""
+    return (
+        f"the machine is busy with other programs: training took {load_factor:.1f} times as long as it needs"
+        f" by itself, and so would the study, about {duration_words(60 * load_factor * minutes, digits=0)}"
+    )
 
 
 def choose_size(

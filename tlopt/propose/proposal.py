@@ -31,7 +31,6 @@ _ENLARGED = 3  # enlargement up to which larger inputs still helped (28-pixel cl
 _CLASSES_NAMED = 20
 _NAME_CHARACTERS_MAX = 60
 _DIVISIONS = {"folds", "fold_column", "repeats"}  # keys of [data] that ask for splits
-_BUSY = 1.5  # load factor (wall-clock time over work) from which the user is warned
 _FIRST_CHOICE = {False: ("resnet50", LITE0), True: (LITE0, "mobilenet_v3_large")}  # key: on a CPU
 _PLAIN_BUILD = {False: "resnet50", True: "mobilenet_v3_large"}  # if no weights are available
 
@@ -163,6 +162,7 @@ def _terms(
         n_workers=machine.n_workers,
         n_classes=len(seen.class_names),
         minutes_max=_minutes_max(request, machine),
+        n_linear=study_file.n_linear(seen),
     )
 
 
@@ -292,13 +292,9 @@ def _size_notes(
             f"With {seen.n_seen} images a single split is too noisy, but {seen.repeats} splits do not fit"
             f" into {limit}: repeats = 1; trust the confirmation, not single trials."
         )
-    load_factor = terms.costs[size.resolution].load_factor
-    if load_factor > _BUSY:
-        yield (
-            f"The machine is busy with other programs: training took {load_factor:.1f} times as long as it"
-            f" needs by itself, and so would the study,"
-            f" {_duration(load_factor * budget.minutes(size, terms))}."
-        )
+    busy = budget.busy_sentence(terms.costs[size.resolution].load_factor, budget.minutes(size, terms))
+    if busy:
+        yield f"{busy[0].upper()}{busy[1:]}."
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."
     if budget.minutes(size, terms) > terms.minutes_max:

@@ -41,6 +41,12 @@ class Choices:
     estimate: str  # a sentence without a full stop
 
 
+def n_linear(summary: ImageSummary) -> int:
+    """Number of linear classifiers that the proposed ranges have."""
+    weightings = 2 if summary.imbalanced else 1
+    return (len(CLASSIFIERS) - 1) * weightings if summary.counts.train < LINEAR_IMAGES_MAX else 0
+
+
 def batch_size(summary: ImageSummary) -> int:
     """Training images per optimiser step; fewer if an epoch would have too few steps."""
     return 16 if summary.counts.train < _FEW_IMAGES else 32

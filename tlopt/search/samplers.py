@@ -197,18 +197,25 @@ def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSam
             assert_never(spec)
 
 
-def make_pruner(spec: algorithms.Pruner, *, epochs_max: int) -> BasePruner:
-    """Create Optuna's pruner for `spec`; with `min_epochs` = m no trial is pruned before m epochs."""
+def make_pruner(spec: algorithms.Pruner, *, epochs_max: int, n_linear: int = 0) -> BasePruner:
+    """Create Optuna's pruner for `spec`; with `min_epochs` = m no trial is pruned before m epochs.
+
+    Args:
+        n_linear: linear classifiers among the first trials. They say nothing about the courses of networks,
+            so pruning starts that much later.
+    """
     match spec:
         case algorithms.NoPruner():
             return optuna.pruners.NopPruner()
         case algorithms.MedianPruner():
             return optuna.pruners.MedianPruner(
-                n_startup_trials=spec.n_startup_trials, n_warmup_steps=spec.min_epochs - 1
+                n_startup_trials=spec.n_startup_trials + n_linear, n_warmup_steps=spec.min_epochs - 1
             )
         case algorithms.PercentilePruner():
             return optuna.pruners.PercentilePruner(
-                spec.percentile, n_startup_trials=spec.n_startup_trials, n_warmup_steps=spec.min_epochs - 1
+                spec.percentile,
+                n_startup_trials=spec.n_startup_trials + n_linear,
+                n_warmup_steps=spec.min_epochs - 1,
             )
         case algorithms.HalvingPruner():
             return optuna.pruners.SuccessiveHalvingPruner(

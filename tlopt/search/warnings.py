@@ -4,10 +4,35 @@ from collections.abc import Iterator
 
 from tlopt.model.facts import BackboneFacts
 from tlopt.search.repeated_views import dimension_of, n_repeated_views
+from tlopt.search.space import classifiers
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
-from tlopt.spec.search_keys import DEFAULT_L2, RULES
+from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, RULES
 from tlopt.system.words import counted
+
+
+def study_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
+    """Warn about combinations of keys; of linear classifiers alone, about keys without effect."""
+    if "network" not in classifiers(study):
+        yield from linear_warnings(study)
+        return
+    if "classifier" in study.search and not facts.transferable:
+        yield "classifier is not drawn: linear classifiers need features of pretrained weights"
+    yield from epoch_warnings(study)
+    yield from pull_warnings(study, facts)
+    yield from norm_warnings(study, facts)
+    yield from view_warnings(study)
+
+
+def linear_warnings(study: Study) -> Iterator[str]:
+    """Warn about keys that a study of linear classifiers alone does not use."""
+    idle = [name for name in study.search if name not in LINEAR_KEYS]
+    if idle:
+        has = "has" if len(idle) == 1 else "have"
+        yield (
+            f"{', '.join(idle)} {has} no effect: every trial is a linear classifier on frozen features; leave"
+            ' them out, or add "network" to the choices of classifier'
+        )
 
 
 def epoch_warnings(study: Study) -> Iterator[str]:
