@@ -1,1 +1,1 @@
-"""The cost of a trained network in use: parameters, multiply-adds, bytes, latency."""
+"""Smaller networks: channels that can be removed, their removal, and what a network costs in use."""
