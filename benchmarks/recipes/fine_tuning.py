@@ -1,5 +1,6 @@
 """Fine-tuning of EfficientNet-Lite0 by a recipe, in plain torch; no part of tlopt's training is used."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,9 +33,12 @@ def pretrained(n_classes: int, recipe: Recipe) -> nn.Module:
     net: nn.Module = timm.create_model(
         "tf_efficientnet_lite0", num_classes=n_classes, drop_rate=recipe.head_dropout
     )
+    blanks = [copy.deepcopy(part.state_dict()) for part in in_share(net, recipe.fresh)]
     missing, unexpected = net.load_state_dict(_body_weights(), strict=False)
     assert set(missing) == {"classifier.weight", "classifier.bias"}, missing
     assert not unexpected, unexpected
+    for part, blank in zip(in_share(net, recipe.fresh), blanks, strict=True):
+        part.load_state_dict(blank)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -173,10 +177,13 @@ class Run:
             net, recipe, kept, make_optimizer(net, recipe), np.random.default_rng(own), n_steps, averages
         )
 
-    def train_epoch(self, views: Tensor, labels: Tensor) -> None:
+    def train_epoch(self, views: Tensor, labels: Tensor, epoch: int) -> None:
         self.net.train()
         for norm in self.kept:
             norm.eval()
+        body = self.optimizer.param_groups[0]["params"]
+        for tensor in body:
+            tensor.requires_grad_(epoch >= self.recipe.head_first_epochs)
         for batch in _split(torch.from_numpy(self.draws.permutation(len(labels))), self.recipe.batch_size):
             self.take_step(views[batch], labels[batch])
             for average in self.averages.values():
@@ -200,7 +207,7 @@ def fine_tune(images: Images, recipe: Recipe, seed: int, *, averaged: bool) -> d
     pixels, tail = images.train.training_pixels(recipe.resolution), Average(None, copies(run.net))
     for epoch in range(recipe.epochs):
         views = epoch_views(pixels, recipe.resolution, seed_for("views", seed, recipe.order), epoch)
-        run.train_epoch(views, images.train.labels)
+        run.train_epoch(views, images.train.labels, epoch)
         if epoch >= recipe.epochs - TAIL_EPOCHS:
             tail.add(run.net)
     scores = {LAST: score(run.net, images, recipe.resolution)}

@@ -34,6 +34,8 @@ class Recipe:
     affine_trained: bool = True  # scales and shifts of batch norm
     bn_momentum: float = 0.1
     trained: Share = WHOLE  # other units are frozen, their statistics too
+    fresh: Share = NOTHING  # units that start without the pretrained weights
+    head_first_epochs: int = 0  # at the start, that train the head alone
     order: int = 0  # another number: another head, other views and batches of the same images
 
 
@@ -66,6 +68,13 @@ RECIPES: Mapping[str, Recipe] = {
     "kept, only the first third trained": replace(KEPT, trained=(0.0, 1 / 3)),
     "kept, mixup 0.2": replace(KEPT, mixup=0.2),
     "kept, SGD 0.01": replace(KEPT, optimizer="sgd", body_lr=0.01, head_lr=0.01),
+    "kept, head 0.003": replace(KEPT, head_lr=0.003),
+    "kept, head 0.01": replace(KEPT, head_lr=0.01),
+    "kept, head 0.01, alone for 2 epochs": replace(KEPT, head_lr=0.01, head_first_epochs=2),
+    "last fifth fresh, others frozen": replace(TRAIN, body_lr=1e-3, trained=(0.8, 1.0), fresh=(0.8, 1.0)),
+    "kept, SGD 0.003, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.003, head_lr=0.01),
+    "kept, SGD 0.001, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.001, head_lr=0.01),
+    "kept, SGD 0.0003, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.0003, head_lr=0.01),
     "kept, gradient clipped to 1": replace(KEPT, grad_clip=1.0),
     "kept, warm-up 10 %": replace(KEPT, warmup_fraction=0.1),
     "kept, head dropout 0.2": replace(KEPT, head_dropout=0.2),
