@@ -2,8 +2,8 @@
 
     python -m benchmarks.defaults.record_curves DATA/flowers5 DATA/rsscn7 --points 40 --epochs 8
 
-Points 0 and 1 are the study's two defaults, the others random draws, the same for every data set. The
-validation images are divided: `val` is what a search would see after each epoch, `judge` is used once, after
+Points 0 and 1 are the linear probe and plain fine-tuning, the others random draws, the same for every set.
+The validation images are divided: `val` is what a search would see after each epoch, `judge` is used once, after
 the last. Test images are never read. The file is written after each point; a second start goes on with it.
 """
 
@@ -28,6 +28,7 @@ from tlopt import spec
 from tlopt.errors import Diverged
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point, seed_for
 from tlopt.training.devices import configure_process
 from tlopt.training.loop import predict_logits, train_epochs
@@ -77,8 +78,9 @@ def curves_study(source: Path, epochs: int, n_points: int) -> str:
 
 
 def draw_points(workspace: Workspace, n_points: int) -> list[tuple[dict[str, Any], Point]]:
-    """Parameters and points: the two defaults, then `n_points - 2` random ones, the same in every call."""
-    known = [(d.params or {}, d.point) for d in defaults(workspace.study, workspace.facts)]
+    """Parameters and points: probe, plain fine-tuning, `n_points - 2` random ones; the same in every call."""
+    found = defaults(workspace.study, workspace.facts, [PROBE_LABEL, PLAIN_LABEL])
+    known = [(default.params or {}, default.point) for default in found]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=workspace.study.seed))
     trials = [study.ask() for _ in range(n_points - len(known))]

@@ -19,6 +19,7 @@ from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.search.defaults import defaults
 from tlopt.search.space import suggest
 from tlopt.spec import Study
+from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.spec.point import Point
 
@@ -134,7 +135,7 @@ def facts(study: Study) -> BackboneFacts:
 def untuned_point(size: Size) -> Point:
     """Plain fine-tuning, the second default of every study with the space of the comparison."""
     study = spec.loads(search_study(Path("images"), 0, size), "study.toml")
-    _, untuned = defaults(study, facts(study))
+    (untuned,) = defaults(study, facts(study), [PLAIN_LABEL])
     return untuned.point
 
 

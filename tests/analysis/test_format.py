@@ -14,8 +14,8 @@ from tlopt.analysis.format import (
     spread_words,
     value_words,
 )
-from tlopt.confirmation.verdict import Spread
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.confirmation.verdict import Spread, as_dict
+from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
 DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)
 
@@ -131,19 +131,26 @@ def test_a_default_that_was_not_measured_has_no_gain() -> None:
     )
 
 
-def test_the_stronger_default_comes_first() -> None:
-    probe_is_stronger = make_verdict(
-        [
-            make_row("trial 12", (0.95, 0.95)),
-            make_row(PLAIN_LABEL, (0.7, 0.7), number=-1),
-            make_row(PROBE_LABEL, (0.9, 0.9), number=-2),
-        ]
-    )
+@pytest.mark.parametrize(
+    "strongest_first",
+    [
+        (PROBE_LABEL, PLAIN_LABEL),
+        (PROBE_LABEL, KEPT_LABEL, PLAIN_LABEL),
+        (KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL),
+    ],
+)
+def test_the_stronger_default_comes_first_for_people_and_programs(strongest_first: tuple[str, ...]) -> None:
+    numbers = {PLAIN_LABEL: -1, PROBE_LABEL: -2, KEPT_LABEL: -4}
+    values = {label: 0.9 - place / 10 for place, label in enumerate(strongest_first)}
+    rows = [make_row(label, (values[label],) * 2, number=numbers[label]) for label in sorted(values)]
+    verdict = make_verdict([*rows, make_row("trial 12", (0.95, 0.95))])
 
-    first, second, *_ = gain_sentences(probe_is_stronger)
+    sentences = list(gain_sentences(verdict))[: len(strongest_first)]
 
-    assert "Against linear probe" in first
-    assert "Against plain fine-tuning" in second
+    assert [sentence.split(",")[0] for sentence in sentences] == [f"Against {e}" for e in strongest_first]
+    assert f"ahead of {strongest_first[0]}" in repr(verdict)
+    assert as_dict(verdict)["defaults"] == list(strongest_first)
+    assert next(iter(as_dict(verdict)["gain"])) == strongest_first[0]
 
 
 def test_there_is_a_sentence_for_each_default_that_is_a_candidate() -> None:

@@ -16,6 +16,7 @@ from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
 from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, take_snapshot
 from tlopt.app.tables import status_group
+from tlopt.search.race import n_point_runs
 from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord
@@ -54,6 +55,17 @@ def test_a_worker_of_other_studies_is_not_shown(tmp_path: Path) -> None:
     )
 
     assert take_snapshot(STUDY, store).workers == ()
+
+
+def test_every_default_that_the_study_began_with_has_its_runs_in_the_confirmation(tmp_path: Path) -> None:
+    store = studies.open_storage(f"sqlite:///{tmp_path}/tlopt.db")
+    search = studies.create_or_open(store, STUDY, file_text=TEXT, fingerprints={})
+    begun_by_an_earlier_version = take_snapshot(STUDY, store)
+    search.set_user_attr(attributes.DEFAULTS, [{"label": label} for label in ("a", "b", "c")])
+
+    seeds = STUDY.confirm.seeds
+    assert take_snapshot(STUDY, store).n_runs == begun_by_an_earlier_version.n_runs + seeds
+    assert begun_by_an_earlier_version.n_runs == n_point_runs(STUDY.confirm.points, seeds) + 2 * seeds
 
 
 # What is made of it

@@ -40,6 +40,7 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
         counts=ImageCounts(train=100, val=20, test=30),
         n_workers=2,
         n_classes=3,
+        n_trained_defaults=2,
         minutes_max=float("inf"),
     )
     assert estimate.expected_minutes(study, workspace) == (minutes(size, terms), 1.0)

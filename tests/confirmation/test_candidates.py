@@ -25,10 +25,10 @@ from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import confirm_plan, confirm_seed
-from tlopt.search.race import PLAIN, PROBE, Candidate
+from tlopt.search.race import KEPT, PLAIN, PROBE, Candidate
 from tlopt.search.samplers import InitialPointsSampler
 from tlopt.spec import Study
-from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.storage import attributes
 from tlopt.storage.studies import create_or_open, open_storage
@@ -39,7 +39,7 @@ STUDY = tiny.study(SEARCH, more=CONFIRM)
 TEXT = tiny.text(SEARCH, more=CONFIRM)
 FACTS = tiny.facts()
 FINGERPRINTS: dict[str, str | int] = {"data": "0a1b"}
-PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, FACTS))
+PROBE_POINT, PLAIN_POINT, KEPT_POINT = (default.point for default in defaults(STUDY, FACTS))
 
 
 def at(lr: float) -> Point:
@@ -207,6 +207,21 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
     with pytest.raises(NotReady, match=r"1 pruned\nthe hours are over, or start a study") as late:
         find_candidates(STUDY, searched, FACTS, late="the hours are over")
     assert "budget.trials" not in str(late.value)
+
+
+def test_a_study_is_confirmed_with_the_defaults_that_it_began_with(
+    searched: optuna.Study, store: optuna.storages.BaseStorage
+) -> None:
+    add_trial(searched, 0.75, at(0.3))
+    begun_by_an_earlier_version = found(searched)
+    searched.set_user_attr(attributes.DEFAULTS, [{"label": d.label} for d in defaults(STUDY, FACTS)])
+
+    candidates = find_candidates(STUDY, searched, FACTS)
+
+    assert begun_by_an_earlier_version == [(PROBE, PROBE_LABEL), (PLAIN, PLAIN_LABEL), (0, "trial 0")]
+    assert found(searched)[:3] == [(PROBE, PROBE_LABEL), (PLAIN, PLAIN_LABEL), (KEPT, KEPT_LABEL)]
+    assert candidates[2].point == KEPT_POINT
+    assert stored_candidates(opened(store, *candidates)) == candidates
 
 
 # The study of the confirmation

@@ -407,7 +407,9 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
 def terms(minutes_max: float, *, n: int = 1000, ms: float = 10.0) -> Terms:
     costs = {r: cost(ms * (r / 64) ** 2) for r in (64, 96, 128, 160, 224)}
     counts = ImageCounts(train=n, val=n // 4, test=n // 4)
-    return Terms(costs=costs, counts=counts, n_workers=2, n_classes=5, minutes_max=minutes_max)
+    return Terms(
+        costs=costs, counts=counts, n_workers=2, n_classes=5, n_trained_defaults=1, minutes_max=minutes_max
+    )
 
 
 def test_the_minutes_are_those_computed_by_hand():
@@ -419,6 +421,12 @@ def test_the_minutes_are_those_computed_by_hand():
     confirmed = 3 * (15 + 63 + 2 * 49)
     test = 3 * 3 * 25 * 0.012
     assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
+
+    # with a second default that trains the whole network, and one trial fewer among the first five
+    more = 63 - 35 + 3 * 63
+    both = dataclasses.replace(known, n_trained_defaults=2)
+    extra = (more / 2 + 3 * 25 * 0.012) / 60
+    assert minutes(size, both) == pytest.approx(minutes(size, known) + extra)
 
 
 def test_linear_classifiers_cost_one_reading_of_the_images():

@@ -1,4 +1,4 @@
-"""The start that keeps batch-norm statistics: where it lies, and when there is none."""
+"""Fine-tuning with kept batch-norm statistics, a default and an initial point: where it lies, and when."""
 
 from dataclasses import replace
 
@@ -6,9 +6,10 @@ import pytest
 import tiny
 from optuna.trial import FixedTrial
 
-from tlopt.search.defaults import defaults, kept_statistics, partly_frozen
+from tlopt.search.defaults import begun_labels, defaults, kept_statistics, partly_frozen
 from tlopt.search.plan import search_plan
 from tlopt.search.space import suggest
+from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
 
 FACTS = tiny.facts()
@@ -36,9 +37,62 @@ def start_point(text: str, backbone: str = '"large"') -> Point:
 
 
 def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
-    _, plain = defaults(tiny.study(search()), FACTS)
+    _, plain, kept = defaults(tiny.study(search()), FACTS)
 
-    assert start_point(search()) == replace(plain.point, norm_depth=17, lr_ratio=0.3)
+    assert start_point(search()) == kept.point == replace(plain.point, norm_depth=17, lr_ratio=0.3)
+
+
+@pytest.mark.parametrize(("optimizer", "ratio"), [("sgd", 0.1), ("adamw", 0.3)])
+def test_the_default_has_the_measured_rates_whatever_the_space_searches(optimizer: str, ratio: float) -> None:
+    narrow = f'freeze_depth = {{ int = [0, 17] }}\nlr = 0.5\nlr_ratio = 0.9\noptimizer = "{optimizer}"'
+    _, plain, kept = defaults(tiny.study(narrow), FACTS)
+
+    assert (kept.label, kept.params) == (KEPT_LABEL, None)
+    assert kept.point == replace(plain.point, norm_depth=17, lr_ratio=ratio)
+    assert kept.point.lr == tiny.PLAIN_LR[optimizer]
+
+
+@pytest.mark.parametrize("missing", ["transferable", "batch_norm"])
+def test_it_is_no_default_without_statistics_to_keep(missing: str) -> None:
+    found = defaults(tiny.study(search()), tiny.facts(**{missing: False}))
+
+    assert KEPT_LABEL not in [default.label for default in found]
+
+
+# Studies that have begun
+
+
+@pytest.mark.parametrize(
+    ("weights", "classifiers", "labels"),
+    [
+        ("default", '["network", "svm"]', (PROBE_LABEL, PLAIN_LABEL)),
+        ("default", '["network", "logistic"]', (PROBE_LABEL, PLAIN_LABEL, "linear classifier")),
+        ("none", '["network", "logistic"]', (SCRATCH_LABEL,)),
+    ],
+)
+def test_a_study_that_stores_no_defaults_has_those_of_its_version(
+    weights: str, classifiers: str, labels: tuple[str, ...]
+) -> None:
+    text = search(classifier=f"{{ choice = {classifiers} }}")
+    study = tiny.spec.loads(
+        tiny.text(text).replace("[model]", f'[model]\nweights = "{weights}"'), "planted.toml"
+    )
+
+    assert begun_labels(study, None) == labels
+    assert begun_labels(study, [{"label": KEPT_LABEL}]) == (KEPT_LABEL,)
+
+
+def test_in_a_study_of_an_earlier_version_it_remains_an_initial_point_like_any_other() -> None:
+    study = tiny.study(search())
+    plan = search_plan(study, FACTS, 1, begun_labels(study, None))
+
+    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
+
+    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, FACTS), kept_statistics(study, FACTS)]
+    assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
+
+
+# Its place in a space
 
 
 @pytest.mark.parametrize(
@@ -49,7 +103,7 @@ def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_
         ({"lr_ratio": "{ log = [1e-2, 1e-1] }"}, PLAIN_LR, 0.1),
         ({"lr_ratio": "0.0"}, PLAIN_LR, 0.0),
         ({"lr": "{ log = [1e-2, 1.0] }"}, 1e-2, 0.3),
-        ({"optimizer": '"sgd"'}, tiny.PLAIN_LR["sgd"], 0.3),
+        ({"optimizer": '"sgd"'}, tiny.PLAIN_LR["sgd"], 0.1),
     ],
 )
 def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
@@ -97,8 +151,18 @@ def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
     assert kept_statistics(tiny.study(search()), tiny.facts(**{missing: False})) is None
 
 
-def test_a_search_tries_it_after_the_other_starts_as_any_other_trial() -> None:
+def test_a_search_that_can_draw_the_default_runs_it_third_and_never_prunes_it() -> None:
     study = tiny.study(search())
+    plan = search_plan(study, FACTS, 1)
+
+    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
+
+    assert list(plan.initial_points(())[2:]) == [kept_statistics(study, FACTS), partly_frozen(study, FACTS)]
+    assert (task.point.norm_depth, task.label, task.prunable) == (17, KEPT_LABEL, False)
+
+
+def test_a_search_that_cannot_tries_the_nearest_point_after_the_other_starts_as_any_other_trial() -> None:
+    study = tiny.study(search(lr_ratio="1.0"))
     plan = search_plan(study, FACTS, 1)
 
     task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
@@ -113,8 +177,8 @@ def test_the_other_starts_keep_no_statistics() -> None:
 
     depths = [suggest(FixedTrial(params), study, FACTS).norm_depth for params in plan.initial_points(())]
 
-    assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0]
-    assert depths == [0, 0, 17]  # the probe's freeze depth is out of range
+    assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0, 17]
+    assert depths == [0, 17, 0]  # the probe's freeze depth is out of range
 
 
 def test_a_search_without_the_key_starts_as_before() -> None:

@@ -10,14 +10,14 @@ from optuna.trial import FixedTrial
 
 from tlopt.search.defaults import defaults
 from tlopt.search.plan import StudyPlan, confirm_plan, confirm_seed, search_plan
-from tlopt.search.race import PLAIN, PROBE, Candidate, Race
+from tlopt.search.race import KEPT, PLAIN, PROBE, Candidate, Race
 from tlopt.spec.trial_spec import TrialSpec
 
 STUDY = tiny.study(
     "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"
 )
 FACTS = tiny.facts()
-PROBE_POINT, PLAIN_POINT = (default.point for default in defaults(STUDY, FACTS))
+PROBE_POINT, PLAIN_POINT, KEPT_POINT = (default.point for default in defaults(STUDY, FACTS))
 CANDIDATES = (
     Candidate(PROBE, "linear probe", PROBE_POINT),
     Candidate(PLAIN, "plain fine-tuning", PLAIN_POINT),
@@ -115,6 +115,15 @@ def test_a_run_of_a_confirmation_trains_its_candidates_point_and_is_never_pruned
         prunable=False,
         weights_file=Path("12/2"),
     )
+
+
+def test_a_run_of_the_default_with_kept_statistics_can_be_drawn() -> None:
+    kept = Candidate(KEPT, "fine-tuning with kept statistics", KEPT_POINT)
+    race = Race(candidates=(*CANDIDATES, kept), seeds=4, direction="maximize", halves=False)
+
+    (task,) = tasks(confirm_plan(STUDY, race, 1, weights_file), [{"candidate": KEPT, "replicate": 0}])
+
+    assert (task.point, task.label) == (KEPT_POINT, kept.label)
 
 
 def test_candidates_share_their_seeds() -> None:

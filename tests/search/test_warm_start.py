@@ -272,7 +272,9 @@ def test_a_stored_warm_start_is_read_back(key: str) -> None:
 
 def begun(url: str, warm: WarmStart) -> optuna.Study:
     study = named(WIDE, "wide")
-    choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
+    choices = attributes.SharedChoices(
+        threads=1, numerics={}, images={}, defaults=(), warm_start=warm.as_attribute()
+    )
     text = tiny.text(WIDE).replace("planted", "wide")
     return studies.create_or_open(
         studies.open_storage(url), study, file_text=text, fingerprints={}, choices=choices
@@ -288,7 +290,9 @@ def test_trials_from_before_statistics_could_be_kept_inform_a_search_of_them(
     warm = warm_start.from_study(
         before, study, facts, fingerprints=FINGERPRINTS, semantics=spec.SEMANTICS_VERSION, initial_points=()
     )
-    choices = attributes.SharedChoices(threads=1, numerics={}, images={}, warm_start=warm.as_attribute())
+    choices = attributes.SharedChoices(
+        threads=1, numerics={}, images={}, defaults=(), warm_start=warm.as_attribute()
+    )
     opened = studies.create_or_open(
         studies.open_storage(f"sqlite:///{tmp_path}/a.db"),
         study,

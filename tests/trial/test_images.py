@@ -56,7 +56,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Count:
 @pytest.fixture
 def point(workshop: tiny.Workshop) -> Callable[[float], Point]:
     """A point at 32 pixels with a strength of augmentation."""
-    plain = defaults(workshop.workspace.study, workshop.facts)[-1].params
+    plain = defaults(workshop.workspace.study, workshop.facts)[1].params
     found = suggest(FixedTrial(plain), workshop.workspace.study, workshop.facts)
     return lambda strength: replace(found, resolution=32, augmentation=strength)
 

@@ -25,7 +25,7 @@ Format = Literal["toml", "json", "yaml"]
 class Best:
     """One point with its known values."""
 
-    label: str  # "trial 12", "linear probe" or "plain fine-tuning"
+    label: str  # "trial 12", or the label of a default
     trial: int | None  # its number in the search; None for a default that the search did not run
     point: Point
     value: float | None  # of its trial on validation; optimistic until it is confirmed

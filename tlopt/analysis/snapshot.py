@@ -14,6 +14,7 @@ from tlopt.analysis.cost import Cost
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
+from tlopt.search.defaults import begun_labels
 from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
 from tlopt.spec.objectives import measured
@@ -25,7 +26,6 @@ from tlopt.storage.schema import epoch_seconds
 
 GONE_SECONDS = 900.0  # longer than most outages; another worker has its trial by then, and it is hidden
 SILENT_SECONDS = 30.0  # since the last heartbeat, after which a worker is shown as silent
-_DEFAULTS = 2  # candidates of a confirmation beside the best points
 
 Stage = Literal["search", "confirm"]
 
@@ -69,6 +69,7 @@ class Snapshot:
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
     verdict: Verdict | None = None  # None before the confirmation has begun
     n_splits: int = 1  # that each trial of the search trains on
+    n_defaults: int = 2  # candidates of the confirmation beside the best points
     hours_left: float | None = None  # in which trials may start; None: no limit
     exports: tuple[dict[str, Any], ...] = ()  # as `attributes.EXPORTS`
     warm_start: dict[str, Any] | None = None  # as `attributes.WARM_START`; None: it began with nothing
@@ -91,7 +92,7 @@ class Snapshot:
         if self.verdict is not None:
             return self.verdict.n_expected
         confirm = self.study.confirm
-        return n_point_runs(confirm.points, confirm.seeds) + _DEFAULTS * confirm.seeds
+        return n_point_runs(confirm.points, confirm.seeds) + self.n_defaults * confirm.seeds
 
     @property
     def n_runs_finished(self) -> int:
@@ -149,7 +150,8 @@ class Snapshot:
             t.seconds / self.n_splits for t in self.trials if t.outcome == Outcome.COMPLETE and t.seconds
         ]
         runs = [run.seconds for run in self.runs if run.counts and run.seconds]
-        if len(runs) < self.study.confirm.points + _DEFAULTS:  # candidates differ in time, frozen ones by far
+        n_candidates = self.study.confirm.points + self.n_defaults
+        if len(runs) < n_candidates:  # they differ in time, frozen ones by far
             runs += whole
         return (
             statistics.mean(trials) if trials else None,
@@ -259,6 +261,7 @@ def take_snapshot(
         runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
         n_splits=n_splits(opened),
+        n_defaults=len(begun_labels(study, attrs.get(attributes.DEFAULTS))),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
         exports=tuple(attrs.get(attributes.EXPORTS, ())),
         warm_start=attrs.get(attributes.WARM_START),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tlopt.model.facts import BackboneFacts
 from tlopt.propose.budget import ImageCounts, Size, Terms, busy_sentence, minutes
-from tlopt.search.defaults import linear_points
+from tlopt.search.defaults import defaults, linear_points
 from tlopt.search.space import classifiers
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
@@ -39,6 +39,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
     machine, data = detect_machine(), workspace.data
     counts = ImageCounts(train=len(data.splits[0].train), val=len(data.splits[0].val), test=data.n_test)
     batch_size = _highest(study, "batch_size", int(RULES["batch_size"].default or 0))
+    n_trained_defaults = sum(default.is_trained for default in defaults(study, workspace.facts))
     expected, load_factors = [], []
     for weights in workspace.weights.values():
         resolution = _highest(study, "resolution", weights.resolution)
@@ -58,6 +59,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
             counts=counts,
             n_workers=machine.n_workers,
             n_classes=workspace.n_classes,
+            n_trained_defaults=n_trained_defaults,
             minutes_max=float("inf"),
             n_linear=_n_linear(study, workspace.facts),
         )

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -40,8 +40,14 @@ if TYPE_CHECKING:
 _CLASSES_NAMED = 20
 
 
-def study_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
-    """Lines on the images, networks, ranges and budget of a study that is about to start."""
+def study_lines(
+    study: Study, workspace: "Workspace", default_labels: Collection[str] | None = None
+) -> Iterator[str]:
+    """Lines on the images, networks, ranges and budget of a study that is about to start.
+
+    Args:
+        default_labels: of its defaults if it has begun; None: of a new study.
+    """
     data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
     repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
@@ -59,7 +65,7 @@ def study_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     for name, dimension in searched.items():
         yield f"  {name}: {dimension_words(dimension)}"
     yield f"budget: {budget_words(study)}"
-    for default in defaults(study, workspace.facts):
+    for default in defaults(study, workspace.facts, default_labels):
         if default.params is None:
             yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
     for sentence in study_warnings(study, workspace.facts):

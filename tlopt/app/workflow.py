@@ -15,7 +15,7 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
-from tlopt.search.defaults import linear_points
+from tlopt.search.defaults import begun_labels, defaults, linear_points
 from tlopt.search.plan import StudyPlan, confirm_plan, search_plan
 from tlopt.search.race import Candidate
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
@@ -70,7 +70,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     study = session.study
     session.refuse_foreign_confirmation()
     follow_up.refuse_late(session)
-    plan = search_plan(study, workspace.facts, len(workspace.data.splits))
+    plan = _search_plan(session, workspace)
     try:
         opened = studies.create_or_open(
             session.store,
@@ -119,7 +119,7 @@ def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
     Raises:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
-    yield from tables.study_lines(session.study, workspace)
+    yield from tables.study_lines(session.study, workspace, _default_labels(session))
     yield from warm_start_lines(session, workspace)
 
 
@@ -129,9 +129,21 @@ def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
     Raises:
         SpecError, NotReady, StudyChanged: its warm start cannot be made.
     """
-    plan = search_plan(session.study, workspace.facts, len(workspace.data.splits))
-    if said := follow_up.warm_start_summary(session, workspace, plan):
+    if said := follow_up.warm_start_summary(session, workspace, _search_plan(session, workspace)):
         yield f"warm start: {said}"
+
+
+def _search_plan(session: Session, workspace: "Workspace") -> StudyPlan:
+    """The plan of the search, with the defaults it began with if it has begun."""
+    n_splits = len(workspace.data.splits)
+    return search_plan(session.study, workspace.facts, n_splits, _default_labels(session))
+
+
+def _default_labels(session: Session) -> tuple[str, ...] | None:
+    """The labels of the defaults that the study began with; None for a new one."""
+    if follow_up.is_new(session):
+        return None
+    return begun_labels(session.study, session.optuna_study().user_attrs.get(attributes.DEFAULTS))
 
 
 def _choices(
@@ -152,6 +164,7 @@ def _choices(
         threads=n_threads,
         numerics={name: str(numerics) for name, numerics in chosen.items()},
         images=_images(workspace),
+        defaults=[default.label for default in defaults(session.study, workspace.facts)],
         warm_start=None if warm is None else warm.as_attribute(),
     )
 

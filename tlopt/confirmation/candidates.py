@@ -21,12 +21,12 @@ from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
-from tlopt.search.defaults import defaults
+from tlopt.search.defaults import begun_labels, defaults
 from tlopt.search.plan import confirm_seed, ended_runs, run_values
-from tlopt.search.race import LINEAR, PLAIN, PROBE, Candidate, Race
+from tlopt.search.race import KEPT, LINEAR, PLAIN, PROBE, Candidate, Race
 from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
-from tlopt.spec.default_names import LINEAR_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PROBE_LABEL
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
@@ -65,9 +65,10 @@ def find_candidates(
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
-    known = [row for row in defaults(study, facts) if asdict(row.point) not in infeasible]
+    labels = begun_labels(study, optuna_study.user_attrs.get(attributes.DEFAULTS))
+    known = [row for row in defaults(study, facts, labels) if asdict(row.point) not in infeasible]
     # PLAIN is plain fine-tuning, or training from scratch
-    numbers = {LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
+    numbers = {KEPT_LABEL: KEPT, LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
     chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
     for record in complete:
         point = Point.stored(record.point, f"trial {record.number} of {study.name}")

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from tlopt.confirmation.evidence import Lead, std_error_of_lead
 from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
-from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
 from tlopt.system.frames import data_frame, html_table
 
@@ -59,7 +59,7 @@ class Confirmed:
     """One candidate, run again with several seeds; lists are in the order of the seeds."""
 
     number: int  # its trial in the search; below 0 for a default that the search did not run
-    label: str  # "trial 12", "linear probe" or "plain fine-tuning"
+    label: str  # "trial 12", or the label of a default
     point: Point
     seeds: tuple[int, ...]
     val: tuple[dict[str, float], ...]  # metrics by name; an empty dict if a run ended without a value
@@ -218,7 +218,7 @@ class Verdict:
     @property
     def defaults(self) -> tuple[str, ...]:
         """Labels of the defaults among the candidates, the strongest on validation first."""
-        known = (LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL)
+        known = (KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL)
         return tuple(row.label for row in self.rows if row.label in known)
 
     def standing(self, label: str, *, split: SplitName) -> Standing | None:
@@ -279,6 +279,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "objective": verdict.objective,
         "direction": verdict.direction,
         "chosen": verdict.chosen.label,
+        "defaults": list(verdict.defaults),  # the strongest on validation first
         "test_readings": verdict.test_readings,
         "candidates": [
             {
@@ -294,7 +295,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         ],
         "gain": {
             label: {split: _gain(verdict, label, split) for split in SPLITS}
-            for label in dict.fromkeys((PROBE_LABEL, PLAIN_LABEL, *verdict.defaults))
+            for label in dict.fromkeys((*verdict.defaults, PROBE_LABEL, PLAIN_LABEL))
         },
         "n_images": dict(verdict.n_images),
         "n_splits": verdict.n_splits,

@@ -67,6 +67,7 @@ class Terms:
     counts: ImageCounts
     n_workers: int
     n_classes: int
+    n_trained_defaults: int  # defaults that train the whole network; the linear probe comes in addition
     minutes_max: float  # infinite: no limit
     n_linear: int = 0  # trials that are linear classifiers, at most; they come first
 
@@ -91,8 +92,8 @@ def minutes(size: Size, terms: Terms) -> float:
     linear = cost.build + (counts.train + counts.val) * cost.frozen
     n_linear = min(terms.n_linear, size.trials)
     n_networks = size.trials - n_linear
-    defaults = trained(cost.frozen) + trained(cost.full)
-    first = max(min(n_networks, _STARTUP_TRIALS) - 2, 0)
+    defaults = trained(cost.frozen) + terms.n_trained_defaults * trained(cost.full)
+    first = max(min(n_networks, _STARTUP_TRIALS) - 1 - terms.n_trained_defaults, 0)
     later = max(n_networks - _STARTUP_TRIALS, 0)
     networks = (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths)
     search = size.repeats * (n_linear * linear + (defaults if n_networks else 0) + networks)
@@ -100,7 +101,8 @@ def minutes(size: Size, terms: Terms) -> float:
     confirmed = size.seeds * (defaults + (linear if n_linear else 0)) + (
         n_point_runs(size.points, size.seeds) * point
     )
-    test = 3 * size.seeds * counts.test * cost.frozen
+    n_tested = 2 + terms.n_trained_defaults  # the chosen point and the defaults
+    test = n_tested * size.seeds * counts.test * cost.frozen
     workers = (search + confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60
 

@@ -161,6 +161,7 @@ def _terms(
         counts=seen.counts,
         n_workers=machine.n_workers,
         n_classes=len(seen.class_names),
+        n_trained_defaults=1 + has_batch_norm(weights.backbone),
         minutes_max=_minutes_max(request, machine),
         n_linear=study_file.n_linear(seen),
     )

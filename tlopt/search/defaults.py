@@ -1,6 +1,6 @@
-"""Initial points of a search: the two defaults of a practitioner, and a partly frozen network."""
+"""Initial points of a search: the defaults of a practitioner, and a partly frozen network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, assert_never
@@ -8,13 +8,14 @@ from typing import Any, assert_never
 from tlopt.model.facts import BackboneFacts
 from tlopt.search.space import Params, classifiers, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
-from tlopt.spec.default_names import LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
 
 FROZEN_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
-KEPT_STATISTICS_RATIO = 0.3  # lr_ratio of fine-tuning with kept statistics: benchmarks/recipes/README.md
+# lr_ratio of fine-tuning with kept statistics, by optimiser: benchmarks/recipes/README.md
+KEPT_STATISTICS_RATIO = {"sgd": 0.1, "adamw": 0.3}
 
 
 LINEAR_MAX = 8  # linear classifiers among the initial points; each costs about one epoch
@@ -28,14 +29,44 @@ class Default:
     point: Point
     params: Params | None
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the whole network is trained, and not only a classifier on its features."""
+        return self.point.freeze_depth == 0
 
-def defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
-    """The linear probe and plain fine-tuning, with the study's fixed values for other keys.
 
-    Neither has a penalty on pretrained weights: `l2` applies to the head alone. Without pretrained weights
-    there is no probe, and plain fine-tuning becomes training from scratch. If the space contains logistic
-    regression on frozen features, that is a third default.
+def defaults(
+    study: Study, facts: BackboneFacts, labels: Collection[str] | None = None
+) -> tuple[Default, ...]:
+    """The points that a search is compared with, with the study's fixed values for other keys.
+
+    They are the linear probe and plain fine-tuning; logistic regression on frozen features if the space
+    contains it; and fine-tuning with kept statistics if the network has batch-norm, at the rates that did
+    best in benchmarks/recipes/README.md. None has a penalty on pretrained weights: `l2` applies to the head
+    alone. Without pretrained weights there is training from scratch only.
+
+    Args:
+        labels: of a study that has begun, see `begun_labels`; others are left out. None: of a new study.
     """
+    found = _defaults(study, facts)
+    return found if labels is None else tuple(default for default in found if default.label in labels)
+
+
+def begun_labels(study: Study, stored: Sequence[Mapping[str, str]] | None) -> tuple[str, ...]:
+    """The labels of the defaults of a study that has begun.
+
+    Args:
+        stored: `tlopt:defaults`; None: of version 0.2 or earlier, whose studies end with the defaults they
+            began with.
+    """
+    if stored is not None:
+        return tuple(row["label"] for row in stored)
+    if study.model.weights == "none":
+        return (SCRATCH_LABEL,)
+    return (PROBE_LABEL, PLAIN_LABEL, *((LINEAR_LABEL,) if "logistic" in classifiers(study) else ()))
+
+
+def _defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
     backbone, usual = study.model.backbones[0], _usual(study, facts)
     optimizer = usual["optimizer"]
     common = {
@@ -46,16 +77,15 @@ def defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
     plain = {**common, "optimizer": optimizer, "lr": usual["lr"]}
     if not facts.transferable:
         return (_default(SCRATCH_LABEL, plain, backbone, study, facts),)
-    probe = {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]}
-    return (
-        _default(PROBE_LABEL, probe, backbone, study, facts),
-        _default(PLAIN_LABEL, plain, backbone, study, facts),
-        *(
-            _default(LINEAR_LABEL, {**common, "classifier": "logistic"}, backbone, study, facts)
-            for name in classifiers(study)
-            if name == "logistic"
-        ),
-    )
+    named = {
+        PROBE_LABEL: {**common, "optimizer": optimizer, "freeze_depth": 1.0, "lr": PROBE_LR[optimizer]},
+        PLAIN_LABEL: plain,
+    }
+    if "logistic" in classifiers(study):
+        named[LINEAR_LABEL] = {**common, "classifier": "logistic"}
+    if facts.batch_norm[backbone]:
+        named[KEPT_LABEL] = {**plain, "norm_depth": 1.0, "lr_ratio": KEPT_STATISTICS_RATIO[optimizer]}
+    return tuple(_default(label, values, backbone, study, facts) for label, values in named.items())
 
 
 def linear_points(study: Study, facts: BackboneFacts) -> list[Params]:
@@ -99,11 +129,13 @@ def kept_statistics(study: Study, facts: BackboneFacts) -> Params | None:
 
     Pretrained blocks train at `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the full rate such
     networks diverge on some data sets. Other keys have the values of plain fine-tuning, or the nearest
-    allowed ones. None if the space does not keep statistics, or there are none to keep.
+    allowed ones, so that this is the default with kept statistics if the space contains that one. None if
+    the space does not keep statistics, or there are none to keep.
     """
     usual = _usual(study, facts)
-    ratio = nearest(KEPT_STATISTICS_RATIO, study.search.get("lr_ratio", Fixed(1.0)))
-    rate = usual["lr"] * min(1.0, KEPT_STATISTICS_RATIO / max(float(ratio), 1e-9))
+    wanted = KEPT_STATISTICS_RATIO[usual["optimizer"]]
+    ratio = nearest(wanted, study.search.get("lr_ratio", Fixed(1.0)))
+    rate = usual["lr"] * min(1.0, wanted / max(float(ratio), 1e-9))
     shares = {"transfer_depth": 1.0, "freeze_depth": 0.0, "anchor_depth": 1.0, "norm_depth": 1.0}
     start = _start(shares, {"lr": rate, "lr_ratio": ratio}, study, facts)
     return start if start is not None and decode_params(start, study, facts).norm_depth else None

@@ -1,7 +1,7 @@
 """`StudyPlan`: the trials of a search or of a confirmation."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,16 @@ class StudyPlan:
         return known if known.keys() == self.space.keys() else None
 
 
-def search_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
-    """The plan of a search: the initial points that are in the space, then sampled points."""
+def search_plan(
+    study: Study, facts: BackboneFacts, n_splits: int, labels: Collection[str] | None = None
+) -> StudyPlan:
+    """The plan of a search: the initial points that are in the space, then sampled points.
+
+    Args:
+        labels: of the defaults of a study that has begun; None: of a new study.
+    """
     study = without_idle_keys(study, facts)
-    known = [(d.label, d.params) for d in defaults(study, facts) if d.params is not None]
+    known = [(d.label, d.params) for d in defaults(study, facts, labels) if d.params is not None]
     initial_points = [params for _, params in known]
     for start in (
         *linear_points(study, facts),

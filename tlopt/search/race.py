@@ -17,7 +17,7 @@ from statistics import fmean
 from tlopt.spec import objectives
 from tlopt.spec.point import Point
 
-LINEAR, PROBE, PLAIN = -3, -2, -1  # numbers of candidates that are not trials of the search
+KEPT, LINEAR, PROBE, PLAIN = -4, -3, -2, -1  # numbers of candidates that are not trials of the search
 FINALISTS_MIN = 2  # points of the search that get every seed, so that there is a final comparison
 
 RunKey = tuple[
@@ -27,7 +27,7 @@ RunKey = tuple[
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to confirm; `number` is the number of its trial in the search, or LINEAR, PROBE or PLAIN."""
+    """A point to confirm; `number` is that of its trial in the search, or KEPT, LINEAR, PROBE or PLAIN."""
 
     number: int
     label: str

@@ -14,6 +14,8 @@ tlopt:threads         study   CPU threads per worker, on which last bits depend
 tlopt:numerics        study   precision and layout measured as fastest, by backbone
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               found by the first worker; at most `CLASS_NAMES_MAX` names
+tlopt:defaults        study   [{"label"}] of the defaults that it is compared with; in studies of versions up
+                              to 0.2 missing, see `search.defaults.begun_labels`
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "summary"}, see `search.warm_start`
 tlopt:fit             study   {"summary", "fits"}: how backbones suit its images, see `insight.record.Fit`
@@ -43,7 +45,7 @@ tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics",
 
 import copy
 import reprlib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -65,6 +67,7 @@ BEGAN = PREFIX + "began"
 THREADS = PREFIX + "threads"
 NUMERICS = PREFIX + "numerics"
 IMAGES = PREFIX + "images"
+DEFAULTS = PREFIX + "defaults"
 CONTROL = PREFIX + "control"
 WARM_START = PREFIX + "warm_start"
 FIT = PREFIX + "fit"
@@ -111,6 +114,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     THREADS: (int,),
     NUMERICS: (dict,),
     IMAGES: (dict,),
+    DEFAULTS: (list,),
     CONTROL: (dict,),
     WARM_START: (dict, type(None)),
     FIT: (dict,),
@@ -157,17 +161,24 @@ class SharedChoices:
         threads: CPU threads per worker.
         numerics: precision and layout by backbone.
         images: counts and class names; see `tlopt:images` above.
+        defaults: labels of the defaults.
         warm_start: see `tlopt:warm_start` above; None without a warm start.
     """
 
     threads: int
     numerics: Mapping[str, str]
     images: Mapping[str, Any]
+    defaults: Sequence[str]
     warm_start: Mapping[str, Any] | None = None
 
     def as_attributes(self) -> dict[str, Any]:
         """Values by attribute."""
-        found = {THREADS: self.threads, NUMERICS: dict(self.numerics), IMAGES: dict(self.images)}
+        found: dict[str, Any] = {
+            THREADS: self.threads,
+            NUMERICS: dict(self.numerics),
+            IMAGES: dict(self.images),
+            DEFAULTS: [{"label": label} for label in self.defaults],
+        }
         return found if self.warm_start is None else found | {WARM_START: dict(self.warm_start)}
 
 
