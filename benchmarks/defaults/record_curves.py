@@ -3,8 +3,9 @@
     python -m benchmarks.defaults.record_curves DATA/flowers5 DATA/rsscn7 --points 40 --epochs 8
 
 Points 0 and 1 are the linear probe and plain fine-tuning, the others random draws, the same for every set.
-The validation images are divided: `val` is what a search would see after each epoch, `judge` is used once, after
-the last. Test images are never read. The file is written after each point; a second start goes on with it.
+The validation images are divided: `val` is what a search would see after each epoch, `judge` is used once,
+after the last. Test images are never read. The file is written after each point; a second start goes on with
+it.
 """
 
 import argparse
