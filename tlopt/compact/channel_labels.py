@@ -2,7 +2,7 @@
 
 Every element of an activation carries a *label*, the number of the channel that it belongs to, and so does
 every entry of a weight along its output and input dimension. Operations that combine elements tie their
-labels: the input channels of a convolution to the columns of its weight, the two terms of a sum to each other.
+labels: the input channels of a convolution to the columns of its weight, the terms of a sum to each other.
 Labels that are tied, directly or through others, are one channel and can only be removed together.
 
 Operations on shapes act on labels as they act on values, so that concatenations, splits, permutations and
