@@ -129,7 +129,7 @@ def test_a_worker_with_another_study_is_refused_with_the_lines_of_a_follow_up_st
 
     assert line.startswith("error: ")
     assert "budget.epochs: study has 2, here is 3" in line
-    assert cure[0].startswith("To go on from its trials")
+    assert cure[0].startswith("To continue from its trials")
     assert [each.split(" = ")[0] for each in cure[1:]] == ["name", "warm_start"]
 
 

@@ -185,5 +185,5 @@ def test_a_deleted_study_ends_its_worker_with_a_line(
     status, _, errors = worker.end()
 
     assert status == 0, errors[-3000:]
-    assert "was deleted: this worker drops it" in errors
+    assert "was deleted: this worker stops working on it" in errors
     assert "Traceback" not in errors

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tlopt.app.handle import open_session
-from tlopt.app.serve import make_ready, work_here
+from tlopt.app.serve import make_ready, run_studies
 from tlopt.data.batches import CENTER_CROP, View
 from tlopt.search.space import resolve
 from tlopt.training.devices import configure_process
@@ -111,7 +111,7 @@ def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
         file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
         session = open_session(file, store=session.store)
         grown = replace(workspace, study=session.study)  # keeps what a worker keeps from trial to trial
-        work_here([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
+        run_studies([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
         yield {"trials": trials, **looked_at()}
 
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
-from tlopt.analysis.snapshot import Left, Snapshot, WorkerRow, take_snapshot
+from tlopt.analysis.snapshot import Snapshot, TimeLeft, WorkerRow, take_snapshot
 from tlopt.app.tables import status_group
 from tlopt.search.race import n_point_runs
 from tlopt.storage import attributes, studies
@@ -108,14 +108,14 @@ def seen(**changes: Any) -> Snapshot:
 def test_the_time_left_has_the_confirmation_in_it() -> None:
     at_work = seen(trials=tuple(record(i) for i in range(20)), workers=(worker(20), worker(21)))
 
-    assert at_work.left == Left(search=40 * 60 / 2, confirm=13 * 60 / 2)
+    assert at_work.left == TimeLeft(search=40 * 60 / 2, confirm=13 * 60 / 2)
     assert left_words(at_work) == "about 26.5 minutes left, 6.5 minutes of it for the confirmation"
 
 
 def test_a_run_of_the_confirmation_trains_on_one_of_the_splits() -> None:
     at_work = seen(trials=(record(0),), workers=(worker(1),), n_splits=3)
 
-    assert at_work.left == Left(search=59 * 60, confirm=13 * 20)
+    assert at_work.left == TimeLeft(search=59 * 60, confirm=13 * 20)
 
 
 def test_a_study_without_trials_has_no_outcomes_to_list() -> None:

@@ -174,7 +174,7 @@ def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
 
     assert list(admin.upgrade(url, None)) == []
     assert attributes(url, "theirs") == {}
-    with pytest.raises(StorageError, match="was not made by tlopt"):
+    with pytest.raises(StorageError, match="was not created by tlopt"):
         list(admin.upgrade(url, "theirs"))
 
 
@@ -184,7 +184,7 @@ def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str)
     later.set_user_attr(key, 99)
     before = attributes(url)
 
-    with pytest.raises(StorageError, match="made by a later tlopt"):
+    with pytest.raises(StorageError, match="created by a newer tlopt"):
         list(admin.upgrade(url, None))
     assert attributes(url) == before
 
@@ -192,12 +192,12 @@ def test_a_study_of_a_later_version_is_refused_and_unchanged(url: str, key: str)
 def test_a_file_that_is_read_no_longer_is_said_with_its_study(url: str) -> None:
     made(url).set_user_attr(study_attributes.STUDY_FILE, tiny.text("momentun = 0.9"))
 
-    with pytest.raises(StorageError, match=r"planted: its study file is read no longer: .*momentun"):
+    with pytest.raises(StorageError, match=r"planted: its study file can no longer be read: .*momentun"):
         list(admin.upgrade(url, None))
 
 
 def test_another_way_of_digesting_is_caught_up_with(url: str) -> None:
     made(url).set_user_attr(study_attributes.DIGEST, "an earlier version's")
 
-    assert list(admin.upgrade(url, None)) == ["planted: digest written anew"]
+    assert list(admin.upgrade(url, None)) == ["planted: digest updated"]
     assert attributes(url)[study_attributes.DIGEST] == spec.loads(tiny.text(SEARCH), "x.toml").digest

@@ -97,7 +97,7 @@ def session(file: Path | str, url: str) -> Session:
 def work(file: Path, url: str) -> Sequence[FrozenTrial]:
     """The study's trials after a worker in this process has spent its budget."""
     here = session(file, url)
-    serve.work_here([(here, workflow.prepare(here))], confirm=False, interrupt=Interrupt(), n_threads=1)
+    serve.run_studies([(here, workflow.prepare(here))], confirm=False, interrupt=Interrupt(), n_threads=1)
     return here.optuna_study().get_trials(deepcopy=False)
 
 
@@ -240,7 +240,7 @@ def test_an_exports_point_is_trained_again(write: Write, url: str, tmp_path: Pat
         ("narrow.confirm", '"narrow.confirm" is a confirmation.*name its search: "narrow"'),
         ("na rrow", '"na rrow" is no name of a study, and no folder either'),
         ("narow", r"wide\.toml: warm_start: .* 'narow' .*there are: narrow.; name one that has begun, or"),
-        ("./narrow", r"wide\.toml: warm_start: \./narrow is no export, it has no config\.toml"),
+        ("./narrow", r"wide\.toml: warm_start: \./narrow is not an export: it has no config\.toml"),
     ],
 )
 def test_what_cannot_be_begun_with_is_said(named: str, message: str, write: Write, url: str) -> None:

@@ -238,7 +238,7 @@ def test_a_study_of_others_is_not_deleted(url: str) -> None:
     studies.open_storage(url)
     optuna.create_study(study_name="theirs", storage=url)
 
-    with pytest.raises(StorageError, match="was not made by tlopt"):
+    with pytest.raises(StorageError, match="was not created by tlopt"):
         invoke("delete", "theirs", "--yes", "--storage", url)
 
 
@@ -253,7 +253,7 @@ def test_workers_are_named_before_their_study_is_deleted(url: str) -> None:
 
     said = invoke("delete", "planted", "--storage", url, answer="n\n")
 
-    assert f"at work on it, and about to drop their trials: {me.name}" in said
+    assert f"workers that will lose their trials: {me.name}" in said
     assert optuna.get_all_study_names(url) == ["planted"]
 
 

@@ -13,7 +13,7 @@ from tlopt.dashboard import note
 from tlopt.dashboard.note import MARKER, update_note
 from tlopt.storage import attributes as study_attributes
 
-IMAGES = "photos/: 300 to train, 100 for validation, 100 locked away, 5 classes"
+IMAGES = "photos/: 300 to train, 100 for validation, 100 held out for the test, 5 classes"
 SEARCH = """
 lr_ratio = { log = [0.01, 1.0] }
 label_smoothing = { log = [0.01, 0.1], zero = true }

@@ -172,7 +172,7 @@ def test_an_invalid_name_of_a_data_set_is_refused():
 
 
 def test_a_data_set_for_something_else_is_refused():
-    with pytest.raises(DataError, match="CocoDetection wants more than a name"):
+    with pytest.raises(DataError, match="CocoDetection needs more than a name"):
         loaded("torchvision:CocoDetection")
 
 

@@ -19,13 +19,13 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
 @pytest.mark.timeout(20)
 def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.png")
-    with pytest.raises(DataError, match="no regular file but a named pipe"):
+    with pytest.raises(DataError, match="not a regular file but a named pipe"):
         read_regular(tmp_path / "x.png")
 
 
 def test_a_device_is_refused(tmp_path):
     (tmp_path / "x.png").symlink_to("/dev/zero")
-    with pytest.raises(DataError, match="no regular file but a device"):
+    with pytest.raises(DataError, match="not a regular file but a device"):
         read_regular(tmp_path / "x.png")
 
 

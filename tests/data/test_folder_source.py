@@ -156,14 +156,14 @@ def test_an_export_in_the_place_of_images_is_named(tmp_path):
 def test_an_empty_class_is_named(folder):
     root = folder(3, 3)
     (root / "void").mkdir()
-    refused(root, "void: the class folder is empty of images: fill it")
+    refused(root, "void: the class folder contains no images: fill it")
 
 
 def test_a_class_of_other_files_only_says_which(folder):
     root = folder(3, 3)
     (root / "phone").mkdir()
     (root / "phone" / "x.MOV").touch()
-    refused(root, r"empty of images, only \.mov files: fill")
+    refused(root, r"contains no images, only \.mov files: fill")
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

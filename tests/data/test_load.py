@@ -27,7 +27,7 @@ def test_labels_and_class_names_are_those_of_the_folders(folder):
 def test_an_absent_folder_is_refused_with_where_its_name_counts_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        DataError, match=r"data\.source = 'gone': .* counts from the folder in which the command"
+        DataError, match=r"data\.source = 'gone': .* starts from the folder in which the command"
     ):
         loaded("gone")
 

@@ -333,7 +333,8 @@ def test_deep_images_that_use_little_of_their_range_are_said_with_the_cure(folde
         PIL.Image.fromarray(deep).save(root / name / "deep.png")
     (notice,) = told(loaded(root), "16 bits")
     assert (
-        f"2 images have 16 bits, of whose range not an eighth is used (the largest value is {value}" in notice
+        f"2 images have 16 bits, but use less than an eighth of their range (the largest value is {value}"
+        in notice
     )
     assert f"data.bits = {told_bits} takes" in notice
     assert not told(loaded(root, bits=told_bits), "16 bits")

@@ -164,7 +164,9 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(table):
 
 def test_several_labels_of_an_image_are_refused(table):
     lines = [json.dumps({"file_name": f"{i}.png", "label": ["a", "b"]}) for i in range(4)]
-    with pytest.raises(DataError, match='line 1: "label" holds several values: an image has one class'):
+    with pytest.raises(
+        DataError, match='line 1: "label" holds several values: tlopt learns one class per image'
+    ):
         listed(table(*lines, name="metadata.jsonl"))
 
 

@@ -327,7 +327,7 @@ def test_a_foreign_study_is_a_problem(file: Path, quick: Text) -> None:
     optuna.create_study(storage=store, study_name="stripes").add_trial(optuna.create_trial(value=0.5))
     file.write_text(quick())
 
-    assert "was not made by tlopt" in problem(look(file, store)).detail
+    assert "was not created by tlopt" in problem(look(file, store)).detail
 
 
 def test_nothing_is_written_to_the_stored_study(file: Path, quick: Text) -> None:

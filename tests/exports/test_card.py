@@ -196,7 +196,7 @@ def test_depths_are_given_with_the_number_of_blocks(export: Export) -> None:
     card = card_of(make_contents(planted()), export)
 
     assert "| `transfer_depth` | 0 of 9 |" in card
-    assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to here keep" in card
+    assert "| `norm_depth` | 0 of 9 | batch-norm layers of trained blocks up to this depth keep" in card
 
 
 def test_the_card_is_written_to_the_folder(export: Export) -> None:

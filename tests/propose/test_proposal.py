@@ -186,7 +186,7 @@ def test_keys_of_data_that_are_asked_for_are_in_the_file_and_decide_what_is_seen
     study = spec.loads(proposal.text, "x.toml")
     assert (study.data.test_fraction, study.data.group_pattern) == (0.5, r"(\d+)\.png$")
     assert "Classes: a, b." in proposal.notes
-    assert any("18 to train, 12 to validate, 30 locked away" in note for note in proposal.notes)
+    assert any("18 to train, 12 to validate, 30 held out for the test" in note for note in proposal.notes)
 
 
 def test_folds_that_are_asked_for_take_the_place_of_repeats(images):
@@ -289,7 +289,7 @@ def test_a_wished_backbone_without_weights_is_kept_and_explained(images, offline
     assert (study.model.backbones, study.model.weights) == (("resnet50",), "default")
     assert any("planted complaint" in note for note in proposal.notes)
     assert any("--backbone efficientnet_lite0" in note for note in proposal.notes)
-    assert "NOT AT HAND" in proposal.text
+    assert "NOT AVAILABLE" in proposal.text
 
 
 @pytest.mark.parametrize(("machine", "at_hand"), [(GPU, "efficientnet_lite0"), (CPU, "mobilenet_v3_large")])
@@ -308,7 +308,7 @@ def test_a_file_is_written_even_where_no_weights_are_at_hand(images, offline):
     proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(), GPU)
 
     assert study_of(proposal).model.backbones == ("resnet50",)
-    assert "NOT AT HAND" in proposal.text
+    assert "NOT AVAILABLE" in proposal.text
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_a_network_from_scratch_is_searched_with_many_images_only(images, n_trai
         name="x",
         source="y",
         backbone="efficientnet_lite0",
-        weights_at_hand=True,
+        weights_available=True,
         resolution_expected=224,
         batch_norm=True,
         n_blocks=17,

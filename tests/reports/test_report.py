@@ -268,7 +268,7 @@ def test_a_study_without_complete_trials_has_its_causes_and_its_cost() -> None:
 
     said = Reader(page(report(trials))).text
 
-    assert "No trial is complete, so there is nothing to show of values yet." in said
+    assert "No trial is complete, so there are no values to show yet." in said
     assert "diverged, 2 (trial 1, 2): the loss is not finite" in said
     assert "pruned 1 3 — 60.0 minutes" in said
     assert "together 3 3 — 2.0 hours" in said
@@ -344,7 +344,7 @@ def test_the_best_point_is_there_as_a_study_file_that_decodes() -> None:
 def test_images_and_classes_are_those_of_the_database() -> None:
     said = Reader(page(report([]))).text
 
-    assert "1,234 to train and 321 to validate; 456 locked away for the test" in said
+    assert "1,234 to train and 321 to validate; 456 held out for the test" in said
     assert "rose, tulip" in said
 
 

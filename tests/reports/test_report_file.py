@@ -76,10 +76,10 @@ def test_python_writes_the_same_report_and_renews_it_and_nothing_else(
     assert "Not confirmed yet" in written.read_text(encoding="utf-8")
     assert tlopt.report("flowers", storage=url) == written  # its own file is renewed
     Path("mine.html").touch()
-    with pytest.raises(SpecError, match=r"mine\.html exists and is no report of tlopt"):
+    with pytest.raises(SpecError, match=r"mine\.html exists and is not a report of tlopt"):
         tlopt.report("flowers", "mine.html", storage=url)
     with pytest.raises(
-        SpecError, match=r"absent/mine\.html: the folder absent does not exist; make it first"
+        SpecError, match=r"absent/mine\.html: the folder absent does not exist; create it first"
     ):
         tlopt.report("flowers", "absent/mine.html", storage=url)
     assert tlopt.report("flowers", "mine.html", storage=url, overwrite=True) == Path("mine.html")

@@ -75,4 +75,4 @@ def test_the_drop_to_test_and_the_point_are_said_in_words() -> None:
     text = said()
 
     assert "Test is 1.0 points worse than validation; some drop is to be expected" in text
-    assert "In words: every block starts afresh; what is new learns at the rate 0.1." in text
+    assert "In words: all blocks are fresh; the head and fresh blocks learn at the rate 0.1." in text

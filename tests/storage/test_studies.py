@@ -219,9 +219,9 @@ def test_records_of_a_later_version_are_refused(storage_url: str, study_text: Ca
     made.set_user_attr(attributes.RECORD_FORMAT, attributes.FORMAT_VERSION + 1)
     made.set_user_attr(attributes.EXPORTS, "in another form by then")  # which is no damage
 
-    with pytest.raises(StorageError, match="made by a later tlopt"):
+    with pytest.raises(StorageError, match="created by a newer tlopt"):
         create(storage_url, study_text())
-    with pytest.raises(StorageError, match="made by a later tlopt"):
+    with pytest.raises(StorageError, match="created by a newer tlopt"):
         studies.open_existing(studies.open_storage(storage_url), "stripes")
 
 
@@ -274,7 +274,7 @@ def test_a_study_that_was_left_half_made_is_completed(
     store = studies.open_storage(storage_url)
     optuna.create_study(storage=store, study_name="stripes", direction="maximize")
 
-    with pytest.raises(NotReady, match="a worker is about to make it"):
+    with pytest.raises(NotReady, match="a worker is about to create it"):
         studies.open_existing(store, "stripes")
     assert create(storage_url, study_text()).user_attrs[attributes.DIGEST]
 
@@ -287,9 +287,9 @@ def test_a_foreign_study_of_the_same_name_is_left_alone(
     )
     foreign.add_trial(optuna.create_trial(value=0.5))
 
-    with pytest.raises(StorageError, match="was not made by tlopt"):
+    with pytest.raises(StorageError, match="was not created by tlopt"):
         create(storage_url, study_text())
-    with pytest.raises(StorageError, match="was not made by tlopt"):
+    with pytest.raises(StorageError, match="was not created by tlopt"):
         studies.open_existing(studies.open_storage(storage_url), "stripes")
     assert foreign.user_attrs == {}
 

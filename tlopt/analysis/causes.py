@@ -1,4 +1,4 @@
-"""The causes of trials that failed or do not count, each once."""
+"""Distinct causes of trials that failed or do not count."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord
 
-_NUMBERS_MAX = 5  # trials that a line names
+_NUMBERS_MAX = 5  # trials named per line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """One cause, and the numbers of its trials."""
+    """A cause, and the numbers of the trials that it ended or invalidated."""
 
     outcome: Outcome
     cause: str
@@ -19,7 +19,7 @@ class Cause:
 
     @property
     def trials(self) -> str:
-        """As in "trial 3, 5, 8"."""
+        """The numbers as text, as in "trial 3, 5, 8"."""
         more = ", ..." if len(self.numbers) > _NUMBERS_MAX else ""
         return f"trial {', '.join(map(str, self.numbers[:_NUMBERS_MAX]))}{more}"
 

@@ -12,9 +12,9 @@ class Cost:
     """The cost of some trials, summed over all workers."""
 
     n: int
-    epochs: int  # passes over a training split: of a trial that trains on three splits, three an epoch
+    epochs: int  # passes over a training split; a trial on three splits makes three per epoch
     seconds: float  # wall clock; more on a busy machine
-    processor_seconds: float | None  # of the workers' processes; None where a record lacks it
+    processor_seconds: float | None  # of the workers' processes; None if a record lacks it
 
     @classmethod
     def of(cls, trials: Iterable[TrialRecord], *, n_splits: int = 1) -> Self:
@@ -33,7 +33,7 @@ class Cost:
         )
 
     def __add__(self, other: "Cost") -> "Cost":
-        """The cost of both together."""
+        """The sum of both costs."""
         both = self.processor_seconds is not None and other.processor_seconds is not None
         return Cost(
             n=self.n + other.n,
@@ -45,7 +45,7 @@ class Cost:
         )
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For programs."""
+        """Plain values for JSON."""
         return {
             "n": self.n,
             "epochs": self.epochs,

@@ -1,6 +1,6 @@
 """Words for numbers, points, ranges and times, the same in tables, cards and reports.
 
-Fractions are given in per cent, log-loss as it is.
+Fractions are shown in per cent, log-loss unchanged.
 """
 
 import statistics
@@ -17,18 +17,18 @@ from tlopt.spec.point import Point, completed
 from tlopt.storage.attributes import summary_of
 from tlopt.system.words import counted, duration_words
 
-RESOLUTION_IMAGES = 1000  # in a smaller set the share of one image is stated: a tenth of a point and more
+RESOLUTION_IMAGES = 1000  # in smaller sets the share of one image, above 0.1 points, is stated
 
 
 def spread_words(spread: Spread | None, objective: str) -> str:
-    """Mean ± standard deviation, the mean alone of one value; an em dash where nothing was measured."""
+    """Mean ± standard deviation; the mean alone for one value, an em dash if nothing was measured."""
     if spread is None:
         return "—"
     return spread.words(objective)
 
 
 def gain_sentences(verdict: Verdict) -> Iterator[str]:
-    """One sentence for each default that is a candidate, the strongest default first; then what they mean."""
+    """One sentence for each default among the candidates, the strongest first; then their explanation."""
     yield from (gain_sentence(verdict, label) for label in verdict.defaults)
     yield from resolution_sentences(verdict)
 
@@ -64,7 +64,7 @@ def default_sentence(verdict: Verdict, label: str) -> str:
 
 
 def gain_words(gain: Spread, objective: str) -> str:
-    """A mean difference with its sign: "+20.2 points", of a log-loss "+0.0312"."""
+    """A mean difference with its sign, such as "+20.2 points", or "+0.0312" for a log-loss."""
     return difference_words(gain.mean, objective)
 
 
@@ -75,7 +75,7 @@ def difference_words(difference: float, objective: str) -> str:
 
 
 def interval_words(gain: Spread, objective: str) -> str:
-    """The paired interval of a difference: "95 % interval -0.5 to +4.5, 3 seeds"."""
+    """The paired interval of a difference, such as "95 % interval -0.5 to +4.5, 3 seeds"."""
     if gain.interval is None:
         return "a single seed, so no interval"
     scale, digits = scale_of(objective, max(map(abs, gain.interval)))
@@ -84,7 +84,7 @@ def interval_words(gain: Spread, objective: str) -> str:
 
 
 def standing_words(verdict: Verdict, label: str) -> str:
-    """Whether the chosen point is ahead of `label`, and why not where it is not told apart."""
+    """Whether the chosen point is ahead of `label`, and the reason if they are not told apart."""
     split = verdict.split
     gain, standing = verdict.gain(label, split=split), verdict.standing(label, split=split)
     if gain is None or standing is None:
@@ -95,7 +95,7 @@ def standing_words(verdict: Verdict, label: str) -> str:
 
 
 def resolution_sentences(verdict: Verdict) -> Iterator[str]:
-    """The meaning of the interval, and the weight of a single image where there are few."""
+    """The meaning of the interval and, for small sets, the weight of a single image."""
     others = [label for label in verdict.defaults if label != verdict.chosen.label]
     gains = [verdict.gain(label, split=verdict.split) for label in others]
     if not any(gain is not None and gain.interval is not None for gain in gains):
@@ -160,7 +160,7 @@ def point_sentence(point: Point) -> str:
             f"{LINEAR_WORDS[point.classifier]} on features of the pretrained network, which is never trained;"
             " C was chosen by cross-validation on the training images"
         )
-    said = ["every block starts afresh"]
+    said = ["all blocks are fresh"]
     if kept:
         start = "block starts" if kept == 1 else f"{kept} blocks start"
         said = [f"the first {start} from pretrained weights"]
@@ -171,11 +171,13 @@ def point_sentence(point: Point) -> str:
         which = "block" if point.norm_depth == 1 else f"{point.norm_depth} blocks"
         whole = ", weights and biases too" if point.norm_affine == "keep" else ""
         said.append(f"batch-norm layers of the first {which} keep their pretrained statistics{whole}")
-    said.append(f"what is new learns at the rate {point.lr:.2g}")
+    said.append(f"the head and fresh blocks learn at the rate {point.lr:.2g}")
     if point.lr_ratio != 1 and kept > frozen:
-        said.append(f"trained blocks that were kept learn at {point.lr_ratio:.2g} of it")
+        said.append(f"kept blocks that are trained learn at {point.lr_ratio:.2g} of it")
     if point.l2_sp:
-        said.append(f"L2-SP pulls kept weights back to where they started, with strength {point.l2_sp:.2g}")
+        said.append(
+            f"L2-SP pulls kept weights back to their pretrained values, with strength {point.l2_sp:.2g}"
+        )
     if point.l2:
         said.append(f"L2 pulls weights to zero, with strength {point.l2:.2g}")
     return "; ".join(said)
@@ -223,7 +225,7 @@ def best_sentence(snapshot: Snapshot) -> str:
 
 
 def left_words(snapshot: Snapshot) -> str:
-    """The time to the end of the confirmation at the pace so far, or "" where there is no pace."""
+    """The time to the end of the confirmation at the pace so far; "" if it cannot be estimated yet."""
     left = snapshot.left
     if left is None or left.seconds <= 0:
         return ""
@@ -232,7 +234,7 @@ def left_words(snapshot: Snapshot) -> str:
 
 
 def hours_sentence(snapshot: Snapshot) -> str:
-    """The reason why no trial starts once budget.hours is over, and the cure; "" before."""
+    """The reason why no trial starts after budget.hours, and the cure; "" before."""
     if not snapshot.hours_are_over:
         return ""
     budget = snapshot.study.budget
@@ -244,7 +246,7 @@ def hours_sentence(snapshot: Snapshot) -> str:
 
 
 def winner_sentence(snapshot: Snapshot) -> str:
-    """The chosen point, and Optuna's best trial where that is another one; "" before the choice."""
+    """The chosen point, and Optuna's best trial if it is another one; "" before the choice."""
     chosen, best = snapshot.chosen, snapshot.best
     if chosen is None:
         return ""
@@ -261,20 +263,20 @@ def winner_sentence(snapshot: Snapshot) -> str:
 
 
 def budget_words(study: Study) -> str:
-    """As in "60 trials of at most 24 epochs, none started after 8 hours"."""
+    """The budget as text, as in "60 trials of at most 24 epochs, none started after 8 hours"."""
     budget = study.budget
     hours = f", none started after {counted(budget.hours, 'hour', form='g')}" if budget.hours else ""
     return f"{counted(budget.trials, 'trial', form=',')} of at most {counted(budget.epochs, 'epoch')}{hours}"
 
 
 def warm_start_sentence(snapshot: Snapshot) -> str:
-    """The warm start of the study; "" for none."""
+    """The summary of the study's warm start; "" without one."""
     summary = summary_of(snapshot.warm_start)
     return f"warm start: {summary}" if summary else ""
 
 
 def cost_words(cost: Cost) -> str:
-    """As in "131 epochs, 25.1 minutes of processor time, 16.7 minutes of work"."""
+    """A cost as text, as in "131 epochs, 25.1 minutes of processor time, 16.7 minutes of work"."""
     processor = (
         f"{duration_words(cost.processor_seconds)} of processor time, "
         if cost.processor_seconds is not None

@@ -13,11 +13,11 @@ from tlopt.plots.series import evenly
 from tlopt.spec.objectives import Direction, cost
 from tlopt.storage.attributes import violations
 
-TRIALS_MIN = 10  # complete and pruned ones: half of them are the best and half the rest
+TRIALS_MIN = 10  # complete or pruned; half of them are then the best, half the rest
 BEST_MIN = 5  # trials that PED-ANOVA's documentation wants at least among the best
 BEST_SHARE = 0.1
 FEW_TRIALS = 50  # below this the best tenth has fewer than `BEST_MIN` trials, so more count as the best
-TRIALS_MAX = 1000  # used at most; with the shuffles this takes a few seconds
+TRIALS_MAX = 1000  # largest number used; with the shuffles this takes a few seconds
 N_SHUFFLES = 20  # the largest of 20 is exceeded by chance one time in 21
 
 
@@ -75,7 +75,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importanc
 def _keys(trials: Sequence[FrozenTrial]) -> tuple[list[str], list[str]]:
     """The keys with two values or more among `trials`, and those with one.
 
-    PED-ANOVA gives a key of one value a share, since it compares densities with a prior of the whole range.
+    PED-ANOVA gives even a constant key a share, since it compares densities with a prior on the whole range.
     """
     values: dict[str, set[object]] = {}
     for trial in trials:
@@ -103,7 +103,7 @@ def _shares(trials: Sequence[FrozenTrial], keys: list[str], direction: Direction
 def _study_of(
     trials: Sequence[FrozenTrial], direction: Direction
 ) -> tuple[optuna.Study, NDArray[np.float64]]:
-    """`trials` as complete ones of a study, and their costs in order; a pruned one costs most of all."""
+    """A study with `trials` as complete trials, and their costs in order; pruned trials cost the most."""
     costs = np.array(
         [cost(t.value, direction) if _is_ranked(t) and t.value is not None else np.nan for t in trials]
     )
@@ -137,7 +137,7 @@ def _divergences(
 
 
 def _numbers(ended: Sequence[FrozenTrial], n_complete: int) -> str:
-    """As in "40 complete and 12 pruned"."""
+    """The numbers of trials, as in "40 complete and 12 pruned"."""
     infeasible = any(t.state == TrialState.COMPLETE and violations(t) for t in ended)
     others = "pruned or infeasible" if infeasible else "pruned"
     return f"{n_complete} complete and {len(ended) - n_complete} {others}"

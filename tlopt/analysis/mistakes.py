@@ -1,4 +1,4 @@
-"""A network's mistakes from its predictions: classes, confused pairs, surest mistakes, calibration."""
+"""Statistics of a network's mistakes: rates by class, confused pairs, confident mistakes, calibration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRates:
-    """The counts of one class."""
+    """Counts of the images of one class."""
 
     name: str
     n: int  # images of the class
-    n_right: int  # of them predicted as it
-    n_predicted: int  # images predicted as it
+    n_right: int  # those predicted correctly
+    n_predicted: int  # images predicted as the class
 
     @property
     def recall(self) -> float | None:
-        """Share of the class's images that are predicted as it; None without an image."""
+        """Share of the class's images that are predicted correctly; None without images."""
         return self.n_right / self.n if self.n else None
 
     @property
     def precision(self) -> float | None:
-        """Share of the images predicted as the class that are of it; None where none is predicted as it."""
+        """Share of the predictions of the class that are correct; None without such a prediction."""
         return self.n_right / self.n_predicted if self.n_predicted else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Images of one class that are predicted as one other."""
+    """Images of one class that are predicted as another class."""
 
     true: str
     predicted: str
@@ -46,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """One image that is predicted wrongly."""
+    """One misclassified image."""
 
     file: str
     true: str
@@ -63,13 +63,13 @@ class Bin:
     low: float
     high: float
     n: int
-    confidence: float  # mean probability of the predicted class; NaN without an image
-    accuracy: float  # share that is right; NaN without an image
+    confidence: float  # mean probability of the predicted class; NaN without images
+    accuracy: float  # share of correct predictions; NaN without images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Whether probabilities can be taken at their word: among images at 80 %, 80 % should be right."""
+    """How well probabilities match accuracy: of images predicted at 80 %, 80 % should be correct."""
 
     bins: tuple[Bin, ...]
     ece: float  # expected calibration error: mean gap between confidence and accuracy, weighted by images
@@ -91,14 +91,14 @@ class BinaryCurves:
 
 
 def confusion(predictions: Predictions) -> Counts:
-    """Counts (classes, classes): row the true class, column the predicted one."""
+    """Counts (classes, classes): true class by row, predicted class by column."""
     n = len(predictions.class_names)
     counts = np.bincount(predictions.labels * n + predictions.predicted, minlength=n * n)
     return counts.astype(np.int64).reshape(n, n)
 
 
 def class_rates(predictions: Predictions) -> tuple[ClassRates, ...]:
-    """Every class, in the order of the logits."""
+    """The counts of every class, in the order of the logits."""
     counts = confusion(predictions)
     return tuple(
         ClassRates(
@@ -121,7 +121,7 @@ def confused_pairs(predictions: Predictions, n_max: int) -> tuple[Pair, ...]:
 
 
 def mistakes(predictions: Predictions, n_max: int) -> Iterator[Mistake]:
-    """Up to `n_max` images that are predicted wrongly, surest first."""
+    """Up to `n_max` misclassified images, the most confidently predicted first."""
     names = predictions.class_names
     pictures = dict(zip(predictions.thumbnail_of.tolist(), predictions.thumbnails, strict=True))
     found = surest_mistakes(predictions.labels, predictions.predicted, predictions.probability)
@@ -139,8 +139,8 @@ def mistakes(predictions: Predictions, n_max: int) -> Iterator[Mistake]:
 def calibration(predictions: Predictions) -> Calibration:
     """Reliability over `BINS` intervals of equal width, and the expected calibration error.
 
-    Guo et al. (2017), https://arxiv.org/abs/1706.04599, equations 2 and 3. Of few images the error is too
-    large: chance alone makes gaps.
+    Guo et al. (2017), https://arxiv.org/abs/1706.04599, equations 2 and 3. For few images the error is
+    biased upwards, because chance alone makes gaps.
     """
     probability = predictions.probability
     right = predictions.labels == predictions.predicted
@@ -182,7 +182,7 @@ def binary_curves(predictions: Predictions) -> BinaryCurves | None:
     scores = positive_probability(predictions)
     order = np.argsort(-scores, kind="stable")
     scores, positive = scores[order], predictions.labels[order] == 1
-    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # images of one score go together
+    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # last of equal scores
     hits, taken = np.cumsum(positive)[ends], ends + 1
     recall, precision = hits / positive.sum(), hits / taken
     true_positive = np.concatenate([[0.0], recall])
@@ -201,15 +201,15 @@ def binary_curves(predictions: Predictions) -> BinaryCurves | None:
 def best_threshold(curves: BinaryCurves) -> float:
     """The threshold with the best mean of both classes' recalls (Youden's J).
 
-    The second class is predicted where its probability is at least this. Of the thresholds that part the
-    images alike, it is the middle one, which still parts them when it is written with few digits.
+    The second class is predicted where its probability is at least this. Among thresholds that divide
+    the images equally, it is the middle one, which still does so when rounded to few digits.
     """
     best = int(np.argmax((curves.true_positive - curves.false_positive)[1:]))
     return float(curves.thresholds[best : best + 2].mean())
 
 
 def recalls_at(predictions: Predictions, threshold: float) -> tuple[float, float]:
-    """The recalls of the first and the second class where the second is predicted from `threshold` on."""
+    """The recalls of the first and the second class if the second is predicted from `threshold` on."""
     second = positive_probability(predictions) >= threshold
     labels = predictions.labels
     return float((~second)[labels == 0].mean()), float(second[labels == 1].mean())

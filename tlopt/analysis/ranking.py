@@ -33,7 +33,7 @@ class Best:
     confirmed: dict[str, Spread]  # the objective by split, over seeds; empty before the confirmation
 
     def as_dict(self, study: Study) -> dict[str, Any]:
-        """For programs, the study file of the point included; see `measured` for the digits of values."""
+        """Plain values for JSON, with the point's study file; see `measured` for the digits of values."""
         values = {
             "study": study.name,
             "digest": study.digest,
@@ -72,7 +72,7 @@ def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None
 
 
 def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
-    """Those of `rows` that no other beats in value and in seconds of work alike, quickest first."""
+    """The rows that no other row beats in both value and seconds of work, fastest first."""
     timed = [
         (row.seconds, cost(row.value, study.direction), row)
         for row in rows
@@ -88,16 +88,16 @@ def pareto(study: Study, rows: Sequence[Best]) -> list[Best]:
 
 
 def configs_text(study: Study, rows: Sequence[Best], form: Format, *, several: bool) -> str:
-    """`rows` as one text.
+    """`rows` as the text of one file.
 
     Args:
-        several: a list, also of one; otherwise the first alone.
+        several: write a list, even of one row; otherwise only the first row.
 
     Raises:
-        SpecError: several do not go into one TOML file.
+        SpecError: several points were requested as TOML, which takes one file for each.
     """
     if form == "toml" and several:
-        raise SpecError("several points are several TOML files: name a folder, or take --format json or yaml")
+        raise SpecError("several points make several TOML files: name a folder, or use --format json or yaml")
     if form == "toml":
         return rows[0].config(study)
     value: Any = [row.as_dict(study) for row in rows] if several else rows[0].as_dict(study)
@@ -109,10 +109,10 @@ def configs_text(study: Study, rows: Sequence[Best], form: Format, *, several: b
 def write_files(
     study: Study, rows: Sequence[Best], form: Format, folder: Path, *, overwrite: bool
 ) -> list[Path]:
-    """One file for each of `rows`, named by rank and label.
+    """Write one file for each of `rows`, named by rank and label.
 
     Raises:
-        SpecError: a file is there and may not be replaced.
+        SpecError: a file exists and may not be replaced.
     """
     named = [
         (folder / f"{rank}-{row.label.replace(' ', '-')}.{form}", row) for rank, row in enumerate(rows, 1)

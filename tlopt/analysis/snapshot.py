@@ -24,7 +24,7 @@ from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.storage.schema import epoch_seconds
 
-GONE_SECONDS = 900.0  # longer than most outages; another worker has its trial by then, and it is hidden
+GONE_SECONDS = 900.0  # since the last heartbeat, after which a worker is not shown; longer than most outages
 SILENT_SECONDS = 30.0  # since the last heartbeat, after which a worker is shown as silent
 
 Stage = Literal["search", "confirm"]
@@ -36,25 +36,25 @@ class WorkerRow:
 
     name: str  # host:process
     device: str
-    study: str  # being served, or ""
+    study: str  # that it works on, or ""
     trial: int | None
-    epoch: int  # under way, from 0
+    epoch: int  # current epoch, from 0
     epochs: int
     step: int
-    steps: int  # in the epoch; 0 before it has begun
+    steps: int  # per epoch; 0 before the epoch begins
     silent_seconds: float  # since its last heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
-    """Estimated seconds to the end at the pace so far, with the workers at work now."""
+class TimeLeft:
+    """Estimated seconds to the end, at the pace so far and with the current workers."""
 
     search: float
     confirm: float
 
     @property
     def seconds(self) -> float:
-        """Both together."""
+        """Seconds to the end of the confirmation."""
         return self.search + self.confirm
 
 
@@ -68,13 +68,13 @@ class Snapshot:
     workers: tuple[WorkerRow, ...]  # of search and confirmation
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
     verdict: Verdict | None = None  # None before the confirmation has begun
-    n_splits: int = 1  # that each trial of the search trains on
-    n_defaults: int = 2  # candidates of the confirmation beside the best points
-    hours_left: float | None = None  # in which trials may start; None: no limit
+    n_splits: int = 1  # on which each trial of the search trains
+    n_defaults: int = 2  # default candidates of the confirmation
+    hours_left: float | None = None  # in which trials may still start; None: no limit
     exports: tuple[dict[str, Any], ...] = ()  # as `attributes.EXPORTS`
-    warm_start: dict[str, Any] | None = None  # as `attributes.WARM_START`; None: it began with nothing
-    stage: Stage = "search"  # being followed
-    doing: str = ""  # before there are trials to follow: "measuring ..."
+    warm_start: dict[str, Any] | None = None  # as `attributes.WARM_START`; None without one
+    stage: Stage = "search"  # shown by `progress`
+    doing: str = ""  # work before the first trial, such as "measuring ..."
 
     @property
     def outcomes(self) -> dict[Outcome, int]:
@@ -88,7 +88,7 @@ class Snapshot:
 
     @property
     def n_runs(self) -> int:
-        """Number of runs in the confirmation; the most there can be before it has begun."""
+        """Number of runs in the confirmation; the largest possible number before it has begun."""
         if self.verdict is not None:
             return self.verdict.n_expected
         confirm = self.study.confirm
@@ -96,7 +96,7 @@ class Snapshot:
 
     @property
     def n_runs_finished(self) -> int:
-        """Number of ended runs of the confirmation."""
+        """Number of finished runs of the confirmation."""
         return 0 if self.verdict is None else self.verdict.n_finished
 
     @property
@@ -123,22 +123,22 @@ class Snapshot:
 
     @property
     def hours_are_over(self) -> bool:
-        """Whether budget.hours ended the search before its trials were spent."""
+        """Whether budget.hours ended the search before its trials were finished."""
         left = self.study.budget.trials - self.n_finished
         return left > 0 and self.hours_left is not None and self.hours_left <= 0
 
     @property
-    def left(self) -> Left | None:
-        """The time to the end of the confirmation; None without a worker at work or a finished trial."""
+    def left(self) -> TimeLeft | None:
+        """The time to the end of the confirmation; None without an active worker or a finished trial."""
         n_working = sum(1 for worker in self.workers if worker.trial is not None)
         n_trials = 0 if self.hours_are_over else max(0, self.study.budget.trials - self.n_finished)
         n_runs = max(0, self.n_runs - self.n_runs_finished)
         if n_trials + n_runs == 0:
-            return Left(search=0.0, confirm=0.0)
+            return TimeLeft(search=0.0, confirm=0.0)
         trial, run = self._mean_seconds()
         if not n_working or (n_trials and trial is None) or (n_runs and run is None):
             return None
-        return Left(
+        return TimeLeft(
             search=n_trials * (trial or 0.0) / n_working,
             confirm=n_runs * (run or 0.0) / n_working,
         )
@@ -160,7 +160,7 @@ class Snapshot:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete and feasible trial with the best value, one run's or a carried one; Optuna's best."""
+        """The complete and feasible trial with the best value, possibly carried over; Optuna's best trial."""
         return next(iter(best_first(self.trials, self.study.direction)), None)
 
     @property
@@ -172,7 +172,7 @@ class Snapshot:
 
     @property
     def chosen_trial(self) -> int | None:
-        """The number of the chosen point's trial; None before the choice, and for a default no trial ran."""
+        """The number of the chosen point's trial; None before the choice, or without a trial."""
         chosen = self.chosen
         if chosen is None:
             return None
@@ -180,7 +180,7 @@ class Snapshot:
         return chosen.number if chosen.number >= 0 else next(labelled, None)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs: plain values, the trials' records included; see `measured` for their digits."""
+        """Plain values for JSON, with all trials; see `measured` for their digits."""
         best, left = self.best, self.left
         values = {
             "study": self.study.name,
@@ -235,14 +235,14 @@ class Snapshot:
 def take_snapshot(
     study: Study, store: BaseStorage, *, confirmation: optuna.Study | None = None, stage: Stage = "search"
 ) -> Snapshot:
-    """The study as the database has it now.
+    """The current state of a study in the database.
 
     Args:
-        confirmation: its confirmation, where there is one.
-        stage: that is followed.
+        confirmation: its confirmation, if there is one.
+        stage: the stage whose progress is shown.
 
     Raises:
-        NotReady: it has not been begun.
+        NotReady: the study has not been started.
     """
     opened = studies.open_existing(store, study.name)
     service = studies.service_of(store)

@@ -59,11 +59,11 @@ def write(table: Sequence[dict[str, Any]], path: Path, *, overwrite: bool) -> No
     """Write `table` in the format that the suffix of `path` names.
 
     Raises:
-        SpecError: another suffix than .csv and .parquet; or the file exists.
+        SpecError: the suffix is neither .csv nor .parquet, or the file exists.
         MissingExtra: pyarrow is not installed.
     """
     if path.suffix not in (".csv", ".parquet"):
-        raise SpecError(f"{path}: the suffix says the format, .csv or .parquet")
+        raise SpecError(f"{path}: the suffix must be .csv or .parquet")
     if path.exists() and not overwrite:
         raise SpecError(f"{path} exists; --overwrite replaces it")
     if path.suffix == ".parquet":

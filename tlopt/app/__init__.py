@@ -1,1 +1,1 @@
-"""The commands' work: search, confirm, judge, deliver, administer."""
+"""The work behind the commands: search, confirm, judge, export, administer."""

@@ -22,7 +22,7 @@ from tlopt.storage.schema import epoch_seconds
 _COMPARABLE = {
     2: "dropout and mixup are drawn anew for each step; trials begun before do not repeat bit for bit",
     3: "frozen blocks run in batches of one size; last bits of trials with frozen blocks differ from before",
-    4: "crops are cut from larger images; trials begun before saw softer ones and are about a point lower",
+    4: "crops are cut from larger images; earlier trials saw softer ones and are about a point lower",
 }
 
 
@@ -45,7 +45,7 @@ class Deletion:
 
     trials: dict[str, int]  # number of trials by name of the study; the confirmation first
     folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
-    workers: tuple[str, ...]  # at work on it, which will drop their trials
+    workers: tuple[str, ...]  # that work on it and will lose their trials
 
 
 def plan_deletion(
@@ -58,7 +58,7 @@ def plan_deletion(
 
     Raises:
         NotReady: there is neither such a study nor a confirmation of it.
-        StorageError: tlopt did not make it.
+        StorageError: it was not created by tlopt.
     """
     file = Path(target)
     name = spec.load(file).name if file.is_file() else target
@@ -66,13 +66,13 @@ def plan_deletion(
     names = optuna.get_all_study_names(store)
     named = [each for each in dict.fromkeys((_confirmation_of(store, name), name)) if each in names]
     if not named:
-        studies.open_existing(store, name)  # says which studies there are
+        studies.open_existing(store, name)  # raises, and names the studies that exist
     trials = {}
     for each in named:
         opened = optuna.load_study(study_name=each, storage=store)
         if attributes.DIGEST not in opened.user_attrs:
             raise StorageError(
-                f"the study {each!r} was not made by tlopt; delete it with: optuna delete-study"
+                f"the study {each!r} was not created by tlopt; delete it with: optuna delete-study"
             )
         trials[each] = len(opened.get_trials(deepcopy=False))
     root = checkpoint_root(checkpoints, runs)
@@ -113,11 +113,11 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
     """Upgrade studies of an earlier version of tlopt; yields a line for each.
 
     Args:
-        name: of one study; None: all of the database.
+        name: name of one study; None: all studies of the database.
 
     Raises:
         NotReady: there is no such study.
-        StorageError: the database is of another Optuna; or a study is of a later tlopt.
+        StorageError: the database is of another version of Optuna, or a study of a newer tlopt.
     """
     store = studies.open_to_read(studies.find_url(storage_url))
     if name:
@@ -134,7 +134,7 @@ def _upgrade(opened: optuna.Study) -> str:
     format_version = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     semantics = opened.user_attrs[attributes.SEMANTICS]
     if semantics > spec.SEMANTICS_VERSION:
-        raise StorageError(f"{opened.study_name} was made by a later tlopt; install that one")
+        raise StorageError(f"{opened.study_name} was created by a newer tlopt; install that version")
     changed = []
     if format_version < attributes.FORMAT_VERSION:
         service = studies.service_of(optuna_private.storage_of(opened))
@@ -153,8 +153,8 @@ def _upgrade(opened: optuna.Study) -> str:
     try:
         stored = studies.stored_spec(opened)
     except SpecError as error:
-        raise StorageError(f"{opened.study_name}: its study file is read no longer: {error}") from error
+        raise StorageError(f"{opened.study_name}: its study file can no longer be read: {error}") from error
     if opened.user_attrs[attributes.DIGEST] != stored.digest:
         opened.set_user_attr(attributes.DIGEST, stored.digest)
-        changed.append("digest written anew")
+        changed.append("digest updated")
     return "; ".join(changed) or "nothing to do"

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
-_EXPORTS_MAX = 20  # that a study lists
-_HEAD_BYTES = 4096  # from the start of a report; they hold its title
+_EXPORTS_MAX = 20  # listed by a study
+_HEAD_BYTES = 4096  # at the start of a report, which contain its title
 _logger = logging.getLogger(__name__)
 
 
@@ -54,10 +54,10 @@ def best_points(session: Session) -> list[Best]:
 
 
 def report_html(session: Session) -> str:
-    """The HTML of a report on the study as the database has it.
+    """The HTML of a report on the current state of the study.
 
     Raises:
-        NotReady: the study was not begun.
+        NotReady: the study has not been started.
     """
     # slow imports that only this command needs
     from tlopt.reports.html import page
@@ -69,7 +69,7 @@ def figures(session: Session) -> dict[str, list["ReportFigure"]]:
     """The figures of the report as objects, by section.
 
     Raises:
-        NotReady: the study was not begun.
+        NotReady: the study has not been started.
     """
     from tlopt.reports.figures import sections
 
@@ -93,7 +93,7 @@ def _report(session: Session) -> "Report":
 def _predictions(
     session: Session, opened: "optuna.Study", verdict: Verdict
 ) -> dict[SplitName, "Predictions"]:
-    """The recorded predictions of the network that is exported, as far as this machine has them."""
+    """The recorded predictions of the exported network, as far as this machine has them."""
     from tlopt.confirmation.predictions import Source, read_known
 
     chosen = verdict.chosen
@@ -120,16 +120,16 @@ def _predictions(
 def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Path:
     """Write a report to `file`, by default beside the export of `run`; returns the file.
 
-    A report that tlopt wrote there before is renewed.
+    An earlier report of tlopt is replaced.
 
     Raises:
-        NotReady: the study has not been begun.
-        SpecError: something else is there, and `overwrite` is not set; its folder is not there.
+        NotReady: the study has not been started.
+        SpecError: another file exists there and `overwrite` is not set, or the folder does not exist.
     """
     to = file or report_beside(default_folder(session))
     _check_report(to, overwrite=overwrite)
     if file is not None and not to.absolute().parent.is_dir():
-        raise SpecError(f"{to}: the folder {to.parent} does not exist; make it first")
+        raise SpecError(f"{to}: the folder {to.parent} does not exist; create it first")
     text = report_html(session)
     to.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(to, text)
@@ -139,20 +139,20 @@ def write_report(session: Session, file: Path | None, *, overwrite: bool) -> Pat
 def _check_report(file: Path, *, overwrite: bool) -> None:
     if file.exists() and not overwrite and not is_report(file):
         raise SpecError(
-            f"{file} exists and is no report of tlopt: move it away, or replace it with"
+            f"{file} exists and is not a report of tlopt: move it away, or replace it with"
             " tlopt report --overwrite"
         )
 
 
 def default_folder(session: Session) -> Path:
-    """The folder of the study's export where the user names none: exports/NAME."""
+    """The default folder of the study's export: exports/NAME."""
     return Path("exports") / session.study.name
 
 
 def report_beside(folder: Path) -> Path:
-    """The file of the report that goes with the export in `folder`.
+    """The file of the report that belongs to the export in `folder`.
 
-    A report NAME.html in the working directory, where earlier versions wrote it, is renewed there.
+    A report NAME.html in the working directory, where earlier versions wrote it, is replaced there.
     """
     if folder.name in ("", ".."):
         folder = Path(os.path.abspath(folder))
@@ -161,10 +161,10 @@ def report_beside(folder: Path) -> Path:
 
 
 def check_targets(folder: Path, *, overwrite: bool, with_report: bool = False) -> None:
-    """Check that an export may be written to `folder`, and its report beside it, before anything is trained.
+    """Raise if an export, or its report, may not be written to `folder`; called before training.
 
     Raises:
-        DataError, SpecError: something is there that may not be replaced.
+        DataError, SpecError: something exists there that may not be replaced.
     """
     from tlopt.exports.write import check_target
 
@@ -184,8 +184,8 @@ def is_report(file: Path) -> bool:
 def known_verdict(session: Session, folder: Path) -> Verdict | None:
     """The verdict of a study with nothing left to do, whose export is in `folder`; None otherwise.
 
-    Read from the database and result.json alone, so that a finished study answers at once. A damaged
-    result.json counts as no export, with a warning: it is written anew.
+    Read from the database and result.json alone, so that a finished study answers immediately. A damaged
+    result.json counts as no export: it is written again, with a warning.
     """
     verdict = session.verdict()
     if verdict is None or not (folder / RESULT).is_file():
@@ -209,8 +209,8 @@ def export(
     """Write the chosen point's export to `folder`; returns the folder.
 
     Raises:
-        DataError: something is there that may not be replaced.
-        MissingExtra: ONNX is asked for and not installed.
+        DataError: something exists there that may not be replaced.
+        MissingExtra: ONNX is requested and not installed.
     """
     from tlopt.exports.contents import choose_network, collect_contents
     from tlopt.exports.onnx import write_onnx
@@ -242,7 +242,7 @@ def export(
 
 
 def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> None:
-    """Record in the search the folder of an export; one entry per folder and machine, newest last."""
+    """Record the folder of an export with the search; one entry per folder and machine, newest last."""
     here = {"folder": str(folder.absolute()), "host": socket.gethostname()}
     others = [row for row in opened.user_attrs.get(attributes.EXPORTS, []) if {**row, **here} != row]
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -251,7 +251,7 @@ def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> 
 
 
 def check_onnx(workspace: "Workspace") -> None:
-    """Check, before anything is trained, that every backbone of the study can be written as an ONNX file.
+    """Raise if a backbone of the study cannot be written as an ONNX file; called before training.
 
     Raises:
         MissingExtra: the packages are not installed.
@@ -270,11 +270,11 @@ def train(
 
     Args:
         config: an export's config.toml or its folder, or a study file without searched keys.
-        folder: where the export goes once the last epoch is done.
+        folder: folder of the export, which is written after the last epoch.
 
     Raises:
         SpecError: a key is searched.
-        DataError: something is at `folder` that may not be replaced.
+        DataError: `folder` exists and may not be replaced.
     """
     from tlopt.confirmation.held_out import train_on_all
     from tlopt.exports.contents import collect_contents, trained_of
@@ -364,7 +364,7 @@ def predict(
 
 
 def _verdict_beside(config: Path, point: Point, study: spec.Study, fingerprint: str) -> Verdict:
-    """The verdict in the export that `config` belongs to, on the same images, or an empty one."""
+    """The verdict of the export that contains `config`, if on the same images; otherwise an empty one."""
     if config.with_name(RESULT).is_file():
         try:
             verdict, stored = read_exported_verdict(config.parent), read_result(config.parent)

@@ -15,7 +15,7 @@ _NAME_WIDTH = 11  # characters of a block's name that are kept on one line
 
 
 def fits_shown(name: str, fits: Sequence[Fit]) -> Group:
-    """The fits of networks to the images `name`: their order if there are several, then each by block."""
+    """Tables of fits to the images `name`: a ranking if there are several networks, then each by block."""
     parts: list[RenderableType] = []
     if len(fits) > 1:
         parts.append(ranking_table(name, fits))
@@ -50,7 +50,7 @@ def fit_blocks_table(name: str, fit: Fit) -> Table:
     table = Table(
         title=f"{name}: {fit.backbone} ({fit.weights}), {fit.resolution} px, {of}",
         title_justify="left",
-        caption="* highest; more is better in every column. A classifier takes the last block's features.",
+        caption="* highest; higher is better in every column. A classifier uses the last block's features.",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -72,7 +72,7 @@ def fit_blocks_table(name: str, fit: Fit) -> Table:
 
 
 def comparison_shown(name: str, seen: Comparison) -> Group:
-    """Two networks by block, with the pretrained one and an untrained one as a scale."""
+    """A network compared by block with the pretrained one; an untrained one gives the scale."""
     table = Table(
         title=f"{name}: {seen.backbone} ({seen.weights}) and {seen.other}, {seen.resolution} px,"
         f" {counted(seen.n_images, 'training image')}",
@@ -93,12 +93,12 @@ def comparison_shown(name: str, seen: Comparison) -> Group:
 
 
 def _stacked(column: Column) -> str:
-    """The heading with a word a line, for narrow columns."""
+    """The heading with one word per line, for narrow columns."""
     return column.heading.replace(",", "").replace(" ", "\n")
 
 
 def fit_lines(fit: Fit) -> Iterator[str]:
-    """The measures that are of the whole network only, and where values are not to be trusted."""
+    """Lines on measures of the whole network, and notes on values that should not be trusted."""
     single = [column for column in fit.columns if column not in fit.block_columns]
     if single:
         values = (f"{column.title} {column.cell(fit.network.values[column.name])}" for column in single)

@@ -1,4 +1,4 @@
-"""Follow-up studies: a warm start from an earlier study, and the lines that a changed file needs for one."""
+"""Follow-up studies: a warm start from an earlier study, and the study-file lines that request one."""
 
 import logging
 from pathlib import Path
@@ -26,10 +26,10 @@ _CONFIG = "config.toml"  # of an export: a study file with one point
 
 
 def is_new(session: Session) -> bool:
-    """Whether the study has yet to be made, or its creation stopped before its file was stored.
+    """Whether the study does not exist yet, or its creation stopped before its file was stored.
 
     Raises:
-        StorageError: another program made a study of this name.
+        StorageError: another program created a study of this name.
     """
     try:
         session.optuna_study()
@@ -39,7 +39,7 @@ def is_new(session: Session) -> bool:
 
 
 def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmStart | None:
-    """The warm start of a new study; None where its file names none.
+    """The warm start of a new study; None if its file names none.
 
     Raises:
         SpecError: there is no such study or export, or it cannot be used.
@@ -67,7 +67,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
 
 
 def begin_with(session: Session, opened: optuna.Study, facts: BackboneFacts) -> None:
-    """Add the planned trials that the study lacks; many workers may do so at once."""
+    """Add the planned trials that the study lacks; several workers may do so at once."""
     warm = stored(opened)
     if warm is None or not warm_start.n_missing(opened, warm):
         return
@@ -84,13 +84,13 @@ def begin_with(session: Session, opened: optuna.Study, facts: BackboneFacts) -> 
 
 
 def stored(opened: optuna.Study) -> WarmStart | None:
-    """The warm start planned when the study was made; None: none."""
+    """The warm start planned when the study was created; None without one."""
     found: dict[str, Any] | None = opened.user_attrs.get(attributes.WARM_START)
     return None if found is None else WarmStart.from_attribute(found)
 
 
 def warm_start_summary(session: Session, workspace: "Workspace", plan: StudyPlan) -> str:
-    """The sentence on the study's warm start, planned or done; "" for none.
+    """The summary of the study's warm start, planned or done; "" without one.
 
     Raises:
         SpecError, NotReady, StudyChanged: as `planned` and `refuse_late`.
@@ -101,7 +101,7 @@ def warm_start_summary(session: Session, workspace: "Workspace", plan: StudyPlan
 
 
 def refuse_late(session: Session) -> None:
-    """Raise if the file names a warm start with which the existing study was not made.
+    """Raise if the file names a warm start that the existing study was not created with.
 
     Raises:
         StudyChanged: it does.
@@ -114,7 +114,7 @@ def refuse_late(session: Session) -> None:
         has = "none" if warm is None else warm.source
         raise StudyChanged(
             f"the file no longer matches the stored study {session.study.name!r}: warm_start: study has"
-            f" {has}, here is {wanted}. It is read once, when a study is made: give this search"
+            f" {has}, here is {wanted}. It is read once, when a study is created: give this search"
             " another name, or restore the key"
         )
 
@@ -124,7 +124,7 @@ def _earlier(session: Session) -> Earlier:
 
     Raises:
         SpecError: there is none, or this version cannot read it.
-        StorageError: tlopt did not make it, or a later version did.
+        StorageError: it was not created by tlopt, or by a newer version.
     """
     name = session.study.warm_start
     try:
@@ -164,11 +164,11 @@ def _exported_point(folder: str, facts: BackboneFacts) -> Point:
     """The point of the export in `folder`.
 
     Raises:
-        SpecError: it is none, or of a network that this study has not.
+        SpecError: there is no export, or its network is not in this study.
     """
     path = user_path(folder) / _CONFIG
     if not is_file(path):
-        raise SpecError(f"{folder} is no export, it has no {_CONFIG}; tlopt export writes one")
+        raise SpecError(f"{folder} is not an export: it has no {_CONFIG}; tlopt export writes one")
     exported = spec.load(path)
     backbone = exported.model.backbones[0]
     if backbone not in facts.n_blocks:
@@ -176,4 +176,4 @@ def _exported_point(folder: str, facts: BackboneFacts) -> Point:
     try:
         return decode_params({}, exported, facts)
     except KeyError:
-        raise SpecError(f"{path} has ranges: it is a study file, and no export's") from None
+        raise SpecError(f"{path} has ranges: it is a study file, not the config of an export") from None

@@ -88,7 +88,7 @@ class Session:
             ) from None
 
     def confirmation(self) -> optuna.Study:
-        """The confirmation of this very search, which must exist.
+        """The confirmation of this search, which must exist.
 
         Raises:
             NotReady: the search or its confirmation does not exist.
@@ -108,7 +108,7 @@ class Session:
         """Raise if a confirmation of this name belongs to an earlier search.
 
         Raises:
-            StudyChanged: it is; names the command that removes it.
+            StudyChanged: it does; the message names the command that removes it.
         """
         name = self.confirm_name
         if name not in optuna.get_all_study_names(self.store):
@@ -132,13 +132,13 @@ class Session:
         )
 
     def snapshot(self, stage: Stage = "search") -> Snapshot:
-        """The study as the database has it now.
+        """The current state of the study in the database.
 
         Args:
-            stage: that is followed.
+            stage: the stage whose progress is shown.
 
         Raises:
-            NotReady: the search has not been begun.
+            NotReady: the search has not been started.
         """
         self.optuna_study()  # its message names the next command
         try:
@@ -148,7 +148,7 @@ class Session:
         return take_snapshot(self.study, self.store, confirmation=confirmation, stage=stage)
 
     def foreign_confirmation(self) -> str:
-        """The reason why the confirmation of this name is another search's, and the cure; "" if it is not."""
+        """The reason why the confirmation of this name belongs to another search, and the cure; "" if not."""
         with suppress(NotReady):
             try:
                 self.confirmation()
@@ -196,12 +196,12 @@ def open_session(
 
     Args:
         checkpoints: folder or URL; default: TLOPT_CHECKPOINTS, else the folder `checkpoints` in `runs`.
-        wait_seconds: seconds to wait for a database that does not answer.
+        wait_seconds: seconds to wait for a database that does not respond.
         store: the database, if it is already open.
-        create: make the database's tables, and an SQLite file, where there are none.
+        create: create the database's tables, and an SQLite file, if they are missing.
 
     Raises:
-        SpecError: there is no such file, or it is wrong.
+        SpecError: there is no such file, or it is invalid.
         NotReady: no study of that name is in the database.
         StorageError: the database cannot be opened.
     """
@@ -231,10 +231,10 @@ def open_session(
 
 
 def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: float) -> BaseStorage:
-    """The database, which must hold a study of this name.
+    """The database, which must contain a study of this name.
 
     Raises:
-        SpecError: there is none, and the name is written as a file's, or something else than a file has it.
+        SpecError: there is none, and the name is written like a path or is that of a folder.
         NotReady: there is no database.
     """
     file_expected = is_path(target) or bool(kind_at(Path(target)))
@@ -268,7 +268,7 @@ def _stored(store: BaseStorage, name: str) -> optuna.Study:
     if not re.match(spec.NAME_PATTERN, name):
         raise SpecError(
             f"the study {name!r} has a name that tlopt cannot use for files; rename it to at most 100"
-            " letters, digits and . _ - (not the first)"
+            " letters, digits and . _ - (first a letter or digit)"
         )
     return found
 
@@ -307,7 +307,7 @@ class StudySummary:
 
 
 def list_studies(storage_url: str | None = None) -> list[StudySummary]:
-    """The studies in a database that tlopt made, by name, without confirmations and archived ones."""
+    """The studies that tlopt created in a database, by name, without confirmations and archived ones."""
     store = open_present(studies.find_url(storage_url))
     rows = []
     for name in sorted(optuna.get_all_study_names(store)):
@@ -324,7 +324,7 @@ def open_present(url: str, wait_seconds: float = 0.0, *, target: str = "") -> Ba
     parsed = sqlalchemy.make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise NotReady(
-            f"there is no database {parsed.database}; tlopt run FILE makes it,"
-            f" --storage or TLOPT_STORAGE names another{beside(target) if target else ''}"
+            f"there is no database {parsed.database}; tlopt run FILE creates it,"
+            f" --storage or TLOPT_STORAGE selects another{beside(target) if target else ''}"
         )
     return studies.open_to_read(url, wait_seconds=wait_seconds)

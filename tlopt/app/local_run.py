@@ -92,7 +92,7 @@ def _refuse_commanded(opened: optuna.Study) -> None:
     command = commands.command_of(opened)
     if not command.runs_trials:
         raise NotReady(
-            f"{opened.study_name} is {command.state}; go on with: tlopt resume {opened.study_name}"
+            f"{opened.study_name} is {command.state}; continue with: tlopt resume {opened.study_name}"
         )
 
 

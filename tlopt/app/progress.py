@@ -85,7 +85,7 @@ def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
             )
             what = trial.label or (describe(trial.point) if trial.point else "")
             name = f"trial {trial.number}: {epoch}  {what}"
-            if trial.replicate is not None:  # its own number would be a second numbering beside the search's
+            if trial.replicate is not None:  # its number could be taken for one of the search's trials
                 name = f"{what}, seed {trial.replicate + 1}: {epoch}"
             yield Text(f"  {name}", style="dim", overflow="ellipsis", no_wrap=True)
 

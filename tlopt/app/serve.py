@@ -43,7 +43,7 @@ def make_ready(session: Session, *, device: str) -> "Workspace":
     return workspace
 
 
-def work_here(
+def run_studies(
     opened: Sequence[tuple[Session, "Workspace"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
 ) -> int:
     """Work until every study is over or a stop is requested; returns the number of trials finished here.
@@ -51,10 +51,10 @@ def work_here(
     Args:
         opened: studies, in order of priority.
         confirm: work on their confirmations.
-        n_threads: CPU threads; 0: as many as the study has chosen.
+        n_threads: CPU threads; 0: the number stored with the study.
 
     Raises:
-        NotReady: `confirm`, and a confirmation was not begun.
+        NotReady: a confirmation to work on has not been started.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
     from tlopt.training.devices import configure_process
@@ -67,7 +67,7 @@ def work_here(
     freeze_live_objects()
     n_finished = run_worker(works, studies.service_of(opened[0][0].store), interrupt)
     for work in () if interrupt.requested else works:
-        with suppress(KeyError):  # the study was deleted, and the worker has said so
+        with suppress(KeyError):  # the study was deleted, as the worker has reported
             refuse_stopped(work.optuna_study)
     return n_finished
 

@@ -53,7 +53,7 @@ def study_lines(
     repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
     yield (
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
-        f" {data.n_test} test (locked away), {len(data.class_names)} classes"
+        f" {data.n_test} test (held out), {len(data.class_names)} classes"
     )
     yield f"classes: {joined(data.class_names, _CLASSES_NAMED)}"
     for notice in data.notices:
@@ -67,7 +67,7 @@ def study_lines(
     yield f"budget: {budget_words(study)}"
     for default in defaults(study, workspace.facts, default_labels):
         if default.params is None:
-            yield f"  note: {default.label} lies outside the searched ranges: it runs in confirm alone"
+            yield f"  note: {default.label} lies outside the searched ranges: only the confirmation trains it"
     for sentence in study_warnings(study, workspace.facts):
         yield f"  warning: {sentence}"
 
@@ -75,10 +75,10 @@ def study_lines(
 def trials_table(
     trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int, chosen: int | None = None
 ) -> Table:
-    """The `n` best complete trials, best first, and the one that the confirmation has chosen.
+    """The `n` best complete trials, best first, and the one chosen by the confirmation.
 
     Args:
-        chosen: number of the chosen trial; None: none of them, or not chosen yet.
+        chosen: number of the chosen trial; None if there is none, or none yet.
     """
     table = Table(title=f"best trials by validation {TITLES[objective]}, one run each", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
@@ -193,7 +193,7 @@ def cost_lines(seen: Snapshot) -> Iterator[str]:
     yield f"cost of the search: {cost_words(search)}"
     if confirm.n:
         yield f"cost of the confirmation: {cost_words(confirm)}"
-        yield f"cost in all: {cost_words(search + confirm)}"
+        yield f"total cost: {cost_words(search + confirm)}"
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:
@@ -222,7 +222,7 @@ def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
     for row in rows[:n]:
         yield f"{row.outcome.words} ({row.trials}): {row.cause}"
     if len(rows) > n:
-        yield f"and {counted(len(rows) - n, 'other cause')}: tlopt status --json has all"
+        yield f"and {counted(len(rows) - n, 'other cause')}: tlopt status --json lists all"
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:

@@ -1,4 +1,4 @@
-"""A study as a person at a notebook reads it: a line, a table, data frames."""
+"""A study for notebooks: one line, a table, data frames."""
 
 import html
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ _SHOWN = 10  # best trials in the table of a notebook
 
 
 class StudyView:
-    """A study in its database, read anew at each access and never changed."""
+    """A read-only view of a study, read from the database at each access."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -58,7 +58,7 @@ class StudyView:
     def figures(self) -> "dict[str, list[ReportFigure]]":
         """The report's figures by section: progress, depths, strengths, curves.
 
-        A figure shows itself in a notebook; `standalone` is the text of an SVG file.
+        Notebooks display a figure; its `standalone` is the text of an SVG file.
         """
         return deliver.figures(self._session)
 

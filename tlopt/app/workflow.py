@@ -62,7 +62,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     """The search in the database, created or opened, and its plan; workers and dashboards can now join.
 
     Args:
-        n_threads: of a worker on a CPU, for all that will come, if the study is new; 0: all cores.
+        n_threads: CPU threads per worker, stored for all workers if the study is new; 0: all cores.
 
     Raises:
         StudyChanged: the file no longer matches the stored study of that name.
@@ -93,7 +93,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
 
 
 def refuse_changed(session: Session, workspace: "Workspace") -> None:
-    """Check that the search can go on with this file and these images; one that has not begun can.
+    """Raise if the search cannot continue with this file and these images; a new search always can.
 
     Raises:
         StudyChanged: the file no longer matches the stored study of that name.
@@ -107,7 +107,7 @@ def refuse_changed(session: Session, workspace: "Workspace") -> None:
 
 
 def _with_cure(error: StudyChanged, session: Session, workspace: "Workspace") -> StudyChanged:
-    """The error with the numbers of images that differ and the lines of a follow-up study."""
+    """The error, with the numbers of images that differ and the lines of a follow-up study added."""
     counts = _counts_that_differ(session, workspace)
     cure = studies.follow_up_cure(session.optuna_study(), session.study)
     return StudyChanged(f"{error}{counts}" + (f"\n{cure}" if cure else ""))
@@ -117,17 +117,17 @@ def check_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
     """Lines on what the study would do, a warm start included.
 
     Raises:
-        SpecError, NotReady, StudyChanged: its warm start cannot be made.
+        SpecError, NotReady, StudyChanged: its warm start is not possible.
     """
     yield from tables.study_lines(session.study, workspace, _default_labels(session))
     yield from warm_start_lines(session, workspace)
 
 
 def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
-    """A line on the trials that the study begins with, or began with; none where it has no warm start.
+    """A line on the study's warm start, planned or done; none without one.
 
     Raises:
-        SpecError, NotReady, StudyChanged: its warm start cannot be made.
+        SpecError, NotReady, StudyChanged: its warm start is not possible.
     """
     if said := follow_up.warm_start_summary(session, workspace, _search_plan(session, workspace)):
         yield f"warm start: {said}"
@@ -170,7 +170,7 @@ def _choices(
 
 
 def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
-    """The numbers of images of the study and of this machine, where their fingerprints differ; else ""."""
+    """The numbers of images of the study and of this machine, if their fingerprints differ; else ""."""
     stored = session.optuna_study().user_attrs
     before, here = stored.get(attributes.IMAGES, {}), _images(workspace)
     if stored.get(attributes.fingerprint_key("data")) in (None, workspace.fingerprints["data"]) or not before:
@@ -188,7 +188,7 @@ def _counts_that_differ(session: Session, workspace: "Workspace") -> str:
 
 
 def _images(workspace: "Workspace") -> dict[str, Any]:
-    """Class names and numbers of images, for readers of the database alone."""
+    """Class names and numbers of images, for those who read only the database."""
     data = workspace.data
     return {
         "class_names": data.class_names[: attributes.CLASS_NAMES_MAX],
@@ -216,8 +216,8 @@ def join_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study
     """The confirmation that another process has begun, and its plan.
 
     Raises:
-        NotReady: it was not.
-        StudyChanged: it is of an earlier search of the same name.
+        NotReady: there is none.
+        StudyChanged: it belongs to an earlier search of the same name.
     """
     session.confirmation()
     return _open_confirm(session, workspace, ())
@@ -238,7 +238,7 @@ def _open_confirm(
         candidates=candidates,
     )
     race = confirmation.stored_race(session.study, opened)
-    # asked for while a trial is claimed, when the database must not be asked for the folders' name
+    # called while a trial is claimed, when the database must not be queried for the folders' name
     weights_file = session.confirm_folders.weights_file
     plan = confirm_plan(session.study, race, len(workspace.data.splits), weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
@@ -247,7 +247,7 @@ def _open_confirm(
 
 
 def study_threads(session: Session) -> AbstractContextManager[None]:
-    """A block with the study's number of threads, for networks that are trained again in this process."""
+    """Use the study's number of threads within a block, to train networks again in this process."""
     from tlopt.training.devices import configured_process
 
     return configured_process(session.optuna_study().user_attrs.get(attributes.THREADS, 0))
@@ -265,13 +265,13 @@ def search(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> I
     at = local.slots(n_workers, device_names(), n_cores())
     if follow_up.is_new(session) and "auto" in (session.study.model.precision, session.study.model.layout):
         yield _before(session, "measuring which precision and layout are fastest, once for all workers")
-    # what is measured for all is measured where the workers will be
+    # measured where the workers will run
     opened, plan = begin(session, workspace.on_device(choose_device(at[0].device)), n_threads=at[0].n_threads)
     yield from follow(session, opened, plan, session.folders, n_workers, stage="search")
 
 
 def _before(session: Session, doing: str) -> Snapshot:
-    """The study before it is in the database."""
+    """A snapshot of a study that is not in the database yet."""
     return Snapshot(study=session.study, command=Command(), trials=(), workers=(), doing=doing)
 
 
@@ -282,10 +282,10 @@ def confirm(session: Session, workspace: "Workspace", *, n_workers: int = 0) -> 
 
 
 def judge(session: Session, workspace: "Workspace") -> Verdict:
-    """The verdict of a finished confirmation; reads the held-out images where that was not done yet.
+    """The verdict of a finished confirmation; reads the held-out images if that has not been done.
 
     Raises:
-        NotReady: the confirmation has runs to go.
+        NotReady: the confirmation has unfinished runs.
     """
     from tlopt.confirmation.held_out import read_test, record_validation
     from tlopt.training.devices import choose_device
@@ -300,7 +300,7 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
     if not verdict.finished:
         raise NotReady(
             f"{opened.study_name}: {verdict.n_finished} of {verdict.n_expected} runs have ended;"
-            f" go on with: {session.command('confirm')}"
+            f" continue with: {session.command('confirm')}"
         )
     wanted = confirmation.wants_test(verdict)
     if wanted and workspace.data.n_test:

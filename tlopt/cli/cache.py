@@ -20,9 +20,7 @@ out = Console(highlight=False)
 
 _DAY_SECONDS = 86_400
 
-KindOption = Annotated[
-    str | None, typer.Option("--kind", help="features, pixels, digests or listings alone.")
-]
+KindOption = Annotated[str | None, typer.Option("--kind", help="Only features, pixels, digests or listings.")]
 
 
 @app.command()
@@ -39,16 +37,16 @@ def ls(kind: KindOption = None) -> None:
     total = sum(entry.size_bytes for entry in found)
     out.print(f"{size_words(total)} in {cache_root()}", soft_wrap=True)
     most = size_words(features_bytes_max())
-    limit = "TLOPT_CACHE_GB_MAX, or half of what the disk could give"
-    out.print(f"features may come to {most}: {limit}", soft_wrap=True)
+    limit = "TLOPT_CACHE_GB_MAX, or half of the free disk space"
+    out.print(f"features may take up {most}: {limit}", soft_wrap=True)
 
 
 @app.command()
 def clean(
     kind: KindOption = None,
-    unused_days: Annotated[float, typer.Option(min=0, help="Only entries unused for so many days.")] = 0.0,
+    unused_days: Annotated[float, typer.Option(min=0, help="Only entries unused for this many days.")] = 0.0,
 ) -> None:
-    """Remove entries that no worker is using; all of them can be made again."""
+    """Remove entries that no worker is using; all of them can be recomputed."""
     from tlopt.cache.eviction import evict
 
     old = [entry for entry in _entries(kind) if time.time() - entry.used >= unused_days * _DAY_SECONDS]

@@ -32,7 +32,9 @@ def export(
     top: Annotated[int, typer.Option(min=0, metavar="N", help="Configs of the N best points.")] = 0,
     pareto: Annotated[
         bool,
-        typer.Option("--pareto", help="Configs of the points that no other beats in both value and cost."),
+        typer.Option(
+            "--pareto", help="Configs of the points that no other point beats in both value and cost."
+        ),
     ] = False,
     form: Annotated[
         Literal["toml", "json", "yaml"], typer.Option("--format", help="Format of configs.")
@@ -43,8 +45,10 @@ def export(
             "--all", metavar="FILE", help="All trials, .csv or .parquet; -: CSV to standard output."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing export or file.")
+    ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
 ) -> None:
     """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
     from tlopt.app import deliver, handle, workflow
@@ -55,7 +59,7 @@ def export(
     elif config or top or pareto:
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     else:
-        opened.confirmation()  # says what is missing, before images are read
+        opened.confirmation()  # raises before images are read
         to = folder or deliver.default_folder(opened)
         deliver.check_targets(to, overwrite=overwrite)
         workspace = workflow.prepare(opened, progress=True)

@@ -29,27 +29,27 @@ def fit(
     ] = None,
     measures: Annotated[
         str | None,
-        typer.Option(metavar="A,B,C", help="Default: all; networks are ordered by the first."),
+        typer.Option(metavar="A,B,C", help="Default: all; networks are ranked by the first."),
     ] = None,
     resolution: Annotated[int | None, typer.Option(min=8, help="Pixels per side.")] = None,
     images: Annotated[
         int | None,
-        typer.Option(min=2, help="Most training images that are used; default: 1000, or 3 of each class."),
+        typer.Option(min=2, help="Training images to use at most; default: 1000, or 3 of each class."),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG; default: exports/NAME.fit.png.")
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="EXPORT", help="Compare the pretrained network with this export's instead."),
+        typer.Option(metavar="EXPORT", help="Compare the pretrained network with that of an export instead."),
     ] = None,
     storage: Storage = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
     """Measure how well pretrained networks suit the training images, block by block, without training.
 
-    The values are kept with a study that has begun. Test and validation images are not read.
+    The values are stored with the study if it has been started. Test and validation images are not read.
     """
     from tlopt.app import fit as fits
     from tlopt.app.fit_tables import fits_shown

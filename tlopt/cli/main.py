@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done; 1 an error, which the message names; 2 wrong usage;"
-    " 3 predict left files out that it could not read; 130 Ctrl-C.",
+    " 3 predict could not read some files; 130 Ctrl-C.",
 )
 app.add_typer(service_app)
 app.add_typer(export_app)
@@ -71,7 +71,7 @@ def init(
     ],
     backbone: Annotated[str | None, typer.Option(help="The network; tlopt blocks lists them.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs per trial.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs per trial.")] = None,
     resolution: Annotated[int | None, typer.Option(min=8, help="Pixels per side.")] = None,
     minutes: Annotated[float | None, typer.Option(min=1, help="Time for search and confirmation.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study and its file.")] = None,
@@ -86,7 +86,7 @@ def init(
 ) -> None:
     """Look at the images and the machine, and write a commented study file.
 
-    tlopt.schema.json is written beside it, for editors that complete and check the file.
+    Also writes tlopt.schema.json beside it, for editors that complete and check the file.
     """
     from tlopt import spec
     from tlopt.propose.proposal import ProposalRequest, propose
@@ -128,7 +128,7 @@ def schema() -> None:
 def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and print what it would do and how long it takes.
 
-    Ends with status 1 where run would: the file no longer matches the stored study of its name.
+    The exit status is 1 if the file no longer matches the stored study of its name, as for run.
     """
     from tlopt.app import estimate, handle, workflow
 
@@ -145,7 +145,7 @@ def check(target: Target, storage: Storage = None) -> None:
 def blocks(
     backbone: Annotated[str | None, typer.Argument(help="Its name; default: list all backbones.")] = None,
 ) -> None:
-    """List the blocks of a backbone, the unit in which depths count, or all backbones."""
+    """List the blocks of a backbone, in which depths are counted, or all backbones."""
     from tlopt.app import tables
     from tlopt.model.build import outline, supported
 
@@ -164,7 +164,7 @@ def run(
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: exports/NAME.")] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
 ) -> None:
     """Search with local workers, confirm the best points over seeds, and export the best one.
 
@@ -213,7 +213,7 @@ def confirm(
     opened = handle.open_session(
         target, storage_url=storage, runs=runs, checkpoints=checkpoints, create=False
     )
-    opened.optuna_study()  # says what is missing, before images are read
+    opened.optuna_study()  # raises before images are read
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
         progress.show_progress(workflow.confirm(opened, workspace, n_workers=workers), out)
@@ -223,10 +223,10 @@ def confirm(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="An export's config.toml, or its folder.")],
-    folder: Annotated[Path, typer.Argument(help="Where the trained export goes.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the trained export.")],
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
 ) -> None:
     """Train an exported config on training and validation images together, and export the network."""
     from tlopt.app import deliver, progress
@@ -247,8 +247,8 @@ def predict(
 ) -> None:
     """Classify images with an export, as CSV with the label and the probability of each class.
 
-    A file that cannot be read has a row with the reason. Exit status 3 if that happened to some files, 1 if
-    it happened to all of them.
+    A file that cannot be read has a row with the reason. The exit status is 3 if some files could not be
+    read, and 1 if none could.
     """
     from tlopt.app import deliver
 
@@ -325,7 +325,7 @@ def _check_absent(path: Path) -> None:
     if os.path.lexists(path):
         raise SpecError(f"{path} exists; remove it, or name another file with --output")
     if not path.absolute().parent.is_dir():
-        raise SpecError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise SpecError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 @contextmanager
@@ -340,6 +340,6 @@ def _stoppable() -> Iterator[None]:
         yield
     except (SystemExit, KeyboardInterrupt):
         again = shlex.join(["tlopt", *sys.argv[1:]])
-        err.print("stopped; trials under way are saved. Go on with the same command:", markup=False)
+        err.print("stopped; trials under way are saved. Continue with the same command:", markup=False)
         err.print(f"  {again}", markup=False)
         raise

@@ -20,9 +20,11 @@ def report(
         Path | None, typer.Argument(help="Default: exports/NAME.html; -: standard output.")
     ] = None,
     storage: Storage = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is not a report.")
+    ] = False,
 ) -> None:
-    """Write a report on a study as one HTML file that opens offline; renews a report that is there."""
+    """Write a report on a study as one HTML file that opens offline, or renew an existing one."""
     from tlopt.app import deliver, handle
 
     opened = handle.open_session(target, storage_url=storage, create=False)

@@ -31,13 +31,17 @@ def worker(
     target: Annotated[str | None, typer.Argument(metavar="STUDY", help="As for the other commands.")] = None,
     studies: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Serve several; a later one while an earlier has no work."),
+        typer.Option(
+            metavar="A,B", help="Work on several studies; on a later one while the earlier ones have no work."
+        ),
     ] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as the study has chosen.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads; 0: the number stored with the study.")
+    ] = 0,
     confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
@@ -79,7 +83,7 @@ def worker(
             for line in workflow.warm_start_lines(opened, workspace):
                 out.print(f"{opened.study.name}: {line}", markup=False, soft_wrap=True)
         if prepared:
-            n = serve.work_here(prepared, confirm=confirm, interrupt=interrupt, n_threads=threads)
+            n = serve.run_studies(prepared, confirm=confirm, interrupt=interrupt, n_threads=threads)
     out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))
     for opened in () if confirm or interrupt.requested else sessions:
         with suppress(TloptError):  # the work is done, even if the database is unavailable now
@@ -101,10 +105,10 @@ def _leave(sessions: "Sequence[Session]") -> NoReturn:
 
 @app.command()
 def status(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: all studies.")] = None,
     storage: Storage = None,
     top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until Ctrl-C.")] = False,
 ) -> None:
     """Show the trials, workers, cost and confirmation of a study, or list all studies."""
@@ -152,7 +156,7 @@ def _watch(target: str, storage: str | None, top: int) -> None:
 
 @app.command()
 def doctor(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study to check, too.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Also check this study.")] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
@@ -199,7 +203,7 @@ def delete(
     storage: Storage = None,
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete a study and its confirmation from the database. Exports, logs and checkpoints stay."""
     from tlopt.app import admin
@@ -208,7 +212,7 @@ def delete(
     said = " and ".join(f"{name} ({counted(n, 'trial')})" for name, n in deletion.trials.items())
     if deletion.workers:
         names = ", ".join(deletion.workers)
-        out.print(f"at work on it, and about to drop their trials: {names}", markup=False, soft_wrap=True)
+        out.print(f"workers that will lose their trials: {names}", markup=False, soft_wrap=True)
     if not yes:
         typer.confirm(f"delete {said} from the database?", abort=True)
     admin.delete(store, deletion)
@@ -229,7 +233,7 @@ def _command(target: str, storage: str | None, state: "State", sentence: str, th
 
 @app.command()
 def upgrade(
-    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Without one, all studies.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="STUDY", help="Default: all studies.")] = None,
     storage: Storage = None,
 ) -> None:
     """Upgrade a database and its studies from an earlier version of tlopt."""

@@ -251,7 +251,7 @@ def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
     return (
         f"study {study.name} has no complete trial to confirm: {counts}"
         + (f"; the first cause: {causes[0]}\n" if causes else "\n")
-        + (late or "raise budget.trials to go on")
+        + (late or "raise budget.trials to continue")
         + ", or start a study under another name with lower lr or batch_size"
     )
 

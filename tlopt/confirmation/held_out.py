@@ -120,7 +120,7 @@ def _record(predictions: Predictions, weights_file: Path) -> None:
     try:
         predictions.write(file)
     except OSError as error:
-        _logger.warning("%s cannot be written, so the report leaves mistakes out: %s", file, error)
+        _logger.warning("%s cannot be written, so the report omits mistakes: %s", file, error)
 
 
 def _names(workspace: Workspace, images: Sequence[ImageRecord]) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def _names(workspace: Workspace, images: Sequence[ImageRecord]) -> tuple[str, ..
 def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weights_file: Path) -> Run:
     """The trained run of a confirmation: loaded from its weights file, or else trained again.
 
-    Training again gives the same bits only with the number of threads that the study has chosen.
+    Training again gives the same bits only with the number of threads stored with the study.
     """
     split = workspace.data.splits[replicate % len(workspace.data.splits)]
     run = workspace.start_run(point, seed=seed, train=split.train)

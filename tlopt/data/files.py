@@ -19,7 +19,7 @@ def read_regular(path: Path) -> bytes:
         # O_NONBLOCK: opening a named pipe returns at once; no effect on regular files.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if kind := kind_of(os.fstat(file.fileno()).st_mode):
-                raise DataError(f"it is no regular file but {kind}")
+                raise DataError(f"it is not a regular file but {kind}")
             return file.read()
     except OSError as error:
         raise DataError(f"it cannot be read ({_reason(path, error)})") from error

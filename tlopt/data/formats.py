@@ -41,8 +41,8 @@ def describe_unreadable(content: bytes) -> str:
         return "a web page or another text with tags (HTML, SVG), not an image"
     kind = _pillows_name(content)
     if kind:
-        return f"its content is {kind}, which is not read as a photograph: {_SAVE}"
-    return "the content is no known image format"
+        return f"its content is {kind}, which is not treated as a photograph: {_SAVE}"
+    return "the content has no known image format"
 
 
 def _jpeg(content: bytes) -> str:

@@ -183,8 +183,9 @@ def _with_groups(found: Entries, spec: DataSpec) -> Entries:
         key = "group_pattern" if spec.group_pattern else "group_folder"
         wanted = spec.group_pattern or f"a folder {spec.group_folder} above the file"
         raise DataError(
-            f"{len(without)} of {counted(len(groups), 'image has', 'images have')} no group: data.{key} wants"
-            f" {wanted}, below {found.root}; such are {below(found.root, [entry.path for entry in without])}"
+            f"{len(without)} of {counted(len(groups), 'image has', 'images have')} no group: data.{key} needs"
+            f" {wanted}, below {found.root}; for"
+            f" example {below(found.root, [entry.path for entry in without])}"
         )
     entries = tuple(replace(e, group=g) for e, g in zip(found.entries, groups, strict=True))
     return replace(found, entries=entries)
@@ -216,8 +217,8 @@ def _dim_notices(inspections: Sequence[Inspection], spec: DataSpec) -> Iterator[
     if peaks and max(peaks) < _DIM and not spec.bits:
         n, bits = len(peaks), max(8, max(peaks).bit_length())
         yield (
-            f"{counted(n, 'image has', 'images have')} 16 bits, of whose range not an eighth is used (the"
-            f" largest value is {max(peaks)} of 65535): they come near black; data.bits = {bits}"
+            f"{counted(n, 'image has', 'images have')} 16 bits but use less than an eighth of their range"
+            f" (the largest value is {max(peaks)} of 65535): they appear almost black; data.bits = {bits}"
             f" takes {2**bits - 1} as white"
         )
 

@@ -108,7 +108,7 @@ def drop_conflicts(listing: Listing, spec: DataSpec) -> tuple[list[Image], list[
     """The images without those that are in two classes, and a notice on them.
 
     Raises:
-        DataError: such images are files, and `spec.conflicts` does not allow to leave them out.
+        DataError: such images are files, and `spec.conflicts` does not allow leaving them out.
     """
     first: dict[str, Image] = {}
     found: dict[str, tuple[Image, Image]] = {}
@@ -142,7 +142,7 @@ def _conflict_lines(pairs: Sequence[tuple[Image, Image]], names: Sequence[str], 
     return (
         f"{counted(n, f'image of {spec.source} lies', f'images of {spec.source} lie')} in two classes:\n"
         + joined(lines, separator="\n")
-        + "\nkeep each in one class (an image has one class here), or leave out all of their copies:"
+        + "\nkeep each in one class (tlopt learns one class per image), or leave out all of their copies:"
         ' data.conflicts = "skip" in a study file, --data conflicts=skip for tlopt init'
     )
 

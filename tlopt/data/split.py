@@ -31,7 +31,7 @@ def subset(images: Sequence[Image], images_max: int, *, called: str = "data.imag
     """At most `images_max` images, in proportion to classes and splits; all images if it is 0.
 
     Each class has at least 3 images of a split that is to be divided and 2 of any other, so that no part is
-    empty; the others are allotted by largest remainder. Chosen are the first by sha256(digest), for any seed.
+    empty; the others are allotted by largest remainder. The first by sha256(digest) are chosen, for any seed.
 
     Args:
         called: what the user calls `images_max`, for the error.

@@ -160,7 +160,7 @@ def by_fit(fits: Sequence[Fit], name: str) -> list[Fit]:
 
 
 def fit_sentence(fit: Fit) -> str:
-    """Such as "efficientnet_lite0: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
+    """A summary, as in "resnet18: linear probe 84.3 % on its last block, highest on block 15 (86.0 %)"."""
     column = fit.columns[0]
     unit = f" {column.unit}" if column.unit else ""
     opening = f"{fit.backbone}: {column.title} {column.cell(fit.network.values[column.name])}{unit}"

@@ -1,4 +1,4 @@
-"""Position embeddings of vision transold_sides, interpolated to another resolution."""
+"""Position embeddings of vision transformers, interpolated to another resolution."""
 
 import math
 

@@ -1,1 +1,1 @@
-"""A study file proposed for somebody's images and machine."""
+"""A study file proposed for the user's images and machine."""

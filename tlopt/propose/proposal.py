@@ -95,7 +95,7 @@ def propose(source: str, request: ProposalRequest, machine: Machine, *, progress
             name=study_name(source) if request.name is None else request.name,
             source=source,
             backbone=weights.backbone,
-            weights_at_hand=bool(weights.state),
+            weights_available=bool(weights.state),
             resolution_expected=weights.resolution,
             n_blocks=n_blocks(weights.backbone),
             batch_norm=has_batch_norm(weights.backbone),
@@ -183,14 +183,12 @@ def _choose_weights(asked_for: str | None, machine: Machine) -> tuple[Weights, l
         except (WeightsError, MissingExtra) as error:
             notes.append(f"No weights for {name} here. {error}")
         else:
-            why = "as asked for" if asked_for else _reason(name, machine)
+            why = "as requested" if asked_for else _reason(name, machine)
             return weights, [*notes, f"Backbone: {weights.backbone} with {weights.label}, {why}."]
     name = asked_for or _PLAIN_BUILD[machine.on_cpu]
-    notes.append(
-        f'Backbone: {name}; the file says weights = "default", and no trial can start before they can be had.'
-    )
-    if asked_for and asked_for != LITE0 and _at_hand(LITE0):
-        notes.append(f"At hand is {LITE0}: ask for it with --backbone {LITE0}.")
+    notes.append(f'Backbone: {name}; the file has weights = "default", and no trial can start without them.')
+    if asked_for and asked_for != LITE0 and _is_available(LITE0):
+        notes.append(f"{LITE0} is available: choose it with --backbone {LITE0}.")
     return load_weights(name, "none"), notes
 
 
@@ -205,7 +203,7 @@ def _reason(name: str, machine: Machine) -> str:
     return "which trains fast on a CPU"
 
 
-def _at_hand(backbone: str) -> bool:
+def _is_available(backbone: str) -> bool:
     try:
         load_weights(backbone, "default")
     except (WeightsError, MissingExtra):
@@ -257,7 +255,8 @@ def _image_notes(seen: ImageSummary) -> Iterator[str]:
     yield f"Classes: {joined(seen.class_names, _CLASSES_NAMED)}."
     yield (
         f"{counts.all} {kind} of {len(seen.class_names)} classes: {counts.train} to train,"
-        f" {counts.val} to validate, {counts.test} locked away; the shorter side has {seen.side} pixels."
+        f" {counts.val} to validate, {counts.test} held out for the test; the shorter side has"
+        f" {seen.side} pixels."
     )
     yield from (notice[0].upper() + notice[1:] + "." for notice in seen.notices)
     if seen.imbalanced:
@@ -299,4 +298,4 @@ def _size_notes(
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."
     if budget.minutes(size, terms) > terms.minutes_max:
-        yield f"This does not fit into {limit}, and nothing is left to be made smaller: give more --minutes."
+        yield f"This does not fit into {limit}, and nothing more can be reduced: allow more --minutes."

@@ -28,7 +28,7 @@ class Choices:
     name: str
     source: str
     backbone: str
-    weights_at_hand: bool
+    weights_available: bool
     resolution_expected: int  # pixels per side that the weights expect
     n_blocks: int
     batch_norm: bool  # whether the backbone has batch-norm layers
@@ -95,23 +95,27 @@ def _data(c: Choices) -> list[str]:
     mirror = "a mirrored sign is another sign" if c.summary.are_signs else "false where left and right matter"
     keys: dict[str, tuple[Scalar, str]] = {
         "source": (c.source, ""),
-        "val_fraction": (0.2, "share for validation, if the source has no val split"),
-        "test_fraction": (0.2, "share locked away for the test, if the source has no test split"),
+        "val_fraction": (0.2, "share used for validation, if the source has no val split"),
+        "test_fraction": (0.2, "share held out for the test, if the source has no test split"),
     }
     if not c.summary.own_val and not {"folds", "fold_column"} & c.data.keys():
-        keys["repeats"] = (c.size.repeats, "train/val splits per trial; each costs a training")
+        keys["repeats"] = (c.size.repeats, "train/val splits per trial; each is one training run")
     if c.size.images_max:
-        keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, and more time")
+        keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, which takes longer")
     if c.summary.skipped:
         keys["unreadable"] = ("skip", f"leaves out {counted(len(c.summary.skipped), 'file')}; or error")
     keys["flip"] = (not c.summary.are_signs, f"mirror half of the images; {mirror}")
-    keys["views"] = (VIEWS, "fixed views per image that epochs take turns at; 0: new ones, slower")
+    keys["views"] = (VIEWS, "fixed views per image, used in turn; 0: new ones, slower")
     keys |= {key: (value, keys.get(key, ("", ""))[1]) for key, value in c.data.items()}
     return ["[data]", *(_line(key, value, comment) for key, (value, comment) in keys.items())]
 
 
 def _model(c: Choices) -> list[str]:
-    note = "or a .pth or .safetensors file" if c.weights_at_hand else "NOT AT HAND: a file's path goes here"
+    note = (
+        "or a .pth or .safetensors file"
+        if c.weights_available
+        else "NOT AVAILABLE HERE: write the path of a file"
+    )
     return [
         "[model]",
         _line("backbone", c.backbone, f"{c.n_blocks} blocks; tlopt blocks {c.backbone} lists them"),
@@ -143,7 +147,7 @@ def _search(c: Choices) -> list[str]:
         ),
         *([_choice("classifier", CLASSIFIERS, "or a linear one on frozen features")] if linear else []),
         _range("transfer_depth", "int", lowest, n, f"blocks that start pretrained; {why}"),
-        _range("freeze_depth", "int", 0, n, f"blocks that never change; {n}: a linear probe"),
+        _range("freeze_depth", "int", 0, n, f"blocks that are not trained; {n}: a linear probe"),
         *([_range("norm_depth", "int", 0, n, _NORMS)] if c.batch_norm else []),
         _range("lr", "log", *lr_range(c.plain_lr), "peak rate of the head and of fresh blocks"),
         _range("lr_ratio", "log", 0.03, 1.0, "rate of pretrained blocks, relative to lr"),
@@ -178,7 +182,7 @@ def _end(c: Choices) -> list[str]:
             c.size.points,
             "best points to train again, beside the defaults; half are dropped early",
         ),
-        _line("seeds", SEEDS, "runs of each point that stays, at least 3; they show the spread"),
+        _line("seeds", SEEDS, "runs of each remaining point, at least 3; they show the spread"),
     ]
 
 

@@ -89,7 +89,7 @@ def sentences(report: Report) -> Iterator[str]:
             " is therefore too good; tlopt confirm runs the best points and the defaults again over seeds."
         )
     else:
-        yield "No trial is complete, so there is nothing to show of values yet."
+        yield "No trial is complete, so there are no values to show yet."
     if report.ranked and report.ranked[0].point:
         best = report.ranked[0]
         name = _named(best) if best.is_carried else str(best.number)

@@ -259,7 +259,9 @@ def _causes(report: Report) -> list[str]:
         cause = row.cause if len(row.cause) <= _SYMBOLS_MAX else row.cause[: _SYMBOLS_MAX - 1] + "…"
         lines.append(f"{row.outcome.words}, {len(row.numbers)} ({row.trials}): {cause}")
     more = len(report.causes) - _CAUSES_MAX
-    return [*lines, f"and {counted(more, 'other cause')}: tlopt status --json has all"] if more > 0 else lines
+    return (
+        [*lines, f"and {counted(more, 'other cause')}: tlopt status --json lists all"] if more > 0 else lines
+    )
 
 
 def _cost(report: Report) -> Table:
@@ -307,7 +309,7 @@ def _setup(report: Report) -> Iterator[tuple[str, str]]:
         yield (
             "images",
             f"{images['n_train']:,} to train and {images['n_val']:,} to validate{splits};"
-            f" {images['n_test']:,} locked away for the test",
+            f" {images['n_test']:,} held out for the test",
         )
         yield "classes", f"{images['n_classes']:,}"
     else:

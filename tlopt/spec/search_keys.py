@@ -93,21 +93,24 @@ RULES: dict[str, Rule] = {
     "transfer_depth": Depth(
         default=1.0, meaning="blocks that start from pretrained weights; the others are fresh"
     ),
-    "freeze_depth": Depth(default=0, meaning="blocks that never change (at most transfer_depth of them)"),
+    "freeze_depth": Depth(
+        default=0, meaning="blocks that are never trained (at most transfer_depth of them)"
+    ),
     "anchor_depth": Depth(
         default=None,
-        meaning="transferred blocks up to here are held at their pretrained weights, the others at zero;"
-        " default: all transferred blocks",
+        meaning="transferred blocks up to this depth are anchored: pulled toward their pretrained"
+        " weights, the others toward zero; default: all transferred blocks",
     ),
     "norm_depth": Depth(
         default=0,
-        meaning="batch-norm layers of trained blocks up to here keep their pretrained statistics (at most"
-        " transfer_depth of them)",
+        meaning="batch-norm layers of trained blocks up to this depth keep their pretrained statistics"
+        " (at most transfer_depth)",
     ),
     "norm_affine": Word(
         words=NORM_AFFINE,
         default="train",
-        meaning="weights and biases of the batch-norm layers up to norm_depth; keep: the pretrained ones",
+        meaning="whether weights and biases of the batch-norm layers up to norm_depth are trained or"
+        " keep their pretrained values",
     ),
     "lr": Number(
         whole=False,
@@ -192,7 +195,7 @@ RULES: dict[str, Rule] = {
         high=1e6,
         default=0.0,
         least=1e-6,
-        meaning="largest norm of the whole gradient; 0: no clipping",
+        meaning="norm to which a larger gradient is scaled down; 0: no clipping",
     ),
     "augmentation": Number(
         whole=False,
@@ -214,21 +217,22 @@ RULES: dict[str, Rule] = {
         low=0,
         high=100000,
         default=0,
-        meaning="epochs at the start that train only the head (LP-FT); they count in epochs",
+        meaning="epochs at the start in which only the head is trained (LP-FT); they are part of epochs",
     ),
     "resolution": Number(
         whole=True,
         low=8,
         high=2048,
         default=None,
-        meaning="side of the images in pixels; default: what the weights expect",
+        meaning="side of the images in pixels; default: the side that the weights expect",
     ),
     "classifier": Word(
         words=CLASSIFIERS,
         default="network",
-        meaning="network: trained epoch by epoch; logistic, svm: everything is frozen, and logistic"
-        " regression or a linear SVM is fitted on its features, C by cross-validation; of the other keys only"
-        " class_weights and resolution then have an effect",
+        meaning="network: trained epoch by epoch; logistic, svm: all blocks are frozen, and logistic"
+        " regression or a linear SVM is fitted on their features, with C chosen by"
+        " cross-validation; of the other keys, only class_weights and resolution then have an"
+        " effect",
     ),
 }
 

@@ -35,107 +35,115 @@ class DataSpec(Record):
 
     source: str = Field(
         min_length=1,
-        description="a folder, a table of files and labels (.csv, .tsv, .jsonl, .parquet),"
-        ' "torchvision:NAME" (say, torchvision:Flowers102) or "digits"',
+        description="a folder of images, a table of files and labels (.csv, .tsv, .jsonl, .parquet),"
+        ' "torchvision:NAME" (such as torchvision:Flowers102) or "digits"',
     )
     val_fraction: float = Field(
         default=0.2,
         ge=1e-6,
         lt=0.9,
-        description="share of the images for validation, if the source has no val split",
+        description="share of the images used for validation, if the source has no validation split",
     )
     test_fraction: Annotated[float, _or_zero(1e-6, zero="no test")] = Field(
         default=0.2,
         ge=0,
         lt=0.9,
-        description="share of the images locked away for the test, if the source has no test split",
+        description="share of the images held out for the test, if the source has no test split",
     )
     repeats: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="number of train/val splits whose mean is a trial's value; 0: 3 below 500 images,"
-        " otherwise 1",
+        description="number of training/validation splits; a trial's value is the mean over them; 0: 3"
+        " splits below 500 images, otherwise 1",
     )
     folds: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="train/val splits by cross-validation: each image validates in one of so many; 0: repeats"
-        " and val_fraction decide",
+        description="number of folds for cross-validation, in which each image is used for validation"
+        " once; 0: use repeats and val_fraction instead",
     )
     images_max: int = Field(
         default=0,
         ge=0,
         le=_IMAGES_MAX,
-        description="largest number of images to use, each class in proportion to its size; 0: all",
+        description="largest number of images to use, from each class in proportion to its size; 0: all",
     )
     unreadable: Literal["error", "skip"] = Field(
-        default="error", description="what to do with a file that cannot be decoded; skips are counted"
+        default="error",
+        description="what to do with a file that cannot be decoded; skipped files are counted",
     )
     conflicts: Literal["error", "skip"] = Field(
         default="error",
-        description="what to do with images that lie in two classes; skip leaves all of their copies out",
+        description="what to do with an image that occurs in two classes; skip leaves out all of its copies",
     )
     copies: Literal["pixels", "files"] = Field(
         default="pixels",
-        description="what counts as one image and stays on one side of every split: files whose decoded"
-        " pixels are equal, or only files whose bytes are",
+        description="which files are copies of one image, and therefore stay on one side of every split:"
+        " those with equal decoded pixels, or only those with equal bytes",
     )
     file_column: str = Field(default="", description="column of a table that names the image file")
     label_column: str = Field(default="", description="column of a table that names the class")
     split_column: str = Field(
-        default="", description="column of a table that says train, val or test; without one, all is divided"
+        default="",
+        description="column of a table that contains train, val or test; without one, tlopt splits the"
+        " images",
     )
     fold_column: str = Field(
         default="",
-        description="column of a table that names the fold in which an image validates, for given"
-        " cross-validation",
+        description="column of a table that names the fold in which an image is used for validation, for"
+        " cross-validation with given folds",
     )
     images_root: str = Field(
-        default="", description="folder that a table's file names start from; the table's own by default"
+        default="",
+        description="folder to which the file names in a table are relative; default: the table's own folder",
     )
     group_column: str = Field(
-        default="", description="column of a table whose equal values (a patient, a scene) stay on one side"
+        default="",
+        description="column of a table that names the group of an image, such as a patient or a scene; a"
+        " group stays on one side of every split",
     )
     group_folder: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="images in folders of equal name stay on one side of every split: 1 is the folder that"
-        " holds the file, 2 the one above; 0: no groups",
+        description="folder whose name is the group of an image: 1 for the folder that contains the file,"
+        " 2 for the one above; a group stays on one side of every split; 0: no groups",
     )
     group_pattern: str = Field(
         default="",
-        description="regular expression, searched in the file's path below the source; images with equal"
-        " (groups) of it, or equal matches, stay on one side",
+        description="regular expression that finds the group of an image in the file's path below the"
+        " source: its (captures), or the whole match if it has none; a group stays on one side"
+        " of every split",
     )
     resize: Literal["crop", "stretch"] = Field(
         default="crop",
-        description="crop: shorter side to 8/7 of the resolution, then the central square; stretch: both"
-        " sides",
+        description="crop: resize the shorter side to 8/7 of the resolution, then cut out the central"
+        " square; stretch: resize both sides to the resolution",
     )
     bits: int = Field(
         default=0,
         ge=0,
         le=16,
-        description="bits that the values of 16-bit images use, 8 to 16, where cameras leave the upper ones"
-        " empty; larger values come white; 0: all 16",
+        description="number of bits that values of 16-bit images use, 8 to 16, for cameras that leave the"
+        " upper bits empty; larger values become white; 0: all 16",
     )
     megapixels_max: Annotated[float, _or_zero(0.001, zero="Pillow's limit")] = Field(
         default=0.0,
         ge=0,
         le=1_000_000,
-        description="millions of pixels that one image may have; each takes 3 to 8 bytes of memory while it"
-        " is decoded; 0: Pillow's limit, 179",
+        description="largest number of pixels of an image, in millions; decoding takes 3 to 8 bytes of"
+        " memory per pixel; 0: Pillow's limit, 179",
     )
     flip: bool = Field(default=True, description="mirror half of the training images left to right")
     views: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="number of fixed views per training image that the epochs of every trial take turns at;"
-        " 0: new views in each epoch, and no outputs of frozen blocks are reused in training",
+        description="number of fixed views per training image, which the epochs of every trial use in"
+        " turn; 0: new views in each epoch, so that outputs of frozen blocks cannot be reused"
+        " in training",
     )
 
     @field_validator("resize", mode="before")
@@ -199,27 +207,28 @@ class ModelSpec(Record):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     backbone: Fixed | Choice = Field(
-        description='torchvision\'s name, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
+        description='a name from torchvision, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
     )
     weights: str = Field(
         default="default",
         min_length=1,
-        description='"default", one of the backbone\'s named weights, a .pth or .safetensors file ("#" and a'
-        ' name take one entry of several, such as "a.pth#state_dict_ema"), or "none"',
+        description='"default", a name of the backbone\'s weights, a .pth or .safetensors file'
+        ' ("a.pth#state_dict_ema" selects one of several entries), or "none"',
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
-        description="precision of products; weights stay float32. auto: the faster one, measured once for"
-        " all workers",
+        description="precision of matrix products and convolutions; weights stay float32. auto: the faster"
+        " one, measured once for all workers",
     )
     layout: Literal["usual", "channels_first", "channels_last", "auto"] = Field(
         default="usual",
-        description="memory layout of images. usual: channels_last on GPUs and with grouped convolutions",
+        description="memory layout of images. usual: channels_last on GPUs and for networks with grouped"
+        " convolutions. auto: the faster one, measured once for all workers",
     )
     compile: bool = Field(
         default=False,
-        description="compile training steps with torch.compile; each trial then starts with seconds to"
-        " minutes of compiling",
+        description="compile training steps with torch.compile, which takes seconds to minutes at the"
+        " start of each trial",
     )
 
     @field_validator("backbone", mode="before")
@@ -242,12 +251,12 @@ class BudgetSpec(Record):
     trials: int = Field(
         ge=1, le=1_000_000, description="number of trials to finish, complete or pruned, over all workers"
     )
-    epochs: int = Field(ge=1, le=100_000, description="largest number of epochs of a trial")
+    epochs: int = Field(ge=1, le=100_000, description="largest number of epochs per trial")
     hours: Annotated[float, _or_zero(0.001, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_HOURS_MAX,
-        description="hours after the start of the study in which trials may start; 0: no limit",
+        description="no trial starts later than this many hours after the start of the study; 0: no limit",
     )
 
 
@@ -258,10 +267,14 @@ class ConfirmSpec(Record):
         default=3,
         ge=1,
         le=50,
-        description="number of best points to train again; half of them are dropped after 1, 3, 7, ... seeds",
+        description="number of best points to train again; half of those that remain are dropped after 1,"
+        " 3, 7, ... seeds",
     )
     seeds: int = Field(
-        default=3, ge=3, le=50, description="number of seeds for those that stay, and for the defaults"
+        default=3,
+        ge=3,
+        le=50,
+        description="number of seeds for the points that remain to the end, and for the defaults",
     )
 
 
@@ -289,26 +302,26 @@ class ServiceSpec(Record):
         default=60.0,
         ge=1,
         le=_SECONDS_MAX,
-        description="seconds without a heartbeat after which another worker takes a trial over",
+        description="seconds without a heartbeat after which another worker takes over a trial",
     )
     crashes_max: int = Field(
         default=3,
         ge=1,
         le=_TIMES_MAX,
-        description="times in a row that a trial may lose its worker without progress before it ends as"
-        " crashed",
+        description="number of times in a row that a trial may lose its worker without progress before it"
+        " ends as crashed",
     )
     failures_max: int = Field(
         default=3,
         ge=1,
         le=_TIMES_MAX,
-        description="trials in a row that may crash or fail before the workers stop",
+        description="number of trials in a row that may crash or fail before the workers stop",
     )
     outage_seconds_max: float = Field(
         default=600.0,
         ge=1,
         le=_SECONDS_MAX,
-        description="seconds to wait for a database that cannot be reached",
+        description="seconds to wait for a database that cannot be reached before giving up",
     )
     checkpoint_seconds: Annotated[float, _or_zero(0.001, zero="the ends of epochs alone")] = Field(
         default=300.0,
@@ -320,11 +333,11 @@ class ServiceSpec(Record):
         default=50.0,
         ge=0.001,
         le=1_000_000,
-        description="largest size of all checkpoints of the study, in gigabytes",
+        description="largest total size of the study's checkpoints, in gigabytes",
     )
     loggers: tuple[Logger, ...] = Field(
         default=(),
         strict=False,  # TOML has arrays
-        description="further programs that get each trial's point, epochs and outcome: any of tensorboard,"
-        " mlflow, wandb",
+        description="other programs that receive the point, epochs and outcome of each trial: any of"
+        " tensorboard, mlflow, wandb",
     )

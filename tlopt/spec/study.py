@@ -63,7 +63,9 @@ class Study(Record):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    name: str = Field(pattern=NAME_PATTERN, description="up to 100 letters, digits and . _ - (not the first)")
+    name: str = Field(
+        pattern=NAME_PATTERN, description="up to 100 letters, digits and . _ - (first a letter or digit)"
+    )
     seed: int = Field(default=0, ge=0, le=_SEED_MAX, description="seed of all random draws")
     objective: Objective = Field(
         default="accuracy",
@@ -72,7 +74,7 @@ class Study(Record):
     warm_start: str = Field(
         default="",
         description="an earlier study in the same database, or the folder of an export (with a /), whose"
-        " trials the search begins with; read once, when the study is made",
+        " points the search starts from; read once, when the study is created",
     )
     data: DataSpec
     model: ModelSpec

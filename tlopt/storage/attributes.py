@@ -128,7 +128,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def damaged(study_attributes: Mapping[str, Any]) -> list[str]:
-    """The attributes of a study that tlopt cannot have written so, as in "tlopt:exports = 5"."""
+    """The attributes of a study that tlopt cannot have written, as in "tlopt:exports = 5"."""
     return [
         f"{key} = {reprlib.repr(study_attributes[key])}"
         for key, types in _TYPES.items()
@@ -267,10 +267,10 @@ class TrialRecord:
 
 
 def trials_of(opened: Study, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-    """The trials of a study by number, of which only those that belong to it have attributes of tlopt's.
+    """The trials of a study by number; those that do not belong to it are stripped of tlopt's attributes.
 
-    Users may add trials of another study (`study.add_trials(other.trials)`). A worker ran those elsewhere,
-    with other images or ranges perhaps, so they are like any others that users add.
+    Users may add trials of another study (`study.add_trials(other.trials)`). Those ran
+    elsewhere, perhaps with other images or ranges, so they are treated like any others that users add.
     """
     trials, began = opened.get_trials(deepcopy=False, states=states), opened.user_attrs.get(BEGAN)
     return [trial if trial.user_attrs.get(STUDY, began) == began else _plain(trial) for trial in trials]
@@ -327,7 +327,7 @@ def violations(trial: FrozenTrial) -> dict[str, float]:
 
 
 def violation_words(broken: Mapping[str, float]) -> str:
-    """As in "breaks flops by 0.31 and size by 2"; "" for none."""
+    """The violations as text, as in "breaks flops by 0.31 and size by 2"; "" for none."""
     said = " and ".join(f"{name} by {value:.3g}" for name, value in broken.items())
     return f"breaks {said}" if said else ""
 
@@ -343,7 +343,7 @@ def is_carried(trial: FrozenTrial) -> bool:
 
 
 def origin_words(origin: Mapping[str, Any]) -> str:
-    """As in "trial 12 of flowers5"."""
+    """The origin as text, as in "trial 12 of flowers5"."""
     of = origin["study"]
     return f"the export {of}" if origin["trial"] is None else f"trial {origin['trial']} of {of}"
 
@@ -351,8 +351,8 @@ def origin_words(origin: Mapping[str, Any]) -> str:
 def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecord]:
     """The complete trials with a point among `trials`, best value first; validation log-loss breaks ties.
 
-    Carried ones take part. Infeasible ones are left out, and trials that people added, which have no point
-    and no value that another one could be held to.
+    Carried ones take part. Infeasible ones are left out, and so are trials that users added, which have
+    no point and no comparable value.
     """
 
     def key(trial: TrialRecord) -> tuple[float, float]:

@@ -235,7 +235,7 @@ def still_has_trials(executor: Executor, study_id: int, read: ReadTrials) -> boo
 
 
 def study_exists(executor: Executor, study_id: int, name: str | None = None) -> bool:
-    """Return whether the database has a study with this id, and with this name where one is given."""
+    """Return whether the database has a study with this id, and with this name if one is given."""
     found = sa.select(studies.c.study_id).where(studies.c.study_id == study_id)
     if name is not None:  # SQLite may give the id of a deleted study to another one
         found = found.where(studies.c.study_name == name)

@@ -127,7 +127,7 @@ def restore_is_complete(connection: sa.Connection) -> bool:
 
 
 def _refuse_strangers(names: set[str], dialect: str) -> None:
-    """Raise if the tables are another application's, which may share a server database but not a file."""
+    """Raise if the tables are another application's, which may share a server's database but not a file."""
     names = names - set(_ours.tables)
     if not names or _VERSION_TABLE in names:
         return

@@ -58,7 +58,7 @@ def open_storage(
 def open_to_read(
     url: str, *, outage_seconds_max: float = DEFAULT_OUTAGE_SECONDS_MAX, wait_seconds: float = 0.0
 ) -> BaseStorage:
-    """As `open_storage`, but makes nothing: where nothing was ever stored, an empty storage in memory."""
+    """Like `open_storage`, but creates nothing: an empty storage in memory if nothing was stored yet."""
     if not is_initialised(url, Retry(outage_seconds_max), wait_seconds=wait_seconds):
         return optuna.storages.InMemoryStorage()
     return open_storage(url, outage_seconds_max=outage_seconds_max, wait_seconds=wait_seconds)
@@ -73,7 +73,7 @@ def service_of(storage: BaseStorage) -> ServiceStorage:
 
 
 def close(storage: BaseStorage) -> None:
-    """Close an SQLite file's connection, so that its log is merged; a server needs no farewell."""
+    """Close an SQLite file's connection, so that its log is merged; do nothing for a server."""
     engine = engine_of(storage)
     if engine.dialect.name == "sqlite":
         engine.dispose()
@@ -100,7 +100,7 @@ def create_or_open(
         storage: as returned by `open_storage`.
         study: decoded from `file_text`.
         file_text: the study file; not stored if its budget is smaller than that of the stored one.
-        fingerprints: must be equal for all workers; by name, see `attributes.fingerprint`.
+        fingerprints: must be equal for all workers; by name, see `attributes.fingerprint_key`.
         choices: choices of the first worker for all; None if the study exists.
         sampler: passed to Optuna, which does not store it.
         pruner: passed to Optuna, which does not store it.
@@ -201,7 +201,7 @@ def open_existing(
     if attributes.DIGEST not in opened.user_attrs:
         if _is_foreign(opened):
             raise _not_ours(name)
-        raise NotReady(f"the study {name!r} is empty; a worker is about to make it, or: tlopt run FILE")
+        raise NotReady(f"the study {name!r} is empty; a worker is about to create it, or: tlopt run FILE")
     refuse_unreadable(opened)
     return opened
 
@@ -220,21 +220,21 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
 
 
 def _is_foreign(opened: optuna.Study) -> bool:
-    """Whether the study has trials and is not tlopt's: a study of tlopt's has its digest before any trial."""
+    """Whether the study has trials and was not created by tlopt, which stores a digest before any trial."""
     return bool(opened.get_trials(deepcopy=False)) and attributes.DIGEST not in opened.user_attrs
 
 
 def _not_ours(name: str) -> StorageError:
-    return StorageError(f"the study {name!r} in this storage was not made by tlopt; take another name")
+    return StorageError(f"the study {name!r} in this storage was not created by tlopt; choose another name")
 
 
 def refuse_unreadable(opened: optuna.Study) -> None:
-    """Raise if a later tlopt wrote the study's attributes, or something other than tlopt did."""
+    """Raise if a newer tlopt, or something other than tlopt, wrote the study's attributes."""
     name, found = opened.study_name, opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     if type(found) is int and found > attributes.FORMAT_VERSION:  # first: other types are no damage there
         raise StorageError(
-            f"the study {name!r} was made by a later tlopt: its records have format {found}, this version"
-            f" reads {attributes.FORMAT_VERSION}; install the later one"
+            f"the study {name!r} was created by a newer tlopt: its records have format {found}, this version"
+            f" reads {attributes.FORMAT_VERSION}; install the newer one"
         )
     if damaged := attributes.damaged(opened.user_attrs):
         raise StorageError(
@@ -251,7 +251,7 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mappin
 
     Raises:
         StudyChanged: they are not; names each key with both values.
-        StorageError: a later version of tlopt made the stored study.
+        StorageError: a newer version of tlopt created the stored study.
     """
     refuse_unreadable(opened)
     stored = opened.user_attrs
@@ -276,16 +276,16 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mappin
 
 
 def follow_up_cure(opened: optuna.Study, study: spec.Study) -> str:
-    """The two lines that make `study` a follow-up study of the stored one; "" where its file is the same.
+    """The two lines that make `study` a follow-up study of the stored one; "" if its file is the same.
 
-    Also "" for a study of an earlier version of tlopt, which can go on once it is upgraded.
+    Also "" for a study of an earlier version of tlopt, which can continue once it is upgraded.
     """
     stored, storage = opened.user_attrs, optuna_private.storage_of(opened)
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION or stored[attributes.DIGEST] == study.digest:
         return ""
     new = follow_up_name(study.name, optuna.get_all_study_names(storage))
     return (
-        "To go on from its trials with the file as it is now, begin it with these lines:\n"
+        "To continue from its trials with the file as it is now, begin it with these lines:\n"
         f"{follow_up_lines(new, study.name)}"
     )
 

@@ -4,7 +4,7 @@
 
 The digest is verified before anything is parsed, and the parser builds only tensors and plain values. Fixed
 tensors and the targets of pulls are left out: both come from the pretrained weights. So are generator states
-and the order of batches: `fit` derives both from seed, epoch and step.
+and the order of batches: `train_epochs` derives both from seed, epoch and step.
 """
 
 import hashlib
@@ -117,12 +117,12 @@ def _body(data: bytes) -> memoryview:
         raise CheckpointUnreadable(f"it is cut off: {counted(len(data), 'byte')}")
     magic, version, digest = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise CheckpointUnreadable("it is no checkpoint of tlopt")
+        raise CheckpointUnreadable("it is not a checkpoint of tlopt")
     if version != _VERSION:
         raise CheckpointUnreadable(f"it has version {version}, this program reads {_VERSION}")
     body = memoryview(data)[_HEADER.size :]
     if hashlib.sha256(body).digest() != digest:
-        raise CheckpointUnreadable("it is cut off or altered: its digest is another")
+        raise CheckpointUnreadable("it is cut off or altered: its digest differs")
     return body
 
 

@@ -3,7 +3,7 @@
     TRIAL/EPOCH-STEP-HOLDER.ckpt     a complete checkpoint
     TRIAL/HOLDER.part                being written to a file system, or left by a killed writer
 
-The holder of a trial is the worker that trains it. A holder that was given up for lost may come back and
+The holder of a trial is the worker that trains it. A holder that was considered lost may come back and
 write next to its successor. Its checkpoints are equally good, because runs are deterministic, and it deletes
 none of the successor's.
 """

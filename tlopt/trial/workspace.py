@@ -106,7 +106,7 @@ class Workspace:
         splits = f", {len(data.splits)} splits" if len(data.splits) > 1 else ""
         return (
             f"{self.study.data.source}: {len(split.train)} to train, {len(split.val)} for validation{splits},"
-            f" {data.n_test} locked away, {self.n_classes} classes"
+            f" {data.n_test} held out for the test, {self.n_classes} classes"
         )
 
     @property
@@ -261,7 +261,7 @@ class Workspace:
             save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
 
     def load_trained(self, run: Run, path: Path) -> bool:
-        """Load the trained tensors in `path` if they are from this very run; return whether they are."""
+        """Load the trained tensors in `path` if they are from this run; return whether they are."""
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Studies as workers serve them: whether one has work, and claims of trials."""
+"""The studies that a worker works on: whether one has work, and claims of trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -122,7 +122,9 @@ def _not_deleted(works: Sequence[StudyWork], storage: ServiceStorage) -> list[St
     """The studies of `works` that have not been deleted; log the others."""
     there = [work for work in works if work.exists(storage)]
     for work in (work for work in works if work not in there):
-        _logger.warning("the study %s was deleted: this worker drops it", work.optuna_study.study_name)
+        _logger.warning(
+            "the study %s was deleted: this worker stops working on it", work.optuna_study.study_name
+        )
     return there
 
 

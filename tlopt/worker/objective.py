@@ -51,7 +51,7 @@ class TrialResult:
     mistakes: Mistakes | None  # for one of the pictures; None if not available
 
     def as_dict(self) -> dict[str, Any]:
-        """For the trial's record; Optuna stores the value."""
+        """Plain values for the trial's record; Optuna stores the value itself."""
         return {
             "outcome": self.outcome,
             "best_epoch": self.best_epoch,

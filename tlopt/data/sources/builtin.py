@@ -50,7 +50,7 @@ def list_samples(source: str, *, progress: bool) -> Listing:
     """
     if not source.removeprefix("torchvision:").isidentifier():
         raise DataError(
-            f"{source}: after torchvision: stands the name of a data set, say torchvision:Flowers102"
+            f"{source}: torchvision: is followed by the name of a data set, as in torchvision:Flowers102"
         )
     path = cache_root() / "listings" / f"{source.replace(':', '-')}.json"
     stored = _stored(path)
@@ -96,7 +96,7 @@ def _fetch(sample: Sample) -> tuple[PIL.Image.Image, Any]:
         except Exception as error:
             raise DataError(f"{sample} cannot be read: {error}") from error
         if not isinstance(image, PIL.Image.Image):
-            raise DataError(f"{sample} is no image but {type(image).__name__}")
+            raise DataError(f"{sample} is not an image but {type(image).__name__}")
         return sample_rgb(image), label
 
 

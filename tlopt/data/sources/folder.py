@@ -137,7 +137,7 @@ def _class_files(folder: Path, *, required: bool) -> tuple[list[Path], list[Path
         heif = any(path.suffix.lower() in HEIF_EXTENSIONS for path in others)
         cure = ' (pip install "tlopt[heif]" reads them)' if heif else ""
         only = f", only {_kinds(others)} files{cure}" if others else ""
-        raise DataError(f"{folder}: the class folder is empty of images{only}: fill it or remove it")
+        raise DataError(f"{folder}: the class folder contains no images{only}: fill it or remove it")
     return images, others
 
 

@@ -52,7 +52,7 @@ class _Row:
     line: int
     path: Path
     label: str
-    split: str  # as the table has it
+    split: str  # as written in the table
     group: str
     fold: str
 
@@ -107,7 +107,7 @@ def _columns(path: Path, table: TableRows, spec: DataSpec) -> dict[str, str]:
         if column in table.nested:
             raise DataError(
                 f'{path}, line {table.nested[column]}: "{column}" holds several values'
-                + (": an image has one class here" if key == "label_column" else "")
+                + (": tlopt learns one class per image" if key == "label_column" else "")
             )
     return found
 
@@ -127,13 +127,13 @@ def _known(path: Path, table: TableRows, key: str) -> str:
         found = [column for column in table.columns if column.casefold() in names]
         if len(found) > 1:
             raise DataError(
-                f"{path}: {' and '.join(found)} could each be the {_WORDS[key]}: say which by data.{key}"
+                f"{path}: {' and '.join(found)} could each be the {_WORDS[key]}: choose one by data.{key}"
             )
         if found:
             return found[0]
     if key in _REQUIRED:
         raise DataError(
-            f"{path}: which column {_REQUIRED[key]}? Say it by data.{key} (tlopt init --data"
+            f"{path}: which column {_REQUIRED[key]}? Name it by data.{key} (tlopt init --data"
             f" {key}=NAME); the columns are {joined(table.columns)}"
         )
     return ""
@@ -213,7 +213,7 @@ def _roles(path: Path, rows: Sequence[_Row], *, has_split: bool) -> dict[str, Ro
     if unknown:
         raise DataError(
             f"{path}: {counted(len(unknown), 'row has', 'rows have')} an unknown split: {_lines(unknown)};"
-            f" known are {', '.join(ROLES)}"
+            f" allowed are {', '.join(ROLES)}"
         )
     roles = {row.split: ROLES[row.split.casefold()] for row in rows}
     if "train" not in roles.values():

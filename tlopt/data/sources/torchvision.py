@@ -120,7 +120,7 @@ def _open(dataset_class: Any, root: Path, part: str, *, download: bool) -> Any:
         raise MissingExtra(f"{name} needs the package {error.name}: pip install {error.name}") from error
     except TypeError as error:
         name = f"torchvision:{dataset_class.__name__}"
-        raise DataError(f"{name} wants more than a name ({error}): it is not supported") from error
+        raise DataError(f"{name} needs more than a name ({error}): it is not supported") from error
 
 
 def _dataset_class(source: str) -> Any:
