@@ -1,4 +1,4 @@
-# make demo: the main job on real images and real weights.  make test: the tests.  Neither needs anything first.
+# make demo runs a whole study on real images with real weights; make test runs the tests. Both install what they need.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -19,12 +19,12 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The site, in build/site; generated parts of the pages are written anew. A broken link ends it.
+# The site, in build/site, with the generated parts of the pages updated. Fails on a broken link.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m docs.generate
 	$(BIN)/zensical build --clean --strict
 
-# Known holes in the packages of the image. It asks an advisory service, so it is no part of check; without one it fails.
+# Known vulnerabilities in the image's packages. Not part of check, because it queries an advisory service and fails without.
 audit: $(VENV)/dev.stamp
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement docker/constraints.txt
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Known holes in the packages of the image: status 1 where there are any.
+"""Look for known vulnerabilities in the image's packages; the exit status is 1 if there are any.
 
-Without an answer of an advisory service nothing can be said, which is said, and the status is 0.
+If no advisory service responds, print that the audit was skipped; the status is then 0.
 """
 
 import json
@@ -17,22 +17,22 @@ OPTIONS = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--timeout
 
 
 def main() -> int:
-    """The status."""
+    """Print the vulnerabilities found and return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
         wanted = ["--output", str(found), "--requirement", str(ROOT / "docker/constraints.txt")]
         run = subprocess.run([PROGRAM, *OPTIONS, *wanted], capture_output=True, text=True, check=False)
         if not found.exists() or not found.stat().st_size:
-            print("audit: skipped, no advisory service answers:", *run.stderr.strip().splitlines()[-1:])
+            print("audit: skipped, no advisory service responds:", *run.stderr.strip().splitlines()[-1:])
             return 0
         packages = json.loads(found.read_text(encoding="utf-8"))["dependencies"]
     unknown = [row["name"] for row in packages if "skip_reason" in row]
     holes = [(row, hole) for row in packages for hole in row.get("vulns", [])]
     for row, hole in holes:
         cure = ", ".join(hole["fix_versions"]) or "no version yet"
-        print(f"audit: {row['name']} {row['version']}: {hole['id']}, mended in {cure}")
+        print(f"audit: {row['name']} {row['version']}: {hole['id']}, fixed in {cure}")
     n_known = len(packages) - len(unknown)
-    print(f"audit: {n_known} of {len(packages)} packages looked up, {len(holes)} known holes")
+    print(f"audit: {n_known} of {len(packages)} packages looked up, {len(holes)} known vulnerabilities")
     return 1 if holes else 0
 
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes the passwords and the database's URL as files; those that are there stay.
+# Writes files with passwords and database URLs; existing ones are kept.
 #   docker/make_secrets.sh [FOLDER [HOST]]
-# FOLDER: docker/secrets unless given, which compose.yaml reads; kubernetes/ reads docker/kubernetes/base/secrets.
-# HOST: of PostgreSQL, in the URL; "postgres" unless given.
+# FOLDER: default docker/secrets, which compose.yaml reads; kubernetes/ reads docker/kubernetes/base/secrets.
+# HOST: PostgreSQL's host in the URLs; default "postgres".
 set -eu
 folder=${1:-$(dirname "$0")/secrets}
 host=${2:-postgres}
 mkdir -p "$folder"
-# The folder keeps others out; the files are readable, for a container's user is not the one who made them.
+# The folder keeps other users out; the files are readable, because the container's user is not the one who wrote them.
 chmod 700 "$folder"
 umask 022
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs `tlopt "$@"`. Its status is tlopt's, but 143 where a SIGTERM has come: a worker that hands its trial back ends with 0,
-# and a scheduler that starts again only what has failed would take its work for done.
+# Runs `tlopt "$@"` with its exit status, but with 143 after a SIGTERM: a worker that requeues its trial exits with 0, and a
+# scheduler that restarts only failed jobs would consider the work done.
 asked='' child=''
 trap 'asked=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
 tlopt "$@" &

@@ -1,4 +1,4 @@
-"""The audit of continuous integration: a hole fails, silence does not, and neither passes for the other."""
+"""The audit of continuous integration fails on a known vulnerability, and is skipped if no service responds."""
 
 import json
 import os
@@ -21,10 +21,10 @@ UNKNOWN = {"name": "torch", "skip_reason": "not found"}
 @pytest.mark.parametrize(
     ("found", "status", "words"),
     [
-        ([CLEAN, UNKNOWN], 0, "1 of 2 packages looked up, 0 known holes"),
-        ([HOLE, CLEAN], 1, "jinja2 2.10: PYSEC-2019-217, mended in 2.10.1"),
+        ([CLEAN, UNKNOWN], 0, "1 of 2 packages looked up, 0 known vulnerabilities"),
+        ([HOLE, CLEAN], 1, "jinja2 2.10: PYSEC-2019-217, fixed in 2.10.1"),
         ([UNKNOWN], 0, "0 of 1 packages looked up"),
-        (None, 0, "skipped, no advisory service answers: no route"),
+        (None, 0, "skipped, no advisory service responds: no route"),
     ],
 )
 def test_what_the_service_says_decides(

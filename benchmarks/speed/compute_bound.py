@@ -117,7 +117,7 @@ def _keep_stepping(
 
 
 def _n_views(workspace: Workspace, points: list[Point], n_train: int, n_val: int) -> int:
-    """Views to compute features for: as many per training image as the longest trial sees, one per other."""
+    """Views to compute features for: one per validation image, the longest trial's per training image."""
     return n_val + min(workspace.study.data.views, max(point.epochs for point in points)) * n_train
 
 

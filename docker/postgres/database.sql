@@ -1,4 +1,4 @@
--- Run once, by the image's entrypoint, when PostgreSQL's folder is empty: an owner of one database and of nothing else.
+-- Run once by the image's entrypoint, when PostgreSQL's folder is empty: creates one database and its owner.
 \set password `cat /run/secrets/owner_password`
 CREATE ROLE tlopt LOGIN PASSWORD :'password';
 CREATE DATABASE tlopt OWNER tlopt;

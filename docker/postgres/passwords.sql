@@ -1,4 +1,4 @@
--- After roles.sql, as PostgreSQL's superuser: lets its roles log in.
+-- Run after roles.sql as PostgreSQL's superuser: gives its roles passwords, so that they can log in.
 \set worker `cat /run/secrets/worker_password`
 \set viewer `cat /run/secrets/viewer_password`
 ALTER ROLE tlopt_worker PASSWORD :'worker';

@@ -1,10 +1,10 @@
--- Roles with no more rights than they need: tlopt_worker for workers, tlopt_viewer for dashboard, status and report.
+-- Roles with only the rights that they need: tlopt_worker for workers, tlopt_viewer for dashboard, status and report.
 --
--- Run it as the owner of the tables once they are there (tlopt check makes them), and again after an upgrade:
+-- Run it as the owner of the tables once they exist (tlopt check creates them), and again after an upgrade:
 --   psql "$(cat owner_url)" -v ON_ERROR_STOP=1 -f roles.sql
--- It sets no password; until one is set a role cannot log in:
+-- It sets no passwords; a role cannot log in until it has one:
 --   ALTER ROLE tlopt_worker PASSWORD '...';   ALTER ROLE tlopt_viewer PASSWORD '...';
--- The owner is for tlopt check, upgrade and for deleting studies; nobody else needs its password.
+-- The owner is needed for tlopt check, tlopt upgrade and deleting studies; nobody else needs its password.
 
 DO $$
 BEGIN
@@ -23,8 +23,8 @@ GRANT USAGE ON SCHEMA public TO tlopt_worker, tlopt_viewer;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM tlopt_worker, tlopt_viewer;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO tlopt_worker, tlopt_viewer;
 
--- A worker makes studies and trials and writes what they come to. It deletes its own leases and its own row among
--- the workers; studies, trials and results it cannot delete, nor can it change any table's form.
+-- A worker creates studies and trials and writes results. It can delete leases and rows of workers, but neither studies,
+-- trials nor results, and it cannot alter tables.
 GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO tlopt_worker;
 REVOKE INSERT, UPDATE ON alembic_version, version_info FROM tlopt_worker;
 GRANT DELETE ON tlopt_leases, tlopt_workers TO tlopt_worker;
