@@ -1,4 +1,4 @@
-"""The audit of continuous integration fails on a known vulnerability, and is skipped if no service responds."""
+"""The audit of continuous integration fails on a known vulnerability and is skipped without a service."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checks of a study after its faults: counts by SQL, and a replay of every trial that ended."""
+"""Checks of a study after the faults: counts by SQL, and a replay of every finished trial."""
 
 import contextlib
 import json
@@ -25,17 +25,17 @@ class Findings:
         states: Trials by state.
         numbers_lost: Gaps in the trials' numbers.
         numbers_doubled: Trials that share a number.
-        ended_twice: Final states that were written twice, changed or deleted.
-        late_reports: Leases, or steps of a trial, under which two processes reported.
+        ended_twice: Final states written twice, changed or deleted.
+        late_reports: Leases, or steps of a trial, for which two processes reported.
         changed_reports: Reports written again with another value.
         lost: Trials that ended as FAIL without a retry, or were left WAITING.
-        retries: Failed trials that were tried again as new ones.
+        retries: Failed trials that were retried as new trials.
         epochs: Epochs trained, by the logs.
         epochs_repeated: Epochs trained more than once.
-        repeated_max: Most epochs repeated after one start of a trial; -1 if not known.
-        replayed: Trials that were trained again undisturbed.
+        repeated_max: Largest number of epochs repeated after one start of a trial; -1 if not known.
+        replayed: Trials that were trained again without faults.
         reports_replayed: Reports compared with the replay.
-        differing: Differences to the replay, a sentence each.
+        differing: Differences from the replay, one sentence each.
     """
 
     states: dict[str, int]
@@ -57,7 +57,7 @@ class Findings:
 def examine(
     server: Server, database: str, url: str, study_file: Path, runs: Path, *, tlopt: bool
 ) -> Findings:
-    """Examine the study in `database`, and replay every trial that ended complete or pruned."""
+    """Examine the study in `database`, and replay every complete or pruned trial."""
     study = loads(study_file.read_text(), str(study_file))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -106,7 +106,7 @@ def examine(
 
 
 def _tlopt_epochs(logs: Path) -> tuple[int, int, int]:
-    """Epochs trained, epochs trained again, and the most trained again after one start of a trial."""
+    """Epochs trained, epochs trained again, and the largest number trained again after one start."""
     trained = repeated = most = 0
     for log in logs.glob("*.jsonl"):
         seen: set[int] = set()
@@ -126,14 +126,14 @@ def _tlopt_epochs(logs: Path) -> tuple[int, int, int]:
 
 
 def _stock_epochs(runs: Path) -> tuple[int, int, int]:
-    """As `_tlopt_epochs`; the epochs of a retry count for the trial it repeats."""
+    """Like `_tlopt_epochs`; the epochs of a retry count for the trial that it repeats."""
     lines = (runs / "epochs.jsonl").read_text().splitlines()
     rows = [(row["trial"], row["epoch"]) for row in map(json.loads, lines)]
     return len(rows), len(rows) - len(set(rows)), -1
 
 
 def _replay_all(study_file: Path, trials: Sequence[FrozenTrial]) -> tuple[list[str], int]:
-    """Differences to the replays, a sentence each, and the number of reports compared."""
+    """Differences from the replays, one sentence each, and the number of reports compared."""
     context = multiprocessing.get_context("spawn")
     shares = [(study_file, trials[i::2]) for i in range(2)]
     with ProcessPoolExecutor(2, mp_context=context) as pool:

@@ -1,4 +1,4 @@
-"""Carries out a schedule of faults: signals, cut connections, server stops."""
+"""Execution of a schedule of faults: signals, broken connections, server stops."""
 
 import signal
 from collections import Counter
@@ -12,7 +12,7 @@ from benchmarks.chaos.workers import Slot
 
 @dataclass
 class FaultInjector:
-    """Starts and ends the faults of a schedule.
+    """Start and end the faults of a schedule.
 
     Attributes:
         hit: Faults that met a running process, by kind.
@@ -29,7 +29,7 @@ class FaultInjector:
     _active: list[Fault] = field(default_factory=list)
 
     def tick(self, now: float) -> None:
-        """Start and end what is due `now` seconds after the start."""
+        """Start and end the faults that are due `now` seconds after the start."""
         for fault in [f for f in self._active if f.until <= now]:
             self._active.remove(fault)
             self._end(fault)

@@ -1,4 +1,4 @@
-"""A thread that watches the study's database, and the triggers that write down who changed what."""
+"""A thread that watches the study's database, and triggers that record who changed what."""
 
 import contextlib
 import threading
@@ -40,13 +40,13 @@ CREATE TRIGGER chaos_state AFTER UPDATE OF state OR DELETE ON trials
 
 
 class Monitor(threading.Thread):
-    """Reads connections and progress from the database, without going through the links.
+    """Read connections and progress directly from the database, not through the links.
 
     Attributes:
         audited: Set once the audit triggers are in place.
-        connections_max: Most connections of workers seen at once.
-        n_finished: Complete and pruned trials at the last look.
-        states: Trials by state at the last look.
+        connections_max: Largest number of simultaneous connections of workers seen.
+        n_finished: Complete and pruned trials at the last poll.
+        states: Trials by state at the last poll.
         moved_at: Monotonic time of the last new report or state.
     """
 
@@ -64,7 +64,7 @@ class Monitor(threading.Thread):
 
     @property
     def is_over(self) -> bool:
-        """Whether the budget was used up at the last look."""
+        """Whether the budget was spent at the last poll."""
         return self.n_finished >= self._trials
 
     def close(self) -> None:

@@ -18,10 +18,10 @@ class Outcome:
         missed: Faults whose worker was not running.
         fault_seconds: Duration of the faults.
         seconds: Duration of the whole study.
-        exits: How workers' processes ended, and how many did so.
+        exits: Number of worker processes by how they ended.
         stop_seconds: Seconds between SIGTERM and the end, per process.
         hung: Workers that had to be killed in the end.
-        connections_max: Most connections of workers seen at once.
+        connections_max: Largest number of simultaneous connections of workers seen.
     """
 
     system: System

@@ -4,8 +4,8 @@ r"""Ten minutes of faults: workers killed and stopped, the database restarted, p
 
 Runs a study of short trials with tlopt's workers, then with Optuna alone under the same schedule of faults,
 lets each finish undisturbed, and checks the database by SQL and by replaying every trial. Prints a Markdown
-table. Workers are started again a second after they end, as by a container's restart policy; every other one
-runs in a process namespace of its own where this user may create them. Needs Linux and PostgreSQL's binaries.
+table. Workers are restarted a second after they end, as by a container's restart policy; every other one
+runs in its own process namespace if this user may create them. Needs Linux and PostgreSQL's binaries.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from benchmarks.common.study_file import study_text
 GRACE_SECONDS = 5
 EPOCHS = 6
 START_SECONDS = 120.0  # until the first trial is under way
-STUCK_SECONDS = 120.0  # without a report, after the faults
+STUCK_SECONDS = 120.0  # without a report after the faults
 FINISH_SECONDS = 1500.0  # after the faults, at most
 
 
@@ -61,7 +61,7 @@ def chaos_study(seed: int, trials: int) -> str:
 
 
 def run(system: System, options: argparse.Namespace) -> Outcome:
-    """Run one study under faults and examine what is left in its database."""
+    """Run one study under faults and examine its database afterwards."""
     folder: Path = options.out / system
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -134,10 +134,10 @@ def _slots(system: System, folder: Path, file: Path, database: Database, links: 
 
 
 def _begin(slots: list[Slot], monitor: Monitor) -> None:
-    """Run one worker until the first trial is under way.
+    """Run one worker until the first trial is running.
 
     Raises:
-        SystemExit: No trial began in time.
+        SystemExit: No trial started in time.
     """
     deadline = time.monotonic() + START_SECONDS
     while not (monitor.audited.is_set() and monitor.states):
@@ -148,7 +148,7 @@ def _begin(slots: list[Slot], monitor: Monitor) -> None:
 
 
 def _disturb(injector: FaultInjector, slots: list[Slot], monitor: Monitor, seconds: float) -> float:
-    """Inject faults for `seconds` or until the study is over; returns for how many seconds."""
+    """Inject faults for `seconds` or until the study is over; return the number of seconds."""
     began = said = time.monotonic()
     while (now := time.monotonic()) - began < seconds and not monitor.is_over:
         injector.tick(now - began)
@@ -163,7 +163,7 @@ def _disturb(injector: FaultInjector, slots: list[Slot], monitor: Monitor, secon
 
 
 def _finish(slots: list[Slot], monitor: Monitor) -> int:
-    """Wait undisturbed until all workers have ended or nothing moves; returns how many have not ended."""
+    """Wait without faults until all workers have ended or nothing changes; return how many are left."""
     began = said = time.monotonic()
     monitor.moved_at = began
     while not all(slot.over for slot in slots):

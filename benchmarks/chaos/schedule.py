@@ -1,9 +1,9 @@
-"""A seeded schedule of faults: the kinds, how often each comes, whom it hits and for how long."""
+"""A seeded schedule of faults: their kinds, frequencies, targets and durations."""
 
 import random
 from dataclasses import dataclass
 
-SERVER = -1  # in the place of a worker's number: the fault hits the server
+SERVER = -1  # in place of a worker's number: the fault hits the server
 GAP_SECONDS = 4.5  # mean time between two faults
 FIRST_SECONDS = 3.0
 KILL_AFTER_SECONDS = 10.0  # from SIGTERM to SIGKILL, as container runtimes do by default
@@ -40,7 +40,7 @@ class Fault:
 
 
 def schedule(seed: int, minutes: float, n_workers: int) -> list[Fault]:
-    """The faults of `minutes` minutes; none hits a target that is still down, or that has just come back."""
+    """The faults of `minutes` minutes; none hits a target that is still down or has just recovered."""
     draw = random.Random(seed)
     free = dict.fromkeys([SERVER, *range(n_workers)], 0.0)
     faults: list[Fault] = []

@@ -13,7 +13,7 @@ import psycopg2
 
 from benchmarks.common.postgres import OwnServer
 
-FORGOTTEN_SECONDS = 30.0  # until the server gives up a client that the network has forgotten
+FORGOTTEN_SECONDS = 30.0  # until the server drops a client that the network has forgotten
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
@@ -27,7 +27,7 @@ class Database:
         server.execute(f"CREATE DATABASE {self.name}")
 
     def start(self) -> None:
-        """Start the server, without waiting for it; where it was killed it recovers."""
+        """Start the server without waiting for it; it recovers if it was killed."""
         self.server.process.start()
 
     def stop(self, mode: str) -> None:
@@ -35,7 +35,7 @@ class Database:
         self.server.process.stop({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
 
     def pause(self) -> None:
-        """Stop every process of the server where it stands."""
+        """Suspend every process of the server."""
         self.server.pause()
 
     def resume(self) -> None:
@@ -74,17 +74,17 @@ class Link(threading.Thread):
         self._over = False
 
     def cut(self) -> None:
-        """From now on nothing comes through, and nobody is told."""
+        """Forward nothing from now on, without closing connections."""
         self._open.clear()
 
     def heal(self) -> None:
-        """Let through again; what was sent meanwhile arrives."""
+        """Forward again; data sent in the meantime arrives."""
         self._open.set()
 
     def forget(self) -> None:
-        """New connections come through again; those from before stay silent for ever.
+        """Forward new connections again; earlier ones stay silent forever.
 
-        As after a firewall that has forgotten them. The server gives them up after `FORGOTTEN_SECONDS`.
+        This is what a restarted firewall does. The server drops them after `FORGOTTEN_SECONDS`.
         """
         with self._lock:
             for one, (client, server) in self._pairs().items():
@@ -95,7 +95,7 @@ class Link(threading.Thread):
         self._open.set()
 
     def reset(self) -> None:
-        """Both ends of all connections are told that they are broken."""
+        """Reset all connections at both ends."""
         with self._lock:
             for client, server in set(self._pairs().values()):
                 self._close(client, server, reset=True)

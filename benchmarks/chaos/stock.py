@@ -29,7 +29,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def work(study: Study, runs: Path) -> None:
-    """Run trials until the study has its budget of them."""
+    """Run trials until the study's budget is spent."""
     configure_process(1)
     workspace = Workspace.open(study, choose_device("cpu"))
     plan = search_plan(study, workspace.facts, len(workspace.data.splits))

@@ -1,4 +1,4 @@
-"""The workers of the fault run: processes that are started again when they end."""
+"""The workers of the fault run: processes that are restarted when they end."""
 
 import contextlib
 import os
@@ -22,14 +22,14 @@ _SURE_SECONDS = 3 * LOOK_SECONDS  # until the monitor has seen what a worker has
 
 @dataclass
 class Slot:
-    """One worker of the run: a process, and after its end the next one.
+    """One worker of the run: a process that is replaced by another when it ends.
 
     Attributes:
         command: Command that starts a process.
         environment: Extra environment variables for the n-th process.
-        contained: Whether processes run in a process namespace of their own, as in a container.
-        over: Whether the last process ended by itself after the study, so that none follows.
-        exits: How processes ended, and how many did so.
+        contained: Whether processes run in their own process namespace, as in a container.
+        over: Whether the last process ended by itself after the study, so that it is not replaced.
+        exits: Number of processes by how they ended.
         stop_seconds: Seconds between SIGTERM and the end of the process.
     """
 
@@ -49,7 +49,7 @@ class Slot:
 
     @property
     def alive(self) -> bool:
-        """Whether a process is running that signals reach."""
+        """Whether a process is running that can be signalled."""
         return self._pid() is not None
 
     def _pid(self) -> int | None:
@@ -70,7 +70,7 @@ class Slot:
             os.kill(pid, number)
 
     def tick(self, is_over: bool) -> None:
-        """Note how the last process ended, and start the next one when it is due."""
+        """Record how the last process ended, and start the next one when it is due."""
         now = time.monotonic()
         if self._process is not None:
             code = self._process.poll()
@@ -118,7 +118,7 @@ class Slot:
         self.n_started += 1
 
     def end(self) -> bool:
-        """Kill the process if it still runs; returns whether it did."""
+        """Kill the process if it is still running; return whether it was."""
         if self._process is None or self._process.poll() is not None:
             return False
         with contextlib.suppress(ProcessLookupError):

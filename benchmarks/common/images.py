@@ -7,12 +7,12 @@ import numpy as np
 
 
 def link_images(data: Path, folder: Path, counts: Mapping[str, int | None]) -> Path:
-    """`folder`, filled with links to images of `data`.
+    """Fill `folder` with links to images of `data`, and return it.
 
     Args:
         data: A folder with a subfolder per split and in it one per class.
-        folder: Where the links go; it need not exist.
-        counts: Images per split, spread evenly over its sorted files and thus over its classes; None for all.
+        folder: Folder for the links; need not exist.
+        counts: Images per split, spaced evenly over its sorted files and thus over its classes; None for all.
     """
     for split, n_images in counts.items():
         files = sorted(file for file in (data / split).rglob("*") if file.is_file())

@@ -4,7 +4,7 @@
 
 Each trial reads weights and folder anew, decodes and augments every image with PIL in loader processes, and
 runs the frozen blocks forward in every step. Network, parameter groups and schedule are tlopt's own, so that
-a point means the same to both.
+a point has the same meaning in both.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def epochs(data: Path, point: Point, machine: Machine, seed: int = 0) -> Iterato
 
 
 def run_points(data: Path, points: list[Point], machine: Machine, out: Path) -> None:
-    """Train each of `points` to its end; writes a JSON line for each: seconds since the start, value."""
+    """Train each of `points` to the end; write a JSON line for each: seconds since the start, value."""
     start = time.perf_counter()
     with out.open("w") as file:
         for number, point in enumerate(points):

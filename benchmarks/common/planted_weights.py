@@ -1,4 +1,4 @@
-"""Random weights in the place of pretrained ones, for networks whose weights are not available.
+"""Random weights in place of pretrained ones, for networks whose weights are not available.
 
 Times do not depend on the values of weights. Accuracies do: frozen random blocks are poor features.
 """
@@ -14,14 +14,14 @@ BUNDLED = "efficientnet_lite0"  # its weights come as a package
 
 
 def plant_weights(folder: Path, backbones: Iterable[str]) -> None:
-    """Put random weights where torchvision looks for its own, for this process and those it starts.
+    """Put random weights where torchvision looks for its own, for this process and its children.
 
     Args:
-        folder: Torch's cache folder from now on.
+        folder: New cache folder of torch.
         backbones: Names of torchvision's models; `BUNDLED` keeps its weights.
 
     Raises:
-        ValueError: torchvision has no model of a name.
+        ValueError: torchvision has no model of one of these names.
     """
     os.environ["TORCH_HOME"] = str(folder)
     place = folder / "hub" / "checkpoints"

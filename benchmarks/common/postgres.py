@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server: the one that the tests start."""
+"""A temporary PostgreSQL server, the one that the tests use."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ["OwnServer", "Server", "children", "die_with_parent", "free_port", "s
 
 @contextlib.contextmanager
 def server() -> Iterator[OwnServer]:
-    """A running server in a folder of its own, removed at the end.
+    """A running server in its own folder, which is removed at the end.
 
     Raises:
         SystemExit: PostgreSQL's binaries are not installed.

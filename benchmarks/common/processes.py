@@ -1,4 +1,4 @@
-"""Benchmark modules as processes of their own, in whatever folder they run."""
+"""Benchmark modules as separate processes, in any working directory."""
 
 import os
 import sys
@@ -13,6 +13,6 @@ def module_command(module: str, *arguments: str | Path) -> list[str]:
 
 
 def module_environment() -> dict[str, str]:
-    """This process's environment, in which every folder finds the package `benchmarks`."""
+    """This process's environment, with the package `benchmarks` importable from any folder."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

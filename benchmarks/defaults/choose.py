@@ -3,8 +3,8 @@
     python -m benchmarks.defaults.choose pruners benchmarks/defaults/curves/*.json --orders 30
     python -m benchmarks.defaults.choose samplers benchmarks/defaults/curves/{flowers5,rsscn7,signdigits}.json
 
-Prints Markdown tables. Pruners and samplers are built by tlopt's own functions, so that tlopt's meaning of
-`min_epochs` and of seeds is what is measured. Accuracies and regrets are in points (hundredths).
+Prints Markdown tables. Pruners and samplers are built by tlopt's own functions, so that `min_epochs` and
+seeds have the same meaning as in tlopt. Accuracies and regrets are in points (hundredths).
 """
 
 import argparse
@@ -83,12 +83,12 @@ Done = Mapping[str, Sequence[tuple[Recording, Replay]]]
 
 
 def spread(per_set: Sequence[float], digits: int = 1) -> str:
-    """Mean over data sets, least and greatest in brackets."""
+    """Mean over data sets, with minimum and maximum in brackets."""
     return f"{np.mean(per_set):.{digits}f} ({min(per_set):.{digits}f} to {max(per_set):.{digits}f})"
 
 
 def pruner_tables(recordings: Sequence[Recording], n_orders: int, plot: Path | None) -> None:
-    """Print all tables; figures are means over orders, then over data sets (least to greatest)."""
+    """Print all tables; figures are means over orders, then over data sets (minimum to maximum)."""
     done: Done = {
         label: [(r, run) for r in recordings for run in replays(r, pruner, n_orders)]
         for label, pruner in PRUNERS.items()
@@ -116,7 +116,7 @@ def pruner_tables(recordings: Sequence[Recording], n_orders: int, plot: Path | N
 
 
 def by_set(rows: Iterable[tuple[Recording, Mapping[str, float]]]) -> dict[str, list[float]]:
-    """The mean of each measure on each data set; nan values are left out."""
+    """The mean of each measure on each data set; NaN values are left out."""
     sets: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     for recording, row in rows:
         sets[recording.name].append(row)
@@ -127,7 +127,7 @@ def by_set(rows: Iterable[tuple[Recording, Mapping[str, float]]]) -> dict[str, l
 
 
 def draw(done: Done, file: Path) -> None:
-    """Write a PNG of epochs spent against regret at the largest budget, a dot per setting."""
+    """Write a PNG of epochs spent against regret at the largest budget, one dot per setting."""
     import matplotlib
 
     matplotlib.use("Agg")

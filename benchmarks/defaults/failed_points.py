@@ -1,4 +1,4 @@
-r"""Ways to tell Optuna of a point that could not be trained, so that the sampler avoids points like it.
+r"""Ways to report a point that could not be trained to Optuna, so that the sampler avoids similar points.
 
     python -m benchmarks.defaults.failed_points --plot benchmarks/defaults/failed_points.png
     python -m benchmarks.defaults.failed_points --only gp --trials 40 --seeds 3 \
@@ -40,7 +40,7 @@ REPORT_EPOCH, EPOCHS = 3, 8  # where trials are pruned, and their number of epoc
 
 
 class Told(StrEnum):
-    """Ways to tell a failed point; trained points satisfy the constraint where there is one."""
+    """Ways to report a failed point; trained points satisfy the constraint if there is one."""
 
     FAIL = "FAIL"
     PRUNED = "PRUNED"
@@ -54,7 +54,7 @@ TODAY = Told.CONSTRAINT
 DISTINCT: dict[str, Sequence[Told]] = {
     "tpe": tuple(Told),
     "random": (TODAY,),
-    # it reads complete and running trials only, so that pruned trials are as absent as failed ones
+    # it reads only complete and running trials, so that pruned trials are as invisible as failed ones
     "gp": (Told.PRUNED, TODAY, Told.WORST, Told.WORST_CONSTRAINT),
 }
 
@@ -66,7 +66,7 @@ class Search:
     params: list[dict[str, Any]]
     failed: NDArray[np.bool_]
     means: NDArray[np.float64]  # accuracy without noise
-    values: NDArray[np.float64]  # as told; -inf if the trial failed or was pruned
+    values: NDArray[np.float64]  # as reported; -inf if the trial failed or was pruned
     best: float  # mean of the best point that can be trained
 
     def failed_share(self, n_trials: int) -> float:
@@ -74,9 +74,9 @@ class Search:
         return 100 * float(self.failed[:n_trials].mean())
 
     def regret(self, n_trials: int) -> float:
-        """Points of accuracy by which the trial with the best value falls short, without noise.
+        """Points of accuracy by which the trial with the best value is below the optimum, without noise.
 
-        All of them if no trial was trained.
+        The accuracy of the optimum if no trial was trained.
         """
         leader = int(self.values[:n_trials].argmax())
         return 100 * (self.best - (float(self.means[leader]) if np.isfinite(self.values[leader]) else 0.0))
@@ -160,7 +160,7 @@ Done = Mapping[tuple[str, int, str, Told], Sequence[Search]]  # by sampler, work
 
 
 def run_all(samplers: Sequence[str], made_up: Sequence[Problem], n_seeds: int, n_trials: int) -> Done:
-    """Run every search; ways that are the same to a sampler are run once."""
+    """Run every search; ways that a sampler cannot tell apart are run once."""
     return {
         (name, n, problem.name, told): [
             search(problem, SAMPLERS[name], told, n, seed, n_trials) for seed in range(n_seeds)
@@ -224,7 +224,7 @@ def signs(differences: Sequence[float]) -> str:
 
 
 def draw(done: Done, made_up: Sequence[Problem], file: Path) -> None:
-    """Write a PNG: for each problem the share of failed trials over a search, eight at a time."""
+    """Write a PNG: for each problem the share of failed trials in the course of a search, eight at a time."""
     import matplotlib
 
     matplotlib.use("Agg")

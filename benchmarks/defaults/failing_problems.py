@@ -53,7 +53,7 @@ FACTS = BackboneFacts(
 
 
 def accuracy(point: Point) -> float:
-    """Smooth; best at low freezing, large batches and high rates, beside the failing regions."""
+    """Smooth; best at low freeze depths, large batches and high rates, next to the failing regions."""
     lr_best = 0.5 * (point.batch_size / 256) ** 0.5
     return (
         0.9
@@ -73,7 +73,7 @@ def memory(point: Point) -> float:
 
 
 def instability(point: Point) -> float:
-    """Above 1, Nesterov momentum of 0.9 is unstable under the penalties, or the rate alone is too high."""
+    """Above 1 if Nesterov momentum of 0.9 is unstable under the penalties, or the rate alone is too high."""
     return max(point.lr * (point.l2_sp + point.l2) / 1.36, point.lr / 0.5)
 
 
@@ -117,7 +117,7 @@ def make_problem(
     rng = np.random.default_rng(0)
     cube = rng.random((2000, len(space)))
     points = [params_at(space, unit) for unit in cube]
-    each = (1 - share) ** (1 / len(measures))  # share of points below one limit, were they independent
+    each = (1 - share) ** (1 / len(measures))  # share of points below one limit if measures were independent
     regions = [(m, float(np.quantile([m(p) for p in points], each))) for m in measures]
     problem = Problem(
         name=name,

@@ -29,7 +29,7 @@ PLANS = {  # points, seeds, rounds
 SETTINGS = tuple(itertools.product((16, 40), (0.03, 0.06), (48, 120)))
 SEED_STD = 0.015  # of accuracy, over seeds
 SHARED_VARIANCE = 0.4  # of the binomial variance, common to all points on the same images
-_POINT: Any = None  # a race looks at values only
+_POINT: Any = None  # a race depends only on values
 
 
 def true_accuracies(n_points: int, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +95,7 @@ def table(regrets: dict[str, np.ndarray], n_runs: dict[str, int]) -> str:
 
 
 def main() -> None:
-    """Simulate and print."""
+    """Run the simulation and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--searches", type=int, default=2000, help="per setting")
     parser.add_argument("--seed", type=int, default=1)

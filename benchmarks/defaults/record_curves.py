@@ -4,7 +4,7 @@
 
 Points 0 and 1 are the linear probe and plain fine-tuning, the others random draws, the same for every set.
 The validation images are divided: `val` is what a search would see after each epoch, `judge` is used once,
-after the last. Test images are never read. The file is written after each point; a second start goes on with
+after the last. Test images are never read. The file is written after each point; a second start continues
 it.
 """
 
@@ -102,7 +102,7 @@ def prepare(source: Path, folder: Path, *, n_points: int, epochs: int, n_train: 
 
 
 def read_or_begin(task: Task) -> dict[str, Any]:
-    """The recording so far, or one without points."""
+    """The recording so far, or an empty one."""
     if task.file.exists():
         recorded: dict[str, Any] = json.loads(task.file.read_text())
         return recorded
@@ -118,7 +118,7 @@ def read_or_begin(task: Task) -> dict[str, Any]:
 
 
 def record_point(task: Task, number: int) -> dict[str, Any]:
-    """Train point `number`; if it diverges its curves end early and `judge` is None."""
+    """Train point `number`; if it diverges, its curve ends early and `judge` is None."""
     params, point = task.points[number]
     images = task.workspace.images(point)
     run = task.workspace.start_run(point, seed=seed_for("curves", number), train=task.train)
@@ -138,7 +138,7 @@ def record_point(task: Task, number: int) -> dict[str, Any]:
 
 
 def record_next(task: Task, number: int) -> None:
-    """Record point `number` unless the file has it already."""
+    """Record point `number` unless the file already has it."""
     lock = FileLock(f"{task.file}.lock")
     with lock:
         if any(row["number"] == number for row in read_or_begin(task)["points"]):

@@ -26,7 +26,7 @@ class Recording:
     params: list[dict[str, Any]]
     curves: Floats  # (points, epochs): accuracy on val
     judge: Floats  # accuracy on other images, after the last epoch
-    pooled: Floats  # accuracy on both together: the best estimate of a point's worth
+    pooled: Floats  # accuracy on both together: the best estimate of a point's quality
 
     @property
     def slow(self) -> NDArray[np.bool_]:
@@ -58,7 +58,7 @@ class Replay:
     """The decisions of one pruner on one order of the points; arrays in that order."""
 
     order: NDArray[np.int64]
-    epochs: NDArray[np.int64]  # trained before the end or the pruner came
+    epochs: NDArray[np.int64]  # trained until the end or until pruned
     complete: NDArray[np.bool_]
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.defaults.starts DATA/flowers5 DATA/trash6 DATA/rsscn7 --images 150 --seeds 3
 
 Accuracy on all validation images after the last epoch, the mean over seeds. Share s transfers and freezes
-the first s of the blocks; the blocks behind them start from fresh weights. Norm n is plain fine-tuning that
-keeps batch-norm statistics in the first n of the blocks, ratio r its `lr_ratio`. Prints a Markdown table, a
+the first s of the blocks; the other blocks start from fresh weights. Norm n is plain fine-tuning that
+keeps batch-norm statistics in the first n of the blocks, ratio r its `lr_ratio`. Prints a Markdown table, one
 row per set.
 """
 

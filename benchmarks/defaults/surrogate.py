@@ -32,7 +32,7 @@ def features(params: Mapping[str, Any]) -> list[float]:
         min(params["freeze_depth"], params["transfer_depth"]),
         float(np.log(params["lr"])),
         float(np.log(params["lr_ratio"])),
-        float(np.log(max(params["l2_sp"], 5e-5))),  # all of "off" is one place
+        float(np.log(max(params["l2_sp"], 5e-5))),  # "off" is one point
         params["augmentation"],
     ]
 
@@ -75,7 +75,7 @@ def mean_of_trees(trees: ExtraTreesRegressor, points: Floats) -> Floats:
 
 
 def draw_params(rng: np.random.Generator) -> dict[str, Any]:
-    """A uniform draw of the space of `DISTRIBUTIONS`."""
+    """A uniform draw from the space of `DISTRIBUTIONS`."""
     drawn: dict[str, Any] = {}
     for name, range_ in DISTRIBUTIONS.items():
         match range_:

@@ -1,1 +1,1 @@
-"""What `tlopt fit` costs and what its measures predict."""
+"""The cost of `tlopt fit`, and what its measures predict."""

@@ -3,8 +3,8 @@
     python -m benchmarks.insight.depth DATA --curves benchmarks/defaults/curves
 
 For each recorded set of points (`benchmarks.defaults.record_curves`): Spearman's rank correlation of a
-measure at the last frozen block with the accuracy on images that nobody selected by, over points with at
-least one frozen block. Beside it that of the freeze depth itself, which knows nothing of the images.
+measure at the last frozen block with the accuracy on images that were not used for any selection, over points
+with at least one frozen block. Next to it that of the freeze depth itself, which ignores the images.
 Each has the interval that 95 % of 2,000 draws of points, with replacement, lie in. Prints a Markdown
 table.
 """
@@ -49,7 +49,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure and print."""
+    """Measure the correlations and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--curves", type=Path, default=Path("benchmarks/defaults/curves"))

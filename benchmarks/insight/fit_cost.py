@@ -3,7 +3,7 @@
     python -m benchmarks.insight.fit_cost DATA/dtd10
 
 "Anew" decodes the image files, computes the features of one block and one measure on them, once for each
-measure and block, with the same functions. Both sides run in one process, in turns: one fit, then a share of
+measure and block, with the same functions. Both run alternately in one process: one fit, then a share of
 the pairs of measure and block, in random order. `--pairs` measures some pairs, drawn at random, and
 multiplies their mean by the number of all. Processor time of the whole process, one thread.
 """
@@ -102,7 +102,7 @@ def processor_seconds(work: Callable[[], None]) -> float:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure and print."""
+    """Measure the costs and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("--images", type=int, default=400)

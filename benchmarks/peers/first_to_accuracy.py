@@ -1,13 +1,13 @@
-"""Seconds until a search holds a point of a given confirmed accuracy: plain Optuna, Ray, Syne Tune, tlopt.
+"""Seconds until a search has found a point of a given confirmed accuracy: Optuna, Ray, Syne Tune, tlopt.
 
     python -m benchmarks.peers.first_to_accuracy DATA/flowers5 DATA/trash6 DATA/rsscn7 --out /tmp/first
 
 Needs benchmarks/peers/requirements.txt. Each system searches the same space on the same images for the same
 time, with its own sampler and pruner and empty caches; systems take turns. The best so far is, for all of
 them, the complete trial with the best validation accuracy after its last epoch. Afterwards a referee trains
-every such point anew and judges it on test images, see `benchmarks.peers.referee`. The target is the plain
-script's final accuracy, the median over seeds. A second start continues the first: there is a file for each
-search and a line for each judgement.
+every such point again and evaluates it on test images, see `benchmarks.peers.referee`. The target is the
+plain script's final accuracy, the median over seeds. A second start continues the first: there is one file
+per search and one line per evaluation.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def settle(args: argparse.Namespace) -> None:
     """Write the settings of all searches into `--out`.
 
     Raises:
-        SystemExit: `--out` was begun with others.
+        SystemExit: `--out` was begun with other settings.
     """
     names = ("train", "val", "judge", "planted")
     given = asdict(size_of(args)) | {name: getattr(args, name) for name in names}

@@ -1,4 +1,4 @@
-"""A search as its process sees it: the job, the space, the reports. Shared by all systems; without torch."""
+"""A search from the view of its process: job, space, reports. Shared by all systems; no torch."""
 
 import json
 import os
@@ -62,7 +62,7 @@ class Job:
 
     Attributes:
         data: Folder with train/ and val/.
-        folder: Folder of this search alone, with study.toml in it.
+        folder: Folder of this search, which contains study.toml.
         seed: Seed of the search.
         began: Start of the system's process, seconds since 1970.
         seconds: Duration of the search from then on.
@@ -140,7 +140,7 @@ def untuned_point(size: Size) -> Point:
 
 
 def point_of(study: Study, params: Mapping[str, Any]) -> Point:
-    """The point that the drawn values `params` stand for."""
+    """The point given by the drawn values `params`."""
     return suggest(FixedTrial(dict(params)), study, facts(study))
 
 

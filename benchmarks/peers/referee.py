@@ -1,7 +1,7 @@
-"""The referee: trains points anew with fresh seeds and judges them on images that no search has seen.
+"""The referee: trains points again with new seeds and evaluates them on images that no search has seen.
 
 It trains with the plain script, fresh views in each epoch. A point is trained once for all systems that found
-it, and its time counts for none of them.
+it, and its time is not counted for any of them.
 """
 
 import json
@@ -43,7 +43,7 @@ def judge(case: Case, seed: int) -> float:
 
 
 def referee(cases: Iterable[Case], file: Path) -> dict[tuple[str, str], list[float]]:
-    """Accuracies of each case by its key, over `SEEDS` seeds; `file` has the known ones and gets the new."""
+    """Accuracies of each case by its key, over `SEEDS` seeds; known ones are in `file`, others are added."""
     wanted = [(case, seed) for case in {case.key: case for case in cases}.values() for seed in range(SEEDS)]
     known = _read(file)
     left = [(case, seed) for case, seed in wanted if (case.key, seed) not in known]

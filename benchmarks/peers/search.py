@@ -1,4 +1,4 @@
-"""One search by one system: start its processes, end them when the time is up, read its trials."""
+"""One search by one system: start its processes, stop them when the time is up, read its trials."""
 
 import json
 import os
@@ -33,7 +33,7 @@ MODULES = {
     "ray": "benchmarks.peers.with_ray",
     "syne": "benchmarks.peers.with_syne_tune",
 }
-OWN_END = {"ray", "syne"}  # end by themselves when the time is up, and their trials with them
+OWN_END = {"ray", "syne"}  # these end by themselves, with their trials, when the time is up
 OWN_END_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -69,7 +69,7 @@ def run_search(search: Search) -> list[dict[str, Any]]:
 
 
 def _run(job: Job, system: str, log: int) -> bool:
-    """Run the processes of a search; returns whether one ended with an error of its own."""
+    """Run the processes of a search; return whether one ended with an error of its own."""
     environment = module_environment() | _environment(job, system)
     commands = _commands(job, system)
     processes = [
@@ -174,7 +174,7 @@ def from_study(job: Job) -> list[dict[str, Any]]:
 
 
 def save(file: Path, search: Search, trials: list[dict[str, Any]]) -> None:
-    """Write the trials of `search` into `file`, whole or not at all."""
+    """Write the trials of `search` to `file`, atomically."""
     row = {"data": search.data.name, "seed": search.seed, "system": search.system, "trials": trials}
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(row) + "\n")

@@ -22,7 +22,7 @@ from tlopt.spec.point import seed_for
 
 STRENGTH = 0.25  # of augmentation: crops of 81 to 100 % of a window's area, colour factors within 10 %
 DECAY = 0.01  # AdamW's weight decay
-DECAYS = (0.9, 0.99)  # of exponential means of weights, a step
+DECAYS = (0.9, 0.99)  # of exponential means of weights, per step
 TAIL_EPOCHS = 3  # whose last weights are averaged
 EVAL_BATCH = 64
 Scores = dict[str, float]
@@ -48,7 +48,7 @@ def _body_weights() -> dict[str, Tensor]:
 
 
 def units(net: nn.Module) -> list[nn.ModuleList]:
-    """The parts that shares count: the stem, the 16 blocks, the last convolution."""
+    """The units that shares refer to: the stem, the 16 blocks, the last convolution."""
     blocks = [nn.ModuleList([block]) for stage in net.blocks for block in stage]  # type: ignore[union-attr]
     stem, last = [net.conv_stem, net.bn1], [net.conv_head, net.bn2]
     return [nn.ModuleList(stem), *blocks, nn.ModuleList(last)]  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def factor(step: int, n_steps: int, warmup_fraction: float) -> float:
-    """Of the peak learning rate: up in a line, then down by a cosine."""
+    """Factor for the peak learning rate: a linear warm-up, then a cosine."""
     n_warmup = round(warmup_fraction * n_steps)
     if step < n_warmup:
         return (step + 1) / n_warmup
@@ -109,7 +109,7 @@ class Average:
     n_added: int = 0
 
     def add(self, net: nn.Module) -> None:
-        """Take in what the network is now; the start, before the first step, has no part in the mean."""
+        """Add the network's current tensors; those before the first step are not part of the mean."""
         n, decay = self.n_added, self.decay
         stays = n / (n + 1) if decay is None else decay * (1 - decay**n) / (1 - decay ** (n + 1))
         torch._foreach_lerp_(self.tensors, floating(net), 1 - stays)
@@ -275,7 +275,7 @@ def fit_probe(images: Images, resolution: int) -> LogisticRegressionCV:
 
 @torch.no_grad()
 def start_head(net: nn.Module, images: Images, recipe: Recipe) -> None:
-    """Give the head the first weights that the recipe names; timm's own are there already."""
+    """Initialise the head as the recipe says; it already has timm's own initialisation."""
     head = net.classifier
     assert isinstance(head, nn.Linear)
     if recipe.head_start == "linear":

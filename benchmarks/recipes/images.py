@@ -1,4 +1,4 @@
-"""Few images of a folder, decoded once: subsets for training, validation and test."""
+"""Small subsets of an image folder for training, validation and test, decoded once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Subset:
         return torch.from_numpy(np.stack([_decoded(file, size) for file in self.files]))
 
     def views(self, resolution: int) -> Tensor:
-        """The images as they are evaluated, normalised: float32 (n, 3, resolution, resolution)."""
+        """The normalised views for evaluation: float32 (n, 3, resolution, resolution)."""
         pixels = self.pixels(eval_size(resolution))
         return eval_views(pixels, resolution=resolution, mean=NORMAL.mean, std=NORMAL.std)
 

@@ -55,7 +55,7 @@ def drawn(labels: np.ndarray[tuple[int], np.dtype[np.int64]], n: int, seed: int)
 
 
 def points(workspace: Workspace) -> dict[str, Point]:
-    """The three that are compared."""
+    """The three points that are compared."""
     probe = defaults(workspace.study, workspace.facts)[0].point
     linear = {
         name: resolve(

@@ -1,4 +1,4 @@
-"""The recipes compared: two bases and what differs from them in one key."""
+"""The recipes compared: two bases, and recipes that differ from them in one key."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: with momentum 0.9
     batch_size: int = 16
     epochs: int = 8
-    resolution: int = 96  # pixels a side
+    resolution: int = 96  # pixels per side
     warmup_fraction: float = 0.0  # of all steps
     grad_clip: float = 0.0  # largest norm of the whole gradient; 0 is off
     label_smoothing: float = 0.0
@@ -33,10 +33,10 @@ class Recipe:
     kept: Share = NOTHING  # units whose batch-norm statistics stay those of the pretrained network
     affine_trained: bool = True  # scales and shifts of batch norm
     bn_momentum: float = 0.1
-    trained: Share = WHOLE  # other units are frozen, their statistics too
+    trained: Share = WHOLE  # other units are frozen, including their statistics
     fresh: Share = NOTHING  # units that start without the pretrained weights
-    head_first_epochs: int = 0  # at the start, that train the head alone
-    order: int = 0  # another number: another head, other views and batches of the same images
+    head_first_epochs: int = 0  # at the start, in which only the head is trained
+    order: int = 0  # another value gives another head, and other views and batches of the same images
 
 
 TRAIN = Recipe()
@@ -93,7 +93,7 @@ RECIPES: Mapping[str, Recipe] = {
 }  # fmt: skip
 
 LAST = "last"  # the weights after the last step
-AVERAGED = ("train", "kept")  # of whose runs means of weights are scored, too
+AVERAGED = ("train", "kept")  # also scored with means of weights
 
 _BASES = ("train", "kept")
 _FIRST = (
@@ -111,7 +111,7 @@ _SECOND = (
 
 
 def runs() -> Iterator[tuple[str, int]]:
-    """Each recipe's name and seed, the most telling first: some changes, second seeds, other changes."""
+    """Each recipe's name and seed, the most informative first: some changes, second seeds, other changes."""
     first = [(name, 0) for name in _FIRST]
     again = [(name, 1) for name in _BASES]
     rest = [(name, 0) for name in (*_SECOND, *RECIPES)]

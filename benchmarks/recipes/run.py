@@ -3,7 +3,7 @@
     python -m benchmarks.recipes.run \\
         DATA/{dtd10,fashion10,flowers5,rsscn7,signdigits,trash6} --out results.jsonl
 
-Adds a JSON line for each finished run to the file and leaves out those that it has already, so that a second
+Adds a JSON line for each finished run to the file and skips runs that it already contains, so that a second
 start continues the first. `report` makes a table of them.
 """
 

@@ -1,7 +1,7 @@
 """Cost of a trial without its training, for 1 to 64 workers: tlopt, Optuna alone, Optuna's gRPC proxy.
 
 Workers are processes that share one PostgreSQL server and train nothing, see `benchmarks.service.trials`.
-The systems take turns, so that other load on the machine falls on all of them. The proxy is left out where
+The systems take turns, so that other load on the machine falls on all of them. The proxy is left out if
 the package grpcio is missing.
 
     python -m benchmarks.service.overhead
@@ -29,7 +29,7 @@ System = Literal["Optuna", "gRPC proxy", "tlopt"]
 SYSTEMS: tuple[System, ...] = ("Optuna", "gRPC proxy", "tlopt")
 _START_SECONDS_MAX = 300.0
 _RUN_SECONDS_MAX = 500.0
-_CONNECTIONS_MAX = 200  # of the server: all of Optuna's 64 workers find their two
+_CONNECTIONS_MAX = 200  # of the server: enough for two per worker of Optuna's 64
 _context = multiprocessing.get_context("fork")  # the libraries are loaded once
 
 
@@ -109,7 +109,7 @@ def _next(results: Any, workers: list[Any]) -> str:
             return str(results.get())
         if not any(worker.is_alive() for worker in workers):
             break
-    raise TimeoutError("a worker said nothing")
+    raise TimeoutError("a worker did not respond")
 
 
 _COLUMNS = {
@@ -135,7 +135,7 @@ def _line(cell: Cell, system: System, rows: list[dict[str, float]]) -> str:
 
 
 def _systems() -> tuple[System, ...]:
-    """`SYSTEMS`, without the proxy if its package is missing, which is said on stderr."""
+    """`SYSTEMS`, without the proxy, and with a message on stderr, if its package is missing."""
     if find_spec("grpc") is not None:
         return SYSTEMS
     print("Optuna's gRPC proxy is left out: pip install grpcio protobuf", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Round trips to PostgreSQL per trial: tlopt's worker beside Optuna's ask and tell.
 
-A proxy between client and server counts every client message that the server has to answer: statements,
-BEGIN, COMMIT, ROLLBACK and each step of opening a connection.
+A proxy between client and server counts every client message that requires a response:
+statements, BEGIN, COMMIT, ROLLBACK and each step of opening a connection.
 
     python -m benchmarks.service.round_trips
 """
@@ -28,7 +28,7 @@ KINDS = ("statement", *_TRANSACTION, "connect")
 
 
 class Counting:
-    """A proxy on 127.0.0.1 that counts messages that await an answer, by operation and kind."""
+    """A proxy on 127.0.0.1 that counts messages that require a response, by operation and kind."""
 
     def __init__(self, port: int) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -142,7 +142,7 @@ def measure(n_finished: int, n_trials: int, *, texts: bool) -> None:
                     if title == "tlopt"
                     else Stock(optuna.storages.get_storage(through))
                 )
-                worker.trial(proxy)  # the first trial reads the whole study, once in a worker's life
+                worker.trial(proxy)  # the first trial reads the whole study, once per worker
                 proxy.clear()
                 for _ in range(n_trials):
                     worker.trial(proxy)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server whose processor time and connections are watched, and filled studies in it."""
+"""A PostgreSQL server with measured processor time and connections, and filled studies in it."""
 
 import contextlib
 import multiprocessing
@@ -39,7 +39,7 @@ SELECT trial_id, 'constraints:outcome', '-1.0' FROM trials;
 
 @contextlib.contextmanager
 def running(max_connections: int) -> Iterator["Watched"]:
-    """A server of its own that accepts `max_connections`."""
+    """A separate server that accepts `max_connections`."""
     with postgres.server() as server:
         server.execute(f"ALTER SYSTEM SET max_connections = {max_connections}")
         server.process.stop()
@@ -56,7 +56,7 @@ class Watched:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time of the server and all its processes, those that have ended included."""
+        """Processor time of the server and all its processes, including those that have ended."""
         return cpu_seconds(self.pid, with_ended=True) + sum(
             cpu_seconds(pid) for pid in postgres.children(self.pid)
         )
@@ -89,7 +89,7 @@ class Watched:
 
 
 class Connections:
-    """The most connections a server had at once within a block, those to the database postgres excepted.
+    """The largest number of simultaneous connections within a block, except to the database postgres.
 
     A process counts, not a thread: forked workers must not inherit a connection in use.
     """
@@ -102,7 +102,7 @@ class Connections:
 
     @property
     def most(self) -> int:
-        """The most so far."""
+        """The largest number so far."""
         return int(self._most.value)
 
     def __enter__(self) -> "Connections":
@@ -114,7 +114,7 @@ class Connections:
         self._process.join()
 
     def _look(self) -> None:
-        # one that is kept: once the server is full no other can be made
+        # kept open, because none can be opened once the server is full
         with contextlib.closing(self._server.connect("postgres")) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:

@@ -71,7 +71,7 @@ class Tally(Protocol):
 
 
 class NoTally:
-    """Counts nothing."""
+    """A tally that counts nothing."""
 
     @contextmanager
     def at(self, _operation: str) -> Iterator[None]:
@@ -79,7 +79,7 @@ class NoTally:
 
 
 def value(number: int, epoch: int) -> float:
-    """The value trial `number` reports after `epoch` (from 0): rising with epochs, different per trial."""
+    """The value that trial `number` reports after `epoch` (from 0): rises with epochs, differs by trial."""
     return 0.9 - 0.6 / (epoch + 1) + (number * 37 % 101) / 1000
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.caches DATA/flowers5 --out /tmp/caches
 
-Prints Markdown tables. Weights are random: none are fetched. Memory is read from /proc/PID/smaps_rollup
+Prints Markdown tables. Weights are random, so none are downloaded. Memory is read from /proc/PID/smaps_rollup
 (Linux); disk is counted in blocks, as by du.
 """
 
@@ -68,7 +68,7 @@ def caches_study(source: Path, keys: Mapping[str, Any]) -> str:
 
 
 class Place:
-    """A folder with a study, a database and a cache of its own; `keys` replace those of `USUAL`."""
+    """A folder with its own study, database and cache; `keys` replace those of `USUAL`."""
 
     def __init__(self, folder: Path, data: Path, keys: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def growth(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
 
 
 def bound(data: Path, folder: Path) -> Iterator[tuple[object, ...]]:
-    """Rows: what is kept under which bound."""
+    """Rows: what is cached under each bound."""
     for gb in ("0", "0.005", "0.02", "0.08", "20"):
         place = Place(folder / f"bound{gb}", data, {})
         (found,) = place.inside("fill", environment={"TLOPT_CACHE_GB_MAX": gb})

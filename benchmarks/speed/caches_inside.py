@@ -1,4 +1,4 @@
-"""Memory of a worker's process, read from inside: with caches filled, and from trial to trial.
+"""Memory of a worker, measured in its own process: with filled caches, and from trial to trial.
 
     python -m benchmarks.speed.caches_inside fill FOLDER/study.toml
     python -m benchmarks.speed.caches_inside flat FOLDER/study.toml --trials 20 50 100 150 200
@@ -104,13 +104,13 @@ def looked_at() -> dict[str, float]:
 
 
 def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
-    """Run trials up to each of `budgets`; yields what the process then holds."""
+    """Run trials up to each of `budgets`; yield the memory of the process after each."""
     session = open_session(file)
     workspace = make_ready(session, device="cpu")
     for trials in budgets:
         file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
         session = open_session(file, store=session.store)
-        grown = replace(workspace, study=session.study)  # keeps what a worker keeps from trial to trial
+        grown = replace(workspace, study=session.study)  # keeps the caches that a worker keeps between trials
         run_studies([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
         yield {"trials": trials, **looked_at()}
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.compiled DATA/flowers5 --images 128 --repeats 5
 
-The same trial with `model.compile` and without take turns, an epoch each, in one process, after another
-compiled trial that found torch's compiler cache empty. Precision and layout are this machine's fastest.
+The same trial with and without `model.compile`, alternating epoch by epoch in one process, after another
+compiled trial that started with an empty compiler cache. Precision and layout are this machine's fastest.
 Prints a Markdown table; epochs are medians.
 """
 

@@ -1,4 +1,4 @@
-"""A lower bound of a study's duration: its operations at the machine's rate for the network, nothing else."""
+"""A lower bound of a study's duration: its operations at the machine's rate for the network."""
 
 import multiprocessing
 import os
@@ -47,7 +47,7 @@ class Bound:
 
     @property
     def seconds(self) -> float:
-        """The sum."""
+        """The sum of all parts."""
         return self.training + self.validation + self.features
 
     def as_dict(self) -> dict[str, float | str]:

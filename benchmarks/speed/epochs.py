@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.epochs DATA/flowers5 --images 128 --repeats 3
 
-The ways take turns, an epoch each, in one process; first epochs, which fill the caches, are left out. Prints
-a Markdown table of medians as ratios to the limit: the operations of forward and backward passes through what
-is trained, at this machine's rate for the whole network with nothing frozen and the images at hand.
+The variants alternate epoch by epoch in one process; first epochs, which fill the caches, are left out.
+Prints a Markdown table of medians as ratios to the limit: the operations of forward and backward passes
+through what is trained, at this machine's rate for the whole network with nothing frozen.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def point_of(workspace: Workspace, share: float) -> Point:
 
 
 def way(case: Case, share: float, name: str) -> Iterator[float]:
-    """Train one way; yields the seconds of each epoch."""
+    """Train in one of the ways; yield the seconds of each epoch."""
     point, workspace = point_of(case.workspace, share), case.workspace
     if name == WAYS[0]:
         epochs: Iterator[object] = train_batches(case.data, point, Machine())
@@ -135,7 +135,7 @@ def limit(case: Case, share: float) -> float:
 def measure(case: Case, share: float, repeats: int) -> dict[str, float]:
     """Median seconds of an epoch by way, and the limit."""
     running = {name: way(case, share, name) for name in WAYS}
-    for _ in range(VIEWS):  # every view is kept from then on
+    for _ in range(VIEWS):  # all views are cached afterwards
         for name, epochs in running.items():
             allocate(name in WAYS[2:])
             next(epochs)
@@ -170,7 +170,7 @@ def main() -> None:
             for share in SHARES:
                 found = measure(case, share, args.repeats)
                 rows.append({"backbone": backbone, "share": share, "numerics": str(case.chosen), **found})
-                # only the head is trained behind the last block, and its limit is near 0: seconds instead
+                # only the head is trained, and its limit is near 0: seconds instead of ratios
                 unit = found["limit"] if share < 1 else 1.0
                 cells = [f"{found[name] / unit:.2f}" + ("" if share < 1 else " s") for name in WAYS]
                 gain = found[WAYS[0]] / found[WAYS[-1]]

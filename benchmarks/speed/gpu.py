@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.gpu DATA/flowers5 --backbones resnet50 vit_b_16 --resolution 224
 
-Whole epochs over train/, in turns, in one process; first epochs, which choose kernels and fill caches, are
+Whole epochs over train/, alternating in one process; first epochs, which choose kernels and fill caches, are
 left out. The plain script has as many loader processes as there are cores. Prints a Markdown table of
 medians. For trials per hour see `benchmarks.speed.whole_study --device cuda --workers 1`. `--planted` fetches
 no weights; `--device cpu` is a dry run without a GPU.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.whole_study DATA/flowers5 --trials 51 --epochs 4 --rounds 3 --out /tmp/whole
 
-Each round is a study with a seed of its own: first tlopt's workers with an empty cache, then the script on
+Each round is a study with its own seed: first tlopt's workers with an empty cache, then the script on
 the points they drew. Each has the whole machine. tlopt's time includes imports, decoding, measuring, features
 and database; the script's includes imports and loaders. A second start runs the rounds that are missing. Both
 are compared with the bound of `benchmarks.speed.compute_bound`.
