@@ -4,7 +4,7 @@
 
 The variants alternate epoch by epoch in one process; first epochs, which fill the caches, are left out.
 Prints a Markdown table of medians as ratios to the limit: the operations of forward and backward passes
-through what is trained, at this machine's rate for the whole network with nothing frozen.
+through what is trained, at this machine's rate for the whole network with nothing frozen and decoded images.
 """
 
 import argparse

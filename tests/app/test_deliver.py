@@ -50,7 +50,7 @@ def session() -> Any:
         attributes.POINT: planted().chosen.point.as_dict(),
     }
     ended = optuna.create_trial(value=0.5, user_attrs=given)
-    opened = SimpleNamespace(get_trials=lambda deepcopy: [ended, ended])
+    opened = SimpleNamespace(get_trials=lambda **_: [ended, ended], user_attrs={})
     return SimpleNamespace(study=study, verdict=planted, optuna_study=lambda: opened)
 
 
@@ -107,7 +107,7 @@ def in_a_file(folder: Path) -> str:
 
 def beside_a_page(folder: Path) -> str:
     folder.with_name(f"{folder.name}.html").touch()
-    return "exists and is no report"
+    return "exists and is not a report"
 
 
 @pytest.mark.parametrize("occupy", [taken, in_a_file, beside_a_page])

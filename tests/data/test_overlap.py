@@ -234,7 +234,7 @@ def test_images_without_a_group_are_named(tmp_path):
     with pytest.raises(DataError, match=r"1 of 49 images have no group: data\.group_pattern.*a/other\.png"):
         loaded(root, group_pattern=r"/(p\d+)_")
     with pytest.raises(
-        DataError, match=r"49 of 49 images have no group: data\.group_folder wants a folder 2 above"
+        DataError, match=r"49 of 49 images have no group: data\.group_folder needs a folder 2 above"
     ):
         loaded(root, group_folder=2)
 
@@ -333,7 +333,7 @@ def test_deep_images_that_use_little_of_their_range_are_said_with_the_cure(folde
         PIL.Image.fromarray(deep).save(root / name / "deep.png")
     (notice,) = told(loaded(root), "16 bits")
     assert (
-        f"2 images have 16 bits, but use less than an eighth of their range (the largest value is {value}"
+        f"2 images have 16 bits but use less than an eighth of their range (the largest value is {value}"
         in notice
     )
     assert f"data.bits = {told_bits} takes" in notice

@@ -126,7 +126,7 @@ FAULTS = [
     (("file,label", ",cat", "1.png,dog"), "1 row has no file: line 2"),
     (
         ("file,label,split", "0.png,cat,train", "1.png,dog,holdout"),
-        r"unknown split: line 3 \(holdout\); known",
+        r"unknown split: line 3 \(holdout\); allowed",
     ),
     (("file,label,split", "0.png,cat,val", "1.png,dog,test"), "no row has the split train"),
     (("file,label,split", "0.png,a,train", "1.png,b,train", "2.png,c,val"), r"train lacks: line 4 \(c\)"),

@@ -190,7 +190,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"data": 'source = "x"\nresize = "fit"'},
         'data.resize: \'fit\' is not allowed: one of "crop", "stretch"',
     ),
-    ({"model": 'weights = "none"'}, 'model.backbone: missing: torchvision\'s name, "efficientnet_lite0"'),
+    ({"model": 'weights = "none"'}, 'model.backbone: missing: a name from torchvision, "efficientnet_lite0"'),
     ({"model": "backbone = 50"}, 'model.backbone: a backbone is a name such as "resnet50", or { choice'),
     ({"model": 'backbone = ""'}, "model.backbone: a backbone is a name"),
     ({"model": 'backbone = { choice = ["a"] }'}, "model.backbone: choice is a list of at least two values"),

@@ -31,17 +31,13 @@ def worker(
     target: Annotated[str | None, typer.Argument(metavar="STUDY", help="As for the other commands.")] = None,
     studies: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B", help="Work on several studies; on a later one while the earlier ones have no work."
-        ),
+        typer.Option(metavar="A,B", help="Several studies, in order of priority."),
     ] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads; 0: the number stored with the study.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as stored with the study.")] = 0,
     confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:

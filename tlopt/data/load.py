@@ -136,7 +136,7 @@ def _list(spec: DataSpec, *, progress: bool) -> Listing:
     root = given.absolute()
     if not given.is_absolute() and not spec.is_table and not os.path.exists(root):
         raise DataError(
-            f"data.source = {spec.source!r}: there is no such folder {root}; a relative path counts from the"
+            f"data.source = {spec.source!r}: there is no such folder {root}; a relative path starts from the"
             " folder in which the command runs"
         )
     entries = list_table(spec) if spec.is_table and not os.path.isdir(root) else list_folder(root)
