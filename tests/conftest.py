@@ -1,4 +1,4 @@
-"""Fixtures for every test: a clean environment, a little image folder, a study on it, two databases."""
+"""Fixtures for all tests: a clean environment, a small image folder, a study of it, two databases."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A throw-away PgBouncer before a server of the tests, from the system's binary, with its own defaults."""
+"""A temporary PgBouncer in front of the tests' server, from the system's binary with its own defaults."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Planted studies to be reported on: Optuna trials with our records, in memory."""
+"""Planted studies for reports: Optuna trials with our records, in memory."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

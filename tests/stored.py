@@ -1,4 +1,4 @@
-"""A finished study in a database, with planted numbers of many digits, and all its screens."""
+"""A finished study in a database, with planted numbers of many digits, and all screens of it."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Workers of one study within this process, each with its own storage, and faults planted in it."""
+"""Workers of one study within this process, each with its own storage, and planted faults."""
 
 import subprocess
 import sys

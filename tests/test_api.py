@@ -1,4 +1,4 @@
-"""The road from a study file to a verdict: in this process step by step, and in one call with workers."""
+"""From a study file to a verdict: step by step in this process, and in one call with workers."""
 
 import json
 import re

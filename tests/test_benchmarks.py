@@ -1,4 +1,4 @@
-"""The benchmarks are in order: no import circle, commands and links that exist, figures as recorded."""
+"""Benchmarks have no import cycles, working commands and links, and figures that equal the records."""
 
 import ast
 import json

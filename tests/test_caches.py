@@ -1,4 +1,4 @@
-"""Workers on caches that are cold, too small, full, damaged or deleted under their hands: the same values."""
+"""Workers compute the same values with caches that are cold, too small, full, damaged or deleted."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The files for the host are valid, and its workflow tests what pyproject.toml promises."""
+"""The files of continuous integration are valid, and its workflow tests what pyproject.toml promises."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The command line's manners: one-line errors with their status, no torch where none is needed."""
+"""The command line: one-line errors with an exit status, and no torch where it is not needed."""
 
 import signal
 import subprocess

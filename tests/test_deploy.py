@@ -1,4 +1,4 @@
-"""The files of docker/ are well formed and locked down, and its scripts do as they say."""
+"""The files of docker/ are well formed and hardened, and its scripts work."""
 
 import os
 import re

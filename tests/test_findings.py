@@ -1,4 +1,4 @@
-"""The form of the scripts in findings/. None is run here: that installs packages and takes minutes."""
+"""The form of the scripts in findings/. None is run, because that installs packages and takes minutes."""
 
 import os
 import re

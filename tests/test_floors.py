@@ -1,4 +1,4 @@
-"""The floors of the package, read from its source: who imports whom, who sees torch, Optuna and the test."""
+"""The floors of the package, read from its source: imports, and who uses torch, Optuna and the test split."""
 
 import ast
 import subprocess

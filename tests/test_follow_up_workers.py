@@ -1,4 +1,4 @@
-"""A follow-up study with real workers that start together: begun once, and its budget exact."""
+"""A follow-up study whose workers start together takes over trials once and meets its budget exactly."""
 
 from collections.abc import Callable
 

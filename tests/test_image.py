@@ -1,4 +1,4 @@
-"""The versions that the image is built with are complete, within bounds, and leave torch to the build."""
+"""The pinned versions of the image are complete and within bounds, and exclude torch's."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Facts about Optuna that the design relies on; a version that breaks one needs another design."""
+"""Facts about Optuna that the design relies on; a version that breaks one requires another design."""
 
 import inspect
 import warnings

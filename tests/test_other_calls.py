@@ -1,4 +1,4 @@
-"""Real workers beside whatever else people ask of Optuna: none dies, and the budget is spent exactly."""
+"""Workers survive all other calls to Optuna, and the budget is met exactly."""
 
 import json
 import sys

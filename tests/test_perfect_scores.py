@@ -1,4 +1,4 @@
-"""A whole study on images so easy that no trial makes a mistake on them: nothing may take offence at that."""
+"""A whole study on images so easy that no trial makes a mistake."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A confirmation in rounds with real workers: killed, started again, and its number of runs exact."""
+"""A confirmation in rounds with workers that are killed and restarted has the exact number of runs."""
 
 import contextlib
 import os

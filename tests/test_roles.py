@@ -1,4 +1,4 @@
-"""The shipped roles of PostgreSQL: a worker's suffices for its work and no more, a viewer's to look."""
+"""The PostgreSQL roles in docker/: a worker's can do its work and no more, a viewer's can only read."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Every screen names the same winner and the same numbers for one finished study."""
+"""All screens show the same winner and the same numbers for one finished study."""
 
 import csv
 import io

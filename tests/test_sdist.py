@@ -1,4 +1,4 @@
-"""The source distribution has every file of the repository, and so what its tests read."""
+"""The source distribution contains every file of the repository, which the tests read."""
 
 import subprocess
 import tarfile

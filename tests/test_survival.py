@@ -1,4 +1,4 @@
-"""Workers killed, stopped and started in a crowd: no trial is lost, doubled or another than undisturbed."""
+"""Workers killed, stopped and started together: no trial is lost, duplicated or changed."""
 
 import os
 import re

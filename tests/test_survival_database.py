@@ -1,4 +1,4 @@
-"""Workers whose PostgreSQL is restarted, paused, away or refuses them."""
+"""Workers whose PostgreSQL is restarted, paused, unreachable or refuses them."""
 
 import contextlib
 import signal

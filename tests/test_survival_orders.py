@@ -1,4 +1,4 @@
-"""Commands reach a study's workers, and a study that has ended keeps none."""
+"""Commands reach all workers of a study, and workers of a finished study end."""
 
 from collections.abc import Callable
 

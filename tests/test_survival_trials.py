@@ -1,4 +1,4 @@
-"""Trials that hang, kill their workers, find no memory or no disk: each has an end, and the others go on."""
+"""Trials that hang, kill their workers or lack memory or disk space end, and the others continue."""
 
 import contextlib
 import shutil

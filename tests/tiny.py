@@ -1,4 +1,4 @@
-"""Small studies: planted facts for what needs no images, and a workspace that trains on some in a second."""
+"""Small studies: planted facts for tests without images, and a workspace that trains in a second."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence

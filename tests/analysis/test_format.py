@@ -1,4 +1,4 @@
-"""Words for numbers, on planted ones."""
+"""Formatted numbers and sentences, from planted values."""
 
 import math
 from dataclasses import replace

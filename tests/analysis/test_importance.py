@@ -1,4 +1,4 @@
-"""Keys that decide stand out from chance, keys that never varied have no share, and few trials say so."""
+"""Keys that matter stand out from chance, keys that never varied have no share, and few trials are noted."""
 
 import numpy as np
 import optuna

@@ -1,4 +1,4 @@
-"""Rates, confused pairs, mistakes, calibration and thresholds of predictions counted by hand."""
+"""Rates, confused pairs, mistakes, calibration and thresholds of predictions, against counts by hand."""
 
 import numpy as np
 import pytest

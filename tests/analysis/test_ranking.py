@@ -1,4 +1,4 @@
-"""The best points as configs, and all trials as a table: in order, complete, read back exactly."""
+"""The best points as configs, and all trials as a table: in order, complete, and read back exactly."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A study at one moment: its workers, time left, cost and winner, on planted records."""
+"""Snapshots of a study: workers, time left, cost and winner, from planted records."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A command reaches the study and its confirmation; studies of earlier versions are upgraded."""
+"""Commands reach a study and its confirmation; studies of earlier versions are upgraded."""
 
 from pathlib import Path
 from typing import Any

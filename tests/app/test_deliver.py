@@ -1,4 +1,4 @@
-"""A damaged result.json is said in words by every command that reads it, and never read as something else."""
+"""A damaged result.json is reported by every command that reads it, and never misread."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The time that `check` gives, from planted costs."""
+"""The time that `check` states, from planted costs."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A follow-up study: begun with an earlier one's trials once, told as such, and told how to be begun."""
+"""Follow-up studies take over trials of an earlier study once and say so; refusals say how to begin one."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The study that was named is the one acted on, with its own confirmation, also once names change hands."""
+"""Commands act on the study that was named and on its own confirmation, even if names are reused."""
 
 import io
 from pathlib import Path

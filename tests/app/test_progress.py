@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: lines that say what is done, how far it is and how long it takes."""
+"""Progress without a terminal: lines with the current work, its progress and the time so far."""
 
 import io
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Studies that earlier versions began are gone on with, on images divided as they divided them."""
+"""Studies of earlier versions continue, with images split as those versions split them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Folders of small images for the tests of what is cached of them."""
+"""Folders of small images for the tests of the caches."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The cache's house-keeping: what is there, what goes first, what nobody may remove."""
+"""The cache: listing, order of eviction, and entries in use, which are never evicted."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Records in a file: what was written is read, what is missing or damaged is not there."""
+"""Record files: written records are read back; missing and damaged ones count as missing."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Multiply-adds as counted by hand, sizes as on disk, latency as planted; command and exports state them."""
+"""Multiply-adds equal counts by hand, sizes those on disk, latencies planted ones; exports state them."""
 
 import json
 from pathlib import Path

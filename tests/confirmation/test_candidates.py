@@ -1,4 +1,4 @@
-"""Which points are confirmed, what their runs add up to, and that the test is read for few and counted."""
+"""Which points are confirmed, how their runs are summarised, and who reads the test split, how often."""
 
 from collections.abc import Callable
 from dataclasses import replace

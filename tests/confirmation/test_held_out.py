@@ -1,4 +1,4 @@
-"""The test split is read with the confirmation's own networks, trained again to the last bit where lost."""
+"""The test split is evaluated with the confirmation's networks, retrained bit for bit if they are lost."""
 
 from collections.abc import Callable
 from dataclasses import replace

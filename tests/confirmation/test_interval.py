@@ -1,4 +1,4 @@
-"""Student's t against the tables in textbooks."""
+"""Student's t against tables in textbooks."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Predictions are written beside the weights, read back as they were, and never shown of another network."""
+"""Predictions are stored beside the weights, read back exactly, and never used for another network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation and the pieces of code in them."""
+"""The pages of the documentation and the code blocks in them."""
 
 import shlex
 from collections.abc import Iterator

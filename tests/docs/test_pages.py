@@ -1,4 +1,4 @@
-"""Pages are as the code has them, link to what is there, and all of them are in the site's navigation."""
+"""Pages match the code, have working links, and are all in the site's navigation."""
 
 import ast
 import re

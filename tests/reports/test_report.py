@@ -1,4 +1,4 @@
-"""A report is one file that needs nothing else, escapes what it is given and has the planted numbers."""
+"""A report is one self-contained file, escapes its input and contains the planted numbers."""
 
 import re
 from dataclasses import replace

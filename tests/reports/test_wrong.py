@@ -1,4 +1,4 @@
-"""The report says what the exported network gets wrong, on the split that it names, or why it cannot."""
+"""The report's section on mistakes names its split, or says why it is missing."""
 
 from dataclasses import replace
 

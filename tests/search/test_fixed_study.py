@@ -1,4 +1,4 @@
-"""A point survives the way through a study file exactly."""
+"""A point survives a round trip through a study file exactly."""
 
 from pathlib import Path
 

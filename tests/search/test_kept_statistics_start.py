@@ -1,4 +1,4 @@
-"""Fine-tuning with kept batch-norm statistics, a default and an initial point: where it lies, and when."""
+"""Fine-tuning with kept batch-norm statistics as a default and an initial point: its values and its place."""
 
 from dataclasses import replace
 

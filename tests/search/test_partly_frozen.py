@@ -1,4 +1,4 @@
-"""The partly frozen network that a search tries after its defaults: where it lies, and when there is none."""
+"""The partly frozen network that a search tries after the defaults: its values, and when there is none."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A confirmation's rounds: who stays, in which order runs start, and how many there are at the end."""
+"""The rounds of a confirmation: who remains, in which order runs start, and how many there are."""
 
 import random
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Fixed views that save nothing are warned of, with the key that is to blame."""
+"""Fixed views that save nothing cause a warning that names the key to blame."""
 
 import pytest
 import tiny

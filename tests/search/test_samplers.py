@@ -1,4 +1,4 @@
-"""The first sets are drawn once each, a search repeats itself, and every kind of sampler and pruner works."""
+"""Initial points are drawn once each, a search is repeatable, and every sampler and pruner works."""
 
 from collections.abc import Sequence
 from pathlib import Path

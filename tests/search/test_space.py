@@ -1,4 +1,4 @@
-"""The search space: what a draw means, which points it holds, and that it never changes its shape."""
+"""The search space: the meaning of draws, the points in it, and its constant shape."""
 
 import math
 from dataclasses import replace

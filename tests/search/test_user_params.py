@@ -1,4 +1,4 @@
-"""Parameters that people give a trial: taken where they are of the search, else refused with the reason."""
+"""Parameters given by users are accepted if they are in the search, else refused with the reason."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Warnings about keys that leave others without effect."""
+"""Warnings about keys that take away the effect of others."""
 
 from dataclasses import replace
 

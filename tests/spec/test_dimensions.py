@@ -1,4 +1,4 @@
-"""Dimensions: what a TOML value stands for, what can be drawn, and the encoding of "off"."""
+"""Dimensions: parsing, membership, and the encoding of "off"."""
 
 import math
 

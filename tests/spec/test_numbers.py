@@ -1,4 +1,4 @@
-"""No key of the study file takes a number beyond sense, too small to act or too large for a table."""
+"""Keys of the study file refuse numbers that are absurd, too small to matter or too large for a table."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of searched keys: defaults are allowed, bounds hold, a refusal says what is right."""
+"""The table of searched keys: defaults are allowed, bounds hold, refusals say what is allowed."""
 
 import re
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Study files: what is accepted, what every mistake is told, and what the digest covers."""
+"""Study files: what is accepted, the message for every mistake, and what the digest covers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of the study file: it takes what the reader takes, and marks mistakes of form."""
+"""The JSON Schema of the study file accepts what the parser accepts, and marks mistakes of form."""
 
 import tomllib
 from pathlib import Path

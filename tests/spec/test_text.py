@@ -1,4 +1,4 @@
-"""Study files as editors save them: marks, other encodings, names that no file can have."""
+"""Study files as editors save them: byte-order marks, other encodings, impossible names."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A trial read back as one record."""
+"""A trial is read back as one record."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Databases as people have them: behind a pooler, with the password in a file, with or without encryption."""
+"""Databases in practice: behind a pooler, with the password in a file, with and without encryption."""
 
 import contextlib
 import gc

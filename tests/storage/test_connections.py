@@ -1,4 +1,4 @@
-"""No wait for the server is for ever: not for a connection, not for an answer, not at the process's end."""
+"""Every wait for the server is bounded: for a connection, for a response, at the end of the process."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Optuna's own contract of a storage, held by ours on both kinds of database, with and without the cache."""
+"""Optuna's contract tests for storages, on both kinds of database, with and without the cache."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One holder a trial: whoever was expired writes nothing more, and the budget is never exceeded."""
+"""A trial has one holder: one whose lease expired writes nothing more, and the budget is never exceeded."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Lost answers and outages of one worker's database: each call has one effect, and reports are kept."""
+"""Lost responses and outages of a worker's database: each call takes effect once, and reports are kept."""
 
 from collections.abc import Callable
 from typing import Any

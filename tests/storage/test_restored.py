@@ -1,4 +1,4 @@
-"""A database that is restored to an earlier state under its readers and workers, or taken away from them."""
+"""A database that is restored to an earlier state, or removed, while it is read and while workers run."""
 
 import logging
 import shutil

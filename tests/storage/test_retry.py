@@ -1,4 +1,4 @@
-"""Duration of retries during an outage, and the messages about it, by a planted clock."""
+"""Duration of retries during an outage, and their messages, with a planted clock."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""Tables: made as Optuna makes them, in one transaction, and never among another application's."""
+"""Tables are created as by Optuna, in one transaction, and never among another application's."""
 
 import sqlite3
 from contextlib import closing

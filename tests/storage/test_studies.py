@@ -1,4 +1,4 @@
-"""Databases opened by many at once, and studies that cannot change their meaning."""
+"""Databases opened by many processes at once, and studies whose meaning cannot change."""
 
 import contextlib
 import gc

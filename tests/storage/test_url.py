@@ -1,4 +1,4 @@
-"""URLs of databases: found, written in one way, and shown without their passwords."""
+"""Database URLs: finding, normalising, and hiding passwords."""
 
 import traceback
 from pathlib import Path

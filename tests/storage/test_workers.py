@@ -1,4 +1,4 @@
-"""Workers in the database: who certainly has ended, who is there."""
+"""Workers in the database: which are listed, and which have certainly ended."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Network file systems, told from planted tables of mounts, and from real ones where we may mount."""
+"""Network file systems, recognised in planted mount tables, and in real ones if we may mount."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs that end without a value: divergence names its epoch, a refusal of memory is told from a bug."""
+"""Runs that end without a value: divergence names its epoch, and lack of memory is told from bugs."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Batches: every image once, never one alone, pixels in the order asked for."""
+"""Batches contain every image once, never a single image, and pixels in the requested order."""
 
 from types import SimpleNamespace
 from typing import cast

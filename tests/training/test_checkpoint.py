@@ -1,4 +1,4 @@
-"""A checkpoint says where its runs stood, and nothing else passes for one; `test_resume.py` trains on."""
+"""A checkpoint restores its runs, and nothing else is accepted as one; see also `test_resume.py`."""
 
 import contextlib
 import hashlib

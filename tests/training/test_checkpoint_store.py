@@ -1,4 +1,4 @@
-"""The store of checkpoints: whole files, the last two, a fallback, a bound, whoever writes and when."""
+"""The checkpoint store: complete files, the last two, a fallback and a bound, with several writers."""
 
 import errno
 import importlib.util

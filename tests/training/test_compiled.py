@@ -1,4 +1,4 @@
-"""Compiled training steps: the same training within rounding, and repeatable."""
+"""Compiled training steps give the same results within rounding, and are repeatable."""
 
 import os
 import shutil

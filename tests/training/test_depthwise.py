@@ -1,4 +1,4 @@
-"""Depthwise convolutions in bfloat16: other kernels, the same gradients."""
+"""Depthwise convolutions in bfloat16: other kernels with the same gradients."""
 
 import itertools
 

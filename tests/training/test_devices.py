@@ -1,4 +1,4 @@
-"""The settings of this process, lent for a block."""
+"""Process-wide settings are applied within a block and restored after it."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Cached features change no bit of a training, however they are kept, lost, damaged or raced for."""
+"""Cached features change no bit of a result, even if they are lost, damaged or written concurrently."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Frozen blocks never change, nor does anything but the head while the head is trained first."""
+"""Frozen blocks never change, and only the head changes while it is trained first."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Batch-norm statistics kept in trained blocks: nothing of them moves, and all else trains as by hand."""
+"""Batch-norm statistics kept in trained blocks do not change; everything else trains as computed by hand."""
 
 import copy
 from collections.abc import Callable, Iterator

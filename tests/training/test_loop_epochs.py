@@ -1,4 +1,4 @@
-"""The loop: repeatable to the bit, equal to plain torch, honest about its ends."""
+"""The training loop is repeatable to the bit, equals plain torch, and reports how it ends."""
 
 import random
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Metrics of planted confusions, against numbers worked out by hand."""
+"""Metrics of planted confusions, against numbers computed by hand."""
 
 import math
 

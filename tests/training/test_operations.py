@@ -1,4 +1,4 @@
-"""The operations up to each block are those of a count by hand, attention's included."""
+"""The operations up to each block equal a count by hand, including those of attention."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pull: planted numbers, the identity behind it, where it acts and where it stops being stable."""
+"""The pull: planted numbers, the identity behind it, where it applies and where it becomes unstable."""
 
 from collections.abc import Callable
 from itertools import product

@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint is the run that was never interrupted, to the bit."""
+"""A run resumed from a checkpoint equals an uninterrupted one, to the bit."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Steps one by one, and batches that go through the network in pieces."""
+"""Single steps, and batches that are split into micro-batches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

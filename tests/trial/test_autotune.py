@@ -1,4 +1,4 @@
-"""Precision and layout: as the study file says, or as the first worker of all measured."""
+"""Precision and layout come from the study file or from the measurement of the first worker."""
 
 from collections.abc import Callable
 from pathlib import Path

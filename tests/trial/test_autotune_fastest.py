@@ -1,4 +1,4 @@
-"""The fastest numerics win where they win by a margin; what is named is not measured."""
+"""The fastest numerics are chosen if they win by a margin; fixed ones are not measured."""
 
 from typing import Any
 

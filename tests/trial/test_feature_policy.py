@@ -1,4 +1,4 @@
-"""A worker keeps what its study can use again, within the bound, and its numbers stay what they were."""
+"""A worker caches what its study can reuse, within the bound, without changing results."""
 
 from collections.abc import Callable
 from dataclasses import replace

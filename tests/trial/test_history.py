@@ -1,4 +1,4 @@
-"""A run's history is read back as it was written."""
+"""The history of a run is read back as written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images are decoded at the sizes and for the roles that a study's trials need, and for no others."""
+"""Images are decoded at the sizes and for the roles that a study's trials need, and no others."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A lease expires only after a whole grace period of watched silence, by a planted clock."""
+"""A lease expires only after a whole observed grace period of silence, with a planted clock."""
 
 import os
 import sys

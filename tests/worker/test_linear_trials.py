@@ -1,4 +1,4 @@
-"""Linear classifiers through a worker, their checkpoints, and the network that comes out."""
+"""Linear classifiers trained by a worker: their checkpoints and the resulting network."""
 
 import dataclasses
 from collections.abc import Callable

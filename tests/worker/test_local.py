@@ -1,4 +1,4 @@
-"""Local workers: how many, where, with which threads; and that none outlives its block."""
+"""Local workers: their number, devices and threads; and none survives its block."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A worker spends the budget exactly, ends each trial with a record, and hands back what it cannot end."""
+"""A worker meets the budget exactly, records every trial that it ends, and requeues the others."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The bridge: each epoch is reported once, the pruner is asked, several splits count as one trial."""
+"""The bridge: each epoch is reported once, the pruner is asked, and several splits count as one trial."""
 
 import json
 import weakref

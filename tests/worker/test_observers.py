@@ -1,4 +1,4 @@
-"""TensorBoard, MLflow and Weights & Biases get what a trial's log records, and can do a trial no harm."""
+"""TensorBoard, MLflow and Weights & Biases get the contents of a trial's log and cannot harm the trial."""
 
 import json
 import sys

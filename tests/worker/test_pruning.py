@@ -1,4 +1,4 @@
-"""The pruner's answers, with fewer questions to the database."""
+"""The pruner's answers, with fewer queries to the database."""
 
 import random
 from collections.abc import Callable

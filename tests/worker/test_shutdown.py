@@ -1,4 +1,4 @@
-"""Signals are requests: a step may end, then a stop is raised where that is safe; none is ever forgotten."""
+"""Signals are requests: a step may end, then a stop is raised where that is safe; none is forgotten."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A trial's log: lines that are whole, or not there."""
+"""Lines of a trial's log are complete or absent."""
 
 import json
 import subprocess

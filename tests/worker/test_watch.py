@@ -1,4 +1,4 @@
-"""A lease is taken only after whoever takes it has watched it stand still for the whole grace."""
+"""A worker takes over a lease only after it has seen it unchanged for the whole grace period."""
 
 from hypothesis import given
 from hypothesis import strategies as st
