@@ -57,7 +57,7 @@ def _kinds(field: FieldInfo, records: tuple[type[BaseModel], ...]) -> str:
     for record in records:
         (kind,) = _literals(record.model_fields["kind"])
         keys = ", ".join(
-            f"`{name} = {_written(key.default)}`"
+            f"`{name} = {_written(key.get_default(call_default_factory=True))}`"
             for name, key in record.model_fields.items()
             if name != "kind"
         )

@@ -42,6 +42,7 @@ VALUES: dict[str, Any] = {
 }
 
 
+ALL_IMAGES = {"train_images": 0, "label_noise": 0.0}
 LATER = {"norm_depth": 3, "norm_affine": "keep"}  # keys that earlier versions did not store
 
 
@@ -60,8 +61,10 @@ def test_a_point_is_stored_as_before_but_for_later_keys_in_use(given: dict[str, 
 
 
 def test_readers_of_single_keys_find_later_ones_too() -> None:
-    assert completed(VALUES) == VALUES | {"classifier": "network", "norm_depth": 0, "norm_affine": "train"}
-    assert completed(VALUES | LATER) == VALUES | LATER | {"classifier": "network"}
+    usual = {"classifier": "network", "norm_depth": 0, "norm_affine": "train"} | ALL_IMAGES
+
+    assert completed(VALUES) == VALUES | usual
+    assert completed(VALUES | LATER) == VALUES | usual | LATER
 
 
 def test_a_point_comes_back_from_json_to_the_bit() -> None:

@@ -35,6 +35,7 @@ def test_the_shipped_studies_are_valid(file: Path) -> None:
         "[search]\nbatch_size = { choice = [16, 32] }",
         '[pruner]\nkind = "hyperband"\nreduction_factor = 4',
         '[sampler]\nkind = "random"',
+        '[sampler]\nkind = "grid"\n[sampler.recipes]\n"a b" = { momentum = [0.5, 0], freeze_depth = 0.5 }',
         "[service]\nstall_seconds_max = 0",
         "[confirm]\nseeds = 5",
     ],

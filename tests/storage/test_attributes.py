@@ -38,7 +38,14 @@ def test_a_finished_trial_is_read_whole() -> None:
     assert (record.value, record.best_epoch, record.best_value) == (0.5, 1, 0.75)
     assert (record.metrics["log_loss"], record.train_loss, record.seconds) == (0.7, 0.25, 12.5)
     assert (record.point, record.label) == (
-        {"classifier": "network", "norm_depth": 0, "norm_affine": "train", "lr": 0.1},
+        {
+            "classifier": "network",
+            "norm_depth": 0,
+            "norm_affine": "train",
+            "train_images": 0,
+            "label_noise": 0.0,
+            "lr": 0.1,
+        },
         "linear probe",
     )
     assert (record.worker, record.device, record.last_epoch) == ("node-1", "cpu", 2)

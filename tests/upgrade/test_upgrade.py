@@ -35,6 +35,8 @@ LATER = {
     "classifier": "network",
     "norm_depth": 0,
     "norm_affine": "train",
+    "train_images": 0,
+    "label_noise": 0.0,
 }  # keys that it did not know, with what its trials meant
 NEARLY = 1e-2  # tolerance of a log-loss; other vector instructions changed one by 6.5e-4
 SECONDS_MAX = 240.0  # of one command

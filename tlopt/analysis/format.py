@@ -4,7 +4,7 @@ Fractions are shown in per cent, log-loss unchanged.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.snapshot import Snapshot
@@ -12,7 +12,7 @@ from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
-from tlopt.spec.objectives import TITLES, cost, scale_of, value_words
+from tlopt.spec.objectives import TITLES, cost, percent_words, scale_of, value_words
 from tlopt.spec.point import Point, completed
 from tlopt.storage.attributes import summary_of
 from tlopt.system.words import counted, duration_words
@@ -138,7 +138,8 @@ def describe(point: dict[str, object] | Point) -> str:
     values = completed(point.as_dict() if isinstance(point, Point) else point)
     if values["classifier"] != "network":
         balanced = ", classes balanced" if values["class_weights"] == "balanced" else ""
-        return f"{LINEAR_WORDS[str(values['classifier'])]} on frozen features{balanced}"
+        reduced = "".join(f", {said}" for said in training_words(values))
+        return f"{LINEAR_WORDS[str(values['classifier'])]} on frozen features{balanced}{reduced}"
     parts = [f"keep {values['transfer_depth']}", f"freeze {values['freeze_depth']}", f"lr {values['lr']:.2g}"]
     if values["norm_depth"]:
         affine = " affine kept" if values["norm_affine"] == "keep" else ""
@@ -149,7 +150,15 @@ def describe(point: dict[str, object] | Point) -> str:
         parts.append(f"L2-SP {values['l2_sp']:.2g}")
     if values["l2"]:
         parts.append(f"L2 {values['l2']:.2g}")
-    return " ".join(parts)
+    return " ".join([*parts, *training_words(values)])
+
+
+def training_words(point: Mapping[str, object]) -> Iterator[str]:
+    """The number of training images and the share of false labels, where a point does not use all as is."""
+    if point["train_images"]:
+        yield f"{point['train_images']} images"
+    if point["label_noise"]:
+        yield f"{percent_words(float(str(point['label_noise'])))} FALSE LABELS"
 
 
 def point_sentence(point: Point) -> str:
@@ -204,10 +213,13 @@ def drop_sentence(verdict: Verdict) -> str:
 
 
 def best_sentence(snapshot: Snapshot) -> str:
-    """The best trial so far, or in a confirmation the leading candidate; "" before there is one."""
+    """The best trial so far, or in a confirmation the leading candidate; "" before there is one.
+
+    "" for a grid, whose points are compared at its end.
+    """
     objective = snapshot.study.objective
     if snapshot.stage == "search":
-        best = snapshot.best
+        best = None if snapshot.study.is_grid else snapshot.best
         if best is None or best.value is None:
             return ""
         what = best.label or (describe(best.point) if best.point else "")

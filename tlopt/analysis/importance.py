@@ -81,6 +81,7 @@ def _keys(trials: Sequence[FrozenTrial]) -> tuple[list[str], list[str]]:
     for trial in trials:
         for key, value in trial.params.items():
             values.setdefault(key, set()).add(value)
+    values.pop("replicate", None)  # of a grid: which seed
     return [k for k, v in values.items() if len(v) > 1], [k for k, v in values.items() if len(v) == 1]
 
 

@@ -88,9 +88,14 @@ class Snapshot:
 
     @property
     def n_runs(self) -> int:
-        """Number of runs in the confirmation; the largest possible number before it has begun."""
+        """Number of runs in the confirmation; the largest possible number before it has begun.
+
+        0 before that of a grid, which `run` does not confirm.
+        """
         if self.verdict is not None:
             return self.verdict.n_expected
+        if self.study.is_grid:
+            return 0
         confirm = self.study.confirm
         return n_point_runs(confirm.points, confirm.seeds) + self.n_defaults * confirm.seeds
 
@@ -260,7 +265,7 @@ def take_snapshot(
         ),
         runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
-        n_splits=n_splits(opened),
+        n_splits=1 if study.is_grid else n_splits(opened),
         n_defaults=len(begun_labels(study, attrs.get(attributes.DEFAULTS))),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,
         exports=tuple(attrs.get(attributes.EXPORTS, ())),

@@ -48,7 +48,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
         )
         size = Size(
             resolution=resolution,
-            repeats=len(data.splits),
+            repeats=1 if study.is_grid else len(data.splits),
             trials=study.budget.trials,
             epochs=study.budget.epochs,
             points=study.confirm.points,

@@ -28,6 +28,7 @@ from tlopt.confirmation.verdict import Verdict
 from tlopt.search.defaults import defaults
 from tlopt.search.warnings import study_warnings
 from tlopt.spec import Study
+from tlopt.spec.algorithms import GridSampler
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import TITLES, value_words
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -50,7 +51,8 @@ def study_lines(
     """
     data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
-    repeats = f", mean over {len(splits)} splits" if len(splits) > 1 else ""
+    used = f"{len(splits)} splits by turns" if study.is_grid else f"mean over {len(splits)} splits"
+    repeats = f", {used}" if len(splits) > 1 else ""
     yield (
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
         f" {data.n_test} test (held out), {len(data.class_names)} classes"
@@ -64,9 +66,13 @@ def study_lines(
     yield f"searched: {len(searched)} of {counted(len(study.search), 'key')} given"
     for name, dimension in searched.items():
         yield f"  {name}: {dimension_words(dimension)}"
+    if isinstance(study.sampler, GridSampler):
+        recipes = f", in {counted(len(study.sampler.recipes), 'recipe')}" if study.sampler.recipes else ""
+        n_points = study.budget.trials // study.sampler.repeats
+        yield f"grid: {counted(n_points, 'point')}{recipes}, {counted(study.sampler.repeats, 'seed')} each"
     yield f"budget: {budget_words(study)}"
     for default in defaults(study, workspace.facts, default_labels):
-        if default.params is None:
+        if default.params is None and not study.is_grid:
             yield f"  note: {default.label} lies outside the searched ranges: only the confirmation trains it"
     for sentence in study_warnings(study, workspace.facts):
         yield f"  warning: {sentence}"
@@ -80,7 +86,8 @@ def trials_table(
     Args:
         chosen: number of the chosen trial; None if there is none, or none yet.
     """
-    table = Table(title=f"best trials by validation {TITLES[objective]}, one run each", title_justify="left")
+    runs = "mean over repeats" if any(trial.replicate is not None for trial in trials) else "one run each"
+    table = Table(title=f"best trials by validation {TITLES[objective]}, {runs}", title_justify="left")
     for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
         table.add_column(name, justify=justify, no_wrap=name != "point")  # type: ignore[arg-type]
     ranked = best_first(trials, direction)

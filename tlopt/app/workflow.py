@@ -16,6 +16,7 @@ from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
 from tlopt.search.defaults import begun_labels, defaults, linear_points
+from tlopt.search.grid import check_grid
 from tlopt.search.plan import StudyPlan, confirm_plan, search_plan
 from tlopt.search.race import Candidate
 from tlopt.search.samplers import InitialPointsSampler, make_pruner
@@ -54,6 +55,8 @@ def prepare(session: Session, *, device: str = "cpu", progress: bool = False) ->
             workspace = workspace.as_split_by_file_copies(begun_with)
         check_depths(session.study, workspace.facts)
         workspace.check_resolutions()
+        workspace.check_train_images()
+        check_grid(session.study, workspace.facts)
     workspace.use_numerics(stored.get(attributes.NUMERICS, {}))
     return workspace
 

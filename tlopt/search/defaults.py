@@ -94,12 +94,18 @@ def linear_points(study: Study, facts: BackboneFacts) -> list[Params]:
     There is one for each combination of kind, backbone, class weighting and listed resolution.
     """
     found: list[Params] = []
+    usual = _usual(study, facts)
     resolution = study.search.get("resolution", Fixed(0))
     sides = dimensions.bounds(resolution) if isinstance(resolution, Choice) else (None,)
     weightings = dimensions.bounds(study.search.get("class_weights", Fixed("none")))  # type: ignore[arg-type]
     kinds = sorted(str(name) for name in classifiers(study) if name != "network")
     for backbone, weighting, side, kind in product(study.model.backbones, weightings, sides, kinds):
         values: dict[str, Scalar] = {"classifier": kind, "class_weights": weighting}
+        values |= {
+            name: nearest(usual[name], study.search[name])
+            for name in ("train_images", "label_noise")
+            if name in study.search
+        }
         if isinstance(resolution, (Fixed, Int)) and "resolution" in study.search:
             side = nearest(facts.resolution[backbone], resolution)
         if side:
@@ -165,7 +171,16 @@ def _usual(study: Study, facts: BackboneFacts) -> dict[str, Any]:
         "l2": DEFAULT_L2[optimizer],
         "epochs": study.budget.epochs,
         "resolution": facts.resolution[backbone],
+        "train_images": _most_images(study),
     }
+
+
+def _most_images(study: Study) -> Scalar:
+    """The largest number of training images in the space; 0, which is all, if it may be drawn."""
+    dimension = study.search.get("train_images", Fixed(0))
+    assert not isinstance(dimension, PerOptimizer), "train_images has one range"
+    numbers = dimensions.bounds(dimension)
+    return 0 if 0 in numbers else max(map(int, numbers))
 
 
 _TRANSFER_KEYS = frozenset(

@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
-from tlopt.search import user_params
+from tlopt.search import grid, user_params
 from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
 from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
@@ -71,12 +71,14 @@ class StudyPlan:
 def search_plan(
     study: Study, facts: BackboneFacts, n_splits: int, labels: Collection[str] | None = None
 ) -> StudyPlan:
-    """The plan of a search: the initial points that are in the space, then sampled points.
+    """The plan of a search: the initial points that are in the space, then sampled points; or of a grid.
 
     Args:
         labels: of the defaults of a study that has begun; None: of a new study.
     """
     study = without_idle_keys(study, facts)
+    if study.is_grid:
+        return _grid_plan(study, facts, n_splits)
     known = [(d.label, d.params) for d in defaults(study, facts, labels) if d.params is not None]
     initial_points = [params for _, params in known]
     for start in (
@@ -108,6 +110,34 @@ def search_plan(
         accept=accept,
         trial_spec=trial_spec,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
+    )
+
+
+def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
+    """The plan of a grid: each point once for each replicate r, with split r % n_splits, without pruning."""
+    points = grid.grid_points(study, facts)
+    recipes = {each.point: each.recipes for each in points}
+    all_params = grid.open_params(study, points)
+
+    def trial_spec(_number: int, params: Params) -> TrialSpec:
+        point, replicate = decode_params(params, study, facts), params[grid.REPLICATE]
+        return TrialSpec(
+            point=point,
+            seeds=(seed_for(study.seed, grid.REPLICATE, replicate),),
+            splits=(replicate % n_splits,),
+            label="",
+            prunable=False,
+            recipes=recipes.get(point, ()),
+        )
+
+    return StudyPlan(
+        hours=study.budget.hours,
+        initial_points=lambda _: all_params,
+        n_open=lambda opened: grid.n_open(study, opened),
+        space=grid.grid_space(study),
+        accept=lambda given: grid.encode_grid_params(given, study),
+        trial_spec=trial_spec,
+        min_epochs=0,
     )
 
 

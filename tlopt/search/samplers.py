@@ -193,6 +193,8 @@ def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSam
             return optuna.samplers.RandomSampler(seed=own_seed)
         case algorithms.GpSampler():
             return optuna.samplers.GPSampler(n_startup_trials=spec.n_startup_trials, seed=own_seed)
+        case algorithms.GridSampler():  # its points are initial ones; this draws what an enqueued trial lacks
+            return optuna.samplers.RandomSampler(seed=own_seed)
         case _:
             assert_never(spec)
 

@@ -57,7 +57,8 @@ def suggest_params(trial: Trial | FixedTrial | FrozenTrial, space: Mapping[str, 
 
 def live_keys(params: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> set[str]:
     """Names of the parameters of `space` that are drawn in a trial with `params`."""
-    return {name for name in space if not is_linear(params) or name in ("backbone", *LINEAR_KEYS)}
+    live = ("backbone", "replicate", *LINEAR_KEYS)
+    return {name for name in space if not is_linear(params) or name in live}
 
 
 def is_linear(params: Mapping[str, Any]) -> bool:

@@ -7,12 +7,14 @@ from tlopt.search.repeated_views import dimension_of, n_repeated_views
 from tlopt.search.space import classifiers
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
+from tlopt.spec.objectives import percent_words
 from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, RULES
 from tlopt.system.words import counted
 
 
 def study_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     """Warn about combinations of keys; of linear classifiers alone, about keys without effect."""
+    yield from noise_warnings(study)
     if "network" not in classifiers(study):
         yield from linear_warnings(study)
         return
@@ -117,6 +119,16 @@ def norm_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     elif without:
         effect = "is not drawn" if len(without) == len(backbones) else "comes to 0 there"
         yield f"{', '.join(without)}: there are no batch-norm layers, and norm_depth {effect}"
+
+
+def noise_warnings(study: Study) -> Iterator[str]:
+    """Warn if training labels are made false."""
+    most = max(map(float, dimensions.bounds(dimension_of(study, "label_noise"))))
+    if most:
+        yield (
+            f"label_noise: up to {percent_words(most)} of the training images get a FALSE LABEL on purpose;"
+            " for experiments, never for a network that is to be used"
+        )
 
 
 def view_warnings(study: Study) -> Iterator[str]:

@@ -3,9 +3,13 @@
 The defaults were chosen by measurement: benchmarks/defaults/README.md.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tlopt.spec.dimensions import Choice, Fixed, Scalar, as_toml, bounds
+from tlopt.spec.search_keys import RULES, checked
 
 _TRIALS_MAX, _EPOCHS_MAX = 1_000_000, 100_000  # as in [budget]
 
@@ -35,6 +39,51 @@ class GpSampler(Record):
 
     kind: Literal["gp"]
     n_startup_trials: int = Field(default=10, ge=0, le=_TRIALS_MAX)
+
+
+Recipe = dict[str, tuple[Scalar, ...]]  # values of each key that the recipe sets
+
+
+class GridSampler(Record):
+    """`[sampler] kind = "grid"`: every combination of listed values, each trained over `repeats` seeds."""
+
+    kind: Literal["grid"]
+    repeats: int = Field(default=3, ge=1, le=1000)
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _parse_recipes(cls, raw: object) -> dict[str, Recipe]:
+        if not isinstance(raw, Mapping) or not all(isinstance(keys, Mapping) for keys in raw.values()):
+            raise ValueError('recipes are tables by name, such as "probe" = { freeze_depth = 1.0 }')
+        recipes: dict[str, Recipe] = {}
+        mistakes = []
+        for name, keys in raw.items():
+            recipes[name] = {}
+            for key, given in keys.items():
+                try:
+                    recipes[name][key] = _recipe_values(key, given)
+                except ValueError as error:
+                    mistakes.append(f"sampler.recipes.{name}.{key}: {error}")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return recipes
+
+
+def _recipe_values(key: str, given: object) -> tuple[Scalar, ...]:
+    """The values of `key` in a recipe: one, or a list of them.
+
+    Raises:
+        ValueError: the key is unknown, or a value is not allowed.
+    """
+    if key not in RULES:
+        raise ValueError(f"unknown key; the keys here are those of [search]: {', '.join(RULES)}")
+    values = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not values or not all(isinstance(value, bool | int | float | str) for value in values):
+        raise ValueError(f"{as_toml(given)} is neither a plain value nor a list of some")
+    if len(set(values)) != len(values):
+        raise ValueError(f"names a value twice: {as_toml(given)}")
+    return bounds(checked(key, Fixed(values[0]) if len(values) == 1 else Choice(values)))
 
 
 class NoPruner(Record):
@@ -76,7 +125,7 @@ class HyperbandPruner(Record):
     reduction_factor: int = Field(default=3, ge=2, le=1000)
 
 
-Sampler = Annotated[TpeSampler | RandomSampler | GpSampler, Field(discriminator="kind")]
+Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | GridSampler, Field(discriminator="kind")]
 Pruner = Annotated[
     NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
 ]

@@ -51,6 +51,8 @@ class Point:
     head_width: int
     head_dropout: float
     head_first_epochs: int
+    train_images: int = 0  # 0 is all
+    label_noise: float = 0.0  # share of the training images, in [0, 0.9]
 
     def __post_init__(self) -> None:
         if not 0 <= self.freeze_depth <= self.transfer_depth:

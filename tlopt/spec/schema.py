@@ -78,7 +78,26 @@ def _section(record: type[BaseModel]) -> dict[str, Any]:
 
 def _by_kind(field: str) -> dict[str, Any]:
     """A table whose `kind` determines its other keys."""
-    return {"oneOf": [_section(record) for record in get_args(Study.model_fields[field].annotation)]}
+    tables = [_section(record) for record in get_args(Study.model_fields[field].annotation)]
+    for table in tables:
+        if "recipes" in table["properties"]:
+            table["properties"]["recipes"] = _recipes()
+    return {"oneOf": tables}
+
+
+def _recipes() -> dict[str, Any]:
+    """Tables by name, with one value or a list of values for each key."""
+    keys = {}
+    for name, rule in RULES.items():
+        value = _forms(rule)[0]
+        listed = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+        keys[name] = {"description": rule.meaning, "anyOf": [value, listed]}
+    return {
+        "type": "object",
+        "default": {},
+        "description": "named sets of points: a value, or a list of values, for each key that a recipe sets",
+        "additionalProperties": _table(keys, []),
+    }
 
 
 def _search() -> dict[str, Any]:

@@ -226,17 +226,35 @@ RULES: dict[str, Rule] = {
         default=None,
         meaning="side of the images in pixels; default: the side that the weights expect",
     ),
+    "train_images": Number(
+        whole=True,
+        low=0,
+        high=1_000_000_000,
+        default=0,
+        meaning="number of images to train on, of those for training, in proportion to the classes; drawn by"
+        " the seed, and fewer are always among more; 0: all",
+    ),
+    "label_noise": Number(
+        whole=False,
+        low=0,
+        high=0.9,
+        default=0.0,
+        least=1e-6,
+        meaning="share of the training images that get another class, drawn by the seed; validation and test"
+        " keep theirs. For experiments only",
+    ),
     "classifier": Word(
         words=CLASSIFIERS,
         default="network",
         meaning="network: trained epoch by epoch; logistic, svm: all blocks are frozen, and logistic"
         " regression or a linear SVM is fitted on their features, with C chosen by"
-        " cross-validation; of the other keys, only class_weights and resolution then have an"
-        " effect",
+        " cross-validation; of the other keys, only class_weights, resolution, train_images and"
+        " label_noise then have an effect",
     ),
 }
 
-LINEAR_KEYS = ("classifier", "class_weights", "resolution")  # the keys that affect a linear classifier
+# The keys that affect a linear classifier.
+LINEAR_KEYS = ("classifier", "class_weights", "resolution", "train_images", "label_noise")
 NORM_KEYS = ("norm_depth", "norm_affine")  # no effect on networks without batch-norm
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
 PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone tolerates ten times the rate of a network

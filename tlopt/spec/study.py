@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,8 +12,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from tlopt.errors import SpecError
 from tlopt.spec import dimensions, messages, search_keys
-from tlopt.spec.algorithms import MedianPruner, Pruner, Record, Sampler, TpeSampler
-from tlopt.spec.dimensions import Choice, Dimension, Fixed, Log, Uniform
+from tlopt.spec.algorithms import GridSampler, MedianPruner, NoPruner, Pruner, Record, Sampler, TpeSampler
+from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
 from tlopt.spec.objectives import Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.text import read_text
@@ -28,6 +29,8 @@ _LATER = {
     "search.norm_depth": Fixed(0),
     "search.classifier": Fixed("network"),
     "search.norm_affine": Fixed("train"),
+    "search.train_images": Fixed(0),
+    "search.label_noise": Fixed(0.0),
 }
 
 # Values that were renamed after studies had been made; digests use the former name.
@@ -37,6 +40,7 @@ _FORMER_VALUES = {("data.resize", "stretch"): "squash"}
 # fingerprint of the images; a weights file has its own.
 _NOT_IN_DIGEST = {
     *("name", "warm_start", "confirm.points", "confirm.seeds", "budget.trials", "budget.hours"),
+    "sampler.repeats",
     *("data.source", "data.conflicts", "data.copies", "data.megapixels_max", "data.images_root"),
     *("data.file_column", "data.label_column", "data.split_column", "data.fold_column"),
     *("data.group_column", "data.group_folder", "data.group_pattern"),
@@ -134,6 +138,23 @@ class Study(Record):
         self._check_backbone_depths()
         return self
 
+    @model_validator(mode="after")
+    def _as_grid(self) -> Self:
+        """With a grid, nothing is pruned, and keys of recipes are choices, with their usual value first."""
+        if not isinstance(self.sampler, GridSampler):
+            return self
+        if self.warm_start:
+            raise ValueError("warm_start: a grid has its own points and begins with no others; leave it out")
+        if "pruner" in self.model_fields_set and not isinstance(self.pruner, NoPruner):
+            raise ValueError('pruner.kind: a grid trains every point to its end: "none", or leave it out')
+        search = self.search | _recipe_choices(self.search, self.sampler)
+        for name, dimension in {"backbone": self.model.backbone, **search}.items():
+            if not isinstance(dimension, Fixed | Choice | Int):
+                raise ValueError(
+                    f"search.{name}: a grid takes listed values, such as {{ choice = [0.001, 0.01] }}"
+                )
+        return self.model_copy(update={"search": search, "pruner": NoPruner(kind="none")})
+
     def _check_optimizer_ranges(self) -> None:
         searched = isinstance(self.search.get("optimizer"), Choice)
         for name, dimension in self.search.items():
@@ -160,6 +181,11 @@ class Study(Record):
                     f"search.{name}: with a searched backbone a depth is a fraction of its blocks,"
                     f" 0.0 to 1.0, not {whole[0]}"
                 )
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether trials are the points of a grid over repeated seeds, instead of draws of a sampler."""
+        return isinstance(self.sampler, GridSampler)
 
     def is_log(self, key: str) -> bool:
         """Whether `key` is searched on a logarithmic scale."""
@@ -252,6 +278,41 @@ def _parse_per_optimizer(name: str, raw: dict[str, object]) -> PerOptimizer:
     if any(isinstance(dimension, Choice) for dimension in ranges.values()):
         raise ValueError("a range for each optimizer is a value, uniform or log")
     return PerOptimizer(**ranges)
+
+
+def _recipe_choices(
+    search: Mapping[str, Dimension | PerOptimizer], grid: GridSampler
+) -> dict[str, Dimension]:
+    """The keys that recipes set, each as a choice of all their values and the usual one, which is first.
+
+    Raises:
+        ValueError: a key is searched, too, or has no usual value.
+    """
+    found: dict[str, Dimension] = {}
+    for name in dict.fromkeys(key for recipe in grid.recipes.values() for key in recipe):
+        given, values = (
+            search.get(name),
+            [v for recipe in grid.recipes.values() for v in recipe.get(name, ())],
+        )
+        if given is not None and not isinstance(given, Fixed):
+            raise ValueError(
+                f"search.{name}: recipes set it, so here it has one plain value, that of the other recipes"
+            )
+        usual = search_keys.RULES[name].default if given is None else given.value
+        if usual is None:
+            raise ValueError(
+                f"search.{name}: recipes set it; give a value here, that of the recipes which do not"
+            )
+        if given is None and all(isinstance(value, float) for value in values) and usual == 0:
+            usual = 0.0  # a depth as a fraction, like the others
+        options = tuple(dict.fromkeys([usual, *values]))
+        try:
+            found[name] = search_keys.checked(
+                name, Choice(options) if len(options) > 1 else Fixed(options[0])
+            )
+        except ValueError as error:
+            raise ValueError(f"search.{name}: {error}") from error
+    return found
 
 
 def _per_optimizer(name: str) -> bool:

@@ -15,4 +15,5 @@ class TrialSpec:
     splits: tuple[int, ...]  # indices into `Data.splits`, one for each seed
     label: str  # name of a default or requested point, or ""
     prunable: bool
+    recipes: tuple[str, ...] = ()  # names of the recipes that its point belongs to
     weights_file: Path | None = None  # where the first network's tensors are written at the end

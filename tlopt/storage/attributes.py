@@ -32,6 +32,7 @@ tlopt:label           trial   name of an initial point or candidate, such as "li
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:study           trial   `tlopt:began` of the study in which a worker claimed it or that carried it over;
                               trials of 0.1.0 have none
+tlopt:recipes         trial   names of the recipes of a grid that its point belongs to
 tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial whose point this one has; of an
                               export its folder, None and None
 tlopt:carried         trial   {"point", "metrics"} of a trial that an earlier study ran, instead of
@@ -44,10 +45,12 @@ tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics",
 """
 
 import copy
+import json
 import reprlib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from statistics import fmean, median_low
 from typing import Any, Self
 
 from optuna import Study
@@ -87,6 +90,7 @@ CLASS_NAMES_MAX = 1000  # further ones are not stored
 LABEL = PREFIX + "label"
 POINT = PREFIX + "point"
 STUDY = PREFIX + "study"
+RECIPES = PREFIX + "recipes"
 WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
 NOTES = PREFIX + "notes"
@@ -208,6 +212,7 @@ class TrialRecord:
     started: datetime | None  # local time by the worker's clock
     finished: datetime | None
     ran_here: bool  # whether a tlopt worker has run it; users may add trials
+    recipes: tuple[str, ...] = ()  # of a grid, that its point belongs to
     origin: dict[str, Any] | None = None  # earlier trial whose point it has; see `tlopt:origin` above
 
     @property
@@ -262,6 +267,7 @@ class TrialRecord:
             started=trial.datetime_start,
             finished=trial.datetime_complete,
             ran_here=ran_here(trial),
+            recipes=_names(attributes, RECIPES),
             origin=origin,
         )
 
@@ -290,8 +296,13 @@ def records_of(opened: Study) -> tuple[TrialRecord, ...]:
 
 def notes_of(trial: FrozenTrial | Trial) -> tuple[str, ...]:
     """The notes on a trial's course."""
-    notes = trial.user_attrs.get(NOTES)
-    return tuple(map(str, notes)) if isinstance(notes, list | tuple) else ()
+    return _names(trial.user_attrs, NOTES)
+
+
+def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The list of strings under `key`; empty without one or with another value of other software."""
+    found = values.get(key)
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
 
 def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -352,11 +363,40 @@ def best_first(trials: Iterable[TrialRecord], direction: str) -> list[TrialRecor
     """The complete trials with a point among `trials`, best value first; validation log-loss breaks ties.
 
     Carried ones take part. Infeasible ones are left out, and so are trials that users added, which have
-    no point and no comparable value.
+    no point and no comparable value. Each point of a grid is one record: see `over_replicates`.
     """
 
     def key(trial: TrialRecord) -> tuple[float, float]:
         assert trial.value is not None, "a complete trial has a value"
         return (cost(trial.value, direction), trial.metrics.get("log_loss", float("inf")))
 
-    return sorted((trial for trial in trials if trial.has_value and trial.point is not None), key=key)
+    return sorted(
+        over_replicates(trial for trial in trials if trial.has_value and trial.point is not None), key=key
+    )
+
+
+def over_replicates(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Complete trials, with those of one point of a grid as one record: means, under the first one's number.
+
+    Points with fewer replicates than half of the points have are left out: their means tell too little.
+    """
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        same = str(trial.number) if trial.replicate is None else json.dumps(trial.point, sort_keys=True)
+        groups.setdefault(same, []).append(trial)
+    usual = median_low(map(len, groups.values())) if groups else 0
+    return [
+        _mean_record(group) for group in groups.values() if group[0].replicate is None or len(group) >= usual
+    ]
+
+
+def _mean_record(trials: Sequence[TrialRecord]) -> TrialRecord:
+    if len(trials) == 1:
+        return trials[0]
+    values = [trial.value for trial in trials if trial.value is not None]
+    names = trials[0].metrics.keys() & set.intersection(*(set(trial.metrics) for trial in trials))
+    return replace(
+        trials[0],
+        value=fmean(values),
+        metrics={name: fmean(trial.metrics[name] for trial in trials) for name in sorted(names)},
+    )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlopt.data.batches import CENTER_CROP, Images, View, batches, moved, n_batches
+from tlopt.data.training_set import TrainingSet, training_set
 from tlopt.errors import Diverged
 from tlopt.model.linear_head import LinearFit, Task, fit_linear_head
 from tlopt.spec.point import seed_for
@@ -62,7 +63,7 @@ def train_epochs(
     Args:
         run: continued from its position.
         images: all images of the study.
-        train: indices of training images.
+        train: indices of the split's training images, of which `point.train_images` are used.
         val: indices of validation images, or None.
         feature_store: cached outputs of frozen blocks for `images`; does not change results.
 
@@ -91,18 +92,19 @@ def steps(
     Args and raises: as `train_epochs`.
     """
     position = run.position
+    trained = training_set(train, images.labels, run.point, seed=run.seed, n_classes=run.n_classes)
     if run.point.is_linear:
         if not position.epoch:
-            yield _fit_linear(run, images, train, val, feature_store)
+            yield _fit_linear(run, images, trained, val, feature_store)
         return
     while position.epoch < run.point.epochs:
         seconds, start = 0.0, time.perf_counter()
         with memory_errors():
-            for step in _train_epoch(run, images, train, feature_store):
+            for step in _train_epoch(run, images, trained, feature_store):
                 seconds += time.perf_counter() - start
                 yield step
                 start = time.perf_counter()
-            epoch = _finish_epoch(run, images, len(train), val, feature_store)
+            epoch = _finish_epoch(run, images, len(trained.indices), val, feature_store)
         seconds += time.perf_counter() - start
         position.epoch, position.step, position.sums = position.epoch + 1, 0, None
         yield replace(epoch, seconds=seconds)
@@ -132,12 +134,13 @@ def _logits(run: Run, features: Tensor, split_depth: int) -> Tensor:
 def _fit_linear(
     run: Run,
     images: Images,
-    train: NDArray[np.int64],
+    trained: TrainingSet,
     val: NDArray[np.int64] | None,
     feature_store: FeatureStore | None,
 ) -> Epoch:
     """Fit the head of the frozen network on the centre crops of the training images: the only epoch."""
-    start, run_labels = time.perf_counter(), images.labels[train]
+    train = trained.indices
+    start, run_labels = time.perf_counter(), trained.labels[train]
     with memory_errors(), torch.inference_mode():
         run.network.eval()
         pieces = [train[at : at + EVAL_BATCH_SIZE] for at in range(0, len(train), EVAL_BATCH_SIZE)]
@@ -233,24 +236,24 @@ def _measure(
 
 
 def _train_epoch(
-    run: Run, images: Images, train: NDArray[np.int64], feature_store: FeatureStore | None
+    run: Run, images: Images, trained: TrainingSet, feature_store: FeatureStore | None
 ) -> Generator[Step]:
     """Take the remaining steps of the epoch at `run.position`, and yield each."""
     point, position = run.point, run.position
-    epoch, n_steps = position.epoch, n_batches(len(train), point.batch_size)
+    epoch, n_steps = position.epoch, n_batches(len(trained.indices), point.batch_size)
     head_only = epoch < point.head_first_epochs
     freeze_depth = len(run.network.blocks) if head_only else point.freeze_depth
     # mixup blends images before the first block
     split_depth = 0 if point.mixup > 0 else min(freeze_depth, point.transfer_depth)
     _set_trainable(run, head_only)
     run.network.set_mode(freeze_depth, point.norm_depth)
-    order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(train)
+    order = np.random.default_rng(seed_for(run.seed, "order", epoch)).permutation(trained.indices)
     view = images.training_view(epoch, point, run.seed)
     pieces = list(batches(order, point.batch_size))[position.step :]
     features = _features(run, images, view, pieces, split_depth, feature_store)
     for index, indices in enumerate(pieces, position.step):
         _set_rates(run, epoch * n_steps + index, point.epochs * n_steps)
-        labels = moved(torch.from_numpy(images.labels[indices]), run.device)
+        labels = moved(torch.from_numpy(trained.labels[indices]), run.device)
         with _seeded(seed_for(run.seed, "dropout", epoch, index), run.device):
             sums = take_step(run, next(features), labels, split_depth, freeze_depth)
         position.sums = sums if position.sums is None else position.sums + sums

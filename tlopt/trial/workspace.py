@@ -17,6 +17,7 @@ from tlopt.cache.eviction import features_bytes_max
 from tlopt.data import load as data_load
 from tlopt.data.batches import Images
 from tlopt.data.dataset import Data, TestSplit
+from tlopt.data.training_set import training_set
 from tlopt.errors import SpecError
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.facts import BackboneFacts
@@ -147,6 +148,22 @@ class Workspace:
                     " pixels, which a range cannot say; list some: { choice = [...] }"
                 )
 
+    def check_train_images(self) -> None:
+        """Check every number of training images of the search against every split.
+
+        Raises:
+            SpecError: a split has fewer, or there would be fewer than classes; says what is allowed.
+        """
+        wanted = self.study.search.get("train_images", Fixed(0))
+        assert not isinstance(wanted, PerOptimizer), "train_images has one range"
+        most = min(len(split.train) for split in self.data.splits)
+        for n in map(int, bounds(wanted)):
+            if n and not self.n_classes <= n <= most:
+                raise SpecError(
+                    f"search.train_images: {n} is not allowed: 0 for all, or {self.n_classes} (one of each"
+                    f" class) to {most} (the training images of a split)"
+                )
+
     # Images and features
 
     def images(self, point: Point, *, allow_resident: bool = True) -> Images:
@@ -233,19 +250,21 @@ class Workspace:
 
         Args:
             seed: seed of fresh weights, batch order, views and dropout.
-            train: indices of the training images, for class weights.
+            train: indices of the split's training images, for class weights.
             n_micro_batches: maximum number of micro-batches per batch.
         """
         weights = self.weights[point.backbone]
+        labels, n_classes = self.data.labels, self.n_classes
+        trained = training_set(train, labels, point, seed=seed, n_classes=n_classes)
         network = build(point, n_classes=self.n_classes, weights=weights, seed=seed_for(seed, "fresh"))
         return prepare_run(
             network,
             point,
             pretrained=weights.state,
-            labels=self.data.labels[train],
+            labels=trained.labels[trained.indices],
             seed=seed,
             device=self.device,
-            n_classes=self.n_classes,
+            n_classes=n_classes,
             n_micro_batches=n_micro_batches,
             numerics=self.numerics.get(point.backbone) or numerics_of_study(self.study, network, self.device),
             compiles=self.study.model.compile,

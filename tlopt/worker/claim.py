@@ -167,6 +167,8 @@ def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -
     trial.set_user_attr(attributes.WORKER, {"worker": me.name, "device": device})
     if spec.label:
         trial.set_user_attr(attributes.LABEL, spec.label)
+    if spec.recipes:
+        trial.set_user_attr(attributes.RECIPES, list(spec.recipes))
 
 
 def stop_reason(command: Command | None) -> str:
