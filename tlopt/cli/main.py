@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from tlopt.cli.cache import app as cache_app
 from tlopt.cli.cost import app as cost_app
+from tlopt.cli.curves import app as curves_app
 from tlopt.cli.export import app as export_app
 from tlopt.cli.fit import app as fit_app
 from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
@@ -27,6 +28,9 @@ from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.system.atomic import write_atomically
 from tlopt.system.words import counted
+
+if TYPE_CHECKING:
+    from tlopt.app.handle import Session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +44,7 @@ app.add_typer(export_app)
 app.add_typer(report_app)
 app.add_typer(fit_app)
 app.add_typer(cost_app)
+app.add_typer(curves_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -173,6 +178,9 @@ def run(
     from tlopt.app import deliver, handle, progress, tables, workflow
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
+    if opened.study.is_grid:
+        _run_grid(opened, workers, exports=output is not None or onnx)
+        return
     study, folder = opened.study, output or deliver.default_folder(opened)
     verdict = deliver.known_verdict(opened, folder)
     if verdict is not None and not onnx:
@@ -197,6 +205,26 @@ def run(
         report = deliver.write_report(opened, deliver.report_beside(folder), overwrite=False)
     out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
     out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
+
+
+def _run_grid(opened: "Session", workers: int, *, exports: bool) -> None:
+    """Run every trial of a grid, and print its curves."""
+    from tlopt.app import curves, progress, tables, workflow
+
+    if exports:
+        raise SpecError(
+            f"{opened.study.name} is a grid, and run does not export one: leave --output and --onnx out;"
+            f" then {opened.command('confirm')} and {opened.command('export')}"
+        )
+    with _stoppable():
+        workspace = workflow.prepare(opened, progress=True)
+        for line in workflow.check_lines(opened, workspace):
+            out.print(line, markup=False, soft_wrap=True)
+        last = progress.show_progress(workflow.search(opened, workspace, n_workers=workers), out)
+    out.print(f"grid: {tables.outcomes_line(last.trials)}", markup=False)
+    out.print(curves.shown(curves.read_curves(opened)))
+    for verb, what in (("curves", "draws them"), ("confirm", "trains the best points again, reads test")):
+        out.print(f"next: {opened.command(verb)}  {what}", markup=False, soft_wrap=True)
 
 
 @app.command()

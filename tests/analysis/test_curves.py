@@ -1,0 +1,160 @@
+"""Curves of planted grids: their lines and places, recipes chosen on other seeds, claims of papers."""
+
+from pathlib import Path
+
+import gridded
+import numpy as np
+import pytest
+
+from tlopt.analysis.claims import claims_of
+from tlopt.analysis.curves import Curves, chosen_on_others, curves_of
+from tlopt.errors import NotReady, SpecError
+from tlopt.spec.point import Point
+
+GRID = '[sampler]\nkind = "grid"\nrepeats = 5\n'
+DEPTHS = "freeze_depth = { choice = [0, 4, 8, 12, 17] }\n"
+IMAGES = "train_images = { choice = [20, 0] }\n"
+NOISE = gridded.noise(1, 0.005)
+
+
+def inside(point: Point, replicate: int) -> float:
+    """Best at 8 frozen blocks of 20 images, and at 12 of all."""
+    at = 8 if point.train_images else 12
+    return 0.8 - 0.02 * abs(point.freeze_depth - at) + NOISE(point.freeze_depth, replicate)
+
+
+def found(folder: Path, search: str, value: gridded.Value, trials: int, **keys: str) -> Curves:
+    session, opened = gridded.build(folder, search, keys.pop("more", GRID), value, trials=trials)
+    return curves_of(session.study, opened, **keys)
+
+
+def test_there_is_a_curve_over_the_depth_for_each_number_of_images(tmp_path: Path) -> None:
+    curves = found(tmp_path, DEPTHS + IMAGES, inside, 50)
+
+    assert curves.over == "freeze_depth"
+    assert [curve.name for curve in curves.curves] == ["20 images", "400 images"]
+    assert [curve.places for curve in curves.curves] == [(0, 4, 8, 12, 17)] * 2
+    assert [curve.shape.place for curve in curves.curves] == ["inside"] * 2
+    assert [curve.places[curve.shape.best] for curve in curves.curves] == [8, 12]
+    assert curves.curves[0].values.shape == (5, 5)
+    assert curves.curves[0].values[2, 3] == inside_of(8, 3)
+
+
+def inside_of(freeze_depth: int, replicate: int) -> float:
+    return 0.8 + NOISE(freeze_depth, replicate)
+
+
+def test_the_axis_may_be_another_key(tmp_path: Path) -> None:
+    curves = found(tmp_path, DEPTHS + IMAGES, inside, 50, over="train_images")
+
+    assert [curve.name for curve in curves.curves] == [f"{n} frozen" for n in (0, 4, 8, 12, 17)]
+    assert curves.curves[0].places == (20, 400)
+
+
+def test_over_epochs_there_are_the_powers_of_two_and_the_last(tmp_path: Path) -> None:
+    session, opened = gridded.build(tmp_path, DEPTHS, GRID, inside, trials=25, epochs=6)
+    curves = curves_of(session.study, opened, over="epoch")
+
+    assert curves.curves[0].places == (1, 2, 4, 6)
+    assert curves.curves[2].values[-1] == pytest.approx([0.8 - 0.08 + NOISE(8, r) for r in range(5)])
+
+
+def test_claims_are_seen_or_not_on_planted_curves(tmp_path: Path) -> None:
+    claims = {
+        (claim.of, claim.text): claim.seen
+        for claim in claims_of(found(tmp_path, DEPTHS + IMAGES, inside, 50))
+    }
+
+    best_inside = "it is best to freeze some blocks and not all"
+    assert claims["20 images", best_inside] == claims["400 images", best_inside] == "seen"
+    assert claims["20 images", "double descent over the number of frozen blocks"] == "cannot be told"
+    assert claims["", "the best depth moves between 20 images and 400 images"] == "seen"
+
+
+def rising(point: Point, replicate: int) -> float:
+    return 0.5 + 0.01 * point.freeze_depth + NOISE(point.freeze_depth, replicate)
+
+
+def dipping(point: Point, replicate: int) -> float:
+    return 0.5 + 0.1 * (point.freeze_depth != 8) + NOISE(point.freeze_depth, replicate)
+
+
+def test_the_reverse_of_a_claim_is_said(tmp_path: Path) -> None:
+    seen = [claim.seen for claim in claims_of(found(tmp_path, DEPTHS, rising, 25))]
+
+    assert seen == ["the reverse is seen", "the reverse is seen", "cannot be told"]
+
+
+def test_a_second_descent_is_seen(tmp_path: Path) -> None:
+    assert [c.seen for c in claims_of(found(tmp_path, DEPTHS, dipping, 25))][2] == "seen"
+
+
+def test_a_flat_curve_tells_nothing(tmp_path: Path) -> None:
+    curves = found(tmp_path, DEPTHS, lambda point, r: 0.5 + NOISE(point.freeze_depth, r), 25)
+
+    assert curves.curves[0].shape.place == "both"
+    assert {claim.seen for claim in claims_of(curves)} == {"cannot be told"}
+
+
+def test_runs_without_a_value_are_counted_and_leave_the_others(tmp_path: Path) -> None:
+    def value(point: Point, replicate: int) -> float | None:
+        if point.freeze_depth == 0 or (point.freeze_depth == 4 and replicate == 2):
+            return None
+        return inside(point, replicate)
+
+    curves = found(tmp_path, DEPTHS, value, 25)
+
+    assert curves.without_value == {"diverged": 6}
+    assert curves.curves[0].places == (4, 8, 12, 17)
+    assert np.isnan(curves.curves[0].values[0]).tolist() == [False, False, True, False, False]
+
+
+RECIPES = (
+    GRID
+    + "[sampler.recipes]\n"
+    + '"default" = {}\n'
+    + '"best depth" = { transfer_depth = [0.2, 0.4, 0.6, 0.8, 1.0] }\n'
+)
+
+
+def test_a_recipe_of_several_points_has_the_value_of_the_one_chosen_on_other_seeds(tmp_path: Path) -> None:
+    def value(point: Point, replicate: int) -> float:
+        return 0.6 + 0.2 * (point.transfer_depth == 10) + NOISE(point.transfer_depth, replicate)
+
+    curves = found(tmp_path, "lr = 0.01", value, 25, more=RECIPES)
+    default, best = (curve.values[0] for curve in curves.curves)
+
+    assert default == pytest.approx([0.6 + NOISE(17, r) for r in range(5)])
+    assert best == pytest.approx([0.8 + NOISE(10, r) for r in range(5)])
+    assert curves.tuned == ("best depth",)
+    assert curves.over == ""
+
+
+def test_choosing_among_noise_gains_nothing() -> None:
+    rng = np.random.default_rng(3)
+    gains = [chosen_on_others(rng.normal(0, 1, (20, 5)), "maximize").mean() for _ in range(300)]
+
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(300)
+
+
+def test_of_a_loss_the_lowest_is_chosen() -> None:
+    values = np.array([[0.1, 0.1, 0.1], [0.5, 0.5, 0.5]])
+
+    assert chosen_on_others(values, "minimize").tolist() == [0.1] * 3
+    assert chosen_on_others(values, "maximize").tolist() == [0.5] * 3
+
+
+def test_a_key_that_does_not_vary_is_refused_as_an_axis(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--over lr: planted has curves over freeze_depth, epoch"):
+        found(tmp_path, DEPTHS, inside, 25, over="lr")
+
+
+def test_a_grid_without_a_complete_trial_has_no_curves_yet(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="no complete trial yet"):
+        found(tmp_path, DEPTHS, lambda *_: None, 25)
+
+
+def test_a_fixed_key_without_effect_at_some_places_parts_no_curve(tmp_path: Path) -> None:
+    curves = found(tmp_path, DEPTHS + "norm_depth = 17\n", inside, 25)  # 0 where all is frozen
+
+    assert [curve.places for curve in curves.curves] == [(0, 4, 8, 12, 17)]

@@ -1,0 +1,109 @@
+"""Claims of papers about curves, and whether they are seen on a study's images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tlopt.analysis.curves import EPOCH, Curve, Curves, value_name
+from tlopt.analysis.shape import Shape
+
+Seen = Literal["seen", "the reverse is seen", "cannot be told"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim and the answer that one curve, or several, give to it."""
+
+    source: str
+    text: str
+    seen: Seen
+    of: str  # name of the curve; "" for the only one
+
+    @property
+    def words(self) -> str:
+        """The claim in one line."""
+        where = f" ({self.of})" if self.of else ""
+        return f"{self.source}: {self.text}{where}: {self.seen}."
+
+
+def claims_of(found: Curves) -> Iterator[Claim]:
+    """The claims about curves over this key, curve by curve, then between curves."""
+    if found.has_recipes:
+        return
+    for curve in found.curves:
+        yield from _of_curve(found.over, curve)
+    if found.over in ("freeze_depth", "transfer_depth"):
+        yield from _moving_optimum(found)
+
+
+def _of_curve(over: str, curve: Curve) -> Iterator[Claim]:
+    shape, n = curve.shape, len(curve.places)
+    if n < 2:
+        return
+    if over == "freeze_depth":
+        yield Claim(
+            source="Gerace et al. 2023",
+            text=f"freezing the most blocks, {curve.places[-1]}, is worse than freezing fewer",
+            seen=_excludes_last(shape, n),
+            of=curve.name,
+        )
+        yield Claim(
+            source="Gerace et al. 2023",
+            text="it is best to freeze some blocks and not all",
+            seen=_is_inside(shape),
+            of=curve.name,
+        )
+        yield Claim(
+            source="Dar et al. 2022",
+            text="double descent over the number of frozen blocks",
+            seen="seen" if shape.dip else "cannot be told",
+            of=curve.name,
+        )
+    if over == "transfer_depth":
+        yield Claim(
+            source="Plested et al. 2021",
+            text=f"keeping the most blocks, {curve.places[-1]}, is worse than keeping fewer",
+            seen=_excludes_last(shape, n),
+            of=curve.name,
+        )
+    if over == EPOCH:
+        yield Claim(
+            source="Dar et al. 2022",
+            text="double descent over epochs",
+            seen="seen" if shape.dip else "cannot be told",
+            of=curve.name,
+        )
+
+
+def _excludes_last(shape: Shape, n: int) -> Seen:
+    if shape.possible == (n - 1,):
+        return "the reverse is seen"
+    return "cannot be told" if n - 1 in shape.possible or shape.place == "unknown" else "seen"
+
+
+def _is_inside(shape: Shape) -> Seen:
+    if shape.place == "inside":
+        return "seen"
+    return "the reverse is seen" if shape.place in ("first", "last") else "cannot be told"
+
+
+def _moving_optimum(found: Curves) -> Iterator[Claim]:
+    """Between the fewest and the most training images, with all other keys equal."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in found.curves:
+        others = [value_name(key, value) for key, value in curve.keys.items() if key != "train_images"]
+        groups.setdefault(", ".join(others), []).append(curve)
+    for name, curves in groups.items():
+        if "train_images" not in curves[0].keys or len(curves) < 2:
+            continue
+        by_images = sorted(curves, key=lambda curve: float(curve.keys["train_images"]))
+        fewest, most = (
+            {curve.places[i] for i in curve.shape.possible} for curve in by_images[:: len(curves) - 1]
+        )
+        images = [value_name("train_images", curve.keys["train_images"]) for curve in by_images]
+        yield Claim(
+            source="Gerace et al. 2023",
+            text=f"the best depth moves between {images[0]} and {images[-1]}",
+            seen="cannot be told" if fewest & most else "seen",
+            of=name,
+        )
