@@ -9,6 +9,7 @@ TloptError
 ├── StudyChanged     the file no longer matches the stored study of that name
 ├── NotReady         an earlier step has not been done: the message names its command
 ├── MissingExtra     an optional package is needed: the message names the extra
+├── Unwritable       a result cannot be written: the user frees disk space or names another folder
 ├── CheckpointUnreadable  a checkpoint is damaged or another run's: the one before it is tried
 └── TrialError       a trial ended without a value; the worker goes on
     ├── Diverged     a loss stopped being finite
@@ -52,6 +53,10 @@ class NotReady(TloptError):
 
 class MissingExtra(TloptError):
     """An optional dependency is not installed; the message names the extra to install."""
+
+
+class Unwritable(TloptError):
+    """A result cannot be written to disk; the message names the file and says what to do."""
 
 
 class CheckpointUnreadable(TloptError):

@@ -1,5 +1,6 @@
 """Files and folders are replaced atomically."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -44,6 +45,24 @@ def test_an_error_leaves_the_former_file_and_no_trace(tmp_path: Path, error: typ
     with pytest.raises(error):
         fail()
     assert ((tmp_path / "x.txt").read_text(), names(tmp_path)) == ("old", ["x.txt"])
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, "x.txt"), (errno.ECONNRESET, None)])
+def test_a_full_disk_is_told_with_the_name_of_the_file(
+    number: int, named: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError) as caught, replacing_file(tmp_path / "x.txt"):  # noqa: PT011
+        raise OSError(number, os.strerror(number))
+
+    assert caught.value.errno == number
+    assert caught.value.filename == (named and str(tmp_path / named))
+
+
+def test_a_folder_that_is_gone_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "gone" / "x.txt", "new")
+
+    assert caught.value.filename == str(tmp_path / "gone" / "x.txt")
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

@@ -141,6 +141,27 @@ def test_after_an_interruption_holders_have_the_whole_grace_again(
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
 
 
+def test_a_heartbeat_that_is_not_committed_is_no_sign_of_a_restored_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = start_worker(f"sqlite:///{tmp_path}/tlopt.db")
+    own = heartbeat_of(worker)
+    faults = Faults(worker, monkeypatch)
+    own.beat_once()
+    own.beat_once()
+    for _ in range(3):  # as on a full disk
+        faults.plant("commit", 0, done=False)
+        own.beat_once()
+        assert worker.service.retry.in_outage
+    faults.rest()
+
+    own.beat_once()
+
+    assert not worker.service.retry.in_outage
+    assert not own.restored
+    assert not [message for message in caplog.messages if "starts over" in message]
+
+
 def test_an_outage_is_noted_by_the_heartbeat_and_its_end_too(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

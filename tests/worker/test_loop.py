@@ -1,5 +1,6 @@
 """A worker meets the budget exactly, records every trial that it ends, and requeues the others."""
 
+import errno
 import json
 import math
 import signal
@@ -18,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.dashboard import note, study_figure
-from tlopt.errors import DataError, Diverged, OutOfMemory, StorageError
+from tlopt.errors import DataError, Diverged, OutOfMemory, StorageError, Unwritable
 from tlopt.plots import confusion, training
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.point import Point
@@ -496,16 +497,21 @@ def test_a_failed_trial_costs_no_budget_and_its_default_comes_again(
     assert [record(trial).label for trial in here.trials[1:]] == ["linear probe", "plain fine-tuning"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [DataError("a.png is gone"), Unwritable("the disk is full"), OSError(errno.ENOSPC, "the disk is full")],
+    ids=["images", "weights", "disk"],
+)
 def test_what_the_user_has_to_mend_hands_the_trial_back(
-    place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
+    error: Exception, place: Callable[..., tiny.Place], planted: Callable[[Curve], None]
 ) -> None:
-    def unreadable(point: Point) -> Sequence[float]:
-        raise DataError("a.png is gone")
+    def fail(point: Point) -> Sequence[float]:
+        raise error
 
-    planted(unreadable)
+    planted(fail)
     here = place(trials=2)
 
-    with pytest.raises(DataError):
+    with pytest.raises(type(error)):
         here.work()
 
     assert states(here) == [TrialState.WAITING]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", platform.node())[:40]
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
@@ -37,8 +38,12 @@ def replacing_file(path: Path, *, part: Path | None = None) -> Iterator[Path]:
         yield part
         sync(part)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (
+            error.filename == str(part) or (error.filename is None and error.errno in _WRITE_ERRORS)
+        ):
+            error.filename = str(path)  # the name that people know; `write` knows none
         raise
     sync(path.parent)
 

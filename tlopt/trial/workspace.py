@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from tlopt.data import load as data_load
 from tlopt.data.batches import Images
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.data.training_set import training_set
-from tlopt.errors import SpecError
+from tlopt.errors import SpecError, Unwritable
 from tlopt.model.build import build, check_resolution, n_blocks
 from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
@@ -271,13 +271,24 @@ class Workspace:
         )
 
     def save_weights(self, run: Run, path: Path) -> None:
-        """Write the network's tensors atomically, under the library's own names."""
+        """Write the network's tensors atomically, under the library's own names.
+
+        Raises:
+            Unwritable: the disk is full, or the folder may not be written to.
+        """
         state: dict[str, Tensor] = {
             name: tensor.detach().cpu().contiguous() for name, tensor in run.network.net.state_dict().items()
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_file(path) as part:
-            save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as part:
+                save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
+        except (OSError, SafetensorError) as error:  # the latter for a full disk
+            why = getattr(error, "strerror", None) or error
+            raise Unwritable(
+                f"{path} cannot be written ({why}): free disk space there, or choose another folder with"
+                " --runs"
+            ) from error
 
     def load_trained(self, run: Run, path: Path) -> bool:
         """Load the trained tensors in `path` if they are from this run; return whether they are."""

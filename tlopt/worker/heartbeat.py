@@ -224,7 +224,7 @@ class Heartbeat(threading.Thread):
         with self._storage.autocommit() as connection:
             if hold is not None and not leases.renew_lease(connection, hold[1]) and hold == self._hold:
                 self.lost = True
-            self._renew_row(connection)
+            n_heartbeats = self._renew_row(connection)
             self.commands = commands.read(connection, self._study_ids)
             found = [
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
@@ -232,6 +232,7 @@ class Heartbeat(threading.Thread):
             holders = workers.identities(connection, {seen.worker_id for seen in found})
             unheld = leases.unheld(connection, self._study_ids)
         self._storage.retry.note_answer()
+        self._note_renewed(n_heartbeats)
         self._renew_file()
         if self._storage.n_connections != self._n_connections:
             self._n_connections = self._storage.n_connections
@@ -248,18 +249,24 @@ class Heartbeat(threading.Thread):
                 for seen in gone:
                     workers.remove_worker(connection, holders[seen.worker_id])
 
-    def _renew_row(self, connection: leases.Executor) -> None:
-        """Renew this worker's row; if it lacks the last heartbeats, the database has been restored."""
+    def _renew_row(self, connection: leases.Executor) -> int:
+        """Renew this worker's row, or add it anew; returns the number of heartbeats that it has then."""
         count, doing = self._n_heartbeats + 1, self._doing.text()
         if workers.renew_worker(connection, self._storage.engine, self._me, doing, count):
-            self._n_heartbeats = count
-            return
-        before, self._n_heartbeats = self._n_heartbeats, 0
-        if before:
+            return count
+        self._register(connection)
+        return 0
+
+    def _note_renewed(self, n_heartbeats: int) -> None:
+        """Note how many heartbeats this worker's row has, once they are committed, which a full disk refuses.
+
+        If the last ones are gone, the database was restored.
+        """
+        if self._n_heartbeats and not n_heartbeats:
             _logger.warning("the database was restored to an earlier state: this worker starts over")
             self.restored = True
             self._watch.forget()
-        self._register(connection)
+        self._n_heartbeats = n_heartbeats
 
     def _renew_file(self) -> None:
         if self._file is None:

@@ -186,7 +186,7 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         raise
     except StorageError:
         raise
-    except TloptError:
+    except (TloptError, OSError):  # of this machine, such as a full disk: not the trial's fault
         _requeue(held, notes, storage)
         raise
     except Exception as error:
