@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tlopt import spec
 from tlopt.analysis.cost import Cost
+from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
 from tlopt.exports.card import DatasetSummary, ExportContents, Pretrained, Spend, Trained
 from tlopt.model.build import build
@@ -33,6 +34,7 @@ epochs = 2
 [search]
 lr = {{ log = [1e-4, 1.0] }}
 """
+COST = InferenceCost(parameters=11_178_051, multiply_adds=37_123_456, weights_bytes=44_800_000)
 CLASS_NAMES = ("rose", "tulip | *wild*", "dandelion")
 SEEDS = (11, 12, 13)
 

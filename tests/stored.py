@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from finished import make_contents
+from finished import COST, make_contents
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from reported import IMAGES, text, trial
@@ -175,7 +175,7 @@ def _card(session: Session) -> str:
     verdict = session.verdict()
     assert verdict is not None
     contents = make_contents(verdict)
-    return model_card(contents, _describe(Path("export"), contents))
+    return model_card(contents, _describe(Path("export"), contents), COST)
 
 
 def optuna_best(session: Session) -> int:

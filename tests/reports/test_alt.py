@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished import make_contents, planted
+from finished import COST, make_contents, planted
 from predicted import make_predictions
 from reported import report, text, trial
 
@@ -131,7 +131,7 @@ def test_the_notes_picture_states_the_best_trial_and_its_place() -> None:
     made = report([trial(0.91, lr=0.01, transfer_depth=7), trial(0.5, lr=0.1, transfer_depth=3)])
 
     said = "\n".join(
-        note.note_lines(made.study, made.seen.trials, images="", verdict=(), picture="/artifacts/0/1")
+        note.note_lines(made.study, made.snapshot.trials, images="", verdict=(), picture="/artifacts/0/1")
     )
 
     assert (
@@ -164,4 +164,4 @@ def test_the_cards_confusion_names_the_most_confused_pair() -> None:
 
 
 def card_of(contents: ExportContents) -> str:
-    return model_card(contents, _describe(Path("export"), contents))
+    return model_card(contents, _describe(Path("export"), contents), COST)

@@ -81,13 +81,13 @@ def _report(session: Session) -> "Report":
 
     opened = session.optuna_study()
     study = stored_spec(opened)
-    seen = take_snapshot(study, session.store)
+    snapshot = take_snapshot(study, session.store)
     confirmed = verdict = None
     with suppress(NotReady, StudyChanged):
         confirmed = session.confirmation()
         verdict = session.verdict()
     known = {} if verdict is None else _predictions(session, opened, verdict)
-    return collect_report(seen, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
+    return collect_report(snapshot, opened, confirmed, verdict, created=datetime.now(UTC), predictions=known)
 
 
 def _predictions(
@@ -224,14 +224,14 @@ def export(
     trials = attributes.records_of(opened)
     with study_threads(session):
         chosen = choose_network(workspace, verdict, session.weights_file)
-    seen = session.snapshot()
+    snapshot = session.snapshot()
     contents = collect_contents(
         workspace,
         session.file_text,
         verdict,
         trials,
         chosen.trained,
-        runs=seen.runs,
+        runs=snapshot.runs,
         predictions=chosen.predictions,
     )
     write_export(folder, contents, weights_file=chosen.weights_file, overwrite=overwrite)

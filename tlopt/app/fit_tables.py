@@ -71,11 +71,11 @@ def fit_blocks_table(name: str, fit: Fit) -> Table:
     return table
 
 
-def comparison_shown(name: str, seen: Comparison) -> Group:
+def comparison_shown(name: str, comparison: Comparison) -> Group:
     """A network compared by block with the pretrained one; an untrained one gives the scale."""
     table = Table(
-        title=f"{name}: {seen.backbone} ({seen.weights}) and {seen.other}, {seen.resolution} px,"
-        f" {counted(seen.n_images, 'training image')}",
+        title=f"{name}: {comparison.backbone} ({comparison.weights}) and {comparison.other},"
+        f" {comparison.resolution} px, {counted(comparison.n_images, 'training image')}",
         title_justify="left",
         caption="CKA, overlap: 1 is equal. Forward, back (information imbalance): 0 is equal, 1 unrelated.",
         caption_justify="left",
@@ -86,10 +86,10 @@ def comparison_shown(name: str, seen: Comparison) -> Group:
     table.add_column("name", overflow="fold")
     for heading in ("CKA", "overlap", "forward", "back", "untrained\nCKA", "untrained\noverlap"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for depth, (row, other) in enumerate(zip(seen.rows, seen.untrained, strict=True), 1):
+    for depth, (row, other) in enumerate(zip(comparison.rows, comparison.untrained, strict=True), 1):
         values = (row.cka, row.overlap, row.forward, row.back, other.cka, other.overlap)
         table.add_row(str(depth), row.name, *(f"{value:.2f}" for value in values))
-    return Group(table, *(Text(f"note: {warning}") for warning in seen.warnings))
+    return Group(table, *(Text(f"note: {warning}") for warning in comparison.warnings))
 
 
 def _stacked(column: Column) -> str:

@@ -79,11 +79,11 @@ def _follow(
     yield session.snapshot(stage)
 
 
-def _with_start(seen: Snapshot, n_workers: int) -> Snapshot:
-    """`seen`, with a line on starting workers while none has registered."""
-    if seen.workers or seen.progress[0] or not n_workers:
-        return seen
-    return replace(seen, doing=f"starting {counted(n_workers, 'worker')}")
+def _with_start(snapshot: Snapshot, n_workers: int) -> Snapshot:
+    """`snapshot`, with a line on starting workers while none has registered."""
+    if snapshot.workers or snapshot.progress[0] or not n_workers:
+        return snapshot
+    return replace(snapshot, doing=f"starting {counted(n_workers, 'worker')}")
 
 
 def _refuse_commanded(opened: optuna.Study) -> None:

@@ -130,14 +130,14 @@ def verdict_table(verdict: Verdict) -> Table:
     return table
 
 
-def show_search(seen: Snapshot, console: Console) -> None:
+def show_search(snapshot: Snapshot, console: Console) -> None:
     """Print a search's best trials, its outcomes and why it ended early; nothing if no trial is complete."""
-    study = seen.study
-    if seen.best is None:
+    study = snapshot.study
+    if snapshot.best is None:
         return
-    console.print(trials_table(seen.trials, objective=study.objective, direction=study.direction, n=8))
-    console.print(f"search: {outcomes_line(seen.trials)}", markup=False)
-    if sentence := hours_sentence(seen):
+    console.print(trials_table(snapshot.trials, objective=study.objective, direction=study.direction, n=8))
+    console.print(f"search: {outcomes_line(snapshot.trials)}", markup=False)
+    if sentence := hours_sentence(snapshot):
         console.print(sentence, markup=False, soft_wrap=True)
 
 
@@ -148,55 +148,60 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         console.print(sentence, markup=False)
 
 
-def status_group(seen: Snapshot, *, top: int, note: str = "") -> Group:
+def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
     """The status of a study: trials, workers, time left, cost, causes, and the confirmation if it has begun.
 
     Args:
         top: number of best trials to show.
         note: one more line.
     """
-    study = seen.study
-    parts: list[RenderableType] = [Text(line) for line in _progress_lines(seen)]
+    study = snapshot.study
+    parts: list[RenderableType] = [Text(line) for line in _progress_lines(snapshot)]
     if note:
         parts.append(Text(f"note: {note}"))
-    if seen.workers:
-        parts.append(workers_table(seen.workers))
-    if seen.best is not None:
+    if snapshot.workers:
+        parts.append(workers_table(snapshot.workers))
+    if snapshot.best is not None:
         best_trials = trials_table(
-            seen.trials, objective=study.objective, direction=study.direction, n=top, chosen=seen.chosen_trial
+            snapshot.trials,
+            objective=study.objective,
+            direction=study.direction,
+            n=top,
+            chosen=snapshot.chosen_trial,
         )
         parts.append(best_trials)
-    parts += [Text(line) for line in _cause_lines(seen.trials)]
-    if seen.verdict is not None:
-        parts.append(
-            Text(f"confirmation: {seen.verdict.n_finished} of {counted(seen.verdict.n_expected, 'run')}")
-        )
-        parts.append(verdict_table(seen.verdict))
-        parts += [Text(sentence) for sentence in gain_sentences(seen.verdict)]
-    if winner := winner_sentence(seen):
+    parts += [Text(line) for line in _cause_lines(snapshot.trials)]
+    if snapshot.verdict is not None:
+        verdict = snapshot.verdict
+        parts.append(Text(f"confirmation: {verdict.n_finished} of {counted(verdict.n_expected, 'run')}"))
+        parts.append(verdict_table(snapshot.verdict))
+        parts += [Text(sentence) for sentence in gain_sentences(snapshot.verdict)]
+    if winner := winner_sentence(snapshot):
         parts.append(Text(winner))
     return Group(*parts)
 
 
-def _progress_lines(seen: Snapshot) -> Iterator[str]:
-    study = seen.study
-    outcomes = outcomes_line(seen.trials)
-    trials = f"{study.name}: {seen.n_finished} of {counted(study.budget.trials, 'trial')}"
+def _progress_lines(snapshot: Snapshot) -> Iterator[str]:
+    study = snapshot.study
+    outcomes = outcomes_line(snapshot.trials)
+    trials = f"{study.name}: {snapshot.n_finished} of {counted(study.budget.trials, 'trial')}"
     yield f"{trials}; {outcomes}" if outcomes else trials
-    if not seen.command.runs_trials:
-        yield f"{seen.command.state}" + (f": {seen.command.reason}" if seen.command.reason else "")
-    if sentence := warm_start_sentence(seen):
+    if not snapshot.command.runs_trials:
+        yield f"{snapshot.command.state}" + (
+            f": {snapshot.command.reason}" if snapshot.command.reason else ""
+        )
+    if sentence := warm_start_sentence(snapshot):
         yield sentence
-    if sentence := hours_sentence(seen):
+    if sentence := hours_sentence(snapshot):
         yield sentence
-    yield from cost_lines(seen)
-    if left := left_words(seen):
+    yield from cost_lines(snapshot)
+    if left := left_words(snapshot):
         yield f"{left} at this pace"
 
 
-def cost_lines(seen: Snapshot) -> Iterator[str]:
+def cost_lines(snapshot: Snapshot) -> Iterator[str]:
     """The cost of the search, of the confirmation, and of both."""
-    search, confirm = seen.search_cost, seen.confirm_cost
+    search, confirm = snapshot.search_cost, snapshot.confirm_cost
     yield f"cost of the search: {cost_words(search)}"
     if confirm.n:
         yield f"cost of the confirmation: {cost_words(confirm)}"

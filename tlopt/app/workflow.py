@@ -320,14 +320,14 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
 
 def renew_note(session: Session, workspace: "Workspace") -> None:
     """Update the study's note in the dashboard, with the verdict once the confirmation is finished."""
-    seen = session.snapshot()
-    decided = seen.verdict if seen.chosen is not None else None
+    snapshot = session.snapshot()
+    decided = snapshot.verdict if snapshot.chosen is not None else None
     note.update_note(
         session.optuna_study(),
         session.study,
         images=workspace.images_summary,
-        verdict=() if decided is None else [winner_sentence(seen), *gain_sentences(decided)],
-        chosen=seen.chosen_trial,
+        verdict=() if decided is None else [winner_sentence(snapshot), *gain_sentences(decided)],
+        chosen=snapshot.chosen_trial,
     )
 
 

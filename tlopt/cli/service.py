@@ -123,11 +123,11 @@ def status(
         _watch(target, storage, top)
         return
     opened = handle.open_session(target, storage_url=storage, create=False)
-    seen = opened.snapshot()
+    snapshot = opened.snapshot()
     if as_json:
-        sys.stdout.write(json.dumps(seen.as_dict()) + "\n")
+        sys.stdout.write(json.dumps(snapshot.as_dict()) + "\n")
     else:
-        out.print(tables.status_group(seen, top=top, note=opened.foreign_confirmation()))
+        out.print(tables.status_group(snapshot, top=top, note=opened.foreign_confirmation()))
 
 
 def _watch(target: str, storage: str | None, top: int) -> None:

@@ -76,13 +76,13 @@ def propose(source: str, request: ProposalRequest, machine: Machine, *, progress
         raise SpecError(f"--minutes {request.minutes:g} is not allowed: above 0, finite")
     given = {"unreadable": "skip"} | dict(request.data) if request.skip_unreadable else dict(request.data)
     data = data_spec(source, given)
-    seen = summarize(data, seed=0, progress=progress)
+    summary = summarize(data, seed=0, progress=progress)
     weights, backbone_notes = _choose_weights(request.backbone, machine)
-    resolutions = _resolutions(weights, seen, request, machine)
-    terms = _terms(weights, resolutions, seen, request, machine)
+    resolutions = _resolutions(weights, summary, request, machine)
+    terms = _terms(weights, resolutions, summary, request, machine)
     size = choose_size(
         resolutions,
-        seen.repeats,
+        summary.repeats,
         terms,
         trials=request.trials,
         epochs=request.epochs,
@@ -100,19 +100,19 @@ def propose(source: str, request: ProposalRequest, machine: Machine, *, progress
             n_blocks=n_blocks(weights.backbone),
             batch_norm=has_batch_norm(weights.backbone),
             plain_lr=usual_lr(weights.backbone)["adamw"],
-            summary=seen,
+            summary=summary,
             data={key: getattr(data, key) for key in given},
             size=size,
             n_train=terms.used(size).train,
-            batch_size=study_file.batch_size(seen),
+            batch_size=study_file.batch_size(summary),
             estimate=estimate,
         )
     )
     spec.loads(text, "the proposed study")
     notes = (
-        *_image_notes(seen),
+        *_image_notes(summary),
         *backbone_notes,
-        *_size_notes(size, terms, seen, request, resolutions),
+        *_size_notes(size, terms, summary, request, resolutions),
         f"Expected: {estimate}.",
     )
     return Proposal(text=text, notes=notes, minutes=minutes)
@@ -147,23 +147,27 @@ def _plain(text: str) -> str:
 
 
 def _terms(
-    weights: Weights, resolutions: list[int], seen: ImageSummary, request: ProposalRequest, machine: Machine
+    weights: Weights,
+    resolutions: list[int],
+    summary: ImageSummary,
+    request: ProposalRequest,
+    machine: Machine,
 ) -> Terms:
     costs = measure_costs(
         weights,
         resolutions,
-        n_classes=len(seen.class_names),
-        batch_size=study_file.batch_size(seen),
+        n_classes=len(summary.class_names),
+        batch_size=study_file.batch_size(summary),
         device=machine.device,
     )
     return Terms(
         costs=costs,
-        counts=seen.counts,
+        counts=summary.counts,
         n_workers=machine.n_workers,
-        n_classes=len(seen.class_names),
+        n_classes=len(summary.class_names),
         n_trained_defaults=1 + has_batch_norm(weights.backbone),
         minutes_max=_minutes_max(request, machine),
-        n_linear=study_file.n_linear(seen),
+        n_linear=study_file.n_linear(summary),
     )
 
 
@@ -212,7 +216,7 @@ def _is_available(backbone: str) -> bool:
 
 
 def _resolutions(
-    weights: Weights, seen: ImageSummary, request: ProposalRequest, machine: Machine
+    weights: Weights, summary: ImageSummary, request: ProposalRequest, machine: Machine
 ) -> list[int]:
     """Candidate resolutions in pixels per side, ascending; without a time limit only the best."""
     if request.resolution is not None:
@@ -223,7 +227,7 @@ def _resolutions(
         return [weights.resolution]
     known = RESOLUTIONS if machine.on_cpu else tuple(sorted({*RESOLUTIONS, weights.resolution}))
     allowed = [r for r in known if weights.resolution_min <= r <= weights.resolution] or [weights.resolution]
-    best = next((r for r in allowed if r >= _ENLARGED * seen.side), allowed[-1])
+    best = next((r for r in allowed if r >= _ENLARGED * summary.side), allowed[-1])
     if machine.on_cpu or request.minutes is not None:
         return [r for r in allowed if r <= best]
     return [best]
@@ -249,27 +253,28 @@ def _duration(minutes: float) -> str:
     return f"about {duration_words(60 * minutes, digits=0)}" if minutes >= 2 else "a minute or two"
 
 
-def _image_notes(seen: ImageSummary) -> Iterator[str]:
-    kind = "grey images" if seen.grey else "images"
-    counts = seen.counts
-    yield f"Classes: {joined(seen.class_names, _CLASSES_NAMED)}."
+def _image_notes(summary: ImageSummary) -> Iterator[str]:
+    kind = "grey images" if summary.grey else "images"
+    counts = summary.counts
+    yield f"Classes: {joined(summary.class_names, _CLASSES_NAMED)}."
     yield (
-        f"{counts.all} {kind} of {len(seen.class_names)} classes: {counts.train} to train,"
+        f"{counts.all} {kind} of {len(summary.class_names)} classes: {counts.train} to train,"
         f" {counts.val} to validate, {counts.test} held out for the test; the shorter side has"
-        f" {seen.side} pixels."
+        f" {summary.side} pixels."
     )
-    yield from (notice[0].upper() + notice[1:] + "." for notice in seen.notices)
-    if seen.imbalanced:
+    yield from (notice[0].upper() + notice[1:] + "." for notice in summary.notices)
+    if summary.imbalanced:
         yield (
-            f"With {counted(seen.largest_class, 'image')} in the largest class and {seen.smallest_class} in"
-            " the smallest the objective is balanced accuracy, and class_weights is searched."
+            f"With {counted(summary.largest_class, 'image')} in the largest class and"
+            f" {summary.smallest_class} in the smallest the objective is balanced accuracy, and class_weights"
+            " is searched."
         )
-    if seen.are_signs:
+    if summary.are_signs:
         yield "The classes are digits or letters: images are not mirrored."
 
 
 def _size_notes(
-    size: Size, terms: Terms, seen: ImageSummary, request: ProposalRequest, resolutions: list[int]
+    size: Size, terms: Terms, summary: ImageSummary, request: ProposalRequest, resolutions: list[int]
 ) -> Iterator[str]:
     """Notes on the size of the study: resolution, trials and epochs that the time limit reduced."""
     limit = _duration(terms.minutes_max) if terms.minutes_max < float("inf") else ""
@@ -278,19 +283,19 @@ def _size_notes(
             f"Resolution {size.resolution} pixels and not {resolutions[-1]}, to fit into {limit}"
             f" (--resolution {resolutions[-1]} insists)."
         )
-    elif request.resolution is None and size.resolution < RESOLUTIONS[-1] and seen.side < size.resolution:
+    elif request.resolution is None and size.resolution < RESOLUTIONS[-1] and summary.side < size.resolution:
         yield f"Resolution {size.resolution} pixels: the images are small, and more would only cost time."
     if size.repeats > 1 and _DIVISIONS & request.data.keys():
         yield f"Every trial trains on {size.repeats} splits, as asked, and costs {size.repeats} trainings."
     elif size.repeats > 1:
         yield (
-            f"With {seen.n_seen} images a single split is too noisy: every trial trains on"
+            f"With {summary.n_seen} images a single split is too noisy: every trial trains on"
             f" {size.repeats} splits and costs {size.repeats} trainings."
         )
-    elif seen.repeats > 1:
+    elif summary.repeats > 1:
         yield (
-            f"With {seen.n_seen} images a single split is too noisy, but {seen.repeats} splits do not fit"
-            f" into {limit}: repeats = 1; trust the confirmation, not single trials."
+            f"With {summary.n_seen} images a single split is too noisy, but {summary.repeats} splits do not"
+            f" fit into {limit}: repeats = 1; trust the confirmation, not single trials."
         )
     busy = budget.busy_sentence(terms.costs[size.resolution].load_factor, budget.minutes(size, terms))
     if busy:

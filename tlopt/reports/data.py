@@ -39,7 +39,7 @@ class Curve:
 class Report:
     """All data of a report, as of one moment."""
 
-    seen: Snapshot
+    snapshot: Snapshot
     file_text: str
     verdict: Verdict | None  # None until the confirmation has been begun
     best: Best | None  # confirmed or not, see `ranking`
@@ -58,7 +58,7 @@ class Report:
     @property
     def study(self) -> Study:
         """The study file stored in the database."""
-        return self.seen.study
+        return self.snapshot.study
 
     @property
     def confirmed(self) -> Verdict | None:
@@ -68,7 +68,7 @@ class Report:
 
 
 def collect_report(
-    seen: Snapshot,
+    snapshot: Snapshot,
     opened: optuna.Study,
     confirmation: optuna.Study | None,
     verdict: Verdict | None,
@@ -79,28 +79,28 @@ def collect_report(
     """The report on the search `opened`.
 
     Args:
-        seen: snapshot of the search, with the stored study file.
+        snapshot: snapshot of the search, with the stored study file.
         confirmation: the confirmation, if begun; `verdict` is its outcome.
         predictions: predictions of the exported network by split, if present on this machine.
     """
-    direction, attributes = seen.study.direction, opened.user_attrs
+    direction, attributes = snapshot.study.direction, opened.user_attrs
     trials = study_attributes.trials_of(opened)
-    ranked = best_first(seen.trials, direction)
-    pruned = [trial.number for trial in seen.trials if trial.outcome == Outcome.PRUNED]
+    ranked = best_first(snapshot.trials, direction)
+    pruned = [trial.number for trial in snapshot.trials if trial.outcome == Outcome.PRUNED]
     shown = [pruned[index] for index in evenly(len(pruned), CURVES_PRUNED_MAX)]
     runs = () if confirmation is None else study_attributes.records_of(confirmation)
     confirmed = verdict if verdict is not None and verdict.finished else None
     return Report(
-        seen=seen,
+        snapshot=snapshot,
         file_text=str(attributes.get(study_attributes.STUDY_FILE, "")),
         verdict=verdict,
-        best=next(iter(ranking(seen.study, seen.trials, confirmed)), None),
+        best=next(iter(ranking(snapshot.study, snapshot.trials, confirmed)), None),
         ranked=tuple(ranked),
         importance=importance(trials, direction),
         curves_best=_curves(trials, [trial.number for trial in ranked[:CURVES_BEST]]),
         curves_pruned=_curves(trials, shown),
-        spent=_spent(seen, runs),
-        causes=causes(seen.trials),
+        spent=_spent(snapshot, runs),
+        causes=causes(snapshot.trials),
         images=attributes.get(study_attributes.IMAGES, {}),
         fingerprints={
             name: str(attributes.get(study_attributes.fingerprint_key(name), ""))
@@ -123,10 +123,10 @@ def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curv
     return tuple(curves)
 
 
-def _spent(seen: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, Cost], ...]:
+def _spent(snapshot: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, Cost], ...]:
     rows = [
-        (outcome, Cost.of((t for t in seen.trials if t.outcome == outcome), n_splits=seen.n_splits))
-        for outcome in seen.outcomes
+        (outcome, Cost.of((t for t in snapshot.trials if t.outcome == outcome), n_splits=snapshot.n_splits))
+        for outcome in snapshot.outcomes
         if outcome != Outcome.CARRIED
     ]
     ended = [run for run in runs if run.state.is_finished()]

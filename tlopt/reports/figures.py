@@ -49,7 +49,7 @@ def sections(report: Report) -> dict[str, list[ReportFigure]]:
 
 def _progress_figures(report: Report) -> Iterator[ReportFigure]:
     """Best value so far against finished trials, and against hours of work."""
-    ended = [trial for trial in report.seen.trials if trial.state.is_finished() and trial.counts]
+    ended = [trial for trial in report.snapshot.trials if trial.state.is_finished() and trial.counts]
     if not any(trial.has_value for trial in ended):
         return
     ended.sort(key=lambda trial: (trial.finished is None, trial.finished or 0, trial.number))
@@ -104,7 +104,7 @@ def _curve_figures(report: Report) -> Iterator[ReportFigure]:
     """Learning curves of the best trials, with those of pruned trials in the background."""
     if not report.curves_best and not report.curves_pruned:
         return
-    n_pruned = report.seen.outcomes.get(Outcome.PRUNED, 0)
+    n_pruned = report.snapshot.outcomes.get(Outcome.PRUNED, 0)
     svg = plots.learning_curves_svg(
         [curve.values for curve in report.curves_best],
         [curve.values for curve in report.curves_pruned],

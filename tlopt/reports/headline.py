@@ -29,10 +29,10 @@ class Tile:
 
 def state(report: Report) -> str:
     """The progress of the search, and the command to its workers unless that is to run."""
-    seen = report.seen
-    order = "" if seen.command.runs_trials else f"; {seen.command.state}"
-    reason = f" ({seen.command.reason})" if order and seen.command.reason else ""
-    return f"{seen.n_finished} of {counted(report.study.budget.trials, 'trial')}{order}{reason}"
+    snapshot = report.snapshot
+    order = "" if snapshot.command.runs_trials else f"; {snapshot.command.state}"
+    reason = f" ({snapshot.command.reason})" if order and snapshot.command.reason else ""
+    return f"{snapshot.n_finished} of {counted(report.study.budget.trials, 'trial')}{order}{reason}"
 
 
 def tiles(report: Report) -> Iterator[Tile]:

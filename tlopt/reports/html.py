@@ -83,7 +83,7 @@ def page(report: Report) -> str:
         wrong=_wrong(report),
         wrong_missing=wrong.missing_sentence(report),
         best=_best_trials(report),
-        n_infeasible=report.seen.outcomes.get(Outcome.INFEASIBLE, 0),
+        n_infeasible=report.snapshot.outcomes.get(Outcome.INFEASIBLE, 0),
         config=_config(report),
         figures=_figures(report),
         importance=_importance(report),
@@ -247,7 +247,7 @@ def _barred(
 
 
 def _outcomes(report: Report) -> Table:
-    counts = report.seen.outcomes
+    counts = report.snapshot.outcomes
     total = sum(counts.values()) or 1
     rows = [(name.words, str(n), percent_words(n / total)) for name, n in counts.items()]
     return _barred(("outcome", "trials", "share"), rows, [float(n) for n in counts.values()])
@@ -319,8 +319,8 @@ def _setup(report: Report) -> Iterator[tuple[str, str]]:
     yield "weights", f"{study.model.weights} (digest {report.fingerprints['weights'] or '—'})"
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
     yield "budget", budget_words(study)
-    if report.seen.warm_start is not None:
-        yield "warm start", summary_of(report.seen.warm_start)
+    if report.snapshot.warm_start is not None:
+        yield "warm start", summary_of(report.snapshot.warm_start)
     yield "sampler and pruner", f"{study.sampler.kind}, {study.pruner.kind}"
     yield "seed", str(study.seed)
     yield "digest of the study", study.digest

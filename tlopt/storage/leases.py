@@ -273,7 +273,7 @@ def release(executor: Executor, trial_id: int) -> None:
     )
 
 
-def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
+def expire(executor: Executor, lease: ObservedLease, cause: str) -> None:
     """Take the trial from a lost holder and count a crash; counting restarts at 1 after new reports.
 
     Raises:
@@ -282,17 +282,19 @@ def expire(executor: Executor, seen: ObservedLease, cause: str) -> None:
     row = executor.execute(
         sa.select(leases.c.crashes, leases.c.crash_reports)
         .where(
-            leases.c.trial_id == seen.trial_id, leases.c.token == seen.token, leases.c.beat == seen.heartbeat
+            leases.c.trial_id == lease.trial_id,
+            leases.c.token == lease.token,
+            leases.c.beat == lease.heartbeat,
         )
         .with_for_update()
     ).first()
     if row is None:
         raise LeaseChanged
-    counted = sa.select(sa.func.count()).select_from(reports).where(reports.c.trial_id == seen.trial_id)
+    counted = sa.select(sa.func.count()).select_from(reports).where(reports.c.trial_id == lease.trial_id)
     n_reports = int(executor.execute(counted).scalar())
     executor.execute(
         sa.update(leases)
-        .where(leases.c.trial_id == seen.trial_id)
+        .where(leases.c.trial_id == lease.trial_id)
         .values(
             token=None,
             worker_id=None,

@@ -75,15 +75,15 @@ class ServiceStorage(RetryingStorage):
         if claim.trial_id is not None:
             self.write_pending(claim.trial_id)
 
-    def expire(self, seen: ObservedLease, cause: str) -> None:
+    def expire(self, lease: ObservedLease, cause: str) -> None:
         """Requeue the trial of a lost holder, for `cause`. Not retried; thread-safe.
 
         Raises:
             LeaseChanged: the lease has changed since it was observed.
         """
         try:
-            with self._scope.guarded(lambda executor: leases.expire(executor, seen, cause)):
-                super().set_trial_state_values(seen.trial_id, TrialState.WAITING)
+            with self._scope.guarded(lambda executor: leases.expire(executor, lease, cause)):
+                super().set_trial_state_values(lease.trial_id, TrialState.WAITING)
         except (UpdateFinishedTrialError, LeaseLost, KeyError):  # ended or deleted
             raise LeaseChanged from None
 

@@ -83,7 +83,7 @@ class EpochProgress(Protocol):
 class _Watched:
     """A lease, and when its current heartbeat was first seen."""
 
-    seen: ObservedLease
+    lease: ObservedLease
     since: float
 
 
@@ -112,12 +112,12 @@ class LeaseWatch:
         self._last_read = now
         before = self._watched
         self._watched = {
-            seen.token: before[seen.token]
-            if seen.token in before and before[seen.token].seen == seen
-            else _Watched(seen, now)
-            for seen in found
+            lease.token: before[lease.token]
+            if lease.token in before and before[lease.token].lease == lease
+            else _Watched(lease, now)
+            for lease in found
         }
-        return [w.seen for w in self._watched.values() if now - w.since >= self._grace]
+        return [w.lease for w in self._watched.values() if now - w.since >= self._grace]
 
 
 class Heartbeat(threading.Thread):
@@ -229,7 +229,7 @@ class Heartbeat(threading.Thread):
             found = [
                 s for s in leases.held(connection, self._study_ids) if hold is None or s.token != hold[1]
             ]
-            holders = workers.identities(connection, {seen.worker_id for seen in found})
+            holders = workers.identities(connection, {lease.worker_id for lease in found})
             unheld = leases.unheld(connection, self._study_ids)
         self._storage.retry.note_answer()
         self._note_renewed(n_heartbeats)
@@ -238,16 +238,16 @@ class Heartbeat(threading.Thread):
             self._n_connections = self._storage.n_connections
             self._watch.forget()
         still = self._watch.expired([*found, *unheld], time.monotonic())
-        for seen in [s for s in still if s in unheld]:
-            self._requeue_unheld(seen)
+        for lease in [s for s in still if s in unheld]:
+            self._requeue_unheld(lease)
         gone = [s for s in found if s.worker_id in holders and workers.has_ended(holders[s.worker_id])]
-        for seen in {s.token: s for s in (*still, *gone) if s not in unheld}.values():
-            name = holders[seen.worker_id].name if seen.worker_id in holders else "a worker"
-            self._requeue(seen, f"{name} {'has ended' if seen in gone else 'is silent'}")
+        for lease in {s.token: s for s in (*still, *gone) if s not in unheld}.values():
+            name = holders[lease.worker_id].name if lease.worker_id in holders else "a worker"
+            self._requeue(lease, f"{name} {'has ended' if lease in gone else 'is silent'}")
         if gone:
             with self._storage.autocommit() as connection:
-                for seen in gone:
-                    workers.remove_worker(connection, holders[seen.worker_id])
+                for lease in gone:
+                    workers.remove_worker(connection, holders[lease.worker_id])
 
     def _renew_row(self, connection: leases.Executor) -> int:
         """Renew this worker's row, or add it anew; returns the number of heartbeats that it has then."""
@@ -277,22 +277,22 @@ class Heartbeat(threading.Thread):
             _logger.warning("%s: %s cannot be written (%s)", _FILE_VARIABLE, self._file, error.strerror)
             self._file = None
 
-    def _requeue(self, seen: ObservedLease, cause: str) -> None:
+    def _requeue(self, lease: ObservedLease, cause: str) -> None:
         try:
-            self._storage.expire(seen, cause)
+            self._storage.expire(lease, cause)
         except (LeaseChanged, UpdateFinishedTrialError):
             return
-        _logger.warning("trial %d waits for another worker: %s", seen.number, cause)
+        _logger.warning("trial %d waits for another worker: %s", lease.number, cause)
 
-    def _requeue_unheld(self, seen: ObservedLease) -> None:
+    def _requeue_unheld(self, lease: ObservedLease) -> None:
         try:
-            self._storage.requeue_unheld(seen.trial_id)
+            self._storage.requeue_unheld(lease.trial_id)
         except LeaseChanged:
             return
         _logger.warning(
             "trial %d was running and no worker of tlopt holds it (study.ask, add_trial or copy_study leave"
             " such trials): it was requeued",
-            seen.number,
+            lease.number,
         )
 
     def _replace_if_stalled(self) -> None:
@@ -306,8 +306,8 @@ class Heartbeat(threading.Thread):
                 workers.remove_worker(
                     connection, self._me
                 )  # its successor has the same process id and its own row
-            for seen in own:
-                self._storage.expire(seen, f"{self._me.name} made no step for {silent:.0f} s")
+            for lease in own:
+                self._storage.expire(lease, f"{self._me.name} made no step for {silent:.0f} s")
         except (LeaseChanged, *DATABASE_ERRORS) as error:
             _logger.warning("the trial could not be requeued (%s); its lease runs out", type(error).__name__)
         replace_process()
