@@ -83,6 +83,16 @@ def test_an_archived_study_leaves_the_list_until_it_is_resumed(url: str) -> None
     assert [row.name for row in list_studies(url)] == ["kept", "old"]
 
 
+def test_a_damaged_study_leaves_the_others_in_the_list(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    made(url, "kept")
+    made(url, "damaged").set_user_attr(study_attributes.CONTROL, 5)
+    made(url, "unread").set_user_attr(study_attributes.STUDY_FILE, "no TOML")
+
+    assert [row.name for row in list_studies(url)] == ["kept"]
+    assert "left out: the study 'damaged' is damaged: something other than tlopt has set" in caplog.text
+    assert "left out: study unread" in caplog.text
+
+
 def test_a_list_without_studies_says_what_to_do(url: str) -> None:
     made(url, "old")
     admin.command(open_session("old", storage_url=url), "archived")

@@ -141,6 +141,37 @@ def test_after_an_interruption_holders_have_the_whole_grace_again(
     assert (before, state(other)) == (TrialState.RUNNING, TrialState.WAITING)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update tlopt_leases set beat = 'x'",
+        "update tlopt_leases set crashes = 'x', crash_reports = 'y', cause = 5",
+        "update tlopt_workers set pid = 'x', born = 'y', name = 5",
+        "update tlopt_workers set seen = 'x', doing = 'no JSON'",
+        "update study_user_attributes set value_json = '5' where key = 'tlopt:control'",
+        "update study_user_attributes set value_json = '[\"x\"]' where key = 'tlopt:control'",
+    ],
+)
+def test_damaged_rows_stop_no_heartbeat(
+    damage: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder, other = (start_worker(f"sqlite:///{tmp_path}/tlopt.db") for _ in range(2))
+    heartbeat_of(holder)
+    watching = heartbeat_of(other)
+    trial = holder.claim()
+    trial.report(0.5, 0)
+    commands.send(holder.study, commands.Command("open"))
+    with other.service.engine.begin() as connection:
+        connection.execute(sa.text(damage))
+
+    let_pass(clock, GRACE + 2 * LOOK, watching)
+
+    assert "a heartbeat failed" not in caplog.text
+    assert holder.trials[0].state == TrialState.WAITING
+    present = other.service.query(lambda e: worker_rows.list_workers(e, other.service.engine))
+    assert len(present) in (1, 2)  # a holder without a process has ended and is removed
+
+
 def test_a_heartbeat_that_is_not_committed_is_no_sign_of_a_restored_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """An open study: its file, database, folders and confirmation."""
 
+import logging
 import os
 import re
 import shlex
@@ -31,6 +32,8 @@ from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.spec.text import is_file, is_path, no_such_file, read_text, user_path
 from tlopt.storage import attributes, commands, studies
 from tlopt.system.files import kind_at
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,8 +317,14 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
         opened = optuna.load_study(study_name=name, storage=store)
         archived = commands.command_of(opened).state == "archived"
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
+            try:
+                studies.refuse_unreadable(opened)
+                planned = studies.stored_spec(opened).budget.trials
+            except (StorageError, SpecError) as error:  # of one study: the others are listed
+                _logger.warning("left out: %s", error)
+                continue
             n_finished = sum(trial.counts for trial in attributes.records_of(opened))
-            rows.append(StudySummary(name, n_finished, studies.stored_spec(opened).budget.trials))
+            rows.append(StudySummary(name, n_finished, planned))
     return rows
 
 

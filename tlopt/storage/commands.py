@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import optuna
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from tlopt.spec import SEMANTICS_VERSION
 from tlopt.storage import leases, optuna_private
 from tlopt.storage.attributes import CONTROL, FORMAT_VERSION, RECORD_FORMAT, SEMANTICS
 from tlopt.storage.leases import Executor
-from tlopt.storage.schema import study_attrs
+from tlopt.storage.schema import study_attrs, whole
 from tlopt.storage.studies import service_of
 
 State = Literal["open", "paused", "stopped", "cancelled", "archived"]
@@ -77,13 +77,19 @@ def read(executor: Executor, study_ids: Collection[int]) -> dict[int, Command]:
 
 
 def _command(attributes: Mapping[str, Any]) -> Command:
-    later = (
-        attributes.get(RECORD_FORMAT, 1) > FORMAT_VERSION or attributes.get(SEMANTICS, 1) > SEMANTICS_VERSION
-    )
-    if later:
+    versions = {RECORD_FORMAT: FORMAT_VERSION, SEMANTICS: SEMANTICS_VERSION}
+    if any(whole(attributes.get(key), 1) > known for key, known in versions.items()):
         return Command("cancelled", "a later tlopt has upgraded it; start workers of that version")
     return _decoded(attributes.get(CONTROL))
 
 
 def _decoded(stored: Any) -> Command:
-    return Command(stored["state"], stored["reason"]) if stored else Command()
+    """The command, or the default if there is none, or other software has set something else.
+
+    Such a study is refused where a trial is claimed; a heartbeat must go on meanwhile.
+    """
+    match stored:
+        case {"state": str(state), "reason": str(reason)} if state in get_args(State):
+            return Command(cast(State, state), reason)
+        case _:
+            return Command()

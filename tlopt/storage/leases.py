@@ -27,6 +27,7 @@ from tlopt.storage.schema import (
     trials,
     user_attrs,
     values,
+    whole,
 )
 
 
@@ -184,7 +185,7 @@ def lease_waiting_trial(executor: Executor, claim: Claim, trial_id: int) -> None
             .where(leases.c.trial_id == trial_id)
             .values(token=claim.token, worker_id=claim.worker_id, beat=0)
         )
-        claim.crashes, claim.crash_cause = int(known.crashes), known.cause
+        claim.crashes, claim.crash_cause = whole(known.crashes), str(known.cause)
     claim.trial_id = trial_id
 
 
@@ -298,7 +299,7 @@ def expire(executor: Executor, lease: ObservedLease, cause: str) -> None:
         .values(
             token=None,
             worker_id=None,
-            crashes=1 if n_reports > row.crash_reports else row.crashes + 1,
+            crashes=1 if n_reports > whole(row.crash_reports) else whole(row.crashes) + 1,
             crash_reports=n_reports,
             cause=cause,
         )
@@ -336,8 +337,7 @@ def held(executor: Executor, study_ids: Collection[int]) -> list[ObservedLease]:
         )
     )
     return [
-        ObservedLease(int(row.trial_id), int(row.number), row.token, int(row.beat), row.worker_id)
-        for row in rows
+        ObservedLease(int(row.trial_id), int(row.number), row.token, row.beat, row.worker_id) for row in rows
     ]
 
 

@@ -188,6 +188,11 @@ def utc_now(engine: sa.Engine) -> Any:
     return sa.func.timezone("UTC", sa.func.now())
 
 
+def whole(value: Any, default: int = 0) -> int:
+    """`value` if it is a whole number, else `default`: an SQLite column takes anything from anybody."""
+    return value if type(value) is int else default
+
+
 def epoch_seconds(executor: Any, engine: sa.Engine) -> float:
     """Time by the database's clock in seconds since 1970."""
     if engine.dialect.name == "sqlite":

@@ -5,13 +5,14 @@ import socket
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from tlopt.storage.leases import Executor
-from tlopt.storage.schema import insert, utc_now, workers
+from tlopt.storage.schema import insert, utc_now, whole, workers
 
 _ENDED = ("Z", "X")  # states of ended processes; "Z" until the parent has waited for it
 _FORGET_DAYS = 1  # age at which a row left by its worker is deleted
@@ -109,30 +110,48 @@ def remove_worker(executor: Executor, who: Identity) -> None:
 
 def identities(executor: Executor, worker_ids: Collection[str]) -> dict[str, Identity]:
     """Identities by worker id, for those of `worker_ids` that have a row."""
-    rows = executor.execute(sa.select(workers).where(workers.c.worker_id.in_(worker_ids)))
+    rows = executor.execute(sa.select(*_IDENTITY).where(workers.c.worker_id.in_(worker_ids)))
     return {row.worker_id: _identity(row) for row in rows}
 
 
 def list_workers(executor: Executor, engine: sa.Engine) -> list[WorkerStatus]:
     """All workers of the database, by name."""
-    now = executor.execute(sa.select(utc_now(engine))).scalar()
-    now = datetime.fromisoformat(now) if isinstance(now, str) else now
-    rows = executor.execute(sa.select(workers).order_by(workers.c.name))
+    now = _time(executor.execute(sa.select(utc_now(engine))).scalar())
+    raw = sa.type_coerce(workers.c.seen, sa.types.NullType()).label("seen")  # no conversion, which may fail
+    columns = (*_IDENTITY, workers.c.device, workers.c.studies, workers.c.doing, raw)
+    rows = executor.execute(sa.select(*columns).order_by(workers.c.name))
     return [
         WorkerStatus(
             identity=_identity(row),
             device=row.device,
             studies=tuple(row.studies.split(",")),
             doing=row.doing,
-            silent_seconds=max(0.0, (now - row.seen).total_seconds()),
+            silent_seconds=max(0.0, (now - _time(row.seen)).total_seconds()),
         )
         for row in rows
     ]
 
 
+_IDENTITY = (workers.c.worker_id, workers.c.name, workers.c.machine, workers.c.pid, workers.c.born)
+
+
+def _time(value: Any) -> datetime:
+    """A time from what the driver gives, which is text for SQLite; 1970 for a damaged one."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
+
+
 def _identity(row: sa.Row[tuple[object, ...]]) -> Identity:
     return Identity(
-        worker_id=row.worker_id, name=row.name, machine=row.machine, pid=int(row.pid), born=int(row.born)
+        worker_id=row.worker_id,
+        name=str(row.name),
+        machine=row.machine,
+        pid=whole(row.pid),
+        born=whole(row.born),
     )
 
 
