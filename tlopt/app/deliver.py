@@ -197,6 +197,7 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
         return None
     digest, point = stored["study"].get("digest"), stored["point"]
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
+    same = same and "pruned" not in stored  # a smaller network does not stand for the whole one
     read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
     n_counted = sum(trial.counts for trial in attributes.records_of(session.optuna_study()))
     spent = n_counted >= session.study.budget.trials

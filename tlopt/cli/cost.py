@@ -33,7 +33,7 @@ def cost(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """Count parameters, multiply-adds and bytes of trained networks and backbones, and measure latency."""
-    from tlopt.app.inference_cost import LatencyRequest, costs_of, costs_shown
+    from tlopt.app.compact.cost import LatencyRequest, costs_of, costs_shown
 
     request = LatencyRequest(batch_size=batch, n_rounds=rounds, device=device) if latency else None
     found = costs_of(networks, resolution=resolution, latency=request)

@@ -23,6 +23,7 @@ from tlopt.cli.curves import app as curves_app
 from tlopt.cli.export import app as export_app
 from tlopt.cli.fit import app as fit_app
 from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
+from tlopt.cli.prune import app as prune_app
 from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
@@ -45,6 +46,7 @@ app.add_typer(report_app)
 app.add_typer(fit_app)
 app.add_typer(cost_app)
 app.add_typer(curves_app)
+app.add_typer(prune_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -20,10 +20,8 @@ Scope = Literal["uniform", "global"]
 
 def l1_scores(net: nn.Module, groups: Sequence[ChannelGroup]) -> Scores:
     """The L1 norm of each unit's rows, averaged over the group's weight matrices (Li et al. 2017)."""
-    return [
-        torch.stack([rows.abs().sum(1) for rows in _rows(net, group)]).mean(0).double().numpy()
-        for group in groups
-    ]
+    rows = [[each.abs().sum(1) for each in _rows(net, group)] for group in groups]
+    return [torch.stack(norms).mean(0).double().numpy() for norms in rows]
 
 
 def batch_norm_scores(net: nn.Module, groups: Sequence[ChannelGroup]) -> Scores:
@@ -39,7 +37,9 @@ def batch_norm_scores(net: nn.Module, groups: Sequence[ChannelGroup]) -> Scores:
     return found
 
 
-def taylor_scores(net: nn.Module, groups: Sequence[ChannelGroup], gradients: Mapping[str, Tensor]) -> Scores:
+def taylor_scores(
+    net: nn.Module, groups: Sequence[ChannelGroup], gradients: Mapping[str, Tensor]
+) -> list[NDArray[np.float64]]:
     """The squared first-order change of the loss if a unit were zero (Molchanov et al. 2019).
 
     That is (Σ g·w)² over scales and shifts of the unit's batch-norm layers, or over its rows and biases where
@@ -52,7 +52,7 @@ def taylor_scores(net: nn.Module, groups: Sequence[ChannelGroup], gradients: Map
     products = {name: gradient * parameters[name].detach() for name, gradient in gradients.items()}
     norms = {f"{name}.{leaf}" for name, _ in batch_norms(net) for leaf in ("weight", "bias")}
     of_norms = {name: tensor for name, tensor in products.items() if name in norms}
-    found: Scores = []
+    found = []
     for group in groups:
         rows = [*_entries(of_norms, group)] or [*_entries(products, group)]
         total = torch.stack([each.sum(1) for each in rows]).sum(0)

@@ -51,14 +51,22 @@ def without(network: Network, removed: Mapping[Axis, Tensor]) -> Network:
     Parameters keep their `requires_grad`; no entry that stays is changed.
     """
     smaller = copy.deepcopy(network)
-    kept: dict[str, Tensor] = {}
-    for (name, dim), indices in removed.items():
-        tensor = kept.get(name, smaller.net.state_dict()[name])
-        stays = torch.ones(tensor.shape[dim], dtype=torch.bool)
-        stays[indices] = False
-        kept[name] = tensor.index_select(dim, stays.nonzero().flatten().to(tensor.device))
-    _replace(smaller, kept)
+    names = {name for name, _ in removed}
+    state = {name: tensor for name, tensor in smaller.net.state_dict().items() if name in names}
+    _replace(smaller, remaining(state, removed))
     return smaller
+
+
+def remaining(tensors: Mapping[str, Tensor], removed: Mapping[Axis, Tensor]) -> dict[str, Tensor]:
+    """`tensors`, by name, without the `removed` indices."""
+    found = dict(tensors)
+    for (name, dim), indices in removed.items():
+        if name in found:
+            tensor = found[name]
+            stays = torch.ones(tensor.shape[dim], dtype=torch.bool)
+            stays[indices] = False
+            found[name] = tensor.index_select(dim, stays.nonzero().flatten().to(tensor.device))
+    return found
 
 
 def masked(network: Network, removed: Mapping[Axis, Tensor]) -> Network:

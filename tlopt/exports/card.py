@@ -91,7 +91,7 @@ def model_card(contents: ExportContents, export: Export, inference: InferenceCos
         "How it was chosen": _choice(contents),
         "What it gets wrong": _wrong(contents.predictions),
         "The chosen point": _point(contents.verdict.chosen),
-        "Use": _use(export),
+        "Use": usage(export),
         "Limits": _limits(contents),
         "Reproduction": _reproduction(contents),
     }
@@ -308,7 +308,8 @@ def _point(chosen: Confirmed) -> Iterator[str]:
         yield f"| `{name}` | {cells} | {rule.meaning} |"
 
 
-def _use(export: Export) -> Iterator[str]:
+def usage(export: Export) -> Iterator[str]:
+    """How to run an export, with tlopt and without it, as Markdown."""
     yield "With tlopt, in this folder, for the images in `IMAGES`:"
     yield ""
     yield "```console"

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from tlopt.compact.cost import InferenceCost, count
+from tlopt.compact.surgery import resized
 from tlopt.data.decode import Reading
 from tlopt.data.rgb import FULL_BITS, Resize
 from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.exports.result import RESULT, read_json, read_result
+from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_json, read_result
 from tlopt.model.build import build, outlined
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head
@@ -25,6 +26,7 @@ from tlopt.system.words import counted
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
+PROGRAM = "model.pt2"  # of a compact network, for torch without tlopt
 DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
 
 # Values of preprocessing.json as every version writes them: a changed one would classify otherwise, silently.
@@ -42,17 +44,11 @@ _FORMER_NAMES = {"stretch": "squash"}  # values in preprocessing.json that all v
 _PLAIN_TORCH = """\
 from pathlib import Path
 
-import {library}
 import torch
 from image_rgb import open_rgb, square  # image_rgb.py of this folder; needs Pillow and NumPy
-from safetensors.torch import load_file
-from torch import nn
-from torchvision import transforms
+{imports}from torchvision import transforms
 
-net = {net}
-net{head_at} = {head}
-net.load_state_dict(load_file("weights.safetensors"))
-net.eval()
+{network}
 
 normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize({mean}, {std})])
 
@@ -67,6 +63,18 @@ with torch.inference_mode():
     logits = net(pixels("image.jpg").unsqueeze(0))[0]
 best = int(logits.argmax())
 print(class_names[best], float(logits.softmax(0)[best]))"""
+
+_IMPORTS = """\
+import {library}
+from safetensors.torch import load_file
+from torch import nn
+"""
+_NETWORK = """\
+net = {net}
+net{head_at} = {head}
+net.load_state_dict(load_file("weights.safetensors"))
+net.eval()"""
+_PROGRAM = f'net = torch.export.load("{PROGRAM}").module()'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,7 @@ class Export:
     weights_label: str  # of the pretrained weights: "IMAGENET1K_V2", "file.safetensors", "none"
     weights_digest: str  # of the pretrained tensors, 16 hex digits or "none"
     digest: str  # of the study, 16 hex digits
+    is_compact: bool = False  # whether channels have been removed from the backbone
 
     @property
     def backbone(self) -> str:
@@ -142,14 +151,11 @@ def preprocessing_words(export: Export) -> list[str]:
 
 def plain_torch_code(export: Export) -> str:
     """Python code that loads the network and classifies image.jpg without tlopt, in the export's folder."""
-    network = _outline(export)
-    library, net = _library_call(export, families.family_of(network.net, export.backbone))
+    imports, network = ("", _PROGRAM) if export.is_compact else _construction(export)
     margin = (export.store_size - export.resolution) // 2
     return _PLAIN_TORCH.format(
-        library=library,
-        net=net,
-        head_at="".join(f"[{p}]" if p.isdigit() else f".{p}" for p in network.head_name.split(".")),
-        head=_expression(network.head),
+        imports=imports,
+        network=network,
         mean=list(export.mean),
         std=list(export.std),
         resize=export.reading.resize,
@@ -158,6 +164,18 @@ def plain_torch_code(export: Export) -> str:
         start=margin,
         end=margin + export.resolution,
     )
+
+
+def _construction(export: Export) -> tuple[str, str]:
+    """The imports and the lines that build the network with its library."""
+    network = _outline(export)
+    library, net = _library_call(export, families.family_of(network.net, export.backbone))
+    lines = _NETWORK.format(
+        net=net,
+        head_at="".join(f"[{p}]" if p.isdigit() else f".{p}" for p in network.head_name.split(".")),
+        head=_expression(network.head),
+    )
+    return _IMPORTS.format(library=library), lines
 
 
 def inference_cost(export: Export) -> InferenceCost:
@@ -181,6 +199,9 @@ def _outline(export: Export) -> Network:
             dropout=export.point.head_dropout,
         )
     network.net.set_submodule(network.head_name, head)
+    if export.is_compact:
+        state = read_file(export.folder / WEIGHTS)[0]
+        return resized(network, {name: tensor.shape for name, tensor in state.items()})
     return network
 
 
@@ -195,10 +216,13 @@ def load_network(export: Export, device: torch.device) -> Network:
     blank = replace(load_weights(export.backbone, "none"), resolution=export.resolution)
     network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
     try:
-        network.net.load_state_dict(read_file(path)[0])
+        state = read_file(path)[0]
+        if export.is_compact:
+            network = resized(network, {name: tensor.shape for name, tensor in state.items()})
+        network.net.load_state_dict(state)
     except WeightsError as error:
         raise WeightsError(f"{error}; export again") from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} does not fit {export.backbone}: {error}; export again") from error
     return network.to(device).eval()
 
@@ -244,6 +268,7 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         weights_label=result["weights"]["label"],
         weights_digest=result["weights"]["digest"],
         digest=result["study"]["digest"],
+        is_compact=result["format"] == FORMAT_COMPACT,
     )
 
 

@@ -24,6 +24,7 @@ from tlopt.exports.read import (
     CONFIG,
     DECODING,
     PREPROCESSING,
+    PROGRAM,
     WEIGHTS,
     Export,
     inference_cost,
@@ -52,6 +53,7 @@ _EXPORT_FILES = frozenset(
         CONFUSION,
         ONNX,
         MISTAKES,
+        PROGRAM,
     )
 )
 

@@ -1,0 +1,316 @@
+"""Pruning reaches its goal in rounds, stops at its bound, and leaves an export that works like any other."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from finished import SEEDS, make_row, make_verdict
+from PIL import Image
+from typer.testing import CliRunner
+
+import tlopt
+from tlopt.cli.main import app
+from tlopt.compact import prune as compact
+from tlopt.compact.prune import Criterion, PruneGoal, Quantity, Recipe, Round, prune, recipe_point
+from tlopt.errors import DataError, NotReady, SpecError
+from tlopt.exports.contents import collect_contents, trained_of
+from tlopt.exports.read import inference_cost, load_network, read_export
+from tlopt.exports.result import read_result
+from tlopt.exports.write import write_export
+from tlopt.model.families.table import as_network, library_module
+from tlopt.model.network import Network
+from tlopt.search.defaults import defaults
+from tlopt.spec.point import Point
+from tlopt.training.loop import Epoch, train_epochs
+from tlopt.training.run import Run
+from tlopt.trial.history import History
+from tlopt.trial.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def study_file(study_text: Callable[..., str]) -> str:
+    return tiny.lighter(study_text(search='optimizer = "adamw"\nlr = 0.003\nl2_sp = 0.01'))
+
+
+@pytest.fixture(scope="module")
+def workspace(study_file: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    torch.set_num_threads(1)
+    return tiny.workshop(study_file, f"sqlite:///{tmp_path_factory.mktemp('prune')}/tlopt.db").workspace
+
+
+@pytest.fixture(scope="module")
+def point(workspace: Workspace) -> Point:
+    """Plain fine-tuning for three epochs, the first block frozen."""
+    plain = defaults(workspace.study, workspace.facts)[1].point
+    return replace(plain, epochs=3, freeze_depth=1, anchor_depth=plain.transfer_depth, l2_sp=0.01)
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Workspace, point: Point) -> tuple[Run, list[Epoch]]:
+    split = workspace.data.splits[0]
+    run = workspace.start_run(point, seed=SEEDS[0], train=split.train)
+    return run, list(train_epochs(run, workspace.images(point), split.train, split.val))
+
+
+@pytest.fixture(scope="module")
+def export_folder(
+    workspace: Workspace,
+    point: Point,
+    trained: tuple[Run, list[Epoch]],
+    study_file: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The export of the trained network. Not to be changed."""
+    run, epochs = trained
+    root = tmp_path_factory.mktemp("exports")
+    workspace.save_weights(run, root / "run.safetensors")
+    verdict = make_verdict([make_row("trial 0", (0.9,), point=point, number=0)])
+    summary = trained_of(History.of(epochs), run.seed, "training images")
+    contents = collect_contents(workspace, study_file, verdict, (), summary)
+    return write_export(root / "stripes", contents, weights_file=root / "run.safetensors", overwrite=False)
+
+
+@pytest.fixture(scope="module")
+def recipe(workspace: Workspace, point: Point) -> Recipe:
+    split = workspace.data.splits[0]
+    return Recipe(
+        point=recipe_point(point, epochs=1),
+        images=workspace.images(point),
+        train=split.train,
+        val=split.val,
+        pretrained=workspace.weights[point.backbone].state,
+        n_classes=workspace.n_classes,
+        seed=5,
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.fixture(scope="module")
+def network(export_folder: Path) -> Network:
+    return load_network(read_export(export_folder), torch.device("cpu"))
+
+
+def goal(share: float, *, quantity: Quantity = "parameters", loss_max: float = 1.0, **more: Any) -> PruneGoal:
+    return PruneGoal(quantity=quantity, share=share, loss_max=loss_max, **more)
+
+
+def rounds_of(network: Network, recipe: Recipe, wanted: PruneGoal) -> list[Round]:
+    return [event for event in prune(network, recipe, wanted) if isinstance(event, Round)]
+
+
+@pytest.mark.parametrize("criterion", ["l1", "batch_norm", "taylor", "history"])
+def test_each_criterion_reaches_the_goal_in_rounds(
+    criterion: Criterion, network: Network, recipe: Recipe
+) -> None:
+    before = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
+
+    start, first, last = rounds_of(network, recipe, goal(0.49, criterion=criterion, n_rounds=2))
+
+    shares = [each.cost.parameters / start.cost.parameters for each in (first, last)]
+    assert 0.66 < shares[0] <= 0.7
+    assert 0.46 < shares[1] <= 0.49
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.net.state_dict().items())
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+def test_multiply_adds_are_a_goal_too(scope: Any, network: Network, recipe: Recipe) -> None:
+    start, last = rounds_of(network, recipe, goal(0.5, quantity="multiply_adds", scope=scope, n_rounds=1))
+
+    assert 0.45 < last.cost.multiply_adds / start.cost.multiply_adds <= 0.5
+
+
+def test_the_same_seed_gives_the_same_network(network: Network, recipe: Recipe) -> None:
+    one, other = (rounds_of(network, recipe, goal(0.6, n_rounds=1))[-1].network for _ in range(2))
+
+    state = other.net.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.net.state_dict().items())
+
+
+def test_pruning_ends_after_the_round_that_loses_too_much(
+    network: Network, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.9, 0.88, 0.879, 0.5])
+    measure = compact.compute_metrics
+
+    def planted(*given: Any) -> Any:
+        return replace(measure(*given), accuracy=next(accuracies))
+
+    monkeypatch.setattr(compact, "compute_metrics", planted)
+
+    rounds = rounds_of(network, recipe, goal(0.5, n_rounds=4, loss_max=0.02))
+
+    assert [(each.index, each.within) for each in rounds] == [(0, True), (1, True), (2, False)]
+
+
+def test_a_goal_out_of_reach_is_refused_with_what_is_possible(network: Network, recipe: Recipe) -> None:
+    with pytest.raises(SpecError, match=r"parameters cannot fall to [\d,]+: all that may be removed leaves"):
+        rounds_of(network, recipe, goal(0.0001, n_rounds=1))
+
+
+def test_a_network_that_is_split_at_fixed_places_is_refused(recipe: Recipe) -> None:
+    pytest.importorskip("timm")
+    mixed = as_network(library_module("timm:mixnet_s"), "timm:mixnet_s")  # splits channels by kernel size
+
+    with pytest.raises(SpecError, match="fixed places"):
+        rounds_of(mixed.eval(), recipe, goal(0.5, quantity="multiply_adds", n_rounds=1))
+
+
+def test_a_network_whose_smaller_version_computes_something_else_is_refused(
+    network: Network, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(network: Network, removed: Any) -> Network:
+        twin = compact_without(network, removed)
+        if next(twin.parameters()).device.type != "meta":
+            torch.nn.init.ones_(twin.net.get_parameter("classifier.3.bias"))
+        return twin
+
+    compact_without = compact.without
+    monkeypatch.setattr(compact, "without", wrong)
+
+    with pytest.raises(SpecError, match="cannot be pruned"):
+        rounds_of(network, recipe, goal(0.5, n_rounds=1))
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def pruned_folder(export_folder: Path) -> Path:
+    """What the command makes of the export. Not to be changed."""
+    options = [
+        "--parameters",
+        "0.5",
+        "--rounds",
+        "2",
+        "--epochs",
+        "1",
+        "--loss-max",
+        "100",
+        "--device",
+        "cpu",
+    ]
+
+    shown = CliRunner().invoke(app, ["prune", str(export_folder), *options])
+
+    assert shown.exit_code == 0, shown.output
+    assert "round 2 of 2: " in shown.stdout
+    return export_folder.with_name("stripes-compact")
+
+
+def pixels(folder: Path) -> Path:
+    noise = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "image.jpg")
+    return folder / "image.jpg"
+
+
+def test_the_smaller_export_works_like_any_other(pruned_folder: Path, export_folder: Path) -> None:
+    export = read_export(pruned_folder)
+    classifier = tlopt.load_model(pruned_folder, device="cpu")
+    whole, smaller = inference_cost(read_export(export_folder)), inference_cost(export)
+    image = pixels(pruned_folder)
+    (found,) = tlopt.predict(pruned_folder, [image], device="cpu")
+
+    assert export.is_compact
+    assert 0.46 < smaller.parameters / whole.parameters <= 0.5
+    assert smaller.weights_bytes < 0.6 * whole.weights_bytes
+    assert sum(p.numel() for p in classifier.parameters()) == smaller.parameters
+    assert found.label == classifier.classify([image])[0][0]
+
+
+def test_its_result_and_card_account_for_the_pruning(pruned_folder: Path) -> None:
+    result, card = read_result(pruned_folder), (pruned_folder / "README.md").read_text()
+
+    assert (result["format"], result["pruned"]["criterion"], result["pruned"]["share"]) == (3, "l1", 0.5)
+    assert [row["kept"] for row in result["pruned"]["rounds"]] == [False, False, True]
+    assert result["network"]["parameters"] == result["pruned"]["rounds"][2]["parameters"]
+    assert f"It has {result['network']['parameters']:,} parameters" in card
+    assert "The test images were not used" in card
+    assert 'torch.export.load("model.pt2")' in card
+
+
+def test_its_program_gives_the_same_logits_without_tlopt(
+    pruned_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = pixels(pruned_folder)
+    classifier = tlopt.load_model(pruned_folder, device="cpu")
+    (block,) = re.findall(r"```python\n(.*?)```", (pruned_folder / "README.md").read_text(), flags=re.DOTALL)
+    assert "tlopt" not in block
+    monkeypatch.chdir(pruned_folder)
+    monkeypatch.syspath_prepend(str(pruned_folder))
+    monkeypatch.delitem(sys.modules, "image_rgb", raising=False)
+    names: dict[str, Any] = {}
+    exec(block, names)
+
+    with torch.inference_mode():
+        expected = classifier(classifier.transform(image).unsqueeze(0))[0]
+    torch.testing.assert_close(names["logits"], expected, rtol=0, atol=1e-4)
+
+
+def test_it_is_written_as_onnx_like_any_other(pruned_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    from tlopt.exports.onnx import write_onnx
+
+    export = read_export(pruned_folder)
+    file = write_onnx(export, tmp_path)
+    views = np.random.default_rng(2).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"pixels": views})
+
+    with torch.inference_mode():
+        expected = load_network(export, torch.device("cpu"))(torch.from_numpy(views)).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+
+
+def test_what_cannot_be_pruned_is_refused_in_words(
+    export_folder: Path, pruned_folder: Path, tmp_path: Path
+) -> None:
+    def refused(kind: type[Exception], folder: Path, *options: str) -> str:
+        shown = CliRunner().invoke(app, ["prune", str(folder), str(tmp_path / "out"), *options])
+        assert isinstance(shown.exception, kind), shown.output
+        return str(shown.exception)
+
+    half = ("--parameters", "0.5", "--device", "cpu")
+    assert "is pruned already" in refused(SpecError, pruned_folder, *half)
+    assert "--parameters or --multiply-adds" in refused(SpecError, export_folder)
+    assert "--parameters 1.5: expected a share between 0 and 1" in refused(
+        SpecError, export_folder, "--parameters", "1.5"
+    )
+
+    again = tmp_path / "again"
+    shutil.copytree(export_folder, again)
+    result = json.loads((again / "result.json").read_text())
+    (again / "result.json").write_text(json.dumps({**result, "network": {"seed": 99}}))
+    assert "trained on the validation images, too" in refused(SpecError, again, *half)
+    data = {**result["data"], "fingerprint": "0" * 16}
+    (again / "result.json").write_text(json.dumps({**result, "data": data}))
+    assert "the images are not those" in refused(DataError, again, *half)
+    linear = {**result["point"], "classifier": "logistic"}
+    (again / "result.json").write_text(json.dumps({**result, "point": linear}))
+    assert "fitted on features" in refused(SpecError, again, *half)
+
+
+def test_nothing_is_written_if_the_first_round_loses_too_much(
+    export_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.9, 0.1])
+    measure = compact.compute_metrics
+    monkeypatch.setattr(
+        compact, "compute_metrics", lambda *given: replace(measure(*given), accuracy=next(accuracies))
+    )
+    options = ["--parameters", "0.5", "--epochs", "1", "--device", "cpu"]
+
+    shown = CliRunner().invoke(app, ["prune", str(export_folder), str(tmp_path / "out"), *options])
+
+    assert isinstance(shown.exception, NotReady)
+    assert "(90.0 % before, 10.0 % after)" in str(shown.exception)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""What exported networks cost in use, and smaller ones made of them."""

@@ -1,0 +1,155 @@
+"""Pruning an export: open it with its study's images, prune, and write what is left as another export."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlopt import spec
+from tlopt.app.handle import errors_of
+from tlopt.errors import DataError, NotReady, SpecError
+from tlopt.exports.result import read_exported_verdict, read_result
+from tlopt.spec.objectives import percent_words
+
+if TYPE_CHECKING:
+    from tlopt.compact.prune import PruneGoal, Recipe, Round
+    from tlopt.exports.read import Export
+    from tlopt.training.loop import Epoch
+    from tlopt.trial.workspace import Workspace
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneRequest:
+    """What to prune, where the result goes and how it is trained."""
+
+    folder: Path  # of the export
+    to: Path | None = None  # default: FOLDER-compact
+    epochs: int | None = None  # of each round; default: the recipe's
+    device: str = "auto"
+    overwrite: bool = False
+    onnx: bool = False
+
+    @property
+    def target(self) -> Path:
+        """The folder of the result."""
+        if self.to is not None:
+            return self.to
+        folder = self.folder.absolute()
+        return folder.with_name(f"{folder.name}-compact")
+
+
+def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | Round]":
+    """Prune an export and write the result; yields each epoch and round. A second call starts anew.
+
+    Raises:
+        NotReady: `folder` is no export, or even the first round lost more accuracy than allowed.
+        SpecError: the network cannot be pruned so.
+        DataError: the images are not those of the export, or something is at the target.
+    """
+    from tlopt.compact import prune as compact
+    from tlopt.exports.compact import Pruned, write_compact
+    from tlopt.exports.onnx import write_onnx
+    from tlopt.exports.read import load_network, read_export
+    from tlopt.exports.write import check_target
+
+    export = read_export(request.folder)
+    check_target(request.target, overwrite=request.overwrite)
+    recipe = _recipe(export, request)
+    network = load_network(export, recipe.device)
+    rounds: list[Round] = []
+    with errors_of(str(request.folder)):
+        for event in compact.prune(network, recipe, goal):
+            if isinstance(event, compact.Round):
+                rounds.append(event)
+            yield event
+    kept = [each for each in rounds if each.within][-1]
+    if kept.index == 0:
+        raise NotReady(_too_much_lost(rounds, goal))
+    pruned = Pruned(
+        goal=goal,
+        rounds=tuple(rounds),
+        kept=kept,
+        epochs=recipe.point.epochs,
+        n_val=len(recipe.val),
+    )
+    folder = write_compact(request.target, export, pruned, overwrite=request.overwrite)
+    if request.onnx:
+        write_onnx(read_export(folder), folder)
+
+
+def _too_much_lost(rounds: "list[Round]", goal: "PruneGoal") -> str:
+    before, after = (percent_words(each.val.accuracy) for each in (rounds[0], rounds[-1]))
+    return (
+        f"nothing was written: the first round lost more than {100 * goal.loss_max:.1f} points of validation"
+        f" accuracy ({before} before, {after} after); allow more with --loss-max, remove less, or give it"
+        " more --rounds or --epochs"
+    )
+
+
+def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
+    """The training of `export`, with its images.
+
+    Raises:
+        SpecError: the network has no recipe to be trained on by, or no validation images of its own.
+        DataError: the images are not those of the export.
+    """
+    from tlopt.compact.prune import Recipe, recipe_point
+    from tlopt.training.devices import choose_device
+    from tlopt.trial.workspace import Workspace
+
+    result = read_result(export.folder)
+    _check_prunable(export, result)
+    study = spec.load(export.folder / "config.toml")
+    with errors_of(str(export.folder)):
+        workspace = Workspace.open(study, choose_device(request.device), progress=True)
+    if workspace.data.fingerprint != result["data"].get("fingerprint"):
+        raise DataError(f"{study.data.source}: the images are not those that {export.folder} was trained on")
+    split = workspace.data.splits[_replicate(export, result, len(workspace.data.splits))]
+    point = recipe_point(export.point, epochs=request.epochs)
+    return Recipe(
+        point=point,
+        images=workspace.images(point),
+        train=split.train,
+        val=split.val,
+        pretrained=_pretrained(workspace, export),
+        n_classes=workspace.n_classes,
+        seed=int(result["network"]["seed"]),
+        device=workspace.device,
+    )
+
+
+def _check_prunable(export: "Export", result: dict[str, Any]) -> None:
+    if export.is_compact:
+        raise SpecError(f"{export.folder} is pruned already: prune the export that it was made from")
+    if export.point.is_linear:
+        raise SpecError(
+            f"{export.folder}: its classifier was fitted on features of the frozen {export.backbone}, so"
+            " there is no recipe to train the network by; prune an export of a trained network"
+        )
+
+
+def _replicate(export: "Export", result: dict[str, Any], n_splits: int) -> int:
+    """The split that the network was validated on.
+
+    Raises:
+        SpecError: it was trained on the validation images, too.
+    """
+    seeds = read_exported_verdict(export.folder).chosen.seeds
+    seed = result.get("network", {}).get("seed")
+    if seed not in seeds:
+        raise SpecError(
+            f"{export.folder} was trained on the validation images, too, so that a loss of accuracy cannot be"
+            " measured; prune the export of tlopt run or tlopt export"
+        )
+    return seeds.index(seed) % n_splits
+
+
+def _pretrained(workspace: "Workspace", export: "Export") -> dict[str, Any]:
+    """w⁰ of the export's backbone."""
+    weights = workspace.weights[export.backbone]
+    if weights.digest != export.weights_digest:
+        _logger.warning("the pretrained weights are not those of the export; L2-SP pulls towards others")
+    return dict(weights.state)

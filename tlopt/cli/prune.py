@@ -1,0 +1,105 @@
+"""`tlopt prune`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from tlopt.cli.options import Device
+from tlopt.errors import SpecError
+from tlopt.spec.objectives import percent_words
+
+if TYPE_CHECKING:
+    from tlopt.compact.prune import PruneGoal, Quantity, Round
+
+app = typer.Typer()
+out = Console(highlight=False)
+
+
+@app.command()
+def prune(
+    export: Annotated[Path, typer.Argument(help="Folder of an export of a trained network.")],
+    folder: Annotated[Path | None, typer.Argument(help="Default: EXPORT-compact.")] = None,
+    parameters: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the parameters to keep, as in 0.33.")
+    ] = None,
+    multiply_adds: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the multiply-adds to keep, as in 0.4.")
+    ] = None,
+    criterion: Annotated[
+        Literal["l1", "batch_norm", "taylor", "history"],
+        typer.Option(help="What decides which channels go."),
+    ] = "l1",
+    scope: Annotated[
+        Literal["global", "uniform"],
+        typer.Option(help="Compare channels of all layers, or remove the same share of each."),
+    ] = "global",
+    rounds: Annotated[int, typer.Option(min=1, help="Removals, each followed by training.")] = 4,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of each round; default: those of the export's config.")
+    ] = None,
+    loss_max: Annotated[
+        float, typer.Option(min=0, max=100, metavar="POINTS", help="Of validation accuracy that may be lost.")
+    ] = 2.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export there.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Remove channels from an exported network, train it on in between, and export what is left.
+
+    Ends before validation accuracy falls too far, and exports the smallest network before that. Reads the
+    study's images at their old path. A run that was stopped starts anew.
+    """
+    from tlopt.app.compact.prune import PruneRequest
+    from tlopt.app.compact.prune import prune as prune_export
+    from tlopt.compact.prune import PruneGoal, Round
+
+    quantity, share = _wanted(parameters, multiply_adds)
+    goal = PruneGoal(
+        quantity=quantity,
+        share=share,
+        criterion=criterion,
+        scope=scope,
+        n_rounds=rounds,
+        loss_max=loss_max / 100,
+    )
+    request = PruneRequest(
+        folder=export, to=folder, epochs=epochs, device=device, overwrite=overwrite, onnx=onnx
+    )
+    seen: list[Round] = []
+    for event in prune_export(request, goal):
+        if isinstance(event, Round):
+            seen.append(event)
+            out.print(_line(event, seen[0], goal), markup=False, soft_wrap=True)
+    if seen[-1].index < goal.n_rounds or not seen[-1].within:
+        out.print(f"the goal was not reached: round {seen[-1].index} lost too much", soft_wrap=True)
+    out.print(f"exported to {request.target}", markup=False, soft_wrap=True)
+
+
+def _wanted(parameters: float | None, multiply_adds: float | None) -> tuple["Quantity", float]:
+    """The quantity that a share is given of, and the share.
+
+    Raises:
+        SpecError: none or both are given, or the share is not between 0 and 1.
+    """
+    quantity: Quantity = "multiply_adds" if parameters is None else "parameters"
+    share = multiply_adds if parameters is None else parameters
+    if share is None or None not in (parameters, multiply_adds):
+        raise SpecError("give either --parameters or --multiply-adds, the share to keep, such as 0.33")
+    if not 0 < share < 1:
+        option = f"--{quantity.replace('_', '-')}"
+        raise SpecError(f"{option} {share:g}: expected a share between 0 and 1, such as 0.33")
+    return quantity, share
+
+
+def _line(found: "Round", before: "Round", goal: "PruneGoal") -> str:
+    accuracy = f"validation accuracy {percent_words(found.val.accuracy)}"
+    cost = found.cost
+    if found is before:
+        return f"before: {cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds, {accuracy}"
+    return (
+        f"round {found.index} of {goal.n_rounds}: {cost.parameters:,}"
+        f" parameters ({percent_words(cost.parameters / before.cost.parameters)}), {cost.multiply_adds:,}"
+        f" multiply-adds ({percent_words(cost.multiply_adds / before.cost.multiply_adds)}), {accuracy}"
+    )

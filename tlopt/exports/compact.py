@@ -1,0 +1,163 @@
+"""Exports of pruned networks: an export with a smaller network and an account of the pruning."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tlopt.compact.cost import InferenceCost
+from tlopt.compact.prune import PruneGoal, Round
+from tlopt.errors import DataError
+from tlopt.exports.card import usage
+from tlopt.exports.read import (
+    CLASSES,
+    CONFIG,
+    DECODING,
+    PREPROCESSING,
+    PROGRAM,
+    WEIGHTS,
+    Export,
+    inference_cost,
+)
+from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_result
+from tlopt.exports.write import CARD, STUDY, check_target
+from tlopt.spec.objectives import measured, percent_words
+from tlopt.system.atomic import replacing_folder, write_atomically
+from tlopt.system.words import counted
+
+_AS_BEFORE = (CONFIG, CLASSES, PREPROCESSING, DECODING, STUDY)  # files of both exports
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pruned:
+    """The account of a pruning: its goal, and every round, the kept one among them."""
+
+    goal: PruneGoal
+    rounds: tuple[Round, ...]  # round 0 is the network before
+    kept: Round
+    epochs: int  # of each round
+    n_val: int  # validation images
+
+    @property
+    def reached(self) -> bool:
+        """Whether the kept network is as small as wanted."""
+        return self.kept.index == self.goal.n_rounds
+
+
+def write_compact(folder: Path, source: Export, pruned: Pruned, *, overwrite: bool) -> Path:
+    """Write the kept network to `folder`, which appears when complete; return its path.
+
+    Files that do not depend on the network are copied from `source`. Beside `weights.safetensors`, from which
+    tlopt takes the shapes, the network is written as a program of `torch.export` that needs torch alone.
+
+    Raises:
+        DataError: `folder` must not be replaced or cannot be written.
+    """
+    folder = folder.absolute()
+    check_target(folder, overwrite=overwrite)
+    try:
+        with replacing_folder(folder) as part:
+            _fill(part, source, pruned)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _fill(folder: Path, source: Export, pruned: Pruned) -> None:
+    for name in _AS_BEFORE:
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+    net = pruned.kept.network.net.cpu().eval()
+    state = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    _write_program(net, source.resolution, folder / PROGRAM)
+    export = replace(source, folder=folder, is_compact=True)
+    cost = inference_cost(export)
+    result = json.dumps(measured(_result(source, pruned, cost)), indent=2)
+    write_atomically(folder / RESULT, result + "\n")
+    write_atomically(folder / CARD, "\n".join(_card(export, source, pruned, cost)) + "\n")
+
+
+def _write_program(net: torch.nn.Module, resolution: int, file: Path) -> None:
+    # torch would treat a batch size of 1 as a constant.
+    example = torch.zeros(2, 3, resolution, resolution)
+    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, file)
+
+
+def _result(source: Export, pruned: Pruned, cost: InferenceCost) -> dict[str, Any]:
+    """result.json of the source, whose verdict is about the whole network, and the account of the pruning."""
+    before = read_result(source.folder)
+    goal = asdict(pruned.goal)
+    rounds = [
+        {"round": each.index, "kept": each is pruned.kept, **_amounts(each), "val": each.val.as_dict()}
+        for each in pruned.rounds
+    ]
+    return {
+        **before,
+        "format": FORMAT_COMPACT,
+        "network": {**before.get("network", {}), **asdict(cost)},
+        "pruned": {**goal, "epochs": pruned.epochs, "n_val": pruned.n_val, "rounds": rounds},
+    }
+
+
+def _amounts(each: Round) -> dict[str, int]:
+    return {"parameters": each.cost.parameters, "multiply_adds": each.cost.multiply_adds}
+
+
+def _card(export: Export, source: Export, pruned: Pruned, cost: InferenceCost) -> Iterator[str]:
+    before, kept, goal = pruned.rounds[0], pruned.kept, pruned.goal
+    classes = counted(len(export.class_names), "class", "classes")
+    yield f"# {source.folder.absolute().name}, pruned: {classes} with {export.backbone}"
+    yield ""
+    yield (
+        f"An image classifier for {classes}: the network {export.backbone} at {export.resolution} x"
+        f" {export.resolution} pixels, with channels removed and trained on. It has {cost.words}:"
+        f" {percent_words(kept.cost.parameters / before.cost.parameters)} of the parameters and"
+        f" {percent_words(kept.cost.multiply_adds / before.cost.multiply_adds)} of the multiply-adds of the"
+        " network before. Written by tlopt."
+    )
+    yield ""
+    yield (
+        f"Validation accuracy **{percent_words(kept.val.accuracy)}**, before"
+        f" {percent_words(before.val.accuracy)} ({counted(pruned.n_val, 'image')}). These images decided when"
+        " to stop, so the number is optimistic. The test images were not used: no test result of the network"
+        " before is one of this network."
+    )
+    yield ""
+    yield "## How it was pruned"
+    yield ""
+    wanted = f"{percent_words(goal.share)} of the {goal.quantity.replace('multiply_adds', 'multiply-adds')}"
+    yield (
+        f"Goal: {wanted} in {counted(goal.n_rounds, 'round')} of {counted(pruned.epochs, 'epoch')}, by the"
+        f" criterion {goal.criterion} ({goal.scope}), losing at most {100 * goal.loss_max:.1f} points of"
+        " validation accuracy."
+    )
+    if not pruned.reached:
+        yield ""
+        yield "The goal was not reached: the next round lost more than that."
+    yield ""
+    yield "| round | parameters | multiply-adds | validation accuracy |"
+    yield "| --: | --: | --: | --: |"
+    for each in pruned.rounds:
+        mark = "→ " if each is kept else ""
+        cells = (
+            f"{each.cost.parameters:,}",
+            f"{each.cost.multiply_adds:,}",
+            percent_words(each.val.accuracy),
+        )
+        yield f"| {mark}{each.index} | {' | '.join(cells)} |"
+    yield ""
+    yield "## Use"
+    yield ""
+    yield from usage(export)
+    yield ""
+    yield "## Limits"
+    yield ""
+    yield "- It predicts one of its classes for every image, even with confidence for images of other things."
+    yield "- `config.toml` is of the network before: `tlopt train config.toml` trains a whole one."
