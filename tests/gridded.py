@@ -12,9 +12,11 @@ from tlopt import spec
 from tlopt.app.handle import Session, open_session
 from tlopt.search.plan import search_plan
 from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import curve_epochs
 from tlopt.storage import attributes, studies
 
 N_VAL = 200
+TRAIN_LEAD = 0.125  # of accuracy in training over the run's value, at every epoch
 Value = Callable[[Point, int], float | None]  # of a point and a replicate; None: the run diverged
 
 
@@ -58,6 +60,9 @@ def build(
                     attributes.TRIAL_RESULT: {
                         "outcome": outcome,
                         "metrics": {} if found is None else {"accuracy": found, "log_loss": 1 - found},
+                        "train_accuracies": {
+                            str(e): curve[e - 1] + TRAIN_LEAD for e in curve_epochs(epochs) if curve
+                        },
                     },
                 },
             )

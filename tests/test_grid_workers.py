@@ -44,4 +44,6 @@ def test_every_run_of_a_grid_is_finished_once_though_workers_are_killed_and_stop
     found = runs(here)
     assert set(found.values()) == {1}
     assert len(found) == study.budget.trials
+    for trial in here.trials():
+        assert trial.outcome != "complete" or trial.train_accuracies.keys() == {1, 2}
     assert not [t for t in here.frozen() if t.state in (TrialState.RUNNING, TrialState.WAITING)]

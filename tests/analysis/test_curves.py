@@ -59,6 +59,17 @@ def test_over_epochs_there_are_the_powers_of_two_and_the_last(tmp_path: Path) ->
     assert curves.curves[2].values[-1] == pytest.approx([0.8 - 0.08 + NOISE(8, r) for r in range(5)])
 
 
+def test_accuracy_in_training_is_of_the_last_epoch_or_over_epochs_of_each(tmp_path: Path) -> None:
+    session, opened = gridded.build(tmp_path, DEPTHS, GRID, inside, trials=25, epochs=6)
+    last, by_epoch = (curves_of(session.study, opened, over=over) for over in ("", "epoch"))
+
+    means = last.curves[0].values.mean(axis=1)
+    assert last.curves[0].train == pytest.approx(means + gridded.TRAIN_LEAD)
+    assert by_epoch.curves[0].train == pytest.approx(
+        means[0] * np.array([1, 2, 4, 6]) / 6 + gridded.TRAIN_LEAD
+    )
+
+
 def test_claims_are_seen_or_not_on_planted_curves(tmp_path: Path) -> None:
     claims = {
         (claim.of, claim.text): claim.seen

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gridded
+import numpy as np
 import pytest
 import tiny
 from typer.testing import CliRunner
@@ -51,6 +52,7 @@ def test_the_sentences_name_optimum_ends_and_claims(tmp_path: Path) -> None:
     assert "at 8 frozen. The optimum lies inside, both ends are worse; possible: 8 frozen." in text
     assert "Ends: 17 frozen minus 0 frozen: " in text
     assert "it is best to freeze some blocks and not all: seen." in text
+    assert "In training: accuracy on the images and labels as trained on" in text
     assert "all seeds have the same validation images" in text
     assert (tmp_path / "c.png").stat().st_size > 10_000
 
@@ -72,6 +74,7 @@ def test_json_has_the_values_and_what_is_told_of_them(tmp_path: Path) -> None:
     assert (curve["at"], curve["best"], curve["possible"], curve["optimum"]) == ([0, 8, 17], 8, [8], "inside")
     assert curve["values"][1][0] == pytest.approx(0.7 + NOISE(8, 0), rel=1e-5)
     assert curve["dip"] is None
+    assert curve["train_accuracy"] == pytest.approx(np.array(curve["mean"]) + gridded.TRAIN_LEAD, rel=1e-4)
     assert found["claims"][1]["seen"] == "seen"
     assert found["figure"] == str(tmp_path / "c.png")
 

@@ -5,9 +5,11 @@ for each. A recipe of several points has the value of its best one, chosen for e
 other seeds, so that a choice among many points gains nothing by chance.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from tlopt.spec.algorithms import GridSampler
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.objectives import is_fraction
 from tlopt.spec.search_keys import RULES, Depth, Word
+from tlopt.spec.trial_spec import curve_epochs
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
 
@@ -49,6 +52,9 @@ class Curve:
     keys: Mapping[str, Scalar]  # values of the other keys that vary; the recipe is one of them
     places: tuple[Scalar, ...]  # a single "" if nothing but the recipe varies
     values: Array  # NaN where a run has no value
+    train: tuple[
+        float, ...
+    ]  # mean training accuracy at each place, on labels as trained with; NaN if unknown
     shape: Shape
 
     @property
@@ -127,7 +133,7 @@ def curves_of(study: Study, opened: optuna.Study, *, over: str = "") -> Curves:
         groups = _recipe_groups(study, complete, axis)
     else:
         groups = _groups(complete, [key for key in varied if key != axis], axis)
-    curves = (_curve(study, keys, cells, n_val) for keys, cells in groups)
+    curves = (_curve(study, keys, cells, train, n_val) for keys, cells, train in groups)
     return Curves(
         study=study,
         over=axis,
@@ -142,6 +148,8 @@ def curves_of(study: Study, opened: optuna.Study, *, over: str = "") -> Curves:
 
 
 Cells = dict[Scalar, dict[str, dict[int, float]]]  # by place, point and seed
+Train = dict[Scalar, list[float]]  # training accuracies by place
+Group = tuple[dict[str, Scalar], Cells, Train]  # of one curve, with the values of the other keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,29 +216,49 @@ def _axis(study: Study, varied: Sequence[str], over: str) -> str:
     return over or next(iter(allowed), "")
 
 
-def _groups(runs: Sequence[_Run], others: Sequence[str], axis: str) -> list[tuple[dict[str, Scalar], Cells]]:
+def _groups(runs: Sequence[_Run], others: Sequence[str], axis: str) -> list[Group]:
     """Runs by the values of the other keys, then by place."""
-    groups: dict[tuple[Scalar, ...], Cells] = {}
+    groups: dict[tuple[Scalar, ...], list[_Run]] = {}
     for run in runs:
-        cells = groups.setdefault(tuple(run.point[key] for key in others), {})
-        for place, value in _values(run, axis).items():
-            cells.setdefault(place, {}).setdefault("", {})[run.seed] = value
+        groups.setdefault(tuple(run.point[key] for key in others), []).append(run)
     ordered = sorted(groups.items(), key=lambda item: [sort_key(value) for value in item[0]])
-    return [(dict(zip(others, values, strict=True)), cells) for values, cells in ordered]
+    return [
+        (dict(zip(others, values, strict=True)), _cells(members, axis, name=""), _train(members, axis))
+        for values, members in ordered
+    ]
 
 
-def _recipe_groups(study: Study, runs: Sequence[_Run], axis: str) -> list[tuple[dict[str, Scalar], Cells]]:
-    """Runs by recipe, then by place and point."""
+def _recipe_groups(study: Study, runs: Sequence[_Run], axis: str) -> list[Group]:
+    """Runs by recipe, then by place and point; of several points no training accuracy is of interest."""
     assert isinstance(study.sampler, GridSampler), "checked above"
-    found: list[tuple[dict[str, Scalar], Cells]] = []
-    for recipe in study.sampler.recipes:
-        cells: Cells = {}
-        for run in runs:
-            if recipe in run.record.recipes:
-                for place, value in _values(run, axis).items():
-                    cells.setdefault(place, {}).setdefault(run.name, {})[run.seed] = value
-        if cells:
-            found.append(({RECIPE: recipe}, cells))
+    members = {name: [run for run in runs if name in run.record.recipes] for name in study.sampler.recipes}
+    return [({RECIPE: name}, _cells(of, axis), {}) for name, of in members.items() if of]
+
+
+def _cells(runs: Sequence[_Run], axis: str, name: str | None = None) -> Cells:
+    """Values by place, point and seed.
+
+    Args:
+        name: of all points together; None: each has its own.
+    """
+    cells: Cells = {}
+    for run in runs:
+        for place, value in _values(run, axis).items():
+            cells.setdefault(place, {}).setdefault(run.name if name is None else name, {})[run.seed] = value
+    return cells
+
+
+def _train(runs: Sequence[_Run], axis: str) -> Train:
+    """Training accuracies by place: over epochs at each, else at the last."""
+    found: Train = {}
+    for run in runs:
+        known = run.record.train_accuracies
+        if axis == EPOCH:
+            places: list[tuple[Scalar, float]] = list(known.items())
+        else:
+            places = [(run.point[axis] if axis else "", known[max(known)])] if known else []
+        for place, value in places:
+            found.setdefault(place, []).append(value)
     return found
 
 
@@ -238,9 +266,7 @@ def _values(run: _Run, axis: str) -> dict[Scalar, float]:
     """The run's value at its place; over epochs, at the epochs 1, 2, 4, ... and the last."""
     assert run.record.value is not None, "a complete trial has a value"
     if axis == EPOCH:
-        last = max(run.epochs)
-        wanted = {2**i for i in range(last.bit_length())} | {last}
-        return {epoch: run.epochs[epoch] for epoch in sorted(wanted) if epoch in run.epochs}
+        return {epoch: run.epochs[epoch] for epoch in curve_epochs(max(run.epochs)) if epoch in run.epochs}
     return {run.point[axis] if axis else "": run.record.value}
 
 
@@ -254,7 +280,7 @@ def _tuned(runs: Sequence[_Run]) -> tuple[str, ...]:
     return tuple(recipe for recipe, counts in points.items() if max(counts.values()) > 1)
 
 
-def _curve(study: Study, keys: dict[str, Scalar], cells: Cells, n_val: int) -> Curve | None:
+def _curve(study: Study, keys: dict[str, Scalar], cells: Cells, train: Train, n_val: int) -> Curve | None:
     """The curve of one group; None if no place has a value."""
     seeds = sorted({seed for points in cells.values() for runs in points.values() for seed in runs})
     places = sorted(cells, key=sort_key)
@@ -264,7 +290,14 @@ def _curve(study: Study, keys: dict[str, Scalar], cells: Cells, n_val: int) -> C
         return None
     values = np.stack([rows[index] for index in kept])
     shape = shape_of(values, higher_is_better=study.direction == "maximize", step=step_of(study, n_val))
-    return Curve(keys=keys, places=tuple(places[index] for index in kept), values=values, shape=shape)
+    at = tuple(places[index] for index in kept)
+    return Curve(
+        keys=keys,
+        places=at,
+        values=values,
+        train=tuple(fmean(train[place]) if place in train else math.nan for place in at),
+        shape=shape,
+    )
 
 
 def _matrix(points: Mapping[str, Mapping[int, float]], seeds: Sequence[int]) -> Array:

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tlopt.analysis.claims import claims_of
-from tlopt.analysis.curves import Curve, Curves, curves_of, key_title, sort_key, value_name
+from tlopt.analysis.curves import EPOCH, Curve, Curves, curves_of, key_title, sort_key, value_name
 from tlopt.analysis.shape import ERROR, Difference, paired, possible_best
 from tlopt.app.handle import Session
 from tlopt.confirmation.interval import half_width
 from tlopt.spec.dimensions import Scalar
-from tlopt.spec.objectives import TITLES, measured, scale_of, value_words
+from tlopt.spec.objectives import TITLES, is_fraction, measured, percent_words, scale_of, value_words
 from tlopt.storage.studies import stored_spec
 from tlopt.system.words import counted, joined
 
@@ -56,6 +56,7 @@ def draw(found: Curves, path: Path) -> Path | None:
             x=tuple(float(place) for place in curve.places),
             mean=tuple(float(value) for value in np.nanmean(curve.values, axis=1)),
             half_width=tuple(_half(row) for row in curve.values),
+            train=curve.train,
         )
         panels.setdefault(panel, []).append(line)
     return draw_curves(
@@ -64,7 +65,8 @@ def draw(found: Curves, path: Path) -> Path | None:
         x_title=key_title(found.over),
         log_x=found.over in ("epoch", "train_images") or found.study.is_log(found.over),
         objective=found.study.objective,
-        title=f"{found.study.name}: validation, mean and 95 % interval over {_seeds(found)}",
+        title=f"{found.study.name}: validation, mean and 95 % interval over {_seeds(found)}"
+        + ("; dotted: in training" if is_fraction(found.study.objective) and _has_train(found) else ""),
     )
 
 
@@ -110,6 +112,11 @@ def foot_lines(found: Curves) -> Iterator[str]:
         yield (
             "They cover the chance of training and, with train_images, the draw of the training images; all"
             " seeds have the same validation images."
+        )
+    if _has_train(found):
+        yield (
+            "In training: accuracy on the images and labels as trained on, FALSE LABELS included, during the"
+            " epoch" + ("." if found.over == EPOCH else "; the last one's.")
         )
     if found.tuned:
         yield (
@@ -167,12 +174,17 @@ def _curve_table(found: Curves, curve: Curve) -> Table:
     table = Table(title=curve.name or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(key_title(found.over), justify="right")
     table.add_column(TITLES[found.study.objective], justify="right")
+    has_train = not all(map(math.isnan, curve.train))
+    if has_train:
+        table.add_column("in training", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("optimum")
     for index, (place, row) in enumerate(zip(curve.places, curve.values, strict=True)):
+        train = curve.train[index]
         table.add_row(
             f"{place:g}" if isinstance(place, float) else str(place),
             mean_words(row, found.study.objective),
+            *(["" if math.isnan(train) else percent_words(train)] if has_train else []),
             str(int(np.isfinite(row).sum())),
             "possible" if index in curve.shape.possible else "",
         )
@@ -190,6 +202,10 @@ def mean_words(row: np.ndarray[Any, np.dtype[np.float64]], objective: str) -> st
 def _half(row: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     known = row[np.isfinite(row)]
     return half_width(float(known.std(ddof=1)), len(known)) if len(known) > 1 else math.nan
+
+
+def _has_train(found: Curves) -> bool:
+    return not all(math.isnan(value) for curve in found.curves for value in curve.train)
 
 
 def _seeds(found: Curves) -> str:
@@ -310,6 +326,7 @@ def _curve_dict(found: Curves, curve: Curve) -> dict[str, Any]:
         "at": list(curve.places),
         "values": [[None if math.isnan(v) else v for v in row] for row in curve.values.tolist()],
         "mean": [float(np.nanmean(row)) for row in curve.values],
+        "train_accuracy": [None if math.isnan(value) else value for value in curve.train],
         "half_width": [None if math.isnan(_half(row)) else _half(row) for row in curve.values],
     }
     if found.has_recipes:

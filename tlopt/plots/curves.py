@@ -30,6 +30,7 @@ class Line:
     x: tuple[float, ...]
     mean: tuple[float, ...]
     half_width: tuple[float, ...]
+    train: tuple[float, ...] = ()  # training accuracy, NaN if unknown; drawn for fractions only
 
 
 def draw_curves(
@@ -52,7 +53,7 @@ def draw_curves(
         figure = Figure(figsize=(max(7.0, 4.6 * n_columns), 3.6 * n_rows + 0.8), layout="constrained")
         cells = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
         for axes, (heading, lines) in zip(cells, panels.items(), strict=False):
-            _draw(axes, lines, log_x=log_x)
+            _draw(axes, lines, log_x=log_x, with_train=is_fraction(objective))
             axes.set_title(without_math(heading), fontsize=10)
             axes.set_xlabel(without_math(x_title))
             _value_axis(axes, objective)
@@ -68,7 +69,7 @@ def draw_curves(
         return save(figure, path)
 
 
-def _draw(axes: Axes, lines: Sequence[Line], *, log_x: bool) -> None:
+def _draw(axes: Axes, lines: Sequence[Line], *, log_x: bool, with_train: bool) -> None:
     places = sorted({place for line in lines for place in line.x})
     log = log_x and places[0] > 0 and len(places) > 1
     at = np.log(places) if log else np.array(places, dtype=np.float64)
@@ -88,6 +89,8 @@ def _draw(axes: Axes, lines: Sequence[Line], *, log_x: bool) -> None:
             capsize=2,
             label=without_math(line.label),
         )
+        if with_train and not all(map(math.isnan, line.train)):
+            axes.plot(x, line.train, ":", lw=1, color=_COLOURS[index % len(_COLOURS)])
     axes.set_xticks(at, [f"{place:g}" for place in places])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()

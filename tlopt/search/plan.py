@@ -128,6 +128,7 @@ def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
             label="",
             prunable=False,
             recipes=recipes.get(point, ()),
+            keeps_train_accuracy=True,
         )
 
     return StudyPlan(

@@ -16,4 +16,10 @@ class TrialSpec:
     label: str  # name of a default or requested point, or ""
     prunable: bool
     recipes: tuple[str, ...] = ()  # names of the recipes that its point belongs to
+    keeps_train_accuracy: bool = False  # whether its result has the training accuracy at `curve_epochs`
     weights_file: Path | None = None  # where the first network's tensors are written at the end
+
+
+def curve_epochs(n_epochs: int) -> tuple[int, ...]:
+    """The epochs, from 1, at which curves over epochs are drawn: 1, 2, 4, ... and the last."""
+    return tuple(sorted({2**i for i in range(n_epochs.bit_length())} | {n_epochs}))

@@ -40,7 +40,8 @@ tlopt:carried         trial   {"point", "metrics"} of a trial that an earlier st
 tlopt:worker          trial   {"worker": name, "device": name} of the last holder
 tlopt:notes           trial   notes on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
-                              "processor_seconds", "cause"}, written with the final state
+                              "processor_seconds", "cause"}, written with the final state; of a grid also
+                              "train_accuracies", by epoch from 1, see `trial_spec.curve_epochs`
 ====================  ======  ==============================================================================
 """
 
@@ -48,7 +49,7 @@ import copy
 import json
 import reprlib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean, median_low
 from typing import Any, Self
@@ -212,6 +213,7 @@ class TrialRecord:
     started: datetime | None  # local time by the worker's clock
     finished: datetime | None
     ran_here: bool  # whether a tlopt worker has run it; users may add trials
+    train_accuracies: dict[int, float] = field(default_factory=dict)  # of a grid, by epoch from 1
     recipes: tuple[str, ...] = ()  # of a grid, that its point belongs to
     origin: dict[str, Any] | None = None  # earlier trial whose point it has; see `tlopt:origin` above
 
@@ -267,6 +269,9 @@ class TrialRecord:
             started=trial.datetime_start,
             finished=trial.datetime_complete,
             ran_here=ran_here(trial),
+            train_accuracies={
+                int(epoch): float(v) for epoch, v in _table(result, "train_accuracies").items()
+            },
             recipes=_names(attributes, RECIPES),
             origin=origin,
         )

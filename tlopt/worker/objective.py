@@ -11,7 +11,7 @@ from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
 from tlopt.model.linear_head import LinearFit
 from tlopt.spec import objectives
 from tlopt.spec.outcome import Outcome
-from tlopt.spec.trial_spec import TrialSpec
+from tlopt.spec.trial_spec import TrialSpec, curve_epochs
 from tlopt.storage import optuna_private
 from tlopt.training.devices import release_memory
 from tlopt.training.loop import Epoch, Step
@@ -41,6 +41,7 @@ class TrialResult:
     best_value: float | None
     metrics: dict[str, float]
     train_loss: float | None
+    train_accuracies: dict[int, float]  # by epoch, from 1; empty unless the spec asks for them
     seconds: float  # of work, over all holders of the trial
     processor_seconds: float  # processor time, over all holders of the trial
     n_micro_batches: int  # maximum number of micro-batches per batch
@@ -62,6 +63,7 @@ class TrialResult:
             "processor_seconds": round(self.processor_seconds, 3),
             "n_micro": self.n_micro_batches,
             "cause": self.cause,
+            **({"train_accuracies": self.train_accuracies} if self.train_accuracies else {}),
             **({"linear": [asdict(fit) for fit in self.linear]} if self.linear else {}),
         }
 
@@ -229,6 +231,7 @@ class _Attempt:
             best_value=best,
             metrics=last.val.as_dict() if last and last.val else {},
             train_loss=last.train_loss if last else None,
+            train_accuracies=self._train_accuracies(),
             seconds=self.seconds,
             processor_seconds=self.processor_seconds,
             n_micro_batches=self.n_micro_batches,
@@ -238,6 +241,11 @@ class _Attempt:
             has_pictures=self.has_pictures,
             mistakes=self.mistakes,
         )
+
+    def _train_accuracies(self) -> dict[int, float]:
+        if not self.spec.keeps_train_accuracy or not self.epochs:
+            return {}
+        return {n: round(self.epochs[n - 1].train_accuracy, 4) for n in curve_epochs(len(self.epochs))}
 
 
 def _outcome(error: TrialError) -> Outcome:
