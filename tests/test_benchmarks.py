@@ -283,7 +283,7 @@ def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> 
     ]
     frozen_blocks = surrogate.Surrogate(mean=lambda x: x[:, 1], best=17.0, noise=0.0, r2=1.0, first=first)
 
-    means, _ = surrogate.search(frozen_blocks, RandomSampler(kind="random"), seed=0, n_trials=12)
+    means = surrogate.search(frozen_blocks, RandomSampler(kind="random"), seed=0, n_trials=12).means
 
     assert list(means[:2]) == [17, 0]
     assert len(set(means[2:])) > 2

@@ -54,9 +54,9 @@ def work(study: Study, runs: Path) -> None:
         return value
 
     opened = _open(study, plan)
-    if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= study.budget.trials:
+    if len(opened.get_trials(deepcopy=False, states=COUNTED)) >= study.budget.trials_max:
         return  # a restarted process would run one more
-    opened.optimize(objective, callbacks=[MaxTrialsCallback(study.budget.trials, states=COUNTED)])
+    opened.optimize(objective, callbacks=[MaxTrialsCallback(study.budget.trials_max, states=COUNTED)])
 
 
 def _open(study: Study, plan: StudyPlan) -> optuna.Study:

@@ -161,7 +161,8 @@ def sampler_tables(recordings: Sequence[Recording], n_seeds: int, n_trials: int,
         found, picked = [], []
         for s in surrogates:
             for seed in range(n_seeds):
-                means, values = search(s, SAMPLERS[label], seed, budgets[-1])
+                trials = search(s, SAMPLERS[label], seed, budgets[-1])
+                means, values = trials.means, trials.values
                 found.append([100 * (s.best - means[:n].max()) for n in budgets])
                 picked.append([100 * (s.best - means[values[:n].argmax()]) for n in budgets])
         for name, rows in (("best found", found), ("best value", picked)):

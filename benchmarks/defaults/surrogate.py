@@ -88,18 +88,28 @@ def draw_params(rng: np.random.Generator) -> dict[str, Any]:
     return drawn
 
 
-def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> tuple[Floats, Floats]:
-    """Means and noisy values of the trials of one search, in order."""
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """The trials of one search, in order."""
+
+    params: list[dict[str, Any]]
+    means: Floats  # without noise
+    values: Floats
+
+
+def search(surrogate: Surrogate, sampler: Sampler, seed: int, n_trials: int) -> Trials:
+    """The trials of one search, which begins with the defaults."""
     rng = np.random.default_rng(seed)
     study = optuna.create_study(
         direction="maximize", sampler=InitialPointsSampler(lambda _: surrogate.first, sampler, seed=seed)
     )
-    means, values = [], []
+    params, means, values = [], [], []
     for _ in range(n_trials):
         trial = study.ask(DISTRIBUTIONS)
         trial.set_user_attr(POINT, trial.params)  # an initial point is taken by a trial that ran here
         mean = float(surrogate.mean(np.array([features(trial.params)]))[0])
         values.append(mean + surrogate.noise * rng.standard_normal())
         means.append(mean)
+        params.append(dict(trial.params))
         study.tell(trial, values[-1])
-    return np.array(means), np.array(values)
+    return Trials(params=params, means=np.array(means), values=np.array(values))

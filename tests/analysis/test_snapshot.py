@@ -13,7 +13,15 @@ from finished import make_point, make_row, make_verdict
 from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.format import best_sentence, cost_words, hours_sentence, left_words, winner_sentence
+from tlopt.analysis.format import (
+    best_sentence,
+    budget_words,
+    cost_words,
+    end_sentences,
+    hours_sentence,
+    left_words,
+    winner_sentence,
+)
 from tlopt.analysis.snapshot import Snapshot, TimeLeft, WorkerRow, take_snapshot
 from tlopt.app.tables import status_group
 from tlopt.search.race import n_point_runs
@@ -150,6 +158,44 @@ def test_the_end_of_the_hours_is_one_sentence_with_the_cure() -> None:
     assert "raise budget.hours in the study file" in said
     assert hours_sentence(replace(late, hours_left=0.5)) == ""
     assert hours_sentence(replace(late, trials=tuple(record(i) for i in range(60)))) == ""
+
+
+def with_enough(*values: float) -> Snapshot:
+    """A search with `trials = "enough"` and these trials."""
+    budget = STUDY.budget.model_copy(update={"trials": "enough"})
+    trials = tuple(record(number, value) for number, value in enumerate(values))
+    return seen(study=STUDY.model_copy(update={"budget": budget}), trials=trials, workers=(worker(99),))
+
+
+def test_a_search_that_had_enough_trials_says_so_with_the_cure() -> None:
+    ended = with_enough(0.5, 0.6, *[0.5] * 22)
+
+    (said,) = end_sentences(ended)
+
+    assert said == (
+        'trials = "enough": the search ended after 24 trials, because the last 16 found nothing better than'
+        " trial 1; a number for budget.trials in the study file makes it go on"
+    )
+    assert (ended.progress, ended.as_dict()["trials_planned"]) == ((24, 24), 24)
+    lines = [str(part) for part in status_group(ended, top=5).renderables]
+    assert any(said in line for line in lines)
+
+
+def test_a_search_that_never_had_enough_ends_at_the_limit() -> None:
+    (said,) = end_sentences(with_enough(*(n / 100 for n in range(60))))
+
+    assert said.startswith('trials = "enough": the search ended at its limit of 60 trials; ')
+
+
+def test_before_a_search_has_enough_trials_its_time_is_a_bound() -> None:
+    goes_on = with_enough(0.5, 0.6, *[0.5] * 21)
+
+    assert list(end_sentences(goes_on)) == []
+    assert goes_on.progress == (23, 60)
+    assert left_words(goes_on).startswith("at most about 50.0 minutes left")
+    assert budget_words(goes_on.study) == (
+        "24 to 60 trials of at most 30 epochs, until 16 in a row find nothing better"
+    )
 
 
 def test_costs_add_up_and_old_records_have_no_processor_time() -> None:

@@ -196,7 +196,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"model": 'backbone = { choice = ["a"] }'}, "model.backbone: choice is a list of at least two values"),
     ({"model": "backbone = { int = [1, 2] }"}, "model.backbone: a backbone is a name"),
     ({"model": 'backbone = "a"\nweights = ""'}, "model.weights: '' is not allowed: \"default\", a name of"),
-    ({"budget": "trials = 2.5\nepochs = 3"}, "budget.trials: 2.5 is not allowed: a whole number"),
+    (
+        {"budget": "trials = 2.5\nepochs = 3"},
+        'budget.trials: 2.5 is not allowed: a whole number, or "enough"',
+    ),
     ({"budget": "trials = 0\nepochs = 3"}, "budget.trials: 0 is not allowed: at least 1"),
     ({"budget": 'trials = 3\nepochs = "3"'}, "budget.epochs: '3' is not allowed: a whole number"),
     ({"budget": "trials = 3"}, "budget.epochs: missing: largest number of epochs per trial"),

@@ -141,7 +141,7 @@ def curves_of(study: Study, opened: optuna.Study, *, over: str = "") -> Curves:
         n_val=n_val,
         n_splits=int(images.get("n_splits", 1)),
         n_ended=len(ended),
-        n_planned=study.budget.trials,
+        n_planned=study.budget.trials_max,
         without_value=Counter(run.record.outcome.words for run in ended if not run.record.has_value),
         tuned=_tuned(complete),
     )

@@ -14,6 +14,7 @@ from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Dimension, Fixed
 from tlopt.spec.objectives import TITLES, cost, percent_words, scale_of, value_words
 from tlopt.spec.point import Point, completed
+from tlopt.spec.sections import ENOUGH_AFTER, ENOUGH_MAX
 from tlopt.storage.attributes import summary_of
 from tlopt.system.words import counted, duration_words
 
@@ -242,19 +243,41 @@ def left_words(snapshot: Snapshot) -> str:
     if left is None or left.seconds <= 0:
         return ""
     confirm = f", {duration_words(left.confirm)} of it for the confirmation" if left.search else ""
-    return f"about {duration_words(left.seconds)} left{confirm if left.confirm else ''}"
+    most = "at most " if left.search and snapshot.study.budget.trials == "enough" else ""
+    return f"{most}about {duration_words(left.seconds)} left{confirm if left.confirm else ''}"
 
 
 def hours_sentence(snapshot: Snapshot) -> str:
     """The reason why no trial starts after budget.hours, and the cure; "" before."""
     if not snapshot.hours_are_over:
         return ""
-    budget = snapshot.study.budget
+    budget, planned = snapshot.study.budget, counted(snapshot.n_planned, "trial")
     return (
         f"budget.hours = {budget.hours:g} is over, with {snapshot.n_finished} of"
-        f" {counted(budget.trials, 'trial')} finished: no further trial starts. Hours count from the study's"
+        f" {planned} finished: no further trial starts. Hours count from the study's"
         " first start, outages and pauses included; raise budget.hours in the study file to go on"
     )
+
+
+def end_sentences(snapshot: Snapshot) -> Iterator[str]:
+    """The reasons why no trial starts although the study runs, with the cures."""
+    yield from filter(None, (enough_sentence(snapshot), hours_sentence(snapshot)))
+
+
+def enough_sentence(snapshot: Snapshot) -> str:
+    """The reason why `trials = "enough"` ended the search, and the cure; "" before, and for a number."""
+    if snapshot.study.budget.trials != "enough":
+        return ""
+    end, cure = snapshot.enough, "; a number for budget.trials in the study file makes it go on"
+    if end is not None:
+        best = end.best.label if end.best.is_carried else f"trial {end.best.number}"
+        return (
+            f'trials = "enough": the search ended after {counted(end.n_trials, "trial")}, because the last'
+            f" {ENOUGH_AFTER} found nothing better than {best}{cure}"
+        )
+    if snapshot.n_finished >= snapshot.n_planned:
+        return f'trials = "enough": the search ended at its limit of {counted(ENOUGH_MAX, "trial")}{cure}'
+    return ""
 
 
 def winner_sentence(snapshot: Snapshot) -> str:
@@ -278,7 +301,8 @@ def budget_words(study: Study) -> str:
     """The budget as text, as in "60 trials of at most 24 epochs, none started after 8 hours"."""
     budget = study.budget
     hours = f", none started after {counted(budget.hours, 'hour', form='g')}" if budget.hours else ""
-    return f"{counted(budget.trials, 'trial', form=',')} of at most {counted(budget.epochs, 'epoch')}{hours}"
+    until = f", until {ENOUGH_AFTER} in a row find nothing better" if budget.trials == "enough" else ""
+    return f"{budget.trials_words} of at most {counted(budget.epochs, 'epoch')}{hours}{until}"
 
 
 def warm_start_sentence(snapshot: Snapshot) -> str:

@@ -15,6 +15,7 @@ from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.search.defaults import begun_labels
+from tlopt.search.enough import Enough, find_end, n_planned
 from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
 from tlopt.spec.objectives import measured
@@ -87,6 +88,17 @@ class Snapshot:
         return sum(1 for trial in self.trials if trial.counts)
 
     @property
+    def n_planned(self) -> int:
+        """Number of trials of the search to finish; with `trials = "enough"` the most there can be."""
+        return n_planned(self.study, self.trials)
+
+    @property
+    def enough(self) -> Enough | None:
+        """The decision of `trials = "enough"` that ended the search; None before, and for a number."""
+        is_number = isinstance(self.study.budget.trials, int)
+        return None if is_number else find_end(self.trials, self.study.direction)
+
+    @property
     def n_runs(self) -> int:
         """Number of runs in the confirmation; the largest possible number before it has begun.
 
@@ -108,7 +120,7 @@ class Snapshot:
     def progress(self) -> tuple[int, int]:
         """Finished and planned trials, or runs, of the stage."""
         if self.stage == "search":
-            return self.n_finished, self.study.budget.trials
+            return self.n_finished, self.n_planned
         return self.n_runs_finished, self.n_runs
 
     @property
@@ -129,14 +141,14 @@ class Snapshot:
     @property
     def hours_are_over(self) -> bool:
         """Whether budget.hours ended the search before its trials were finished."""
-        left = self.study.budget.trials - self.n_finished
+        left = self.n_planned - self.n_finished
         return left > 0 and self.hours_left is not None and self.hours_left <= 0
 
     @property
     def left(self) -> TimeLeft | None:
         """The time to the end of the confirmation; None without an active worker or a finished trial."""
         n_working = sum(1 for worker in self.workers if worker.trial is not None)
-        n_trials = 0 if self.hours_are_over else max(0, self.study.budget.trials - self.n_finished)
+        n_trials = 0 if self.hours_are_over else max(0, self.n_planned - self.n_finished)
         n_runs = max(0, self.n_runs - self.n_runs_finished)
         if n_trials + n_runs == 0:
             return TimeLeft(search=0.0, confirm=0.0)
@@ -193,7 +205,7 @@ class Snapshot:
             "objective": self.study.objective,
             "state": self.command.state,
             "reason": self.command.reason,
-            "trials_planned": self.study.budget.trials,
+            "trials_planned": self.n_planned,
             "trials_finished": self.n_finished,
             "outcomes": self.outcomes,
             "best": None

@@ -19,6 +19,7 @@ from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, SplitName, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
 from tlopt.exports.result import RESULT, read_exported_verdict, read_result
+from tlopt.search.enough import n_planned
 from tlopt.search.fixed_study import only_point
 from tlopt.spec.point import Point
 from tlopt.spec.text import read_text
@@ -199,8 +200,8 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
     same = same and "pruned" not in stored  # a smaller network does not stand for the whole one
     read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
-    n_counted = sum(trial.counts for trial in attributes.records_of(session.optuna_study()))
-    spent = n_counted >= session.study.budget.trials
+    trials = attributes.records_of(session.optuna_study())
+    spent = sum(trial.counts for trial in trials) >= n_planned(session.study, trials)
     return verdict if spent and same and verdict.finished and read else None
 
 

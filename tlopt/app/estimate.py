@@ -23,7 +23,8 @@ def duration_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     workers = counted(detect_machine().n_workers, "worker")
     minutes_alone, load_factor = expected_minutes(study, workspace)
     expected = duration_words(60 * minutes_alone)
-    yield f"time: about {expected} with {workers} on this machine, confirmation included"
+    most = "at most " if study.budget.trials == "enough" else ""
+    yield f"time: {most}about {expected} with {workers} on this machine, confirmation included"
     if busy := busy_sentence(load_factor, minutes_alone):
         yield f"  note: {busy}"
 
@@ -49,7 +50,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
         size = Size(
             resolution=resolution,
             repeats=1 if study.is_grid else len(data.splits),
-            trials=study.budget.trials,
+            trials=study.budget.trials_max,
             epochs=study.budget.epochs,
             points=study.confirm.points,
             seeds=study.confirm.seeds,
@@ -70,7 +71,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
 
 def _n_linear(study: Study, facts: BackboneFacts) -> int:
     """Number of trials that are linear classifiers: all of them where nothing else is searched."""
-    return len(linear_points(study, facts)) if "network" in classifiers(study) else study.budget.trials
+    return len(linear_points(study, facts)) if "network" in classifiers(study) else study.budget.trials_max
 
 
 def _highest(study: Study, key: str, default: int) -> int:

@@ -26,6 +26,7 @@ from tlopt.errors import (
     StudyChanged,
     WeightsError,
 )
+from tlopt.search.enough import n_planned
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
 from tlopt.spec.study import CONFIRM_SUFFIX
@@ -319,12 +320,13 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
             try:
                 studies.refuse_unreadable(opened)
-                planned = studies.stored_spec(opened).budget.trials
+                stored = studies.stored_spec(opened)
             except (StorageError, SpecError) as error:  # of one study: the others are listed
                 _logger.warning("left out: %s", error)
                 continue
-            n_finished = sum(trial.counts for trial in attributes.records_of(opened))
-            rows.append(StudySummary(name, n_finished, planned))
+            trials = attributes.records_of(opened)
+            n_finished = sum(trial.counts for trial in trials)
+            rows.append(StudySummary(name, n_finished, n_planned(stored, trials)))
     return rows
 
 

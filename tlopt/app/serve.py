@@ -8,6 +8,7 @@ from tlopt.app.handle import Session
 from tlopt.app.local_run import refuse_stopped
 from tlopt.app.workflow import begin, join_confirm, prepare
 from tlopt.errors import NotReady
+from tlopt.search.enough import n_open
 from tlopt.storage import attributes, studies
 from tlopt.system.memory import freeze_live_objects
 from tlopt.worker.claim import StudyWork, work_state
@@ -31,8 +32,8 @@ def is_over(session: Session) -> bool:
     if opened.user_attrs[attributes.DIGEST] != session.study.digest:
         return False
     refuse_stopped(opened)
-    budget, service = session.study.budget, studies.service_of(session.store)
-    return work_state(opened, lambda _: budget.trials, hours=budget.hours, storage=service)[0] == "over"
+    study, service = session.study, studies.service_of(session.store)
+    return work_state(opened, n_open(study), hours=study.budget.hours, storage=service)[0] == "over"
 
 
 def make_ready(session: Session, *, device: str) -> "Workspace":

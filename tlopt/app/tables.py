@@ -15,8 +15,8 @@ from tlopt.analysis.format import (
     cost_words,
     describe,
     dimension_words,
+    end_sentences,
     gain_sentences,
-    hours_sentence,
     left_words,
     spread_words,
     warm_start_sentence,
@@ -68,7 +68,7 @@ def study_lines(
         yield f"  {name}: {dimension_words(dimension)}"
     if isinstance(study.sampler, GridSampler):
         recipes = f", in {counted(len(study.sampler.recipes), 'recipe')}" if study.sampler.recipes else ""
-        n_points = study.budget.trials // study.sampler.repeats
+        n_points = study.budget.trials_max // study.sampler.repeats
         yield f"grid: {counted(n_points, 'point')}{recipes}, {counted(study.sampler.repeats, 'seed')} each"
     yield f"budget: {budget_words(study)}"
     for default in defaults(study, workspace.facts, default_labels):
@@ -137,7 +137,7 @@ def show_search(snapshot: Snapshot, console: Console) -> None:
         return
     console.print(trials_table(snapshot.trials, objective=study.objective, direction=study.direction, n=8))
     console.print(f"search: {outcomes_line(snapshot.trials)}", markup=False)
-    if sentence := hours_sentence(snapshot):
+    for sentence in end_sentences(snapshot):
         console.print(sentence, markup=False, soft_wrap=True)
 
 
@@ -184,7 +184,7 @@ def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
 def _progress_lines(snapshot: Snapshot) -> Iterator[str]:
     study = snapshot.study
     outcomes = outcomes_line(snapshot.trials)
-    trials = f"{study.name}: {snapshot.n_finished} of {counted(study.budget.trials, 'trial')}"
+    trials = f"{study.name}: {snapshot.n_finished} of {counted(snapshot.n_planned, 'trial')}"
     yield f"{trials}; {outcomes}" if outcomes else trials
     if not snapshot.command.runs_trials:
         yield f"{snapshot.command.state}" + (
@@ -192,8 +192,7 @@ def _progress_lines(snapshot: Snapshot) -> Iterator[str]:
         )
     if sentence := warm_start_sentence(snapshot):
         yield sentence
-    if sentence := hours_sentence(snapshot):
-        yield sentence
+    yield from end_sentences(snapshot)
     yield from cost_lines(snapshot)
     if left := left_words(snapshot):
         yield f"{left} at this pace"

@@ -76,7 +76,7 @@ class StudyView:
         if now.chosen is not None:
             mean = now.chosen.words(self.spec.objective, split="val")
             best = f"chosen by the confirmation: {now.chosen.label}, {mean} on validation"
-        done = f"{now.n_finished} of {counted(self.spec.budget.trials, 'trial')}"
+        done = f"{now.n_finished} of {counted(now.n_planned, 'trial')}"
         return f"<StudyView {self.spec.name}: {done}{'; ' + best if best else ''}>"
 
     def _repr_html_(self) -> str:

@@ -53,7 +53,7 @@ def worker(
     interrupt = Interrupt(parent)
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
-    from tlopt.analysis.format import hours_sentence
+    from tlopt.analysis.format import end_sentences
     from tlopt.app import handle, serve, workflow
     from tlopt.errors import TloptError
 
@@ -83,7 +83,7 @@ def worker(
     out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))
     for opened in () if confirm or interrupt.requested else sessions:
         with suppress(TloptError):  # the work is done, even if the database is unavailable now
-            if sentence := hours_sentence(opened.snapshot()):
+            for sentence in end_sentences(opened.snapshot()):
                 out.print(f"{opened.study.name}: {sentence}", markup=False, soft_wrap=True)
     if interrupt.requested:
         _leave(sessions)

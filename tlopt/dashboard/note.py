@@ -85,10 +85,7 @@ def note_lines(
     networks = [trial for trial in best if trial.is_network or not trial.point]
     yield f"**{study.objective} on validation**"
     yield ""
-    yield (
-        f"- budget: {counted(study.budget.trials, 'trial')} of at most"
-        f" {counted(study.budget.epochs, 'epoch')}"
-    )
+    yield f"- budget: {study.budget.trials_words} of at most {counted(study.budget.epochs, 'epoch')}"
     yield f"- images: {markdown_escaped(images)}"
     yield f"- network: {', '.join(study.model.backbones)}, weights {markdown_escaped(study.model.weights)}"
     yield f"- searched: {'; '.join(_searched(study))}"

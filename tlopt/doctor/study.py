@@ -34,9 +34,7 @@ def study(target: str, store: BaseStorage | None, *, progress: bool) -> Findings
     """
     wanted = _read(target, store)
     n = wanted.budget
-    yield Finding(
-        "ok", "study", f"{wanted.name}, {counted(n.trials, 'trial')} of at most {counted(n.epochs, 'epoch')}"
-    )
+    yield Finding("ok", "study", f"{wanted.name}, {n.trials_words} of at most {counted(n.epochs, 'epoch')}")
     data = yield from guarded("images", _images(wanted, progress=progress))
     weights = yield from guarded("weights", _weights(wanted))
     if data is not None and weights is not None:

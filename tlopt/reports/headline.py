@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tlopt.analysis.format import (
     default_sentence,
     describe,
+    enough_sentence,
     gain_words,
     interval_words,
     point_sentence,
@@ -32,7 +33,7 @@ def state(report: Report) -> str:
     snapshot = report.snapshot
     order = "" if snapshot.command.runs_trials else f"; {snapshot.command.state}"
     reason = f" ({snapshot.command.reason})" if order and snapshot.command.reason else ""
-    return f"{snapshot.n_finished} of {counted(report.study.budget.trials, 'trial')}{order}{reason}"
+    return f"{snapshot.n_finished} of {counted(snapshot.n_planned, 'trial')}{order}{reason}"
 
 
 def tiles(report: Report) -> Iterator[Tile]:
@@ -64,6 +65,8 @@ def tiles(report: Report) -> Iterator[Tile]:
 def sentences(report: Report) -> Iterator[str]:
     """Sentences about the chosen candidate, or the statement that nothing is confirmed."""
     verdict = report.verdict
+    if ended := enough_sentence(report.snapshot):
+        yield f"{ended}."
     if report.confirmed is not None:
         chosen = report.confirmed.chosen
         yield f"Chosen by validation: {chosen.label} ({describe(chosen.point)})."

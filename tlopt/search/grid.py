@@ -131,7 +131,7 @@ def encode_grid_params(given: Mapping[str, Any], study: Study) -> Params:
 def n_open(study: Study, opened: optuna.Study) -> int:
     """Number of trials to finish: those of the grid, and those that users have enqueued beside them."""
     trials = trials_of(opened)
-    return study.budget.trials + sum(map(_is_extra, trials))
+    return study.budget.trials_max + sum(map(_is_extra, trials))
 
 
 def _is_extra(trial: FrozenTrial) -> bool:

@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
-from tlopt.search import grid, user_params
+from tlopt.search import enough, grid, user_params
 from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
 from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
@@ -105,7 +105,7 @@ def search_plan(
     return StudyPlan(
         hours=study.budget.hours,
         initial_points=lambda _: initial_points,
-        n_open=lambda _: study.budget.trials,
+        n_open=enough.n_open(study),
         space=search_space(study),
         accept=accept,
         trial_spec=trial_spec,

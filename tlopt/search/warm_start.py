@@ -256,7 +256,7 @@ def _points_of(
 ) -> WarmStart:
     records = [TrialRecord.from_frozen(trial) for trial in earlier.trials]
     by_number = {trial.number: trial for trial in earlier.trials}
-    n_max = min(ENQUEUED_MAX, max(1, int(ENQUEUED_SHARE * study.budget.trials)))
+    n_max = min(ENQUEUED_MAX, max(1, int(ENQUEUED_SHARE * study.budget.trials_max)))
     known, enqueued, left_out = list(initial_points), list[dict[str, Any]](), list[_LeftOut]()
     for record in best_first(records, earlier.study.direction):
         if len(enqueued) == n_max:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from tlopt.spec import dimensions
 from tlopt.spec.algorithms import Record
 from tlopt.spec.dimensions import Choice, Dimension, Fixed
+from tlopt.system.words import counted
 
 # These bounds lie far above sensible values; they reject typing errors and numbers that overflow.
 _IMAGES_MAX = 1_000_000_000
@@ -245,11 +246,19 @@ class ModelSpec(Record):
         return tuple(str(name) for name in dimensions.bounds(self.backbone))
 
 
+# `trials = "enough"`: "Enough trials" in benchmarks/defaults/README.md
+ENOUGH_MIN = 24  # trials before which a search does not end
+ENOUGH_MAX = 60  # trials at which it ends in any case: the most that `init` proposes
+ENOUGH_AFTER = 16  # trials in a row without a better one that end it
+_TRIALS_MAX = 1_000_000
+
+
 class BudgetSpec(Record):
     """`[budget]`: the limits of the search."""
 
-    trials: int = Field(
-        ge=1, le=1_000_000, description="number of trials to finish, complete or pruned, over all workers"
+    trials: Annotated[int, Field(ge=1, le=_TRIALS_MAX)] | Literal["enough"] = Field(
+        description='number of trials to finish, complete or pruned, over all workers; "enough":'
+        f" {ENOUGH_MIN} to {ENOUGH_MAX}, until {ENOUGH_AFTER} in a row find nothing better",
     )
     epochs: int = Field(ge=1, le=100_000, description="largest number of epochs per trial")
     hours: Annotated[float, _or_zero(0.001, zero="no limit")] = Field(
@@ -258,6 +267,30 @@ class BudgetSpec(Record):
         le=_HOURS_MAX,
         description="no trial starts later than this many hours after the start of the study; 0: no limit",
     )
+
+    @property
+    def trials_max(self) -> int:
+        """The largest number of trials to finish."""
+        return ENOUGH_MAX if self.trials == "enough" else self.trials
+
+    @property
+    def trials_words(self) -> str:
+        """As in "40 trials" and "24 to 60 trials"."""
+        least = f"{ENOUGH_MIN} to " if self.trials == "enough" else ""
+        return least + counted(self.trials_max, "trial", form=",")
+
+    @field_validator("trials", mode="before")
+    @classmethod
+    def _check_trials(cls, raw: object) -> object:
+        """Say what is wrong once, and not for each form."""
+        if raw == "enough":
+            return raw
+        refused = f"{dimensions.as_toml(raw)} is not allowed"
+        if isinstance(raw, bool) or not isinstance(raw, int):
+            raise ValueError(f'{refused}: a whole number, or "enough"')
+        if not 1 <= raw <= _TRIALS_MAX:
+            raise ValueError(f"{refused}: at least 1" if raw < 1 else f"{refused}: at most {_TRIALS_MAX}")
+        return raw
 
 
 class ConfirmSpec(Record):

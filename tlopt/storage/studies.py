@@ -145,7 +145,7 @@ def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
     """Store the study file unless its budget is smaller than that of the stored one."""
     if opened.user_attrs.get(attributes.STUDY_FILE) == wanted.file_text:
         return
-    if wanted.study.budget.trials >= stored_spec(opened).budget.trials:
+    if wanted.study.budget.trials_max >= stored_spec(opened).budget.trials_max:
         opened.set_user_attr(attributes.STUDY_FILE, wanted.file_text)
 
 
