@@ -17,7 +17,7 @@ from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
-from tlopt.app.arguments import checked
+from tlopt.app.arguments import type_checked
 from tlopt.app.handle import open_session
 from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
@@ -56,10 +56,10 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-load = checked(spec.load)
+load = type_checked(spec.load)
 
 
-@checked
+@type_checked
 def init(
     source: str | Path,
     *,
@@ -98,7 +98,7 @@ def init(
     return propose(str(source), request, detect_machine())
 
 
-@checked
+@type_checked
 @_quiet()
 def open_study(path: str | Path, *, storage: str | None = None, runs: str | Path = "runs") -> StudyView:
     """The study of the file `path`, or of that name in the database: trials, verdict, data frames.
@@ -113,7 +113,7 @@ def open_study(path: str | Path, *, storage: str | None = None, runs: str | Path
     return StudyView(session)
 
 
-@checked
+@type_checked
 def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
     """The network of an export as a `torch.nn.Module` in eval mode, with `transform` and `class_names`.
 
@@ -124,7 +124,7 @@ def load_model(folder: str | Path, *, device: str = "auto") -> "Classifier":
     return deliver.load_model(Path(folder), device=device)
 
 
-@checked
+@type_checked
 @_quiet()
 def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     """Lines on what the study file `path` would do; reads its images and weights, and trains nothing."""
@@ -132,7 +132,7 @@ def check(path: str | Path, *, storage: str | None = None) -> list[str]:
     return list(workflow.check_lines(session, workflow.prepare(session)))
 
 
-@checked
+@type_checked
 @_quiet()
 def run(
     path: str | Path,
@@ -162,7 +162,7 @@ def run(
     return workflow.judge(session, workspace)
 
 
-@checked
+@type_checked
 @_quiet()
 def confirm(
     path: str | Path,
@@ -179,7 +179,7 @@ def confirm(
     return workflow.judge(session, workspace)
 
 
-@checked
+@type_checked
 @_quiet()
 def export(
     path: str | Path,
@@ -198,7 +198,7 @@ def export(
     return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 
 
-@checked
+@type_checked
 @_quiet()
 def report(
     path: str | Path,
@@ -219,14 +219,14 @@ def report(
     return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)
 
 
-@checked
+@type_checked
 @_quiet()
 def trials(path: str | Path, *, storage: str | None = None) -> list[TrialRecord]:
     """Every trial of a study, by number."""
     return list(records_of(open_session(path, storage_url=storage, create=False).optuna_study()))
 
 
-@checked
+@type_checked
 def train(
     config: str | Path, folder: str | Path, *, device: str = "auto", overwrite: bool = False
 ) -> list["Epoch"]:
@@ -234,7 +234,7 @@ def train(
     return list(deliver.train(Path(config), Path(folder), device=device, overwrite=overwrite))
 
 
-@checked
+@type_checked
 def predict(
     folder: str | Path, images: Sequence[str | Path], *, device: str = "auto"
 ) -> Iterator["Prediction"]:

@@ -43,7 +43,7 @@ KINDS: dict[str, _Kind] = {
 }
 
 
-def checked(function: Callable[P, R]) -> Callable[P, R]:
+def type_checked(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, for which arguments of other types than `KINDS` raise a TypeError that names them."""
     signature = inspect.signature(function)
 

@@ -132,7 +132,7 @@ def curve_lines(found: Curves, curve: Curve) -> Iterator[str]:
     best = value_words(float(np.nanmean(curve.values[shape.best])), objective)
     yield f"Best mean: {best} at {named[shape.best]}. {_place_sentence(curve, named)}"
     if n > 1 and shape.ends is not None:
-        yield f"Ends: {named[-1]} minus {named[0]}: {difference_words(shape.ends, objective)}."
+        yield f"Ends: {named[-1]} minus {named[0]}: {difference_sentence(shape.ends, objective)}."
     if n > 2:
         if shape.dip is not None:
             one, low, other = (named[i] for i in shape.dip)
@@ -158,8 +158,8 @@ def _place_sentence(curve: Curve, named: list[str]) -> str:
             return "Too few seeds to tell where the optimum lies."
 
 
-def difference_words(difference: Difference, objective: str) -> str:
-    """As in "+3.2 points (95 % interval -0.5 to +6.9, 5 seeds): not told apart"."""
+def difference_sentence(difference: Difference, objective: str) -> str:
+    """A difference and its interval: "+3.2 points (95 % interval -0.5 to +6.9, 5 seeds): not told apart"."""
     scale, digits = scale_of(objective, abs(difference.mean))
     unit = "" if scale == 1 else " points"
     said = f"{scale * difference.mean:+.{digits}f}{unit}"

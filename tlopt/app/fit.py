@@ -234,14 +234,15 @@ def draw_figure(fits: Sequence[Fit], path: Path, *, title: str) -> Path | None:
     Raises:
         SpecError: it cannot be written.
     """
-    from tlopt.plots.fit import Line, MeasurePanel, draw_fit
+    from tlopt.plots.fit import MeasurePanel, NetworkLine, draw_fit
 
     panels = [
         MeasurePanel(
             heading=column.heading,
             scale=100.0 if column.unit == "%" else 1.0,
             lines=tuple(
-                Line(fit.backbone, tuple(row.values.get(column.name) for row in fit.blocks)) for fit in fits
+                NetworkLine(fit.backbone, tuple(row.values.get(column.name) for row in fit.blocks))
+                for fit in fits
             ),
         )
         for column in fits[0].block_columns

@@ -20,7 +20,7 @@ _STYLES = ("-", "--", ":", "-.")  # by turns, once all colours are used
 
 
 @dataclass(frozen=True)
-class Line:
+class NetworkLine:
     """One network: its name, and a value for each block from the input; None where there is none."""
 
     label: str
@@ -33,7 +33,7 @@ class MeasurePanel:
 
     heading: str  # with the unit
     scale: float  # that values are multiplied by
-    lines: tuple[Line, ...]
+    lines: tuple[NetworkLine, ...]
 
 
 def draw_fit(path: Path, panels: Sequence[MeasurePanel], *, title: str) -> Path:

@@ -28,7 +28,7 @@ CURVES_PRUNED_MAX = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class TrialCurve:
     """The learning curve of one trial."""
 
     number: int
@@ -45,8 +45,8 @@ class Report:
     best: Best | None  # confirmed or not, see `ranking`
     ranked: tuple[TrialRecord, ...]  # complete trials, best first
     importance: Importance
-    curves_best: tuple[Curve, ...]  # best first
-    curves_pruned: tuple[Curve, ...]
+    curves_best: tuple[TrialCurve, ...]  # best first
+    curves_pruned: tuple[TrialCurve, ...]
     spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
     causes: tuple[Cause, ...]  # most frequent first
     images: Mapping[str, Any]  # as `records.IMAGES`; empty if an earlier version began the study
@@ -112,14 +112,14 @@ def collect_report(
     )
 
 
-def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Curve, ...]:
+def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[TrialCurve, ...]:
     by_number = {trial.number: trial for trial in trials}
     curves = []
     for number in numbers:
         reports = sorted(by_number[number].intermediate_values.items())
         values = np.array([(epoch + 1, value) for epoch, value in reports if np.isfinite(value)])
         if len(values):
-            curves.append(Curve(number=number, values=values))
+            curves.append(TrialCurve(number=number, values=values))
     return tuple(curves)
 
 
