@@ -1,5 +1,6 @@
 """The command line: one-line errors with an exit status, and no torch where it is not needed."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -49,6 +50,22 @@ def test_an_error_is_a_line_and_a_status(
     assert (ended.returncode, ended.stdout) == (status, "")
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSPC, errno.EFBIG, errno.EMFILE])
+def test_a_disk_error_without_a_file_is_a_line_and_a_status(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError(number, "No usable temporary directory found")
+
+    monkeypatch.setattr(main, "app", fail)
+    monkeypatch.setattr(main.logging, "disable", lambda _: None)  # of the whole process
+
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+
+    assert capsys.readouterr().err == "error: No usable temporary directory found\n"
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:

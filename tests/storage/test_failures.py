@@ -1,5 +1,6 @@
 """Classification of database errors by their codes: outage, lasting fault with a cure, or bug."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -54,6 +55,25 @@ def planted(state: str) -> sa.exc.DBAPIError:
 )
 def test_what_may_end_by_itself_is_waited_for(name: str) -> None:
     assert outage(planted(codes[name])) == "planted"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "database or disk is full",
+        "disk I/O error",
+        'could not extend file "base/5/1": No space left on device',
+    ],
+)
+def test_a_full_disk_is_told_with_its_cure(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_pauses(monkeypatch)
+    driver = sqlite3.OperationalError(said)
+    error = sa.exc.DBAPIError.instance("SELECT 1", {}, driver, sqlite3.Error)
+
+    with pytest.raises(
+        StorageError, match=f"unavailable: {re.escape(said)}\nfree space on the database's disk"
+    ):
+        Retry(0.0).call(_raising(error))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["INSUFFICIENT_PRIVILEGE", "DATA_CORRUPTED", "INDEX_CORRUPTED"])

@@ -52,7 +52,11 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 _SOME_UNREADABLE = 3  # exit status of `predict`
 # Not programming errors: no permission to write, or a full disk.
-_DISK_ERRORS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# of errors without a file's name; ENOENT is that of a machine without a usable temporary folder
+_DISK_ERRORS = (
+    *(errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOENT),
+)
 
 
 def _print_version(wanted: bool) -> None:

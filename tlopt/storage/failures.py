@@ -61,6 +61,7 @@ _SQLITE_LASTING = (
 _SQLITE_PRIMARY = 0xFF  # the low byte of an extended result code
 
 MORE_CONNECTIONS = "raise max_connections, end other clients, or put PgBouncer before the server"
+ROOM = "free space on the database's disk"
 DAMAGED = "restore the file from a copy; sqlite3 FILE .recover prints what can still be read"
 GRANT = "GRANT ALL ON ALL TABLES IN SCHEMA ... TO the user in the URL, and ON ALL SEQUENCES likewise"
 
@@ -136,6 +137,9 @@ PHRASES = (
     Phrase("readonly database", "lasting", "make the file and its folder writable for this user"),
     Phrase("not a database", "lasting", "name another file; this one holds something else"),
     Phrase("malformed", "lasting", DAMAGED),
+    Phrase("is full", "unknown", ROOM),
+    Phrase("No space left", "unknown", ROOM),
+    Phrase("disk I/O error", "unknown", f"{ROOM}, and check that disk"),
     Phrase("is locked", "momentary", "see who holds the file: fuser -v FILE"),
     Phrase("invalid", "lasting", "correct the URL"),
 )

@@ -97,7 +97,7 @@ class Retry:
         while True:
             self.note_outage(reason)
             if time.monotonic() - since > self.seconds_max or self.shutting_down:
-                raise StorageError(f"the database is unavailable: {reason}") from None
+                raise StorageError(_with_cure(f"the database is unavailable: {reason}")) from None
             if time.monotonic() > until:
                 return
             time.sleep(_POLL_SECONDS)
@@ -105,5 +105,10 @@ class Retry:
 
 def refusal(fault: Failure) -> StorageError:
     """The error for a lasting fault."""
-    found = phrase_in([fault.reason])
-    return StorageError(f"the database refuses: {fault.reason}" + (f"\n{found[0].cure}" if found else ""))
+    return StorageError(_with_cure(f"the database refuses: {fault.reason}"))
+
+
+def _with_cure(message: str) -> str:
+    """`message`, and what to do on a second line if it has a known phrase."""
+    found = phrase_in([message])
+    return f"{message}\n{found[0].cure}" if found else message
