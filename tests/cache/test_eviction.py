@@ -71,6 +71,16 @@ def test_entries_come_with_size_and_use_oldest_first(make: Callable[..., Path], 
     assert entries()[0].about == "features old"
 
 
+def test_a_damaged_description_hides_no_entry(make: Callable[..., Path], root: Path) -> None:
+    folder = make("a", n_bytes=5, hours=1)
+    (folder / "about.txt").write_bytes(b"\xb2\xff")
+    (root / "pixels").mkdir(exist_ok=True)
+    (root / "pixels" / "p.rows").write_bytes(b"x")
+    (root / "pixels" / "p.json").write_bytes(b"\xb2\xff")
+
+    assert sorted(entry.about for entry in entries()) == sorted([folder.name, "p"])
+
+
 def test_an_empty_or_absent_cache_has_no_entries(root: Path) -> None:
     assert entries() == []
     (root / "features").mkdir()

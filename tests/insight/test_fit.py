@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from finished import CLASS_NAMES, make_contents, make_point, planted, save_untrained
+from PIL import Image
 from typer.testing import CliRunner
 
 from tlopt.app.fit import draw_figure
 from tlopt.cli.main import app
 from tlopt.data.load import load_data
-from tlopt.errors import SpecError
+from tlopt.errors import DataError, SpecError
 from tlopt.exports.write import write_export
 from tlopt.insight.fit import TrainingImages, measure_fit
 from tlopt.insight.measures import chosen
@@ -87,6 +88,18 @@ def test_only_training_images_of_the_first_split_are_read(
     assert (found.n_images, len(found.blocks)) == (len(read), 9)
     assert found.network.values == {"knn": found.blocks[-1].values["knn"], "leep": None}
     assert "LEEP: the network's own classifier is not known" in found.warnings
+
+
+def test_one_training_image_of_each_class_is_too_few(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            value = 40 * i + 100 * (name == "b")
+            Image.new("RGB", (8, 8), (value, 0, 0)).save(tmp_path / name / f"{i}.png")
+    spec = DataSpec(source=str(tmp_path))
+
+    with pytest.raises(DataError, match="2 training images are too few to measure a fit, with at most one"):
+        TrainingImages.of(load_data(spec, seed=0), spec)
 
 
 def test_measures_of_the_whole_network_alone_have_neither_table_nor_figure(tmp_path: Path) -> None:

@@ -197,10 +197,10 @@ def _size_bytes(path: Path) -> int:
 
 
 def _about(path: Path) -> str:
-    """An entry's description, or its name if it has none."""
+    """An entry's description, or its name if it has none that can be read."""
     try:
         if path.is_dir():
             return (path / _ABOUT).read_text(encoding="utf-8") or path.name
         return str(read_checked_json(path.with_suffix(".json"))["about"])
-    except (OSError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return path.stem

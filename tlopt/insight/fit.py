@@ -27,6 +27,7 @@ from tlopt.model.folds import Fold, stratified_folds
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights
 from tlopt.spec.sections import DataSpec
+from tlopt.system.words import counted
 
 IMAGES_MAX = 1000  # training images used; more would hardly improve the values and slow the command down
 _PER_CLASS_MIN = 3  # images of each class that `subset` keeps, whatever the limit
@@ -49,7 +50,7 @@ class TrainingImages:
         each fold.
 
         Raises:
-            DataError: `images_max` is too small for the classes.
+            DataError: `images_max` is too small for the classes, or no class has two different images.
         """
         split = data.splits[0].train
         images = [data.images[i] for i in split]
@@ -58,7 +59,13 @@ class TrainingImages:
         kept = set(map(id, subset(images, most, called="--images")))
         indices = np.array([i for i in split if id(data.images[i]) in kept], dtype=np.int64)
         units = np.unique([data.images[i].unit for i in indices], return_inverse=True)[1]
-        folds = stratified_folds(data.labels[indices], units)
+        try:
+            folds = stratified_folds(data.labels[indices], units)
+        except ValueError:
+            few = counted(len(indices), "training image is", "training images are")
+            raise DataError(
+                f"{few} too few to measure a fit, with at most one different image of each class: add images"
+            ) from None
         return cls(data=data, reading=Reading.of(spec), indices=indices, folds=folds)
 
     @property

@@ -28,7 +28,7 @@ def stratified_folds(
         seed: seed of the order in which units are distributed.
 
     Raises:
-        ValueError: fewer than two units.
+        ValueError: no class has two units.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
