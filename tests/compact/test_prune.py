@@ -21,7 +21,7 @@ import tlopt
 from tlopt.cli.main import app
 from tlopt.compact import prune as compact
 from tlopt.compact.prune import Criterion, PruneGoal, Quantity, Recipe, Round, prune, recipe_point
-from tlopt.errors import DataError, NotReady, SpecError
+from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.contents import collect_contents, trained_of
 from tlopt.exports.read import inference_cost, load_network, read_export
 from tlopt.exports.result import read_result
@@ -149,6 +149,28 @@ def test_pruning_ends_after_the_round_that_loses_too_much(
     rounds = rounds_of(network, recipe, goal(0.5, n_rounds=4, loss_max=0.02))
 
     assert [(each.index, each.within) for each in rounds] == [(0, True), (1, True), (2, False)]
+
+
+def test_a_training_that_diverges_leaves_the_rounds_before_it(
+    export_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, n_trained = compact.train_epochs, iter(range(9))
+
+    def planted(*given: Any) -> Any:
+        if next(n_trained) == 1:
+            raise Diverged("epoch 1: the mean training loss is nan")
+        return real(*given)
+
+    monkeypatch.setattr(compact, "train_epochs", planted)
+    options = ["--parameters", "0.5", "--rounds", "2", "--epochs", "1", "--loss-max", "100"]
+    out = tmp_path / "out"
+
+    shown = CliRunner().invoke(app, ["prune", str(export_folder), str(out), *options, "--device", "cpu"])
+
+    assert shown.exit_code == 0, shown.output
+    assert "the goal was not reached: the network of round 1 was kept" in shown.stdout
+    assert [row["kept"] for row in read_result(out)["pruned"]["rounds"]] == [False, True]
+    assert "The goal was not reached" in (out / "README.md").read_text()
 
 
 def test_a_goal_out_of_reach_is_refused_with_what_is_possible(network: Network, recipe: Recipe) -> None:

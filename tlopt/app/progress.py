@@ -93,8 +93,12 @@ def _status_lines(snapshot: Snapshot) -> Iterator[Text]:
 def follow_training(epochs: Iterable["Epoch"], console: Console) -> None:
     """Print a line for each epoch of a training run without validation."""
     for epoch in epochs:
-        console.print(
-            f"epoch {epoch.index + 1}: training loss {value_words(epoch.train_loss, 'log_loss')},"
-            f" training accuracy {percent_words(epoch.train_accuracy)}, {epoch.seconds:.1f} s",
-            soft_wrap=True,
-        )
+        console.print(epoch_line(epoch), soft_wrap=True)
+
+
+def epoch_line(epoch: "Epoch") -> str:
+    """What the training images say about an epoch."""
+    return (
+        f"epoch {epoch.index + 1}: training loss {value_words(epoch.train_loss, 'log_loss')},"
+        f" training accuracy {percent_words(epoch.train_accuracy)}, {epoch.seconds:.1f} s"
+    )

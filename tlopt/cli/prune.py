@@ -1,5 +1,6 @@
 """`tlopt prune`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from tlopt.spec.objectives import percent_words
 
 if TYPE_CHECKING:
     from tlopt.compact.prune import PruneGoal, Quantity, Round
+    from tlopt.training.loop import Epoch
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -53,7 +55,7 @@ def prune(
     """
     from tlopt.app.compact.prune import PruneRequest
     from tlopt.app.compact.prune import prune as prune_export
-    from tlopt.compact.prune import PruneGoal, Round
+    from tlopt.compact.prune import PruneGoal
 
     quantity, share = _wanted(parameters, multiply_adds)
     goal = PruneGoal(
@@ -67,14 +69,25 @@ def prune(
     request = PruneRequest(
         folder=export, to=folder, epochs=epochs, device=device, overwrite=overwrite, onnx=onnx
     )
+    _show(prune_export(request, goal), goal)
+    out.print(f"exported to {request.target}", markup=False, soft_wrap=True)
+
+
+def _show(events: "Iterator[Epoch | Round]", goal: "PruneGoal") -> None:
+    """Print a line for each epoch and round, and say it if the goal was not reached."""
+    from tlopt.app.progress import epoch_line
+    from tlopt.compact.prune import Round
+
     seen: list[Round] = []
-    for event in prune_export(request, goal):
+    for event in events:
         if isinstance(event, Round):
             seen.append(event)
             out.print(_line(event, seen[0], goal), markup=False, soft_wrap=True)
-    if seen[-1].index < goal.n_rounds or not seen[-1].within:
-        out.print(f"the goal was not reached: round {seen[-1].index} lost too much", soft_wrap=True)
-    out.print(f"exported to {request.target}", markup=False, soft_wrap=True)
+        else:
+            out.print(f"  {epoch_line(event)}", soft_wrap=True)
+    kept = [each for each in seen if each.within][-1]
+    if kept.index < goal.n_rounds:
+        out.print(f"the goal was not reached: the network of round {kept.index} was kept", soft_wrap=True)
 
 
 def _wanted(parameters: float | None, multiply_adds: float | None) -> tuple["Quantity", float]:

@@ -132,7 +132,7 @@ def select(
     """The units to remove from each group, lowest scores first; equal scores in the units' order.
 
     Args:
-        fraction: of units, in [0, 1): of each group ("uniform"), or of all together ("global"), where scores
+        fraction: of units, in [0, 1]: of each group ("uniform"), or of all together ("global"), where scores
             are divided by their mean in the group, since layers differ in size and position.
         kept_min: the least share of a group's units to keep, but at least one unit.
     """

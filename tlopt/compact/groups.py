@@ -54,10 +54,11 @@ def channel_groups(net: nn.Module, resolution: int) -> list[ChannelGroup]:
     ties = follow_channels(net, resolution)
     component = _components(ties)
     component[np.isin(component, _heads_in_doubt(net, ties, component))] = component[KEPT]
-    order = {name: index for index, name in enumerate(net.state_dict())}
+    tensors = net.state_dict()
+    order = {name: index for index, name in enumerate(tensors)}
     units: dict[tuple[tuple[Axis, int], ...], list[dict[Axis, list[int]]]] = {}
     for unit in _units(ties, component):
-        if any(dim == 0 for _, dim in unit):
+        if any(dim == 0 and tensors[name].ndim > 1 for name, dim in unit):  # else nothing produces it
             ordered = sorted(unit, key=lambda axis: (order[axis[0]], axis[1]))
             kind = tuple((axis, len(unit[axis])) for axis in ordered)
             units.setdefault(kind, []).append(unit)

@@ -33,7 +33,7 @@ from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, train_epochs
 from tlopt.training.metrics import Metrics, compute_metrics
 from tlopt.training.numerics import Numerics
-from tlopt.training.run import prepare_run
+from tlopt.training.run import memory_errors, prepare_run
 
 Criterion = Literal["l1", "batch_norm", "taylor", "history"]
 Quantity = Literal["parameters", "multiply_adds"]
@@ -105,8 +105,9 @@ def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch 
     history = yield from _first_history(current.network, groups, pretrained, recipe, goal)
     for index in range(1, goal.n_rounds + 1):
         scores = _scores(current.network, groups, history, recipe, goal.criterion)
-        wanted = _amount(start.cost, goal) * goal.share ** (index / goal.n_rounds)
-        removed = _removal(current.network, groups, scores, wanted, recipe, goal)
+        shares = (goal.share ** (index / goal.n_rounds), goal.share)
+        now, at_last = (share * _amount(start.cost, goal) for share in shares)
+        removed = _removal(current.network, groups, scores, recipe, goal, now=now, at_last=at_last)
         pretrained = remaining(pretrained, removed)
         smaller = _checked(without(current.network, removed), current.network, removed, recipe)
         groups = channel_groups(smaller.net, recipe.point.resolution)
@@ -138,7 +139,8 @@ def _checked(smaller: Network, network: Network, removed: Mapping[Axis, Tensor],
 def _runs(backbone: str) -> Iterator[None]:
     """Raise `SpecError` if shapes of a smaller network do not fit each other."""
     try:
-        yield
+        with memory_errors():
+            yield
     except RuntimeError as error:
         raise SpecError(_FIXED_PLACES.format(backbone)) from error
 
@@ -238,8 +240,9 @@ def _mean_taylor_scores(network: Network, groups: Sequence[ChannelGroup], recipe
         views = recipe.images.views_of(piece, CENTER_CROP, recipe.point, recipe.device)
         labels = torch.from_numpy(recipe.images.labels[piece]).to(recipe.device)
         loss = functional.cross_entropy(net(views), labels)
-        found = torch.autograd.grad(loss, list(parameters.values()))
-        rows.append(taylor_scores(net.net, groups, dict(zip(parameters, found, strict=True))))
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        gradients = {name: each for name, each in zip(parameters, found, strict=True) if each is not None}
+        rows.append(taylor_scores(net.net, groups, gradients))
     return [np.mean([row[index] for row in rows], axis=0) for index in range(len(groups))]
 
 
@@ -247,14 +250,16 @@ def _removal(
     network: Network,
     groups: Sequence[ChannelGroup],
     scores: Scores,
-    wanted: float,
     recipe: Recipe,
     goal: PruneGoal,
+    *,
+    now: float,
+    at_last: float,
 ) -> dict[Axis, Tensor]:
-    """The smallest removal that leaves at most `wanted` of the quantity.
+    """The smallest removal that leaves at most `now` of the quantity.
 
     Raises:
-        SpecError: even the largest one leaves more.
+        SpecError: even the largest one leaves more than `at_last`, which the last round has to reach.
     """
     outline = copy.deepcopy(network).to("meta")
     image = torch.empty(1, 3, recipe.point.resolution, recipe.point.resolution, device="meta")
@@ -270,15 +275,15 @@ def _removal(
             return multiply_adds(smaller.net, image)
 
     low, high = 0.0, 1.0
-    if (least := left(high)) > wanted:
+    if (least := left(high)) > at_last:
         full = left(0.0)
         raise SpecError(
-            f"{goal.quantity.replace('_', '-')} cannot fall to {wanted:,.0f}: all that may be removed leaves"
+            f"{goal.quantity.replace('_', '-')} cannot fall to {at_last:,.0f}: all that may be removed leaves"
             f" {least:,} of {full:,}"
         )
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if left(middle) <= wanted else (middle, high)
+        low, high = (low, middle) if left(middle) <= now else (middle, high)
     return removal(high)
 
 

@@ -140,7 +140,7 @@ def _card(export: Export, source: Export, pruned: Pruned, cost: InferenceCost) -
     )
     if not pruned.reached:
         yield ""
-        yield "The goal was not reached: the next round lost more than that."
+        yield "The goal was not reached: the next round lost more than that, or its training diverged."
     yield ""
     yield "| round | parameters | multiply-adds | validation accuracy |"
     yield "| --: | --: | --: | --: |"

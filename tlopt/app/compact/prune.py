@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlopt import spec
 from tlopt.app.handle import errors_of
-from tlopt.errors import DataError, NotReady, SpecError
+from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.result import read_exported_verdict, read_result
 from tlopt.spec.objectives import percent_words
 
@@ -60,11 +60,15 @@ def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | Round]"
     recipe = _recipe(export, request)
     network = load_network(export, recipe.device)
     rounds: list[Round] = []
-    with errors_of(str(request.folder)):
+    try:
         for event in compact.prune(network, recipe, goal):
             if isinstance(event, compact.Round):
                 rounds.append(event)
             yield event
+    except Diverged as error:
+        if len(rounds) < 2:
+            raise
+        _logger.warning("%s; the network of round %d is exported", error, rounds[-1].index)
     kept = [each for each in rounds if each.within][-1]
     if kept.index == 0:
         raise NotReady(_too_much_lost(rounds, goal))
@@ -97,7 +101,9 @@ def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
         DataError: the images are not those of the export.
     """
     from tlopt.compact.prune import Recipe, recipe_point
+    from tlopt.exports.read import load_network
     from tlopt.training.devices import choose_device
+    from tlopt.trial.autotune import numerics_of_study
     from tlopt.trial.workspace import Workspace
 
     result = read_result(export.folder)
@@ -118,6 +124,7 @@ def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
         n_classes=workspace.n_classes,
         seed=int(result["network"]["seed"]),
         device=workspace.device,
+        numerics=numerics_of_study(study, load_network(export, workspace.device), workspace.device),
     )
 
 
