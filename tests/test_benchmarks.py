@@ -267,9 +267,9 @@ def test_a_rule_of_odds_asks_for_a_lead_in_standard_errors() -> None:
     assert chosen["always the default"] == [False, False, False]
 
 
-def test_recorded_pools_begin_with_two_defaults_and_are_drawn_together() -> None:
+def test_recorded_pools_begin_with_their_defaults_and_are_drawn_together() -> None:
     found = pools.pools()
-    assert [pool.n_defaults for pool in found] == [2] * 14
+    assert [pool.n_defaults for pool in found] == [2] * 5 + [3] * 6 + [2] * 3
     two = pools.without_noise(np.array([0.4, 0.6]), 100)
     # binomial variance 0.24 / 100, of which 0.6 is a point's own: 0.00144 of the variance of 0.02
     assert two == pytest.approx(0.5 + np.array([-0.1, 0.1]) * (1 - 0.00144 / 0.02) ** 0.5)

@@ -2,14 +2,14 @@
 
     python -m benchmarks.defaults.choice --searches 200
 
-**Simulated.** A search takes 15 or 30 points of a recorded pool (see `pools`), the two defaults among them. A
+**Simulated.** A search takes 15 or 30 points of a recorded pool (see `pools`), the defaults among them. A
 run adds normal noise to a point's true accuracy: the point's own part of the binomial variance of 48, 120 or
 300 validation images, a share of which (`--lasting`) is the same in all runs of the point, and a standard
 deviation of 0.012 over seeds. The best 6 points by their trial and the defaults are confirmed with 3 seeds in
 the rounds of `tlopt.search.race`. The chosen point is then compared with the default of the better mean on
 400 test images with 3 seeds.
 
-**Recorded.** Recipes with two seeds: 6 of them, drawn at random, and the two defaults are compared by their
+**Recorded.** Recipes with two seeds: 6 of them, drawn at random, and the three defaults are compared by their
 mean on 48 validation images; test accuracies are those on 300 other images.
 
 Prints the measured own part of the binomial variance, and Markdown tables in points of accuracy and per cent

@@ -24,7 +24,7 @@ OWN_SHARE = 0.6  # of the binomial variance: a point's own part, the rest is com
 CURVES = Path(__file__).parent / "curves"
 RECIPES = Path(__file__).parents[1] / "recipes" / "results.jsonl"
 PEERS = Path(__file__).parents[1] / "peers" / "first" / "referee.jsonl"
-RECIPE_DEFAULTS = ("probe", "train, body 1e-3")
+RECIPE_DEFAULTS = ("probe", "train, body 1e-3", "kept")
 CHANCE_MAX = 0.35  # recipes at or below have failed; a search would prune them
 
 
