@@ -15,12 +15,13 @@ import pytest
 
 from benchmarks.chaos.schedule import schedule
 from benchmarks.common.images import link_images
-from benchmarks.defaults import choice, pools, surrogate
+from benchmarks.defaults import surrogate
 from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
 from benchmarks.peers.search import SYSTEMS
 from benchmarks.recipes import report as recipes
+from benchmarks.selection import choice, pools
 from benchmarks.service import trials
 from tlopt import spec
 from tlopt.spec.algorithms import RandomSampler
@@ -273,6 +274,14 @@ def test_recorded_pools_begin_with_their_defaults_and_are_drawn_together() -> No
     two = pools.without_noise(np.array([0.4, 0.6]), 100)
     # binomial variance 0.24 / 100, of which 0.6 is a point's own: 0.00144 of the variance of 0.02
     assert two == pytest.approx(0.5 + np.array([-0.1, 0.1]) * (1 - 0.00144 / 0.02) ** 0.5)
+
+
+def test_the_table_of_recorded_choices_is_that_of_the_recorded_runs() -> None:
+    found = list(choice.recorded(np.random.default_rng(0), 200))
+    names = ["best mean", "odds 2 to 1", "odds 3 to 1"]
+    table_of_rules = choice.table(found, [index // 200 for index in range(len(found))], names)
+    text = (BENCHMARKS / "selection" / "README.md").read_text()
+    assert [line for line in table_of_rules.splitlines() if line not in text] == []
 
 
 def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> None:

@@ -15,7 +15,7 @@ from tlopt.spec.objectives import own_variance
 
 # A searched point is chosen over the stronger default at odds of three to one: of the rules tried, the one
 # that costs least among those with which at most 2 of 100 searches end below the default beyond noise
-# ("Default unless evidence" in benchmarks/defaults/README.md).
+# ("Default unless evidence" in benchmarks/selection/README.md).
 ODDS_MIN = 3.0
 
 # Share of a network's own error of the validation images that is common to its seeds. Not measured: half is

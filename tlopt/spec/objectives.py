@@ -7,7 +7,7 @@ Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 Direction = Literal["maximize", "minimize"]
 
 # Share of the binomial variance of an accuracy that is a network's own; the rest is common to all networks on
-# the same images: "Default unless evidence" in benchmarks/defaults/README.md.
+# the same images: "Default unless evidence" in benchmarks/selection/README.md.
 OWN_SHARE = 0.6
 
 TITLES = {

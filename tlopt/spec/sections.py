@@ -246,7 +246,7 @@ class ModelSpec(Record):
         return tuple(str(name) for name in dimensions.bounds(self.backbone))
 
 
-# `trials = "enough"`: "Enough trials" in benchmarks/defaults/README.md
+# `trials = "enough"`: "Enough trials" in benchmarks/selection/README.md
 ENOUGH_MIN = 24  # trials before which a search does not end
 ENOUGH_MAX = 60  # trials at which it ends in any case: the most that `init` proposes
 ENOUGH_AFTER = 16  # trials in a row without a better one that end it

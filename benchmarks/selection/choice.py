@@ -1,6 +1,6 @@
 """Rules that choose between a search's points and the defaults, simulated and on recorded runs.
 
-    python -m benchmarks.defaults.choice --searches 200
+    python -m benchmarks.selection.choice --searches 200
 
 **Simulated.** A search takes 15 or 30 points of a recorded pool (see `pools`), the defaults among them. A
 run adds normal noise to a point's true accuracy: the point's own part of the binomial variance of 48, 120 or
@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.defaults.pools import Pool, own_shares, pools, twice_measured
 from benchmarks.defaults.replay import Floats
+from benchmarks.selection.pools import Pool, own_shares, pools, twice_measured
 from tlopt.confirmation.evidence import std_error_of_lead
 from tlopt.confirmation.interval import half_width
 from tlopt.search.race import Candidate, Race, RunKey

@@ -1,6 +1,6 @@
 """Which trials a confirmation trains again: the best values, or the best means of a model with known noise.
 
-    python -m benchmarks.defaults.nomination --orders 20 --seeds 15
+    python -m benchmarks.selection.nomination --orders 20 --seeds 15
 
 The Gaussian process (Matérn 5/2, one length for all keys, fitted by marginal likelihood) knows each trial's
 noise, the binomial variance of its validation images. *Spread* passes over points closer than 0.15 to one
@@ -8,8 +8,8 @@ that is taken, where all keys are scaled to [0, 1]. Six trials are nominated and
 defaults over three seeds of simulated noise, 20 times.
 
 **Recorded**: the first 10, 20 or all points of the recorded learning curves in shuffled orders. Accuracies on
-the other images are taken for the truth. **Surrogates** (see `surrogate`) of the same sets: searches by TPE
-of 30 trials, with the noise of 48 validation images and known truth.
+the other images are taken for the truth. **Surrogates** of the same sets (`benchmarks.defaults.surrogate`):
+searches by TPE of 30 trials, with the noise of 48 validation images and known truth.
 
 Prints a Markdown table: points of accuracy by which the best nominated trial and the chosen one fall short of
 the best trial, and their difference to nominating by the last value, with Student's t over the five sets.
@@ -26,10 +26,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from benchmarks.defaults.choice import SEED_STD
-from benchmarks.defaults.pools import CURVES
 from benchmarks.defaults.replay import Floats, read
 from benchmarks.defaults.surrogate import DISTRIBUTIONS, features, fit_surrogate, search
+from benchmarks.selection.choice import SEED_STD
+from benchmarks.selection.pools import CURVES
 from tlopt.confirmation.interval import half_width
 from tlopt.spec.algorithms import TpeSampler
 from tlopt.spec.objectives import OWN_SHARE

@@ -1,10 +1,10 @@
 """Rules that end a search before 60 trials: epochs saved, and accuracy lost.
 
-    python -m benchmarks.defaults.enough --seeds 25
+    python -m benchmarks.selection.enough --seeds 25
 
-**Surrogates** (see `surrogate`) of the five recorded sets, searched by TPE for 60 trials with the noise of 48
-or 200 validation images. The best six trials and the defaults are confirmed with three seeds, 20 times. Lost
-is the true accuracy of what is chosen after 60 trials minus that after the rule's end.
+**Surrogates** of the five recorded sets (`benchmarks.defaults.surrogate`), searched by TPE for 60 trials with
+the noise of 48 or 200 validation images. The best six trials and the defaults are confirmed with three seeds,
+20 times. Lost is the true accuracy of what is chosen after 60 trials minus that after the rule's end.
 
 **Recorded searches** of `benchmarks.peers` (tlopt with one and with two workers, 240 training and 120
 validation images), of which the first 60 trials count. Lost is the accuracy of the best trial's point, after
@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from benchmarks.defaults.choice import SEED_STD
-from benchmarks.defaults.pools import CURVES, PEERS
 from benchmarks.defaults.replay import Floats, read
 from benchmarks.defaults.surrogate import Trials, fit_surrogate, search
 from benchmarks.peers.referee import Case, judgements
+from benchmarks.selection.choice import SEED_STD
+from benchmarks.selection.pools import CURVES, PEERS
 from tlopt.spec.algorithms import TpeSampler
 from tlopt.spec.objectives import OWN_SHARE
 from tlopt.spec.point import Point

@@ -1,6 +1,6 @@
 """Points with known accuracies, from three recorded experiments: truth for simulated searches.
 
-- `curves/`: five sets, 32 or 33 points each, judged once on 95 to 162 images that no search sees;
+- `benchmarks/defaults/curves`: five sets, 32 or 33 points each, judged once on 95 to 162 other images;
 - `benchmarks/recipes`: six sets, 36 to 38 recipes each (first seed), judged once on 300 test images;
 - `benchmarks/peers`: three sets, 42 to 49 points that searches held as their best, judged by three seeds on
   400 test images; they are better than what a search finds on average.
@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.defaults.replay import Floats, read
 
 OWN_SHARE = 0.6  # of the binomial variance: a point's own part, the rest is common to all on the same images
-CURVES = Path(__file__).parent / "curves"
+CURVES = Path(__file__).parents[1] / "defaults" / "curves"
 RECIPES = Path(__file__).parents[1] / "recipes" / "results.jsonl"
 PEERS = Path(__file__).parents[1] / "peers" / "first" / "referee.jsonl"
 RECIPE_DEFAULTS = ("probe", "train, body 1e-3", "kept")
