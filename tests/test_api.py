@@ -21,7 +21,7 @@ from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
-from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.confirmation.verdict import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.storage import attributes
 from tlopt.trial.workspace import Workspace
@@ -75,7 +75,7 @@ def finished(
 def test_the_verdict_has_the_best_point_and_the_defaults_over_the_same_seeds(finished: Finished) -> None:
     rows = finished.verdict.rows
 
-    assert {row.label for row in rows} >= {PROBE_LABEL, PLAIN_LABEL}
+    assert {row.label for row in rows} >= {PROBE_LABEL, PLAIN_LABEL, KEPT_LABEL}
     assert all(len(row.val) == 3 for row in rows)
     assert len({row.seeds for row in rows}) == 1
 
@@ -84,11 +84,7 @@ def test_the_test_is_read_once_for_the_chosen_point_and_the_defaults(finished: F
     verdict = finished.verdict
 
     assert verdict.test_readings == 1
-    assert all(
-        len(row.test) == 3
-        for row in verdict.rows
-        if row is verdict.chosen or row.label in (PROBE_LABEL, PLAIN_LABEL)
-    )
+    assert all(len(row.test) == 3 for row in verdict.rows if row is verdict.chosen or row.is_default)
 
 
 def test_a_judged_study_is_judged_again_without_reading_the_test(
