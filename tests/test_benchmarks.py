@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.chaos.schedule import schedule
 from benchmarks.common.images import link_images
-from benchmarks.defaults import surrogate
+from benchmarks.defaults import portfolio, surrogate
 from benchmarks.peers.job import Size, search_study, searched
 from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
@@ -24,6 +24,7 @@ from benchmarks.recipes import report as recipes
 from benchmarks.selection import choice, pools
 from benchmarks.service import trials
 from tlopt import spec
+from tlopt.search.portfolio import DEFAULT_RECIPES, STARTS
 from tlopt.spec.algorithms import RandomSampler
 from tlopt.storage.studies import open_storage
 
@@ -251,10 +252,67 @@ def test_recipes_are_compared_within_a_set_and_seed(tmp_path: Path) -> None:
 
 def test_the_tables_of_recipes_are_those_of_the_recorded_runs() -> None:
     folder = BENCHMARKS / "recipes"
-    found = recipes.read(folder / "results.jsonl")
+    found = recipes.read(folder / "results.jsonl", folder / "further.jsonl")
     text = (folder / "README.md").read_text()
     for base in recipes.BASES:
         assert recipes.table(found, base) in text
+
+
+def planted_runs(**tests: Sequence[float]) -> dict[str, dict[portfolio.Case, portfolio.Run]]:
+    """Runs on sets a, b, c, ... with these test accuracies, which validation sees exactly."""
+    return {
+        name: {
+            (data, 0): portfolio.Run(value, 1.0, value) for data, value in zip("abcdef", values, strict=False)
+        }
+        for name, values in tests.items()
+    }
+
+
+def test_the_next_initial_point_is_the_one_that_adds_most_to_those_before_it() -> None:
+    runs = planted_runs(broad=(70, 70, 70), similar=(71, 71, 60), other=(50, 50, 90))
+
+    learnt = portfolio.learn(runs, runs["broad"], 3)
+
+    assert learnt == ("broad", "other", "similar")  # alone, "similar" is second
+    assert portfolio.learn(runs, runs["broad"], 2, ("other",)) == ("other", "similar")
+
+
+def test_the_point_is_chosen_by_validation_then_log_loss_and_judged_by_test() -> None:
+    runs = {
+        "lucky": {("a", 0): portfolio.Run(90, 0.5, 60)},
+        "unlucky": {("a", 0): portfolio.Run(90, 0.6, 80)},
+        "worse": {("a", 0): portfolio.Run(80, 0.1, 90)},
+    }
+
+    assert portfolio.chosen_test(runs, tuple(runs), ("a", 0)) == 60
+    assert portfolio.chosen_test(runs, ("unlucky", "worse"), ("a", 0)) == 80
+
+
+def test_a_list_is_judged_on_sets_that_it_was_not_learnt_from() -> None:
+    before = dict.fromkeys(portfolio.BEFORE, (50, 50, 50))
+    runs = planted_runs(**before, fits_all=(60, 60, 60), fits_a=(70, 40, 40))
+
+    judged = portfolio.judge(runs, (), [1])[1]
+
+    # "fits_a" is the better one on a alone, and no list is learnt from a alone
+    assert (judged.accuracy, judged.gains) == (60, (10, 10, 10))
+
+
+def test_a_longer_list_needs_more_than_its_standard_error() -> None:
+    def judged(accuracy: float, std_error: float) -> portfolio.Judged:
+        return portfolio.Judged(accuracy, std_error, (0.0, 1.0))
+
+    assert portfolio.n_supported({1: judged(70, 1.5), 2: judged(71, 0.0), 3: judged(70.5, 0.1)}) == 1
+    assert portfolio.n_supported({1: judged(70, 0.5), 2: judged(71, 0.0), 3: judged(70.5, 0.1)}) == 2
+
+
+def test_searches_start_from_the_points_that_the_recorded_runs_support() -> None:
+    folder = BENCHMARKS / "recipes"
+    runs = portfolio.read([folder / "results.jsonl", folder / "further.jsonl"])
+
+    assert portfolio.learnt_starts(runs) == tuple(start.recipe for start in STARTS)
+    text = (BENCHMARKS / "defaults" / "README.md").read_text()
+    assert all(portfolio.table(runs, start) in text for start in ((), DEFAULT_RECIPES))
 
 
 def test_a_rule_of_odds_asks_for_a_lead_in_standard_errors() -> None:

@@ -80,7 +80,8 @@ def prepare(net: nn.Module, recipe: Recipe) -> list[nn.BatchNorm2d]:
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    head = list(net.classifier.parameters())  # type: ignore[union-attr]
+    fresh = [p for part in in_share(net, recipe.fresh) for p in part.parameters()]
+    head = [*net.classifier.parameters(), *fresh]  # type: ignore[union-attr]
     own = {id(p) for p in head}
     body = [p for p in net.parameters() if p.requires_grad and id(p) not in own]
     rows: list[dict[str, Any]] = [

@@ -34,7 +34,7 @@ class Recipe:
     affine_trained: bool = True  # scales and shifts of batch norm
     bn_momentum: float = 0.1
     trained: Share = WHOLE  # other units are frozen, including their statistics
-    fresh: Share = NOTHING  # units that start without the pretrained weights
+    fresh: Share = NOTHING  # units that start without the pretrained weights; they have the head's rate
     head_first_epochs: int = 0  # at the start, in which only the head is trained
     order: int = 0  # another value gives another head, and other views and batches of the same images
 
@@ -71,7 +71,8 @@ RECIPES: Mapping[str, Recipe] = {
     "kept, head 0.003": replace(KEPT, head_lr=0.003),
     "kept, head 0.01": replace(KEPT, head_lr=0.01),
     "kept, head 0.01, alone for 2 epochs": replace(KEPT, head_lr=0.01, head_first_epochs=2),
-    "last fifth fresh, others frozen": replace(TRAIN, body_lr=1e-3, trained=(0.8, 1.0), fresh=(0.8, 1.0)),
+    "last fifth fresh, others kept": replace(KEPT, kept=(0.0, 0.8), fresh=(0.8, 1.0)),
+    "last fifth fresh, others frozen": replace(TRAIN, trained=(0.8, 1.0), fresh=(0.8, 1.0)),
     "kept, SGD 0.003, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.003, head_lr=0.01),
     "kept, SGD 0.001, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.001, head_lr=0.01),
     "kept, SGD 0.0003, head 0.01": replace(KEPT, optimizer="sgd", body_lr=0.0003, head_lr=0.01),

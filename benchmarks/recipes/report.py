@@ -1,6 +1,6 @@
 """The table of recorded runs: each change against its base, paired by set and seed.
 
-python -m benchmarks.recipes.report benchmarks/recipes/results.jsonl
+python -m benchmarks.recipes.report benchmarks/recipes/{results,further}.jsonl
 """
 
 import argparse
@@ -19,6 +19,7 @@ BASES = (*AVERAGED, "train, body 1e-3")
 COMMON = (PROBE, *AVERAGED, *(name for name in RECIPES if name.startswith("kept in the")))
 CONTENDERS = (
     "train, body 3e-3", "kept, body 1e-4", "kept, head from the probe", "kept, only the last third trained",
+    "last fifth fresh, others frozen", "last fifth fresh, others kept",
 )  # fmt: skip
 N_SETS_MIN = 3  # for an interval
 Accuracy = Mapping[tuple[str, str], Mapping[tuple[str, int], float]]  # by recipe, weights; set, seed; percent
@@ -39,10 +40,10 @@ class Change:
         return ", ".join(part for part in (own, "" if self.weights == LAST else self.weights) if part)
 
 
-def read(file: Path) -> Accuracy:
-    """Test accuracy of the runs in `file`."""
+def read(*files: Path) -> Accuracy:
+    """Test accuracy of the runs in `files`."""
     found: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
-    for line in file.read_text().splitlines():
+    for line in (line for file in files for line in file.read_text().splitlines()):
         row = json.loads(line)
         for weights, scores in row["scores"].items():
             own = found.setdefault((row["recipe"], weights), {})
@@ -99,9 +100,9 @@ def table(found: Accuracy, base: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, help="JSON lines, as run wrote them")
+    parser.add_argument("results", type=Path, nargs="+", help="JSON lines, as run wrote them")
     args = parser.parse_args()
-    found = read(args.results)
+    found = read(*args.results)
     print("\n\n".join(table(found, base) for base in BASES))
 
 

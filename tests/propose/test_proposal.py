@@ -23,7 +23,8 @@ from tlopt.propose import proposal as module
 from tlopt.propose import study_file
 from tlopt.propose.budget import ImageCounts, Size, Terms, choose_size, minutes
 from tlopt.propose.proposal import Proposal, ProposalRequest, propose, study_name
-from tlopt.search.defaults import defaults, kept_statistics
+from tlopt.search.defaults import defaults, start_point
+from tlopt.search.portfolio import KEPT_STATISTICS
 from tlopt.search.space import check_depths
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
@@ -157,7 +158,7 @@ def test_kept_statistics_are_searched_where_there_is_batch_norm(images, backbone
     study = study_of(propose(str(images({"a": 9, "b": 9})), request, CPU))
 
     assert study.search.get("norm_depth") == searched
-    assert (kept_statistics(study, facts_of(study)) is not None) is (searched is not None)
+    assert (start_point(KEPT_STATISTICS, study, facts_of(study)) is not None) is (searched is not None)
 
 
 @pytest.mark.parametrize("wished", [3.0, 8.0, 30.0])

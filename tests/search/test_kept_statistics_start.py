@@ -6,8 +6,9 @@ import pytest
 import tiny
 from optuna.trial import FixedTrial
 
-from tlopt.search.defaults import begun_labels, defaults, kept_statistics, partly_frozen
+from tlopt.search.defaults import begun_labels, defaults, start_point
 from tlopt.search.plan import search_plan
+from tlopt.search.portfolio import KEPT_STATISTICS, PARTLY_FROZEN
 from tlopt.search.space import suggest
 from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.point import Point
@@ -28,10 +29,10 @@ def search(**changes: str) -> str:
     return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items() if text)
 
 
-def start_point(text: str, backbone: str = '"large"') -> Point:
+def decoded(text: str, backbone: str = '"large"') -> Point:
     """The point that the parameters decode to."""
     study = tiny.study(text, backbone=backbone)
-    params = kept_statistics(study, FACTS)
+    params = start_point(KEPT_STATISTICS, study, FACTS)
     assert params is not None
     return suggest(FixedTrial(params), study, FACTS)
 
@@ -39,7 +40,7 @@ def start_point(text: str, backbone: str = '"large"') -> Point:
 def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
     _, plain, kept = defaults(tiny.study(search()), FACTS)
 
-    assert start_point(search()) == kept.point == replace(plain.point, norm_depth=17, lr_ratio=0.3)
+    assert decoded(search()) == kept.point == replace(plain.point, norm_depth=17, lr_ratio=0.3)
 
 
 @pytest.mark.parametrize(("optimizer", "ratio"), [("sgd", 0.1), ("adamw", 0.3)])
@@ -86,9 +87,12 @@ def test_in_a_study_of_an_earlier_version_it_remains_an_initial_point_like_any_o
     study = tiny.study(search())
     plan = search_plan(study, FACTS, 1, begun_labels(study, None))
 
-    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
+    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
 
-    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, FACTS), kept_statistics(study, FACTS)]
+    assert list(plan.initial_points(())[2:]) == [
+        start_point(KEPT_STATISTICS, study, FACTS),
+        start_point(PARTLY_FROZEN, study, FACTS),
+    ]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
 
@@ -109,7 +113,7 @@ def test_in_a_study_of_an_earlier_version_it_remains_an_initial_point_like_any_o
 def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
     changes: dict[str, str], lr: float, lr_ratio: float
 ) -> None:
-    point = start_point(search(**changes))
+    point = decoded(search(**changes))
 
     assert (point.lr, point.lr_ratio) == (pytest.approx(lr), lr_ratio)
 
@@ -127,7 +131,7 @@ def test_pretrained_blocks_have_their_rate_as_far_as_the_ranges_allow(
 def test_it_keeps_the_most_that_the_ranges_allow(
     changes: dict[str, str], depths: tuple[int, int, int]
 ) -> None:
-    point = start_point(search(**changes))
+    point = decoded(search(**changes))
 
     assert (point.transfer_depth, point.freeze_depth, point.norm_depth) == depths
 
@@ -143,12 +147,12 @@ def test_it_keeps_the_most_that_the_ranges_allow(
     ids=str,
 )
 def test_there_is_none_where_the_space_keeps_no_statistics(changes: dict[str, str]) -> None:
-    assert kept_statistics(tiny.study(search(**changes)), FACTS) is None
+    assert start_point(KEPT_STATISTICS, tiny.study(search(**changes)), FACTS) is None
 
 
 @pytest.mark.parametrize("missing", ["transferable", "batch_norm"])
 def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
-    assert kept_statistics(tiny.study(search()), tiny.facts(**{missing: False})) is None
+    assert start_point(KEPT_STATISTICS, tiny.study(search()), tiny.facts(**{missing: False})) is None
 
 
 def test_a_search_that_can_draw_the_default_runs_it_third_and_never_prunes_it() -> None:
@@ -157,17 +161,23 @@ def test_a_search_that_can_draw_the_default_runs_it_third_and_never_prunes_it() 
 
     task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
 
-    assert list(plan.initial_points(())[2:]) == [kept_statistics(study, FACTS), partly_frozen(study, FACTS)]
+    assert list(plan.initial_points(())[2:]) == [
+        start_point(KEPT_STATISTICS, study, FACTS),
+        start_point(PARTLY_FROZEN, study, FACTS),
+    ]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, KEPT_LABEL, False)
 
 
-def test_a_search_that_cannot_tries_the_nearest_point_after_the_other_starts_as_any_other_trial() -> None:
+def test_a_search_that_cannot_tries_the_nearest_point_after_the_defaults_as_any_other_trial() -> None:
     study = tiny.study(search(lr_ratio="1.0"))
     plan = search_plan(study, FACTS, 1)
 
-    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
+    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
 
-    assert list(plan.initial_points(())[2:]) == [partly_frozen(study, FACTS), kept_statistics(study, FACTS)]
+    assert list(plan.initial_points(())[2:]) == [
+        start_point(KEPT_STATISTICS, study, FACTS),
+        start_point(PARTLY_FROZEN, study, FACTS),
+    ]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from tlopt.search.defaults import partly_frozen
+from tlopt.search.defaults import start_point
 from tlopt.search.plan import search_plan
+from tlopt.search.portfolio import PARTLY_FROZEN
 from tlopt.search.space import suggest
 from tlopt.spec.point import Point
 
@@ -28,16 +29,16 @@ def search(**changes: str) -> str:
     return "\n".join(f"{name} = {text}" for name, text in (USUAL | changes).items())
 
 
-def start_point(text: str, backbone: str = '"large"') -> Point:
+def decoded(text: str, backbone: str = '"large"') -> Point:
     """The point given by the parameters."""
     study = tiny.study(text, backbone=backbone)
-    params = partly_frozen(study, FACTS)
+    params = start_point(PARTLY_FROZEN, study, FACTS)
     assert params is not None
     return suggest(FixedTrial(params), study, FACTS)
 
 
 def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_rate() -> None:
-    point = start_point(search())
+    point = decoded(search())
 
     assert (point.transfer_depth, point.freeze_depth) == (14, 14)
     assert (point.lr, point.l2_sp) == (tiny.PLAIN_LR["adamw"], 0.0)
@@ -58,14 +59,14 @@ def test_it_keeps_and_freezes_four_fifths_and_trains_the_rest_anew_at_the_usual_
     ],
 )
 def test_it_takes_what_is_nearest_in_every_range(changes: dict[str, str], expected: dict[str, Any]) -> None:
-    point = start_point(search(**changes))
+    point = decoded(search(**changes))
 
     assert {name: getattr(point, name) for name in expected} == expected
 
 
 def test_it_counts_the_blocks_of_the_first_backbone() -> None:
     shares = dict.fromkeys(("transfer_depth", "freeze_depth"), "{ uniform = [0.0, 1.0] }")
-    point = start_point(search(**shares), backbone='{ choice = ["small", "large"] }')
+    point = decoded(search(**shares), backbone='{ choice = ["small", "large"] }')
 
     assert (point.backbone, point.transfer_depth) == ("small", 7)
 
@@ -76,7 +77,7 @@ def test_it_counts_the_blocks_of_the_first_backbone() -> None:
 )
 def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int], most: int) -> None:
     text = search(transfer_depth=f"{{ int = {list(kept)} }}", freeze_depth=f"{{ int = [0, {most}] }}")
-    point = start_point(text)
+    point = decoded(text)
 
     assert kept[0] <= point.transfer_depth <= kept[1]
     assert point.freeze_depth <= min(point.transfer_depth, most)
@@ -84,11 +85,11 @@ def test_wherever_the_ranges_lie_it_is_a_point_of_the_space(kept: tuple[int, int
 
 @pytest.mark.parametrize("name", ["transfer_depth", "freeze_depth"])
 def test_there_is_none_where_a_depth_is_given(name: str) -> None:
-    assert partly_frozen(tiny.study(search(**{name: "9"})), FACTS) is None
+    assert start_point(PARTLY_FROZEN, tiny.study(search(**{name: "9"})), FACTS) is None
 
 
 def test_there_is_none_without_weights_to_start_from() -> None:
-    assert partly_frozen(tiny.study(search()), tiny.facts(transferable=False)) is None
+    assert start_point(PARTLY_FROZEN, tiny.study(search()), tiny.facts(transferable=False)) is None
 
 
 def test_a_search_tries_it_third_as_any_other_trial() -> None:
@@ -99,7 +100,7 @@ def test_a_search_tries_it_third_as_any_other_trial() -> None:
     task = plan.draw(of.ask())
 
     assert len(plan.initial_points(())) == 3
-    assert plan.initial_points(())[2] == partly_frozen(study, FACTS)
+    assert plan.initial_points(())[2] == start_point(PARTLY_FROZEN, study, FACTS)
     assert (task.label, task.prunable) == ("", True)
 
 
@@ -112,4 +113,4 @@ def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:
         )
     )
 
-    assert list(search_plan(study, FACTS, 1).initial_points(())) == [partly_frozen(study, FACTS)]
+    assert list(search_plan(study, FACTS, 1).initial_points(())) == [start_point(PARTLY_FROZEN, study, FACTS)]

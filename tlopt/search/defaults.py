@@ -1,4 +1,4 @@
-"""Initial points of a search: the defaults of a practitioner, and a partly frozen network."""
+"""The defaults of a practitioner, linear classifiers, and other points that a search starts from."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,13 @@ from itertools import product
 from typing import Any, assert_never
 
 from tlopt.model.facts import BackboneFacts
+from tlopt.search.portfolio import KEPT_RATE, KEPT_STATISTICS, STARTS, TRIALS_PER_START, Start
 from tlopt.search.space import Params, classifiers, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
-
-FROZEN_SHARE = 0.8  # share of the blocks: "Initial points" in benchmarks/defaults/README.md
-# lr_ratio of fine-tuning with kept statistics, by optimiser: benchmarks/recipes/README.md
-KEPT_STATISTICS_RATIO = {"sgd": 0.1, "adamw": 0.3}
-
 
 LINEAR_MAX = 8  # linear classifiers among the initial points; each costs about one epoch
 
@@ -84,8 +80,25 @@ def _defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
     if "logistic" in classifiers(study):
         named[LINEAR_LABEL] = {**common, "classifier": "logistic"}
     if facts.batch_norm[backbone]:
-        named[KEPT_LABEL] = {**plain, "norm_depth": 1.0, "lr_ratio": KEPT_STATISTICS_RATIO[optimizer]}
+        named[KEPT_LABEL] = {**plain, "norm_depth": 1.0, "lr_ratio": KEPT_RATE[optimizer]}
     return tuple(_default(label, values, backbone, study, facts) for label, values in named.items())
+
+
+def initial_points(study: Study, facts: BackboneFacts, known: Sequence[Params]) -> list[Params]:
+    """Parameters of the points that a search starts from, in order and without repeats.
+
+    First the defaults `known`; then linear classifiers, each of which costs about one epoch; then fine-tuning
+    with kept statistics, if its default is not among `known`, and `STARTS`, as many as leave
+    `TRIALS_PER_START` trials for each.
+    """
+    linear = [params for params in linear_points(study, facts) if params not in known]
+    n_starts_max = max(0, (study.budget.trials_max - len(known)) // TRIALS_PER_START)
+    starts = list[Params]()
+    for start in (KEPT_STATISTICS, *STARTS):
+        params = start_point(start, study, facts)
+        if params is not None and params not in (*known, *starts):
+            starts.append(params)
+    return [*known, *linear, *starts[:n_starts_max]]
 
 
 def linear_points(study: Study, facts: BackboneFacts) -> list[Params]:
@@ -116,42 +129,44 @@ def linear_points(study: Study, facts: BackboneFacts) -> list[Params]:
     return found[:LINEAR_MAX]
 
 
-def partly_frozen(study: Study, facts: BackboneFacts) -> Params | None:
-    """Parameters of a partly frozen network: lower blocks pretrained and frozen, upper blocks fresh.
+def start_point(start: Start, study: Study, facts: BackboneFacts) -> Params | None:
+    """Parameters of the point of the space nearest to `start`; other keys have plain fine-tuning's values.
 
-    It beat both defaults on small data sets (benchmarks/README.md) and trains quickly. Other keys have the
-    values of plain fine-tuning, or the nearest allowed ones. None if a depth is not searched, or if there are
-    no pretrained weights.
+    Pretrained blocks have the start's rate as far as `lr` and `lr_ratio` allow. None if the space cannot
+    express it: a depth in which it differs from plain fine-tuning is not searched, no statistics would be
+    kept, or there are no pretrained weights.
     """
-    depths = [study.search.get(name, Fixed(0)) for name in ("transfer_depth", "freeze_depth")]
-    if not facts.transferable or any(isinstance(depth, Fixed) for depth in depths):
+    fixed = {name for name in RULES if isinstance(study.search.get(name, Fixed(0)), Fixed)}
+    if not facts.transferable or {"transfer_depth", "freeze_depth"} & fixed & _own_depths(start):
         return None
-    shares = {name: FROZEN_SHARE for name, rule in RULES.items() if isinstance(rule, Depth)}
-    return _start(shares | {"norm_depth": 0.0}, {}, study, facts)
-
-
-def kept_statistics(study: Study, facts: BackboneFacts) -> Params | None:
-    """Parameters of fine-tuning with pretrained batch-norm statistics in the whole network.
-
-    Pretrained blocks train at `KEPT_STATISTICS_RATIO` of plain fine-tuning's rate: at the full rate such
-    networks diverge on some data sets. Other keys have the values of plain fine-tuning, or the nearest
-    allowed ones, so that this is the default with kept statistics if the space contains that one. None if
-    the space does not keep statistics, or there are none to keep.
-    """
     usual = _usual(study, facts)
-    wanted = KEPT_STATISTICS_RATIO[usual["optimizer"]]
-    ratio = nearest(wanted, study.search.get("lr_ratio", Fixed(1.0)))
-    rate = usual["lr"] * min(1.0, wanted / max(float(ratio), 1e-9))
-    shares = {"transfer_depth": 1.0, "freeze_depth": 0.0, "anchor_depth": 1.0, "norm_depth": 1.0}
-    start = _start(shares, {"lr": rate, "lr_ratio": ratio}, study, facts)
-    return start if start is not None and decode_params(start, study, facts).norm_depth else None
+    shares = {
+        "transfer_depth": start.transfer,
+        "freeze_depth": start.freeze,
+        "anchor_depth": start.transfer,
+        "norm_depth": start.norm,
+    }
+    if start.body_rate is not None:
+        body_rate = start.body_rate[usual["optimizer"]]
+        ratio = nearest(body_rate, study.search.get("lr_ratio", Fixed(1.0)))
+        usual |= {"lr_ratio": ratio, "lr": usual["lr"] * min(1.0, body_rate / max(float(ratio), 1e-9))}
+    params = _nearest_params(shares, usual, study, facts)
+    if params is None or (start.norm and not decode_params(params, study, facts).norm_depth):
+        return None
+    return params
 
 
-def _start(
-    shares: Mapping[str, float], wanted: Mapping[str, Scalar], study: Study, facts: BackboneFacts
+def _own_depths(start: Start) -> set[str]:
+    """The depths in which `start` differs from plain fine-tuning."""
+    own = {"transfer_depth": start.transfer < 1, "freeze_depth": start.freeze > 0}
+    return {name for name, differs in own.items() if differs}
+
+
+def _nearest_params(
+    shares: Mapping[str, float], usual: Mapping[str, Any], study: Study, facts: BackboneFacts
 ) -> Params | None:
-    """Parameters of the point nearest to depths of `shares` of the blocks and the `wanted` other values."""
-    backbone, usual = study.model.backbones[0], _usual(study, facts) | dict(wanted)
+    """Parameters of the point nearest to depths of `shares` of the blocks and to the `usual` other values."""
+    backbone = study.model.backbones[0]
     values = {
         name: _nearest_depth(shares[name], dimension, facts.n_blocks[backbone])
         if isinstance(RULES[name], Depth)

@@ -13,7 +13,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
 from tlopt.search import enough, grid, user_params
-from tlopt.search.defaults import defaults, kept_statistics, linear_points, partly_frozen
+from tlopt.search.defaults import defaults, initial_points
 from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, search_space, suggest_params, without_idle_keys
@@ -80,14 +80,7 @@ def search_plan(
     if study.is_grid:
         return _grid_plan(study, facts, n_splits)
     known = [(d.label, d.params) for d in defaults(study, facts, labels) if d.params is not None]
-    initial_points = [params for _, params in known]
-    for start in (
-        *linear_points(study, facts),
-        partly_frozen(study, facts),
-        kept_statistics(study, facts),
-    ):
-        if start is not None and start not in initial_points:
-            initial_points.append(start)
+    starts = initial_points(study, facts, [params for _, params in known])
 
     def accept(given: Mapping[str, Any]) -> Params:
         return user_params.encode_user_params(given, study)
@@ -104,7 +97,7 @@ def search_plan(
 
     return StudyPlan(
         hours=study.budget.hours,
-        initial_points=lambda _: initial_points,
+        initial_points=lambda _: starts,
         n_open=enough.n_open(study),
         space=search_space(study),
         accept=accept,

@@ -1,0 +1,55 @@
+"""The points that a search starts from: their order, no repeats, and a share of the budget."""
+
+import pytest
+import tiny
+
+from tlopt.search.defaults import defaults, initial_points, linear_points, start_point
+from tlopt.search.portfolio import KEPT_STATISTICS, STARTS, TRIALS_PER_START, Start
+from tlopt.search.space import Params
+from tlopt.spec import Study
+
+FACTS = tiny.facts()
+WIDE = """
+transfer_depth = { int = [8, 17] }
+freeze_depth   = { int = [0, 17] }
+norm_depth     = { int = [0, 17] }
+lr             = { log = [1e-4, 1.0] }
+lr_ratio       = { log = [1e-2, 1.0] }
+classifier     = { choice = ["network", "logistic", "svm"] }
+"""
+
+
+def points(study: Study) -> list[Params]:
+    known = [default.params for default in defaults(study, FACTS) if default.params is not None]
+    return initial_points(study, FACTS, known)
+
+
+def test_defaults_come_first_then_linear_classifiers_then_the_learnt_points() -> None:
+    study = tiny.study(WIDE)
+    found = points(study)
+
+    assert found[:4] == [default.params for default in defaults(study, FACTS)]
+    assert found[4:5] == [params for params in linear_points(study, FACTS) if params not in found[:4]]
+    assert found[5:] == [start_point(start, study, FACTS) for start in STARTS]
+
+
+@pytest.mark.parametrize(
+    ("trials", "n_starts"), [(4, 0), (4 + TRIALS_PER_START - 1, 0), (4 + TRIALS_PER_START, 1), (60, 1)]
+)
+def test_beside_defaults_and_linear_classifiers_they_take_a_third_of_what_is_left(
+    trials: int, n_starts: int
+) -> None:
+    assert len(points(tiny.study(WIDE, trials=trials))) == 5 + n_starts
+
+
+def test_no_point_comes_twice() -> None:
+    found = points(tiny.study(WIDE))
+
+    assert all(params not in found[:place] for place, params in enumerate(found))
+
+
+@pytest.mark.parametrize("start", [KEPT_STATISTICS, *STARTS], ids=lambda start: start.recipe)
+def test_a_point_that_the_space_cannot_express_is_left_out(start: Start) -> None:
+    narrow = tiny.study("lr = { log = [1e-4, 1.0] }")
+
+    assert start_point(start, narrow, FACTS) is None
