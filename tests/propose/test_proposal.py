@@ -1,6 +1,7 @@
 """A proposal fits the images, the machine and the time given. No test here measures time."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tlopt import spec
+from tlopt.data.load import load_data
 from tlopt.errors import DataError, SpecError, WeightsError
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import BackboneFacts
@@ -246,8 +248,43 @@ def test_few_images_are_trained_on_three_splits_in_small_batches(images):
     study = study_of(proposal)
 
     assert study.data.repeats == 3
-    assert study.search["batch_size"] == Fixed(16)
+    assert study.search["batch_size"] == Fixed(8)
     assert any("3 splits" in note for note in proposal.notes)
+
+
+@pytest.mark.parametrize(
+    ("n_train", "epochs", "expected", "steps"),
+    [
+        (240, 8, 16, 120),  # with 32 there would be 64
+        (96, 8, 8, 96),
+        (97, 8, 8, 104),  # a last batch of one image is a step
+        (96, 16, 16, 96),
+        (30, 8, 8, 32),  # never fewer images per step
+        (60_000, 24, 32, 45_000),  # many images keep large batches
+    ],
+)
+def test_few_images_get_smaller_batches_so_that_a_trial_has_enough_steps(n_train, epochs, expected, steps):
+    found = study_file.batch_size(n_train, epochs)
+
+    assert (found, study_file.n_steps(n_train, epochs, found)) == (expected, steps)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 100))
+def test_a_batch_is_the_largest_that_gives_enough_steps(n_train, epochs):
+    found = study_file.batch_size(n_train, epochs)
+    larger = [size for size in study_file.BATCH_SIZES if size > found]
+
+    assert all(study_file.n_steps(n_train, epochs, size) < study_file.STEPS_MIN for size in larger)
+    assert found == 8 or study_file.n_steps(n_train, epochs, found) >= study_file.STEPS_MIN
+
+
+def test_the_study_file_says_how_many_steps_a_trial_has(images):
+    proposal = propose(str(images(**FOLDERS["few"])), EVERYTHING, CPU)
+    data = load_data(study_of(proposal).data, seed=0, progress=False)
+
+    (line,) = (line for line in proposal.text.splitlines() if line.startswith("batch_size = 8 "))
+    steps = 5 * math.ceil(len(data.splits[0].train) / 8)
+    assert line.endswith(f"# training images per step: {steps} steps per trial, with larger batches too few")
 
 
 def test_repeated_splits_are_given_up_where_they_do_not_fit(images):

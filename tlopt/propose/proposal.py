@@ -104,7 +104,7 @@ def propose(source: str, request: ProposalRequest, machine: Machine, *, progress
             data={key: getattr(data, key) for key in given},
             size=size,
             n_train=terms.used(size).train,
-            batch_size=study_file.batch_size(summary),
+            batch_size=study_file.batch_size(terms.used(size).train, size.epochs),
             estimate=estimate,
         )
     )
@@ -157,7 +157,7 @@ def _terms(
         weights,
         resolutions,
         n_classes=len(summary.class_names),
-        batch_size=study_file.batch_size(summary),
+        batch_size=study_file.batch_size(summary.counts.train, request.epochs or budget.COMFORTABLE[1]),
         device=machine.device,
     )
     return Terms(
