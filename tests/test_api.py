@@ -230,7 +230,7 @@ def test_an_unfinished_confirmation_is_not_judged(
     serve.run_studies([(session, workspace)], confirm=False, interrupt=Interrupt())
     workflow.begin_confirm(session, workspace)
 
-    with pytest.raises(NotReady, match=r"early\.confirm: 0 of 6 runs have ended; .* tlopt confirm"):
+    with pytest.raises(NotReady, match=r"early\.confirm: 0 of 9 runs have ended; .* tlopt confirm"):
         workflow.judge(session, workspace)
 
 
