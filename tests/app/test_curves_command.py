@@ -79,13 +79,14 @@ def test_json_has_the_values_and_what_is_told_of_them(tmp_path: Path) -> None:
     assert found["figure"] == str(tmp_path / "c.png")
 
 
-def test_recipes_are_compared_with_the_first_and_need_no_figure(tmp_path: Path) -> None:
+def test_recipes_are_compared_with_the_first_and_drawn_as_means(tmp_path: Path) -> None:
     gridded.build(tmp_path, "lr = 0.01", RECIPES, halved, trials=10)
-    text, found = said(tmp_path), as_json(tmp_path)
+    figure = tmp_path / "c.png"
+    text, found = said(tmp_path, "--figure", str(figure)), as_json(tmp_path, "--figure", str(figure))
 
     assert "minus default" in text
     assert "half is the best: every other recipe is worse." in text
-    assert "figure" not in text
+    assert figure.stat().st_size > 5_000
     assert found["best_recipes"] == [{"at": "", "possible": ["half"]}]
 
 

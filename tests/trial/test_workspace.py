@@ -1,9 +1,9 @@
-"""Resolutions are checked against all backbones of a study before its first trial."""
+"""Resolutions and numbers of training images are checked before a study starts its first trial."""
 
 import resource
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -77,3 +77,25 @@ def test_weights_on_a_full_disk_are_told_with_file_and_cure(
 
 def test_a_convolutional_network_takes_a_range() -> None:
     workspace("resnet18", "{ int = [97, 201] }").check_resolutions()
+
+
+def with_split(n_train: int, wanted: str) -> Workspace:
+    """A workspace with a split of three classes and so many training images."""
+    here = workspace("resnet18", f"32\n        train_images = {wanted}")
+    few, many = (SimpleNamespace(train=range(n)) for n in (n_train, n_train + 5))
+    here.data = cast(Any, SimpleNamespace(splits=(many, few), class_names=("a", "b", "c")))
+    return here
+
+
+@pytest.mark.parametrize("wanted", ["0", "20", "{ choice = [3, 20] }", "{ int = [3, 20] }"])
+def test_a_number_of_training_images_that_every_split_has_is_allowed(wanted: str) -> None:
+    with_split(20, wanted).check_train_images()
+
+
+@pytest.mark.parametrize(("wanted", "named"), [("21", 21), ("2", 2), ("{ choice = [0, 25] }", 25)])
+def test_more_training_images_than_a_split_has_or_fewer_than_classes_are_refused(
+    wanted: str, named: int
+) -> None:
+    says = rf"train_images: {named} is not allowed: 0 for all, or 3 \(one of each class\) to 20"
+    with pytest.raises(SpecError, match=says):
+        with_split(20, wanted).check_train_images()

@@ -17,7 +17,7 @@ from tlopt.analysis.shape import ERROR, Difference, paired, possible_best
 from tlopt.app.handle import Session
 from tlopt.confirmation.interval import half_width
 from tlopt.spec.dimensions import Scalar
-from tlopt.spec.objectives import TITLES, is_fraction, measured, percent_words, scale_of, value_words
+from tlopt.spec.objectives import TITLES, measured, percent_words, scale_of, value_words
 from tlopt.storage.studies import stored_spec
 from tlopt.system.words import counted, joined
 
@@ -40,12 +40,20 @@ def figure_file(session: Session) -> Path:
     return Path("exports") / f"{session.study.name}.curves.png"
 
 
-def draw(found: Curves, path: Path) -> Path | None:
-    """Draw the curves to `path`; return it, or None if there is nothing to draw: a grid of recipes alone."""
-    from tlopt.plots.curves import Line, draw_curves
+def draw(found: Curves, path: Path) -> Path:
+    """Draw the curves to `path`, or the means of recipes if nothing else varies; return it."""
+    from tlopt.plots.curves import Line, draw_curves, draw_means
 
+    title = f"{found.study.name}: mean and 95 % interval over {_seeds(found)}"
     if not found.over:
-        return None
+        return draw_means(
+            path,
+            [curve.name for curve in found.curves],
+            [float(np.nanmean(curve.values[0])) for curve in found.curves],
+            [_half(curve.values[0]) for curve in found.curves],
+            objective=found.study.objective,
+            title=title,
+        )
     several = [key for key in found.curves[0].keys if len({curve.keys[key] for curve in found.curves}) > 1]
     panel_keys = several[1:]
     panels: dict[str, list[Line]] = {}
@@ -65,8 +73,7 @@ def draw(found: Curves, path: Path) -> Path | None:
         x_title=key_title(found.over),
         log_x=found.over in ("epoch", "train_images") or found.study.is_log(found.over),
         objective=found.study.objective,
-        title=f"{found.study.name}: validation, mean and 95 % interval over {_seeds(found)}"
-        + ("; dotted: in training" if is_fraction(found.study.objective) and _has_train(found) else ""),
+        title=title,
     )
 
 
@@ -115,8 +122,8 @@ def foot_lines(found: Curves) -> Iterator[str]:
         )
     if _has_train(found):
         yield (
-            "In training: accuracy on the images and labels as trained on, FALSE LABELS included, during the"
-            " epoch" + ("." if found.over == EPOCH else "; the last one's.")
+            "In training: accuracy on the images and labels as trained on, false labels included, during the"
+            + (" epoch." if found.over == EPOCH else " last epoch.")
         )
     if found.tuned:
         yield (
@@ -291,7 +298,7 @@ def recipe_lines(found: Curves) -> Iterator[str]:
 # For programs
 
 
-def as_dict(found: Curves, figure: Path | None) -> dict[str, Any]:
+def as_dict(found: Curves, figure: Path) -> dict[str, Any]:
     """The curves with their shapes, and the claims; see `measured` for the digits of values."""
     claims = [
         {"source": claim.source, "claim": claim.text, "curve": claim.of, "seen": claim.seen}
@@ -310,7 +317,7 @@ def as_dict(found: Curves, figure: Path | None) -> dict[str, Any]:
         "chosen_on_other_seeds": list(found.tuned),
         "curves": [_curve_dict(found, curve) for curve in found.curves],
         "claims": claims,
-        "figure": None if figure is None else str(figure),
+        "figure": str(figure),
     }
     if found.has_recipes:
         values["best_recipes"] = [

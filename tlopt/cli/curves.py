@@ -43,5 +43,4 @@ def curves(
         sys.stdout.write(json.dumps(grids.as_dict(found, drawn), indent=1, ensure_ascii=False) + "\n")
         return
     out.print(grids.shown(found))
-    if drawn is not None:
-        out.print(f"figure: {drawn}", markup=False, soft_wrap=True)
+    out.print(f"figure: {drawn}", markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from tlopt.plots.colours import LIGHT
@@ -63,8 +64,39 @@ def draw_curves(
             unit = "%" if is_fraction(objective) else "nats"
             axes.set_ylabel(f"validation {TITLES[objective]}, {unit}")
         handles, labels = cells[0].get_legend_handles_labels()
+        if is_fraction(objective) and any(_has_train(line) for lines in panels.values() for line in lines):
+            handles.append(Line2D([], [], ls=":", lw=1, color=LIGHT.muted))
+            labels.append("in training")
         if any(labels):
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.suptitle(without_math(title), fontsize=11)
+        return save(figure, path)
+
+
+def draw_means(
+    path: Path,
+    names: Sequence[str],
+    mean: Sequence[float],
+    half_width: Sequence[float],
+    *,
+    objective: str,
+    title: str,
+) -> Path:
+    """Write named means with their intervals, the first at the top, to `path`; returns it."""
+    rows = np.arange(len(names))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 0.4 * len(names) + 1.4), layout="constrained")
+        axes = figure.subplots()
+        widths = np.nan_to_num(np.array(half_width))
+        axes.errorbar(mean, rows, xerr=widths, fmt="o", color=LIGHT.point, elinewidth=1, capsize=2)
+        axes.set_yticks(rows, [without_math(name) for name in names])
+        axes.invert_yaxis()
+        scale, unit = (100, "%") if is_fraction(objective) else (1, "nats")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}"))
+        axes.set_xlabel(f"validation {TITLES[objective]}, {unit}")
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(without_math(title), fontsize=11)
         return save(figure, path)
 
@@ -89,13 +121,17 @@ def _draw(axes: Axes, lines: Sequence[Line], *, log_x: bool, with_train: bool) -
             capsize=2,
             label=without_math(line.label),
         )
-        if with_train and not all(map(math.isnan, line.train)):
+        if with_train and _has_train(line):
             axes.plot(x, line.train, ":", lw=1, color=_COLOURS[index % len(_COLOURS)])
     axes.set_xticks(at, [f"{place:g}" for place in places])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _has_train(line: Line) -> bool:
+    return not all(map(math.isnan, line.train))
 
 
 def _value_axis(axes: Axes, objective: str) -> None:
