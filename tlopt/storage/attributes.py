@@ -269,9 +269,7 @@ class TrialRecord:
             started=trial.datetime_start,
             finished=trial.datetime_complete,
             ran_here=ran_here(trial),
-            train_accuracies={
-                int(epoch): float(v) for epoch, v in _table(result, "train_accuracies").items()
-            },
+            train_accuracies=_by_epoch(result, "train_accuracies"),
             recipes=_names(attributes, RECIPES),
             origin=origin,
         )
@@ -314,6 +312,12 @@ def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The dictionary under `key`; empty without one or with another value of other software."""
     found = values.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _by_epoch(values: Mapping[str, Any], key: str) -> dict[int, float]:
+    """The numbers under `key` by epoch; entries of other software are left out."""
+    found = _table(values, key).items()
+    return {int(epoch): float(v) for epoch, v in found if epoch.isdecimal() and type(v) in (int, float)}
 
 
 def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
