@@ -122,6 +122,16 @@ def test_a_network_of_the_smaller_shapes_loads_the_tensors_without_a_record(
         assert torch.equal(loaded(images), smaller(images))
 
 
+@pytest.mark.slow
+def test_the_smaller_network_becomes_a_program_of_torch_alone(smaller: Network, images: Tensor) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(smaller.net, (images,), dynamic_shapes=({0: batch},))
+
+    with torch.no_grad():
+        for some in (images[:1], torch.cat([images, images])):
+            torch.testing.assert_close(program.module()(some), smaller.net(some), rtol=1e-9, atol=1e-12)
+
+
 # Answers known by hand
 
 
