@@ -1,7 +1,7 @@
-"""Importance of keys by Optuna's PED-ANOVA, beside the importance that chance alone would give."""
+"""Importance of keys by Optuna's PED-ANOVA, with an interval, beside what chance alone would give."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.plots.series import evenly
+from tlopt.search import sampler_view
 from tlopt.spec.objectives import Direction, cost
 from tlopt.storage.attributes import violations
 
@@ -17,8 +18,10 @@ TRIALS_MIN = 10  # complete or pruned; half of them are then the best, half the 
 BEST_MIN = 5  # trials that PED-ANOVA's documentation wants at least among the best
 BEST_SHARE = 0.1
 FEW_TRIALS = 50  # below this the best tenth has fewer than `BEST_MIN` trials, so more count as the best
-TRIALS_MAX = 1000  # largest number used; with the shuffles this takes a few seconds
+TRIALS_MAX = 1000  # largest number used; with shuffles and resamples this takes some seconds
 N_SHUFFLES = 20  # the largest of 20 is exceeded by chance one time in 21
+N_RESAMPLES = 100  # bootstrap samples of the trials
+INTERVAL = (0.025, 0.975)  # quantiles over them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +30,14 @@ class Share:
 
     key: str
     share: float  # the shares of all keys add up to 1
+    low: float  # lower end of its 95 % interval
+    high: float
     chance: float  # the largest that this key got from shuffled values, on the same scale; may exceed 1
 
     @property
     def stands_out(self) -> bool:
-        """Whether the share is larger than any that shuffled values gave."""
-        return self.share > self.chance
+        """Whether the whole interval lies above any share that shuffled values gave."""
+        return self.low > self.chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +99,36 @@ def _shares(trials: Sequence[FrozenTrial], keys: list[str], direction: Direction
     if total <= 0:
         return ()
     shuffled = [_divergences(study, keys, random.permutation(costs), quantile) for _ in range(N_SHUFFLES)]
-    rows = [
-        Share(key=key, share=value / total, chance=max(each[key] for each in shuffled) / total)
-        for key, value in divergence.items()
-    ]
+    resampled = list(_resampled(study, keys, costs, quantile, random))
+    rows = []
+    for key, value in divergence.items():
+        low, high = np.quantile([each[key] for each in resampled], INTERVAL)
+        chance = max(each[key] for each in shuffled) / total
+        rows.append(Share(key=key, share=value / total, low=float(low), high=float(high), chance=chance))
     return tuple(sorted(rows, key=lambda row: -row.share))
+
+
+def _resampled(
+    study: optuna.Study,
+    keys: list[str],
+    costs: NDArray[np.float64],
+    quantile: float,
+    random: np.random.Generator,
+) -> Iterator[dict[str, float]]:
+    """Shares by key in bootstrap samples of the trials."""
+    trials = study.get_trials(deepcopy=False)
+    for _ in range(N_RESAMPLES):
+        sample = [trials[row] for row in random.integers(len(trials), size=len(trials))]
+        drawn = {name for trial in sample for name in trial.params}
+        found = _divergences(_of(study, sample), [key for key in keys if key in drawn], costs, quantile)
+        total = sum(found.values())
+        if total > 0:
+            yield {key: found.get(key, 0.0) / total for key in keys}
+
+
+def _of(study: optuna.Study, trials: list[FrozenTrial]) -> optuna.Study:
+    """`study` with other trials; nothing is stored or logged."""
+    return sampler_view.view(study, lambda _: trials)
 
 
 def _study_of(
@@ -109,7 +139,10 @@ def _study_of(
         [cost(t.value, direction) if _is_ranked(t) and t.value is not None else np.nan for t in trials]
     )
     costs = np.where(np.isnan(costs), np.nanmax(costs) + 1, costs)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))  # a new study is logged
     study = optuna.create_study()
+    optuna.logging.set_verbosity(verbosity)
     study.add_trials(
         optuna.trial.create_trial(params=t.params, distributions=t.distributions, value=float(value))
         for t, value in zip(trials, costs, strict=True)
