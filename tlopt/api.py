@@ -19,6 +19,7 @@ from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.arguments import type_checked
 from tlopt.app.handle import open_session
+from tlopt.app.next_study import NextStudy, propose_next
 from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
 from tlopt.storage.attributes import TrialRecord, records_of
@@ -33,6 +34,7 @@ __all__ = [
     "check",
     "confirm",
     "export",
+    "follow_up",
     "init",
     "load",
     "load_model",
@@ -217,6 +219,20 @@ def report(
     """
     session = open_session(path, storage_url=storage, create=False)
     return deliver.write_report(session, None if file is None else Path(file), overwrite=overwrite)
+
+
+@type_checked
+@_quiet()
+def follow_up(path: str | Path, *, storage: str | None = None) -> NextStudy:
+    """The study file of a follow-up search with the ranges that the trials suggest; writes nothing.
+
+    Its `text` is "" where no range has to change. Write it to a file for `run`.
+
+    Raises:
+        NotReady: the study has not been begun, or its trials are too few to tell anything.
+        StudyChanged: the file `path` no longer matches the stored study.
+    """
+    return propose_next(open_session(path, storage_url=storage, create=False))
 
 
 @type_checked

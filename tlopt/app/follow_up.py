@@ -55,7 +55,7 @@ def planned(session: Session, workspace: "Workspace", plan: StudyPlan) -> WarmSt
                 study.warm_start, point, study, facts, initial_points=plan.initial_points(())
             )
         return warm_start.from_study(
-            _with_trials(_earlier(session), session),
+            _with_trials(earlier_study(session), session),
             study,
             facts,
             fingerprints=workspace.fingerprints,
@@ -73,7 +73,7 @@ def begin_with(session: Session, opened: optuna.Study, facts: BackboneFacts) -> 
         return
     if warm.carried:
         try:
-            earlier = _earlier(session)
+            earlier = earlier_study(session)
         except (NotReady, SpecError, StorageError):
             earlier = None
         if earlier is not None and earlier.began == warm.began:
@@ -119,7 +119,7 @@ def refuse_late(session: Session) -> None:
         )
 
 
-def _earlier(session: Session) -> Earlier:
+def earlier_study(session: Session) -> Earlier:
     """The study that the file names.
 
     Raises:

@@ -50,10 +50,14 @@ class Session:
     checkpoints: str  # folder or URL of all studies' checkpoints
     storage_option: str | None = None  # the database as the user named it with --storage
 
-    def command(self, verb: str) -> str:
-        """A command on this study, such as "tlopt resume flowers", for the user's working directory."""
+    def command(self, verb: str, target: str = "") -> str:
+        """A command on this study, such as "tlopt resume flowers", for the user's working directory.
+
+        Args:
+            target: another study or file; default: as the user named this one.
+        """
         named = [] if self.storage_option is None else ["--storage", self.storage_option]
-        return shlex.join(["tlopt", verb, self.target, *named])
+        return shlex.join(["tlopt", verb, target or self.target, *named])
 
     @property
     def folders(self) -> Folders:

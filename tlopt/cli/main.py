@@ -22,6 +22,7 @@ from tlopt.cli.cost import app as cost_app
 from tlopt.cli.curves import app as curves_app
 from tlopt.cli.export import app as export_app
 from tlopt.cli.fit import app as fit_app
+from tlopt.cli.next import app as next_app
 from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
 from tlopt.cli.prune import app as prune_app
 from tlopt.cli.report import app as report_app
@@ -47,6 +48,7 @@ app.add_typer(fit_app)
 app.add_typer(cost_app)
 app.add_typer(curves_app)
 app.add_typer(prune_app)
+app.add_typer(next_app)
 app.add_typer(cache_app, name="cache")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
