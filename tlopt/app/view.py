@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from tlopt.analysis.explain.explanation import Explanation
 from tlopt.analysis.format import best_sentence, describe
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.analysis.table import rows
 from tlopt.app import deliver
 from tlopt.app.handle import Session
+from tlopt.app.next_study import explanation_of
 from tlopt.confirmation.verdict import Verdict
 from tlopt.spec import Study
 from tlopt.spec.objectives import value_words
@@ -56,11 +58,18 @@ class StudyView:
 
     @property
     def figures(self) -> "dict[str, list[ReportFigure]]":
-        """The report's figures by section: progress, depths, strengths, curves.
+        """The report's figures by section: progress, depths, strengths, pairs, curves.
 
         Notebooks display a figure; its `standalone` is the text of an SVG file.
         """
         return deliver.figures(self._session)
+
+    def explain(self) -> Explanation:
+        """What the trials say about the keys, with intervals, and the ranges to search next.
+
+        Its figures are among `figures`: bands of single keys in "depths" and "strengths", maps in "pairs".
+        """
+        return explanation_of(self._session)
 
     def to_frame(self) -> Any:
         """A pandas data frame with a row for each trial: record, `metric.NAME` and `point.KEY` columns.

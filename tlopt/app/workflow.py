@@ -11,6 +11,7 @@ from tlopt.analysis.snapshot import Snapshot, n_images, n_splits
 from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.local_run import follow
+from tlopt.app.next_study import explanation_of
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
@@ -328,6 +329,7 @@ def renew_note(session: Session, workspace: "Workspace") -> None:
         images=workspace.images_summary,
         verdict=() if decided is None else [winner_sentence(snapshot), *gain_sentences(decided)],
         chosen=snapshot.chosen_trial,
+        explained=() if decided is None else explanation_of(session).sentences,
     )
 
 

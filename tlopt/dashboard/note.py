@@ -33,6 +33,7 @@ def update_note(
     images: str,
     verdict: Sequence[str] = (),
     chosen: int | None = None,
+    explained: Sequence[str] = (),
 ) -> None:
     """Write the note if its content has changed.
 
@@ -40,6 +41,7 @@ def update_note(
         images: description of the training data.
         verdict: sentences on the result of the confirmation; empty before it.
         chosen: number of the trial that the confirmation chose; None if there is none.
+        explained: sentences on what the keys do and what to search next; empty before the confirmation.
     """
     from optuna_dashboard import get_note, save_note  # the import takes half a second
 
@@ -56,6 +58,7 @@ def update_note(
         chosen=chosen,
         warm_start=attributes.summary_of(optuna_study.user_attrs.get(attributes.WARM_START)),
         fit=attributes.summary_of(optuna_study.user_attrs.get(attributes.FIT)),
+        explained=explained,
     )
     body = "\n".join([*updated, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
@@ -73,6 +76,7 @@ def note_lines(
     chosen: int | None = None,
     warm_start: str = "",
     fit: str = "",
+    explained: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines above the marker, in Markdown.
 
@@ -102,6 +106,8 @@ def note_lines(
     named = [trial.number for trial in best if trial.label and not trial.is_carried]
     rows = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
     yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in rows)
+    if explained:
+        yield from ("", "**To search next**", "", *(f"- {markdown_escaped(said)}" for said in explained))
     if picture:
         # a new address for each figure, or an open page would not reload it
         yield from ("", "---", "", f"![{_finding(networks, study)}]({picture}?trials={len(best)})")

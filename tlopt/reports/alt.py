@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tlopt.analysis.explain.effects import PairEffect
+from tlopt.analysis.explain.words import difference_words, place_words
 from tlopt.analysis.mistakes import BinaryCurves, Calibration
 from tlopt.plots.series import Array, running_median
 from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
@@ -56,6 +58,21 @@ def dependence_text(x: Array, values: Array, *, key: str, off: bool, objective: 
         return f"{text} The running median is {words[0]} all along."
     return (
         f"{text} The running median is best at {where[0]}, {words[0]}, and worst at {where[1]}, {words[1]}."
+    )
+
+
+def surface_text(pair: PairEffect, objective: str, *, best: str) -> str:
+    """The best and the worst cell of a map, and their difference; `best` is the value in the best one."""
+
+    def place(cell: tuple[int, int]) -> str:
+        return ", ".join(
+            f"{key.name} {place_words(key, float(at[index]))}"
+            for key, at, index in zip(pair.keys, pair.at, cell, strict=True)
+        )
+
+    return (
+        f"Validation {TITLES[objective]} is best at {place(pair.best)}, {best}, and"
+        f" {difference_words(pair.contrast, objective)} worse at {place(pair.worst)}."
     )
 
 

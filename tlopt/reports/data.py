@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from tlopt.analysis.causes import Cause, causes
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.importance import Importance, importance
+from tlopt.analysis.explain.explanation import Explanation, explain
 from tlopt.analysis.ranking import Best, ranking
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.confirmation.predictions import Predictions
@@ -44,7 +44,7 @@ class Report:
     verdict: Verdict | None  # None until the confirmation has been begun
     best: Best | None  # confirmed or not, see `ranking`
     ranked: tuple[TrialRecord, ...]  # complete trials, best first
-    importance: Importance
+    explanation: Explanation
     curves_best: tuple[TrialCurve, ...]  # best first
     curves_pruned: tuple[TrialCurve, ...]
     spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
@@ -90,13 +90,14 @@ def collect_report(
     shown = [pruned[index] for index in evenly(len(pruned), CURVES_PRUNED_MAX)]
     runs = () if confirmation is None else study_attributes.records_of(confirmation)
     confirmed = verdict if verdict is not None and verdict.finished else None
+    chosen = snapshot.chosen_trial
     return Report(
         snapshot=snapshot,
         file_text=str(attributes.get(study_attributes.STUDY_FILE, "")),
         verdict=verdict,
         best=next(iter(ranking(snapshot.study, snapshot.trials, confirmed)), None),
         ranked=tuple(ranked),
-        importance=importance(trials, direction),
+        explanation=explain(snapshot.study, trials, keep=() if chosen is None else (chosen,)),
         curves_best=_curves(trials, [trial.number for trial in ranked[:CURVES_BEST]]),
         curves_pruned=_curves(trials, shown),
         spent=_spent(snapshot, runs),

@@ -6,17 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlopt.analysis.explain.effects import PairEffect
+from tlopt.analysis.explain.surface import CONFIDENCE
+from tlopt.analysis.explain.words import place_words
 from tlopt.plots.series import Array, best_so_far, evenly, value_limits
 from tlopt.reports import alt
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
+from tlopt.spec.dimensions import Int, Log, Uniform
+from tlopt.spec.objectives import TITLES, value_words
 from tlopt.spec.outcome import Outcome
+from tlopt.spec.search_keys import RULES, Depth
 from tlopt.storage.attributes import TrialRecord
 from tlopt.system.words import counted
 
 POINTS_MAX = 800  # points per figure; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # number of best points that are always drawn
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
+_MAP_TICKS = 4
 _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 
@@ -43,6 +50,7 @@ def sections(report: Report) -> dict[str, list[ReportFigure]]:
         "progress": list(_progress_figures(report)),
         "depths": list(_depth_figures(report)),
         "strengths": list(_strength_figures(report)),
+        "pairs": list(_pair_figures(report)),
         "curves": list(_curve_figures(report)),
     }
 
@@ -95,6 +103,63 @@ def _strength_figures(report: Report) -> Iterator[ReportFigure]:
         yield from _dependence(report, _networks(report), key, key)
 
 
+def _pair_figures(report: Report) -> Iterator[ReportFigure]:
+    """Maps of the objective over two keys, with the other keys as the trials had them."""
+    for pair in report.explanation.maps:
+        mean = pair.draws.mean(axis=0)
+        low, high = float(mean.min()), float(mean.max())
+        shown = plots.Map(
+            shades=(mean - low) / (high - low or 1.0),
+            labels=(pair.keys[0].name, pair.keys[1].name),
+            ticks=(_ticks(pair, 0), _ticks(pair, 1)),
+            trials=np.column_stack([_on_cells(pair, axis) for axis in (0, 1)]),
+        )
+        objective = report.study.objective
+        worst, best = (value_words(_value(at, report), objective) for at in (low, high))
+        yield ReportFigure(
+            plots.surface_svg(shown, alt=alt.surface_text(pair, objective, best=best)),
+            f"Validation {TITLES[objective]} over {pair.keys[0].name} and {pair.keys[1].name}, with the"
+            f" other keys as the trials had them: {worst} where it is palest, {best} where it is darkest."
+            f" Dots: {len(pair.trials)} complete and pruned trials.",
+        )
+
+
+def _ticks(pair: PairEffect, axis: int) -> list[tuple[int, str]]:
+    at = pair.at[axis]
+    cells = evenly(len(at), _MAP_TICKS)
+    return [(int(cell), place_words(pair.keys[axis], float(at[cell]))) for cell in cells]
+
+
+def _on_cells(pair: PairEffect, axis: int) -> Array:
+    """The trials' places on an axis of equal cells, as fractions of it."""
+    at, positions = pair.at[axis], pair.trials[:, axis]
+    borders = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
+    return np.asarray(np.interp(positions, borders, np.linspace(0, 1, len(borders))))
+
+
+def _value(goodness: float, report: Report) -> float:
+    return goodness if report.study.direction == "maximize" else -goodness
+
+
+def _band(report: Report, key: str) -> plots.Band | None:
+    """What the key does alone; None for a key without an effect to show, and for depths as fractions."""
+    effect = next((each for each in report.explanation.effects if each.key.name == key), None)
+    if effect is None or not isinstance(effect.key.dimension, (Int, Log, Uniform)):
+        return None
+    if isinstance(RULES[key], Depth) and not isinstance(effect.key.dimension, Int):
+        return None  # the figure counts blocks
+    mean, low, high = effect.band
+    if report.study.direction == "minimize":
+        mean, low, high = -mean, -high, -low
+    return plots.Band(
+        x=np.array([float(effect.key.value(float(at))) for at in effect.at]),
+        mean=mean,
+        low=low,
+        high=high,
+        label=f"this key alone, {100 * CONFIDENCE:.0f} %",
+    )
+
+
 def _networks(report: Report) -> list[TrialRecord]:
     """Complete trials of networks, best first: the keys drawn do not affect linear classifiers."""
     return [trial for trial in report.ranked if trial.is_network]
@@ -145,6 +210,7 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         alt=alt.dependence_text(
             x, values, key=label.removesuffix(", in blocks"), off=log, objective=report.study.objective
         ),
+        band=_band(report, key),
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
     note = zero + _of(len(shown), len(x)) + _outside(values, report)

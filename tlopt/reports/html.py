@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tlopt.analysis.cost import NOTHING, Cost
+from tlopt.analysis.explain.explanation import COLUMNS
 from tlopt.analysis.format import (
     budget_words,
     describe,
@@ -87,7 +88,10 @@ def page(report: Report) -> str:
         config=_config(report),
         figures=_figures(report),
         importance=_importance(report),
-        importance_note=report.importance.note,
+        importance_note=report.explanation.importance.note,
+        explained=_explained(report),
+        explained_note=report.explanation.note,
+        next_sentences=report.explanation.sentences if report.explanation.effects else [],
         outcomes=_outcomes(report),
         causes=_causes(report),
         cost=_cost(report),
@@ -205,15 +209,34 @@ def _figures(report: Report) -> dict[str, list[dict[str, str]]]:
 
 
 def _importance(report: Report) -> Table | None:
-    shares = report.importance.shares
+    shares = report.explanation.importance.shares
     if not shares:
         return None
-    rows = [(row.key, _percent(row.share), _percent(row.chance), _standing(row)) for row in shares]
+    rows = [
+        (
+            row.key,
+            _percent(row.share),
+            f"{_percent(row.low)} to {_percent(row.high)}",
+            _percent(row.chance),
+            _standing(row),
+        )
+        for row in shares
+    ]
     return _barred(
-        ("key", "share", "by chance", "evidence"),
+        ("key", "share", "95 % interval", "by chance", "evidence"),
         rows,
         [row.share for row in shares],
         text=frozenset({"evidence"}),
+    )
+
+
+def _explained(report: Report) -> Table | None:
+    """A row for each key: its effect alone, and its next range."""
+    rows = report.explanation.table()
+    if not rows:
+        return None
+    return Table(
+        columns=COLUMNS, rows=tuple(rows), right=frozenset(COLUMNS[1:4]), long=frozenset(COLUMNS[5:])
     )
 
 

@@ -8,6 +8,8 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +17,7 @@ import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tlopt.plots.axes import log_axis
@@ -27,8 +30,16 @@ _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units, a phone shows them at about th
 _OFF_MIN = 3  # smallest number of points at "off" for which a median is shown
 
 # placeholders that are replaced by CSS variables
-_INK, _MUTED, _GRID, _POINT, _LINE, _PALE = (f"#01020{index}" for index in range(3, 9))
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "rule", _POINT: "point", _LINE: "line", _PALE: "pale"}
+_INK, _MUTED, _GRID, _POINT, _LINE, _PALE, _THIRD = (f"#01020{index}" for index in range(3, 10))
+_VARIABLES = {
+    _INK: "ink",
+    _MUTED: "muted",
+    _GRID: "rule",
+    _POINT: "point",
+    _LINE: "line",
+    _PALE: "pale",
+    _THIRD: "third",
+}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tlopt",
@@ -51,6 +62,34 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Band:
+    """An expected value with its interval along a key; all (G,), `x` ascending, 0 for "off"."""
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Map:
+    """Shades of cells over two keys, with the trials on them.
+
+    Attributes:
+        shades: (G, H) in [0, 1]; rows of cells lie above each other.
+        labels: names of the keys, of the vertical axis first.
+        ticks: of both axes, the indices of cells with their names.
+        trials: (N, 2), row and column as fractions of the axes.
+    """
+
+    shades: Array
+    labels: tuple[str, str]
+    ticks: tuple[Sequence[tuple[int, str]], Sequence[tuple[int, str]]]
+    trials: Array
+
+
 def progress_svg(x: Array, values: Array, best: Array, *, xlabel: str, objective: str, alt: str) -> str:
     """Values of trials (NaN: none) and the best so far over the ascending `x`."""
     direction = objectives.direction_of(objective)
@@ -65,9 +104,17 @@ def progress_svg(x: Array, values: Array, best: Array, *, xlabel: str, objective
 
 
 def dependence_svg(
-    x: Array, values: Array, *, shown: Sequence[int], key: str, log: bool, objective: str, alt: str
+    x: Array,
+    values: Array,
+    *,
+    shown: Sequence[int],
+    key: str,
+    log: bool,
+    objective: str,
+    alt: str,
+    band: Band | None = None,
 ) -> str:
-    """Values of complete trials against a key, and their running median.
+    """Values of complete trials against a key, their running median, and the band of the key alone.
 
     Args:
         shown: indices of the points to draw; the median is computed from all.
@@ -85,12 +132,47 @@ def dependence_svg(
             axes.plot(np.exp(at) if log else at, medians, lw=2, color=_LINE, label="running median")
         if log and (~on).sum() >= _OFF_MIN:
             axes.plot(place[~on][:1], [np.median(values[~on])], "_", ms=14, mew=2, color=_LINE)
+        if band is not None:
+            _band(axes, band, off=float(place[~on][0]) if (~on).any() else None)
         axes.set(xlabel=key, ylim=value_limits(values, direction))
         if not log:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(np.all(x == np.round(x)))))
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
         _legend(axes)
+        return _svg(figure, alt)
+
+
+def _band(axes: Axes, band: Band, *, off: float | None) -> None:
+    """Draw the band; its value at 0 at the place `off` of the axis, if it has one."""
+    is_off = (band.x == 0) & (off is not None)
+    x, mean, low, high = (values[~is_off] for values in (band.x, band.mean, band.low, band.high))
+    axes.fill_between(x, low, high, color=_THIRD, alpha=0.18, lw=0)
+    axes.plot(x, mean, lw=2, ls="--", color=_THIRD, label=band.label)
+    if off is not None and is_off.any():
+        mean, low, high = (values[is_off] for values in (band.mean, band.low, band.high))
+        axes.errorbar([off], mean, yerr=[mean - low, high - mean], fmt="_", ms=12, mew=2, color=_THIRD)
+
+
+def surface_svg(shown: Map, *, alt: str) -> str:
+    """Cells over two keys, darker where the objective is better, and the trials as dots."""
+    n_rows, n_columns = shown.shades.shape
+    with _figure() as (figure, axes):
+        axes.grid(visible=False)
+        for row, column in product(range(n_rows), range(n_columns)):
+            shade = float(shown.shades[row, column])
+            axes.add_patch(Rectangle((column, row), 1, 1, fc=_POINT, alpha=0.05 + 0.75 * shade, lw=0))
+        axes.plot(
+            n_columns * shown.trials[:, 1],
+            n_rows * shown.trials[:, 0],
+            "o",
+            ms=_size(shown.trials) - 2,
+            mew=0,
+            color=_INK,
+        )
+        axes.set(xlim=(0, n_columns), ylim=(0, n_rows), ylabel=shown.labels[0], xlabel=shown.labels[1])
+        for axis, ticks in zip((axes.yaxis, axes.xaxis), shown.ticks, strict=True):
+            axis.set_ticks([index + 0.5 for index, _ in ticks], [name for _, name in ticks])
         return _svg(figure, alt)
 
 
