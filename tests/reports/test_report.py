@@ -392,7 +392,8 @@ def test_a_key_that_never_varied_gets_no_share_and_each_share_stands_beside_chan
 
     said = Reader(page(report(trials))).text
 
-    assert re.search(r"key share by chance evidence freeze_depth 100\.0 % [\d.]+ % stands out", said)
+    assert "key share 95 % interval by chance evidence" in said
+    assert re.search(r"freeze_depth 100\.0 % 100\.0 % to 100\.0 % [\d.]+ % stands out", said)
     assert "Left out, since they had one value in all trials: " in said
 
 
