@@ -187,3 +187,11 @@ def test_the_best_log_loss_in_the_note_is_the_lowest() -> None:
         .replace("&emsp;", "")
         .startswith("| 1 | 0.2500 |")
     )
+
+
+def test_what_to_search_next_is_listed_once_it_is_known(opened: optuna.Study) -> None:
+    assert "To search next" not in shown(opened)
+
+    text = shown(opened, explained=["lr extended: 5 of 6 above 0.005.", "Of l2 no effect can be told."])
+
+    assert "**To search next**\n\n- lr extended: 5 of 6 above 0.005.\n- Of l2 no effect" in text
