@@ -56,7 +56,7 @@ class Best:
 
 
 def ranking(study: Study, trials: Sequence[TrialRecord], verdict: Verdict | None) -> list[Best]:
-    """Complete points, best first: confirmed ones by their mean on validation, then the search's by value.
+    """Complete points: the chosen one, confirmed ones by their mean on validation, the search's by value.
 
     Args:
         trials: of the search.
