@@ -222,7 +222,7 @@ def _note(text: str, comment: str) -> str:
 
 
 def _commented(text: str, comment: str) -> str:
-    return f"{text:<{_COMMENT_COLUMN}}# {comment}" if comment else text
+    return f"{text:<{_COMMENT_COLUMN - 2}}  # {comment}" if comment else text
 
 
 def _round(value: float) -> float:
