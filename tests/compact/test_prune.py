@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import tlopt
 from tlopt.cli.main import app
 from tlopt.compact import prune as compact
-from tlopt.compact.prune import Criterion, PruneGoal, Quantity, Recipe, Round, prune, recipe_point
+from tlopt.compact.prune import Criterion, PruneGoal, PruningRound, Quantity, Recipe, prune, recipe_point
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.contents import collect_contents, trained_of
 from tlopt.exports.read import inference_cost, load_network, read_export
@@ -103,8 +103,8 @@ def goal(share: float, *, quantity: Quantity = "parameters", loss_max: float = 1
     return PruneGoal(quantity=quantity, share=share, loss_max=loss_max, **more)
 
 
-def rounds_of(network: Network, recipe: Recipe, wanted: PruneGoal) -> list[Round]:
-    return [event for event in prune(network, recipe, wanted) if isinstance(event, Round)]
+def rounds_of(network: Network, recipe: Recipe, wanted: PruneGoal) -> list[PruningRound]:
+    return [event for event in prune(network, recipe, wanted) if isinstance(event, PruningRound)]
 
 
 @pytest.mark.parametrize("criterion", ["l1", "batch_norm", "taylor", "history"])

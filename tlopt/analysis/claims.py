@@ -11,7 +11,7 @@ Seen = Literal["seen", "the reverse is seen", "cannot be told"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class PaperClaim:
     """One claim and the answer that one curve, or several, give to it."""
 
     source: str
@@ -26,7 +26,7 @@ class Claim:
         return f"{self.source}: {self.text}{where}: {self.seen}."
 
 
-def claims_of(found: Curves) -> Iterator[Claim]:
+def claims_of(found: Curves) -> Iterator[PaperClaim]:
     """The claims about curves over this key, curve by curve, then between curves."""
     if found.has_recipes:
         return
@@ -36,38 +36,38 @@ def claims_of(found: Curves) -> Iterator[Claim]:
         yield from _moving_optimum(found)
 
 
-def _of_curve(over: str, curve: Curve) -> Iterator[Claim]:
+def _of_curve(over: str, curve: Curve) -> Iterator[PaperClaim]:
     shape, n = curve.shape, len(curve.places)
     if n < 2:
         return
     if over == "freeze_depth":
-        yield Claim(
+        yield PaperClaim(
             source="Gerace et al. 2023",
             text=f"freezing the most blocks, {curve.places[-1]}, is worse than freezing fewer",
             seen=_excludes_last(shape, n),
             of=curve.name,
         )
-        yield Claim(
+        yield PaperClaim(
             source="Gerace et al. 2023",
             text="it is best to freeze some blocks and not all",
             seen=_is_inside(shape),
             of=curve.name,
         )
-        yield Claim(
+        yield PaperClaim(
             source="Dar et al. 2022",
             text="double descent over the number of frozen blocks",
             seen="seen" if shape.dip else "cannot be told",
             of=curve.name,
         )
     if over == "transfer_depth":
-        yield Claim(
+        yield PaperClaim(
             source="Plested et al. 2021",
             text=f"keeping the most blocks, {curve.places[-1]}, is worse than keeping fewer",
             seen=_excludes_last(shape, n),
             of=curve.name,
         )
     if over == EPOCH:
-        yield Claim(
+        yield PaperClaim(
             source="Dar et al. 2022",
             text="double descent over epochs",
             seen="seen" if shape.dip else "cannot be told",
@@ -87,7 +87,7 @@ def _is_inside(shape: Shape) -> Seen:
     return "the reverse is seen" if shape.place in ("first", "last") else "cannot be told"
 
 
-def _moving_optimum(found: Curves) -> Iterator[Claim]:
+def _moving_optimum(found: Curves) -> Iterator[PaperClaim]:
     """Between the fewest and the most training images, with all other keys equal."""
     groups: dict[str, list[Curve]] = {}
     for curve in found.curves:
@@ -101,7 +101,7 @@ def _moving_optimum(found: Curves) -> Iterator[Claim]:
             {curve.places[i] for i in curve.shape.possible} for curve in by_images[:: len(curves) - 1]
         )
         images = [value_name("train_images", curve.keys["train_images"]) for curve in by_images]
-        yield Claim(
+        yield PaperClaim(
             source="Gerace et al. 2023",
             text=f"the best depth moves between {images[0]} and {images[-1]}",
             seen="cannot be told" if fewest & most else "seen",

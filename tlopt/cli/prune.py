@@ -12,7 +12,7 @@ from tlopt.errors import SpecError
 from tlopt.spec.objectives import percent_words
 
 if TYPE_CHECKING:
-    from tlopt.compact.prune import PruneGoal, Quantity, Round
+    from tlopt.compact.prune import PruneGoal, PruningRound, Quantity
     from tlopt.training.loop import Epoch
 
 app = typer.Typer()
@@ -73,14 +73,14 @@ def prune(
     out.print(f"exported to {request.target}", markup=False, soft_wrap=True)
 
 
-def _show(events: "Iterator[Epoch | Round]", goal: "PruneGoal") -> None:
+def _show(events: "Iterator[Epoch | PruningRound]", goal: "PruneGoal") -> None:
     """Print a line for each epoch and round, and say it if the goal was not reached."""
     from tlopt.app.progress import epoch_line
-    from tlopt.compact.prune import Round
+    from tlopt.compact.prune import PruningRound
 
-    seen: list[Round] = []
+    seen: list[PruningRound] = []
     for event in events:
-        if isinstance(event, Round):
+        if isinstance(event, PruningRound):
             seen.append(event)
             out.print(_line(event, seen[0], goal), markup=False, soft_wrap=True)
         else:
@@ -106,7 +106,7 @@ def _wanted(parameters: float | None, multiply_adds: float | None) -> tuple["Qua
     return quantity, share
 
 
-def _line(found: "Round", before: "Round", goal: "PruneGoal") -> str:
+def _line(found: "PruningRound", before: "PruningRound", goal: "PruneGoal") -> str:
     accuracy = f"validation accuracy {percent_words(found.val.accuracy)}"
     cost = found.cost
     if found is before:

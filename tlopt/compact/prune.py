@@ -71,7 +71,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Round:
+class PruningRound:
     """The network after a removal and its training; round 0 is the network before any."""
 
     index: int
@@ -81,8 +81,8 @@ class Round:
     within: bool  # whether no more accuracy is lost than allowed
 
 
-def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch | Round]:
-    """Yield every epoch and round; the last `Round` with `within` is the result.
+def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch | PruningRound]:
+    """Yield every epoch and round; the last `PruningRound` with `within` is the result.
 
     Rounds remove the same share of what is left, so that the last one reaches the goal. Pruning ends at the
     goal, or after a round that loses too much accuracy.
@@ -185,12 +185,14 @@ def _train(
     network.eval()
 
 
-def _measured(index: int, network: Network, recipe: Recipe, start: Round | None, goal: PruneGoal) -> Round:
+def _measured(
+    index: int, network: Network, recipe: Recipe, start: PruningRound | None, goal: PruneGoal
+) -> PruningRound:
     logits = exported_logits(network, recipe.images, recipe.point, recipe.val, recipe.device)
     val = compute_metrics(logits, recipe.images.labels[recipe.val])
     # equal counts of correct images may differ in the last bit
     loss = 0.0 if start is None else round(start.val.accuracy - val.accuracy, 9)
-    return Round(
+    return PruningRound(
         index=index,
         network=network,
         cost=count(network.net, recipe.point.resolution),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tlopt.compact.cost import InferenceCost
-from tlopt.compact.prune import PruneGoal, Round
+from tlopt.compact.prune import PruneGoal, PruningRound
 from tlopt.errors import DataError
 from tlopt.exports.card import usage
 from tlopt.exports.read import (
@@ -38,8 +38,8 @@ class Pruned:
     """The account of a pruning: its goal, and every round, the kept one among them."""
 
     goal: PruneGoal
-    rounds: tuple[Round, ...]  # round 0 is the network before
-    kept: Round
+    rounds: tuple[PruningRound, ...]  # round 0 is the network before
+    kept: PruningRound
     epochs: int  # of each round
     n_val: int  # validation images
 
@@ -106,7 +106,7 @@ def _result(source: Export, pruned: Pruned, cost: InferenceCost) -> dict[str, An
     }
 
 
-def _amounts(each: Round) -> dict[str, int]:
+def _amounts(each: PruningRound) -> dict[str, int]:
     return {"parameters": each.cost.parameters, "multiply_adds": each.cost.multiply_adds}
 
 

@@ -13,7 +13,7 @@ from tlopt.exports.result import read_exported_verdict, read_result
 from tlopt.spec.objectives import percent_words
 
 if TYPE_CHECKING:
-    from tlopt.compact.prune import PruneGoal, Recipe, Round
+    from tlopt.compact.prune import PruneGoal, PruningRound, Recipe
     from tlopt.exports.read import Export
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
@@ -41,7 +41,7 @@ class PruneRequest:
         return folder.with_name(f"{folder.name}-compact")
 
 
-def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | Round]":
+def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | PruningRound]":
     """Prune an export and write the result; yields each epoch and round. A second call starts anew.
 
     Raises:
@@ -59,10 +59,10 @@ def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | Round]"
     check_target(request.target, overwrite=request.overwrite)
     recipe = _recipe(export, request)
     network = load_network(export, recipe.device)
-    rounds: list[Round] = []
+    rounds: list[PruningRound] = []
     try:
         for event in compact.prune(network, recipe, goal):
-            if isinstance(event, compact.Round):
+            if isinstance(event, compact.PruningRound):
                 rounds.append(event)
             yield event
     except Diverged as error:
@@ -84,7 +84,7 @@ def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | Round]"
         write_onnx(read_export(folder), folder)
 
 
-def _too_much_lost(rounds: "list[Round]", goal: "PruneGoal") -> str:
+def _too_much_lost(rounds: "list[PruningRound]", goal: "PruneGoal") -> str:
     before, after = (percent_words(each.val.accuracy) for each in (rounds[0], rounds[-1]))
     return (
         f"nothing was written: the first round lost more than {100 * goal.loss_max:.1f} points of validation"
