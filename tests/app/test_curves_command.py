@@ -52,9 +52,15 @@ def test_the_sentences_name_optimum_ends_and_claims(tmp_path: Path) -> None:
     assert "at 8 frozen. The optimum lies inside, both ends are worse; possible: 8 frozen." in text
     assert "Ends: 17 frozen minus 0 frozen: " in text
     assert "it is best to freeze some blocks and not all: seen." in text
-    assert "In training: accuracy on the images and labels as trained on" in text
+    assert "In training: accuracy on the images and labels as trained on, during the last epoch" in text
     assert "all seeds have the same validation images" in text
     assert (tmp_path / "c.png").stat().st_size > 10_000
+
+
+def test_training_accuracy_on_false_labels_is_called_that(tmp_path: Path) -> None:
+    gridded.build(tmp_path, DEPTHS + "label_noise = 0.2\n", GRID, inside, trials=15)
+
+    assert "labels as trained on, false labels included, during the last epoch" in said(tmp_path)
 
 
 def test_flat_ends_are_not_told_apart(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_busy_machine_is_named_beside_the_time(monkeypatch: pytest.MonkeyPatch
     assert "about 10.0 minutes" in time
     assert note == (
         "  note: the machine is busy with other programs: training took 2.5 times as long as it needs by"
-        " itself, and so would the study, about 25 minutes"
+        " itself; if it stays so, the study takes about 25 minutes"
     )
 
 
@@ -70,3 +70,16 @@ def test_linear_classifiers_among_the_trials_are_counted(classifier: str, n: int
 
     assert study.budget.trials == 60
     assert estimate._n_linear(study, tiny.facts()) == n
+
+
+def test_a_grid_is_neither_confirmed_nor_pruned_in_the_time_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "expected_minutes", lambda *_: (10.0, 1.0))
+    grid = tiny.study(
+        "freeze_depth = { choice = [0, 17] }", trials=6, more='[sampler]\nkind = "grid"\nrepeats = 3'
+    )
+    (line,) = estimate.duration_lines(grid, SimpleNamespace())  # type: ignore[arg-type]
+
+    assert line.endswith("on this machine, without a confirmation")
+    assert not estimate.prunes(grid)
+    assert not estimate.prunes(tiny.study("", more='[pruner]\nkind = "none"'))
+    assert estimate.prunes(tiny.study(""))

@@ -80,6 +80,26 @@ def test_the_best_trials_come_first_and_the_defaults_are_always_listed(opened: o
     assert rows[2].split("|")[2:6] == [" 87.5 % ", " 17 ", " 9 ", " 0.0012 "]
 
 
+def test_the_note_says_which_of_its_trials_it_lists(opened: optuna.Study) -> None:
+    assert "The 3 best of 6 complete trials, and the defaults:" in shown(opened)
+
+    few = optuna.create_study(direction="maximize")
+    add(few, 0.5, 17, "linear probe")
+    assert "complete trial" not in shown(few)
+
+
+def test_the_note_of_a_confirmation_refers_to_that_of_its_search() -> None:
+    confirmation = optuna.create_study(direction="maximize", study_name=f"{STUDY.name}.confirm")
+    add(confirmation, 0.5, 17, "linear probe")
+    add(confirmation, 0.75, 0, "trial 8")
+    text = shown(confirmation)
+
+    assert f"result: in the note of the study {STUDY.name}" in text
+    assert "| trial 8 | 75.0 % |" in text
+    assert "not confirmed" not in text
+    assert "budget" not in text
+
+
 def test_the_depth_table_has_the_best_of_each_quarter(opened: optuna.Study) -> None:
     text = shown(opened)
 

@@ -64,5 +64,7 @@ def test_the_repr_is_one_line(export: Export) -> None:
 
 
 def test_a_folder_that_is_not_an_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="is not an export"):
+    with pytest.raises(NotReady, match=r"is not an export: it has no weights\.safetensors; tlopt export"):
         tlopt.load_model(tmp_path)
+    with pytest.raises(NotReady, match="is not an export: there is no such folder"):
+        tlopt.load_model(tmp_path / "away")

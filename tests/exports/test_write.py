@@ -1,7 +1,7 @@
 """Exports are complete or absent, read back as written, and replace nothing but exports."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,18 @@ def folder(tmp_path: Path, weights_file: Path) -> Path:
 def test_an_export_has_exactly_its_files(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
+
+
+def test_one_epoch_has_no_learning_curves(tmp_path: Path, weights_file: Path) -> None:
+    contents = make_contents(planted())
+    single = replace(contents.trained, train_loss=(0.5,), val={})
+
+    folder = write_export(
+        tmp_path / "one", replace(contents, trained=single), weights_file=weights_file, overwrite=False
+    )
+
+    assert {path.name for path in folder.iterdir()} == FILES - {"learning_curves.png"}
+    assert "learning_curves.png" not in (folder / "README.md").read_text()
 
 
 def test_an_export_reads_back_as_written(folder: Path) -> None:

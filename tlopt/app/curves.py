@@ -16,12 +16,15 @@ from tlopt.analysis.curves import EPOCH, Curve, Curves, curves_of, key_title, so
 from tlopt.analysis.shape import ERROR, Difference, paired, possible_best
 from tlopt.app.handle import Session
 from tlopt.confirmation.interval import half_width
-from tlopt.spec.dimensions import Scalar
+from tlopt.spec import Study
+from tlopt.spec.algorithms import GridSampler
+from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.objectives import TITLES, measured, percent_words, scale_of, value_words
 from tlopt.storage.studies import stored_spec
 from tlopt.system.words import counted, joined
 
 _PLACES_NAMED = 12
+_NO_NOISE = Fixed(0.0)
 
 
 def read_curves(session: Session, *, over: str = "") -> Curves:
@@ -122,7 +125,8 @@ def foot_lines(found: Curves) -> Iterator[str]:
         )
     if _has_train(found):
         yield (
-            "In training: accuracy on the images and labels as trained on, false labels included, during the"
+            "In training: accuracy on the images and labels as trained on"
+            f"{_with_false_labels(found.study)}, during the"
             + (" epoch." if found.over == EPOCH else " last epoch.")
         )
     if found.tuned:
@@ -213,6 +217,14 @@ def _half(row: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 def _has_train(found: Curves) -> bool:
     return not all(math.isnan(value) for curve in found.curves for value in curve.train)
+
+
+def _with_false_labels(study: Study) -> str:
+    """The warning that training accuracy counts false labels as right; "" for a study without them."""
+    recipes = study.sampler.recipes.values() if isinstance(study.sampler, GridSampler) else ()
+    in_recipes = any("label_noise" in recipe for recipe in recipes)
+    noisy = in_recipes or study.search.get("label_noise", _NO_NOISE) != _NO_NOISE
+    return ", false labels included" if noisy else ""
 
 
 def _seeds(found: Curves) -> str:

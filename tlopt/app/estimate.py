@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tlopt.model.facts import BackboneFacts
-from tlopt.propose.budget import ImageCounts, Size, Terms, busy_sentence, minutes
+from tlopt.propose.budget import UNPRUNED_SHARE, ImageCounts, Size, Terms, busy_sentence, minutes
 from tlopt.search.defaults import defaults, linear_points
 from tlopt.search.space import classifiers
 from tlopt.spec import PerOptimizer, Study
+from tlopt.spec.algorithms import NoPruner
 from tlopt.spec.dimensions import bounds
 from tlopt.spec.search_keys import RULES
 from tlopt.system.words import counted, duration_words
@@ -17,23 +18,25 @@ if TYPE_CHECKING:
 
 
 def duration_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
-    """The time of search, confirmation and test with the default workers; and a note on a busy machine."""
+    """The time of `tlopt run` with the default workers; and a note on a busy machine."""
     from tlopt.training.timing import detect_machine
 
     workers = counted(detect_machine().n_workers, "worker")
     minutes_alone, load_factor = expected_minutes(study, workspace)
     expected = duration_words(60 * minutes_alone)
     most = "at most " if study.budget.trials == "enough" else ""
-    yield f"time: {most}about {expected} with {workers} on this machine, confirmation included"
+    confirmation = "without a confirmation" if study.is_grid else "confirmation included"
+    yield f"time: {most}about {expected} with {workers} on this machine, {confirmation}"
     if busy := busy_sentence(load_factor, minutes_alone):
         yield f"  note: {busy}"
 
 
 def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float]:
-    """The expected minutes of the whole study with the default workers here, and the load factor.
+    """The expected minutes of `tlopt run` with the default workers here, and the load factor.
 
-    The minutes are those of a machine where nothing else runs. A searched resolution or batch size counts at
-    its highest, several backbones at their mean. Measuring takes seconds.
+    That is search, confirmation and test, or a grid alone. The minutes are those of a machine where nothing
+    else runs. A searched resolution or batch size counts at its highest, several backbones at their mean.
+    Measuring takes seconds.
     """
     from tlopt.training.timing import detect_machine, measure_costs
 
@@ -53,7 +56,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
             trials=study.budget.trials_max,
             epochs=study.budget.epochs,
             points=study.confirm.points,
-            seeds=study.confirm.seeds,
+            seeds=0 if study.is_grid else study.confirm.seeds,
         )
         terms = Terms(
             costs=costs,
@@ -63,10 +66,16 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
             n_trained_defaults=n_trained_defaults,
             minutes_max=float("inf"),
             n_linear=_n_linear(study, workspace.facts),
+            later_share=UNPRUNED_SHARE if prunes(study) else 1.0,
         )
         expected.append(minutes(size, terms))
         load_factors.append(costs[resolution].load_factor)
     return sum(expected) / len(expected), max(load_factors)
+
+
+def prunes(study: Study) -> bool:
+    """Whether trials of a study may be pruned."""
+    return not study.is_grid and not isinstance(study.pruner, NoPruner)
 
 
 def _n_linear(study: Study, facts: BackboneFacts) -> int:

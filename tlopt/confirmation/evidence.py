@@ -1,4 +1,4 @@
-"""Whether a point of the search is better than the stronger default, by what a confirmation has measured.
+"""Whether a point of the search is better than the strongest default, by what a confirmation has measured.
 
 Two errors are known. Training: what remains of the values of the candidates with every seed, once each
 candidate's and each seed's mean are taken away, as in an analysis of variance with blocks. Images: the
@@ -13,7 +13,7 @@ from statistics import fmean
 
 from tlopt.spec.objectives import own_variance
 
-# A searched point is chosen over the stronger default at odds of three to one: of the rules tried, the one
+# A searched point is chosen over the strongest default at odds of three to one: of the rules tried, the one
 # that costs least among those with which at most 2 of 100 searches end below the default beyond noise
 # ("Default unless evidence" in benchmarks/selection/README.md).
 ODDS_MIN = 3.0
@@ -25,7 +25,7 @@ LASTING_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Lead:
-    """The lead of the best searched point over the stronger default on validation; positive is better."""
+    """The lead of the best searched point over the strongest default on validation; positive is better."""
 
     point: str  # label of the searched point
     default: str  # label of the default

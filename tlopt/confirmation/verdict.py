@@ -98,7 +98,7 @@ class Verdict:
     test_readings: int  # how often the test split has been read for this study
     n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
     n_splits: int = 1  # splits with other validation images that the seeds take in turn
-    odds_min: float = 0.0  # for a searched point to be chosen over the stronger default; 0: any
+    odds_min: float = 0.0  # for a searched point to be chosen over the strongest default; 0: any
 
     def __repr__(self) -> str:
         value = self.chosen.spread(self.objective, split=self.split)
@@ -136,7 +136,7 @@ class Verdict:
 
     @property
     def chosen(self) -> Confirmed:
-        """The candidate with the best mean on validation, or the stronger default: see `settled`.
+        """The candidate with the best mean on validation, or the strongest default: see `settled`.
 
         Among equal means the simplest one, see `ranked`.
         """
@@ -144,7 +144,7 @@ class Verdict:
 
     @property
     def lead(self) -> Lead | None:
-        """The lead of the best searched point over the stronger default; None unless both have every seed."""
+        """The best searched point's lead over the strongest default; None unless both have every seed."""
         whole = [row for row in self.rows if row.val and not row.dropped]
         default = next((row for row in whole if row.is_default), None)
         point = next((row for row in whole if not row.is_default), None)
@@ -166,7 +166,7 @@ class Verdict:
         )
 
     def settled(self) -> Self:
-        """This verdict with the stronger default first, unless a searched point is better at `odds_min`."""
+        """This verdict with the strongest default first, unless a searched point is better at `odds_min`."""
         lead = self.lead
         if lead is None or self.chosen.is_default or lead.odds >= self.odds_min:
             return self

@@ -14,6 +14,7 @@ from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
 from tlopt.spec.objectives import value_words
 from tlopt.spec.outcome import Outcome
+from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined, markdown_escaped
@@ -35,7 +36,7 @@ def update_note(
     chosen: int | None = None,
     explained: Sequence[str] = (),
 ) -> None:
-    """Write the note if its content has changed.
+    """Write the note of a search or of its confirmation if its content has changed.
 
     Args:
         images: description of the training data.
@@ -48,18 +49,20 @@ def update_note(
     trials = attributes.records_of(optuna_study)
     before = get_note(optuna_study)
     _, marker, own = before.partition(MARKER)
-    picture = study_figure.address(optuna_study)
-    updated = note_lines(
-        study,
-        trials,
-        images=images,
-        verdict=verdict,
-        picture=picture,
-        chosen=chosen,
-        warm_start=attributes.summary_of(optuna_study.user_attrs.get(attributes.WARM_START)),
-        fit=attributes.summary_of(optuna_study.user_attrs.get(attributes.FIT)),
-        explained=explained,
-    )
+    if optuna_study.study_name.endswith(CONFIRM_SUFFIX):
+        updated = confirmation_lines(study, trials)
+    else:
+        updated = note_lines(
+            study,
+            trials,
+            images=images,
+            verdict=verdict,
+            picture=study_figure.address(optuna_study),
+            chosen=chosen,
+            warm_start=attributes.summary_of(optuna_study.user_attrs.get(attributes.WARM_START)),
+            fit=attributes.summary_of(optuna_study.user_attrs.get(attributes.FIT)),
+            explained=explained,
+        )
     body = "\n".join([*updated, "", "---", MARKER])
     after = body + (own if marker else f"\n\n{before}" if before else "\n")
     if after != before:
@@ -102,10 +105,12 @@ def note_lines(
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
     else:
         yield "- not confirmed yet: the best value of many trials is optimistic"
-    yield from ("", *_heading(("trial", study.objective, *_columns(study))))
     named = [trial.number for trial in best if trial.label and not trial.is_carried]
     rows = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
-    yield from (_row(trial, study, is_chosen=trial.number == chosen) for trial in rows)
+    if len(rows) < len(best):
+        yield from ("", f"The {_N_BEST} best of {counted(len(best), 'complete trial')}, and the defaults:")
+    yield from ("", *_heading(("trial", study.objective, *_columns(study))))
+    yield from (_row(row, study, name=_named(row, is_chosen=row.number == chosen)) for row in rows)
     if explained:
         yield from ("", "**To search next**", "", *(f"- {markdown_escaped(said)}" for said in explained))
     if picture:
@@ -113,6 +118,18 @@ def note_lines(
         yield from ("", "---", "", f"![{_finding(networks, study)}]({picture}?trials={len(best)})")
     for name in _DEPTHS:
         yield from _depth_table(name, networks, study)
+
+
+def confirmation_lines(study: Study, trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """The lines above the marker for a confirmation, whose result is in the note of its search."""
+    yield f"**Confirmation of {markdown_escaped(study.name)}**"
+    yield ""
+    yield "- best points of the search and the defaults, trained again with other seeds"
+    yield f"- result: in the note of the study {markdown_escaped(study.name)}"
+    ranked = best_first(trials, study.direction)
+    if ranked:
+        yield from ("", *_heading(("candidate", f"mean {study.objective}", *_columns(study))))
+        yield from (_row(row, study, name=row.label) for row in ranked)
 
 
 def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:
@@ -152,13 +169,18 @@ def _columns(study: Study) -> tuple[str, ...]:
     return tuple(name for name in _TABLE_KEYS if name != "norm_depth" or name in study.search)
 
 
-def _row(trial: TrialRecord, study: Study, *, is_chosen: bool) -> str:
+def _named(trial: TrialRecord, *, is_chosen: bool) -> str:
+    """The number of a trial, its label if it has one, and whether it is chosen."""
+    label = f" {trial.label}" if trial.label else ""
+    mark = " (chosen)" if is_chosen else ""
+    return f"{trial.number}{label}{mark}"
+
+
+def _row(trial: TrialRecord, study: Study, *, name: str) -> str:
     point = trial.point or {}
     is_linear = bool(point) and not trial.is_network  # none of these columns affects it
     values = ("—" if is_linear else f"{point[name]:.3g}" if name in point else "" for name in _columns(study))
-    label = f" {trial.label}" if trial.label else ""
-    mark = " (chosen)" if is_chosen else ""
-    return _cells((f"{trial.number}{label}{mark}", _value(trial, study.objective), *values))
+    return _cells((name, _value(trial, study.objective), *values))
 
 
 def _heading(names: Sequence[str]) -> tuple[str, str]:

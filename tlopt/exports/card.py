@@ -56,6 +56,11 @@ class Trained:
     val: Mapping[str, tuple[float, ...]]  # metrics by name, one value per epoch; may be empty
     confusion: NDArray[np.int64] | None  # on validation: counts, true class in rows; None without it
 
+    @property
+    def has_curves(self) -> bool:
+        """Whether there is more than one epoch to draw; a linear classifier has one."""
+        return len(self.train_loss) > 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spend:
@@ -126,7 +131,8 @@ def _opening(contents: ExportContents, export: Export, inference: InferenceCost)
     yield ""
     if contents.trained.confusion is not None:
         yield f"![{_confusion_alt(contents.trained.confusion, export.class_names)}](confusion.png)"
-    yield f"![{_curves_alt(contents.trained, verdict.objective)}](learning_curves.png)"
+    if contents.trained.has_curves:
+        yield f"![{_curves_alt(contents.trained, verdict.objective)}](learning_curves.png)"
 
 
 def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -231,7 +237,8 @@ def _odds(verdict: Verdict) -> str:
     if not verdict.odds_min:
         return ""
     return (
-        f", with a point of the search chosen over the stronger default at odds of {verdict.odds_min:g} to 1"
+        "; a point of the search is chosen over the strongest default only at odds of"
+        f" {verdict.odds_min:g} to 1"
     )
 
 

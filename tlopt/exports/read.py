@@ -100,6 +100,11 @@ class Export:
         return self.point.backbone
 
 
+def no_export(folder: Path | str, why: str) -> str:
+    """The message on a path that is not an export."""
+    return f"{folder} is not an export: {why}; tlopt export STUDY writes one"
+
+
 def read_export(folder: Path) -> Export:
     """The export in `folder`.
 
@@ -110,7 +115,8 @@ def read_export(folder: Path) -> Export:
     """
     for name in (WEIGHTS, CLASSES, PREPROCESSING, RESULT):
         if not (folder / name).is_file():
-            raise NotReady(f"{folder} is not an export: it has no {name}; create one with: tlopt export")
+            why = f"it has no {name}" if folder.is_dir() else "there is no such folder"
+            raise NotReady(no_export(folder, why))
     result, preprocessing = read_result(folder), read_json(folder / PREPROCESSING)
     try:
         return _export(folder, result, preprocessing)

@@ -124,12 +124,13 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
     write_atomically(folder / CARD, model_card(contents, export, cost))
     if contents.predictions is not None:
         write_atomically(folder / MISTAKES, _mistakes_csv(contents.predictions))
-    draw_learning_curves(
-        folder / CURVES,
-        train_loss=trained.train_loss,
-        val=dict(trained.val),
-        title=f"{study.name}, {chosen.label}",
-    )
+    if trained.has_curves:
+        draw_learning_curves(
+            folder / CURVES,
+            train_loss=trained.train_loss,
+            val=dict(trained.val),
+            title=f"{study.name}, {chosen.label}",
+        )
     if trained.confusion is not None:
         draw_confusion(
             folder / CONFUSION,

@@ -19,7 +19,7 @@ LADDER = (
 )
 COMFORTABLE = (16, 6)  # the resolution is lowered before (trials, epochs) fall below this
 _STARTUP_TRIALS = 5  # start-up trials of the median pruner, including the defaults
-_UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
+UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
 _BUSY = 1.5  # load factor from which a user is warned
 _WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
 
@@ -70,6 +70,7 @@ class Terms:
     n_trained_defaults: int  # defaults that train the whole network; the linear probe comes in addition
     minutes_max: float  # infinite: no limit
     n_linear: int = 0  # trials that are linear classifiers, at most; they come first
+    later_share: float = UNPRUNED_SHARE  # of their epochs that networks train after the first five
 
     def used(self, size: Size) -> ImageCounts:
         """Numbers of images that a study of this size uses."""
@@ -79,9 +80,9 @@ class Terms:
 def minutes(size: Size, terms: Terms) -> float:
     """Expected minutes for the search, the confirmation and the evaluation on test.
 
-    A network is assumed to cost the mean over freeze depths; after the first five, networks train 0.7 of
-    their epochs on average. A confirmed point costs the average of that mean and full fine-tuning. A linear
-    classifier reads all features once; its own fitting takes seconds and is left out.
+    A network is assumed to cost the mean over freeze depths; after the first five, networks train
+    `terms.later_share` of their epochs on average. A confirmed point costs the average of that mean and full
+    fine-tuning. A linear classifier reads all features once; its own fitting takes seconds and is left out.
     """
     cost = terms.costs[size.resolution]
     counts = terms.used(size)
@@ -95,7 +96,7 @@ def minutes(size: Size, terms: Terms) -> float:
     defaults = trained(cost.frozen) + terms.n_trained_defaults * trained(cost.full)
     first = max(min(n_networks, _STARTUP_TRIALS) - 1 - terms.n_trained_defaults, 0)
     later = max(n_networks - _STARTUP_TRIALS, 0)
-    networks = (first + _UNPRUNED_SHARE * later) * trained(cost.mean_over_depths)
+    networks = (first + terms.later_share * later) * trained(cost.mean_over_depths)
     search = size.repeats * (n_linear * linear + (defaults if n_networks else 0) + networks)
     point = trained((cost.mean_over_depths + cost.full) / 2) if n_networks else linear
     confirmed = size.seeds * (defaults + (linear if n_linear else 0)) + (
@@ -118,7 +119,8 @@ def busy_sentence(load_factor: float, minutes: float) -> str:
         return ""
     return (
         f"the machine is busy with other programs: training took {load_factor:.1f} times as long as it needs"
-        f" by itself, and so would the study, about {duration_words(60 * load_factor * minutes, digits=0)}"
+        f" by itself; if it stays so, the study takes about"
+        f" {duration_words(60 * load_factor * minutes, digits=0)}"
     )
 
 

@@ -81,7 +81,7 @@ FINGERPRINTS = ("data", "weights")  # must be equal for all workers; see `finger
 SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
 HALVES = PREFIX + "halves"  # whether the confirmation drops candidates between its rounds
-ODDS = PREFIX + "odds"  # at which it chooses a searched point over the stronger default; see `evidence`
+ODDS = PREFIX + "odds"  # at which it chooses a searched point over the strongest default; see `evidence`
 TEST = PREFIX + "test"
 TEST_READINGS = PREFIX + "test_readings"
 

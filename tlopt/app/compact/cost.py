@@ -99,7 +99,9 @@ class _Subject:
         if Path(name).is_dir():
             return _Subject(name, None)
         if os.sep in name:
-            raise NotReady(f"{name} is not an export: there is no such folder")
+            from tlopt.exports.read import no_export
+
+            raise NotReady(no_export(name, "there is no such folder"))
         from tlopt.model.build import check_resolution
         from tlopt.model.weights import load_weights
 

@@ -134,7 +134,8 @@ def _check_prunable(export: "Export", result: dict[str, Any]) -> None:
     if export.point.is_linear:
         raise SpecError(
             f"{export.folder}: its classifier was fitted on features of the frozen {export.backbone}, so"
-            " there is no recipe to train the network by; prune an export of a trained network"
+            " there is no recipe to train the network by; search trained networks only, in a study of another"
+            ' name with classifier = "network", and prune its export'
         )
 
 
