@@ -256,6 +256,7 @@ def test_its_result_and_card_account_for_the_pruning(pruned_folder: Path) -> Non
     assert result["network"]["parameters"] == result["pruned"]["rounds"][2]["parameters"]
     assert f"It has {result['network']['parameters']:,} parameters" in card
     assert "The test images were not used" in card
+    assert "`tlopt train config.toml ../trained`" in card
     assert 'torch.export.load("model.pt2")' in card
 
 

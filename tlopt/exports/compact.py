@@ -160,4 +160,4 @@ def _card(export: Export, source: Export, pruned: Pruned, cost: InferenceCost) -
     yield "## Limits"
     yield ""
     yield "- It predicts one of its classes for every image, even with confidence for images of other things."
-    yield "- `config.toml` is of the network before: `tlopt train config.toml` trains a whole one."
+    yield "- `config.toml` is of the network before: `tlopt train config.toml ../trained` trains a whole one."
