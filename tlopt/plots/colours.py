@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-CELL_SHARE_MAX = 0.5  # opacity of a colour on the page, in a cell with a number in `ink`
+CELL_SHARE_MAX = 0.5  # opacity of a colour on the page, in a cell with a number or a dot in `ink`
+BAND_SHARE = 0.18  # opacity of a band between edges that are marks
 
 
 @dataclass(frozen=True, kw_only=True)

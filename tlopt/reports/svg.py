@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tlopt.plots.axes import log_axis
-from tlopt.plots.colours import LIGHT
+from tlopt.plots.colours import BAND_SHARE, CELL_SHARE_MAX, LIGHT
 from tlopt.plots.series import Array, running_median, value_limits
 from tlopt.spec import objectives
 from tlopt.spec.objectives import TITLES
@@ -147,7 +147,7 @@ def _band(axes: Axes, band: Band, *, off: float | None) -> None:
     """Draw the band; its value at 0 at the place `off` of the axis, if it has one."""
     is_off = (band.x == 0) & (off is not None)
     x, mean, low, high = (values[~is_off] for values in (band.x, band.mean, band.low, band.high))
-    axes.fill_between(x, low, high, color=_THIRD, alpha=0.18, lw=0)
+    axes.fill_between(x, low, high, fc=(_THIRD, BAND_SHARE), ec=_THIRD, lw=0.7)
     axes.plot(x, mean, lw=2, ls="--", color=_THIRD, label=band.label)
     if off is not None and is_off.any():
         mean, low, high = (values[is_off] for values in (band.mean, band.low, band.high))
@@ -160,8 +160,8 @@ def surface_svg(shown: Map, *, alt: str) -> str:
     with _figure() as (figure, axes):
         axes.grid(visible=False)
         for row, column in product(range(n_rows), range(n_columns)):
-            shade = float(shown.shades[row, column])
-            axes.add_patch(Rectangle((column, row), 1, 1, fc=_POINT, alpha=0.05 + 0.75 * shade, lw=0))
+            share = 0.05 + (CELL_SHARE_MAX - 0.05) * float(shown.shades[row, column])
+            axes.add_patch(Rectangle((column, row), 1, 1, fc=(_POINT, share), lw=0))
         axes.plot(
             n_columns * shown.trials[:, 1],
             n_rows * shown.trials[:, 0],
