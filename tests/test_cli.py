@@ -236,6 +236,21 @@ def test_a_report_to_standard_output_is_the_page_alone(url: str) -> None:
     assert shown.output.rstrip().endswith("</html>")
 
 
+@pytest.mark.parametrize("folder", ["runs", "runs/photos"])
+def test_a_file_in_the_place_of_a_folder_is_named_with_the_cure(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setattr(main, "app", lambda: (tmp_path / folder).mkdir(exist_ok=True))
+
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+
+    assert ended.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("is a file where a folder is needed: move it or choose another place")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_disk_that_takes_nothing_is_a_line_and_a_status(url: str, tmp_path: Path) -> None:
     ended = tlopt("report", "planted", "/dev/full", "--overwrite", "--storage", url, folder=tmp_path)

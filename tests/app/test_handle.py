@@ -106,6 +106,16 @@ def test_a_copy_has_no_part_in_the_confirmation_of_the_study_it_was_copied_from(
         named("copied", url).confirmation()
 
 
+def test_a_study_whose_file_was_moved_is_named_as_the_database_has_it(url: str) -> None:
+    search(url)
+
+    with pytest.raises(SpecError, match=r"old/planted\.toml: .* a study planted: give that name"):
+        named("old/planted.toml", url)
+    assert named("planted", url).study.name == "planted"
+    with pytest.raises(SpecError, match=r"other\.toml: there is no such study file; tlopt init"):
+        named("other.toml", url)
+
+
 def test_a_name_that_files_cannot_have_is_refused(url: str) -> None:
     search(url)
     rename(url, "planted", "../elsewhere")

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,20 +248,25 @@ def _with_study(target: str, store: BaseStorage | None, url: str, wait_seconds: 
     file_expected = is_path(target) or bool(kind_at(Path(target)))
     try:
         store = store or open_present(url, wait_seconds, target=target)
-        found = target in optuna.get_all_study_names(store)
+        names = optuna.get_all_study_names(store)
     except (NotReady, StorageError):
         if not file_expected:
             raise
-        raise _neither(target) from None
-    if file_expected and not found:
-        raise _neither(target)
+        raise _neither(target, ()) from None
+    if file_expected and target not in names:
+        raise _neither(target, names)
     return store
 
 
-def _neither(target: str) -> SpecError | NotReady:
-    """The error for `target`, which is neither a study file nor a study in the database."""
+def _neither(target: str, names: Collection[str]) -> SpecError | NotReady:
+    """The error for `target`, which is neither a study file nor one of the `names` in the database."""
     if not is_path(target) and (hint := beside(target)):  # images often lie in a folder of the study's name
         return NotReady(f"there is no study {target!r} in the database yet{hint}")
+    name = Path(target).stem
+    if name in names and not kind_at(user_path(target)):  # its file was renamed or moved
+        return SpecError(
+            f"{target}: there is no such study file; the database has a study {name}: give that name instead"
+        )
     return no_such_file(target)
 
 

@@ -29,6 +29,7 @@ from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
 from tlopt.system.atomic import write_atomically
+from tlopt.system.files import file_in_place_of_folder
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
@@ -341,8 +342,17 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         err.print("[bold red]error:[/] ", end="")
-        err.print(f"{where}{error.strerror or error}", markup=False)
+        err.print(f"{where}{error.strerror or error}{_cure(error)}", markup=False)
         sys.exit(1)
+
+
+def _cure(error: OSError) -> str:
+    """What to do about a file in the place of a folder; "" for other errors."""
+    in_the_way = isinstance(error, NotADirectoryError | FileExistsError)
+    if not in_the_way or not isinstance(error.filename, str):
+        return ""
+    found = file_in_place_of_folder(Path(error.filename))
+    return f"; {found} is a file where a folder is needed: move it or choose another place" if found else ""
 
 
 def _key_and_value(text: str) -> tuple[str, object]:

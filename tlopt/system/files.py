@@ -25,3 +25,9 @@ def kind_at(path: Path) -> str:
         return kind_of(os.stat(path).st_mode)
     except (OSError, ValueError):
         return ""
+
+
+def file_in_place_of_folder(path: Path) -> Path | None:
+    """The file at `path` or above it that keeps `path` from being a folder; None if there is none."""
+    way = (path.absolute(), *path.absolute().parents)
+    return next((each for each in reversed(way) if os.path.lexists(each) and not each.is_dir()), None)
