@@ -121,6 +121,21 @@ def test_runs_of_a_candidate_that_would_be_dropped_today_are_counted_once_others
     assert after.n_open(ended) == after.n_planned(ended) == len(ended) + 4
 
 
+def test_runs_of_later_rounds_count_once_when_a_candidate_joins_a_finished_race() -> None:
+    before = race(0.5)
+    ended: dict[RunKey, float | None] = dict.fromkeys(before.runs({}), 0.5)
+    ended |= dict.fromkeys(before.runs(ended), 0.5)
+    assert before.n_planned(ended) == len(ended) == 9
+    after = race(0.5, 0.75)
+
+    assert after.n_planned(ended) == 9 + 3  # the newcomer's three seeds
+
+    while free := [run for run in after.runs(ended) if run not in ended]:
+        ended[free[0]] = 0.5
+        assert after.n_planned(ended) == 12
+    assert len(ended) == 12
+
+
 @given(
     values=st.lists(st.floats(0, 1), min_size=1, max_size=9),
     seeds=st.integers(3, 9),

@@ -89,14 +89,20 @@ class Race:
         return len(ended.keys() | self.runs(ended))
 
     def n_planned(self, ended: Mapping[RunKey, float | None]) -> int:
-        """Number of runs at the end, if all further runs have a value and no candidate joins."""
+        """Number of runs at the end, if all further runs have a value and no candidate joins.
+
+        If candidates have joined a race that was further on, points with runs in later rounds are taken to
+        stay; every newcomer that drops one of them adds runs.
+        """
         rounds = self.rounds(ended)
-        n_points = sum(not member.is_default for member in rounds[-1].members)
-        n_defaults = len(rounds[-1].members) - n_points
-        planned = self.n_open(ended)
+        defaults = [member for member in rounds[-1].members if member.is_default]
+        points = [member for member in rounds[-1].members if not member.is_default]
+        n_points, planned = len(points), self.n_open(ended)
         for replicates in self._replicates()[len(rounds) :]:
             n_points = _halved(n_points)
-            planned += (n_points + n_defaults) * len(replicates)
+            further = n_points * len(replicates) - _n_ended(points, replicates, ended)
+            planned += len(defaults) * len(replicates) - _n_ended(defaults, replicates, ended)
+            planned += max(0, further)
         return planned
 
     def dropped(self, ended: Mapping[RunKey, float | None]) -> frozenset[int]:
@@ -126,6 +132,10 @@ class Race:
             : _halved(len(points))
         ]
         return tuple(member for member in valued if member.is_default or member in best)
+
+
+def _n_ended(members: Sequence[Candidate], replicates: range, ended: Mapping[RunKey, float | None]) -> int:
+    return sum((member.number, replicate) in ended for member in members for replicate in replicates)
 
 
 def n_point_runs(n_points: int, seeds: int) -> int:
