@@ -8,7 +8,7 @@ import searched
 import tiny
 from optuna.trial import FrozenTrial
 
-from tlopt.analysis.explain.explanation import Explanation, explain
+from tlopt.analysis.explain.explanation import Explanation, change_words, explain
 from tlopt.analysis.explain.ranges import Decision
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log
 from tlopt.spec.point import Point
@@ -151,6 +151,7 @@ def test_a_choice_without_effect_is_fixed_where_most_trials_have_one_option() ->
     one = decision(explain(STUDY, [*most, *few]), "augmentation")
 
     assert one.after == Fixed(0.2)
+    assert change_words(one) == "augmentation fixed at 0.2, was one of 0.2, 0.7"
     assert f"{len(most)} of {len(most) + 12} trials have this one" in one.reason
     assert isinstance(decision(explain(STUDY, every), "augmentation").after, Choice)
 

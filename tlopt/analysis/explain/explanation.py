@@ -178,8 +178,10 @@ def effect_words(effect: Effect) -> str:
 
 
 def change_words(decision: Decision) -> str:
-    """As in "lr extended, from 0.0001 to 0.02, logarithmic, to 0.0001 to 0.3, logarithmic"."""
+    """As in "freeze_depth narrowed from (0 to 17) to (0 to 9)", or "schedule fixed at linear, was ..."."""
     before, after = dimension_words(decision.before), dimension_words(decision.after)
+    if decision.kind == "fixed":
+        return f"{decision.key} fixed at {after}, was {before}"
     return f"{decision.key} {decision.kind} from ({before}) to ({after})"
 
 
