@@ -236,6 +236,13 @@ def test_a_report_to_standard_output_is_the_page_alone(url: str) -> None:
     assert shown.output.rstrip().endswith("</html>")
 
 
+def test_paragraphs_of_help_fill_the_terminal() -> None:
+    shown = CliRunner().invoke(app, ["next", "--help"], env={"COLUMNS": "80"})
+
+    assert "a comment above the key" in shown.output, "no break where the docstring has one"
+    assert any(line.strip() == "" for line in shown.output.splitlines()[5:9]), "paragraphs stay apart"
+
+
 @pytest.mark.parametrize("folder", ["runs", "runs/photos"])
 def test_a_file_in_the_place_of_a_folder_is_named_with_the_cure(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """The command line; each command imports torch and Optuna only if it needs them."""
 
 import errno
+import inspect
 import logging
 import os
 import shlex
@@ -12,10 +13,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from tlopt.cli.cache import app as cache_app
 from tlopt.cli.cost import app as cost_app
@@ -35,7 +37,20 @@ from tlopt.system.words import counted
 if TYPE_CHECKING:
     from tlopt.app.handle import Session
 
+
+class _Commands(TyperGroup):
+    """Commands whose help fills the terminal: Typer keeps the line ends of a docstring's second paragraph."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:
+            paragraphs = inspect.cleandoc(command.help).split("\n\n")
+            command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
