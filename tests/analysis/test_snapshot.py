@@ -25,6 +25,7 @@ from tlopt.analysis.format import (
 from tlopt.analysis.snapshot import Snapshot, TimeLeft, WorkerRow, take_snapshot
 from tlopt.app.tables import status_group
 from tlopt.search.race import n_point_runs
+from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord
@@ -228,6 +229,22 @@ def test_one_winner_is_named_and_optunas_beside_it_where_it_is_another() -> None
     assert winner_sentence(confirmed("trial 7")) == "chosen by the confirmation: trial 7"
     going = replace(confirmed("trial 7"), verdict=None)
     assert winner_sentence(going) == ""
+
+
+def test_optunas_best_trial_is_an_added_one_where_that_has_the_best_value() -> None:
+    done = confirmed("trial 7")
+    better, worse, pruned = (
+        replace(record(number, value), outcome=Outcome.ADDED)
+        for number, value in ((3, 0.99), (4, 0.5), (5, None))
+    )
+
+    said = winner_sentence(replace(done, trials=(*done.trials, better, worse, pruned)))
+
+    assert said == (
+        "chosen by the confirmation: trial 7. Optuna's best trial is 3, 99.0 %: it was added and not trained"
+        " by tlopt"
+    )
+    assert winner_sentence(replace(done, trials=(*done.trials, worse, pruned))) == winner_sentence(done)
 
 
 def test_a_confirmation_leads_by_its_mean_and_not_by_its_luckiest_seed() -> None:

@@ -286,6 +286,11 @@ def winner_sentence(snapshot: Snapshot) -> str:
     if chosen is None:
         return ""
     said = f"chosen by the confirmation: {chosen.label}"
+    if (added := snapshot.best_added) is not None and added.number != chosen.number:
+        value = value_words(added.value or 0.0, snapshot.study.objective)
+        return (
+            f"{said}. Optuna's best trial is {added.number}, {value}: it was added and not trained by tlopt"
+        )
     same = best is None or best.number == chosen.number or (best.label and best.label == chosen.label)
     if best is None or same or best.value is None:
         return said

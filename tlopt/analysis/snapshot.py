@@ -1,6 +1,7 @@
 """A study at one moment, for people and programs: search, confirmation, workers, pace, cost."""
 
 import json
+import math
 import statistics
 from collections import Counter
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
 from tlopt.confirmation import candidates
@@ -18,7 +20,7 @@ from tlopt.search.defaults import begun_labels
 from tlopt.search.enough import Enough, find_end, n_planned
 from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
-from tlopt.spec.objectives import measured
+from tlopt.spec.objectives import cost, measured
 from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, commands, studies
 from tlopt.storage import workers as worker_rows
@@ -177,8 +179,22 @@ class Snapshot:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete and feasible trial with the best value, possibly carried over; Optuna's best trial."""
+        """The complete and feasible trial with the best value, possibly carried over.
+
+        It is Optuna's best trial, too, unless there is a `best_added`.
+        """
         return next(iter(best_first(self.trials, self.study.direction)), None)
+
+    @property
+    def best_added(self) -> TrialRecord | None:
+        """The best complete trial that others added, if its value is better than that of `best`."""
+        added = [t for t in self.trials if t.outcome == Outcome.ADDED and t.state == TrialState.COMPLETE]
+
+        def cost_of(trial: TrialRecord) -> float:
+            return math.inf if trial.value is None else cost(trial.value, self.study.direction)
+
+        top = min(added, key=cost_of, default=None)
+        return top if top is not None and (self.best is None or cost_of(top) < cost_of(self.best)) else None
 
     @property
     def chosen(self) -> Confirmed | None:
