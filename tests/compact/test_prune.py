@@ -251,7 +251,7 @@ def test_the_smaller_export_works_like_any_other(pruned_folder: Path, export_fol
 def test_its_result_and_card_account_for_the_pruning(pruned_folder: Path) -> None:
     result, card = read_result(pruned_folder), (pruned_folder / "README.md").read_text()
 
-    assert (result["format"], result["pruned"]["criterion"], result["pruned"]["share"]) == (3, "l1", 0.5)
+    assert (result["format"], result["pruned"]["criterion"], result["pruned"]["share"]) == (3, "taylor", 0.5)
     assert [row["kept"] for row in result["pruned"]["rounds"]] == [False, False, True]
     assert result["network"]["parameters"] == result["pruned"]["rounds"][2]["parameters"]
     assert f"It has {result['network']['parameters']:,} parameters" in card

@@ -32,11 +32,11 @@ def prune(
     criterion: Annotated[
         Literal["l1", "batch_norm", "taylor", "history"],
         typer.Option(help="What decides which channels go."),
-    ] = "l1",
+    ] = "taylor",
     scope: Annotated[
         Literal["global", "uniform"],
         typer.Option(help="Compare channels of all layers, or remove the same share of each."),
-    ] = "global",
+    ] = "uniform",
     rounds: Annotated[int, typer.Option(min=1, help="Removals, each followed by training.")] = 4,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of each round; default: those of the export's config.")

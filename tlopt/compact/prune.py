@@ -49,8 +49,8 @@ class PruneGoal:
 
     quantity: Quantity
     share: float  # of the quantity that may remain, in (0, 1)
-    criterion: Criterion = "l1"
-    scope: Scope = "global"
+    criterion: Criterion = "taylor"
+    scope: Scope = "uniform"
     n_rounds: int = 4  # at least 1
     loss_max: float = 0.02  # of validation accuracy, compared with the network before
 

@@ -1,0 +1,1 @@
+"""How much accuracy ways of pruning lose."""
