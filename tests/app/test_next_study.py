@@ -189,6 +189,7 @@ def test_an_explanation_is_a_method_of_the_view(begin: Callable[..., Path], url:
     assert "Dots: 40 complete and pruned trials." in figures["pairs"][0].caption
 
 
+@pytest.mark.slow
 def test_workers_search_and_search_on_in_the_next_study(
     study_text: Callable[..., str], tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def test_pruning_ends_after_the_round_that_loses_too_much(
     assert [(each.index, each.within) for each in rounds] == [(0, True), (1, True), (2, False)]
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_leaves_the_rounds_before_it(
     export_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +279,7 @@ def test_its_program_gives_the_same_logits_without_tlopt(
     torch.testing.assert_close(names["logits"], expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_written_as_onnx_like_any_other(pruned_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
