@@ -212,6 +212,6 @@ def test_the_best_log_loss_in_the_note_is_the_lowest() -> None:
 def test_what_to_search_next_is_listed_once_it_is_known(opened: optuna.Study) -> None:
     assert "To search next" not in shown(opened)
 
-    text = shown(opened, explained=["lr extended: 5 of 6 above 0.005.", "Of l2 no effect can be told."])
+    text = shown(opened, explained=["lr extended: 5 of 6 above 0.005.", "No effect can be told for l2."])
 
-    assert "**To search next**\n\n- lr extended: 5 of 6 above 0.005.\n- Of l2 no effect" in text
+    assert "**To search next**\n\n- lr extended: 5 of 6 above 0.005.\n- No effect can be told for l2" in text

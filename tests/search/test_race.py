@@ -115,7 +115,7 @@ def test_runs_of_a_candidate_that_would_be_dropped_today_are_counted_once_others
     ended |= dict.fromkeys(before.runs(ended), 0.5)
     after = race(0.5, 0.5, 0.9, 0.9)
 
-    assert after.n_open(ended) == len(ended) + 2  # the newcomers' first seeds
+    assert after.n_open(ended) == len(ended) + 2  # the first seeds of the new candidates
     ended |= {(3, 0): 0.9, (4, 0): 0.9}
     assert after.dropped(ended) == {1, 2}
     assert after.n_open(ended) == after.n_planned(ended) == len(ended) + 4
@@ -128,7 +128,7 @@ def test_runs_of_later_rounds_count_once_when_a_candidate_joins_a_finished_race(
     assert before.n_planned(ended) == len(ended) == 9
     after = race(0.5, 0.75)
 
-    assert after.n_planned(ended) == 9 + 3  # the newcomer's three seeds
+    assert after.n_planned(ended) == 9 + 3  # the three seeds of the new candidate
 
     while free := [run for run in after.runs(ended) if run not in ended]:
         ended[free[0]] = 0.5

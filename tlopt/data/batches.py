@@ -47,9 +47,8 @@ class Images:
     flip: bool
     n_views: int = 0
     views_seed: int = 0
-    units: NDArray[np.int64] | None = (
-        None  # (N,), equal for images that stay on one side of every split; None: all differ
-    )
+    # (N,), equal for images that stay on one side of every split; None: all differ
+    units: NDArray[np.int64] | None = None
 
     def training_view(self, epoch: int, point: Point, seed: int) -> "View":
         """The view of each image in `epoch` of a run of `point` with `seed`."""

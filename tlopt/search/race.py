@@ -20,9 +20,8 @@ from tlopt.spec.point import Point
 KEPT, LINEAR, PROBE, PLAIN = -4, -3, -2, -1  # numbers of candidates that are not trials of the search
 FINALISTS_MIN = 2  # points of the search that get every seed, so that there is a final comparison
 
-RunKey = tuple[
-    int, int
-]  # (candidate's number, replicate); a replicate is an index of the confirmation's seeds
+# (candidate's number, replicate); a replicate is an index of the confirmation's seeds
+RunKey = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Race:
         """Number of runs at the end, if all further runs have a value and no candidate joins.
 
         If candidates have joined a race that was further on, points with runs in later rounds are taken to
-        stay; every newcomer that drops one of them adds runs.
+        stay; each new candidate that drops one of them adds runs.
         """
         rounds = self.rounds(ended)
         defaults = [member for member in rounds[-1].members if member.is_default]

@@ -59,7 +59,7 @@ class Explanation:
         said += [interaction_words(row, self.objective) + "." for row in self.interactions if row.is_clear]
         untold = [effect.key.name for effect in self.effects if not effect.is_clear and not effect.is_absent]
         if untold:
-            said.append(f"Of {', '.join(untold)} no effect can be told.")
+            said.append(f"No effect can be told for {', '.join(untold)}.")
         return said if self.effects else [self.note]
 
     def to_frame(self) -> Any:
