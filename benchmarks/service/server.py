@@ -12,6 +12,7 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 
 from benchmarks.common import postgres
 from benchmarks.service.trials import N_EPOCHS, N_PARAMS, STUDY
+from tlopt.storage import attributes
 from tlopt.storage.studies import normalise, open_storage
 
 _context = multiprocessing.get_context("fork")
@@ -69,7 +70,8 @@ class Watched:
     def fill(self, name: str, n_trials: int) -> None:
         """Create a database with tlopt's tables and one study of `n_trials` complete trials."""
         storage = open_storage(self.make(name))
-        optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+        study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+        study.set_user_attr(attributes.BEGAN, 0.0)  # as tlopt's studies have it
         storage._backend.engine.dispose()  # type: ignore[attr-defined]
         with contextlib.closing(self.server.connect(name)) as connection:
             connection.autocommit = True

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from tlopt.search.samplers import InitialPointsSampler, Params, make_pruner
 from tlopt.spec import algorithms
-from tlopt.storage.attributes import POINT
+from tlopt.storage.attributes import BEGAN, POINT
 from tlopt.storage.studies import open_storage
 
 FIRST: list[Params] = [{"x": 0.25, "kind": "a"}, {"x": 0.75, "kind": "b"}, {"x": 0.25, "kind": "b"}]
@@ -323,3 +323,18 @@ def test_linear_classifiers_are_no_start_up_trials_of_the_pruner(kind: str) -> N
 
     assert first_pruned(n_linear=2) == 3
     assert first_pruned(n_linear=0) == 1
+
+
+def test_the_start_of_a_study_is_read_once_for_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = study(sampler())
+    readings = []
+
+    def read(_: optuna.Study) -> dict[str, Any]:
+        readings.append(True)
+        return {BEGAN: 1.0}
+
+    monkeypatch.setattr(optuna.Study, "user_attrs", property(read))
+    for _ in range(3):
+        drawn.ask().suggest_float("lr", 0.1, 1.0)
+
+    assert len(readings) == 1

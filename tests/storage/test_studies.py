@@ -452,3 +452,19 @@ def test_sqlite_has_a_write_ahead_log_and_one_writer(tmp_path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
 
     assert (journal, synchronous) == ("wal", 1)
+
+
+def test_a_study_is_checked_on_one_reading_of_its_attributes(
+    storage_url: str, study_text: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = create(storage_url, study_text())
+    stored, readings = opened.user_attrs, []
+
+    def read(_: optuna.Study) -> dict[str, Any]:
+        readings.append(stored)
+        return stored
+
+    monkeypatch.setattr(optuna.Study, "user_attrs", property(read))
+
+    assert studies.checked_attributes(opened) == stored
+    assert len(readings) == 1  # each worker does so at every claim

@@ -130,7 +130,7 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
 
 
 def _upgrade(opened: optuna.Study) -> str:
-    studies.refuse_unreadable(opened)
+    studies.checked_attributes(opened)
     format_version = opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
     semantics = opened.user_attrs[attributes.SEMANTICS]
     if semantics > spec.SEMANTICS_VERSION:

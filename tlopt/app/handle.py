@@ -328,7 +328,7 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
         archived = commands.command_of(opened).state == "archived"
         if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
             try:
-                studies.refuse_unreadable(opened)
+                studies.checked_attributes(opened)
                 stored = studies.stored_spec(opened)
             except (StorageError, SpecError) as error:  # of one study: the others are listed
                 _logger.warning("left out: %s", error)

@@ -14,7 +14,7 @@ from tlopt.search import sampler_view
 from tlopt.search.space import Params
 from tlopt.spec import algorithms
 from tlopt.spec.point import seed_for
-from tlopt.storage.attributes import is_carried, ran_here, trials_of
+from tlopt.storage.attributes import BEGAN, as_own, is_carried, ran_here
 
 _CLASSIFIER, _NETWORK = "classifier", "network"
 _REDRAWS_MAX = 16  # redraws of a repeated point; a small space may have no other
@@ -51,6 +51,7 @@ class InitialPointsSampler(BaseSampler):
         self._transform = transform
         self._spec = spec
         self._seed = seed
+        self._began: float | None = None
         self._number = -1  # number of the trial being drawn; a worker draws one at a time
         self._given: Params | None = None
         self._sampler: BaseSampler = make_sampler(spec, seed=seed, number=0)
@@ -127,7 +128,10 @@ class InitialPointsSampler(BaseSampler):
             return
         self._number = trial.number
         self._sampler = make_sampler(self._spec, seed=self._seed, number=trial.number)
-        trials = trials_of(self._full_study or study)
+        searched = self._full_study or study
+        if self._began is None:  # it never changes, and each reading costs four round trips
+            self._began = searched.user_attrs.get(BEGAN)
+        trials = as_own(searched.get_trials(deepcopy=False), self._began)
         self._given = next_initial_point(self._initial_points(trials), trials, trial.number)
 
 

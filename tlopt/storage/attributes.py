@@ -281,7 +281,11 @@ def trials_of(opened: Study, states: Container[TrialState] | None = None) -> lis
     Users may add trials of another study (`study.add_trials(other.trials)`). Those ran
     elsewhere, perhaps with other images or ranges, so they are treated like any others that users add.
     """
-    trials, began = opened.get_trials(deepcopy=False, states=states), opened.user_attrs.get(BEGAN)
+    return as_own(opened.get_trials(deepcopy=False, states=states), opened.user_attrs.get(BEGAN))
+
+
+def as_own(trials: Iterable[FrozenTrial], began: float | None) -> list[FrozenTrial]:
+    """`trials_of` for trials and the attribute `tlopt:began` that have been read already."""
     return [trial if trial.user_attrs.get(STUDY, began) == began else _plain(trial) for trial in trials]
 
 

@@ -202,7 +202,7 @@ def open_existing(
         if _is_foreign(opened):
             raise _not_ours(name)
         raise NotReady(f"the study {name!r} is empty; a worker is about to create it, or: tlopt run FILE")
-    refuse_unreadable(opened)
+    checked_attributes(opened)
     return opened
 
 
@@ -228,19 +228,25 @@ def _not_ours(name: str) -> StorageError:
     return StorageError(f"the study {name!r} in this storage was not created by tlopt; choose another name")
 
 
-def refuse_unreadable(opened: optuna.Study) -> None:
-    """Raise if a newer tlopt, or something other than tlopt, wrote the study's attributes."""
-    name, found = opened.study_name, opened.user_attrs.get(attributes.RECORD_FORMAT, 1)
+def checked_attributes(opened: optuna.Study) -> dict[str, Any]:
+    """The study's user attributes, read once.
+
+    Raises:
+        StorageError: a newer tlopt, or something other than tlopt, wrote one of tlopt's.
+    """
+    name, stored = opened.study_name, opened.user_attrs
+    found = stored.get(attributes.RECORD_FORMAT, 1)
     if type(found) is int and found > attributes.FORMAT_VERSION:  # first: other types are no damage there
         raise StorageError(
             f"the study {name!r} was created by a newer tlopt: its records have format {found}, this version"
             f" reads {attributes.FORMAT_VERSION}; install the newer one"
         )
-    if damaged := attributes.damaged(opened.user_attrs):
+    if damaged := attributes.damaged(stored):
         raise StorageError(
             f"the study {name!r} is damaged: something other than tlopt has set {', '.join(damaged)};"
             f" restore the database from a backup, or delete the study: tlopt delete {name}"
         )
+    return stored
 
 
 def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mapping[str, str | int]) -> None:
@@ -253,8 +259,7 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mappin
         StudyChanged: they are not; names each key with both values.
         StorageError: a newer version of tlopt created the stored study.
     """
-    refuse_unreadable(opened)
-    stored = opened.user_attrs
+    stored = checked_attributes(opened)
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION:
         raise StudyChanged(
             f"the study {opened.study_name!r} was begun by an earlier tlopt (tlopt:semantics: study has"

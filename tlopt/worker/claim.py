@@ -103,8 +103,7 @@ def _began(optuna_study: optuna.Study) -> float | None:
     Raises:
         StorageError: other software has changed this attribute or another one of the study.
     """
-    studies.refuse_unreadable(optuna_study)
-    began: float | None = optuna_study.user_attrs.get(attributes.BEGAN)
+    began: float | None = studies.checked_attributes(optuna_study).get(attributes.BEGAN)
     return began
 
 
