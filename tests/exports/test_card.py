@@ -101,6 +101,8 @@ def test_the_code_block_preprocesses_images_as_tlopt_does(
         {"backbone": "efficientnet_lite0"},
         {"backbone": "timm:vit_tiny_patch16_224", "resolution": 48},
         {"backbone": "timm:convnext_atto"},
+        {"backbone": "timm:resnet18d@0.25"},
+        {"backbone": "vit_b_16@0.25", "resolution": 48},
     ],
     ids=lambda changes: changes.get("backbone", "searched head"),
 )

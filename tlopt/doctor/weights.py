@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tlopt.spec.model_names import split_width
+
 
 def unfetched(backbone: str, weights: str) -> str:
     """The file or repository of named weights that would have to be downloaded, or "".
@@ -13,7 +15,7 @@ def unfetched(backbone: str, weights: str) -> str:
     from tlopt.model.families.table import LITE0, TIMM, check_name
 
     check_name(backbone)
-    if weights == "none" or backbone == LITE0:
+    if weights == "none" or backbone == LITE0 or split_width(backbone)[1] != 1:
         return ""
     label = sources.find_named(backbone, weights).label
     return (

@@ -1,7 +1,7 @@
 """Reading exports: folders with a trained network and everything needed to use it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.model.weights_file import read_file
+from tlopt.spec.model_names import split_width
 from tlopt.spec.point import Point
 from tlopt.system.words import counted
 
@@ -235,15 +236,25 @@ def load_network(export: Export, device: torch.device) -> Network:
 
 def _library_call(export: Export, family: families.Family) -> tuple[str, str]:
     """The library of the network, and the call that builds it."""
-    backbone, size = export.backbone, export.resolution
+    (backbone, width), size = split_width(export.backbone), export.resolution
+    options = {} if width == 1 else families.width_options(backbone, width)
     if backbone == families.LITE0 or backbone.startswith(families.TIMM):
         name = families.LITE0_IN_TIMM if backbone == families.LITE0 else backbone.removeprefix(families.TIMM)
-        image_size = f", img_size={size}" if family.positions else ""
-        return "timm", f'timm.create_model("{name}", num_classes=1000{image_size})'
-    options = f"image_size={size}" if family.positions else ""
+        image_size = {"img_size": size} if family.positions else {}
+        return (
+            "timm",
+            f'timm.create_model("{name}", {_arguments({"num_classes": 1000} | image_size | options)})',
+        )
+    name = families.class_name(backbone) if options else backbone
+    if family.positions:
+        options = options | {"image_size": size}
     if family.auxiliary:
-        options = "init_weights=False, aux_logits=False, transform_input=True"
-    return "torchvision", f"torchvision.models.{backbone}({options})"
+        options = {"init_weights": False, "aux_logits": False, "transform_input": True}
+    return "torchvision", f"torchvision.models.{name}({_arguments(options)})"
+
+
+def _arguments(options: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _expression(head: nn.Module) -> str:

@@ -13,7 +13,7 @@ from tlopt.model import sources
 from tlopt.model.families.table import Family, check_name, family_of, skeleton
 from tlopt.model.network import Network
 from tlopt.model.weights_file import other_entries, read_file, without_prefix
-from tlopt.spec.weights_file import is_file_name, split_part
+from tlopt.spec.model_names import is_file_name, split_part, split_width
 from tlopt.system.words import counted
 
 
@@ -36,7 +36,8 @@ def load_weights(backbone: str, weights: str) -> Weights:
     """The pretrained tensors that `weights` names, without the classifier's.
 
     Pixel statistics and resolution belong to the named weights; for a file and for "none" they are those of
-    the backbone's default weights, except that position embeddings in a file give its resolution.
+    the backbone's default weights at its usual width, except that position embeddings in a file give its
+    resolution.
 
     Args:
         backbone: name of a supported backbone.
@@ -51,7 +52,13 @@ def load_weights(backbone: str, weights: str) -> Weights:
     check_name(backbone)
     is_file = is_file_name(weights)
     label = weights
-    expected = sources.find_named(backbone, "default" if is_file or weights == "none" else weights)
+    name, width = split_width(backbone)
+    if width != 1 and not is_file and weights != "none":
+        raise WeightsError(
+            f'model.weights = "{weights}": {backbone} has no pretrained weights, since its width is not the'
+            ' usual one; write "none", or the path of weights that were trained at this width'
+        )
+    expected = sources.find_named(name, "default" if is_file or weights == "none" else weights)
     resolution = expected.resolution
     network = skeleton(backbone)
     family = family_of(network.net, backbone)

@@ -208,7 +208,8 @@ class ModelSpec(Record):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     backbone: Fixed | Choice = Field(
-        description='a name from torchvision, "efficientnet_lite0" or "timm:NAME"; a choice is searched'
+        description='a name from torchvision, "efficientnet_lite0" or "timm:NAME", also with a factor of its'
+        ' channels, as in "timm:resnet18d@0.5"; a choice is searched'
     )
     weights: str = Field(
         default="default",

@@ -14,10 +14,10 @@ from tlopt.errors import SpecError
 from tlopt.spec import dimensions, messages, search_keys
 from tlopt.spec.algorithms import GridSampler, MedianPruner, NoPruner, Pruner, Record, Sampler, TpeSampler
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
+from tlopt.spec.model_names import is_file_name, split_part
 from tlopt.spec.objectives import Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.text import read_text
-from tlopt.spec.weights_file import is_file_name, split_part
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 

@@ -16,6 +16,7 @@ from tlopt.errors import MissingExtra, SpecError
 from tlopt.model.families import timm as timm_families
 from tlopt.model.families import torchvision as torchvision_families
 from tlopt.model.network import Block, Network
+from tlopt.spec.model_names import split_width
 
 LITE0 = "efficientnet_lite0"
 LITE0_IN_TIMM = "tf_efficientnet_lite0"
@@ -44,6 +45,8 @@ class Family:
     positions: Positions | None = None  # None without a position embedding for each patch
     auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, not loaded
     modern_name: Callable[[str], str] = str  # current name of a tensor, given its name in older files
+    # the library's arguments for a factor of the channels, given its module; None: it has one width
+    at_width: Callable[[Any, float], dict[str, Any]] | None = None
 
 
 _tv, _timm = torchvision_families, timm_families
@@ -62,6 +65,7 @@ FAMILIES = (
         head_name="classifier",
         resolution_min=29,
         modern_name=_tv.modern_densenet_name,
+        at_width=_tv.densenet_at_width,
     ),
     Family(
         title="VGG",
@@ -75,6 +79,7 @@ FAMILIES = (
         library_class="torchvision.models.mobilenetv2.MobileNetV2",
         blocks=_tv.mobilenet_v2,
         head_name="classifier.1",
+        at_width=_tv.mobilenet_v2_at_width,
     ),
     Family(
         title="MobileNetV3",
@@ -107,6 +112,7 @@ FAMILIES = (
         blocks=_tv.vision_transformer,
         head_name="heads.head",
         positions=Positions("encoder.pos_embedding", _tv.patch_sides),
+        at_width=_tv.vision_transformer_at_width,
     ),
     Family(
         title="Swin, Swin v2",
@@ -127,6 +133,7 @@ FAMILIES = (
         library_class="timm.models.resnet.ResNet",
         blocks=_timm.resnet,
         head_name="fc",
+        at_width=_timm.resnet_at_width,
     ),
     Family(
         title="EfficientNet, EfficientNetV2, EfficientNet-Lite, MobileNetV2",
@@ -146,6 +153,7 @@ FAMILIES = (
         blocks=_timm.convnext,
         head_name="head.fc",
         resolution_min=32,
+        at_width=_timm.convnext_at_width,
     ),
     Family(
         title="Vision Transformer, DeiT",
@@ -153,6 +161,7 @@ FAMILIES = (
         blocks=_timm.vision_transformer,
         head_name="head",
         positions=Positions("pos_embed", _timm.patch_sides),
+        at_width=_timm.vision_transformer_at_width,
     ),
 )
 
@@ -200,9 +209,10 @@ def check_name(backbone: str) -> None:
     """Raise if `backbone` is not a supported name; builds nothing.
 
     Raises:
-        SpecError: with similar names, or else the families.
+        SpecError: with similar names, or else the families; or its width is not allowed.
         MissingExtra: it needs timm, which is not installed.
     """
+    backbone, _ = split_width(backbone)
     if backbone.startswith(TIMM):
         name = backbone.removeprefix(TIMM)
         timm = import_timm(backbone)
@@ -225,22 +235,54 @@ def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
         image_size: pixels per side, for networks with position embeddings; None for the library's default.
 
     Raises:
-        SpecError, MissingExtra: as `check_name`.
+        SpecError: as `check_name`, or the library cannot build the network at this width.
+        MissingExtra: as `check_name`.
     """
     check_name(backbone)
+    name, width = split_width(backbone)
+    options = {} if width == 1 else width_options(name, width)
     net: nn.Module
-    if backbone == LITE0 or backbone.startswith(TIMM):
-        timm = import_timm(backbone)
-        name = LITE0_IN_TIMM if backbone == LITE0 else backbone.removeprefix(TIMM)
+    if name == LITE0 or name.startswith(TIMM):
+        timm = import_timm(name)
+        library_name = LITE0_IN_TIMM if name == LITE0 else name.removeprefix(TIMM)
         size = {} if image_size is None else {"img_size": image_size}
-        net = timm.create_model(name, pretrained=False, num_classes=1000, **size)
+        net = timm.create_model(library_name, pretrained=False, num_classes=1000, **size, **options)
         return net
-    options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
-    if torchvision_names()[backbone].auxiliary:
+    size = {} if image_size is None else {"image_size": image_size}
+    if options:
+        # torchvision's functions for a name fix these arguments; its classes do not.
+        net = getattr(torchvision.models, class_name(name))(**options | size)
+        return net
+    if torchvision_names()[name].auxiliary:
         # Rescale the input, as torchvision does for its own weights, whatever the weights.
         options = {"init_weights": True, "aux_logits": False, "transform_input": True}
-    net = torchvision.models.get_model(backbone, weights=None, **options)
+    net = torchvision.models.get_model(name, weights=None, **size, **options)
     return net
+
+
+@lru_cache
+def width_options(name: str, width: float) -> dict[str, Any]:
+    """Arguments with which the library builds the network `name` with `width` times its channels.
+
+    Raises:
+        SpecError: it cannot; lists the families for which it can.
+    """
+    net = skeleton(name).net
+    family = family_of(net, name)
+    if family.at_width is None:
+        able = [
+            f"{each.library_class.partition('.')[0]}'s {each.title}" for each in FAMILIES if each.at_width
+        ]
+        raise SpecError(
+            f'model.backbone: "{name}@{width:g}": {name} has one width only; others are possible for'
+            f' {"; ".join(able)}, as in "timm:resnet18d@{width:g}"'
+        )
+    return family.at_width(net, width)
+
+
+def class_name(name: str) -> str:
+    """The name of the class of a torchvision network."""
+    return torchvision_names()[name].library_class.rpartition(".")[2]
 
 
 def family_of(net: nn.Module, backbone: str) -> Family:

@@ -4,9 +4,9 @@ import re
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from tlopt.model.families.torchvision import children
+from tlopt.model.families.torchvision import children, scaled
 from tlopt.model.network import Block, ForwardStep, block
 
 
@@ -14,6 +14,15 @@ def resnet(net: Any) -> tuple[Block, ...]:
     """ResNet with variants of stem and shortcut, ResNeXt, Wide ResNet: stem, then each residual block."""
     stem = block(net, "stem", "conv1", "bn1", "act1", "maxpool")
     return (stem, *_units(net, children(net, "layer1", "layer2", "layer3", "layer4"), owns=("global_pool",)))
+
+
+def resnet_at_width(net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a ResNet with `width` times the channels; a stem of one convolution keeps its 64."""
+    expansion = net.layer1[0].expansion
+    channels = tuple(scaled(stage["num_chs"] // expansion, width) for stage in net.feature_info[1:])
+    if not isinstance(net.conv1, nn.Sequential):
+        return {"channels": channels}
+    return {"channels": channels, "stem_width": scaled(net.bn1.num_features // 2, width)}
 
 
 def efficientnet(net: Any) -> tuple[Block, ...]:
@@ -36,6 +45,11 @@ def convnext(net: Any) -> tuple[Block, ...]:
     return (block(net, "stem", "stem"), *_units(net, units, "norm_pre", owns=head))
 
 
+def convnext_at_width(net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a ConvNeXt with `width` times the channels."""
+    return {"dims": tuple(scaled(stage.blocks[0].conv_dw.out_channels, width) for stage in net.stages)}
+
+
 def vision_transformer(net: Any) -> tuple[Block, ...]:
     """ViT, DeiT: patches with tokens and positions, then each block; the final norm is in the last."""
     tokens = ("patch_embed", "cls_token", "reg_token", "pos_embed", "pos_drop", "patch_drop", "norm_pre")
@@ -48,6 +62,11 @@ def vision_transformer(net: Any) -> tuple[Block, ...]:
 def _tokens(net: Any, x: Tensor) -> Tensor:
     embedded: Tensor = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
     return embedded
+
+
+def vision_transformer_at_width(net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a vision transformer with `width` times the features, in as many heads."""
+    return {"embed_dim": scaled(net.embed_dim, width, multiple=net.blocks[0].attn.num_heads)}
 
 
 def patch_sides(net: Any) -> tuple[int, int]:

@@ -19,6 +19,11 @@ def children(net: nn.Module, *paths: str) -> list[str]:
     return [f"{path}.{name}" for path in paths for name, _ in net.get_submodule(path).named_children()]
 
 
+def scaled(channels: int, width: float, *, multiple: int = 1) -> int:
+    """The multiple of `multiple`, at least one, that is next to `width` times `channels`."""
+    return max(1, round(channels * width / multiple)) * multiple
+
+
 def stem_and_units(
     net: nn.Module,
     stem: tuple[str | ForwardStep, ...],
@@ -59,6 +64,17 @@ def densenet(net: Any) -> tuple[Block, ...]:
     return (*blocks[:-1], tail)
 
 
+def densenet_at_width(net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a DenseNet with `width` times the channels of the stem and of each layer."""
+    stages = [name for name in children(net, "features") if "denseblock" in name]
+    layers = [children(net, name) for name in stages]
+    return {
+        "growth_rate": scaled(net.get_submodule(layers[0][0]).conv2.out_channels, width),
+        "block_config": tuple(map(len, layers)),
+        "num_init_features": scaled(net.features.conv0.out_channels, width),
+    }
+
+
 def _dense_layer(net: nn.Module, name: str) -> Block:
     return block(net, name, partial(_append_features, net.get_submodule(name)), owns=(name,))
 
@@ -83,6 +99,11 @@ def mobilenet_v2(net: Any) -> tuple[Block, ...]:
     stem, *units, last = children(net, "features")
     pool = partial(functional.adaptive_avg_pool2d, output_size=(1, 1))
     return stem_and_units(net, (stem,), units, last, pool, flatten, "classifier.0")
+
+
+def mobilenet_v2_at_width(_net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a MobileNetV2 with about `width` times the channels, in multiples of eight."""
+    return {"width_mult": width}
 
 
 def mobilenet_v3(net: Any) -> tuple[Block, ...]:
@@ -137,6 +158,20 @@ def vision_transformer(net: Any) -> tuple[Block, ...]:
         *(block(net, name, name) for name in body),
         block(net, last, last, "encoder.ln", _class_token),
     )
+
+
+def vision_transformer_at_width(net: Any, width: float) -> dict[str, Any]:
+    """Arguments of a ViT with `width` times the features, in as many heads."""
+    layers = list(net.encoder.layers)
+    heads = layers[0].num_heads
+    return {
+        "image_size": net.image_size,
+        "patch_size": net.patch_size,
+        "num_layers": len(layers),
+        "num_heads": heads,
+        "hidden_dim": scaled(net.hidden_dim, width, multiple=heads),
+        "mlp_dim": scaled(net.mlp_dim, width),
+    }
 
 
 def _tokens(net: Any, x: Tensor) -> Tensor:
