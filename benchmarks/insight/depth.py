@@ -20,8 +20,9 @@ import torch
 from scipy.stats import spearmanr
 
 from tlopt.data.load import load_data
-from tlopt.insight.fit import TrainingImages, measure_fit
-from tlopt.insight.measures import MEASURES
+from tlopt.insight.fit import measure_fit
+from tlopt.insight.images import TrainingImages
+from tlopt.insight.measures import chosen
 from tlopt.insight.record import Fit
 from tlopt.model.weights import load_weights
 from tlopt.spec.sections import DataSpec
@@ -34,7 +35,7 @@ def fit_to(folder: Path) -> Fit:
     """The fit by block of the recordings' network to the training images in `folder`."""
     spec = DataSpec(source=str(folder))
     images = TrainingImages.of(load_data(spec, seed=0), spec)
-    measures = tuple(measure for measure in MEASURES if measure.by_block)
+    measures = tuple(measure for measure in chosen(()) if measure.by_block)
     weights = load_weights(BACKBONE, "default")
     return measure_fit(weights, images, measures, resolution=RESOLUTION, device=torch.device("cpu"))
 

@@ -24,9 +24,10 @@ from tlopt.data.load import load_data
 from tlopt.data.pixels import eval_size
 from tlopt.data.views import eval_views
 from tlopt.insight.block_features import block_features, pool, source_head
-from tlopt.insight.fit import TrainingImages, fit_of
+from tlopt.insight.fit import fit_of
+from tlopt.insight.images import TrainingImages
 from tlopt.insight.labelled_features import LabelledFeatures
-from tlopt.insight.measures import MEASURES, Measure
+from tlopt.insight.measures import Measure, chosen
 from tlopt.model.build import transfer, untrained_network
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights, load_weights
@@ -66,7 +67,7 @@ def together(network: Network, weights: Weights, images: TrainingImages, resolut
         device=CPU,
         source_head=source_head(weights),
     )
-    fit_of(found, images, MEASURES, weights=weights, resolution=resolution)
+    fit_of(found, images, chosen(()), weights=weights, resolution=resolution)
 
 
 @torch.no_grad()
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
     images = TrainingImages.of(load_data(spec, seed=0), spec, images_max=asked.images)
     network = pretrained(weights, asked.resolution)
     n_blocks = len(network.blocks)
-    pairs = [(m, d) for m in MEASURES for d in (range(1, n_blocks + 1) if m.by_block else (n_blocks,))]
+    pairs = [(m, d) for m in chosen(()) for d in (range(1, n_blocks + 1) if m.by_block else (n_blocks,))]
     n_pairs = len(pairs)
     random.Random(0).shuffle(pairs)
     pairs = pairs[: asked.pairs]

@@ -20,7 +20,8 @@ from tlopt.cli.main import app
 from tlopt.data.load import load_data
 from tlopt.errors import DataError, SpecError
 from tlopt.exports.write import write_export
-from tlopt.insight.fit import TrainingImages, measure_fit
+from tlopt.insight.fit import measure_fit
+from tlopt.insight.images import SourceImages, TrainingImages
 from tlopt.insight.measures import chosen
 from tlopt.insight.record import COLUMNS, Fit, FitRow, by_fit, fit_sentence
 from tlopt.model.weights import load_weights
@@ -123,12 +124,12 @@ def test_measures_of_the_whole_network_alone_have_neither_table_nor_figure(tmp_p
     assert fit_sentence(alone) == "net: LEEP -1.5 nats on the whole network"
 
 
-def test_the_table_of_all_measures_fits_eighty_columns() -> None:
+def test_the_table_of_all_measures_without_a_source_fits_eighty_columns() -> None:
     from rich.console import Console
 
     from tlopt.app.fit_tables import fit_blocks_table, ranking_table
 
-    values = {column.name: -0.1234 for column in COLUMNS if column.name not in ("leep", "nce")}
+    values = {column.name: -0.1234 for column in COLUMNS if column.name not in ("leep", "nce", "emd")}
     rows = tuple(FitRow(name="blocks.0.0", n_features=1280, values=values) for _ in range(17))
     shown = fit_blocks_table("photos", replace(fit(0.5), blocks=rows, network=rows[-1]))
     console = Console(width=80, record=True, file=io.StringIO())
@@ -230,6 +231,63 @@ def test_a_folder_of_images_needs_no_study(
     assert not list(tmp_path.iterdir())
 
 
+def test_images_of_the_source_add_a_similarity_by_block(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app.fit_tables import fit_lines
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
+    options = ["--backbones", "resnet18", "--resolution", "32", "--measures", "knn,emd", "--json"]
+    ended = CliRunner().invoke(
+        app,
+        ["fit", str(image_folder), "--source", str(image_folder), *options],
+    )
+
+    (printed,) = json.loads(ended.stdout.splitlines()[-1])["fits"]
+    of_images = printed["n_images"], printed["n_classes"]
+    assert printed["source"] == {
+        "name": str(image_folder),
+        "n_images": of_images[0],
+        "n_classes": of_images[1],
+    }
+    # the same images are drawn from the same folder
+    assert [row["values"][1] for row in printed["blocks"]] == [pytest.approx(1.0, abs=1e-3)] * 9
+    read = Fit.from_dict(printed)
+    assert read.as_dict() == printed
+    images, classes = of_images
+    assert f"EMD similarity is to {images} images in {classes} classes of {image_folder}" in fit_lines(read)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "nowhere"], r"^--source: .*nowhere"),
+        (["--measures", "emd"], "^--measures: emd needs images of the source: name them with --source"),
+        (["--source", "digits", "--against", "exports/x"], "--source adds a measure of fit, and --against"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_refused_by_its_option(
+    options: list[str], message: str, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
+    ended = CliRunner().invoke(app, ["fit", str(image_folder), "--backbones", "resnet18", *options])
+
+    assert isinstance(ended.exception, (SpecError, DataError))
+    assert re.search(message, str(ended.exception))
+
+
+def test_a_class_of_the_source_has_up_to_twenty_images_however_many_classes_there_are(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlopt.insight.images.IMAGES_MAX", 4)
+    monkeypatch.setattr("tlopt.insight.images._PER_SOURCE_CLASS_MAX", 5)
+    spec = DataSpec(source=str(image_folder))
+    images = SourceImages.of(load_data(spec, seed=0), spec)
+
+    assert len(images.labels) == 5 * len(images.data.class_names)
+
+
 def test_unknown_measures_are_refused_before_images_are_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ended = CliRunner().invoke(app, ["fit", str(tmp_path / "empty"), "--measures", "hscore"])
@@ -258,7 +316,7 @@ def test_by_default_each_class_has_images_however_many_there_are(
 ) -> None:
     from tlopt.app import fit as fits
 
-    monkeypatch.setattr("tlopt.insight.fit.IMAGES_MAX", 4)
+    monkeypatch.setattr("tlopt.insight.images.IMAGES_MAX", 4)
     monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: load_weights(name, "none"))
     images = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",))).images
 

@@ -7,7 +7,12 @@ from scipy.stats import multivariate_normal
 
 from tlopt.errors import SpecError
 from tlopt.insight.evidence import logme, max_log_evidence
-from tlopt.insight.labelled_features import LabelledFeatures, centred_and_scaled, left_singular_vectors
+from tlopt.insight.labelled_features import (
+    LabelledFeatures,
+    SourceMeans,
+    centred_and_scaled,
+    left_singular_vectors,
+)
 from tlopt.insight.measures import MEASURES, Measure, chosen
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
 from tlopt.insight.scatter import (
@@ -18,18 +23,29 @@ from tlopt.insight.scatter import (
     regularised_h_score,
     transrate,
 )
-from tlopt.insight.source_classes import leep, nce
+from tlopt.insight.source_classes import emd_similarity, highest_similarity, leep, nce
 from tlopt.model.folds import stratified_folds
 
 RNG = np.random.default_rng(0)
 BY_BLOCK = [measure for measure in MEASURES if measure.by_block]
+OF_CLASSES = [measure for measure in BY_BLOCK if not measure.needs_source]  # of how far apart classes are
+SOURCE = SourceMeans.of(RNG.normal(size=(40, 3)), np.arange(40) % 4)
 
 
 def sample(
-    features: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray | None = None,
+    source: SourceMeans | None = None,
 ) -> LabelledFeatures:
     folds = stratified_folds(labels, np.arange(len(labels)))
-    return LabelledFeatures(features=features, labels=labels, folds=folds, source_probabilities=probabilities)
+    return LabelledFeatures(
+        features=features,
+        labels=labels,
+        folds=folds,
+        source_probabilities=probabilities,
+        source_means=source,
+    )
 
 
 def planted(n: int, d: int, *, classes: int, signal: float, seed: int = 0) -> LabelledFeatures:
@@ -39,7 +55,7 @@ def planted(n: int, d: int, *, classes: int, signal: float, seed: int = 0) -> La
     return sample(rng.normal(size=(n, d)) + signal * rng.normal(size=(classes, d))[labels], labels)
 
 
-@pytest.mark.parametrize("measure", BY_BLOCK, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", OF_CLASSES, ids=lambda measure: measure.name)
 def test_signal_scores_above_noise(measure: Measure) -> None:
     noise, signal = (planted(100, 20, classes=4, signal=size) for size in (0.0, 2.0))
     below, above = measure.value(noise), measure.value(signal)
@@ -60,8 +76,14 @@ def test_signal_scores_above_noise_with_more_features_than_images(name: str) -> 
 
 @pytest.mark.parametrize("measure", BY_BLOCK, ids=lambda measure: measure.name)
 def test_unit_and_shift_of_features_do_not_matter(measure: Measure) -> None:
-    one = planted(80, 12, classes=4, signal=0.7)
-    other = LabelledFeatures(features=1000 + 50 * one.features, labels=one.labels, folds=one.folds)
+    images = planted(80, 12, classes=4, signal=0.7)
+    source = planted(60, 12, classes=3, signal=0.7, seed=1)
+    one, other = (
+        sample(
+            move(images.features), images.labels, source=SourceMeans.of(move(source.features), source.labels)
+        )
+        for move in (lambda x: x, lambda x: 1000 + 50 * x)
+    )
 
     assert measure.value(other) == pytest.approx(measure.value(one), rel=1e-6)
 
@@ -71,16 +93,18 @@ def test_one_class_and_identical_rows_have_no_value_and_say_why(measure: Measure
     probabilities = np.full((6, 3), 1 / 3)
     folds = ((np.arange(3), np.arange(3, 6)), (np.arange(3, 6), np.arange(3)))
     single = LabelledFeatures(
-        features=RNG.normal(size=(6, 2)),
+        features=RNG.normal(size=(6, 3)),
         labels=np.zeros(6, int),
         folds=folds,
         source_probabilities=probabilities,
+        source_means=SOURCE,
     )
     same = LabelledFeatures(
-        features=np.ones((6, 2)),
+        features=np.ones((6, 3)),
         labels=np.arange(6) % 2,
         folds=folds,
         source_probabilities=probabilities,
+        source_means=SOURCE,
     )
 
     assert measure.value(single) is None
@@ -93,13 +117,16 @@ def test_one_class_and_identical_rows_have_no_value_and_say_why(measure: Measure
 def test_a_class_with_one_image_and_a_constant_column_break_nothing(measure: Measure) -> None:
     features = np.hstack([RNG.normal(size=(21, 3)), np.full((21, 1), 7.0)])
     labels = np.array([0] * 10 + [1] * 10 + [2])
-    value = measure.value(sample(features, labels, RNG.dirichlet(np.ones(5), 21)))
+    source = SourceMeans.of(features[:6], labels[5:11])
+    value = measure.value(sample(features, labels, RNG.dirichlet(np.ones(5), 21), source))
 
     assert value is not None
 
 
 def test_the_range_of_each_measure_is_checked() -> None:
-    few = sample(RNG.normal(size=(9, 9)), np.array([0] * 4 + [1] * 4 + [2]), RNG.dirichlet(np.ones(20), 9))
+    features, labels = RNG.normal(size=(9, 9)), np.array([0] * 4 + [1] * 4 + [2])
+    source = SourceMeans.of(features, np.arange(9) % 2)
+    few = sample(features, labels, RNG.dirichlet(np.ones(20), 9), source)
     said = {measure.name: measure.warnings(few) for measure in MEASURES}
 
     assert said == {
@@ -115,14 +142,21 @@ def test_the_range_of_each_measure_is_checked() -> None:
         ),
         "leep": ("9 images for 20 source classes",),
         "nce": ("9 images for 20 source classes",),
+        "emd": (
+            "3 images in a class and 4.5 in one of the source:"
+            " even two samples of one set would have about 0.47",
+        ),
     }
 
 
 def test_an_unknown_measure_is_refused_with_those_that_there_are() -> None:
     assert [measure.name for measure in chosen(["gbc", "knn", "gbc"])] == ["gbc", "knn"]
-    assert chosen([]) == MEASURES
+    assert chosen([], with_source=True) == MEASURES
+    assert [measure.name for measure in MEASURES if measure not in chosen([])] == ["emd"]
     with pytest.raises(SpecError, match='no "hscore"; there are linear_probe, knn, logme'):
         chosen(["hscore"])
+    with pytest.raises(SpecError, match="emd needs images of the source: name them with --source"):
+        chosen(["knn", "emd"])
 
 
 def test_folds_keep_groups_together_and_hold_each_image_out_once() -> None:
@@ -265,6 +299,62 @@ def test_source_class_measures_of_equal_classes_come_near_zero() -> None:
 
     assert nce(labels, labels, folds) > -0.05
     assert leep(theta, labels, folds) > -0.2
+
+
+def test_similarity_of_a_set_to_itself_is_one_however_its_classes_are_numbered() -> None:
+    features, labels = RNG.normal(size=(30, 4)), np.arange(30) % 3
+
+    assert emd_similarity(features, labels, SourceMeans.of(features, 2 - labels)) == pytest.approx(1.0)
+
+
+def test_similarity_of_two_and_three_classes_by_hand() -> None:
+    # the source: 2 images at -1 and 2 at 1, each a class: its spread is 1
+    source = SourceMeans.of(np.array([[-1.0], [-1.0], [1.0], [1.0]]), np.array([0, 0, 1, 1]))
+    # classes of 3 images at 1 and of 1 image at 5: a half of all stays at 1, a quarter goes from -1 to 1 (2)
+    # and a quarter from -1 to 5 (6)
+    two = emd_similarity(np.array([[0.0], [1.0], [2.0], [5.0]]), np.array([0, 0, 0, 1]), source)
+    # three classes of one image at -1, 0 and 1: a sixth goes from -1 to 0 and a sixth from 1 to 0
+    three = emd_similarity(np.array([[-1.0], [0.0], [1.0]]), np.arange(3), source)
+
+    assert two == pytest.approx(np.exp(-(0.25 * 2 + 0.25 * 6)))
+    assert three == pytest.approx(np.exp(-1 / 3))
+
+
+def test_similarity_is_by_euclidean_distance_in_units_of_the_sources_spread() -> None:
+    corners = np.array([[0.0, 0.0], [0.0, 8.0]])
+    moved = corners + np.array([3.0, 4.0])  # both classes by 5, of a spread of 4
+
+    assert emd_similarity(moved, np.arange(2), SourceMeans.of(corners, np.arange(2))) == pytest.approx(
+        np.exp(-5 / 4)
+    )
+
+
+def test_similarity_does_not_depend_on_the_number_of_features() -> None:
+    features, labels, other = RNG.normal(size=(20, 3)), np.arange(20) % 4, RNG.normal(size=(20, 3))
+    once, thrice = (
+        emd_similarity(np.tile(features, k), labels, SourceMeans.of(np.tile(other, k), labels))
+        for k in (1, 3)
+    )
+
+    assert thrice == pytest.approx(once)
+
+
+def test_two_samples_of_one_distribution_are_as_similar_as_their_number_allows() -> None:
+    def of(n: int, m: int) -> float:
+        one, other = RNG.normal(size=(n, 500)), RNG.normal(size=(m, 500))
+        return emd_similarity(one, np.zeros(n, int), SourceMeans.of(other, np.zeros(m, int)))
+
+    for n, m in ((10, 10), (50, 10), (200, 400)):
+        assert of(n, m) == pytest.approx(highest_similarity(n, m), abs=0.03)
+
+
+def test_a_source_of_equal_images_has_no_value_and_says_why() -> None:
+    (measure,) = chosen(["emd"], with_source=True)
+    source = SourceMeans.of(np.ones((60, 2)), np.arange(60) % 3)
+    images = sample(RNG.normal(size=(60, 2)), np.arange(60) % 3, source=source)
+
+    assert measure.value(images) is None
+    assert measure.warnings(images) == ("all images of the source have the same features",)
 
 
 def test_scaled_features_and_their_spectrum() -> None:

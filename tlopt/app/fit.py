@@ -19,7 +19,7 @@ from tlopt.storage import attributes
 if TYPE_CHECKING:
     import torch
 
-    from tlopt.insight.fit import TrainingImages
+    from tlopt.insight.images import SourceImages, TrainingImages
     from tlopt.model.weights import Weights
     from tlopt.trial.workspace import Workspace
 
@@ -32,7 +32,8 @@ class FitRequest:
 
     Attributes:
         backbones: default: the study's, or for a folder the one that `tlopt init` proposes.
-        measures: names of measures; default: all.
+        measures: names of measures; default: all that can be computed.
+        source: images that the networks were pretrained on, as for `tlopt init`.
         resolution: pixels per side; default: the study's highest, or the one that the weights expect.
         images_max: largest number of training images to use.
         figure: file for the figure; default: see `figure_file`.
@@ -41,6 +42,7 @@ class FitRequest:
 
     backbones: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+    source: str | None = None
     resolution: int | None = None
     images_max: int | None = None
     figure: Path | None = None
@@ -56,6 +58,7 @@ class Subject:
     weights: "tuple[Weights, ...]"
     device: "torch.device"
     resolution: int | None  # None: the one that each network's weights expect
+    source: "SourceImages | None"
     study: "tuple[Session, Workspace] | None" = None  # None for a folder
 
     def resolution_for(self, weights: "Weights") -> int:
@@ -80,7 +83,8 @@ def open_subject(
     """
     from tlopt.insight.measures import chosen
 
-    chosen(request.measures)  # raises for unknown names before images are read
+    with_source = request.source is not None
+    chosen(request.measures, with_source=with_source)  # raises for unknown names before images are read
     allowed = RULES["resolution"]
     if request.resolution is not None and allowed.refuse(request.resolution):
         raise SpecError(f"--resolution = {request.resolution} is not allowed: {allowed.allowed}")
@@ -93,7 +97,7 @@ def open_subject(
 
 
 def _of_study(session: Session, request: FitRequest, *, progress: bool) -> Subject:
-    from tlopt.insight.fit import TrainingImages
+    from tlopt.insight.images import TrainingImages
     from tlopt.model.weights import load_weights
 
     workspace = prepare(session, device=request.device, progress=progress)
@@ -106,13 +110,14 @@ def _of_study(session: Session, request: FitRequest, *, progress: bool) -> Subje
         weights=tuple(workspace.weights.get(name) or load_weights(name, "default") for name in names),
         device=workspace.device,
         resolution=request.resolution or _highest_resolution(session.study),
+        source=_source(request.source, progress=progress),
         study=(session, workspace),
     )
 
 
 def _of_images(source: str, request: FitRequest, *, progress: bool) -> Subject:
     from tlopt.data.load import load_data
-    from tlopt.insight.fit import TrainingImages
+    from tlopt.insight.images import TrainingImages
     from tlopt.model.weights import load_weights
     from tlopt.propose.proposal import data_spec, proposed_backbone, study_name
     from tlopt.training.devices import choose_device
@@ -130,7 +135,20 @@ def _of_images(source: str, request: FitRequest, *, progress: bool) -> Subject:
         weights=weights,
         device=choose_device(request.device),
         resolution=request.resolution,
+        source=_source(request.source, progress=progress),
     )
+
+
+def _source(source: str | None, *, progress: bool) -> "SourceImages | None":
+    from tlopt.data.load import load_data
+    from tlopt.insight.images import SourceImages
+    from tlopt.propose.proposal import data_spec
+
+    if source is None:
+        return None
+    with errors_of("--source"):
+        spec = data_spec(source, {})
+        return SourceImages.of(load_data(spec, seed=0, progress=progress), spec)
 
 
 def _highest_resolution(study: Study) -> int | None:
@@ -149,7 +167,7 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
     from tlopt.insight.measures import chosen
     from tlopt.insight.record import by_fit
 
-    wanted = chosen(measures)
+    wanted = chosen(measures, with_source=subject.source is not None)
     fits = [
         measure_fit(
             weights,
@@ -157,6 +175,7 @@ def measure(subject: Subject, measures: Sequence[str], *, progress: bool = False
             wanted,
             resolution=subject.resolution_for(weights),
             device=subject.device,
+            source=subject.source,
             progress=progress,
         )
         for weights in subject.weights

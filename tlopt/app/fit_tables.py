@@ -107,5 +107,7 @@ def fit_lines(fit: Fit) -> Iterator[str]:
     if shares and shares[0] is not None:
         points = 100 * math.sqrt(shares[0] * (1 - shares[0]) / fit.n_images)
         yield f"one standard error of an accuracy is about {points:.1f} points"
+    if fit.source is not None:
+        yield fit.source.sentence
     for warning in fit.warnings:
         yield f"note: {warning}"

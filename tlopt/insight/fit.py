@@ -1,21 +1,16 @@
 """The fit of a pretrained network to a study's training images, by block and as a whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tlopt.data import pixels
-from tlopt.data.dataset import Data
-from tlopt.data.decode import Reading
-from tlopt.data.split import subset
 from tlopt.errors import DataError
 from tlopt.insight.block_features import BlockFeatures, block_features, source_head
-from tlopt.insight.labelled_features import LabelledFeatures, Labels
+from tlopt.insight.images import Images, SourceImages, TrainingImages
+from tlopt.insight.labelled_features import LabelledFeatures, SourceMeans
 from tlopt.insight.measures import Measure
-from tlopt.insight.record import Fit, FitRow, SimilarityRow
+from tlopt.insight.record import Fit, FitRow, SimilarityRow, SourceSet
 from tlopt.insight.similarity import (
     IMAGES_MIN,
     debiased_cka,
@@ -23,66 +18,8 @@ from tlopt.insight.similarity import (
     neighbourhood_overlap,
 )
 from tlopt.model.build import check_resolution, transfer, untrained_network
-from tlopt.model.folds import Fold, stratified_folds
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights
-from tlopt.spec.sections import DataSpec
-from tlopt.system.words import counted
-
-IMAGES_MAX = 1000  # training images used; more would hardly improve the values and slow the command down
-_PER_CLASS_MIN = 3  # images of each class that `subset` keeps, whatever the limit
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingImages:
-    """The images on which fit is measured: training images of the first split only."""
-
-    data: Data
-    reading: Reading
-    indices: NDArray[np.int64]  # into `data.images`
-    folds: tuple[Fold, ...]
-
-    @classmethod
-    def of(cls, data: Data, spec: DataSpec, *, images_max: int | None = None) -> "TrainingImages":
-        """At most `images_max` training images of the first split, with each class in proportion.
-
-        The default is `IMAGES_MAX`, or more if the classes need more. Copies and groups stay on one side of
-        each fold.
-
-        Raises:
-            DataError: `images_max` is too small for the classes, or no class has two different images.
-        """
-        split = data.splits[0].train
-        images = [data.images[i] for i in split]
-        needed = _PER_CLASS_MIN * len({(image.label, image.split) for image in images})
-        most = images_max or max(IMAGES_MAX, needed)
-        kept = set(map(id, subset(images, most, called="--images")))
-        indices = np.array([i for i in split if id(data.images[i]) in kept], dtype=np.int64)
-        units = np.unique([data.images[i].unit for i in indices], return_inverse=True)[1]
-        try:
-            folds = stratified_folds(data.labels[indices], units)
-        except ValueError:
-            few = counted(len(indices), "training image is", "training images are")
-            raise DataError(
-                f"{few} too few to measure a fit, with at most one different image of each class: add images"
-            ) from None
-        return cls(data=data, reading=Reading.of(spec), indices=indices, folds=folds)
-
-    @property
-    def labels(self) -> Labels:
-        """Class indices, (N,)."""
-        return self.data.labels[self.indices]
-
-    def pixels(self, resolution: int, *, progress: bool = False) -> pixels.Pixels:
-        """The pixels of the data set, with these images decoded.
-
-        Raises:
-            DataError: an image has changed or disappeared since it was first read.
-        """
-        size = pixels.eval_size(resolution)
-        return pixels.pixels(
-            self.data, size=size, reading=self.reading, wanted=self.indices, progress=progress
-        )
 
 
 def measure_fit(
@@ -92,9 +29,13 @@ def measure_fit(
     *,
     resolution: int,
     device: torch.device,
+    source: SourceImages | None = None,
     progress: bool = False,
 ) -> Fit:
     """The fit of the network of `weights` at `resolution`.
+
+    Args:
+        source: images that the network was pretrained on, for measures that need them.
 
     Raises:
         SpecError: the network does not support the resolution.
@@ -108,7 +49,13 @@ def measure_fit(
         with_source=any(not measure.by_block for measure in measures),
         progress=progress,
     )
-    return fit_of(found, images, measures, weights=weights, resolution=resolution)
+    if source is None:
+        return fit_of(found, images, measures, weights=weights, resolution=resolution)
+    its_own = pretrained_features(weights, source, resolution=resolution, device=device, progress=progress)
+    means = [SourceMeans.of(features, source.labels) for features in its_own.features]
+    return fit_of(
+        found, images, measures, weights=weights, resolution=resolution, source=(source.record, means)
+    )
 
 
 def compare(
@@ -159,7 +106,7 @@ def _similarity(one: BlockFeatures, other: BlockFeatures) -> tuple[SimilarityRow
 
 def pretrained_features(
     weights: Weights,
-    images: TrainingImages,
+    images: Images,
     *,
     resolution: int,
     device: torch.device,
@@ -189,10 +136,19 @@ def fit_of(
     *,
     weights: Weights,
     resolution: int,
+    source: tuple[SourceSet, Sequence[SourceMeans]] | None = None,
 ) -> Fit:
-    """The values of `measures` for the features `found`."""
+    """The values of `measures` for the features `found`.
+
+    Args:
+        source: the images of the source, and the means of their classes for each block.
+    """
     labels, folds = images.labels, images.folds
-    samples = [LabelledFeatures(features=features, labels=labels, folds=folds) for features in found.features]
+    means = [None] * len(found.features) if source is None else source[1]
+    samples = [
+        LabelledFeatures(features=features, labels=labels, folds=folds, source_means=own)
+        for features, own in zip(found.features, means, strict=True)
+    ]
     rows = [
         FitRow(
             name=name,
@@ -221,6 +177,7 @@ def fit_of(
         n_classes=len(np.unique(labels)),
         blocks=tuple(rows),
         network=network,
+        source=source and source[0],
         warnings=tuple(_warnings(measures, samples, last)),
     )
 

@@ -13,6 +13,35 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SourceMeans:
+    """Mean features of the classes that a network was pretrained on, at one depth.
+
+    Attributes:
+        means: (source classes, D).
+        counts: images of each class, (source classes,).
+        spread: root mean squared distance of the images from the mean of all of them.
+    """
+
+    means: Floats
+    counts: NDArray[np.int64]
+    spread: float
+
+    @classmethod
+    def of(cls, features: Floats, labels: Labels) -> "SourceMeans":
+        """The means of `features` (N, D) by class."""
+        means, counts = class_means(features, labels)
+        spread = float(np.sqrt(((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()))
+        return cls(means=means, counts=counts, spread=spread)
+
+
+def class_means(features: Floats, labels: Labels) -> tuple[Floats, NDArray[np.int64]]:
+    """Mean features (classes, D) and number of images (classes,) of each class that occurs."""
+    classes, counts = np.unique(labels, return_counts=True)
+    hot = (labels == classes[:, None]).astype(np.float64)
+    return hot @ features / counts[:, None], counts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledFeatures:
     """Features of images at one depth of a network.
 
@@ -21,12 +50,14 @@ class LabelledFeatures:
         labels: (N,), class indices.
         folds: for cross-validation; each image is held out in one of them.
         source_probabilities: (N, source classes) by the network's own classifier; None if it is not known.
+        source_means: means of the source's classes at the same depth; None if its images are not given.
     """
 
     features: Floats
     labels: Labels
     folds: tuple[Fold, ...]
     source_probabilities: Floats | None = None
+    source_means: SourceMeans | None = None
 
     @cached_property
     def scaled(self) -> Floats:

@@ -10,10 +10,11 @@ from tlopt.insight.labelled_features import LabelledFeatures
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
 from tlopt.insight.record import COLUMNS, Column
 from tlopt.insight.scatter import gbc, parc, regularised_h_score, transrate
-from tlopt.insight.source_classes import leep, nce
+from tlopt.insight.source_classes import emd_similarity, highest_similarity, leep, nce
 from tlopt.system.words import counted
 
 FEW_FEATURES = 8
+HIGHEST_MIN = 0.7  # similarity; about 16 images a class in both sets
 FEW_A_CLASS = 5  # below this number of images, a class's mean and variance are mostly noise
 
 Condition = Callable[[LabelledFeatures], str]  # why a value should not be trusted, or ""
@@ -28,12 +29,14 @@ class Measure:
         compute: computes the value for a sample.
         range_checks: checks whether a value can be trusted.
         by_block: False if it needs the network's own classifier and so has one value per network.
+        needs_source: whether it needs images of the source; if so, it is computed where they are given.
     """
 
     column: Column
     compute: Callable[[LabelledFeatures], float]
     range_checks: tuple[Condition, ...] = ()
     by_block: bool = True
+    needs_source: bool = False
 
     @property
     def name(self) -> str:
@@ -42,10 +45,14 @@ class Measure:
 
     def value(self, sample: LabelledFeatures) -> float | None:
         """The value for `sample`, or None if it is not defined."""
-        if undefined(sample) or (not self.by_block and sample.source_probabilities is None):
+        if undefined(sample) or self._lacks_input(sample):
             return None
         found = self.compute(sample)
         return found if math.isfinite(found) else None
+
+    def _lacks_input(self, sample: LabelledFeatures) -> bool:
+        by_images = self.needs_source and sample.source_means is None
+        return by_images or (not self.by_block and sample.source_probabilities is None)
 
     def warnings(self, sample: LabelledFeatures) -> tuple[str, ...]:
         """The reasons not to trust the value for `sample`, as clauses without full stop; empty if none."""
@@ -93,6 +100,30 @@ def few_for_source_classes(sample: LabelledFeatures) -> str:
     assert sample.source_probabilities is not None
     n, source = sample.source_probabilities.shape
     return f"{n} images for {source} source classes" if n < source else ""
+
+
+def means_are_noisy(sample: LabelledFeatures) -> str:
+    """A warning if class means of so few images are far apart even where the images are alike."""
+    assert sample.source_means is not None
+    ours, theirs = float(sample.class_counts.mean()), float(sample.source_means.counts.mean())
+    highest = highest_similarity(ours, theirs)
+    if highest >= HIGHEST_MIN:
+        return ""
+    return (
+        f"{ours:.3g} images in a class and {theirs:.3g} in one of the source:"
+        f" even two samples of one set would have about {highest:.2f}"
+    )
+
+
+def constant_source(sample: LabelledFeatures) -> str:
+    """A warning if all images of the source have the same features."""
+    assert sample.source_means is not None
+    return "all images of the source have the same features" if sample.source_means.spread == 0 else ""
+
+
+def _emd(sample: LabelledFeatures) -> float:
+    assert sample.source_means is not None
+    return emd_similarity(sample.features, sample.labels, sample.source_means)
 
 
 def _leep(sample: LabelledFeatures) -> float:
@@ -146,17 +177,30 @@ MEASURES = (
         by_block=False,
     ),
     Measure(column=_COLUMN["nce"], compute=_nce, range_checks=(few_for_source_classes,), by_block=False),
+    Measure(
+        column=_COLUMN["emd"],
+        compute=_emd,
+        range_checks=(constant_source, means_are_noisy),
+        needs_source=True,
+    ),
 )
 NAMES = tuple(measure.name for measure in MEASURES)
 
 
-def chosen(names: Sequence[str]) -> tuple[Measure, ...]:
-    """The measures with these names, in this order; all measures if `names` is empty.
+def chosen(names: Sequence[str], *, with_source: bool = False) -> tuple[Measure, ...]:
+    """The measures with these names, in this order; if `names` is empty, all that can be computed.
+
+    Args:
+        with_source: whether images of the source are given.
 
     Raises:
-        SpecError: a name is unknown.
+        SpecError: a name is unknown, or its measure needs images of the source.
     """
     by_name = {measure.name: measure for measure in MEASURES}
     if unknown := [name for name in names if name not in by_name]:
         raise SpecError(f'--measures: there is no "{unknown[0]}"; there are {", ".join(NAMES)}')
-    return tuple(by_name[name] for name in dict.fromkeys(names)) or MEASURES
+    possible = tuple(measure for measure in MEASURES if with_source or not measure.needs_source)
+    wanted = tuple(by_name[name] for name in dict.fromkeys(names)) or possible
+    if lacking := [measure.name for measure in wanted if measure not in possible]:
+        raise SpecError(f"--measures: {lacking[0]} needs images of the source: name them with --source")
+    return wanted

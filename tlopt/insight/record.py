@@ -1,8 +1,10 @@
 """Records of the fit of networks to images, for printing, drawing and storage; no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from tlopt.system.words import counted
 
 _DIGITS = 4  # significant digits that are stored
 
@@ -41,6 +43,7 @@ COLUMNS = (
     Column("transrate", "TransRate", "nats"),
     Column("leep", "LEEP", "nats"),
     Column("nce", "NCE", "nats"),
+    Column("emd", "EMD similarity", ""),
 )
 
 
@@ -51,6 +54,21 @@ class FitRow:
     name: str
     n_features: int
     values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSet:
+    """Images of the source that were used."""
+
+    name: str  # as the user named it
+    n_images: int
+    n_classes: int
+
+    @property
+    def sentence(self) -> str:
+        """A clause without full stop."""
+        images, classes = counted(self.n_images, "image"), counted(self.n_classes, "class", "classes")
+        return f"EMD similarity is to {images} in {classes} of {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +83,7 @@ class Fit:
     blocks: tuple[FitRow, ...]  # from the input
     network: FitRow  # of a classifier's input, with the measures that need the network's own classifier
     warnings: tuple[str, ...]  # clauses about values that should not be trusted
+    source: SourceSet | None = None  # None: its images were not given
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -93,6 +112,7 @@ class Fit:
             "blocks": [self._row(row) for row in self.blocks],
             "network": self._row(self.network),
             "warnings": list(self.warnings),
+            **({"source": asdict(self.source)} if self.source else {}),
         }
 
     def _row(self, row: FitRow) -> dict[str, Any]:
@@ -117,6 +137,7 @@ class Fit:
             blocks=tuple(row(each, single) for each in stored["blocks"]),
             network=row(stored["network"], set()),
             warnings=tuple(stored["warnings"]),
+            source=SourceSet(**stored["source"]) if "source" in stored else None,
         )
 
 

@@ -1,8 +1,11 @@
-"""Measures from the classes that a network was pretrained on: LEEP and NCE."""
+"""Measures from the classes that a network was pretrained on: LEEP, NCE, earth mover's distance."""
+
+import math
 
 import numpy as np
+from scipy.stats import wasserstein_distance_nd
 
-from tlopt.insight.labelled_features import Floats, Labels
+from tlopt.insight.labelled_features import Floats, Labels, SourceMeans, class_means
 from tlopt.model.folds import Fold
 
 
@@ -34,6 +37,37 @@ def nce(source_labels: Labels, labels: Labels, folds: tuple[Fold, ...] = ()) -> 
     """
     hot = (source_labels[:, None] == np.unique(source_labels)).astype(np.float64)
     return _mean_log_likelihood(hot, labels, folds, 1.0)
+
+
+def emd_similarity(features: Floats, labels: Labels, source: SourceMeans) -> float:
+    """exp(-d) for the earth mover's distance d between class means and those of the source, from 0 to 1.
+
+    Classes weigh as many as they have images. d is in units of the source's spread, so that neither the unit
+    nor the number of features matters, and for one source and network it ranks sets as the published
+    exp(-0.01 d) of plain features does. NaN if all images of the source have the same features.
+
+    Args:
+        features: (N, D), not scaled.
+
+    Source: Cui et al. 2018, https://arxiv.org/abs/1806.06193.
+    """
+    if source.spread == 0:
+        return math.nan
+    means, counts = class_means(features, labels)
+    distance = wasserstein_distance_nd(means, source.means, counts, source.counts)
+    return math.exp(-max(distance, 0.0) / source.spread)
+
+
+def highest_similarity(n_per_class: float, n_per_source_class: float) -> float:
+    """The similarity that two samples of the same images would have, about, by the errors of class means.
+
+    It is exact for one class of each set in many equal directions. With features of the last block, two
+    halves of each of six image sets differed from it by -0.01 to 0.06; see benchmarks/insight/README.md.
+
+    Args:
+        n_per_class: images of a class, mean over classes.
+    """
+    return math.exp(-math.sqrt(1 / n_per_class + 1 / n_per_source_class))
 
 
 def _mean_log_likelihood(

@@ -320,7 +320,7 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "table": Table(
             columns=("block", "name", *headings), rows=rows, right=frozenset({"block", *headings})
         ),
-        "notes": (*single, *fit.warnings),
+        "notes": (*single, *([fit.source.sentence] if fit.source else []), *fit.warnings),
     }
 
 
