@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tlopt.spec.outcome import Outcome
-from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.attributes import TrialRecord, violation_size
 
 _NUMBERS_MAX = 5  # trials named per line
 
@@ -51,5 +51,6 @@ def _words(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
 def _ranges(trials: Sequence[TrialRecord]) -> Iterator[str]:
     """Each constraint that `trials` break, with its range of violations."""
     for name in trials[0].violations:
-        low, high = (f"{bound(trial.violations[name] for trial in trials):.3g}" for bound in (min, max))
+        sizes = [trial.violations[name] for trial in trials]
+        low, high = (violation_size(name, bound(sizes)) for bound in (min, max))
         yield f"{name} by {low}" + (f" to {high}" if high != low else "")

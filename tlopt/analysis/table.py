@@ -18,12 +18,13 @@ _PLAIN = (
 
 
 def rows(trials: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """One row per trial: its record, `violation.NAME`, `metric.NAME`, `point.KEY`; unknown: None."""
+    """One row per trial: its record, with violations, metrics, costs and point by name; unknown: None."""
     found = [
         {name: getattr(trial, name) for name in _PLAIN}
         | {"state": trial.state.name.lower(), "notes": "; ".join(trial.notes)}
         | {f"violation.{name}": value for name, value in trial.violations.items()}
         | {f"metric.{name}": value for name, value in trial.metrics.items()}
+        | {f"cost.{name}": value for name, value in trial.inference_cost.items()}
         | {f"point.{name}": value for name, value in (trial.point or {}).items()}
         for trial in trials
     ]

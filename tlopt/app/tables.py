@@ -22,6 +22,7 @@ from tlopt.analysis.format import (
     warm_start_sentence,
     winner_sentence,
 )
+from tlopt.analysis.front import cost_cells, shown_costs
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
@@ -30,7 +31,8 @@ from tlopt.search.warnings import study_warnings
 from tlopt.spec import Study
 from tlopt.spec.algorithms import GridSampler
 from tlopt.spec.dimensions import Fixed
-from tlopt.spec.objectives import TITLES, value_words
+from tlopt.spec.objectives import COST_TITLES, TITLES, inference_cost_words, value_words
+from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined
 
@@ -71,33 +73,40 @@ def study_lines(
         n_points = study.budget.trials_max // study.sampler.repeats
         yield f"grid: {counted(n_points, 'point')}{recipes}, {counted(study.sampler.repeats, 'seed')} each"
     yield f"budget: {budget_words(study)}"
+    if limits := study.constraints.limits:
+        most = (f"{COST_TITLES[name]} {inference_cost_words(name, limit)}" for name, limit in limits.items())
+        yield f"constraints: at most {' and '.join(most)}"
     for default in defaults(study, workspace.facts, default_labels):
+        if broken := workspace.broken_limits(default.point):
+            yield f"  note: {default.label} breaks [constraints] and is not trained: {broken}"
+            continue
         if default.params is None and not study.is_grid:
             yield f"  note: {default.label} lies outside the searched ranges: only the confirmation trains it"
     for sentence in study_warnings(study, workspace.facts):
         yield f"  warning: {sentence}"
 
 
-def trials_table(
-    trials: Sequence[TrialRecord], *, objective: str, direction: str, n: int, chosen: int | None = None
-) -> Table:
+def trials_table(trials: Sequence[TrialRecord], *, study: Study, n: int, chosen: int | None = None) -> Table:
     """The `n` best complete trials, best first, and the one chosen by the confirmation.
 
     Args:
         chosen: number of the chosen trial; None if there is none, or none yet.
     """
     runs = "mean over repeats" if any(trial.replicate is not None for trial in trials) else "one run each"
-    table = Table(title=f"best trials by validation {TITLES[objective]}, {runs}", title_justify="left")
-    for name, justify in (("trial", "right"), ("val", "right"), ("epochs", "right"), ("point", "left")):
-        table.add_column(name, justify=justify, no_wrap=name != "point")  # type: ignore[arg-type]
-    ranked = best_first(trials, direction)
+    table = Table(title=f"best trials by validation {TITLES[study.objective]}, {runs}", title_justify="left")
+    costs = shown_costs(study, trials)
+    for name in ("trial", "val", "epochs", *(COST_TITLES[cost] for cost in costs)):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("point")
+    ranked = best_first(trials, study.direction)
     rest = [trial for trial in ranked[n:] if trial.number == chosen]
     for trial in [*ranked[:n], *rest]:
         point = describe(trial.point) if trial.point else ""
         table.add_row(
             f"{trial.number} ←" if trial.number == chosen else str(trial.number),
-            value_words(trial.value or 0.0, objective),
+            value_words(trial.value or 0.0, study.objective),
             str((trial.last_epoch or 0) + 1),
+            *cost_cells(trial, costs),
             f"{trial.label}: {point}" if trial.label else point,
         )
     return table
@@ -132,10 +141,9 @@ def verdict_table(verdict: Verdict) -> Table:
 
 def show_search(snapshot: Snapshot, console: Console) -> None:
     """Print a search's best trials, its outcomes and why it ended early; nothing if no trial is complete."""
-    study = snapshot.study
     if snapshot.best is None:
         return
-    console.print(trials_table(snapshot.trials, objective=study.objective, direction=study.direction, n=8))
+    console.print(trials_table(snapshot.trials, study=snapshot.study, n=8))
     console.print(f"search: {outcomes_line(snapshot.trials)}", markup=False)
     for sentence in end_sentences(snapshot):
         console.print(sentence, markup=False, soft_wrap=True)
@@ -155,22 +163,16 @@ def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
         top: number of best trials to show.
         note: one more line.
     """
-    study = snapshot.study
     parts: list[RenderableType] = [Text(line) for line in _progress_lines(snapshot)]
     if note:
         parts.append(Text(f"note: {note}"))
     if snapshot.workers:
         parts.append(workers_table(snapshot.workers))
     if snapshot.best is not None:
-        best_trials = trials_table(
-            snapshot.trials,
-            objective=study.objective,
-            direction=study.direction,
-            n=top,
-            chosen=snapshot.chosen_trial,
-        )
-        parts.append(best_trials)
+        chosen = snapshot.chosen_trial
+        parts.append(trials_table(snapshot.trials, study=snapshot.study, n=top, chosen=chosen))
     parts += [Text(line) for line in _cause_lines(snapshot.trials)]
+    parts += [Text(line) for line in infeasible_defaults(snapshot.trials)]
     if snapshot.verdict is not None:
         verdict = snapshot.verdict
         parts.append(Text(f"confirmation: {verdict.n_finished} of {counted(verdict.n_expected, 'run')}"))
@@ -234,6 +236,13 @@ def _cause_lines(trials: Sequence[TrialRecord], n: int = 5) -> Iterator[str]:
         yield f"{row.outcome.words} ({row.trials}): {row.cause}"
     if len(rows) > n:
         yield f"and {counted(len(rows) - n, 'other cause')}: tlopt status --json lists all"
+
+
+def infeasible_defaults(trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """A sentence for each default that the study's constraints exclude."""
+    for trial in trials:
+        if trial.label and trial.outcome == Outcome.INFEASIBLE and trial.ran_here:
+            yield f"the default {trial.label} is infeasible and not confirmed: {trial.cause}"
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:

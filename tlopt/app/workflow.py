@@ -208,11 +208,20 @@ def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
     """The confirmation in the database and its plan, with the search's best points and the defaults.
 
     Raises:
-        NotReady: no trial of the search is complete.
+        NotReady: no trial of the search is complete and feasible.
     """
+    from tlopt.training.devices import choose_device
+
     late = hours_sentence(session.snapshot())
     search = session.optuna_study()
-    candidates = confirmation.find_candidates(session.study, search, workspace.facts, late=late)
+    measured = workspace.on_device(choose_device()) if session.study.constraints.latency_ms else workspace
+    candidates = confirmation.find_candidates(
+        session.study,
+        search,
+        workspace.facts,
+        late=late,
+        is_feasible=lambda point: not measured.broken_limits(point),
+    )
     return _open_confirm(session, workspace, candidates)
 
 

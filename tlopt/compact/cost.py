@@ -29,6 +29,14 @@ class InferenceCost:
     multiply_adds: int  # for one image, as the module's docstring says
     weights_bytes: int  # of the file, or of all tensors where there is no file
 
+    def as_dict(self) -> dict[str, float]:
+        """The counts by name, as in records of trials and in `[constraints]`."""
+        return {
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "bytes": self.weights_bytes,
+        }
+
     @property
     def words(self) -> str:
         """As in "11,178,051 parameters, 37,123,456 multiply-adds per image and 44.8 MB of weights"."""

@@ -9,7 +9,7 @@ deleted or renamed, and a candidate's number refers to a trial of one search onl
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -40,40 +40,52 @@ from tlopt.storage.attributes import (
     TrialRecord,
     best_first,
 )
+from tlopt.system.words import counted
 
 _logger = logging.getLogger(__name__)
 
 
 def find_candidates(
-    study: Study, optuna_study: optuna.Study, facts: BackboneFacts, *, late: str = ""
+    study: Study,
+    optuna_study: optuna.Study,
+    facts: BackboneFacts,
+    *,
+    late: str = "",
+    is_feasible: Callable[[Point], bool] = lambda _: True,
 ) -> tuple[Candidate, ...]:
     """The defaults and the best distinct points of the search, `confirm.points` of them.
 
     Complete trials are ranked by their value, then by validation log-loss. Trials that tlopt did not run are
-    included if their parameters are a point of the search. Points of infeasible trials are excluded.
+    included if their parameters are a point of the search. Points of infeasible trials are excluded, and so
+    are infeasible defaults.
 
     Args:
         late: why no further trial starts, and the cure; for the error message if no trial is complete.
+        is_feasible: whether the network of a point keeps the study's constraints.
 
     Raises:
         NotReady: no trial is complete yet.
         StorageError: a later version wrote one of the points.
     """
-    trials = attributes.trials_of(optuna_study, (TrialState.COMPLETE,))
+    trials = attributes.trials_of(optuna_study, (TrialState.COMPLETE, TrialState.PRUNED))
     records = [_with_point(trial, study, facts) for trial in trials]
     complete = best_first(records, study.direction)
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
     labels = begun_labels(study, optuna_study.user_attrs.get(attributes.DEFAULTS))
-    known = [row for row in defaults(study, facts, labels) if asdict(row.point) not in infeasible]
+    known = [
+        row
+        for row in defaults(study, facts, labels)
+        if asdict(row.point) not in infeasible and is_feasible(row.point)
+    ]
     # PLAIN is plain fine-tuning, or training from scratch
     numbers = {KEPT_LABEL: KEPT, LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
     chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
     for record in complete:
         point = Point.stored(record.point, f"trial {record.number} of {study.name}")
         is_new = all(point != other.point for other in chosen)
-        feasible = record.point not in infeasible
+        feasible = record.point not in infeasible and (record.ran_here or is_feasible(point))
         if is_new and feasible and len(chosen) < len(known) + study.confirm.points:
             named = record.label if record.is_carried else f"trial {record.number}"
             chosen.append(Candidate(record.number, named, point, record.value))
@@ -122,7 +134,7 @@ def _is_in(trials: Mapping[int, FrozenTrial], row: Mapping[str, Any], study: str
 def _with_point(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> TrialRecord:
     """The trial's record; for a trial that tlopt did not run, with the point of its parameters, if any."""
     record = TrialRecord.from_frozen(trial)
-    if record.ran_here or record.is_carried:
+    if record.ran_here or record.is_carried or trial.state != TrialState.COMPLETE:
         return record
     try:
         point = point_of_params(trial.params, study, facts)
@@ -245,6 +257,14 @@ def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
     if not ended:
         first = f": {late}" if late else "; first: tlopt run or tlopt worker"
         return f"study {study.name} has no complete trial to confirm{first}"
+    if study.constraints.limits and all(trial.outcome == Outcome.INFEASIBLE for trial in ended):
+        nearest = min(ended, key=lambda trial: sum(trial.violations.values()))
+        return (
+            f"study {study.name} has no feasible trial to confirm: all {counted(len(ended), 'trial')} are"
+            f" infeasible; the nearest, trial {nearest.number}: {nearest.cause}\n"
+            "start a study under another name with a higher limit in [constraints], or with smaller networks:"
+            " a lower resolution in [search], or another model.backbone"
+        )
     outcomes = Counter(trial.outcome for trial in ended)
     counts = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
     causes = [trial.cause for trial in ended if trial.outcome != Outcome.PRUNED]

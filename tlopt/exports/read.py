@@ -15,9 +15,8 @@ from tlopt.data.decode import Reading
 from tlopt.data.rgb import FULL_BITS, Resize
 from tlopt.errors import DataError, NotReady, WeightsError
 from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_json, read_result
-from tlopt.model.build import build, outlined
+from tlopt.model.build import blueprint, build
 from tlopt.model.families import table as families
-from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.model.weights_file import read_file
@@ -196,16 +195,9 @@ def inference_cost(export: Export) -> InferenceCost:
 
 def _outline(export: Export) -> Network:
     """The network of an export with its classifier, most tensors without storage."""
-    network = outlined(export.backbone, export.resolution)
-    with torch.device("meta"):
-        head = make_head(
-            network.feature_width,
-            len(export.class_names),
-            layers=export.point.head_layers,
-            hidden_width=export.point.head_width,
-            dropout=export.point.head_dropout,
-        )
-    network.net.set_submodule(network.head_name, head)
+    network = blueprint(
+        replace(export.point, resolution=export.resolution), n_classes=len(export.class_names)
+    )
     if export.is_compact:
         state = read_file(export.folder / WEIGHTS)[0]
         return resized(network, {name: tensor.shape for name, tensor in state.items()})

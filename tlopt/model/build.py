@@ -124,6 +124,30 @@ def check_resolution(weights: Weights, resolution: int) -> None:
         )
 
 
+def blueprint(point: Point, *, n_classes: int) -> Network:
+    """The network that `build` makes for `point`, most tensors without storage.
+
+    Raises:
+        SpecError, MissingExtra: as `n_blocks`.
+    """
+    network = outlined(point.backbone, point.resolution)
+    with torch.device("meta"):
+        head = make_head(
+            network.feature_width,
+            n_classes,
+            layers=point.head_layers,
+            hidden_width=point.head_width,
+            dropout=point.head_dropout,
+        )
+    network.net.set_submodule(network.head_name, head)
+    return network
+
+
+def structure_of(point: Point) -> tuple[str | int | float, ...]:
+    """The values of `point` on which the shapes and operations of its network depend."""
+    return (point.backbone, point.resolution, point.head_layers, point.head_width if point.head_layers else 0)
+
+
 @lru_cache
 def n_blocks(backbone: str) -> int:
     """The number of blocks of a backbone, B.

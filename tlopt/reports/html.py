@@ -19,6 +19,7 @@ from tlopt.analysis.format import (
     gain_sentences,
     spread_words,
 )
+from tlopt.analysis.front import cost_cells, shown_costs
 from tlopt.analysis.importance import Share
 from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
@@ -26,7 +27,7 @@ from tlopt.reports import figures, headline, wrong
 from tlopt.reports.data import Report
 from tlopt.reports.svg import with_own_ids
 from tlopt.spec.dimensions import Fixed
-from tlopt.spec.objectives import TITLES, percent_words, value_words
+from tlopt.spec.objectives import COST_TITLES, TITLES, percent_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import LINEAR_KEYS, RULES
 from tlopt.storage.attributes import TrialRecord, summary_of
@@ -157,16 +158,18 @@ def _best_trials(report: Report) -> Table:
     study = report.study
     keys = ["backbone"] if len(study.model.backbones) > 1 else []
     keys += [key for key, dimension in study.search.items() if not isinstance(dimension, Fixed)]
+    costs = shown_costs(study, report.snapshot.trials)
     rows = [
         (
             f"{trial.number}" + (f" ({trial.label})" if trial.label else ""),
             value_words(trial.value or 0.0, study.objective),
             str((trial.last_epoch or 0) + 1),
+            *cost_cells(trial, costs),
             *(_cell(trial, key) for key in keys),
         )
         for trial in report.ranked[:_TOP]
     ]
-    columns = ("trial", "validation", "epochs", *keys)
+    columns = ("trial", "validation", "epochs", *(COST_TITLES[cost] for cost in costs), *keys)
     chosen = None if report.confirmed is None else report.confirmed.chosen
     shown = report.ranked[:_TOP]
     marked = (i for i, t in enumerate(shown) if chosen and chosen.label in (t.label, f"trial {t.number}"))

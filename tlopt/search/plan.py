@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class StudyPlan:
     accept: Callable[[Mapping[str, Any]], Params]  # encodes parameters given by users, or raises Refused
     trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
     min_epochs: int  # epochs of every trial before the first pruner check
+    limits: Mapping[str, float] = field(default_factory=dict)  # of inference costs; others are not trained
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
         """The spec of `trial`; parameters that it lacks are drawn.
@@ -58,7 +59,7 @@ class StudyPlan:
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """`trials` as the sampler should see them."""
-        return in_space(trials, self.space, self._whole)
+        return in_space(trials, self.space, self._whole, constraints=tuple(self.limits))
 
     def _whole(self, params: Mapping[str, Any]) -> Params | None:
         try:
@@ -103,6 +104,7 @@ def search_plan(
         accept=accept,
         trial_spec=trial_spec,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
+        limits=study.constraints.limits,
     )
 
 
@@ -132,6 +134,7 @@ def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
         accept=lambda given: grid.encode_grid_params(given, study),
         trial_spec=trial_spec,
         min_epochs=0,
+        limits=study.constraints.limits,
     )
 
 

@@ -57,16 +57,20 @@ def in_space(
     trials: Sequence[FrozenTrial],
     space: Mapping[str, BaseDistribution],
     accept: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+    *,
+    constraints: Sequence[str] = (),
 ) -> list[FrozenTrial]:
     """The trials drawn from `space`, and copies of others whose parameters can be encoded in it.
 
     Args:
         trials: linear classifiers among them are left out, because they lack the other parameters.
         accept: encodes a trial's parameters in the space; returns None if they are not a complete point.
+        constraints: names of the study's own constraints.
     """
     found = []
     networks = (trial for trial in trials if trial.params.get("classifier", "network") == "network")
-    for trial in map(_constrained, networks):
+    expected = (OUTCOME_CONSTRAINT, *constraints)
+    for trial in (_constrained(trial, expected) for trial in networks):
         ours = all(trial.distributions[name] == space.get(name) for name in trial.params)
         if ours and (space.keys() == trial.params.keys() or not trial.state.is_finished()):
             found.append(trial)
@@ -79,15 +83,17 @@ def in_space(
     return found
 
 
-def _constrained(trial: FrozenTrial) -> FrozenTrial:
-    """`trial`, or a copy with the outcome constraint that every trial run by tlopt has.
+def _constrained(trial: FrozenTrial, expected: Sequence[str]) -> FrozenTrial:
+    """`trial`, or a copy with the `expected` constraints, which every trial run by tlopt has.
 
     Optuna's Gaussian process needs the same constraints on all trials; those that users `tell` may lack them.
+    Constraints of other software are part of that on the outcome.
     """
-    if not trial.state.is_finished() or trial.constraints.keys() == {OUTCOME_CONSTRAINT}:
+    if not trial.state.is_finished() or trial.constraints.keys() == set(expected):
         return trial
-    broken = any(value > 0 for value in trial.constraints.values())
-    constraints = {OUTCOME_CONSTRAINT: 1.0 if broken else -1.0}
+    others = [value for name, value in trial.constraints.items() if name not in expected[1:]]
+    constraints = {name: trial.constraints.get(name, -1.0) for name in expected}
+    constraints[OUTCOME_CONSTRAINT] = 1.0 if any(value > 0 for value in others) else -1.0
     own = {key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")}
     trial = copy.copy(trial)
     trial.system_attrs = own | optuna.create_trial(value=0.0, constraints=constraints).system_attrs

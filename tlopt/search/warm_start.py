@@ -32,6 +32,7 @@ from tlopt.search.space import (
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.differences import differences, incomparable
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, as_toml, bounds
+from tlopt.spec.objectives import excess_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import LINEAR_KEYS, NORM_KEYS, RULES, Depth
@@ -214,7 +215,11 @@ def _carried(trial: FrozenTrial, origin: dict[str, Any], study: Study, facts: Ba
         constraints={OUTCOME_CONSTRAINT: 1.0 if broken else -1.0},
         user_attrs={
             attributes.ORIGIN: origin,
-            attributes.CARRIED: {"point": record.point, "metrics": record.metrics},
+            attributes.CARRIED: {
+                "point": record.point,
+                "metrics": record.metrics,
+                **({"inference_cost": record.inference_cost} if record.inference_cost else {}),
+            },
         },
     )
 
@@ -297,6 +302,11 @@ def _why_unfit(record: TrialRecord, earlier: Earlier, study: Study, facts: Backb
         return _LeftOut("point", "not run by tlopt")
     if record.outcome not in _CARRIED_OUTCOMES:
         return _LeftOut(record.outcome, f"ended as {record.outcome.words}")
+    limits, costs = study.constraints.limits, record.inference_cost
+    if not limits.keys() <= costs.keys():
+        return _LeftOut("constraints", "recorded without the costs that [constraints] limits")
+    if excess_words(limits, costs):
+        return _LeftOut("constraints", "beyond [constraints]")
     return _obstacle(_point_of(record, earlier), study, facts)
 
 

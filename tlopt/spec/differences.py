@@ -10,7 +10,7 @@ from tlopt.spec.study import CONFIRM_SUFFIX, PerOptimizer, Study, meaning
 from tlopt.spec.text import literal
 
 # Keys that do not affect a trial's value once its point is known; weights are compared by their digests.
-_BESIDE_THE_POINT = ("search.", "sampler.", "pruner.")
+_BESIDE_THE_POINT = ("search.", "sampler.", "pruner.", "constraints.")
 _IN_THE_POINT = {"model.backbone", "model.weights", "budget.epochs"}
 
 
@@ -30,7 +30,7 @@ def changes(stored: Study, here: Study) -> list[str]:
 def incomparable(earlier: Study, here: Study) -> list[str]:
     """One sentence for each difference that makes values of the same point incomparable; empty if none does.
 
-    Ranges, budget, sampler and pruner may differ.
+    Ranges, budget, sampler, pruner and constraints may differ.
     """
     kept = (
         {

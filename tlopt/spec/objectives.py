@@ -1,7 +1,9 @@
 """The objectives of a study: names, directions, formats and comparison of values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
+
+from tlopt.system.words import si_words, size_words
 
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 Direction = Literal["maximize", "minimize"]
@@ -16,6 +18,38 @@ TITLES = {
     "macro_f1": "macro F1",
     "log_loss": "log-loss",
 }
+
+
+# What a trained network costs in use, measured by tlopt.compact.cost: always minimised.
+InferenceCostName = Literal["parameters", "multiply_adds", "bytes", "latency_ms"]
+COST_TITLES: dict[str, str] = {
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "bytes": "size",
+    "latency_ms": "latency",
+}
+
+
+def inference_cost_words(name: str, value: float) -> str:
+    """An inference cost as shown everywhere: "25.56 M" of something counted, "44.8 MB", "3.2 ms"."""
+    if name == "bytes":
+        return size_words(value)
+    return f"{value:.3g} ms" if name == "latency_ms" else si_words(value, form=".4g")
+
+
+def excess_over(limits: Mapping[str, float], costs: Mapping[str, float]) -> dict[str, float]:
+    """How far each cost lies above its limit, as a fraction of the limit; 0 and below is within it."""
+    return {name: costs[name] / limit - 1 for name, limit in limits.items() if name in costs}
+
+
+def excess_words(limits: Mapping[str, float], costs: Mapping[str, float]) -> str:
+    """The broken limits, as in "multiply-adds 55.61 M, of at most 50 M"; "" if all are kept."""
+    return " and ".join(
+        f"{COST_TITLES[name]} {inference_cost_words(name, costs[name])}, of at most"
+        f" {inference_cost_words(name, limits[name])}"
+        for name, excess in excess_over(limits, costs).items()
+        if excess > 0
+    )
 
 
 def direction_of(objective: str) -> Direction:

@@ -9,7 +9,7 @@ class Outcome(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
-    INFEASIBLE = "infeasible"  # complete, but breaks a constraint: never the best
+    INFEASIBLE = "infeasible"  # breaks a constraint: never the best; not trained if that was known before
     PRUNED = "pruned"  # by the study's pruner
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"

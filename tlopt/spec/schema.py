@@ -10,7 +10,7 @@ from typing import Any, assert_never, get_args
 from pydantic import BaseModel
 
 from tlopt.spec.search_keys import OPTIMIZERS, RULES, Depth, Number, Rule, Word
-from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
+from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.study import Study
 
 FILE_NAME = "tlopt.schema.json"
@@ -19,6 +19,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSpec,
     "model": ModelSpec,
     "budget": BudgetSpec,
+    "constraints": ConstraintsSpec,
     "confirm": ConfirmSpec,
     "service": ServiceSpec,
 }

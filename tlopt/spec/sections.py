@@ -294,6 +294,44 @@ class BudgetSpec(Record):
         return raw
 
 
+_COST_MAX = 1e18
+
+
+class ConstraintsSpec(Record):
+    """`[constraints]`: the most that a network may cost in use; others are not trained."""
+
+    parameters: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+        default=0.0,
+        ge=0,
+        le=_COST_MAX,
+        description="most parameters of a network, head included; 0: no limit",
+    )
+    multiply_adds: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+        default=0.0,
+        ge=0,
+        le=_COST_MAX,
+        description="most multiply-adds of a network for one image, as `tlopt cost` counts them; 0: no limit",
+    )
+    bytes: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+        default=0.0,
+        ge=0,
+        le=_COST_MAX,
+        description="most bytes of all tensors of a network; 0: no limit",
+    )
+    latency_ms: Annotated[float, _or_zero(1e-6, zero="no limit")] = Field(
+        default=0.0,
+        ge=0,
+        le=_COST_MAX,
+        description="most milliseconds for one image on the worker's device, as measured before the trial;"
+        " 0: no limit",
+    )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        return {name: limit for name, limit in self if limit > 0}
+
+
 class ConfirmSpec(Record):
     """`[confirm]`: how the best points are evaluated again."""
 

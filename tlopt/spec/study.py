@@ -16,7 +16,7 @@ from tlopt.spec.algorithms import GridSampler, MedianPruner, NoPruner, Pruner, R
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
 from tlopt.spec.model_names import is_file_name, split_part
 from tlopt.spec.objectives import Direction, Objective, direction_of
-from tlopt.spec.sections import BudgetSpec, ConfirmSpec, DataSpec, ModelSpec, ServiceSpec
+from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.text import read_text
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
@@ -26,6 +26,10 @@ _LATER = {
     "model.compile": False,
     "data.bits": 0,
     "data.folds": 0,
+    "constraints.parameters": 0.0,
+    "constraints.multiply_adds": 0.0,
+    "constraints.bytes": 0.0,
+    "constraints.latency_ms": 0.0,
     "search.norm_depth": Fixed(0),
     "search.classifier": Fixed("network"),
     "search.norm_affine": Fixed("train"),
@@ -86,6 +90,7 @@ class Study(Record):
     search: dict[str, Dimension | PerOptimizer] = Field(default_factory=dict)
     sampler: Sampler = Field(default_factory=TpeSampler)
     pruner: Pruner = Field(default_factory=MedianPruner)
+    constraints: ConstraintsSpec = Field(default_factory=ConstraintsSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     service: ServiceSpec = Field(default_factory=ServiceSpec)
 
@@ -198,6 +203,11 @@ class Study(Record):
     def direction(self) -> Direction:
         """Optuna's direction of the objective."""
         return direction_of(self.objective)
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """The inference costs that the study limits, as in `[constraints]`."""
+        return tuple(self.constraints.limits)
 
     @property
     def digest(self) -> str:

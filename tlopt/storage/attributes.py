@@ -35,13 +35,14 @@ tlopt:study           trial   `tlopt:began` of the study in which a worker claim
 tlopt:recipes         trial   names of the recipes of a grid that its point belongs to
 tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial whose point this one has; of an
                               export its folder, None and None
-tlopt:carried         trial   {"point", "metrics"} of a trial that an earlier study ran, instead of
-                              `tlopt:point` and `tlopt:result`
+tlopt:carried         trial   {"point", "metrics", "inference_cost"} of a trial that an earlier study ran,
+                              instead of `tlopt:point` and `tlopt:result`
 tlopt:worker          trial   {"worker": name, "device": name} of the last holder
 tlopt:notes           trial   notes on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
                               "processor_seconds", "cause"}, written with the final state; of a grid also
-                              "train_accuracies", by epoch from 1, see `trial_spec.curve_epochs`
+                              "train_accuracies", by epoch from 1, see `trial_spec.curve_epochs`; and
+                              "inference_cost", by name as in `objectives.COST_TITLES`
 ====================  ======  ==============================================================================
 """
 
@@ -57,7 +58,7 @@ from typing import Any, Self
 from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tlopt.spec.objectives import cost
+from tlopt.spec.objectives import COST_TITLES, cost
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import completed
 
@@ -216,6 +217,7 @@ class TrialRecord:
     train_accuracies: dict[int, float] = field(default_factory=dict)  # of a grid, by epoch from 1
     recipes: tuple[str, ...] = ()  # of a grid, that its point belongs to
     origin: dict[str, Any] | None = None  # earlier trial whose point it has; see `tlopt:origin` above
+    inference_cost: dict[str, float] = field(default_factory=dict)  # by name; empty if not known
 
     @property
     def counts(self) -> bool:
@@ -272,6 +274,7 @@ class TrialRecord:
             train_accuracies=_by_epoch(result, "train_accuracies"),
             recipes=_names(attributes, RECIPES),
             origin=origin,
+            inference_cost=_numbers(result, "inference_cost") or _numbers(carried, "inference_cost"),
         )
 
 
@@ -318,6 +321,11 @@ def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _numbers(values: Mapping[str, Any], key: str) -> dict[str, float]:
+    """The numbers under `key` by name; entries of other software are left out."""
+    return {name: v for name, v in _table(values, key).items() if type(v) in (int, float)}
+
+
 def _by_epoch(values: Mapping[str, Any], key: str) -> dict[int, float]:
     """The numbers under `key` by epoch; entries of other software are left out."""
     found = _table(values, key).items()
@@ -351,9 +359,14 @@ def violations(trial: FrozenTrial) -> dict[str, float]:
 
 
 def violation_words(broken: Mapping[str, float]) -> str:
-    """The violations as text, as in "breaks flops by 0.31 and size by 2"; "" for none."""
-    said = " and ".join(f"{name} by {value:.3g}" for name, value in broken.items())
+    """The violations as text, as in "breaks flops by 0.31 and multiply_adds by 12 %"; "" for none."""
+    said = " and ".join(f"{name} by {violation_size(name, value)}" for name, value in broken.items())
     return f"breaks {said}" if said else ""
+
+
+def violation_size(name: str, value: float) -> str:
+    """A violation as text: of a limit on inference costs in per cent of it, of other constraints as it is."""
+    return f"{100 * value:.3g} %" if name in COST_TITLES else f"{value:.3g}"
 
 
 def ran_here(trial: FrozenTrial) -> bool:

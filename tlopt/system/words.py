@@ -53,7 +53,19 @@ def markdown_escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text.replace("\n", " "))
 
 
-def size_words(n_bytes: int) -> str:
+def si_words(number: float, *, form: str = ".2f") -> str:
+    """A count with an SI prefix from 1,000 on, as in "25.56 M".
+
+    Args:
+        form: format specification of the number before the prefix.
+    """
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:{form}} {prefix}"
+    return f"{number:g}"
+
+
+def size_words(n_bytes: float) -> str:
     """Decimal units, as in "12.3 MB"."""
     for unit, length in (("GB", 1e9), ("MB", 1e6)):
         if n_bytes >= length:

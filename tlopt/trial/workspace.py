@@ -25,6 +25,7 @@ from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Fixed, Int, bounds
+from tlopt.spec.objectives import excess_words
 from tlopt.spec.point import Point, seed_for
 from tlopt.system.atomic import replacing_file
 from tlopt.training.feature_cache import FeatureStore
@@ -34,6 +35,7 @@ from tlopt.training.run import Run, prepare_run
 from tlopt.trial.autotune import numerics_of_study
 from tlopt.trial.feature_policy import open_feature_store
 from tlopt.trial.images import PixelStores
+from tlopt.trial.inference_cost import CostMeter
 
 _MADE_BY = "tlopt:run"
 
@@ -50,9 +52,11 @@ class Workspace:
     numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone; empty until chosen
     _pixels: PixelStores = field(init=False)
     _feature_stores: dict[tuple[str, int], FeatureStore | None] = field(init=False, default_factory=dict)
+    _meter: CostMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self._pixels = PixelStores(self.study, self.data, self.device, progress=self.progress)
+        self._meter = CostMeter(weights=self.weights, n_classes=self.n_classes, device=self.device)
 
     @classmethod
     def open(cls, study: Study, device: torch.device, *, progress: bool = False) -> "Workspace":
@@ -129,6 +133,19 @@ class Workspace:
             seen["compile"] = True
         what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **self.fingerprints}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    def inference_cost(self, point: Point) -> dict[str, float]:
+        """What the network of `point` costs in use, by name as in `[constraints]`.
+
+        Latency is measured only where the study limits it or searches for it; known after the first call for
+        a network of the same structure.
+        """
+        return self._meter.measure(point, with_latency="latency_ms" in self.study.cost_names)
+
+    def broken_limits(self, point: Point) -> str:
+        """The limits of `[constraints]` that the network of `point` breaks, in words; "" if it keeps all."""
+        limits = self.study.constraints.limits
+        return excess_words(limits, self.inference_cost(point)) if limits else ""
 
     def check_resolutions(self) -> None:
         """Check every resolution of the search space against every backbone.

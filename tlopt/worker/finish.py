@@ -1,6 +1,7 @@
 """The end of a trial, and stopping a study whose trials keep failing."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import TrialState
@@ -28,6 +29,7 @@ def finish_trial(
     storage: ServiceStorage,
     *,
     value: float | None = None,
+    constraints: Mapping[str, float] | None = None,
 ) -> None:
     """Finish a trial as complete, pruned or failed; only failed trials do not count toward the budget.
 
@@ -36,6 +38,7 @@ def finish_trial(
 
     Args:
         record: the trial's result, including outcome and cause.
+        constraints: the study's own, by name; above 0 where the trial breaks one.
 
     Raises:
         LeaseLost: another worker holds the trial by now.
@@ -48,6 +51,8 @@ def finish_trial(
             trial.set_user_attr(attributes.NOTES, notes)
         if state != TrialState.FAIL:
             trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if outcome.is_trained else 1.0)
+            for name, excess in (constraints or {}).items():
+                trial.set_constraint(name, excess)
         held.work.optuna_study.tell(trial, value, state)
     if outcome.is_program_fault:
         stop_after_failures(held.work)

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
+from tlopt.spec.objectives import excess_over, excess_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.storage import attributes, leases, optuna_private, workers
@@ -216,6 +217,13 @@ def _train_one(
 
     work, storage = held.work, context.storage
     log.start(trial=held.trial.number, label=spec.label, worker=context.me.name, point=spec.point.as_dict())
+    costs = work.workspace.inference_cost(spec.point)
+    constraints = excess_over(work.plan.limits, costs)
+    if cause := excess_words(work.plan.limits, costs):
+        record = {"outcome": Outcome.INFEASIBLE, "cause": cause, "inference_cost": costs}
+        log.end(**record)
+        finish_trial(held, Outcome.INFEASIBLE, record, notes, storage, constraints=constraints)
+        return
     result = run_trial(
         held.trial,
         spec,
@@ -233,8 +241,9 @@ def _train_one(
     )
     if result.has_pictures:
         add_pictures(held, result, log, notes)
-    finish_trial(held, result.outcome, result.as_dict(), notes, storage, value=result.value)
-    log.end(**result.as_dict(), value=result.value)
+    record = result.as_dict() | {"inference_cost": costs}
+    finish_trial(held, result.outcome, record, notes, storage, value=result.value, constraints=constraints)
+    log.end(**record, value=result.value)
     if result.has_pictures or study_figure.is_due(held.trial.number):
         _renew_note(work)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tlopt.errors import NotReady
 from tlopt.spec.objectives import measured
-from tlopt.system.words import counted, size_words
+from tlopt.system.words import counted, si_words, size_words
 
 if TYPE_CHECKING:
     from torch import nn
@@ -187,16 +187,8 @@ def costs_shown(costs: Costs) -> Group:
 def _cells(row: CostRow) -> Iterator[str]:
     yield row.name
     yield str(row.resolution)
-    yield _with_prefix(row.cost.parameters)
-    yield _with_prefix(row.cost.multiply_adds)
+    yield si_words(row.cost.parameters)
+    yield si_words(row.cost.multiply_adds)
     yield size_words(row.cost.weights_bytes)
     for each in row.latency.values():
         yield f"{each.seconds * 1e3:.1f}  {each.ratio:5.2f}"
-
-
-def _with_prefix(number: int) -> str:
-    """Three digits and more with an SI prefix, as in "25.56 M"."""
-    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.2f} {prefix}"
-    return str(number)
