@@ -235,7 +235,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"pruner": 'kind = "foo"'},
         "pruner.kind: 'foo' is not allowed: one of"
-        ' "none", "median", "percentile", "successive_halving", "hyperband"',
+        ' "none", "median", "percentile", "successive_halving", "hyperband", "promotion"',
     ),
     ({"pruner": "min_epochs = 3"}, 'pruner.kind: missing: one of "none", "median"'),
     (
@@ -464,6 +464,7 @@ OTHER = [
     {"pruner": 'kind = "percentile"'},
     {"pruner": 'kind = "successive_halving"'},
     {"pruner": 'kind = "hyperband"'},
+    {"pruner": 'kind = "promotion"'},
     {"pruner": 'kind = "hyperband"\nreduction_factor = 4'},
     {"search": ""},
     {"search": "lr = { log = [1e-4, 1.0] }"},

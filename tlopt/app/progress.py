@@ -51,7 +51,9 @@ def _follow_lines(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
             continue
         done, planned = last.progress
         best, left, seconds = best_sentence(last), left_words(last), time.monotonic() - began
-        line = f"{last.stage}: {done}/{counted(planned, _unit(last))}" + (f"; {best}" if best else "")
+        n_paused = sum(trial.outcome == Outcome.PAUSED for trial in last.stage_trials)
+        line = f"{last.stage}: {done}/{counted(planned, _unit(last))}"
+        line += (f", {n_paused} paused" if n_paused else "") + (f"; {best}" if best else "")
         due = seconds - shown_seconds >= SECONDS_BETWEEN_LINES or done >= planned
         if due and line != shown_line:
             shown_seconds, shown_line = seconds, line

@@ -14,10 +14,12 @@ from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
 from tlopt.search import enough, grid, user_params
 from tlopt.search.defaults import defaults, initial_points
+from tlopt.search.promotion import Promotion
 from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, search_space, suggest_params, without_idle_keys
 from tlopt.spec import Study
+from tlopt.spec.algorithms import PromotionPruner
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import seed_for
 from tlopt.spec.trial_spec import TrialSpec
@@ -39,6 +41,7 @@ class StudyPlan:
     trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
     min_epochs: int  # epochs of every trial before the first pruner check
     limits: Mapping[str, float] = field(default_factory=dict)  # of inference costs; others are not trained
+    promotion: Promotion | None = None  # pauses trials and lets the best go on
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
         """The spec of `trial`; parameters that it lacks are drawn.
@@ -59,6 +62,8 @@ class StudyPlan:
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """`trials` as the sampler should see them."""
+        if self.promotion is not None:
+            trials = self.promotion.as_sampled(trials)
         return in_space(trials, self.space, self._whole, constraints=tuple(self.limits))
 
     def _whole(self, params: Mapping[str, Any]) -> Params | None:
@@ -105,6 +110,9 @@ def search_plan(
         trial_spec=trial_spec,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
         limits=study.constraints.limits,
+        promotion=Promotion(pruner=study.pruner, direction=study.direction)
+        if isinstance(study.pruner, PromotionPruner)
+        else None,
     )
 
 

@@ -211,7 +211,7 @@ def make_pruner(spec: algorithms.Pruner, *, epochs_max: int, n_linear: int = 0) 
             so pruning starts that much later.
     """
     match spec:
-        case algorithms.NoPruner():
+        case algorithms.NoPruner() | algorithms.PromotionPruner():  # the worker itself pauses trials
             return optuna.pruners.NopPruner()
         case algorithms.MedianPruner():
             return optuna.pruners.MedianPruner(

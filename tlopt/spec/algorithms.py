@@ -125,7 +125,16 @@ class HyperbandPruner(Record):
     reduction_factor: int = Field(default=3, ge=2, le=1000)
 
 
+class PromotionPruner(Record):
+    """`[pruner] kind = "promotion"`: trials pause after `min_epochs` and multiples of it; the best go on."""
+
+    kind: Literal["promotion"]
+    min_epochs: int = Field(default=1, ge=1, le=_EPOCHS_MAX)
+    reduction_factor: int = Field(default=2, ge=2, le=1000)
+
+
 Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | GridSampler, Field(discriminator="kind")]
 Pruner = Annotated[
-    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner, Field(discriminator="kind")
+    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner | PromotionPruner,
+    Field(discriminator="kind"),
 ]

@@ -12,7 +12,16 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from tlopt.errors import SpecError
 from tlopt.spec import dimensions, messages, search_keys
-from tlopt.spec.algorithms import GridSampler, MedianPruner, NoPruner, Pruner, Record, Sampler, TpeSampler
+from tlopt.spec.algorithms import (
+    GridSampler,
+    MedianPruner,
+    NoPruner,
+    PromotionPruner,
+    Pruner,
+    Record,
+    Sampler,
+    TpeSampler,
+)
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
 from tlopt.spec.model_names import is_file_name, split_part
 from tlopt.spec.objectives import Direction, Objective, direction_of
@@ -141,6 +150,15 @@ class Study(Record):
             )
         self._check_optimizer_ranges()
         self._check_backbone_depths()
+        return self
+
+    @model_validator(mode="after")
+    def _check_promotion(self) -> Self:
+        if isinstance(self.pruner, PromotionPruner) and not isinstance(self.budget.trials, int):
+            raise ValueError(
+                'budget.trials: "enough" decides by trials in the order they began, which pruner.kind ='
+                ' "promotion" leaves unfinished; give a number of trials, or choose another pruner'
+            )
         return self
 
     @model_validator(mode="after")

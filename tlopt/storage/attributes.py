@@ -38,6 +38,8 @@ tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial w
 tlopt:carried         trial   {"point", "metrics", "inference_cost"} of a trial that an earlier study ran,
                               instead of `tlopt:point` and `tlopt:result`
 tlopt:worker          trial   {"worker": name, "device": name} of the last holder
+tlopt:promotion       trial   {"paused": n} of a trial that waits after n epochs, see `search.promotion`; then
+                              {"passed": n} once it goes on, or {"ended": n} once it is pruned there
 tlopt:notes           trial   notes on its course: resumed, requeued, a checkpoint unreadable
 tlopt:result          trial   {"outcome", "best_epoch", "best_value", "metrics", "train_loss", "seconds",
                               "processor_seconds", "cause"}, written with the final state; of a grid also
@@ -53,7 +55,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean, median_low
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -95,6 +97,7 @@ STUDY = PREFIX + "study"
 RECIPES = PREFIX + "recipes"
 WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
+PROMOTION = PREFIX + "promotion"
 NOTES = PREFIX + "notes"
 ORIGIN = PREFIX + "origin"
 CARRIED = PREFIX + "carried"
@@ -309,6 +312,23 @@ def notes_of(trial: FrozenTrial | Trial) -> tuple[str, ...]:
     return _names(trial.user_attrs, NOTES)
 
 
+def paused_at(trial: FrozenTrial) -> int:
+    """Number of epochs after which the trial has paused, while it waits there; else 0."""
+    return promotion_of(trial, "paused") if trial.state == TrialState.WAITING else 0
+
+
+def promotion_of(trial: FrozenTrial | Trial, key: Literal["paused", "passed", "ended"]) -> int:
+    """Number of epochs that `tlopt:promotion` has under `key`; else 0."""
+    found = _table(trial.user_attrs, PROMOTION).get(key)
+    return found if type(found) is int else 0
+
+
+def network_epochs(trial: FrozenTrial | Trial) -> int:
+    """Number of epochs of the network that the trial trains; 0 of a linear classifier or without a point."""
+    point = completed(_table(trial.user_attrs, POINT))
+    return int(point.get("epochs", 0)) if point["classifier"] == "network" else 0
+
+
 def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """The list of strings under `key`; empty without one or with another value of other software."""
     found = values.get(key)
@@ -335,7 +355,7 @@ def _by_epoch(values: Mapping[str, Any], key: str) -> dict[int, float]:
 def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
     """The trial's outcome; its state decides if `written` is missing or unknown to this version."""
     if not trial.state.is_finished():
-        return _UNFINISHED[trial.state]
+        return Outcome.PAUSED if paused_at(trial) else _UNFINISHED[trial.state]
     if trial.state == TrialState.COMPLETE and violations(trial):
         return Outcome.INFEASIBLE
     if written in set(Outcome):

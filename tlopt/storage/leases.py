@@ -69,6 +69,8 @@ class Claim:
     Attributes:
         budget: maximum number of complete, pruned and running trials.
         has_waiting: whether to look for a waiting trial before creating one.
+        takes: ids of the waiting trials that it may take; None: any of them.
+        may_create: whether it may create a trial.
         trial_id: id of the claimed trial.
         crashes: number of consecutive losses of the trial with its worker, without a new report between.
         crash_cause: cause of the last loss.
@@ -78,6 +80,8 @@ class Claim:
     worker_id: str
     budget: int
     has_waiting: bool
+    takes: frozenset[int] | None = None
+    may_create: bool = True
     token: str = field(default_factory=new_token)
     trial_id: int | None = None
     crashes: int = 0

@@ -22,7 +22,15 @@ from sqlalchemy.orm import Session
 
 from tlopt.storage import leases, optuna_private, writes
 from tlopt.storage.failures import DATABASE_ERRORS, failure
-from tlopt.storage.leases import AlreadyCreated, Claim, Executor, LeaseChanged, LeaseLost, ObservedLease
+from tlopt.storage.leases import (
+    AlreadyCreated,
+    BudgetSpent,
+    Claim,
+    Executor,
+    LeaseChanged,
+    LeaseLost,
+    ObservedLease,
+)
 from tlopt.storage.optuna_private import OptunaDatabase
 from tlopt.storage.retry import Retry, refusal
 from tlopt.storage.retrying_rdb import RetryingStorage, TransactionCheck
@@ -251,6 +259,8 @@ class ServiceStorage(RetryingStorage):
         claim = self._scope.claim
         if claim is None or template is not None:
             return super().create_trial(study_id, template)
+        if not claim.may_create:
+            raise BudgetSpent
 
         def attempt() -> FrozenTrial:
             with self._scope.guarded(lambda executor: leases.lease_new_trial(executor, claim)):
@@ -317,6 +327,9 @@ class ServiceStorage(RetryingStorage):
             return True
 
     def _set_running(self, claim: Claim, trial_id: int) -> bool:
+        if claim.takes is not None and trial_id not in claim.takes:
+            return False
+
         def guard(session: Session) -> None:
             if session.dirty:  # otherwise the trial was not waiting, and is unchanged
                 session.flush()

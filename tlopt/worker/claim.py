@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from tlopt.errors import Refused
 from tlopt.search.plan import StudyPlan
+from tlopt.search.promotion import Next, Promotion
 from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
@@ -135,19 +136,24 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     Raises:
         StorageError: other software has changed an attribute of the study.
     """
-    began = _began(work.optuna_study)
-    lease = Claim(
-        study_id=work.study_id,
-        worker_id=me.worker_id,
-        budget=work.plan.n_open(work.optuna_study),
-        has_waiting=has_waiting,
-    )
+    began, budget = _began(work.optuna_study), work.plan.n_open(work.optuna_study)
+    lease = Claim(study_id=work.study_id, worker_id=me.worker_id, budget=budget, has_waiting=has_waiting)
+    ends = False
+    if work.plan.promotion is not None:
+        following = _following(work, work.plan.promotion, budget, storage)
+        if following is None:
+            return None
+        lease.takes = frozenset(map(optuna_private.trial_id, following.trials))
+        lease.has_waiting, lease.may_create = bool(following.trials), not following.trials
+        ends = following.ends
     spec, refusal = None, ""
     try:
         with storage.claiming(lease):
             trial = work.optuna_study.ask()
             if began is not None:  # users may copy trials from one study to another
                 trial.set_user_attr(attributes.STUDY, began)
+            if n_epochs := attributes.promotion_of(trial, "paused"):
+                trial.set_user_attr(attributes.PROMOTION, {"ended" if ends else "passed": n_epochs})
             if lease.crashes < work.service.crashes_max:
                 try:
                     spec = work.plan.draw(trial)  # all parameters at once, to write them together
@@ -158,6 +164,15 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     except BudgetSpent:
         return None
     return HeldTrial(work=work, trial=trial, lease=lease, spec=spec, refusal=refusal)
+
+
+def _following(work: StudyWork, promotion: Promotion, n_trials: int, storage: ServiceStorage) -> Next | None:
+    """The next trial of a study whose trials pause; None if this worker has to wait for others."""
+    return promotion.next_trial(
+        attributes.trials_of(work.optuna_study),
+        n_trials=n_trials,
+        may_begin=not hours_are_over(work.optuna_study, work.plan.hours, storage),
+    )
 
 
 def _describe(trial: optuna.Trial, spec: TrialSpec, me: Identity, device: str) -> None:

@@ -26,7 +26,7 @@ from tlopt.worker.finish import finish_trial
 from tlopt.worker.heartbeat import Activity, Heartbeat
 from tlopt.worker.observers import open_observers
 from tlopt.worker.pictures import add_pictures, wants_pictures
-from tlopt.worker.pruning import pruning_check
+from tlopt.worker.pruning import Pause, ShouldPrune, promotion_check, pruning_check
 from tlopt.worker.shutdown import Interrupt, Interrupted
 from tlopt.worker.trial_log import TrialLog
 
@@ -182,6 +182,10 @@ def _run_one(held: HeldTrial, context: WorkerContext) -> int:
         log.note(f"requeued by {context.me.name}: {reason}")
         _requeue(held, [*notes, f"requeued by {context.me.name}: {reason}"], storage)
         return 0
+    except Pause as pause:
+        log.note(f"paused by {context.me.name}: {pause}")
+        _requeue(held, notes, storage, paused_at=pause.n_epochs)
+        return 0
     except Interrupted:
         _requeue(held, [*notes, f"requeued by {context.me.name} in the middle of a step"], storage)
         raise
@@ -232,7 +236,7 @@ def _train_one(
             interrupt=context.interrupt,
             on_step=lambda event: _after_step(held, event, spec.point.epochs, context),
             checkpoints=_checkpoints(held),
-            should_prune=pruning_check(work.optuna_study, storage, min_epochs=work.plan.min_epochs),
+            should_prune=_pruning_check(work, storage),
             trial_seconds_max=work.service.trial_seconds_max,
             wants_pictures=lambda value: wants_pictures(value, spec.label, work, storage),
             notes=notes,
@@ -296,11 +300,24 @@ def _renew_note(work: StudyWork) -> None:
         _logger.exception("the study's note was not written")
 
 
-def _requeue(held: HeldTrial, notes: list[str], storage: ServiceStorage) -> None:
-    """Set a trial waiting for the next worker; if the database is unavailable, its lease expires instead."""
+def _pruning_check(work: StudyWork, storage: ServiceStorage) -> ShouldPrune:
+    plan = work.plan
+    if plan.promotion is not None:
+        return promotion_check(work.optuna_study, storage, plan.promotion, plan.n_open)
+    return pruning_check(work.optuna_study, storage, min_epochs=plan.min_epochs)
+
+
+def _requeue(held: HeldTrial, notes: list[str], storage: ServiceStorage, *, paused_at: int = 0) -> None:
+    """Set a trial waiting for the next worker; if the database is unavailable, its lease expires instead.
+
+    Args:
+        paused_at: number of epochs after which it pauses; 0: any worker may continue it at once.
+    """
     trial_id = optuna_private.trial_id(held.trial)
     with suppress(StorageError, LeaseLost), storage.writing_together(trial_id):
         held.trial.set_user_attr(attributes.NOTES, notes)
+        if paused_at:
+            held.trial.set_user_attr(attributes.PROMOTION, {"paused": paused_at})
         storage.set_trial_state_values(trial_id, TrialState.WAITING)
     storage.forget_trial(trial_id)
 

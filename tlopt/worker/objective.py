@@ -25,6 +25,7 @@ from tlopt.trial.execution import (
     training_events,
 )
 from tlopt.trial.workspace import Workspace
+from tlopt.worker.pruning import Pause
 from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.worker.trial_log import TrialLog
 
@@ -79,7 +80,7 @@ class TrialContext:
     interrupt: Interrupt
     on_step: Callable[[Step | Epoch], None]  # called after every step; may raise Requeue or LeaseLost
     checkpoints: TrialCheckpoints | None  # None: none are written
-    should_prune: Callable[[optuna.Trial], bool]
+    should_prune: Callable[[optuna.Trial], bool]  # called after each report; may raise Pause
     trial_seconds_max: float  # 0: no limit
     wants_pictures: Callable[[float], bool]  # called with the value of a complete trial
     notes: list[str]  # notes for the trial's record; appended to
@@ -96,6 +97,7 @@ def run_trial(
 
     Raises:
         Requeue, LeaseLost: the trial continues elsewhere; if time allowed, it was saved.
+        Pause: the trial waits until it is promoted; it was saved.
         Interrupted: the trial was abandoned in the middle of a step; the last checkpoint is valid.
     """
     n_micro_batches, allow_resident = 1, True
@@ -188,9 +190,20 @@ class _Attempt:
                         self._note(said)
                     self._note(training.new_cache_warning())
                     self.context.log.epoch(event)
-                    if self._report(event):
-                        return True
+                    try:
+                        if self._report(event):
+                            return True
+                    except Pause:
+                        self._save_to_pause(training)
+                        raise
                 self._check_stop(event, training)
+
+    def _save_to_pause(self, training: TrialRun) -> None:
+        """Save the trial; if that fails, it begins anew once it is promoted, with the same result."""
+        checkpoints = self.context.checkpoints
+        if checkpoints is not None:
+            with self.context.interrupt.interruptible(SAVE_SECONDS):
+                self._note(checkpoints.save(training))
 
     def _check_stop(self, event: Step | Epoch, training: TrialRun) -> None:
         checkpoints = self.context.checkpoints

@@ -1,0 +1,225 @@
+"""Pausing and promotion: who goes on, who is pruned, and what the sampler sees."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from study_workers import TASK
+
+from tlopt import spec
+from tlopt.errors import SpecError
+from tlopt.search.promotion import Next, Promotion
+from tlopt.spec.algorithms import PromotionPruner
+from tlopt.spec.outcome import Outcome
+from tlopt.storage import attributes
+from tlopt.storage.attributes import TrialRecord, paused_at
+
+EPOCHS = 8
+PAUSES = '[pruner]\nkind = "promotion"'
+
+
+def promotion(*, min_epochs: int = 1, factor: int = 2, direction: str = "maximize") -> Promotion:
+    pruner = PromotionPruner(kind="promotion", min_epochs=min_epochs, reduction_factor=factor)
+    return Promotion(pruner=pruner, direction=direction)
+
+
+def trial(
+    number: int,
+    *values: float,
+    state: TrialState = TrialState.RUNNING,
+    paused: int = 0,
+    epochs: int = EPOCHS,
+    classifier: str = "network",
+) -> FrozenTrial:
+    """A trial of this study with these values after its first epochs."""
+    point = replace(TASK.point, epochs=epochs, classifier=classifier)  # type: ignore[arg-type]
+    known = {attributes.POINT: point.as_dict()}
+    if paused:
+        state, known[attributes.PROMOTION] = TrialState.WAITING, {"paused": paused}
+    if state.is_finished():
+        known[attributes.TRIAL_RESULT] = {"outcome": state.name.lower()}
+    found = create_trial(
+        state=state,
+        value=values[-1] if state == TrialState.COMPLETE else None,
+        intermediate_values=dict(enumerate(values)),
+        user_attrs=known,
+    )
+    found.number = number
+    return found
+
+
+def numbers(trials: Sequence[FrozenTrial]) -> list[int]:
+    return [each.number for each in trials]
+
+
+# Comparison
+
+
+@pytest.mark.parametrize(
+    ("min_epochs", "factor", "n_epochs", "expected"),
+    [(1, 2, 8, [1, 2, 4]), (1, 2, 9, [1, 2, 4, 8]), (2, 3, 20, [2, 6, 18]), (4, 2, 4, []), (1, 2, 1, [])],
+)
+def test_trials_are_compared_after_powers_of_the_factor(
+    min_epochs: int, factor: int, n_epochs: int, expected: list[int]
+) -> None:
+    assert list(promotion(min_epochs=min_epochs, factor=factor).rungs(n_epochs)) == expected
+
+
+@pytest.mark.parametrize(("direction", "order"), [("maximize", [2, 0, 3, 1]), ("minimize", [1, 0, 3, 2])])
+def test_equal_values_rank_by_number(direction: str, order: list[int]) -> None:
+    trials = [trial(0, 0.5), trial(1, 0.2), trial(2, 0.9), trial(3, 0.5)]
+
+    assert numbers(promotion(direction=direction).ranked(trials, 1)) == order
+
+
+def test_only_networks_of_this_study_that_have_more_epochs_to_come_are_compared() -> None:
+    added = create_trial(value=0.9, intermediate_values={0: 0.9})
+    added.number = 9
+    trials = [
+        trial(0, 0.1),
+        trial(1, 0.9, epochs=1, state=TrialState.COMPLETE),
+        trial(2, 0.9, classifier="logistic", state=TrialState.COMPLETE),
+        trial(3, 0.9, state=TrialState.FAIL),
+        trial(4),
+        added,
+    ]
+
+    assert numbers(promotion().ranked(trials, 1)) == [0]
+
+
+@pytest.mark.parametrize(("n", "promoted"), [(1, []), (2, [1]), (3, [2]), (4, [3, 2])])
+def test_the_best_half_rounded_down_goes_on(n: int, promoted: list[int]) -> None:
+    rising = [trial(i, i / 10) for i in range(n)]
+
+    assert numbers(promotion().promoted(rising, 1)) == promoted
+
+
+@pytest.mark.parametrize(
+    ("value", "decision"), [(0.95, "continue"), (0.55, "continue"), (0.45, "pause"), (0.05, "prune")]
+)
+def test_a_trial_goes_on_pauses_or_is_pruned_by_its_rank(value: float, decision: str) -> None:
+    # Of the 6 that are here 3 go on; of the 8 that can come at most 4.
+    others = [trial(i, v) for i, v in enumerate((0.1, 0.2, 0.6, 0.5, 0.9))]
+
+    assert promotion().at_rung([*others, trial(5, value)], 5, 1, n_trials=8) == decision
+
+
+# The next trial
+
+
+def test_lost_and_enqueued_trials_come_first_then_the_highest_promoted_then_new_ones() -> None:
+    lost = trial(9, 0.1, state=TrialState.WAITING)
+    paused = [trial(0, 0.5, paused=1), trial(1, 0.4, paused=1), trial(2, 0.45, 0.9, paused=2)]
+    more = trial(3, 0.1, 0.2, paused=2)
+    rule = promotion()
+
+    def following(*trials: FrozenTrial, n_trials: int = 10, may_begin: bool = True) -> Next | None:
+        return rule.next_trial(trials, n_trials=n_trials, may_begin=may_begin)
+
+    assert following(lost, *paused, more) == Next((lost,))
+    assert following(*paused, more) == Next((paused[2],))
+    assert following(*paused) == Next((paused[0],))
+    assert following(paused[1]) == Next(())
+    assert following(paused[1], may_begin=False) == Next((paused[1],), ends=True)
+    assert following(paused[1], n_trials=1) == Next((paused[1],), ends=True)
+    assert following(paused[1], trial(4), n_trials=2) is None
+
+
+@given(
+    n_trials=st.integers(1, 24),
+    n_workers=st.integers(1, 5),
+    factor=st.integers(2, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_every_search_ends_with_exactly_its_trials_and_most_stop_early(
+    n_trials: int, n_workers: int, factor: int, seed: int
+) -> None:
+    rule, draws = promotion(factor=factor), random.Random(seed)
+    trials: list[FrozenTrial] = []
+    busy: list[FrozenTrial] = []
+    n_trained = 0
+
+    while True:
+        following = rule.next_trial(trials, n_trials=n_trials, may_begin=True)
+        if following is not None and len(busy) < n_workers:
+            if not following.trials:
+                one = trial(len(trials))
+                trials.append(one)
+            else:
+                one = following.trials[0]
+                assert one.state == TrialState.WAITING
+                if following.ends:
+                    end(one, TrialState.PRUNED)
+                    continue
+                one.state = TrialState.RUNNING
+            busy.append(one)
+            continue
+        if not busy:
+            assert following is None
+            break
+        one = draws.choice(busy)
+        n_trained += 1
+        one.intermediate_values[len(one.intermediate_values)] = draws.choice((0.5, draws.random()))
+        epochs = len(one.intermediate_values)
+        if epochs == EPOCHS:
+            end(one, TrialState.COMPLETE)
+            busy.remove(one)
+        elif epochs in rule.rungs(EPOCHS):
+            decision = rule.at_rung(trials, one.number, epochs, n_trials)
+            if decision != "continue":
+                busy.remove(one)
+            if decision == "prune":
+                end(one, TrialState.PRUNED)
+            if decision == "pause":
+                one.state, one.user_attrs[attributes.PROMOTION] = TrialState.WAITING, {"paused": epochs}
+
+    assert len(trials) == n_trials
+    assert all(each.state.is_finished() for each in trials)
+    stops = {*rule.rungs(EPOCHS), EPOCHS}
+    assert {len(each.intermediate_values) for each in trials} <= stops
+    assert n_trained == sum(len(each.intermediate_values) for each in trials)
+    promoted = numbers(rule.promoted(trials, 1))
+    assert all(len(each.intermediate_values) > 1 for each in trials if each.number in promoted)
+
+
+def end(one: FrozenTrial, state: TrialState) -> None:
+    one.state, one.user_attrs[attributes.TRIAL_RESULT] = state, {"outcome": state.name.lower()}
+    one.user_attrs.pop(attributes.PROMOTION, None)
+
+
+# What others see of it
+
+
+def test_the_sampler_sees_overtaken_trials_as_pruned_and_the_others_as_they_are() -> None:
+    ahead, behind, running = trial(0, 0.9, paused=1), trial(1, 0.2, paused=1), trial(2, 0.5)
+
+    shown = promotion().as_sampled([ahead, behind, running])
+
+    assert [each.state for each in shown] == [TrialState.WAITING, TrialState.PRUNED, TrialState.RUNNING]
+    assert shown[1].value == 0.2
+    assert behind.state == TrialState.WAITING
+
+
+def test_a_paused_trial_is_called_so_and_a_requeued_one_waiting() -> None:
+    assert TrialRecord.from_frozen(trial(0, 0.9, paused=1)).outcome == Outcome.PAUSED
+    assert TrialRecord.from_frozen(trial(0, 0.9, state=TrialState.WAITING)).outcome == Outcome.WAITING
+
+
+@pytest.mark.parametrize("written", [None, 5, "soon", {"paused": "x"}, {"paused": None}, {"paused": True}])
+def test_what_other_software_writes_in_its_place_pauses_nothing(written: object) -> None:
+    one = trial(0, 0.9, state=TrialState.WAITING)
+    one.user_attrs[attributes.PROMOTION] = written
+
+    assert paused_at(one) == 0
+
+
+def test_enough_trials_cannot_be_told_where_trials_pause() -> None:
+    text = tiny.text("lr = { log = [1e-4, 1.0] }", more=PAUSES).replace("trials = 60", 'trials = "enough"')
+
+    with pytest.raises(SpecError, match=r"(?s)budget.trials.*promotion.*give a number of trials"):
+        spec.loads(text, "planted.toml")
