@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Processes of the tests; those of one file stay together, because they share databases and trained networks.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .PHONY: demo test test-slow check docs audit clean
 
@@ -9,10 +12,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/tlopt run studies/digits.toml
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
