@@ -133,6 +133,7 @@ ROOT = [
     "search",
     "sampler",
     "pruner",
+    "constraints",
     "confirm",
 ]
 
