@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from tlopt import spec
 from tlopt.app.handle import Session, open_session
+from tlopt.model.facts import BackboneFacts
 from tlopt.search.plan import search_plan
 from tlopt.spec.point import Point
 from tlopt.spec.trial_spec import curve_epochs
@@ -21,14 +22,28 @@ Value = Callable[[Point, int], float | None]  # of a point and a replicate; None
 
 
 def build(
-    folder: Path, search: str, more: str, value: Value, *, trials: int, epochs: int = 4
+    folder: Path,
+    search: str,
+    more: str,
+    value: Value,
+    *,
+    trials: int,
+    epochs: int = 4,
+    name: str = "planted",
+    backbone: str = '"large"',
+    facts: BackboneFacts | None = None,
 ) -> tuple[Session, optuna.Study]:
-    """The grid, all of whose runs have ended; epoch e of E of a run has e/E of its value."""
-    text = tiny.text(search, more=more, trials=trials).replace("epochs = 30", f"epochs = {epochs}")
-    file = folder / "planted.toml"
+    """The grid, all of whose runs have ended; epoch e of E of a run has e/E of its value.
+
+    Args:
+        facts: of the backbones; default: `tiny.facts`.
+    """
+    text = tiny.text(search, more=more, trials=trials, backbone=backbone)
+    text = text.replace("epochs = 30", f"epochs = {epochs}").replace('"planted"', f'"{name}"')
+    file = folder / f"{name}.toml"
     file.write_text(text)
     session = open_session(file, storage_url=f"sqlite:///{folder}/grid.db")
-    study = spec.loads(text, "planted.toml")
+    study = spec.loads(text, f"{name}.toml")
     opened = studies.create_or_open(session.store, study, file_text=text, fingerprints={"data": "0a"})
     opened.set_user_attr(
         attributes.IMAGES,
@@ -41,7 +56,7 @@ def build(
             "n_test": 9,
         },
     )
-    plan = search_plan(study, tiny.facts(), 1)
+    plan = search_plan(study, facts or tiny.facts(), 1)
     for number, params in enumerate(plan.initial_points([])):
         known = plan.trial_spec(number, params)
         found = value(known.point, params["replicate"])

@@ -12,6 +12,8 @@ import tlopt
 from tlopt import api, spec
 from tlopt.analysis.snapshot import Snapshot, Stage
 from tlopt.app import arguments, workflow
+from tlopt.app.grids import curves as grids
+from tlopt.errors import SpecError
 from tlopt.propose import proposal
 from tlopt.propose.proposal import Proposal, ProposalRequest
 from tlopt.storage.commands import Command
@@ -64,6 +66,44 @@ def test_an_argument_of_another_type_is_named(call: Callable[[], object], messag
 def test_a_negative_number_of_workers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n_workers is 0 \(as many as suit this machine\) or more, not -1"):
         tlopt.run("x.toml", n_workers=-1)
+
+
+GRID = '[sampler]\nkind = "grid"\nrepeats = 2\n'
+FIXED = "lr = 0.01\nfreeze_depth = 0.5"
+
+
+def test_a_search_and_a_grid_have_a_function_each(
+    study_text: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "prepare", lambda *_, **__: pytest.fail("images are read"))
+    url = f"sqlite:///{tmp_path}/tlopt.db"
+    for name, tables in (("search", ""), ("grid", GRID)):
+        (tmp_path / f"{name}.toml").write_text(study_text(name=name, search=FIXED, tables=tables))
+
+    with pytest.raises(
+        SpecError, match=r"grid is a grid: run it with tlopt\.run_grid, .* then tlopt\.confirm"
+    ):
+        tlopt.run(tmp_path / "grid.toml", storage=url)
+    with pytest.raises(SpecError, match=r"search is a search, not a grid: run it with tlopt\.run$"):
+        tlopt.run_grid(tmp_path / "search.toml", storage=url)
+
+
+def test_a_grid_is_run_and_not_confirmed(
+    study_text: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.toml").write_text(study_text(name="grid", search=FIXED, tables=GRID))
+    steps: list[str] = []
+    monkeypatch.setattr(workflow, "prepare", lambda *_, **__: steps.append("prepare"))
+    monkeypatch.setattr(workflow, "search", lambda *_, **__: steps.append("search") or [])
+    monkeypatch.setattr(workflow, "confirm", lambda *_, **__: pytest.fail("it is confirmed"))
+    monkeypatch.setattr(grids, "read_curves", lambda _session, over: f"curves over {over}")
+
+    found: object = tlopt.run_grid(
+        tmp_path / "grid.toml", over="epoch", storage=f"sqlite:///{tmp_path}/tlopt.db"
+    )
+
+    assert steps == ["prepare", "search"]
+    assert found == "curves over epoch"
 
 
 def test_numbers_of_numpy_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         predict,
         report,
         run,
+        run_grid,
         train,
         trials,
     )
@@ -39,6 +40,7 @@ __all__ = [
     "predict",
     "report",
     "run",
+    "run_grid",
     "train",
     "trials",
 ]

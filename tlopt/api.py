@@ -14,14 +14,17 @@ import optuna
 from rich.console import Console
 
 from tlopt import spec
+from tlopt.analysis.curves import Curves
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.arguments import type_checked
+from tlopt.app.grids import curves
 from tlopt.app.handle import open_session
 from tlopt.app.next_study import NextStudy, propose_next
 from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
+from tlopt.errors import SpecError
 from tlopt.storage.attributes import TrialRecord, records_of
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ __all__ = [
     "predict",
     "report",
     "run",
+    "run_grid",
     "train",
     "trials",
 ]
@@ -156,12 +160,50 @@ def run(
         progress: show a bar on a terminal, or a line now and then in a notebook.
         on_snapshot: called twice a second with the study as it is then; an exception in it ends the call,
             and the workers with it.
+
+    Raises:
+        SpecError: the study is a grid, which has no verdict until it is confirmed.
     """
     session = open_session(path, storage_url=storage, runs=runs)
+    if session.study.is_grid:
+        raise SpecError(
+            f"{session.study.name} is a grid: run it with tlopt.run_grid, which returns its curves; then"
+            " tlopt.confirm, if its best points are to be confirmed"
+        )
     workspace = workflow.prepare(session, progress=progress)
     _go_through(workflow.search(session, workspace, n_workers=n_workers), progress, on_snapshot)
     _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress, on_snapshot)
     return workflow.judge(session, workspace)
+
+
+@type_checked
+@_quiet()
+def run_grid(
+    path: str | Path,
+    *,
+    over: str = "",
+    storage: str | None = None,
+    n_workers: int = 0,
+    runs: str | Path = "runs",
+    progress: bool = False,
+    on_snapshot: Callable[[Snapshot], None] | None = None,
+) -> Curves:
+    """Train every point of the grid `path` over every seed; its curves. Other arguments as for `run`.
+
+    Goes on where it stopped. Like the command `run`, it does not confirm a grid and never reads test images.
+
+    Args:
+        over: the axis of the curves, a key with several numbers or "epoch"; default: a depth.
+
+    Raises:
+        SpecError: the study is not a grid, or `over` does not vary in it.
+    """
+    session = open_session(path, storage_url=storage, runs=runs)
+    if not session.study.is_grid:
+        raise SpecError(f"{session.study.name} is a search, not a grid: run it with tlopt.run")
+    workspace = workflow.prepare(session, progress=progress)
+    _go_through(workflow.search(session, workspace, n_workers=n_workers), progress, on_snapshot)
+    return curves.read_curves(session, over=over)
 
 
 @type_checked

@@ -1,14 +1,21 @@
 """Curves of planted grids: their lines and places, recipes chosen on other seeds, claims of papers."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gridded
 import numpy as np
+import optuna
 import pytest
+import tiny
 
 from tlopt.analysis.claims import claims_of
 from tlopt.analysis.curves import Curves, chosen_on_others, curves_of
 from tlopt.errors import NotReady, SpecError
+from tlopt.model.facts import BackboneFacts
+from tlopt.spec import Study
+from tlopt.spec.model_names import split_width
 from tlopt.spec.point import Point
 
 GRID = '[sampler]\nkind = "grid"\nrepeats = 5\n'
@@ -25,7 +32,7 @@ def inside(point: Point, replicate: int) -> float:
 
 def found(folder: Path, search: str, value: gridded.Value, trials: int, **keys: str) -> Curves:
     session, opened = gridded.build(folder, search, keys.pop("more", GRID), value, trials=trials)
-    return curves_of(session.study, opened, **keys)
+    return curves_of((session.study, opened), **keys)
 
 
 def test_there_is_a_curve_over_the_depth_for_each_number_of_images(tmp_path: Path) -> None:
@@ -53,7 +60,7 @@ def test_the_axis_may_be_another_key(tmp_path: Path) -> None:
 
 def test_over_epochs_there_are_the_powers_of_two_and_the_last(tmp_path: Path) -> None:
     session, opened = gridded.build(tmp_path, DEPTHS, GRID, inside, trials=25, epochs=6)
-    curves = curves_of(session.study, opened, over="epoch")
+    curves = curves_of((session.study, opened), over="epoch")
 
     assert curves.curves[0].places == (1, 2, 4, 6)
     assert curves.curves[2].values[-1] == pytest.approx([0.8 - 0.08 + NOISE(8, r) for r in range(5)])
@@ -61,7 +68,7 @@ def test_over_epochs_there_are_the_powers_of_two_and_the_last(tmp_path: Path) ->
 
 def test_accuracy_in_training_is_of_the_last_epoch_or_over_epochs_of_each(tmp_path: Path) -> None:
     session, opened = gridded.build(tmp_path, DEPTHS, GRID, inside, trials=25, epochs=6)
-    last, by_epoch = (curves_of(session.study, opened, over=over) for over in ("", "epoch"))
+    last, by_epoch = (curves_of((session.study, opened), over=over) for over in ("", "epoch"))
 
     means = last.curves[0].values.mean(axis=1)
     assert last.curves[0].train == pytest.approx(means + gridded.TRAIN_LEAD)
@@ -169,3 +176,137 @@ def test_a_fixed_key_without_effect_at_some_places_parts_no_curve(tmp_path: Path
     curves = found(tmp_path, DEPTHS + "norm_depth = 17\n", inside, 25)  # 0 where all is frozen
 
     assert [curve.places for curve in curves.curves] == [(0, 4, 8, 12, 17)]
+
+
+# Several grids
+
+
+def grid_named(folder: Path, name: str, value: gridded.Value, **keys: Any) -> tuple[Study, optuna.Study]:
+    session, opened = gridded.build(
+        folder, keys.pop("search", DEPTHS), GRID, value, trials=25, name=name, **keys
+    )
+    return session.study, opened
+
+
+def lower(point: Point, replicate: int) -> float:
+    return inside(point, replicate) - 0.1
+
+
+def test_several_grids_have_a_curve_each_named_by_its_study(tmp_path: Path) -> None:
+    near, far = grid_named(tmp_path, "near", inside), grid_named(tmp_path, "far", lower)
+    curves = curves_of(near, far)
+
+    assert (curves.over, curves.names, curves.title) == ("freeze_depth", ("near", "far"), "near, far")
+    assert [curve.name for curve in curves.curves] == ["near", "far"]
+    assert curves.curves[0].values == pytest.approx(curves.curves[1].values + 0.1)
+    assert (curves.n_ended, curves.n_planned) == (50, 50)
+
+
+def shifted(point: Point, replicate: int) -> float:
+    """Best at 12 frozen blocks."""
+    return 0.8 - 0.02 * abs(point.freeze_depth - 12) + NOISE(point.freeze_depth, replicate)
+
+
+def best_at_8(point: Point, replicate: int) -> float:
+    return 0.8 - 0.02 * abs(point.freeze_depth - 8) + NOISE(point.freeze_depth, replicate)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (shifted, "the best depth differs between near and far: seen"),
+        (best_at_8, "the best depth differs between studies: cannot be told"),
+    ],
+)
+def test_it_is_said_whether_the_best_depth_differs_between_studies(
+    tmp_path: Path, other: gridded.Value, said: str
+) -> None:
+    curves = curves_of(grid_named(tmp_path, "near", best_at_8), grid_named(tmp_path, "far", other))
+
+    assert f"Gerace et al. 2023: {said}." in [claim.words for claim in claims_of(curves)]
+
+
+def test_lines_are_studies_where_another_key_varies_too(tmp_path: Path) -> None:
+    grids = [
+        grid_named(
+            tmp_path, name, inside, search=DEPTHS.replace("8, 12, 17", "8") + "lr = { choice = [0.01, 0.1] }"
+        )
+        for name in ("near", "far")
+    ]
+
+    assert [dict(curve.keys) for curve in curves_of(*grids).curves] == [
+        {"study": name, "lr": lr} for name in ("near", "far") for lr in (0.01, 0.1)
+    ]
+
+
+def test_grids_that_cannot_be_drawn_as_one_are_refused(tmp_path: Path) -> None:
+    one = grid_named(tmp_path, "one", inside)
+    with pytest.raises(SpecError, match="one is named twice"):
+        curves_of(one, one)
+    session, opened = gridded.build(tmp_path, "lr = 0.01", RECIPES, inside, trials=25, name="recipes")
+    with pytest.raises(
+        SpecError, match="recipes has recipes, which are compared within one grid: draw it alone"
+    ):
+        curves_of(one, (session.study, opened))
+    loss = session.study.model_copy(update={"objective": "log_loss", "sampler": one[0].sampler})
+    with pytest.raises(
+        SpecError, match="recipes has the objective log_loss and one accuracy: draw them one by one"
+    ):
+        curves_of(one, (loss, opened))
+    with pytest.raises(SpecError, match="--over lr: one, other have curves over freeze_depth, epoch"):
+        curves_of(one, grid_named(tmp_path, "other", lower), over="lr")
+
+
+# Widths
+
+
+WIDTHS = '{ choice = ["densenet121@0.25", "densenet121@0.5", "densenet121"] }'
+
+
+def wide_facts(*names: str) -> BackboneFacts:
+    of = tiny.facts()
+    return replace(
+        of,
+        n_blocks=dict.fromkeys(names, 62),
+        resolution=dict.fromkeys(names, 32),
+        batch_norm=dict.fromkeys(names, True),
+        plain_lr=dict.fromkeys(names, tiny.PLAIN_LR),
+    )
+
+
+def wider(point: Point, replicate: int) -> float:
+    return 0.5 + 0.1 * split_width(point.backbone)[1] + NOISE(point.freeze_depth, replicate)
+
+
+def test_the_width_of_a_searched_backbone_is_a_number(tmp_path: Path) -> None:
+    session, opened = gridded.build(
+        tmp_path,
+        "freeze_depth = { choice = [0.0, 1.0] }",
+        GRID,
+        wider,
+        trials=30,
+        backbone=WIDTHS,
+        facts=wide_facts("densenet121@0.25", "densenet121@0.5", "densenet121"),
+    )
+    by_depth, by_width = (curves_of((session.study, opened), over=over) for over in ("", "width"))
+
+    assert [curve.name for curve in by_depth.curves] == ["width 0.25", "width 0.5", "width 1"]
+    assert [curve.places for curve in by_width.curves] == [(0.25, 0.5, 1.0)] * 2
+    assert [curve.name for curve in by_width.curves] == ["0 frozen", "62 frozen"]
+
+
+def test_grids_of_several_widths_are_told_apart_by_them(tmp_path: Path) -> None:
+    grids = [
+        grid_named(
+            tmp_path,
+            f"width-{name[12:]}",
+            wider,
+            search="freeze_depth = { choice = [0, 5, 9, 12, 62] }",
+            backbone=f'"{name}"',
+            facts=wide_facts(name),
+        )
+        for name in ("densenet121@0.25", "densenet121@0.5")
+    ]
+
+    assert [dict(curve.keys) for curve in curves_of(*grids).curves] == [{"width": 0.25}, {"width": 0.5}]
+    assert curves_of(*grids, over="width").curves[0].places == (0.25, 0.5)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from tlopt.app import curves
+from tlopt.app.grids import curves
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import find_candidates
 from tlopt.spec.point import Point

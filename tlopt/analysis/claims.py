@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
-from tlopt.analysis.curves import EPOCH, Curve, Curves, value_name
-from tlopt.analysis.shape import Shape
+from tlopt.analysis.curves import EPOCH, STUDY, Curve, Curves, value_name
+from tlopt.analysis.shape import ERROR, Shape, possible_best
 
 Seen = Literal["seen", "the reverse is seen", "cannot be told"]
 
@@ -34,6 +35,7 @@ def claims_of(found: Curves) -> Iterator[PaperClaim]:
         yield from _of_curve(found.over, curve)
     if found.over in ("freeze_depth", "transfer_depth"):
         yield from _moving_optimum(found)
+        yield from _optimum_by_study(found)
 
 
 def _of_curve(over: str, curve: Curve) -> Iterator[PaperClaim]:
@@ -89,13 +91,7 @@ def _is_inside(shape: Shape) -> Seen:
 
 def _moving_optimum(found: Curves) -> Iterator[PaperClaim]:
     """Between the fewest and the most training images, with all other keys equal."""
-    groups: dict[str, list[Curve]] = {}
-    for curve in found.curves:
-        others = [value_name(key, value) for key, value in curve.keys.items() if key != "train_images"]
-        groups.setdefault(", ".join(others), []).append(curve)
-    for name, curves in groups.items():
-        if "train_images" not in curves[0].keys or len(curves) < 2:
-            continue
+    for name, curves in _grouped(found, "train_images").items():
         by_images = sorted(curves, key=lambda curve: float(curve.keys["train_images"]))
         fewest, most = (
             {curve.places[i] for i in curve.shape.possible} for curve in by_images[:: len(curves) - 1]
@@ -107,3 +103,34 @@ def _moving_optimum(found: Curves) -> Iterator[PaperClaim]:
             seen="cannot be told" if fewest & most else "seen",
             of=name,
         )
+
+
+def _optimum_by_study(found: Curves) -> Iterator[PaperClaim]:
+    """Between any two studies, which share the error, with all other keys equal."""
+    for name, curves in _grouped(found, STUDY).items():
+        sign = 1 if found.study.direction == "maximize" else -1
+        possible = {
+            str(curve.keys[STUDY]): {
+                curve.places[i]
+                for i in possible_best(sign * curve.values, step=found.step, error=ERROR / len(curves))
+            }
+            for curve in curves
+        }
+        apart = [pair for pair in combinations(possible, 2) if not possible[pair[0]] & possible[pair[1]]]
+        between = f"{apart[0][0]} and {apart[0][1]}" if apart else "studies"
+        yield PaperClaim(
+            source="Gerace et al. 2023",
+            text=f"the best depth differs between {between}",
+            seen="seen" if apart else "cannot be told",
+            of=name,
+        )
+
+
+def _grouped(found: Curves, key: str) -> dict[str, list[Curve]]:
+    """The curves that differ in `key` alone, two at least, by the other keys in words."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in found.curves:
+        others = [value_name(name, value) for name, value in curve.keys.items() if name != key]
+        if key in curve.keys:
+            groups.setdefault(", ".join(others), []).append(curve)
+    return {name: curves for name, curves in groups.items() if len(curves) > 1}

@@ -1,8 +1,9 @@
-"""Curves of a grid: the objective on validation against one key, for each value of the other keys.
+"""Curves of grids: the objective on validation against one key, for each value of the other keys.
 
 Everything is read from the database; test images are never used. If the grid has recipes, there is a curve
 for each. A recipe of several points has the value of its best one, chosen for each seed by the mean over the
-other seeds, so that a choice among many points gains nothing by chance.
+other seeds, so that a choice among many points gains nothing by chance. Several grids are drawn as one, the
+study being a further key where the others do not tell them apart.
 """
 
 import math
@@ -19,21 +20,27 @@ from optuna.trial import TrialState
 from tlopt.analysis.shape import Array, Shape, shape_of
 from tlopt.errors import NotReady, SpecError
 from tlopt.spec import Study
-from tlopt.spec.algorithms import GridSampler
+from tlopt.spec.algorithms import GridSampler, Recipe
 from tlopt.spec.dimensions import Fixed, Scalar
+from tlopt.spec.model_names import split_width
 from tlopt.spec.objectives import is_fraction
 from tlopt.spec.search_keys import RULES, Depth, Word
 from tlopt.spec.trial_spec import curve_epochs
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
+from tlopt.system.words import joined
 
 EPOCH = "epoch"
 RECIPE = "recipe"
+STUDY = "study"
+WIDTH = "width"  # the factor in a backbone's name
+FITS = 0.99  # training accuracy from which a network is said to interpolate its training images
 _OWN_WORDS: dict[str, Callable[[Any], str]] = {
     "train_images": lambda n: f"{n} images",
     "label_noise": lambda share: f"{100 * share:g} % false labels",
     "freeze_depth": lambda n: f"{n} frozen",
     "transfer_depth": lambda n: f"{n} kept",
+    WIDTH: lambda factor: f"width {factor:g}",
     EPOCH: lambda n: f"epoch {n}",
 }
 TITLES = {
@@ -41,6 +48,7 @@ TITLES = {
     "label_noise": "share of false labels",
     "freeze_depth": "frozen blocks",
     "transfer_depth": "blocks that start from pretrained weights",
+    WIDTH: "width, in the library's channels",
     EPOCH: "epoch",
 }
 
@@ -51,6 +59,8 @@ class Curve:
 
     keys: Mapping[str, Scalar]  # values of the other keys that vary; the recipe is one of them
     places: tuple[Scalar, ...]  # a single "" if nothing but the recipe varies
+    points: tuple[Mapping[str, Scalar], ...]  # the first run's at each place
+    n_labels: tuple[int, ...]  # training images times classes at each place; 0 if unknown
     values: Array  # NaN where a run has no value
     train: tuple[
         float, ...
@@ -65,17 +75,24 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
-    """All curves of a grid over one key."""
+    """All curves of a grid, or of several, over one key."""
 
-    study: Study
+    study: Study  # the first one
+    names: tuple[str, ...]  # of all studies
     over: str  # key, `EPOCH`, or "" if nothing but the recipe varies
     curves: tuple[Curve, ...]
+    n_classes: int  # 0 if unknown
     n_val: int  # validation images of a split; 0 if unknown
     n_splits: int  # that seeds take turns at
     n_ended: int  # trials
     n_planned: int
     without_value: Mapping[str, int]  # ended trials without a value, by outcome
     tuned: tuple[str, ...]  # recipes of several points
+
+    @property
+    def title(self) -> str:
+        """The names of the studies."""
+        return joined(self.names, 6)
 
     @property
     def step(self) -> float:
@@ -90,7 +107,7 @@ class Curves:
 
 def value_name(key: str, value: Scalar) -> str:
     """A value of a key in words, such as "48 images"."""
-    if key == RECIPE:
+    if key in (RECIPE, STUDY):
         return str(value)
     return _OWN_WORDS[key](value) if key in _OWN_WORDS else f"{key} {value}"
 
@@ -105,51 +122,81 @@ def step_of(study: Study, n_val: int) -> float:
     return 1 / n_val if n_val and is_fraction(study.objective) else 0.0
 
 
-def curves_of(study: Study, opened: optuna.Study, *, over: str = "") -> Curves:
-    """The curves of a grid so far.
+def curves_of(*grids: tuple[Study, optuna.Study], over: str = "") -> Curves:
+    """The curves of one grid or several so far.
 
     Args:
-        over: a key with several numbers in this grid, or "epoch"; default: a depth if one varies, else the
-            first key with several numbers.
+        over: a key with several numbers in them, or "epoch"; default: a depth if one varies, else the first
+            key with several numbers.
 
     Raises:
-        SpecError: the study is not a grid, or `over` does not vary in it.
-        NotReady: no trial is complete yet.
+        SpecError: a study is not a grid, `over` does not vary, or the grids cannot be drawn as one.
+        NotReady: a grid has no complete trial yet.
     """
-    if not isinstance(study.sampler, GridSampler):
-        raise SpecError(
-            f'{study.name} is not a grid: curves need sampler.kind = "grid", so that every point has the same'
-            " seeds"
-        )
-    ended = [run for run in map(_Run.of, attributes.trials_of(opened)) if run is not None]
-    complete = [run for run in ended if run.record.has_value]
-    if not complete:
-        raise NotReady(f"{study.name} has no complete trial yet; first: tlopt run or tlopt worker")
-    images = opened.user_attrs.get(attributes.IMAGES, {})
-    complete = [run.with_all_images(int(images.get("n_train", 0))) for run in complete]
-    n_val, varied = int(images.get("n_val", 0)), _varied(study, complete)
-    axis = _axis(study, varied, over)
-    if study.sampler.recipes:
-        groups = _recipe_groups(study, complete, axis)
+    _check_comparable([study for study, _ in grids])
+    studies, found = [study for study, _ in grids], [_grid_runs(*grid) for grid in grids]
+    complete = [run for runs in found for run in runs if run.record.has_value]
+    varied = _varied(studies, complete)
+    axis = _axis(studies, varied, over)
+    images = [opened.user_attrs.get(attributes.IMAGES, {}) for _, opened in grids]
+    n_val = min(int(each.get("n_val", 0)) for each in images)
+    if _recipes(studies[0]):
+        groups = _recipe_groups(studies[0], complete, axis)
     else:
         groups = _groups(complete, [key for key in varied if key != axis], axis)
-    curves = (_curve(study, keys, cells, train, n_val) for keys, cells, train in groups)
+    curves = (_curve(studies[0], keys, runs, cells, axis, n_val) for keys, runs, cells in groups)
+    ended = [run for runs in found for run in runs]
     return Curves(
-        study=study,
+        study=studies[0],
+        names=tuple(study.name for study in studies),
         over=axis,
         curves=tuple(curve for curve in curves if curve is not None),
+        n_classes=int(images[0].get("n_classes", 0)),
         n_val=n_val,
-        n_splits=int(images.get("n_splits", 1)),
+        n_splits=max(int(each.get("n_splits", 1)) for each in images),
         n_ended=len(ended),
-        n_planned=study.budget.trials_max,
+        n_planned=sum(study.budget.trials_max for study in studies),
         without_value=Counter(run.record.outcome.words for run in ended if not run.record.has_value),
         tuned=_tuned(complete),
     )
 
 
+def _check_comparable(studies: Sequence[Study]) -> None:
+    for study in studies:
+        if not study.is_grid:
+            raise SpecError(
+                f'{study.name} is not a grid: curves need sampler.kind = "grid", so that every point has the'
+                " same seeds"
+            )
+        if len(studies) > 1 and _recipes(study):
+            raise SpecError(f"{study.name} has recipes, which are compared within one grid: draw it alone")
+        if study.objective != studies[0].objective:
+            raise SpecError(
+                f"{study.name} has the objective {study.objective} and {studies[0].name}"
+                f" {studies[0].objective}: draw them one by one"
+            )
+    if twice := [name for name, n in Counter(study.name for study in studies).items() if n > 1]:
+        raise SpecError(f"{twice[0]} is named twice")
+
+
+def _recipes(study: Study) -> Mapping[str, Recipe]:
+    assert isinstance(study.sampler, GridSampler), "checked above"
+    return study.sampler.recipes
+
+
+def _grid_runs(study: Study, opened: optuna.Study) -> "list[_Run]":
+    """The ended runs of a grid, of which one at least has a value."""
+    images = opened.user_attrs.get(attributes.IMAGES, {})
+    n_train, n_classes = int(images.get("n_train", 0)), int(images.get("n_classes", 0))
+    found = (_Run.of(trial, study.name, n_train, n_classes) for trial in attributes.trials_of(opened))
+    runs = [run for run in found if run is not None]
+    if not any(run.record.has_value for run in runs):
+        raise NotReady(f"{study.name} has no complete trial yet; first: tlopt run or tlopt worker")
+    return runs
+
+
 Cells = dict[Scalar, dict[str, dict[int, float]]]  # by place, point and seed
-Train = dict[Scalar, list[float]]  # training accuracies by place
-Group = tuple[dict[str, Scalar], Cells, Train]  # of one curve, with the values of the other keys
+Group = tuple[dict[str, Scalar], "list[_Run]", Cells]  # of one curve, with the values of the other keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,24 +204,29 @@ class _Run:
     """An ended trial of a grid, with its point and its values by epoch, from 1."""
 
     record: TrialRecord
-    point: Mapping[str, Scalar]
+    point: Mapping[str, Scalar]  # with the name of the study and the width
     epochs: Mapping[int, float]
+    n_labels: int  # training images times classes; 0 if unknown
 
     @classmethod
-    def of(cls, trial: optuna.trial.FrozenTrial) -> "_Run | None":
-        """The run of an ended trial that a worker has run; None for others."""
+    def of(cls, trial: optuna.trial.FrozenTrial, study: str, n_train: int, n_classes: int) -> "_Run | None":
+        """The run of an ended trial that a worker has run; None for others.
+
+        Args:
+            n_train: number of all training images, which a point has as 0.
+        """
         record = TrialRecord.from_frozen(trial)
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and record.ran_here
         if not ended or record.point is None or record.replicate is None:
             return None
-        epochs = {step + 1: value for step, value in trial.intermediate_values.items()}
-        return cls(record=record, point=record.point, epochs=epochs)
-
-    def with_all_images(self, n_train: int) -> "_Run":
-        """The run with the number of training images for 0, which means all."""
-        if self.point["train_images"] or not n_train:
-            return self
-        return _Run(record=self.record, point={**self.point, "train_images": n_train}, epochs=self.epochs)
+        n_images = int(record.point["train_images"]) or n_train
+        width = split_width(str(record.point["backbone"]))[1]
+        return cls(
+            record=record,
+            point={**record.point, "train_images": n_images, STUDY: study, WIDTH: width},
+            epochs={step + 1: value for step, value in trial.intermediate_values.items()},
+            n_labels=n_images * n_classes,
+        )
 
     @property
     def seed(self) -> int:
@@ -188,51 +240,75 @@ class _Run:
         return repr(sorted(self.point.items()))
 
 
-def _varied(study: Study, runs: Sequence[_Run]) -> list[str]:
-    """The keys with several values among the points, without those that recipes set; depths first."""
-    assert isinstance(study.sampler, GridSampler), "checked above"
-    of_recipes = {key for recipe in study.sampler.recipes.values() for key in recipe}
-    dimensions = {"backbone": study.model.backbone, **study.search}
-    searched = [name for name, dimension in dimensions.items() if not isinstance(dimension, Fixed)]
-    several = [name for name in searched if len({run.point[name] for run in runs}) > 1]
-    free = [name for name in several if name not in of_recipes]
-    order = ["freeze_depth", *(name for name in RULES if isinstance(RULES[name], Depth)), *RULES, "backbone"]
-    return sorted(free, key=order.index)
+def _varied(studies: Sequence[Study], runs: Sequence[_Run]) -> list[str]:
+    """The keys with several values among the points, without those that recipes set.
+
+    Depths come first, then the study, where the other keys do not tell the studies apart, and the width,
+    which stands for the backbone if nothing else of it varies.
+    """
+    of_recipes = {key for recipe in _recipes(studies[0]).values() for key in recipe}
+    searched = {
+        name
+        for study in studies
+        for name, dimension in {"backbone": study.model.backbone, **study.search}.items()
+        if not isinstance(dimension, Fixed) and name not in of_recipes
+    }
+    if len(studies) > 1:
+        searched.add("backbone")
+    if "backbone" in searched:
+        searched.add(WIDTH)
+    several = {name for name in searched if len({run.point[name] for run in runs}) > 1}
+    if WIDTH in several and len({split_width(str(run.point["backbone"]))[0] for run in runs}) == 1:
+        several.discard("backbone")
+    order = ["freeze_depth", *(name for name in RULES if isinstance(RULES[name], Depth))]
+    order += [STUDY, WIDTH, *RULES, "backbone"]
+    owners: dict[tuple[Scalar, ...], set[Scalar]] = {}
+    for run in runs:
+        owners.setdefault(tuple(run.point[key] for key in sorted(several)), set()).add(run.point[STUDY])
+    return sorted(
+        several | ({STUDY} if any(len(of) > 1 for of in owners.values()) else set()), key=order.index
+    )
 
 
-def _axis(study: Study, varied: Sequence[str], over: str) -> str:
+def _axis(studies: Sequence[Study], varied: Sequence[str], over: str) -> str:
     """The key of the horizontal axis.
 
     Raises:
         SpecError: `over` is not possible; says what is.
     """
-    numbers = [key for key in varied if key in RULES and not isinstance(RULES[key], Word)]
-    assert isinstance(study.sampler, GridSampler), "checked above"
-    allowed = numbers if study.sampler.recipes else [*numbers, EPOCH]
+    numbers = [key for key in varied if key == WIDTH or (key in RULES and not isinstance(RULES[key], Word))]
+    allowed = numbers if _recipes(studies[0]) else [*numbers, EPOCH]
     if over and over not in allowed:
+        names = joined([study.name for study in studies], 6)
         raise SpecError(
-            f"--over {over}: {study.name} has curves over {', '.join(allowed) or 'nothing but its recipes'}"
+            f"--over {over}: {names} {'has' if len(studies) == 1 else 'have'} curves over"
+            f" {', '.join(allowed) or 'nothing but recipes'}"
         )
     return over or next(iter(allowed), "")
 
 
 def _groups(runs: Sequence[_Run], others: Sequence[str], axis: str) -> list[Group]:
-    """Runs by the values of the other keys, then by place."""
+    """Runs by the values of the other keys, then by place; studies as they were named."""
+    named = list(dict.fromkeys(run.point[STUDY] for run in runs))
+
+    def in_order(values: tuple[Scalar, ...]) -> list[tuple[int, float, str]]:
+        pairs = zip(others, values, strict=True)
+        return [sort_key(named.index(value) if key == STUDY else value) for key, value in pairs]
+
     groups: dict[tuple[Scalar, ...], list[_Run]] = {}
     for run in runs:
         groups.setdefault(tuple(run.point[key] for key in others), []).append(run)
-    ordered = sorted(groups.items(), key=lambda item: [sort_key(value) for value in item[0]])
+    ordered = sorted(groups.items(), key=lambda item: in_order(item[0]))
     return [
-        (dict(zip(others, values, strict=True)), _cells(members, axis, name=""), _train(members, axis))
+        (dict(zip(others, values, strict=True)), members, _cells(members, axis, name=""))
         for values, members in ordered
     ]
 
 
 def _recipe_groups(study: Study, runs: Sequence[_Run], axis: str) -> list[Group]:
-    """Runs by recipe, then by place and point; of several points no training accuracy is of interest."""
-    assert isinstance(study.sampler, GridSampler), "checked above"
-    members = {name: [run for run in runs if name in run.record.recipes] for name in study.sampler.recipes}
-    return [({RECIPE: name}, _cells(of, axis), {}) for name, of in members.items() if of]
+    """Runs by recipe, then by place and point."""
+    members = {name: [run for run in runs if name in run.record.recipes] for name in _recipes(study)}
+    return [({RECIPE: name}, of, _cells(of, axis)) for name, of in members.items() if of]
 
 
 def _cells(runs: Sequence[_Run], axis: str, name: str | None = None) -> Cells:
@@ -248,9 +324,9 @@ def _cells(runs: Sequence[_Run], axis: str, name: str | None = None) -> Cells:
     return cells
 
 
-def _train(runs: Sequence[_Run], axis: str) -> Train:
+def _train(runs: Sequence[_Run], axis: str) -> dict[Scalar, list[float]]:
     """Training accuracies by place: over epochs at each, else at the last."""
-    found: Train = {}
+    found: dict[Scalar, list[float]] = {}
     for run in runs:
         known = run.record.train_accuracies
         if axis == EPOCH:
@@ -280,23 +356,29 @@ def _tuned(runs: Sequence[_Run]) -> tuple[str, ...]:
     return tuple(recipe for recipe, counts in points.items() if max(counts.values()) > 1)
 
 
-def _curve(study: Study, keys: dict[str, Scalar], cells: Cells, train: Train, n_val: int) -> Curve | None:
+def _curve(
+    study: Study, keys: dict[str, Scalar], runs: list[_Run], cells: Cells, axis: str, n_val: int
+) -> Curve | None:
     """The curve of one group; None if no place has a value."""
-    seeds = sorted({seed for points in cells.values() for runs in points.values() for seed in runs})
+    seeds = sorted({seed for points in cells.values() for of in points.values() for seed in of})
     places = sorted(cells, key=sort_key)
     rows = [chosen_on_others(_matrix(cells[place], seeds), study.direction) for place in places]
     kept = [index for index, row in enumerate(rows) if np.isfinite(row).any()]
     if not kept:
         return None
     values = np.stack([rows[index] for index in kept])
-    shape = shape_of(values, higher_is_better=study.direction == "maximize", step=step_of(study, n_val))
     at = tuple(places[index] for index in kept)
+    # of several points in a recipe no training accuracy is of interest
+    train = {} if RECIPE in keys else _train(runs, axis)
+    first = {place: run for run in reversed(runs) for place in _values(run, axis)}
     return Curve(
         keys=keys,
         places=at,
+        points=tuple(first[place].point for place in at),
+        n_labels=tuple(first[place].n_labels for place in at),
         values=values,
         train=tuple(fmean(train[place]) if place in train else math.nan for place in at),
-        shape=shape,
+        shape=shape_of(values, higher_is_better=study.direction == "maximize", step=step_of(study, n_val)),
     )
 
 

@@ -74,10 +74,14 @@ def shape_of(values: Array, *, higher_is_better: bool = True, step: float = 0.0)
     )
 
 
-def possible_best(better: Array, *, step: float = 0.0) -> tuple[int, ...]:
-    """The places at which the optimum may lie, where higher is better; see the top of this module."""
+def possible_best(better: Array, *, step: float = 0.0, error: float = ERROR) -> tuple[int, ...]:
+    """The places at which the optimum may lie, where higher is better; see the top of this module.
+
+    Args:
+        error: probability of excluding the true optimum, at most.
+    """
     k = len(better)
-    error = ERROR / max(1, k - 1)
+    error /= max(1, k - 1)
     found = tuple(
         i
         for i in range(k)

@@ -27,6 +27,7 @@ KINDS: dict[str, _Kind] = {
     "storage": ((str,), "a database's URL as a str"),
     "backbone": _TEXT,
     "name": _TEXT,
+    "over": _TEXT,
     "device": _TEXT,
     "n_workers": _WHOLE,
     "trials": _WHOLE,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tlopt.cli.options import Storage, Target
+from tlopt.cli.options import Storage
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -16,7 +16,9 @@ out = Console(highlight=False)
 
 @app.command()
 def curves(
-    target: Target,
+    targets: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="Study files, or names in the database.")
+    ],
     over: Annotated[
         str,
         typer.Option(
@@ -31,14 +33,15 @@ def curves(
 ) -> None:
     """Show and draw the curves of a grid over its seeds, and say what can be told of them.
 
-    Validation only; from the database, without images or weights. Works while the grid is running.
+    Several grids are drawn together. Validation only; from the database, without images or weights. Works
+    while a grid is running.
     """
-    from tlopt.app import curves as grids
     from tlopt.app import handle
+    from tlopt.app.grids import curves as grids
 
-    session = handle.open_session(target, storage_url=storage, create=False)
-    found = grids.read_curves(session, over=over)
-    drawn = grids.draw(found, figure or grids.figure_file(session))
+    sessions = [handle.open_session(target, storage_url=storage, create=False) for target in targets]
+    found = grids.read_curves(*sessions, over=over)
+    drawn = grids.draw(found, figure or grids.figure_file(found))
     if as_json:
         sys.stdout.write(json.dumps(grids.as_dict(found, drawn), indent=1, ensure_ascii=False) + "\n")
         return

@@ -233,7 +233,8 @@ def run(
 
 def _run_grid(opened: "Session", workers: int, *, exports: bool) -> None:
     """Run every trial of a grid, and print its curves."""
-    from tlopt.app import curves, progress, tables, workflow
+    from tlopt.app import progress, tables, workflow
+    from tlopt.app.grids import curves
 
     if exports:
         raise SpecError(

@@ -9,7 +9,7 @@ from tlopt.errors import SpecError
 from tlopt.model.families import table as families
 from tlopt.model.head import make_head
 from tlopt.model.network import Network
-from tlopt.model.partition import blocks_of
+from tlopt.model.partition import blocks_of, partition_for
 from tlopt.model.positions import resized_positions
 from tlopt.model.weights import Weights
 from tlopt.spec.point import Point
@@ -141,6 +141,17 @@ def blueprint(point: Point, *, n_classes: int) -> Network:
         )
     network.net.set_submodule(network.head_name, head)
     return network
+
+
+def n_trained(point: Point, n_classes: int) -> int:
+    """The number of parameters that training `point` may change, those of the head included.
+
+    Raises:
+        SpecError, MissingExtra: as `n_blocks`.
+    """
+    network = blueprint(point, n_classes=n_classes)
+    trained = set(partition_for(network, point).trained)
+    return sum(tensor.numel() for name, tensor in network.net.named_parameters() if name in trained)
 
 
 def structure_of(point: Point) -> tuple[str | int | float, ...]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +21,7 @@ _PANELS_A_ROW = 2
 _COLOURS = (LIGHT.point, LIGHT.line, LIGHT.third, LIGHT.pale)
 _STYLES = ("-", "--", ":", "-.")  # by turns, once all colours are used
 _MARKS = "osD^"
+_RING: dict[str, Any] = {"marker": "o", "ms": 9, "mfc": "none"}
 _SHIFT = 0.006  # of the axis, between the intervals of neighbouring lines
 
 
@@ -32,6 +34,7 @@ class Line:
     mean: tuple[float, ...]
     half_width: tuple[float, ...]
     train: tuple[float, ...] = ()  # training accuracy, NaN if unknown; drawn for fractions only
+    threshold: int | None = None  # index of the place that is the interpolation threshold
 
 
 def draw_curves(
@@ -67,6 +70,9 @@ def draw_curves(
         if is_fraction(objective) and any(_has_train(line) for lines in panels.values() for line in lines):
             handles.append(Line2D([], [], ls=":", lw=1, color=LIGHT.muted))
             labels.append("in training")
+            if any(line.threshold is not None for lines in panels.values() for line in lines):
+                handles.append(Line2D([], [], ls="", **_RING, color=LIGHT.muted))
+                labels.append("interpolation threshold")
         if any(labels):
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         figure.suptitle(without_math(title), fontsize=11)
@@ -122,7 +128,10 @@ def _draw(axes: Axes, lines: Sequence[Line], *, log_x: bool, with_train: bool) -
             label=without_math(line.label),
         )
         if with_train and _has_train(line):
-            axes.plot(x, line.train, ":", lw=1, color=_COLOURS[index % len(_COLOURS)])
+            colour = _COLOURS[index % len(_COLOURS)]
+            axes.plot(x, line.train, ":", lw=1, color=colour)
+            if line.threshold is not None:
+                axes.plot(x[line.threshold], line.train[line.threshold], **_RING, color=colour)
     axes.set_xticks(at, [f"{place:g}" for place in places])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()

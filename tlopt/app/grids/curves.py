@@ -1,7 +1,7 @@
 """Curves of a grid for a terminal, for programs, and as a figure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tlopt.analysis.claims import claims_of
-from tlopt.analysis.curves import EPOCH, Curve, Curves, curves_of, key_title, sort_key, value_name
+from tlopt.analysis.curves import EPOCH, STUDY, Curve, Curves, curves_of, key_title, sort_key, value_name
 from tlopt.analysis.shape import ERROR, Difference, paired, possible_best
+from tlopt.app.grids.capacity import capacity_lines, n_trained_of, threshold
 from tlopt.app.handle import Session
 from tlopt.confirmation.interval import half_width
 from tlopt.spec import Study
@@ -27,27 +28,28 @@ _PLACES_NAMED = 12
 _NO_NOISE = Fixed(0.0)
 
 
-def read_curves(session: Session, *, over: str = "") -> Curves:
-    """The curves of the session's grid as the database has it now.
+def read_curves(*sessions: Session, over: str = "") -> Curves:
+    """The curves of the sessions' grids as the databases have them now.
 
     Raises:
-        SpecError: the study is not a grid, or `over` does not vary in it.
-        NotReady: it was not begun, or no trial is complete.
+        SpecError: a study is not a grid, `over` does not vary, or the grids cannot be drawn as one.
+        NotReady: one was not begun, or has no complete trial.
     """
-    opened = session.optuna_study()
-    return curves_of(stored_spec(opened), opened, over=over)
+    opened = [session.optuna_study() for session in sessions]
+    return curves_of(*((stored_spec(each), each) for each in opened), over=over)
 
 
-def figure_file(session: Session) -> Path:
+def figure_file(found: Curves) -> Path:
     """Default path of the figure."""
-    return Path("exports") / f"{session.study.name}.curves.png"
+    more = f"+{len(found.names) - 1}" if len(found.names) > 1 else ""
+    return Path("exports") / f"{found.names[0]}{more}.curves.png"
 
 
 def draw(found: Curves, path: Path) -> Path:
     """Draw the curves to `path`, or the means of recipes if nothing else varies; return it."""
     from tlopt.plots.curves import Line, draw_curves, draw_means
 
-    title = f"{found.study.name}: mean and 95 % interval over {_seeds(found)}"
+    title = f"{found.title}: mean and 95 % interval over {_seeds(found)}"
     if not found.over:
         return draw_means(
             path,
@@ -68,6 +70,7 @@ def draw(found: Curves, path: Path) -> Path:
             mean=tuple(float(value) for value in np.nanmean(curve.values, axis=1)),
             half_width=tuple(_half(row) for row in curve.values),
             train=curve.train,
+            threshold=threshold(found, curve),
         )
         panels.setdefault(panel, []).append(line)
     return draw_curves(
@@ -88,8 +91,10 @@ def shown(found: Curves) -> Group:
         parts += [Text(line) for line in recipe_lines(found)]
     else:
         for curve in found.curves:
-            parts.append(_curve_table(found, curve))
+            counts = n_trained_of(found, curve)
+            parts.append(_curve_table(found, curve, counts))
             parts += [Text(line) for line in curve_lines(found, curve)]
+            parts += [Text(line) for line in capacity_lines(found, curve, counts)]
     claims = [claim.words for claim in claims_of(found)]
     if claims:
         parts += [Text(""), Text("Claims of papers, on these images and with these settings:")]
@@ -100,7 +105,7 @@ def shown(found: Curves) -> Group:
 def head_lines(found: Curves) -> Iterator[str]:
     """What was measured, and what is missing."""
     of = f", {counted(found.n_val, 'image')}" if found.n_val else ""
-    yield f"{found.study.name}: {TITLES[found.study.objective]} on validation{of}, {_seeds(found)}"
+    yield f"{found.title}: {TITLES[found.study.objective]} on validation{of}, {_seeds(found)}"
     if found.n_ended < found.n_planned:
         yield f"not finished: {found.n_ended} of {counted(found.n_planned, 'trial')} have ended"
     for outcome, n in found.without_value.items():
@@ -181,13 +186,19 @@ def difference_sentence(difference: Difference, objective: str) -> str:
     return f"{said} ({interval})" + ("" if difference.is_told else ": not told apart")
 
 
-def _curve_table(found: Curves, curve: Curve) -> Table:
+def _curve_table(found: Curves, curve: Curve, counts: Sequence[int]) -> Table:
+    first = compared_with(found, curve)
     table = Table(title=curve.name or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(key_title(found.over), justify="right")
     table.add_column(TITLES[found.study.objective], justify="right")
+    if first is not None:
+        table.add_column(f"minus {first.keys[STUDY]}", justify="right")
     has_train = not all(map(math.isnan, curve.train))
     if has_train:
         table.add_column("in training", justify="right")
+    has_counts = bool(counts) and found.over != EPOCH
+    if has_counts:
+        table.add_column("parameters", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("optimum")
     for index, (place, row) in enumerate(zip(curve.places, curve.values, strict=True)):
@@ -195,11 +206,30 @@ def _curve_table(found: Curves, curve: Curve) -> Table:
         table.add_row(
             f"{place:g}" if isinstance(place, float) else str(place),
             mean_words(row, found.study.objective),
+            *([] if first is None else [_gain_over(first, curve, index, found)]),
             *(["" if math.isnan(train) else percent_words(train)] if has_train else []),
+            *([f"{counts[index]:,}"] if has_counts else []),
             str(int(np.isfinite(row).sum())),
             "possible" if index in curve.shape.possible else "",
         )
     return table
+
+
+def compared_with(found: Curves, curve: Curve) -> Curve | None:
+    """The curve of the first study with the same other keys; None for that curve and for a single study."""
+    if curve.keys.get(STUDY, found.names[0]) == found.names[0]:
+        return None
+    wanted = {**curve.keys, STUDY: found.names[0]}
+    return next((each for each in found.curves if each.keys == wanted), None)
+
+
+def _gain_over(first: Curve, curve: Curve, index: int, found: Curves) -> str:
+    """The paired difference to the first study at a place, as in "+3.2 ± 1.1"; "" without one."""
+    place, n = curve.places[index], min(first.values.shape[1], curve.values.shape[1])
+    if place not in first.places:
+        return ""
+    gain = paired(curve.values[index][:n], first.values[first.places.index(place)][:n], step=found.step)
+    return "" if gain is None else gain_cell(gain, found.study.objective)
 
 
 def mean_words(row: np.ndarray[Any, np.dtype[np.float64]], objective: str) -> str:
@@ -318,6 +348,7 @@ def as_dict(found: Curves, figure: Path) -> dict[str, Any]:
     ]
     values = {
         "study": found.study.name,
+        **({"studies": list(found.names)} if len(found.names) > 1 else {}),
         "objective": found.study.objective,
         "direction": found.study.direction,
         "split": "val",
@@ -339,7 +370,7 @@ def as_dict(found: Curves, figure: Path) -> dict[str, Any]:
 
 
 def _curve_dict(found: Curves, curve: Curve) -> dict[str, Any]:
-    ends, shape = curve.shape.ends, curve.shape
+    ends, shape, fits = curve.shape.ends, curve.shape, threshold(found, curve)
     row: dict[str, Any] = {
         "keys": dict(curve.keys),
         "at": list(curve.places),
@@ -351,6 +382,9 @@ def _curve_dict(found: Curves, curve: Curve) -> dict[str, Any]:
     if found.has_recipes:
         return row
     return row | {
+        "trained_parameters": list(n_trained_of(found, curve)) or None,
+        "training_images_times_classes": list(curve.n_labels),
+        "interpolation_threshold": None if fits is None else curve.places[fits],
         "best": curve.places[shape.best],
         "possible": [curve.places[i] for i in shape.possible],
         "optimum": shape.place,

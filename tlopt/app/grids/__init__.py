@@ -1,0 +1,1 @@
+"""Grids: their curves for a terminal, for programs and as figures."""
