@@ -1,9 +1,11 @@
 """The guarantees of the service, on real processes: budgets, signals, launchers, refusals."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
 
+import optuna
 import pytest
 import tiny
 from optuna.trial import TrialState
@@ -11,6 +13,7 @@ from service import FINISHED, STOP_SECONDS, WAIT_SECONDS, Service, alive, pids
 from service import make_service as make_service
 
 from tlopt import spec
+from tlopt.storage.attributes import TEST_READINGS
 from tlopt.storage.studies import create_or_open, open_storage
 
 # A study that several work on
@@ -44,6 +47,15 @@ def test_run_searches_confirms_and_exports_and_then_shows(service: Callable[...,
     assert len(confirmed) in (9, 12)  # three defaults; the best point may be one
     assert f"exported to exports/{here.name}" in out
     assert (here.folder / "exports" / here.name / "weights.safetensors").exists()
+
+    for _ in range(2):  # the second time, test metrics come from the database
+        status, out, errors = here.start("export", "--ensemble", "--points", "3", "--overwrite").end()
+
+        assert status == 0, errors
+        assert re.search(r"ensemble of \d+ runs: accuracy .* on test\n", out)
+        assert f"exported to exports/{here.name}-ensemble" in out
+        confirmation = optuna.load_study(study_name=f"{here.name}.confirm", storage=here.url)
+        assert confirmation.user_attrs[TEST_READINGS] == 2
 
     status, out, errors = here.start("run").end()
 

@@ -19,6 +19,7 @@ from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.arguments import type_checked
+from tlopt.app.compact.combine import export_combined
 from tlopt.app.grids import curves
 from tlopt.app.handle import open_session
 from tlopt.app.next_study import NextStudy, propose_next
@@ -233,11 +234,29 @@ def export(
     runs: str | Path = "runs",
     overwrite: bool = False,
     onnx: bool = False,
+    soup: bool = False,
+    ensemble: bool = False,
+    points: int = 0,
 ) -> Path:
-    """Write a confirmed study's best point to `folder`; returns it."""
+    """Write a confirmed study's best point to `folder`; returns it.
+
+    Args:
+        soup: write one network whose weights are the mean of those of confirmed runs instead.
+        ensemble: write several confirmed runs as one network instead, by the mean of their probabilities.
+        points: number of confirmed points, best first, whose runs are combined; 0: all in a soup, the chosen
+            one in an ensemble.
+    """
+    if soup and ensemble:
+        raise ValueError("tlopt.export: soup and ensemble are two exports; choose one")
     deliver.check_targets(Path(folder), overwrite=overwrite)
     session = open_session(path, storage_url=storage, runs=runs, create=False)
     workspace = workflow.prepare(session)
+    if soup or ensemble:
+        from tlopt.exports.combine import Combination
+
+        wanted = Combination("soup" if soup else "ensemble", points)
+        export_combined(session, workspace, Path(folder), wanted, overwrite=overwrite, onnx=onnx)
+        return Path(folder)
     verdict = workflow.judge(session, workspace)
     return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 

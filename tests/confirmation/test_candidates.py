@@ -13,9 +13,11 @@ from optuna.trial import TrialState
 from tlopt.confirmation.candidates import (
     CANDIDATES,
     belongs,
+    combined_test,
     find_candidates,
     open_confirmation,
     read_verdict,
+    record_combined_test,
     record_test,
     stored_candidates,
     stored_race,
@@ -535,6 +537,15 @@ def test_another_choice_later_reads_the_test_again_and_says_so(
     verdict = read_verdict(STUDY, confirmation)
     assert (wanted.label, verdict.test_readings) == ("trial 5", 2)
     assert all(row.test == tuple(said) for row in verdict.rows)
+
+
+def test_the_test_of_a_combination_is_kept_by_its_members_and_counted(confirmation: optuna.Study) -> None:
+    record_combined_test(confirmation, "soup 12/0 -1/2", {"accuracy": 0.5})
+    record_combined_test(confirmation, "ensemble 12/0 12/1", {"accuracy": 0.75})
+
+    assert combined_test(confirmation, "soup 12/0 -1/2") == {"accuracy": 0.5}
+    assert combined_test(confirmation, "soup 12/0 -1/1") is None
+    assert confirmation.user_attrs[attributes.TEST_READINGS] == 2
 
 
 def test_trials_that_have_drawn_nothing_yet_are_no_runs(confirmation: optuna.Study) -> None:

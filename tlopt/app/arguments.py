@@ -38,10 +38,15 @@ KINDS: dict[str, _Kind] = {
     "skip_unreadable": _FLAG,
     "overwrite": _FLAG,
     "onnx": _FLAG,
+    "soup": _FLAG,
+    "ensemble": _FLAG,
+    "points": _WHOLE,
     "data": ((Mapping,), "a dict of keys and values of [data]"),
     "on_snapshot": ((Callable,), "a function of a snapshot"),
     "images": ((Iterable,), "a list of paths"),
 }
+
+_ZERO = {"n_workers": "as many as suit this machine", "points": "the usual number"}  # what 0 means
 
 
 def type_checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -59,7 +64,7 @@ def type_checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _check(where: str, name: str, value: Any) -> None:
-    """Raise TypeError unless `value` has a type of `KINDS[name]`; ValueError for a negative `n_workers`.
+    """Raise TypeError unless `value` has a type of `KINDS[name]`; ValueError for one below 0 in `_ZERO`.
 
     The message has the value's type alone, because a URL may hold a password.
     """
@@ -68,8 +73,8 @@ def _check(where: str, name: str, value: Any) -> None:
     one = name == "images" and isinstance(value, (str, os.PathLike))  # a str holds letters, not paths
     if odd or one or not isinstance(value, types):
         raise TypeError(f"{where} is {words}, not {type(value).__name__}")
-    if name == "n_workers" and value < 0:
-        raise ValueError(f"{where} is 0 (as many as suit this machine) or more, not {value}")
+    if name in _ZERO and value < 0:
+        raise ValueError(f"{where} is 0 ({_ZERO[name]}) or more, not {value}")
     if name == "images" and isinstance(value, (list, tuple)):
         for each in value:
             if not isinstance(each, (str, os.PathLike)):

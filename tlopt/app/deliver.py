@@ -4,9 +4,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import optuna
 
     from tlopt.confirmation.predictions import Predictions
+    from tlopt.exports.card import ExportContents
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.reports.data import Report
@@ -198,7 +200,8 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
         return None
     digest, point = stored["study"].get("digest"), stored["point"]
     same = digest == session.study.digest and point == verdict.chosen.point.as_dict()
-    same = same and "pruned" not in stored  # a smaller network does not stand for the whole one
+    # a smaller or a combined network does not stand for the chosen one
+    same = same and not {"pruned", "combined"} & set(stored)
     read = stored["data"].get("n_test") == 0 or not confirmation.wants_test(verdict)
     trials = attributes.records_of(session.optuna_study())
     spent = sum(trial.counts for trial in trials) >= n_planned(session.study, trials)
@@ -282,7 +285,7 @@ def train(
     from tlopt.exports.contents import collect_contents, trained_of
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
-    from tlopt.exports.write import check_target, write_export
+    from tlopt.exports.write import check_target
     from tlopt.training.devices import choose_device
     from tlopt.trial.history import History
     from tlopt.trial.workspace import Workspace
@@ -300,19 +303,27 @@ def train(
     for epoch in training:
         epochs.append(epoch)
         yield epoch
+    trained = trained_of(History.of(epochs), run.seed, "training and validation images")
+    verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
+    contents = collect_contents(workspace, read_text(file), verdict, (), trained)
+    write_with(folder, contents, partial(workspace.save_weights, run), overwrite=overwrite)
+    if onnx:
+        write_onnx(read_export(folder), folder)
+
+
+def write_with(
+    folder: Path, contents: "ExportContents", save: Callable[[Path], None], *, overwrite: bool
+) -> None:
+    """Write an export whose tensors `save` writes to the file that it is given."""
+    from tlopt.exports.write import write_export
+
     folder = Path(os.path.abspath(folder))
     weights_file = folder.with_name(f".{folder.name}.safetensors")
     try:
-        workspace.save_weights(run, weights_file)
-        history = History.of(epochs)
-        trained = trained_of(history, run.seed, "training and validation images")
-        verdict = _verdict_beside(file, point, study, workspace.data.fingerprint)
-        contents = collect_contents(workspace, read_text(file), verdict, (), trained)
+        save(weights_file)
         write_export(folder, contents, weights_file=weights_file, overwrite=overwrite)
     finally:
         weights_file.unlink(missing_ok=True)
-    if onnx:
-        write_onnx(read_export(folder), folder)
 
 
 def load_model(folder: Path, *, device: str = "auto") -> "Classifier":

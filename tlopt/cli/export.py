@@ -14,6 +14,24 @@ from tlopt.system.words import counted
 if TYPE_CHECKING:
     from tlopt.analysis.ranking import Format
     from tlopt.app.handle import Session
+    from tlopt.confirmation.combined import Kind
+
+Soup = Annotated[
+    bool,
+    typer.Option("--soup", help="One network instead: the mean of confirmed runs' weights, by validation."),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option("--ensemble", help="Several networks instead, as one: the mean of their probabilities."),
+]
+Points = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Combine runs of the N best confirmed points; 0: all in a soup, the chosen one in an ensemble.",
+    ),
+]
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -49,6 +67,9 @@ def export(
         bool, typer.Option("--overwrite", help="Replace an existing export or file.")
     ] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    soup: Soup = False,
+    ensemble: Ensemble = False,
+    points: Points = 0,
 ) -> None:
     """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
     from tlopt.app import deliver, handle, workflow
@@ -58,6 +79,10 @@ def export(
         _all(opened, all_trials, overwrite=overwrite)
     elif config or top or pareto:
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
+    elif soup or ensemble or points:
+        if soup == ensemble:
+            raise typer.BadParameter("choose one of --soup and --ensemble")
+        _combined(opened, folder, "soup" if soup else "ensemble", points, overwrite=overwrite, onnx=onnx)
     else:
         opened.confirmation()  # raises before images are read
         to = folder or deliver.default_folder(opened)
@@ -86,6 +111,23 @@ def _configs(
         return
     for path in ranking.write_files(opened.study, rows, form, folder, overwrite=overwrite):
         out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _combined(
+    opened: "Session", folder: Path | None, kind: "Kind", n_points: int, *, overwrite: bool, onnx: bool
+) -> None:
+    from tlopt.app import deliver, workflow
+    from tlopt.app.compact import combine
+    from tlopt.exports.combine import Combination
+
+    opened.confirmation()  # raises before images are read
+    to = folder or combine.combined_folder(opened, kind)
+    deliver.check_targets(to, overwrite=overwrite)
+    workspace = workflow.prepare(opened, progress=True)
+    wanted = Combination(kind, n_points)
+    combined = combine.export_combined(opened, workspace, to, wanted, overwrite=overwrite, onnx=onnx)
+    out.print(combine.summary(combined, opened.study.objective), markup=False, soft_wrap=True)
+    out.print(f"exported to {to}", markup=False)
 
 
 def _all(opened: "Session", path: Path, *, overwrite: bool) -> None:

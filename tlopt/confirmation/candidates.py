@@ -32,6 +32,7 @@ from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import (
     CANDIDATES,
+    COMBINED,
     HALVES,
     ODDS,
     SEARCH,
@@ -240,6 +241,19 @@ def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, fl
     """Store test metrics by candidate and seed, and increment the count of test readings."""
     kept = confirmation.user_attrs.get(TEST, {}) | {str(number): rows for number, rows in test.items()}
     confirmation.set_user_attr(TEST, kept)
+    confirmation.set_user_attr(TEST_READINGS, confirmation.user_attrs.get(TEST_READINGS, 0) + 1)
+
+
+def combined_test(confirmation: optuna.Study, name: str) -> dict[str, float] | None:
+    """The test metrics of the soup or ensemble `name`; None if the test images were not read for it."""
+    known: dict[str, dict[str, float]] = confirmation.user_attrs.get(COMBINED, {})
+    return known.get(name)
+
+
+def record_combined_test(confirmation: optuna.Study, name: str, metrics: Mapping[str, float]) -> None:
+    """Store the test metrics of the soup or ensemble `name`, and increment the count of test readings."""
+    known = confirmation.user_attrs.get(COMBINED, {}) | {name: dict(metrics)}
+    confirmation.set_user_attr(COMBINED, known)
     confirmation.set_user_attr(TEST_READINGS, confirmation.user_attrs.get(TEST_READINGS, 0) + 1)
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling
 from safetensors import SafetensorError
+from torch import nn
 
 from tlopt.confirmation.predictions import (
     THUMBNAIL_SIDE,
@@ -24,7 +26,7 @@ from tlopt.confirmation.predictions import (
 )
 from tlopt.confirmation.verdict import Confirmed, SplitName, Verdict
 from tlopt.data.batches import Images, gather_pixels
-from tlopt.data.dataset import File
+from tlopt.data.dataset import File, TestSplit
 from tlopt.data.dataset import Image as ImageRecord
 from tlopt.data.load import test_split
 from tlopt.errors import DataError
@@ -32,7 +34,7 @@ from tlopt.spec.point import Point, seed_for
 from tlopt.system.words import counted
 from tlopt.training.inference import exported_logits
 from tlopt.training.loop import Epoch, train_epochs
-from tlopt.training.metrics import compute_metrics, log_probabilities
+from tlopt.training.metrics import Metrics, compute_metrics, log_probabilities
 from tlopt.training.run import Run
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -51,20 +53,42 @@ def read_test(
     for reports and cards.
     """
     held_out = test_split(workspace.study.data, seed=workspace.study.seed)
-    indices = np.arange(len(held_out.labels))
-    names = _names(workspace, held_out.images)
     test: dict[int, list[dict[str, float]]] = {}
     for row in rows:
-        images = workspace.test_images(held_out, row.point)
+        shown = _test_shown(workspace, held_out, row.point)
         test[row.number] = []
         for replicate, seed in enumerate(row.seeds):
             file = weights_file(row.number, replicate)
             run = trained(workspace, row.point, seed, replicate, file)
-            logits = exported_logits(run.network, images, row.point, indices, workspace.device)
-            test[row.number].append(compute_metrics(logits, held_out.labels).as_dict())
             source = Source.of(row.point, seed, workspace.fingerprints)
-            _record(_predictions(logits, images, indices, "test", held_out.class_names, names, source), file)
+            metrics, predictions = _evaluated(run.network, row.point, shown, source, workspace.device)
+            test[row.number].append(metrics.as_dict())
+            _record(predictions, file)
     return test
+
+
+def read_test_of(
+    workspace: Workspace, network: nn.Module, point: Point, source: Source, file: Path
+) -> dict[str, float]:
+    """Test metrics of a network made of confirmed ones, which sees images as those of `point` do.
+
+    Args:
+        network: in eval mode on the workspace's device.
+        source: what its predictions belong to.
+        file: beside which they are written, as beside a file of weights.
+    """
+    held_out = test_split(workspace.study.data, seed=workspace.study.seed)
+    shown = _test_shown(workspace, held_out, point)
+    metrics, predictions = _evaluated(network, point, shown, source, workspace.device)
+    _record(predictions, file)
+    return metrics.as_dict()
+
+
+def validate(
+    workspace: Workspace, network: nn.Module, point: Point, source: Source, val: NDArray[np.int64]
+) -> tuple[Metrics, Predictions]:
+    """Metrics and predictions of a network on the validation images `val`, as exported."""
+    return _evaluated(network, point, _val_shown(workspace, point, val), source, workspace.device)
 
 
 def record_validation(workspace: Workspace, verdict: Verdict, weights_file: WeightsFile) -> None:
@@ -75,42 +99,72 @@ def record_validation(workspace: Workspace, verdict: Verdict, weights_file: Weig
     with suppress(DataError):  # a damaged file is rewritten
         if read_known(file, "val", source) is not None:
             return
-    data, images = workspace.data, workspace.images(chosen.point)
     run = trained(workspace, chosen.point, seed, replicate, file)
-    val = data.splits[replicate % len(data.splits)].val
-    logits = exported_logits(run.network, images, chosen.point, val, workspace.device)
-    names = _names(workspace, [data.images[index] for index in val])
-    _record(_predictions(logits, images, val, "val", data.class_names, names, source), file)
+    val = workspace.data.splits[replicate % len(workspace.data.splits)].val
+    _record(validate(workspace, run.network, chosen.point, source, val)[1], file)
 
 
-def _predictions(
-    logits: NDArray[np.float64],
-    images: Images,
-    indices: NDArray[np.int64],
-    split: SplitName,
-    class_names: tuple[str, ...],
-    names: tuple[str, ...],
-    source: Source,
-) -> Predictions:
-    """The predictions in `logits` (N, classes) for the images at `indices` (N,), with thumbnails."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shown:
+    """The images of a split, as networks of one point are shown them."""
+
+    split: SplitName
+    images: Images
+    indices: NDArray[np.int64]  # (N,), into `images`
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]  # (N,), of the images
+
+
+def _test_shown(workspace: Workspace, held_out: TestSplit, point: Point) -> _Shown:
+    return _Shown(
+        split="test",
+        images=workspace.test_images(held_out, point),
+        indices=np.arange(len(held_out.labels)),
+        class_names=held_out.class_names,
+        names=_names(workspace, held_out.images),
+    )
+
+
+def _val_shown(workspace: Workspace, point: Point, val: NDArray[np.int64]) -> _Shown:
+    data = workspace.data
+    return _Shown(
+        split="val",
+        images=workspace.images(point),
+        indices=val,
+        class_names=data.class_names,
+        names=_names(workspace, [data.images[index] for index in val]),
+    )
+
+
+def _evaluated(
+    network: nn.Module, point: Point, shown: _Shown, source: Source, device: torch.device
+) -> tuple[Metrics, Predictions]:
+    logits = exported_logits(network, shown.images, point, shown.indices, device)
+    metrics = compute_metrics(logits, shown.images.labels[shown.indices])
+    return metrics, _predictions(logits, shown, source)
+
+
+def _predictions(logits: NDArray[np.float64], shown: _Shown, source: Source) -> Predictions:
+    """The predictions in `logits` (N, classes) for the images shown, with thumbnails."""
+    images, indices = shown.images, shown.indices
     labels, probabilities = images.labels[indices], np.exp(log_probabilities(logits))
     predicted = logits.argmax(axis=1)
     probability = probabilities.max(axis=1)
-    shown = surest_mistakes(labels, predicted, probability)[:THUMBNAILS_MAX]
-    pixels = gather_pixels(images.eval_pixels, indices[shown], torch.device("cpu")).numpy()
+    surest = surest_mistakes(labels, predicted, probability)[:THUMBNAILS_MAX]
+    pixels = gather_pixels(images.eval_pixels, indices[surest], torch.device("cpu")).numpy()
     side = THUMBNAIL_SIDE
     thumbnails = [np.asarray(Image.fromarray(each).resize((side, side), Resampling.BOX)) for each in pixels]
     return Predictions(
         source=source,
-        split=split,
-        class_names=class_names,
-        files=names,
+        split=shown.split,
+        class_names=shown.class_names,
+        files=shown.names,
         labels=labels,
         predicted=predicted,
         probability=probability,
         true_probability=probabilities[np.arange(len(labels)), labels],
         thumbnails=np.stack(thumbnails) if thumbnails else np.empty((0, side, side, 3), dtype=np.uint8),
-        thumbnail_of=shown,
+        thumbnail_of=surest,
     )
 
 

@@ -33,7 +33,7 @@ _FINGERPRINTS = ("data", "weights")
 class Source:
     """The network and the images that predictions belong to."""
 
-    point: Mapping[str, Any]  # `Point.as_dict()`
+    point: Mapping[str, Any]  # `Point.as_dict()`, or what a combined network is made of
     seed: int
     fingerprints: Mapping[
         str, str
@@ -42,8 +42,13 @@ class Source:
     @classmethod
     def of(cls, point: Point, seed: int, fingerprints: Mapping[str, str]) -> Self:
         """The source of a run of `point` with `seed`."""
+        return cls.made_of(point.as_dict(), seed, fingerprints)
+
+    @classmethod
+    def made_of(cls, what: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> Self:
+        """The source of a network made of several runs, of which `what` tells the points."""
         return cls(
-            point=point.as_dict(),
+            point=what,
             seed=seed,
             fingerprints={key: fingerprints.get(key, "") for key in _FINGERPRINTS},
         )

@@ -11,8 +11,10 @@ from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.format import cost_words, gain_sentences, spread_words
 from tlopt.compact.cost import InferenceCost
+from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
+from tlopt.exports import combined_card
 from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
 from tlopt.model.build import n_blocks
 from tlopt.plots.confused import most_confused
@@ -86,6 +88,7 @@ class ExportContents:
     versions: Mapping[str, str]  # by package
     created: datetime
     predictions: Predictions | None = None  # of the exported network; None if not recorded
+    combined: Combined | None = None  # None: the network is that of one run
 
 
 def model_card(contents: ExportContents, export: Export, inference: InferenceCost) -> str:
@@ -93,6 +96,7 @@ def model_card(contents: ExportContents, export: Export, inference: InferenceCos
     sections = {
         "": _opening(contents, export, inference),
         "Data": _data(contents),
+        "How it was combined": _combined(contents),
         "How it was chosen": _choice(contents),
         "What it gets wrong": _wrong(contents.predictions),
         "The chosen point": _point(contents.verdict.chosen),
@@ -114,14 +118,30 @@ def _opening(contents: ExportContents, export: Export, inference: InferenceCost)
     yield ""
     start = "from scratch" if export.weights_label == "none" else f"from the weights {export.weights_label}"
     yield (
-        f"An image classifier for {len(export.class_names)} classes: the network {export.backbone}, trained"
+        f"An image classifier for {len(export.class_names)} classes: {_network(contents, export)}, trained"
         f" {start}, at {export.resolution} x {export.resolution} pixels. It has {inference.words}."
         " Written by tlopt."
     )
     yield ""
     yield _headline(contents)
     yield ""
-    if contents.trained.seed in verdict.chosen.seeds:
+    yield from _origin(contents)
+    if contents.trained.confusion is not None:
+        yield f"![{_confusion_alt(contents.trained.confusion, export.class_names)}](confusion.png)"
+    if contents.trained.has_curves:
+        yield f"![{_curves_alt(contents.trained, verdict.objective)}](learning_curves.png)"
+
+
+def _network(contents: ExportContents, export: Export) -> str:
+    found = contents.combined
+    return f"the network {export.backbone}" if found is None else combined_card.network_words(found)
+
+
+def _origin(contents: ExportContents) -> Iterator[str]:
+    """Which run the network is from; a combined one has a section on its runs."""
+    if contents.combined is not None:
+        return
+    if contents.trained.seed in contents.verdict.chosen.seeds:
         yield f"The network here is the one of seed {contents.trained.seed}."
     else:
         yield (
@@ -129,10 +149,11 @@ def _opening(contents: ExportContents, export: Export, inference: InferenceCost)
             " of the networks before it."
         )
     yield ""
-    if contents.trained.confusion is not None:
-        yield f"![{_confusion_alt(contents.trained.confusion, export.class_names)}](confusion.png)"
-    if contents.trained.has_curves:
-        yield f"![{_curves_alt(contents.trained, verdict.objective)}](learning_curves.png)"
+
+
+def _combined(contents: ExportContents) -> Iterator[str]:
+    if contents.combined is not None:
+        yield from combined_card.made_of(contents.combined, contents.verdict)
 
 
 def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -165,6 +186,8 @@ def _curves_alt(trained: Trained, objective: str) -> str:
 
 def _headline(contents: ExportContents) -> str:
     verdict = contents.verdict
+    if contents.combined is not None:
+        return combined_card.headline(contents.combined, verdict, contents.images.n_test)
     title = TITLES[verdict.objective]
     test = verdict.chosen.spread(verdict.objective, split="test")
     if test is not None:
@@ -345,19 +368,32 @@ def _limits(contents: ExportContents) -> Iterator[str]:
     ):  # whose margins become probabilities by a temperature
         yield "- Probabilities are not calibrated."
     yield "- The numbers apply to images like those of the source; other cameras or places were not tested."
-    yield f"- {counted(n_seeds, 'seed')} give a rough spread; it does not cover the choice of test images."
+    if contents.combined is None:
+        n = counted(n_seeds, "seed")
+        yield f"- {n} give a rough spread; it does not cover the choice of test images."
+    else:
+        yield "- It was measured once, so its numbers have no spread over seeds."
+        yield "- Whoever compares it with other networks by test images selects by them: use validation."
     yield "- The pretrained weights and the images have licences of their own."
 
 
 def _reproduction(contents: ExportContents) -> Iterator[str]:
     study, trained = contents.study, contents.trained
-    yield "To train on training and validation images together, with the images at their old path, run here:"
+    one = "" if contents.combined is None else "one network of the chosen point "
+    yield (
+        f"To train {one}on training and validation images together, with the images at their old path, run"
+        " here:"
+    )
     yield ""
     yield "```console"
     yield "tlopt train config.toml ../trained"
     yield "```"
     yield ""
-    yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
+    if contents.combined is None:
+        yield f"- this network: seed {trained.seed}, trained on the {trained.images}"
+    else:
+        seeds = ", ".join(str(member.seed) for member in contents.combined.members)
+        yield f"- its networks: seeds {seeds}, trained on the {trained.images}"
     yield f"- study: {study.name}, digest `{study.digest}`, seed {study.seed}; its file is `study.toml`"
     pretrained = contents.pretrained
     yield f"- pretrained weights: {markdown_escaped(pretrained.label)}, digest `{pretrained.digest}`"

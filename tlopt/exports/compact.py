@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from tlopt.compact.cost import InferenceCost
@@ -25,7 +24,7 @@ from tlopt.exports.read import (
     inference_cost,
 )
 from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_result
-from tlopt.exports.write import CARD, STUDY, check_target
+from tlopt.exports.write import CARD, STUDY, check_target, write_program
 from tlopt.spec.objectives import measured, percent_words
 from tlopt.system.atomic import replacing_folder, write_atomically
 from tlopt.system.words import counted
@@ -75,19 +74,12 @@ def _fill(folder: Path, source: Export, pruned: Pruned) -> None:
     net = pruned.kept.network.net.cpu().eval()
     state = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
     save_file(state, folder / WEIGHTS)
-    _write_program(net, source.resolution, folder / PROGRAM)
+    write_program(net, source.resolution, folder / PROGRAM)
     export = replace(source, folder=folder, is_compact=True)
     cost = inference_cost(export)
     result = json.dumps(measured(_result(source, pruned, cost)), indent=2)
     write_atomically(folder / RESULT, result + "\n")
     write_atomically(folder / CARD, "\n".join(_card(export, source, pruned, cost)) + "\n")
-
-
-def _write_program(net: torch.nn.Module, resolution: int, file: Path) -> None:
-    # torch would treat a batch size of 1 as a constant.
-    example = torch.zeros(2, 3, resolution, resolution)
-    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    torch.export.save(program, file)
 
 
 def _result(source: Export, pruned: Pruned, cost: InferenceCost) -> dict[str, Any]:

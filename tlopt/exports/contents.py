@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tlopt.analysis.cost import Cost
+from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.held_out import WeightsFile, trained
 from tlopt.confirmation.predictions import Predictions, Source, read_known
 from tlopt.confirmation.verdict import SplitName, Verdict
@@ -51,11 +52,11 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
     return Chosen(
         file,
         trained_of(history, chosen.seeds[replicate], "training images"),
-        _known_predictions(file, verdict.split, source),
+        known_predictions(file, verdict.split, source),
     )
 
 
-def _known_predictions(weights_file: Path, split: SplitName, source: Source) -> Predictions | None:
+def known_predictions(weights_file: Path, split: SplitName, source: Source) -> Predictions | None:
     """The recorded predictions; None if there are none or, with a warning, if their file is damaged."""
     try:
         return read_known(weights_file, split, source)
@@ -84,6 +85,7 @@ def collect_contents(
     *,
     runs: Sequence[TrialRecord] = (),
     predictions: Predictions | None = None,
+    combined: Combined | None = None,
 ) -> ExportContents:
     """The contents of the export of a finished study.
 
@@ -91,6 +93,7 @@ def collect_contents(
         trials: trials of the search; empty for a config that was not searched for.
         runs: trials of the confirmation.
         predictions: those of the exported network; None if not recorded.
+        combined: the runs that the exported network is made of; None: it is that of one run.
     """
     weights = workspace.weights[verdict.chosen.point.backbone]
     return ExportContents(
@@ -114,4 +117,5 @@ def collect_contents(
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         created=datetime.now(UTC),
         predictions=predictions,
+        combined=combined,
     )

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from tlopt.data.decode import decode, sample_rgb
 from tlopt.data.rgb import square
 from tlopt.data.views import eval_views
-from tlopt.exports.read import Export, load_network, read_export
-from tlopt.model.network import Network
+from tlopt.exports.read import Export, load_module, read_export
 
 
 class Classifier(nn.Module):
@@ -23,9 +22,9 @@ class Classifier(nn.Module):
     module can be trained further, moved, compiled and saved like any other.
     """
 
-    def __init__(self, export: Export, network: Network) -> None:
+    def __init__(self, export: Export, net: nn.Module) -> None:
         super().__init__()
-        self.net = network.net  # module of torchvision or timm
+        self.net = net  # module of torchvision or timm, or an `Ensemble` of several
         self.class_names = export.class_names
         self._export = export
 
@@ -70,8 +69,9 @@ class Classifier(nn.Module):
         return list(zip(labels, best.values.tolist(), strict=True))
 
     def __repr__(self) -> str:
+        n = f"{len(self._export.members)} x " if self._export.members else ""
         return (
-            f"<Classifier {self._export.backbone}: {self._export.resolution} px,"
+            f"<Classifier {n}{self._export.backbone}: {self._export.resolution} px,"
             f" {len(self.class_names)} classes, from {self._export.folder}>"
         )
 
@@ -85,4 +85,4 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
         MissingExtra: the network's library is not installed.
     """
     export = read_export(folder)
-    return Classifier(export, load_network(export, device)).eval()
+    return Classifier(export, load_module(export, device)).eval()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tlopt.errors import DataError, MissingExtra, SpecError
-from tlopt.exports.read import Export, load_network
+from tlopt.exports.read import Export, load_module
 from tlopt.model.build import untrained_network
 from tlopt.model.weights import Weights
 from tlopt.system.atomic import replacing_file
@@ -30,10 +30,10 @@ def write_onnx(export: Export, folder: Path) -> Path:
         DataError: the file cannot be written.
     """
     _check_installed()
-    network = load_network(export, torch.device("cpu"))
+    net = load_module(export, torch.device("cpu"))
     try:
         with replacing_file(folder / ONNX) as part:
-            _convert(network.net, export.resolution, part, export.backbone)
+            _convert(net, export.resolution, part, export.backbone)
     except OSError as error:
         raise DataError(f"{folder / ONNX} cannot be written: {error.strerror or error}") from error
     return folder / ONNX

@@ -13,14 +13,14 @@ from typing import TextIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tlopt.data.decode import decode, quiet
 from tlopt.data.sources.entry import EXTENSIONS, is_image, left_out
 from tlopt.data.threads import each
 from tlopt.data.views import eval_views
 from tlopt.errors import DataError
-from tlopt.exports.read import Export, load_network
-from tlopt.model.network import Network
+from tlopt.exports.read import Export, load_module
 from tlopt.training.inference import logits_of
 from tlopt.training.metrics import log_probabilities
 
@@ -96,12 +96,12 @@ def predict(
 
     Raises:
         DataError: as `find_images`, at once; files that cannot be decoded raise nothing.
-        WeightsError: as `load_network`, at once.
+        WeightsError: as `load_module`, at once.
     """
     found = find_images(images)
     for notice in found.notices:
         _logger.warning("%s", notice)
-    return _stream(export, load_network(export, device), found.files, device, batch_size, progress)
+    return _stream(export, load_module(export, device), found.files, device, batch_size, progress)
 
 
 def write_predictions_csv(
@@ -127,7 +127,7 @@ def write_predictions_csv(
 
 def _stream(
     export: Export,
-    network: Network,
+    net: nn.Module,
     files: Sequence[Path],
     device: torch.device,
     batch_size: int,
@@ -136,7 +136,7 @@ def _stream(
     decoded = each(partial(_decode, export), files, label="classifying", progress=progress)
     while True:
         with quiet():
-            rows = _classified(export, network, list(islice(decoded, batch_size)), device)
+            rows = _classified(export, net, list(islice(decoded, batch_size)), device)
         if not rows:
             return
         yield from rows
@@ -151,7 +151,7 @@ def _decode(export: Export, path: Path) -> _Decoded:
 
 @torch.inference_mode()
 def _classified(
-    export: Export, network: Network, batch: Sequence[_Decoded], device: torch.device
+    export: Export, net: nn.Module, batch: Sequence[_Decoded], device: torch.device
 ) -> list[Prediction]:
     pixels = [image for _, image in batch if not isinstance(image, str)]
     probabilities: Iterator[NDArray[np.float64]] = iter(())
@@ -162,7 +162,7 @@ def _classified(
             mean=export.mean,
             std=export.std,
         )
-        probabilities = iter(np.exp(log_probabilities(logits_of(network, views))))
+        probabilities = iter(np.exp(log_probabilities(logits_of(net, views))))
     return [
         Prediction(path=path, label="", probability=0.0, probabilities=(), error=image)
         if isinstance(image, str)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlopt.compact.cost import InferenceCost, count
 from tlopt.compact.surgery import resized
 from tlopt.data.decode import Reading
 from tlopt.data.rgb import FULL_BITS, Resize
-from tlopt.errors import DataError, NotReady, WeightsError
-from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_json, read_result
+from tlopt.errors import DataError, NotReady, SpecError, WeightsError
+from tlopt.exports.result import FORMAT_COMPACT, FORMAT_ENSEMBLE, RESULT, read_json, read_result
 from tlopt.model.build import blueprint, build
+from tlopt.model.ensemble import Ensemble, separated
 from tlopt.model.families import table as families
 from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
@@ -26,7 +27,7 @@ from tlopt.system.words import counted
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
-PROGRAM = "model.pt2"  # of a compact network, for torch without tlopt
+PROGRAM = "model.pt2"  # of a compact network or an ensemble, for torch without tlopt
 DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
 
 # Values of preprocessing.json as every version writes them: a changed one would classify otherwise, silently.
@@ -93,6 +94,7 @@ class Export:
     weights_digest: str  # of the pretrained tensors, 16 hex digits or "none"
     digest: str  # of the study, 16 hex digits
     is_compact: bool = False  # whether channels have been removed from the backbone
+    members: tuple[Point, ...] = ()  # of an ensemble, the point of each network; empty for a single one
 
     @property
     def backbone(self) -> str:
@@ -157,7 +159,8 @@ def preprocessing_words(export: Export) -> list[str]:
 
 def plain_torch_code(export: Export) -> str:
     """Python code that loads the network and classifies image.jpg without tlopt, in the export's folder."""
-    imports, network = ("", _PROGRAM) if export.is_compact else _construction(export)
+    is_program = export.is_compact or export.members
+    imports, network = ("", _PROGRAM) if is_program else _construction(export)
     margin = (export.store_size - export.resolution) // 2
     return _PLAIN_TORCH.format(
         imports=imports,
@@ -186,11 +189,17 @@ def _construction(export: Export) -> tuple[str, str]:
 
 def inference_cost(export: Export) -> InferenceCost:
     """Parameters, multiply-adds per image at the export's resolution, and size of its file of weights."""
+    members = [_outline(each).net for each in _members(export)]
     return count(
-        _outline(export).net,
+        Ensemble(members) if export.members else members[0],
         export.resolution,
         weights_bytes=(export.folder / WEIGHTS).stat().st_size,
     )
+
+
+def _members(export: Export) -> tuple[Export, ...]:
+    """The members of an ensemble as exports of their own; a single network alone."""
+    return tuple(replace(export, point=point, members=()) for point in export.members) or (export,)
 
 
 def _outline(export: Export) -> Network:
@@ -204,26 +213,54 @@ def _outline(export: Export) -> Network:
     return network
 
 
+def load_module(export: Export, device: torch.device) -> nn.Module:
+    """What maps images to logits, in eval mode on `device`: the library's module, or an `Ensemble` of some.
+
+    Raises:
+        WeightsError, MissingExtra: as `load_network`.
+    """
+    if not export.members:
+        return load_network(export, device).net
+    states = separated(_read_tensors(export), len(export.members))
+    nets = [_filled(each, state).net for each, state in zip(_members(export), states, strict=True)]
+    return Ensemble(nets).to(device).eval()
+
+
 def load_network(export: Export, device: torch.device) -> Network:
     """The trained network in eval mode on `device`; fetches no pretrained weights.
 
     Raises:
+        SpecError: the export is an ensemble.
         WeightsError: the tensors cannot be read or do not fit the network.
         MissingExtra: the network's library is not installed.
     """
-    path = export.folder / WEIGHTS
+    if export.members:
+        raise SpecError(
+            f"{export.folder} is an ensemble of {counted(len(export.members), 'network')}, and this takes a"
+            " single one; export one with tlopt export, without --ensemble"
+        )
+    return _filled(export, _read_tensors(export)).to(device).eval()
+
+
+def _read_tensors(export: Export) -> dict[str, Tensor]:
+    try:
+        return read_file(export.folder / WEIGHTS)[0]
+    except WeightsError as error:
+        raise WeightsError(f"{error}; export again") from error
+
+
+def _filled(export: Export, state: dict[str, Tensor]) -> Network:
+    """The network of an export with the tensors `state`."""
     blank = replace(load_weights(export.backbone, "none"), resolution=export.resolution)
     network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
     try:
-        state = read_file(path)[0]
         if export.is_compact:
             network = resized(network, {name: tensor.shape for name, tensor in state.items()})
         network.net.load_state_dict(state)
-    except WeightsError as error:
-        raise WeightsError(f"{error}; export again") from error
     except (RuntimeError, ValueError) as error:
+        path = export.folder / WEIGHTS
         raise WeightsError(f"{path} does not fit {export.backbone}: {error}; export again") from error
-    return network.to(device).eval()
+    return network
 
 
 def _library_call(export: Export, family: families.Family) -> tuple[str, str]:
@@ -278,7 +315,21 @@ def _export(folder: Path, result: dict[str, Any], preprocessing: dict[str, Any])
         weights_digest=result["weights"]["digest"],
         digest=result["study"]["digest"],
         is_compact=result["format"] == FORMAT_COMPACT,
+        members=_points_of_members(folder, result),
     )
+
+
+def _points_of_members(folder: Path, result: dict[str, Any]) -> tuple[Point, ...]:
+    """The points of an ensemble's networks; none for other exports."""
+    if result["format"] != FORMAT_ENSEMBLE:
+        return ()
+    members = result["combined"]["members"]
+    if not members:
+        raise ValueError(f"{RESULT}: an ensemble without members")
+    points = tuple(Point.stored(each["point"], f"the export {folder}") for each in members)
+    if len({point.resolution for point in points}) > 1:
+        raise ValueError(f"{RESULT}: the members of the ensemble have different resolutions")
+    return points
 
 
 def _check_preprocessing(preprocessing: dict[str, Any], point: Point) -> None:

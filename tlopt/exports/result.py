@@ -11,6 +11,7 @@ from tlopt.errors import DataError
 FORMAT = 1  # version of the folder's format, raised if an older tlopt cannot use a newer export
 FORMAT_WITH_BITS = 2  # for 16-bit images with fewer significant bits, unknown to format 1
 FORMAT_COMPACT = 3  # for networks with fewer channels than their backbone, unknown to formats 1 and 2
+FORMAT_ENSEMBLE = 4  # for several networks as one, unknown to formats 1 to 3
 RESULT = "result.json"
 
 # Keys that commands read, with their types; files of earlier versions may lack all others.
@@ -40,8 +41,8 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULT
     result = read_json(path)
-    if result.get("format") not in (FORMAT, FORMAT_WITH_BITS, FORMAT_COMPACT):
-        known = f"{FORMAT} to {FORMAT_COMPACT}"
+    if result.get("format") not in (FORMAT, FORMAT_WITH_BITS, FORMAT_COMPACT, FORMAT_ENSEMBLE):
+        known = f"{FORMAT} to {FORMAT_ENSEMBLE}"
         raise DataError(
             f"{path}: format {result.get('format')!r} is unknown; this tlopt reads {known}; upgrade tlopt"
         )

@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tlopt.analysis.mistakes import mistakes
 from tlopt.compact.cost import InferenceCost
+from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import as_dict
 from tlopt.data import rgb
@@ -28,14 +31,16 @@ from tlopt.exports.read import (
     WEIGHTS,
     Export,
     inference_cost,
+    load_module,
     preprocessing_json,
 )
-from tlopt.exports.result import FORMAT, FORMAT_WITH_BITS, RESULT
+from tlopt.exports.result import FORMAT, FORMAT_ENSEMBLE, FORMAT_WITH_BITS, RESULT
 from tlopt.plots.confusion import draw_confusion
 from tlopt.plots.training import draw_learning_curves
 from tlopt.search.fixed_study import fixed_study, name_of_point
 from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.objectives import measured
+from tlopt.spec.point import Point
 from tlopt.system.atomic import replacing_folder, write_atomically
 
 CARD, STUDY, CURVES, CONFUSION = "README.md", "study.toml", "learning_curves.png", "confusion.png"
@@ -119,6 +124,8 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
     write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
+    if export.members:
+        write_program(load_module(export, torch.device("cpu")), export.resolution, folder / PROGRAM)
     cost = inference_cost(export)
     write_atomically(folder / RESULT, _json(measured(_result(contents, cost))))
     write_atomically(folder / CARD, model_card(contents, export, cost))
@@ -138,6 +145,14 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
             class_names=export.class_names,
             title=f"{study.name}, {chosen.label}, validation images",
         )
+
+
+def write_program(net: torch.nn.Module, resolution: int, file: Path) -> None:
+    """Write `net` as a program of `torch.export`, which needs torch alone and takes any number of images."""
+    # torch would treat a batch size of 1 as a constant.
+    example = torch.zeros(2, 3, resolution, resolution)
+    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, file)
 
 
 def _mistakes_csv(predictions: Predictions) -> str:
@@ -167,7 +182,21 @@ def _describe(folder: Path, contents: ExportContents) -> Export:
         weights_label=contents.pretrained.label,
         weights_digest=contents.pretrained.digest,
         digest=contents.study.digest,
+        members=_members(contents.combined),
     )
+
+
+def _members(combined: Combined | None) -> tuple[Point, ...]:
+    """The points of an ensemble's networks; none for a single network, such as a soup."""
+    if combined is None or combined.kind == "soup":
+        return ()
+    return tuple(member.point for member in combined.members)
+
+
+def _format(contents: ExportContents) -> int:
+    if _members(contents.combined):
+        return FORMAT_ENSEMBLE
+    return FORMAT_WITH_BITS if contents.study.data.bits else FORMAT
 
 
 def _result(contents: ExportContents, cost: InferenceCost) -> dict[str, Any]:
@@ -175,7 +204,7 @@ def _result(contents: ExportContents, cost: InferenceCost) -> dict[str, Any]:
     study, images, spend = contents.study, contents.images, contents.spend
     chosen = contents.verdict.chosen
     return {
-        "format": FORMAT_WITH_BITS if study.data.bits else FORMAT,
+        "format": _format(contents),
         "created": contents.created.isoformat(),
         "study": {
             "name": study.name,
@@ -196,6 +225,7 @@ def _result(contents: ExportContents, cost: InferenceCost) -> dict[str, Any]:
             "n_test": images.n_test,
         },
         "verdict": as_dict(contents.verdict),
+        **({} if contents.combined is None else {"combined": contents.combined.as_dict()}),
         "spend": {
             "trials": dict(spend.trials),
             **spend.search.as_dict(),

@@ -27,6 +27,7 @@ tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}]
 tlopt:odds            study   of a confirmation: odds at which a searched point is chosen over the stronger
                               default; missing in earlier ones, which choose the best mean
 tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
+tlopt:combined        study   of a confirmation: test metrics of its soups and ensembles, by their members
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
@@ -86,6 +87,7 @@ CANDIDATES = PREFIX + "candidates"
 HALVES = PREFIX + "halves"  # whether the confirmation drops candidates between its rounds
 ODDS = PREFIX + "odds"  # at which it chooses a searched point over the strongest default; see `evidence`
 TEST = PREFIX + "test"
+COMBINED = PREFIX + "combined"
 TEST_READINGS = PREFIX + "test_readings"
 
 FORMAT_VERSION = 2
@@ -112,7 +114,6 @@ _FINISHED = {
     TrialState.FAIL: Outcome.FAILED,
 }
 
-
 # Of a study's attributes, as every version writes them; `set_user_attr` takes any value from anybody.
 _TYPES: dict[str, tuple[type, ...]] = {
     STUDY_FILE: (str,),
@@ -132,6 +133,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     CANDIDATES: (list,),
     ODDS: (float, int),
     TEST: (dict,),
+    COMBINED: (dict,),
     TEST_READINGS: (int,),
 }
 

@@ -3,17 +3,16 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlopt.data.batches import CENTER_CROP, Images
-from tlopt.model.network import Network
 from tlopt.spec.point import Point
 
 BATCH_SIZE = 64
 
 
 @torch.inference_mode()
-def logits_of(network: Network, views: Tensor) -> NDArray[np.float64]:
+def logits_of(network: nn.Module, views: Tensor) -> NDArray[np.float64]:
     """Logits (n, classes) of `network`, which must be in eval mode, for views (n, 3, R, R) on its device.
 
     An export does not include the precision and layout used in training, so every number reported for an
@@ -24,7 +23,7 @@ def logits_of(network: Network, views: Tensor) -> NDArray[np.float64]:
 
 
 def exported_logits(
-    network: Network, images: Images, point: Point, indices: NDArray[np.int64], device: torch.device
+    network: nn.Module, images: Images, point: Point, indices: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float64]:
     """Logits (n, classes) for the images at `indices`, equal to those of the network's export.
 

@@ -293,19 +293,7 @@ class Workspace:
         Raises:
             Unwritable: the disk is full, or the folder may not be written to.
         """
-        state: dict[str, Tensor] = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in run.network.net.state_dict().items()
-        }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as part:
-                save_file(state, part, metadata={_MADE_BY: self.identity(run.point, (run.seed,))})
-        except (OSError, SafetensorError) as error:  # the latter for a full disk
-            why = getattr(error, "strerror", None) or error
-            raise Unwritable(
-                f"{path} cannot be written ({why}): free disk space there, or choose another folder with"
-                " --runs"
-            ) from error
+        save_tensors(run.network.net.state_dict(), path, made_by=self.identity(run.point, (run.seed,)))
 
     def load_trained(self, run: Run, path: Path) -> bool:
         """Load the trained tensors in `path` if they are from this run; return whether they are."""
@@ -316,3 +304,21 @@ class Workspace:
                 return False
         run.network.net.load_state_dict(load_file(path))
         return True
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path, *, made_by: str) -> None:
+    """Write tensors atomically, with what they were made by.
+
+    Raises:
+        Unwritable: the disk is full, or the folder may not be written to.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_file(path) as part:
+            save_file(tensors, part, metadata={_MADE_BY: made_by})
+    except (OSError, SafetensorError) as error:  # the latter for a full disk
+        why = getattr(error, "strerror", None) or error
+        raise Unwritable(
+            f"{path} cannot be written ({why}): free disk space there, or choose another folder with --runs"
+        ) from error

@@ -1,1 +1,1 @@
-"""What exported networks cost in use, and smaller ones made of them."""
+"""What exported networks cost in use, and others made of them: smaller or combined."""

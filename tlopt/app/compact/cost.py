@@ -137,12 +137,12 @@ class _Subject:
         """The network in eval mode on the CPU, a backbone's with random weights."""
         import torch
 
-        from tlopt.exports.read import load_network, read_export
+        from tlopt.exports.read import load_module, read_export
         from tlopt.model.build import untrained_network
         from tlopt.model.weights import load_weights
 
         if self.resolution is None:
-            return load_network(read_export(Path(self.name)), torch.device("cpu")).net
+            return load_module(read_export(Path(self.name)), torch.device("cpu"))
         return untrained_network(load_weights(self.name, "none"), self.resolution, seed=0).net.eval()
 
 

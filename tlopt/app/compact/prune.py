@@ -131,6 +131,11 @@ def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
 def _check_prunable(export: "Export", result: dict[str, Any]) -> None:
     if export.is_compact:
         raise SpecError(f"{export.folder} is pruned already: prune the export that it was made from")
+    if export.members:
+        raise SpecError(
+            f"{export.folder} is an ensemble, and tlopt prune takes one network: prune the export of a soup"
+            " or of the chosen network"
+        )
     if export.point.is_linear:
         raise SpecError(
             f"{export.folder}: its classifier was fitted on features of the frozen {export.backbone}, so"
