@@ -21,7 +21,7 @@ from benchmarks.peers.referee import judgements
 from benchmarks.peers.report import curve, table, targets
 from benchmarks.peers.search import SYSTEMS
 from benchmarks.recipes import report as recipes
-from benchmarks.selection import choice, pools
+from benchmarks.selection import choice, fourth_default, pools
 from benchmarks.service import trials
 from tlopt import spec
 from tlopt.search.portfolio import DEFAULT_RECIPES, STARTS
@@ -340,6 +340,24 @@ def test_the_table_of_recorded_choices_is_that_of_the_recorded_runs() -> None:
     table_of_rules = choice.table(found, [index // 200 for index in range(len(found))], names)
     text = (BENCHMARKS / "selection" / "README.md").read_text()
     assert [line for line in table_of_rules.splitlines() if line not in text] == []
+
+
+def test_a_fourth_default_is_one_of_the_searched_points_with_other_rights() -> None:
+    # the fourth point leads by two standard errors of three to one, and by far less
+    for lead, way_chosen in ((0.2, {"searched": 3, "default": 3}), (0.001, {"searched": 0, "default": 3})):
+        values = np.array([[0.5, 0.4, 0.4, 0.5 + lead, 0.3, 0.3]] * 3)
+        found = {
+            "searched": fourth_default.chosen(values, 3, [3, 4, 5], 100),
+            "default": fourth_default.chosen(values, 4, [4, 5], 100),
+        }
+        assert found == way_chosen
+    assert (fourth_default.n_runs(3), fourth_default.n_runs(4)) == (21, 24)
+
+
+def test_the_table_of_a_fourth_default_is_that_of_the_recorded_runs() -> None:
+    text = (BENCHMARKS / "selection" / "README.md").read_text()
+    recorded = list(fourth_default.table(list(fourth_default.recordings(200))))
+    assert [line for line in recorded if line not in text] == []
 
 
 def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> None:

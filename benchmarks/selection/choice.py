@@ -82,8 +82,18 @@ RULES: dict[str, Rule] = {
 }
 
 
-def simulated(pool: Pool, n_points: int, n_val: int, lasting: float, rng: np.random.Generator) -> Lead:
-    """One search among `pool` and its confirmation."""
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The points of a simulated search, the defaults first: (points,) each."""
+
+    true: Floats  # accuracy
+    own: Floats  # own part of the binomial variance
+    first: Floats  # values of the trials
+    runs: Sequence[Floats]  # values of a confirmation, by seed
+
+
+def search(pool: Pool, n_points: int, n_val: int, lasting: float, rng: np.random.Generator) -> Search:
+    """A search among `pool` that tries its defaults and random other points."""
     n = pool.n_defaults
     taken = np.r_[:n, n + rng.permutation(len(pool.true) - n)[: n_points - n]]
     true = np.clip(pool.true[taken], 0.02, 0.98)
@@ -92,6 +102,13 @@ def simulated(pool: Pool, n_points: int, n_val: int, lasting: float, rng: np.ran
     first, *runs = (
         common + rng.normal(0, np.sqrt((1 - lasting) * own + SEED_STD**2)) for _ in range(1 + SEEDS)
     )
+    return Search(true=true, own=own, first=first, runs=runs)
+
+
+def simulated(pool: Pool, n_points: int, n_val: int, lasting: float, rng: np.random.Generator) -> Lead:
+    """One search among `pool` and its confirmation."""
+    n, found = pool.n_defaults, search(pool, n_points, n_val, lasting, rng)
+    true, own, first, runs = found.true, found.own, found.first, found.runs
     best = [int(k) for k in n + np.argsort(-first[n:])[:POINTS]]
     finalists = confirmed(n, best, first, runs)
     means = np.mean(runs, axis=0)

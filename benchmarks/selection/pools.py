@@ -11,7 +11,7 @@ share of the variance that is noise.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ OWN_SHARE = 0.6  # of the binomial variance: a point's own part, the rest is com
 CURVES = Path(__file__).parents[1] / "defaults" / "curves"
 RECIPES = Path(__file__).parents[1] / "recipes" / "results.jsonl"
 PEERS = Path(__file__).parents[1] / "peers" / "first" / "referee.jsonl"
+FURTHER = RECIPES.with_name("further.jsonl")
 RECIPE_DEFAULTS = ("probe", "train, body 1e-3", "kept")
+PARTLY_FROZEN = "last fifth fresh, others frozen"  # the recipe of a search's first further point
 CHANCE_MAX = 0.35  # recipes at or below have failed; a search would prune them
 
 
@@ -85,14 +87,25 @@ def _curves() -> Iterator[Pool]:
 
 
 def _recipes() -> Iterator[Pool]:
+    return recipe_pools(_rows(RECIPES), RECIPE_DEFAULTS)
+
+
+def recipe_pools(rows: Iterable[dict[str, Any]], defaults: Sequence[str]) -> Iterator[Pool]:
+    """The recipes of each set of images with their first seed, `defaults` first."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in _rows(RECIPES):
+    for row in rows:
         if row["seed"] == 0 and (score := _last(row)["test_accuracy"]) > CHANCE_MAX:
             found[row["data"]][row["recipe"]] = score
     for name, scores in sorted(found.items()):
-        order = [*RECIPE_DEFAULTS, *(recipe for recipe in scores if recipe not in RECIPE_DEFAULTS)]
+        order = [*defaults, *(recipe for recipe in scores if recipe not in defaults)]
         true = without_noise(np.array([scores[recipe] for recipe in order]), 300)
-        yield Pool(name=f"recipes, {name}", true=true, n_defaults=len(RECIPE_DEFAULTS))
+        yield Pool(name=f"recipes, {name}", true=true, n_defaults=len(defaults))
+
+
+def recipes_with_partly_frozen() -> list[dict[str, Any]]:
+    """All runs of recipes, those of the partly frozen network among them."""
+    further = (row for row in _rows(FURTHER) if row["recipe"] == PARTLY_FROZEN)
+    return [*_rows(RECIPES), *further]
 
 
 def _last(row: dict[str, Any]) -> dict[str, float]:
@@ -135,25 +148,25 @@ class Measured:
     n_test: int = 300
 
 
-def twice_measured() -> list[Measured]:
+def twice_measured(
+    rows: Iterable[dict[str, Any]] | None = None, defaults: Sequence[str] = RECIPE_DEFAULTS
+) -> list[Measured]:
     """Validation and test accuracies of recipes with two seeds that have not failed, by set of images."""
     found: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
-    for row in sorted(_rows(RECIPES), key=lambda row: row["seed"]):
+    for row in sorted(_rows(RECIPES) if rows is None else rows, key=lambda row: row["seed"]):
         found[row["data"]][row["recipe"]].append(_last(row))
-    return [_measured(name, recipes) for name, recipes in sorted(found.items())]
+    return [_measured(name, recipes, defaults) for name, recipes in sorted(found.items())]
 
 
-def _measured(name: str, recipes: dict[str, list[dict[str, float]]]) -> Measured:
+def _measured(name: str, recipes: dict[str, list[dict[str, float]]], defaults: Sequence[str]) -> Measured:
     whole = [
         recipe
         for recipe, runs in recipes.items()
         if len(runs) == 2 and min(run["test_accuracy"] for run in runs) > CHANCE_MAX
     ]
-    order = [*RECIPE_DEFAULTS, *(recipe for recipe in whole if recipe not in RECIPE_DEFAULTS)]
+    order = [*defaults, *(recipe for recipe in whole if recipe not in defaults)]
 
     def accuracies(split: str) -> Floats:
         return np.array([[run[f"{split}_accuracy"] for run in recipes[recipe]] for recipe in order]).T
 
-    return Measured(
-        name=name, val=accuracies("val"), test=accuracies("test"), n_defaults=len(RECIPE_DEFAULTS)
-    )
+    return Measured(name=name, val=accuracies("val"), test=accuracies("test"), n_defaults=len(defaults))
