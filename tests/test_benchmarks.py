@@ -23,6 +23,7 @@ from benchmarks.peers.search import SYSTEMS
 from benchmarks.recipes import report as recipes
 from benchmarks.selection import choice, fourth_default, pools
 from benchmarks.service import trials
+from benchmarks.soup import compare
 from tlopt import spec
 from tlopt.search.portfolio import DEFAULT_RECIPES, STARTS
 from tlopt.spec.algorithms import RandomSampler
@@ -358,6 +359,14 @@ def test_the_table_of_a_fourth_default_is_that_of_the_recorded_runs() -> None:
     text = (BENCHMARKS / "selection" / "README.md").read_text()
     recorded = list(fourth_default.table(list(fourth_default.recordings(200))))
     assert [line for line in recorded if line not in text] == []
+
+
+def test_the_tables_of_soups_and_ensembles_are_those_of_the_recorded_runs() -> None:
+    folder = BENCHMARKS / "soup"
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    lines = [*compare.table(rows), *compare.default_table(rows)]
+    text = (folder / "README.md").read_text()
+    assert [line for line in lines if line not in text] == []
 
 
 def test_a_search_on_a_surrogate_begins_with_each_default_once_and_goes_on() -> None:
