@@ -190,7 +190,7 @@ class Ours:
         with tally.at("check for a new best"):
             pictures.wants_pictures(last, "", self.work, self.storage)
         with tally.at("2 attributes and the final state"):
-            finish.finish_trial(held, Outcome.COMPLETE, _RESULT, ["simulated"], self.storage, value=last)
+            finish.finish_trial(held, Outcome.COMPLETE, _RESULT, ["simulated"], self.storage, values=(last,))
 
     def beat(self, tally: Tally) -> None:
         """Send one heartbeat."""

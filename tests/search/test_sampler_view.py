@@ -9,6 +9,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from tlopt.search.sampler_view import as_complete, in_space, view
+from tlopt.storage import attributes
+from tlopt.storage.attributes import OUTCOME_CONSTRAINT
 
 SPACE = {"lr": FloatDistribution(0.0, 1.0)}
 
@@ -30,7 +32,7 @@ def add(
 
 
 def gp_view(study: optuna.Study) -> optuna.Study:
-    return view(study, lambda trials: as_complete(trials, study.direction))
+    return view(study, lambda trials: as_complete(trials, study.directions))
 
 
 def shown(study: optuna.Study) -> list[tuple[float, str, float | None]]:
@@ -127,3 +129,18 @@ def test_every_finished_trial_has_the_one_constraint(constraints: dict[str, floa
 
     assert seen.constraints == {"outcome": shown}
     assert trial.constraints == constraints
+
+
+def test_with_several_objectives_failed_points_are_worst_in_each_and_others_have_their_last_values() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for values in ([0.9, 10.0], [0.4, 2.0]):
+        study.add_trial(optuna.create_trial(values=values))
+    stopped = {attributes.VALUES: [0.2, 0.3], attributes.COSTS: [7.0]}
+    study.add_trial(optuna.create_trial(state=TrialState.PRUNED, user_attrs=stopped))
+    study.add_trial(optuna.create_trial(state=TrialState.PRUNED, constraints={OUTCOME_CONSTRAINT: 1.0}))
+    study.add_trial(optuna.create_trial(state=TrialState.PRUNED))
+
+    found = as_complete(study.get_trials(), study.directions)
+
+    assert [trial.values for trial in found] == [[0.9, 10.0], [0.4, 2.0], [0.3, 7.0], [0.4, 10.0]]
+    assert {trial.state for trial in found} == {TrialState.COMPLETE}

@@ -126,6 +126,7 @@ ROOT = [
     "name",
     "seed",
     "objective",
+    "objectives",
     "warm_start",
     "data",
     "model",

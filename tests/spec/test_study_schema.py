@@ -38,6 +38,7 @@ def test_the_shipped_studies_are_valid(file: Path) -> None:
         '[sampler]\nkind = "grid"\n[sampler.recipes]\n"a b" = { momentum = [0.5, 0], freeze_depth = 0.5 }',
         "[service]\nstall_seconds_max = 0",
         "[confirm]\nseeds = 5",
+        "[constraints]\nmultiply_adds = 5e7\nlatency_ms = 12",
     ],
 )
 def test_what_the_reader_takes_is_valid(more: str) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tlopt.spec.objectives import excess_size
 from tlopt.spec.outcome import Outcome
-from tlopt.storage.attributes import TrialRecord, violation_size
+from tlopt.storage.attributes import TrialRecord
 
 _NUMBERS_MAX = 5  # trials named per line
 
@@ -52,5 +53,5 @@ def _ranges(trials: Sequence[TrialRecord]) -> Iterator[str]:
     """Each constraint that `trials` break, with its range of violations."""
     for name in trials[0].violations:
         sizes = [trial.violations[name] for trial in trials]
-        low, high = (violation_size(name, bound(sizes)) for bound in (min, max))
+        low, high = (excess_size(name, bound(sizes)) for bound in (min, max))
         yield f"{name} by {low}" + (f" to {high}" if high != low else "")

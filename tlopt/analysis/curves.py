@@ -224,7 +224,7 @@ class _Run:
         return cls(
             record=record,
             point={**record.point, "train_images": n_images, STUDY: study, WIDTH: width},
-            epochs={step + 1: value for step, value in trial.intermediate_values.items()},
+            epochs={step + 1: value for step, value in attributes.curve_of(trial).items()},
             n_labels=n_images * n_classes,
         )
 

@@ -291,6 +291,8 @@ def winner_sentence(snapshot: Snapshot) -> str:
         return (
             f"{said}. Optuna's best trial is {added.number}, {value}: it was added and not trained by tlopt"
         )
+    if snapshot.study.objectives:  # Optuna has no single best trial there
+        return said
     same = best is None or best.number == chosen.number or (best.label and best.label == chosen.label)
     if best is None or same or best.value is None:
         return said

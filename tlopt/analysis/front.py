@@ -1,16 +1,19 @@
-"""Accuracy against what networks cost in use."""
+"""Accuracy against what networks cost in use, as tables and sentences say it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from tlopt.confirmation.verdict import Confirmed, Verdict
+from tlopt.search.front import front_trials, hypervolumes
 from tlopt.spec import Study
-from tlopt.spec.objectives import inference_cost_words
+from tlopt.spec.objectives import COST_TITLES, TITLES, inference_cost_words, percent_words, value_words
 from tlopt.storage.attributes import TrialRecord
+from tlopt.system.words import counted, joined
 
 _USUAL = "multiply_adds"  # shown wherever it differs between trials
 
 
 def shown_costs(study: Study, trials: Iterable[TrialRecord]) -> tuple[str, ...]:
-    """The inference costs that tables of `trials` show: those the study limits, and what differs.
+    """The inference costs that tables of `trials` show: those searched for or limited, and what differs.
 
     Empty if all networks cost the same and nothing is limited.
     """
@@ -18,7 +21,37 @@ def shown_costs(study: Study, trials: Iterable[TrialRecord]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*study.cost_names, *((_USUAL,) if len(known) > 1 else ()))))
 
 
-def cost_cells(trial: TrialRecord, names: Iterable[str]) -> tuple[str, ...]:
-    """The trial's inference costs as text; "" where not known."""
-    costs = trial.inference_cost
+def cost_cells(costs: Mapping[str, float], names: Iterable[str]) -> tuple[str, ...]:
+    """Inference costs as text; "" where not known."""
     return tuple(inference_cost_words(name, costs[name]) if name in costs else "" for name in names)
+
+
+def front_sentence(study: Study, trials: Iterable[TrialRecord]) -> str:
+    """The size of the front and what it dominates; "" for one objective, or without a complete trial."""
+    trials = tuple(trials)
+    if not study.cost_objectives or not (found := front_trials(trials, study)):
+        return ""
+    share = list(hypervolumes(trials, study).values())[-1]
+    which = joined([str(trial.number) for trial in found], 12)
+    return (
+        f"front: {counted(len(found), 'trial is', 'trials are')} beaten by no other in {_objectives(study)}:"
+        f" {which}; hypervolume {percent_words(share)}"
+    )
+
+
+def confirmed_front_sentence(verdict: Verdict) -> str:
+    """The confirmed points that no other one beats; "" for one objective, or before the end."""
+    if not verdict.cost_objectives or not verdict.finished or not verdict.front:
+        return ""
+    return f"front of the confirmed points: {'; '.join(_words(row, verdict) for row in verdict.front)}"
+
+
+def _words(row: Confirmed, verdict: Verdict) -> str:
+    spread = row.spread(verdict.objective)
+    value = "" if spread is None else value_words(spread.mean, verdict.objective)
+    return f"{row.label} ({', '.join((value, *cost_cells(row.inference_cost, verdict.cost_objectives)))})"
+
+
+def _objectives(study: Study) -> str:
+    costs = " and ".join(COST_TITLES[name] for name in study.cost_objectives)
+    return f"{TITLES[study.objective]} and {costs} at once"

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tlopt.plots.series import evenly
 from tlopt.search import sampler_view
 from tlopt.spec.objectives import Direction, cost
-from tlopt.storage.attributes import violations
+from tlopt.storage.attributes import last_values, violations
 
 TRIALS_MIN = 10  # complete or pruned; half of them are then the best, half the rest
 BEST_MIN = 5  # trials that PED-ANOVA's documentation wants at least among the best
@@ -62,7 +62,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> Importanc
     numbers = _numbers(ended, len(complete))
     if len(ended) < TRIALS_MIN or len(complete) < BEST_MIN:
         return _none(f"{numbers} trials: it takes {TRIALS_MIN} trials, {BEST_MIN} of them complete, to tell.")
-    if len({trial.value for trial in complete}) == 1:
+    if len({last_values(trial)[0] for trial in complete}) == 1:
         return _none("All complete trials have the same value, so no key can be told to matter.")
     used = [ended[index] for index in evenly(len(ended), TRIALS_MAX)]
     varied, constant = _keys(used)
@@ -136,7 +136,7 @@ def _study_of(
 ) -> tuple[optuna.Study, NDArray[np.float64]]:
     """A study with `trials` as complete trials, and their costs in order; pruned trials cost the most."""
     costs = np.array(
-        [cost(t.value, direction) if _is_ranked(t) and t.value is not None else np.nan for t in trials]
+        [cost(last_values(t)[0], direction) if _is_ranked(t) and last_values(t) else np.nan for t in trials]
     )
     costs = np.where(np.isnan(costs), np.nanmax(costs) + 1, costs)
     verbosity = optuna.logging.get_verbosity()

@@ -18,6 +18,7 @@ from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.search.defaults import begun_labels
 from tlopt.search.enough import Enough, find_end, n_planned
+from tlopt.search.front import front_trials
 from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
 from tlopt.spec.objectives import cost, measured
@@ -111,7 +112,10 @@ class Snapshot:
         if self.study.is_grid:
             return 0
         confirm = self.study.confirm
-        return n_point_runs(confirm.points, confirm.seeds) + self.n_defaults * confirm.seeds
+        n_points = n_point_runs(confirm.points, confirm.seeds)
+        if self.study.objectives:  # no point of a front is dropped
+            n_points = confirm.points * confirm.seeds
+        return n_points + self.n_defaults * confirm.seeds
 
     @property
     def n_runs_finished(self) -> int:
@@ -228,6 +232,7 @@ class Snapshot:
             if best is None
             else {"trial": best.number, "value": best.value, "point": best.point},
             "chosen": self._chosen(),
+            **self._front(),
             "confirmation": self._confirmation(),
             "exports": list(self.exports),
             "warm_start": self._warm_start(),
@@ -239,6 +244,12 @@ class Snapshot:
             "trials": [_plain(trial) for trial in self.trials],
         }
         return dict(measured(values))
+
+    def _front(self) -> dict[str, Any]:
+        if not self.study.objectives:
+            return {}
+        front = [trial.number for trial in front_trials(self.trials, self.study)]
+        return {"objectives": list(self.study.objectives), "front": front}
 
     def _warm_start(self) -> dict[str, Any] | None:
         if self.warm_start is None:

@@ -246,6 +246,31 @@ def export(
     return folder
 
 
+def export_front(
+    session: Session, workspace: "Workspace", verdict: Verdict, folder: Path, *, overwrite: bool, onnx: bool
+) -> list[Path]:
+    """Write an export of each confirmed point of the front to its own folder in `folder`; returns them.
+
+    Raises:
+        NotReady: no point of the confirmation has a value.
+        DataError, MissingExtra: as `export`.
+    """
+    if not verdict.front:
+        raise NotReady(f"{verdict.study}: no point of its confirmation has a value, so there is no front")
+    folders = front_folders(verdict, folder)
+    for to in folders:
+        check_targets(to, overwrite=overwrite)
+    return [
+        export(session, workspace, verdict.of(row), to, overwrite=overwrite, onnx=onnx)
+        for row, to in zip(verdict.front, folders, strict=True)
+    ]
+
+
+def front_folders(verdict: Verdict, folder: Path) -> list[Path]:
+    """The folders of the exports of a front, such as exports/NAME/trial-12."""
+    return [folder / row.label.replace("/", "-").replace(" ", "-") for row in verdict.front]
+
+
 def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> None:
     """Record the folder of an export with the search; one entry per folder and machine, newest last."""
     here = {"folder": str(folder.absolute()), "host": socket.gethostname()}

@@ -24,6 +24,7 @@ from tlopt.spec.text import is_file
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
 from tlopt.storage.studies import stored_spec
+from tlopt.system.words import joined
 
 _NO_TRIALS = 224  # pixels per side of a backbone without trials, none of which can be carried over
 
@@ -72,7 +73,7 @@ def propose_next(session: Session) -> NextStudy:
 
     Raises:
         NotReady: the study has not been begun, or its trials are too few to tell anything.
-        SpecError: it is a grid.
+        SpecError: it is a grid, or has several objectives.
         StudyChanged: the file no longer matches the stored study.
     """
     opened = session.optuna_study()
@@ -113,6 +114,11 @@ def default_file(session: Session, name: str) -> Path:
 def _check(session: Session, study: Study) -> None:
     if study.is_grid:
         raise SpecError(f"{study.name} is a grid, which has no ranges; see {session.command('curves')}")
+    if study.objectives:
+        raise SpecError(
+            f"{study.name} has several objectives, {joined(study.objectives)}, and ranges are judged by one;"
+            " edit them by hand, under another name"
+        )
     if differing := changes(study, session.study):
         raise StudyChanged(
             f"{session.target} no longer matches the stored study {study.name!r}: {'; '.join(differing)}."

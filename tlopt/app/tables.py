@@ -22,11 +22,12 @@ from tlopt.analysis.format import (
     warm_start_sentence,
     winner_sentence,
 )
-from tlopt.analysis.front import cost_cells, shown_costs
+from tlopt.analysis.front import confirmed_front_sentence, cost_cells, front_sentence, shown_costs
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
 from tlopt.search.defaults import defaults
+from tlopt.search.front import front_trials
 from tlopt.search.warnings import study_warnings
 from tlopt.spec import Study
 from tlopt.spec.algorithms import GridSampler
@@ -52,7 +53,8 @@ def study_lines(
         default_labels: of its defaults if it has begun; None: of a new study.
     """
     data, splits = workspace.data, workspace.data.splits
-    yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation"
+    costs = "".join(f" and {COST_TITLES[name]}" for name in study.cost_objectives)
+    yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation{costs}"
     used = f"{len(splits)} splits by turns" if study.is_grid else f"mean over {len(splits)} splits"
     repeats = f", {used}" if len(splits) > 1 else ""
     yield (
@@ -89,16 +91,19 @@ def study_lines(
 def trials_table(trials: Sequence[TrialRecord], *, study: Study, n: int, chosen: int | None = None) -> Table:
     """The `n` best complete trials, best first, and the one chosen by the confirmation.
 
+    With several objectives, of the front.
+
     Args:
         chosen: number of the chosen trial; None if there is none, or none yet.
     """
     runs = "mean over repeats" if any(trial.replicate is not None for trial in trials) else "one run each"
-    table = Table(title=f"best trials by validation {TITLES[study.objective]}, {runs}", title_justify="left")
+    which = "front by" if study.objectives else "best trials by"
+    table = Table(title=f"{which} validation {TITLES[study.objective]}, {runs}", title_justify="left")
     costs = shown_costs(study, trials)
     for name in ("trial", "val", "epochs", *(COST_TITLES[cost] for cost in costs)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("point")
-    ranked = best_first(trials, study.direction)
+    ranked = front_trials(trials, study) if study.objectives else best_first(trials, study.direction)
     rest = [trial for trial in ranked[n:] if trial.number == chosen]
     for trial in [*ranked[:n], *rest]:
         point = describe(trial.point) if trial.point else ""
@@ -106,7 +111,7 @@ def trials_table(trials: Sequence[TrialRecord], *, study: Study, n: int, chosen:
             f"{trial.number} ←" if trial.number == chosen else str(trial.number),
             value_words(trial.value or 0.0, study.objective),
             str((trial.last_epoch or 0) + 1),
-            *cost_cells(trial, costs),
+            *cost_cells(trial.inference_cost, costs),
             f"{trial.label}: {point}" if trial.label else point,
         )
     return table
@@ -125,6 +130,8 @@ def verdict_table(verdict: Verdict) -> Table:
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
+    for name in verdict.cost_objectives:
+        table.add_column(COST_TITLES[name], justify="right", no_wrap=True)
     table.add_column("point")
     for row in verdict.rows:
         chosen = row is verdict.chosen
@@ -133,6 +140,7 @@ def verdict_table(verdict: Verdict) -> Table:
             str(len(row.val)),
             spread_words(row.spread(verdict.objective), verdict.objective),
             spread_words(row.spread(verdict.objective, split="test"), verdict.objective),
+            *cost_cells(row.inference_cost, verdict.cost_objectives),
             describe(row.point),
             style="bold" if chosen else "",
         )
@@ -144,6 +152,8 @@ def show_search(snapshot: Snapshot, console: Console) -> None:
     if snapshot.best is None:
         return
     console.print(trials_table(snapshot.trials, study=snapshot.study, n=8))
+    if front := front_sentence(snapshot.study, snapshot.trials):
+        console.print(front, markup=False)
     console.print(f"search: {outcomes_line(snapshot.trials)}", markup=False)
     for sentence in end_sentences(snapshot):
         console.print(sentence, markup=False, soft_wrap=True)
@@ -152,7 +162,7 @@ def show_search(snapshot: Snapshot, console: Console) -> None:
 def show_verdict(verdict: Verdict, console: Console) -> None:
     """Print the table of candidates, and the gain of the chosen one over the defaults."""
     console.print(verdict_table(verdict))
-    for sentence in gain_sentences(verdict):
+    for sentence in filter(None, (confirmed_front_sentence(verdict), *gain_sentences(verdict))):
         console.print(sentence, markup=False)
 
 
@@ -171,12 +181,16 @@ def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
     if snapshot.best is not None:
         chosen = snapshot.chosen_trial
         parts.append(trials_table(snapshot.trials, study=snapshot.study, n=top, chosen=chosen))
+    if front := front_sentence(snapshot.study, snapshot.trials):
+        parts.append(Text(front))
     parts += [Text(line) for line in _cause_lines(snapshot.trials)]
     parts += [Text(line) for line in infeasible_defaults(snapshot.trials)]
     if snapshot.verdict is not None:
         verdict = snapshot.verdict
         parts.append(Text(f"confirmation: {verdict.n_finished} of {counted(verdict.n_expected, 'run')}"))
         parts.append(verdict_table(snapshot.verdict))
+        if front := confirmed_front_sentence(verdict):
+            parts.append(Text(front))
         parts += [Text(sentence) for sentence in gain_sentences(snapshot.verdict)]
     if winner := winner_sentence(snapshot):
         parts.append(Text(winner))

@@ -13,6 +13,7 @@ from tlopt.app import deliver
 from tlopt.app.handle import Session
 from tlopt.app.next_study import explanation_of
 from tlopt.confirmation.verdict import Verdict
+from tlopt.search.front import front_trials
 from tlopt.spec import Study
 from tlopt.spec.objectives import value_words
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -50,6 +51,13 @@ class StudyView:
     def trials(self) -> list[TrialRecord]:
         """Every trial of the search, by number."""
         return list(self.snapshot.trials)
+
+    def front(self) -> list[TrialRecord]:
+        """The complete trials that no other one beats in every objective, best metric first.
+
+        Their `values` are in the order of `spec.objectives`. With one objective, the best trials.
+        """
+        return front_trials(self.trials, self.spec)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from tlopt.cli.options import RUNS, Runs, Storage, Target
-from tlopt.errors import NotReady
+from tlopt.errors import NotReady, SpecError
 from tlopt.system.words import counted
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def export(
     pareto: Annotated[
         bool,
         typer.Option(
-            "--pareto", help="Configs of the points that no other point beats in both value and cost."
+            "--pareto",
+            help="Configs of the points that no other point beats in both value and cost; with several"
+            " objectives an export of each confirmed point of the front.",
         ),
     ] = False,
     form: Annotated[
@@ -72,25 +74,41 @@ def export(
     points: Points = 0,
 ) -> None:
     """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
-    from tlopt.app import deliver, handle, workflow
+    from tlopt.app import handle
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, create=False)
+    if pareto and opened.study.objectives and (config or top or soup or ensemble):
+        raise SpecError(
+            "--pareto exports a network for each confirmed point where a study has several objectives: leave"
+            " out --config, --top, --soup and --ensemble"
+        )
     if all_trials is not None:
         _all(opened, all_trials, overwrite=overwrite)
-    elif config or top or pareto:
+    elif config or top or (pareto and not opened.study.objectives):
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
     elif soup or ensemble or points:
         if soup == ensemble:
             raise typer.BadParameter("choose one of --soup and --ensemble")
         _combined(opened, folder, "soup" if soup else "ensemble", points, overwrite=overwrite, onnx=onnx)
     else:
-        opened.confirmation()  # raises before images are read
-        to = folder or deliver.default_folder(opened)
+        _networks(opened, folder, front=pareto, overwrite=overwrite, onnx=onnx)
+
+
+def _networks(opened: "Session", folder: Path | None, *, front: bool, overwrite: bool, onnx: bool) -> None:
+    from tlopt.app import deliver, workflow
+
+    opened.confirmation()  # raises before images are read
+    to = folder or deliver.default_folder(opened)
+    if not front:
         deliver.check_targets(to, overwrite=overwrite)
-        workspace = workflow.prepare(opened, progress=True)
-        verdict = workflow.judge(opened, workspace)
-        deliver.export(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
-        out.print(f"exported to {to}", markup=False)
+    workspace = workflow.prepare(opened, progress=True)
+    verdict = workflow.judge(opened, workspace)
+    if front:
+        written = deliver.export_front(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
+    else:
+        written = [deliver.export(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)]
+    for each in written:
+        out.print(f"exported to {each}", markup=False)
 
 
 def _configs(

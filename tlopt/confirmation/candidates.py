@@ -22,11 +22,13 @@ from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import begun_labels, defaults
+from tlopt.search.front import front_trials, most_of
 from tlopt.search.plan import confirm_seed, ended_runs, run_values
 from tlopt.search.race import KEPT, LINEAR, PLAIN, PROBE, Candidate, Race
 from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
 from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PROBE_LABEL
+from tlopt.spec.objectives import minimised
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
@@ -70,7 +72,7 @@ def find_candidates(
     """
     trials = attributes.trials_of(optuna_study, (TrialState.COMPLETE, TrialState.PRUNED))
     records = [_with_point(trial, study, facts) for trial in trials]
-    complete = best_first(records, study.direction)
+    complete = _in_order(records, study)
     if not complete:
         raise NotReady(_why_none(study, optuna_study, late))
     infeasible = [record.point for record in records if record.outcome == Outcome.INFEASIBLE]
@@ -91,6 +93,17 @@ def find_candidates(
             named = record.label if record.is_carried else f"trial {record.number}"
             chosen.append(Candidate(record.number, named, point, record.value))
     return tuple(chosen)
+
+
+def _in_order(records: Sequence[TrialRecord], study: Study) -> list[TrialRecord]:
+    """Complete trials to confirm: by value, or with several objectives those that span the front."""
+    if not study.objectives:
+        return best_first(records, study.direction)
+    front = front_trials(records, study)
+    return [
+        front[i]
+        for i in most_of([minimised(trial.values, study.direction) for trial in front], study.confirm.points)
+    ]
 
 
 def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
@@ -159,14 +172,15 @@ def open_confirmation(
     candidates: Sequence[Candidate],
 ) -> optuna.Study:
     """Create or open the confirmation `name` of `search`; new candidates are added to the existing ones."""
-    named = study.model_copy(update={"name": name})
+    # runs are compared by the metric; what their networks cost is known
+    named = study.model_copy(update={"name": name, "objectives": ()})
     confirmation = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
     began = search.user_attrs.get(attributes.BEGAN)
     if began is not None and SEARCH not in confirmation.user_attrs:
         confirmation.set_user_attr(SEARCH, began)
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     if candidates and not known:
-        confirmation.set_user_attr(HALVES, True)
+        confirmation.set_user_attr(HALVES, not study.objectives)  # a cheap point need not be the best one
         confirmation.set_user_attr(ODDS, ODDS_MIN)
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
@@ -233,6 +247,7 @@ def read_verdict(
         n_images=dict(n_images or {}),
         n_splits=n_splits,
         odds_min=float(confirmation.user_attrs.get(ODDS, 0.0)),
+        cost_objectives=study.cost_objectives,
     )
     return verdict.settled() if verdict.finished else verdict
 
@@ -311,6 +326,7 @@ def _confirmed(
         val=tuple(record.metrics for record in ended) if valued else (),
         test=tuple(test.get(str(candidate.number), ()))[: study.confirm.seeds],
         dropped=dropped,
+        inference_cost=ended[0].inference_cost if ended else {},
     )
 
 

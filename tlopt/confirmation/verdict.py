@@ -65,6 +65,9 @@ class Confirmed:
     val: tuple[dict[str, float], ...]  # metrics by name; an empty dict if a run ended without a value
     test: tuple[dict[str, float], ...]  # empty if the test split has not been read for this candidate
     dropped: bool = False  # got fewer seeds, because of its value or a run without one
+    inference_cost: Mapping[str, float] = field(
+        default_factory=dict
+    )  # by name, of its runs; empty if unknown
 
     @property
     def is_default(self) -> bool:
@@ -99,6 +102,7 @@ class Verdict:
     n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
     n_splits: int = 1  # splits with other validation images that the seeds take in turn
     odds_min: float = 0.0  # for a searched point to be chosen over the strongest default; 0: any
+    cost_objectives: tuple[str, ...] = ()  # inference costs that the search minimised beside the metric
 
     def __repr__(self) -> str:
         value = self.chosen.spread(self.objective, split=self.split)
@@ -141,6 +145,28 @@ class Verdict:
         Among equal means the simplest one, see `ranked`.
         """
         return self.rows[0]
+
+    @property
+    def front(self) -> tuple[Confirmed, ...]:
+        """The candidates with every seed that no other one beats in mean metric and costs, best metric first.
+
+        Differences of the means within noise count. Empty for a search with one objective.
+        """
+        rows = [row for row in self.rows if row.val and not row.dropped and self._costs_of(row)]
+        kept = objectives.front_of([self._objectives_of(row) for row in rows])
+        return tuple(sorted((rows[i] for i in kept), key=self._objectives_of))
+
+    def _costs_of(self, row: Confirmed) -> tuple[float, ...]:
+        known = all(name in row.inference_cost for name in self.cost_objectives)
+        return tuple(row.inference_cost[name] for name in self.cost_objectives) if known else ()
+
+    def _objectives_of(self, row: Confirmed) -> tuple[float, ...]:
+        mean = statistics.fmean(metrics[self.objective] for metrics in row.val)
+        return (round(objectives.cost(mean, self.direction), _MEAN_DIGITS), *self._costs_of(row))
+
+    def of(self, row: Confirmed) -> Self:
+        """This verdict as if `row` had been chosen."""
+        return replace(self, rows=(row, *(other for other in self.rows if other is not row)))
 
     @property
     def lead(self) -> Lead | None:
@@ -289,6 +315,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                 "val": list(row.val),
                 "test": list(row.test),
                 "dropped": row.dropped,
+                **({"inference_cost": dict(row.inference_cost)} if verdict.cost_objectives else {}),
                 "point": row.point.as_dict(),
             }
             for row in verdict.rows
@@ -300,6 +327,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "n_images": dict(verdict.n_images),
         "n_splits": verdict.n_splits,
         "odds_min": verdict.odds_min,
+        **_front(verdict),
         "lead": None if verdict.lead is None else _lead(verdict.lead),
     }
 
@@ -315,6 +343,7 @@ def from_dict(values: dict[str, Any]) -> Verdict:
             val=tuple(row["val"]),
             test=tuple(row["test"]),
             dropped=row.get("dropped", False),
+            inference_cost=row.get("inference_cost", {}),
         )
         for row in values["candidates"]
     )
@@ -330,7 +359,15 @@ def from_dict(values: dict[str, Any]) -> Verdict:
         n_images=values.get("n_images", {}),
         n_splits=values.get("n_splits", 1),
         odds_min=values.get("odds_min", 0.0),
+        cost_objectives=tuple(values.get("cost_objectives", ())),
     )
+
+
+def _front(verdict: Verdict) -> dict[str, Any]:
+    if not verdict.cost_objectives:
+        return {}
+    costs = list(verdict.cost_objectives)
+    return {"cost_objectives": costs, "front": [row.label for row in verdict.front]}
 
 
 def _lead(lead: Lead) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import optuna
 from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
-from tlopt.spec.objectives import value_words
+from tlopt.spec.objectives import front_of, inference_cost_words, minimised, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes
@@ -25,6 +25,7 @@ _TABLE_KEYS = (*_DEPTHS, "lr", "lr_ratio", "l2_sp", "l2", "augmentation")
 _N_BINS = 4
 _N_BEST = 3
 _N_INFEASIBLE = 3
+_N_FRONT = 8
 
 
 def update_note(
@@ -100,6 +101,7 @@ def note_lines(
         yield f"- warm start: {markdown_escaped(warm_start)}"
     if fit:
         yield f"- fit before training: {markdown_escaped(fit)}"
+    yield from _front(trials, study)
     yield from _infeasible(trials)
     if verdict:
         yield from ("", "**Confirmed**", "", *(f"- {markdown_escaped(sentence)}" for sentence in verdict))
@@ -130,6 +132,24 @@ def confirmation_lines(study: Study, trials: Sequence[TrialRecord]) -> Iterator[
     if ranked:
         yield from ("", *_heading(("candidate", f"mean {study.objective}", *_columns(study))))
         yield from (_row(row, study, name=row.label) for row in ranked)
+
+
+def _front(trials: Sequence[TrialRecord], study: Study) -> Iterator[str]:
+    """With several objectives, a line on the trials of the front, which Optuna calls the best ones."""
+    if not study.cost_objectives:
+        return
+    ranked = best_first(trials, study.direction)
+    found = [
+        f"trial {trial.number} {value_words(trial.value or 0.0, study.objective)}, "
+        + ", ".join(
+            inference_cost_words(name, value)
+            for name, value in zip(study.cost_objectives, trial.values[1:], strict=False)
+        )
+        for trial in (ranked[i] for i in front_of([minimised(t.values, study.direction) for t in ranked]))
+    ]
+    if found:
+        names = markdown_escaped(", ".join(study.objectives))
+        yield f"- front of {names}: {joined(found, _N_FRONT, separator='; ')}"
 
 
 def _infeasible(trials: Sequence[TrialRecord]) -> Iterator[str]:

@@ -8,7 +8,15 @@ from tlopt.analysis.explain.effects import PairEffect
 from tlopt.analysis.explain.words import difference_words, place_words
 from tlopt.analysis.mistakes import BinaryCurves, Calibration
 from tlopt.plots.series import Array, running_median
-from tlopt.spec.objectives import TITLES, cost, direction_of, percent_words, value_words
+from tlopt.spec.objectives import (
+    COST_TITLES,
+    TITLES,
+    cost,
+    direction_of,
+    inference_cost_words,
+    percent_words,
+    value_words,
+)
 from tlopt.system.words import counted
 
 _RATE = 0.1  # false-positive rate at which ROC curves are read; precision is read at a recall of 1 - _RATE
@@ -25,6 +33,19 @@ def progress_text(x: Array, best: Array, *, label: str, objective: str) -> str:
         return f"{opening}{last} from the first complete trial to the end, at {total}."
     at = float(x[np.flatnonzero(best == best[-1])[0]])
     return f"{opening}{first} at first, {last} from {at:.3g} of {total} on."
+
+
+def front_text(x: Array, values: Array, *, cost_name: str, objective: str, n: int) -> str:
+    """The two ends of a front: the most accurate trial and the cheapest one, with value and cost."""
+    ends = [int(np.argmax(x)), int(np.argmin(x))]
+    best, cheapest = (
+        f"{value_words(float(values[i]), objective)} at {inference_cost_words(cost_name, float(x[i]))}"
+        for i in ends
+    )
+    return (
+        f"Validation {TITLES[objective]} against {COST_TITLES[cost_name]}, on the front from {cheapest} to"
+        f" {best}, among {counted(n, 'complete trial')}."
+    )
 
 
 def dependence_text(x: Array, values: Array, *, key: str, off: bool, objective: str) -> str:

@@ -117,7 +117,7 @@ def _curves(trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> tuple[Tria
     by_number = {trial.number: trial for trial in trials}
     curves = []
     for number in numbers:
-        reports = sorted(by_number[number].intermediate_values.items())
+        reports = sorted(study_attributes.curve_of(by_number[number]).items())
         values = np.array([(epoch + 1, value) for epoch, value in reports if np.isfinite(value)])
         if len(values):
             curves.append(TrialCurve(number=number, values=values))

@@ -17,10 +17,10 @@ from tlopt.reports import alt
 from tlopt.reports import svg as plots
 from tlopt.reports.data import Report
 from tlopt.spec.dimensions import Int, Log, Uniform
-from tlopt.spec.objectives import TITLES, value_words
+from tlopt.spec.objectives import COST_TITLES, TITLES, cost, front_of, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import RULES, Depth
-from tlopt.storage.attributes import TrialRecord
+from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted
 
 POINTS_MAX = 800  # points per figure; each takes a hundred bytes of the page
@@ -51,12 +51,35 @@ class ReportFigure:
 def sections(report: Report) -> dict[str, list[ReportFigure]]:
     """All figures of a report by section; a list is empty if there is nothing to draw."""
     return {
+        **({"front": list(_front_figures(report))} if report.study.cost_objectives else {}),
         "progress": list(_progress_figures(report)),
         "depths": list(_depth_figures(report)),
         "strengths": list(_strength_figures(report)),
         "pairs": list(_pair_figures(report)),
         "curves": list(_curve_figures(report)),
     }
+
+
+def _front_figures(report: Report) -> Iterator[ReportFigure]:
+    """The metric against each cost that is an objective, with the front of the two."""
+    study = report.study
+    trials = [trial for trial in best_first(report.snapshot.trials, study.direction) if len(trial.values) > 1]
+    for place, name in enumerate(study.cost_objectives, 1):
+        known = [trial for trial in trials if trial.values[place] > 0]
+        if not known:
+            continue
+        x = np.array([trial.values[place] for trial in known])
+        values = np.array([trial.value or 0.0 for trial in known])
+        on = np.zeros(len(known), dtype=np.bool_)
+        on[front_of([(cost(value, study.direction), at) for value, at in zip(values, x, strict=True)])] = True
+        label = COST_TITLES[name] + (", ms" if name == "latency_ms" else "")
+        said = alt.front_text(x[on], values[on], cost_name=name, objective=study.objective, n=len(known))
+        svg = plots.front_svg(x, values, on, xlabel=label, objective=study.objective, alt=said)
+        yield ReportFigure(
+            svg,
+            f"Validation {TITLES[study.objective]} of complete trials against {COST_TITLES[name]}. The line"
+            " joins those that no other trial beats in both.",
+        )
 
 
 def _progress_figures(report: Report) -> Iterator[ReportFigure]:

@@ -19,7 +19,7 @@ from tlopt.analysis.format import (
     gain_sentences,
     spread_words,
 )
-from tlopt.analysis.front import cost_cells, shown_costs
+from tlopt.analysis.front import cost_cells, front_sentence, shown_costs
 from tlopt.analysis.importance import Share
 from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
@@ -80,6 +80,7 @@ def page(report: Report) -> str:
         tiles=tuple(headline.tiles(report)),
         headline=tuple(headline.sentences(report)),
         confirmation=_confirmation(report),
+        front=front_sentence(report.study, report.snapshot.trials),
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
         drop=drop_sentence(report.confirmed) if report.confirmed else "",
         wrong=_wrong(report),
@@ -164,7 +165,7 @@ def _best_trials(report: Report) -> Table:
             f"{trial.number}" + (f" ({trial.label})" if trial.label else ""),
             value_words(trial.value or 0.0, study.objective),
             str((trial.last_epoch or 0) + 1),
-            *cost_cells(trial, costs),
+            *cost_cells(trial.inference_cost, costs),
             *(_cell(trial, key) for key in keys),
         )
         for trial in report.ranked[:_TOP]
@@ -344,6 +345,9 @@ def _setup(report: Report) -> Iterator[tuple[str, str]]:
     yield "backbone" + ("s" if len(study.model.backbones) > 1 else ""), ", ".join(study.model.backbones)
     yield "weights", f"{study.model.weights} (digest {report.fingerprints['weights'] or '—'})"
     yield "objective", f"{TITLES[study.objective]} on validation, after the last epoch; {study.direction}"
+    if study.cost_objectives:
+        costs = (f"{COST_TITLES[name]}; minimize" for name in study.cost_objectives)
+        yield "further objectives", ", ".join(costs)
     yield "budget", budget_words(study)
     if report.snapshot.warm_start is not None:
         yield "warm start", summary_of(report.snapshot.warm_start)

@@ -18,13 +18,15 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from tlopt.plots.axes import log_axis
 from tlopt.plots.colours import BAND_SHARE, CELL_SHARE_MAX, LIGHT
 from tlopt.plots.series import Array, running_median, value_limits
 from tlopt.spec import objectives
 from tlopt.spec.objectives import TITLES
+from tlopt.system.words import si_words
 
 _WIDTH, _HEIGHT = 5.0, 3.0  # inches of 72 units, a phone shows them at about this size
 _OFF_MIN = 3  # smallest number of points at "off" for which a median is shown
@@ -98,6 +100,25 @@ def progress_svg(x: Array, values: Array, best: Array, *, xlabel: str, objective
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=bool(np.all(x == np.round(x)))))
         axes.plot(x, best, drawstyle="steps-post", lw=2, color=_LINE, label="best so far")
         axes.set(xlabel=xlabel, xlim=(0, float(x.max()) * 1.02 or 1), ylim=value_limits(values, direction))
+        _value_axis(axes, objective)
+        _legend(axes)
+        return _svg(figure, alt)
+
+
+def front_svg(
+    x: Array, values: Array, on_front: NDArray[np.bool_], *, xlabel: str, objective: str, alt: str
+) -> str:
+    """Values of complete trials against a positive cost, and the front as steps."""
+    direction = objectives.direction_of(objective)
+    order = np.flatnonzero(on_front)[np.argsort(x[on_front], kind="stable")]
+    with _figure() as (figure, axes):
+        axes.set_xscale("log")
+        axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
+        steps, front = values[order], x[order]
+        axes.plot(front, steps, "o-", drawstyle="steps-post", ms=4, lw=2, color=_LINE, label="front")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: si_words(at, form="g")))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel=xlabel, ylim=value_limits(values, direction))
         _value_axis(axes, objective)
         _legend(axes)
         return _svg(figure, alt)

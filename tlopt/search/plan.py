@@ -19,7 +19,7 @@ from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, search_space, suggest_params, without_idle_keys
 from tlopt.spec import Study
-from tlopt.spec.algorithms import PromotionPruner
+from tlopt.spec.algorithms import FrontPruner, PromotionPruner
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import seed_for
 from tlopt.spec.trial_spec import TrialSpec
@@ -42,6 +42,8 @@ class StudyPlan:
     min_epochs: int  # epochs of every trial before the first pruner check
     limits: Mapping[str, float] = field(default_factory=dict)  # of inference costs; others are not trained
     promotion: Promotion | None = None  # pauses trials and lets the best go on
+    cost_objectives: tuple[str, ...] = ()  # inference costs that are minimised beside the metric
+    front_pruner: FrontPruner | None = None  # the rule by which trials with several objectives are stopped
 
     def draw(self, trial: optuna.Trial | FixedTrial | FrozenTrial) -> TrialSpec:
         """The spec of `trial`; parameters that it lacks are drawn.
@@ -113,6 +115,8 @@ def search_plan(
         promotion=Promotion(pruner=study.pruner, direction=study.direction)
         if isinstance(study.pruner, PromotionPruner)
         else None,
+        cost_objectives=study.cost_objectives,
+        front_pruner=study.pruner if isinstance(study.pruner, FrontPruner) else None,
     )
 
 
@@ -143,6 +147,7 @@ def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
         trial_spec=trial_spec,
         min_epochs=0,
         limits=study.constraints.limits,
+        cost_objectives=study.cost_objectives,
     )
 
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.storage.attributes import OUTCOME_CONSTRAINT
+from tlopt.storage.attributes import OUTCOME_CONSTRAINT, last_values
 
 Transform = Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
 
@@ -100,22 +100,26 @@ def _constrained(trial: FrozenTrial, expected: Sequence[str]) -> FrozenTrial:
     return trial
 
 
-def as_complete(trials: Sequence[FrozenTrial], direction: optuna.study.StudyDirection) -> list[FrozenTrial]:
-    """`trials` with pruned ones as complete, with their last reported value, or left out without one.
+def as_complete(
+    trials: Sequence[FrozenTrial], directions: Sequence[optuna.study.StudyDirection]
+) -> list[FrozenTrial]:
+    """`trials` with pruned ones as complete, with their last reported values, or left out without any.
 
-    Infeasible trials get the worst value of the complete ones.
+    Infeasible trials get the worst value of the complete ones in each objective.
     """
-    values = [
-        trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None
+    values = [trial.values for trial in trials if trial.state == TrialState.COMPLETE]
+    worst = [
+        (min if direction == optuna.study.StudyDirection.MAXIMIZE else max)(column)
+        for direction, column in zip(directions, zip(*values, strict=True), strict=False)
     ]
-    worst = (min if direction == optuna.study.StudyDirection.MAXIMIZE else max)(values, default=None)
     found = []
     for trial in trials:
         if trial.state == TrialState.PRUNED:
-            value = worst if any(each > 0 for each in trial.constraints.values()) else trial.value
-            if value is None:
+            broken = any(each > 0 for each in trial.constraints.values())
+            last = worst if broken else last_values(trial)
+            if not last:
                 continue
             trial = copy.copy(trial)
-            trial.state, trial.value = TrialState.COMPLETE, value
+            trial.state, trial.values = TrialState.COMPLETE, last
         found.append(trial)
     return found

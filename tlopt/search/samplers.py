@@ -119,8 +119,8 @@ class InitialPointsSampler(BaseSampler):
         if self._transform is not None:
             study = sampler_view.view(study, self._transform)
         if isinstance(self._spec, algorithms.GpSampler):
-            direction = study.direction
-            return sampler_view.view(study, lambda trials: sampler_view.as_complete(trials, direction))
+            directions = study.directions
+            return sampler_view.view(study, lambda trials: sampler_view.as_complete(trials, directions))
         return study
 
     def _prepare(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -197,6 +197,8 @@ def make_sampler(spec: algorithms.Sampler, *, seed: int, number: int) -> BaseSam
             return optuna.samplers.RandomSampler(seed=own_seed)
         case algorithms.GpSampler():
             return optuna.samplers.GPSampler(n_startup_trials=spec.n_startup_trials, seed=own_seed)
+        case algorithms.NsgaSampler():
+            return optuna.samplers.NSGAIISampler(population_size=spec.population_size, seed=own_seed)
         case algorithms.GridSampler():  # its points are initial ones; this draws what an enqueued trial lacks
             return optuna.samplers.RandomSampler(seed=own_seed)
         case _:
@@ -211,7 +213,7 @@ def make_pruner(spec: algorithms.Pruner, *, epochs_max: int, n_linear: int = 0) 
             so pruning starts that much later.
     """
     match spec:
-        case algorithms.NoPruner() | algorithms.PromotionPruner():  # the worker itself pauses trials
+        case algorithms.NoPruner() | algorithms.PromotionPruner() | algorithms.FrontPruner():
             return optuna.pruners.NopPruner()
         case algorithms.MedianPruner():
             return optuna.pruners.MedianPruner(

@@ -41,6 +41,13 @@ class GpSampler(Record):
     n_startup_trials: int = Field(default=10, ge=0, le=_TRIALS_MAX)
 
 
+class NsgaSampler(Record):
+    """`[sampler] kind = "nsga2"`: optuna.samplers.NSGAIISampler, for several objectives."""
+
+    kind: Literal["nsga2"]
+    population_size: int = Field(default=16, ge=2, le=_TRIALS_MAX)
+
+
 Recipe = dict[str, tuple[Scalar, ...]]  # values of each key that the recipe sets
 
 
@@ -133,8 +140,26 @@ class PromotionPruner(Record):
     reduction_factor: int = Field(default=2, ge=2, le=1000)
 
 
-Sampler = Annotated[TpeSampler | RandomSampler | GpSampler | GridSampler, Field(discriminator="kind")]
+class FrontPruner(Record):
+    """`[pruner] kind = "front"`: for several objectives, see `tlopt.search.front`."""
+
+    kind: Literal["front"] = "front"
+    n_startup_trials: int = Field(default=5, ge=3, le=_TRIALS_MAX)
+    min_epochs: int = Field(default=2, ge=1, le=_EPOCHS_MAX)
+    n_better: int = Field(default=1, ge=1, le=_TRIALS_MAX)
+    margin: float = Field(default=2.0, ge=0, le=100)
+
+
+Sampler = Annotated[
+    TpeSampler | RandomSampler | GpSampler | NsgaSampler | GridSampler, Field(discriminator="kind")
+]
 Pruner = Annotated[
-    NoPruner | MedianPruner | PercentilePruner | HalvingPruner | HyperbandPruner | PromotionPruner,
+    NoPruner
+    | MedianPruner
+    | PercentilePruner
+    | HalvingPruner
+    | HyperbandPruner
+    | PromotionPruner
+    | FrontPruner,
     Field(discriminator="kind"),
 ]

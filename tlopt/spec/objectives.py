@@ -1,12 +1,15 @@
 """The objectives of a study: names, directions, formats and comparison of values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from tlopt.system.words import si_words, size_words
 
 Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
+InferenceCostName = Literal["parameters", "multiply_adds", "bytes", "latency_ms"]
+AnyObjective = Literal[Objective, InferenceCostName]
 Direction = Literal["maximize", "minimize"]
+Row = Sequence[float]  # a number for each objective
 
 # Share of the binomial variance of an accuracy that is a network's own; the rest is common to all networks on
 # the same images: "Default unless evidence" in benchmarks/selection/README.md.
@@ -21,7 +24,6 @@ TITLES = {
 
 
 # What a trained network costs in use, measured by tlopt.compact.cost: always minimised.
-InferenceCostName = Literal["parameters", "multiply_adds", "bytes", "latency_ms"]
 COST_TITLES: dict[str, str] = {
     "parameters": "parameters",
     "multiply_adds": "multiply-adds",
@@ -52,9 +54,14 @@ def excess_words(limits: Mapping[str, float], costs: Mapping[str, float]) -> str
     )
 
 
+def excess_size(name: str, excess: float) -> str:
+    """A violation as text: of a limit on inference costs in per cent of it, of other constraints as it is."""
+    return f"{100 * excess:.3g} %" if name in COST_TITLES else f"{excess:.3g}"
+
+
 def direction_of(objective: str) -> Direction:
-    """Optuna's direction of an objective: log-loss is minimised, all others are maximised."""
-    return "minimize" if objective == "log_loss" else "maximize"
+    """Optuna's direction of an objective: log-loss and costs are minimised, all others are maximised."""
+    return "minimize" if objective == "log_loss" or objective in COST_TITLES else "maximize"
 
 
 def is_fraction(objective: str) -> bool:
@@ -126,3 +133,18 @@ def own_variance(objective: str, value: float, n_images: int) -> float:
 def best(values: Iterable[float], direction: str) -> float | None:
     """The best of `values`, or None if empty."""
     return min(values, key=lambda value: cost(value, direction), default=None)
+
+
+def minimised(values: Row, direction: str) -> tuple[float, ...]:
+    """The values of several objectives with the sign that makes the first one minimised; the others are."""
+    return (cost(values[0], direction), *values[1:])
+
+
+def dominates(one: Row, other: Row) -> bool:
+    """Whether `one` is nowhere larger than `other`, and smaller somewhere."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+
+
+def front_of(rows: Sequence[Row]) -> list[int]:
+    """Indices of the rows that no other row dominates, in order; equal rows are all in it."""
+    return [i for i, row in enumerate(rows) if not any(dominates(other, row) for other in rows)]

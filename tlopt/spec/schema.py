@@ -9,6 +9,7 @@ from typing import Any, assert_never, get_args
 
 from pydantic import BaseModel
 
+from tlopt.spec.objectives import COST_TITLES, TITLES
 from tlopt.spec.search_keys import OPTIMIZERS, RULES, Depth, Number, Rule, Word
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.study import Study
@@ -44,7 +45,9 @@ def schema_text() -> str:
 
 
 def _top_keys() -> dict[str, Any]:
-    fields = {name: Study.model_fields[name] for name in ("name", "seed", "objective", "warm_start")}
+    fields = {
+        name: Study.model_fields[name] for name in ("name", "seed", "objective", "objectives", "warm_start")
+    }
     return {
         "name": {"type": "string", "pattern": _pattern(), "description": fields["name"].description},
         "seed": {"type": "integer", "minimum": 0, "default": 0, "description": fields["seed"].description},
@@ -52,6 +55,12 @@ def _top_keys() -> dict[str, Any]:
             "enum": list(get_args(fields["objective"].annotation)),
             "default": fields["objective"].default,
             "description": fields["objective"].description,
+        },
+        "objectives": {
+            "type": "array",
+            "items": {"enum": [*TITLES, *COST_TITLES]},
+            "default": [],
+            "description": fields["objectives"].description,
         },
         "warm_start": {"type": "string", "default": "", "description": fields["warm_start"].description},
         "sampler": _by_kind("sampler"),

@@ -13,9 +13,11 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from tlopt.errors import SpecError
 from tlopt.spec import dimensions, messages, search_keys
 from tlopt.spec.algorithms import (
+    FrontPruner,
     GridSampler,
     MedianPruner,
     NoPruner,
+    NsgaSampler,
     PromotionPruner,
     Pruner,
     Record,
@@ -24,7 +26,7 @@ from tlopt.spec.algorithms import (
 )
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Uniform
 from tlopt.spec.model_names import is_file_name, split_part
-from tlopt.spec.objectives import Direction, Objective, direction_of
+from tlopt.spec.objectives import COST_TITLES, TITLES, AnyObjective, Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.text import read_text
 
@@ -35,6 +37,7 @@ _LATER = {
     "model.compile": False,
     "data.bits": 0,
     "data.folds": 0,
+    "objectives": (),
     "constraints.parameters": 0.0,
     "constraints.multiply_adds": 0.0,
     "constraints.bytes": 0.0,
@@ -88,6 +91,12 @@ class Study(Record):
         default="accuracy",
         description="metric on validation to optimise: accuracy, balanced_accuracy, macro_f1 or log_loss",
     )
+    objectives: tuple[AnyObjective, ...] = Field(
+        default=(),
+        strict=False,  # TOML has arrays
+        description="several objectives in place of one: a metric as in objective, then one or two of"
+        " parameters, multiply_adds, bytes and latency_ms",
+    )
     warm_start: str = Field(
         default="",
         description="an earlier study in the same database, or the folder of an export (with a /), whose"
@@ -102,6 +111,28 @@ class Study(Record):
     constraints: ConstraintsSpec = Field(default_factory=ConstraintsSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     service: ServiceSpec = Field(default_factory=ServiceSpec)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_metric(cls, raw: object) -> object:
+        """The first of several objectives is the metric that every screen shows."""
+        names = raw.get("objectives") if isinstance(raw, dict) and "objective" not in raw else None
+        if not isinstance(raw, dict) or not isinstance(names, list | tuple) or not names:
+            return raw
+        return raw | {"objective": names[0]} if names[0] in (*TITLES,) else raw
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_metric_and_costs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        costs = names[1:]
+        if not names:
+            return names
+        if names[0] not in TITLES or not 1 <= len(costs) <= 2 or len({*costs} & {*COST_TITLES}) < len(costs):
+            raise ValueError(
+                f"{json.dumps(names)} is not allowed: first one of {', '.join(TITLES)}, then"
+                f" one or two of {', '.join(COST_TITLES)}; a single metric is objective = ..."
+            )
+        return names
 
     @field_validator("name")
     @classmethod
@@ -158,6 +189,32 @@ class Study(Record):
             raise ValueError(
                 'budget.trials: "enough" decides by trials in the order they began, which pruner.kind ='
                 ' "promotion" leaves unfinished; give a number of trials, or choose another pruner'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _as_front(self) -> Self:
+        """With several objectives, trials are pruned by the front."""
+        if not self.objectives:
+            if isinstance(self.pruner, FrontPruner) or isinstance(self.sampler, NsgaSampler):
+                where = "pruner" if isinstance(self.pruner, FrontPruner) else "sampler"
+                raise ValueError(f"{where}.kind: this one needs several objectives, see objectives")
+            return self
+        if self.objective != self.objectives[0]:
+            raise ValueError(f'objective: leave it out, objectives begins with "{self.objectives[0]}"')
+        if self.budget.trials == "enough":
+            raise ValueError('budget.trials: "enough" judges by one objective; write a number of trials')
+        if self.warm_start:
+            raise ValueError(
+                "warm_start: a search with several objectives starts from no other; leave it out"
+            )
+        if isinstance(self.sampler, GridSampler):
+            return self
+        if "pruner" not in self.model_fields_set:
+            return self.model_copy(update={"pruner": FrontPruner()})
+        if not isinstance(self.pruner, FrontPruner | NoPruner):
+            raise ValueError(
+                f'pruner.kind: "{self.pruner.kind}" judges by one objective; with several: "front", or "none"'
             )
         return self
 
@@ -223,9 +280,19 @@ class Study(Record):
         return direction_of(self.objective)
 
     @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Optuna's direction of each objective, the metric first."""
+        return (self.direction, *(direction_of(name) for name in self.cost_objectives))
+
+    @property
+    def cost_objectives(self) -> tuple[str, ...]:
+        """The inference costs that are minimised beside the metric; empty for one objective."""
+        return self.objectives[1:]
+
+    @property
     def cost_names(self) -> tuple[str, ...]:
-        """The inference costs that the study limits, as in `[constraints]`."""
-        return tuple(self.constraints.limits)
+        """The inference costs that are objectives or limited."""
+        return tuple(dict.fromkeys((*self.cost_objectives, *self.constraints.limits)))
 
     @property
     def digest(self) -> str:

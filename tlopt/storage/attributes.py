@@ -33,6 +33,8 @@ tlopt:label           trial   name of an initial point or candidate, such as "li
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:study           trial   `tlopt:began` of the study in which a worker claimed it or that carried it over;
                               trials of 0.1.0 have none
+tlopt:costs           trial   with several objectives: its inference costs among them, in order
+tlopt:values          trial   with several objectives, of which Optuna takes no reports: the metric by epoch
 tlopt:recipes         trial   names of the recipes of a grid that its point belongs to
 tlopt:origin          trial   {"study", "trial", "began"} of the earlier trial whose point this one has; of an
                               export its folder, None and None
@@ -61,9 +63,10 @@ from typing import Any, Literal, Self
 from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tlopt.spec.objectives import COST_TITLES, cost
+from tlopt.spec.objectives import cost, excess_size
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import completed
+from tlopt.system.loose_values import list_in, numbers_by_epoch_in, numbers_in, table_in
 
 PREFIX = "tlopt:"
 
@@ -101,6 +104,8 @@ WORKER = PREFIX + "worker"
 TRIAL_RESULT = PREFIX + "result"
 PROMOTION = PREFIX + "promotion"
 NOTES = PREFIX + "notes"
+COSTS = PREFIX + "costs"
+VALUES = PREFIX + "values"
 ORIGIN = PREFIX + "origin"
 CARRIED = PREFIX + "carried"
 OUTCOME_CONSTRAINT = "outcome"  # an Optuna constraint: above 0 if infeasible
@@ -223,6 +228,7 @@ class TrialRecord:
     recipes: tuple[str, ...] = ()  # of a grid, that its point belongs to
     origin: dict[str, Any] | None = None  # earlier trial whose point it has; see `tlopt:origin` above
     inference_cost: dict[str, float] = field(default_factory=dict)  # by name; empty if not known
+    values: tuple[float, ...] = ()  # one for each objective, `value` first; the last reported if pruned
 
     @property
     def counts(self) -> bool:
@@ -246,17 +252,17 @@ class TrialRecord:
 
     @classmethod
     def from_frozen(cls, trial: FrozenTrial) -> Self:
-        """Build the record of a trial with one objective."""
+        """Build the record of a trial; the value is that of its first objective."""
         attributes = trial.user_attrs
-        result, holder = _table(attributes, TRIAL_RESULT), _table(attributes, WORKER)
-        carried = _table(attributes, CARRIED)
-        point = _table(attributes, POINT) or _table(carried, "point")
-        origin = _table(attributes, ORIGIN) or None
+        result, holder = table_in(attributes, TRIAL_RESULT), table_in(attributes, WORKER)
+        carried = table_in(attributes, CARRIED)
+        point = table_in(attributes, POINT) or table_in(carried, "point")
+        origin = table_in(attributes, ORIGIN) or None
         broken = violations(trial)
         return cls(
             number=trial.number,
             state=trial.state,
-            value=trial.value,
+            value=next(iter(last_values(trial)), None),
             point=completed(point) if point else None,
             label=attributes.get(LABEL, "") or (origin_words(origin) if carried and origin else ""),
             replicate=trial.params.get("replicate"),
@@ -265,21 +271,22 @@ class TrialRecord:
             violations=broken,
             best_epoch=result.get("best_epoch"),
             best_value=result.get("best_value"),
-            metrics=_table(result, "metrics") or _table(carried, "metrics"),
+            metrics=table_in(result, "metrics") or table_in(carried, "metrics"),
             train_loss=result.get("train_loss"),
             seconds=result.get("seconds"),
             processor_seconds=result.get("processor_seconds"),
             notes=notes_of(trial),
             worker=holder.get("worker", ""),
             device=holder.get("device", ""),
-            last_epoch=max(trial.intermediate_values, default=None),
+            last_epoch=max(curve_of(trial), default=None),
             started=trial.datetime_start,
             finished=trial.datetime_complete,
             ran_here=ran_here(trial),
-            train_accuracies=_by_epoch(result, "train_accuracies"),
-            recipes=_names(attributes, RECIPES),
+            train_accuracies=numbers_by_epoch_in(result, "train_accuracies"),
+            recipes=tuple(map(str, list_in(attributes, RECIPES))),
             origin=origin,
-            inference_cost=_numbers(result, "inference_cost") or _numbers(carried, "inference_cost"),
+            values=tuple(last_values(trial)),
+            inference_cost=numbers_in(result, "inference_cost") or numbers_in(carried, "inference_cost"),
         )
 
 
@@ -311,7 +318,7 @@ def records_of(opened: Study) -> tuple[TrialRecord, ...]:
 
 def notes_of(trial: FrozenTrial | Trial) -> tuple[str, ...]:
     """The notes on a trial's course."""
-    return _names(trial.user_attrs, NOTES)
+    return tuple(map(str, list_in(trial.user_attrs, NOTES)))
 
 
 def paused_at(trial: FrozenTrial) -> int:
@@ -321,37 +328,29 @@ def paused_at(trial: FrozenTrial) -> int:
 
 def promotion_of(trial: FrozenTrial | Trial, key: Literal["paused", "passed", "ended"]) -> int:
     """Number of epochs that `tlopt:promotion` has under `key`; else 0."""
-    found = _table(trial.user_attrs, PROMOTION).get(key)
+    found = table_in(trial.user_attrs, PROMOTION).get(key)
     return found if type(found) is int else 0
 
 
 def network_epochs(trial: FrozenTrial | Trial) -> int:
     """Number of epochs of the network that the trial trains; 0 of a linear classifier or without a point."""
-    point = completed(_table(trial.user_attrs, POINT))
+    point = completed(table_in(trial.user_attrs, POINT))
     return int(point.get("epochs", 0)) if point["classifier"] == "network" else 0
 
 
-def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """The list of strings under `key`; empty without one or with another value of other software."""
-    found = values.get(key)
-    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+def curve_of(trial: FrozenTrial | Trial) -> dict[int, float]:
+    """The metric by epoch, from 0, as far as reported; in `tlopt:values` with several objectives."""
+    if isinstance(trial, FrozenTrial) and trial.intermediate_values:
+        return trial.intermediate_values
+    return dict(enumerate(value for value in list_in(trial.user_attrs, VALUES) if type(value) is float))
 
 
-def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The dictionary under `key`; empty without one or with another value of other software."""
-    found = values.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _numbers(values: Mapping[str, Any], key: str) -> dict[str, float]:
-    """The numbers under `key` by name; entries of other software are left out."""
-    return {name: v for name, v in _table(values, key).items() if type(v) in (int, float)}
-
-
-def _by_epoch(values: Mapping[str, Any], key: str) -> dict[int, float]:
-    """The numbers under `key` by epoch; entries of other software are left out."""
-    found = _table(values, key).items()
-    return {int(epoch): float(v) for epoch, v in found if epoch.isdecimal() and type(v) in (int, float)}
+def last_values(trial: FrozenTrial) -> list[float]:
+    """The values of a finished trial, metric first; of a pruned one the last reported; empty without any."""
+    if trial.values is not None:
+        return list(trial.values)
+    curve = curve_of(trial) if trial.state == TrialState.PRUNED else {}
+    return [curve[max(curve)], *map(float, list_in(trial.user_attrs, COSTS))] if curve else []
 
 
 def _outcome(trial: FrozenTrial, written: str | None) -> Outcome:
@@ -382,13 +381,8 @@ def violations(trial: FrozenTrial) -> dict[str, float]:
 
 def violation_words(broken: Mapping[str, float]) -> str:
     """The violations as text, as in "breaks flops by 0.31 and multiply_adds by 12 %"; "" for none."""
-    said = " and ".join(f"{name} by {violation_size(name, value)}" for name, value in broken.items())
+    said = " and ".join(f"{name} by {excess_size(name, value)}" for name, value in broken.items())
     return f"breaks {said}" if said else ""
-
-
-def violation_size(name: str, value: float) -> str:
-    """A violation as text: of a limit on inference costs in per cent of it, of other constraints as it is."""
-    return f"{100 * value:.3g} %" if name in COST_TITLES else f"{value:.3g}"
 
 
 def ran_here(trial: FrozenTrial) -> bool:
@@ -441,10 +435,11 @@ def over_replicates(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 def _mean_record(trials: Sequence[TrialRecord]) -> TrialRecord:
     if len(trials) == 1:
         return trials[0]
-    values = [trial.value for trial in trials if trial.value is not None]
+    mean = fmean(trial.value for trial in trials if trial.value is not None)
     names = trials[0].metrics.keys() & set.intersection(*(set(trial.metrics) for trial in trials))
     return replace(
         trials[0],
-        value=fmean(values),
+        value=mean,
+        values=(mean, *trials[0].values[1:]),
         metrics={name: fmean(trial.metrics[name] for trial in trials) for name in sorted(names)},
     )

@@ -207,7 +207,7 @@ def _row(claim: Claim, trial_id: int) -> Any:
 
 
 def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> float | None:
-    """Best finite value of the study's complete and feasible trials, or None."""
+    """Best finite value of the study's complete and feasible trials by the first objective, or None."""
     best = sa.func.min if direction == StudyDirection.MINIMIZE else sa.func.max
     joined = values.join(trials, trials.c.trial_id == values.c.trial_id)
     asked = sa.select(best(values.c.value)).select_from(joined)
@@ -219,7 +219,12 @@ def best_value(executor: Executor, study_id: int, direction: StudyDirection) -> 
         system_attrs.c.value_json != "0.0",
     )
     found = executor.execute(
-        asked.where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE, ~broken)
+        asked.where(
+            trials.c.study_id == study_id,
+            trials.c.state == TrialState.COMPLETE,
+            values.c.objective == 0,
+            ~broken,
+        )
     ).scalar()
     return None if found is None else float(found)
 

@@ -135,7 +135,7 @@ def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
             _follow_file(opened, wanted)
             return
     opened = optuna.create_study(
-        storage=storage, study_name=study.name, direction=study.direction, load_if_exists=True
+        storage=storage, study_name=study.name, directions=study.directions, load_if_exists=True
     )
     _fill(opened, wanted)
     refuse_changes(opened, study, wanted.fingerprints)  # another process may have created it
@@ -152,11 +152,11 @@ def _follow_file(opened: optuna.Study, wanted: _Wanted) -> None:
 def _fill(opened: optuna.Study, wanted: _Wanted) -> None:
     """Store the attributes of a new study in one transaction, unless another process has done so."""
     directions = [direction.name.lower() for direction in opened.directions]
-    if directions != [wanted.study.direction] or _is_foreign(opened):
+    if directions != list(wanted.study.directions) or _is_foreign(opened):
         raise _not_ours(opened.study_name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        opened.set_metric_names([wanted.study.objective])
+        opened.set_metric_names(list(wanted.study.objectives or [wanted.study.objective]))
     service = service_of(optuna_private.storage_of(opened))
     study_id = optuna_private.study_id(opened)
     with service.engine.begin() as connection:
@@ -216,7 +216,8 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
     """
     name = optuna_study.study_name
     stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
-    return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX)})
+    one_metric = {"objectives": ()} if name.endswith(CONFIRM_SUFFIX) else {}  # see `open_confirmation`
+    return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX), **one_metric})
 
 
 def _is_foreign(opened: optuna.Study) -> bool:
@@ -283,10 +284,13 @@ def refuse_changes(opened: optuna.Study, study: spec.Study, fingerprints: Mappin
 def follow_up_cure(opened: optuna.Study, study: spec.Study) -> str:
     """The two lines that make `study` a follow-up study of the stored one; "" if its file is the same.
 
-    Also "" for a study of an earlier version of tlopt, which can continue once it is upgraded.
+    Also "" for a study of an earlier version of tlopt, which can continue once it is upgraded, and with
+    several objectives, since a warm start carries one value.
     """
     stored, storage = opened.user_attrs, optuna_private.storage_of(opened)
     if stored[attributes.SEMANTICS] < spec.SEMANTICS_VERSION or stored[attributes.DIGEST] == study.digest:
+        return ""
+    if study.objectives:  # a search for a front starts from no other
         return ""
     new = follow_up_name(study.name, optuna.get_all_study_names(storage))
     return (

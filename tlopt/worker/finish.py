@@ -1,7 +1,7 @@
 """The end of a trial, and stopping a study whose trials keep failing."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import TrialState
@@ -28,7 +28,7 @@ def finish_trial(
     notes: list[str],
     storage: ServiceStorage,
     *,
-    value: float | None = None,
+    values: Sequence[float] = (),
     constraints: Mapping[str, float] | None = None,
 ) -> None:
     """Finish a trial as complete, pruned or failed; only failed trials do not count toward the budget.
@@ -38,6 +38,7 @@ def finish_trial(
 
     Args:
         record: the trial's result, including outcome and cause.
+        values: of a complete trial, one for each objective of the study.
         constraints: the study's own, by name; above 0 where the trial breaks one.
 
     Raises:
@@ -53,7 +54,7 @@ def finish_trial(
             trial.set_constraint(OUTCOME_CONSTRAINT, -1.0 if outcome.is_trained else 1.0)
             for name, excess in (constraints or {}).items():
                 trial.set_constraint(name, excess)
-        held.work.optuna_study.tell(trial, value, state)
+        held.work.optuna_study.tell(trial, values or None, state)
     if outcome.is_program_fault:
         stop_after_failures(held.work)
 

@@ -23,6 +23,7 @@ from tlopt.storage.workers import Identity
 from tlopt.system.words import counted
 from tlopt.worker.claim import HeldTrial, StudyWork, claim, stop_reason
 from tlopt.worker.finish import finish_trial
+from tlopt.worker.front import front_check
 from tlopt.worker.heartbeat import Activity, Heartbeat
 from tlopt.worker.observers import open_observers
 from tlopt.worker.pictures import add_pictures, wants_pictures
@@ -228,6 +229,8 @@ def _train_one(
         log.end(**record)
         finish_trial(held, Outcome.INFEASIBLE, record, notes, storage, constraints=constraints)
         return
+    if work.plan.cost_objectives:
+        held.trial.set_user_attr(attributes.COSTS, [costs[name] for name in work.plan.cost_objectives])
     result = run_trial(
         held.trial,
         spec,
@@ -246,7 +249,9 @@ def _train_one(
     if result.has_pictures:
         add_pictures(held, result, log, notes)
     record = result.as_dict() | {"inference_cost": costs}
-    finish_trial(held, result.outcome, record, notes, storage, value=result.value, constraints=constraints)
+    further = (costs[name] for name in work.plan.cost_objectives)
+    values = () if result.value is None else (result.value, *further)
+    finish_trial(held, result.outcome, record, notes, storage, values=values, constraints=constraints)
     log.end(**record, value=result.value)
     if result.has_pictures or study_figure.is_due(held.trial.number):
         _renew_note(work)
@@ -304,6 +309,8 @@ def _pruning_check(work: StudyWork, storage: ServiceStorage) -> ShouldPrune:
     plan = work.plan
     if plan.promotion is not None:
         return promotion_check(work.optuna_study, storage, plan.promotion, plan.n_open)
+    if plan.front_pruner is not None:
+        return front_check(work.optuna_study, storage, plan.front_pruner)
     return pruning_check(work.optuna_study, storage, min_epochs=plan.min_epochs)
 
 

@@ -25,6 +25,7 @@ from tlopt.trial.execution import (
     training_events,
 )
 from tlopt.trial.workspace import Workspace
+from tlopt.worker import front
 from tlopt.worker.pruning import Pause
 from tlopt.worker.shutdown import SAVE_SECONDS, STEP_SECONDS, Interrupt
 from tlopt.worker.trial_log import TrialLog
@@ -218,7 +219,9 @@ class _Attempt:
 
     def _report(self, epoch: Epoch) -> bool:
         """Report an epoch unless it has been already; return whether the trial is pruned."""
-        if epoch.index not in optuna_private.reported_values(self.trial):
+        if front.has_several_objectives(self.trial):
+            front.report(self.trial, self._value(epoch), epoch.index)
+        elif epoch.index not in optuna_private.reported_values(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
         may_end = self.spec.prunable and epoch.index + 1 < self.spec.point.epochs
         return may_end and epoch.index + 1 == len(self.epochs) and self.context.should_prune(self.trial)

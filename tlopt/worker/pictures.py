@@ -30,7 +30,7 @@ def wants_pictures(value: float, label: str, work: StudyWork, storage: ServiceSt
     if label:
         return True
     best = storage.query(
-        lambda executor: leases.best_value(executor, work.study_id, work.optuna_study.direction)
+        lambda executor: leases.best_value(executor, work.study_id, work.optuna_study.directions[0])
     )
     if best is None:
         return True

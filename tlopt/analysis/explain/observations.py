@@ -11,7 +11,7 @@ from tlopt.plots.series import Array, evenly
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.objectives import cost
-from tlopt.storage.attributes import TrialRecord, violations
+from tlopt.storage.attributes import TrialRecord, last_values, violations
 
 TRIALS_MAX = 500  # used at most: the best fifth of them, and others evenly spaced
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -131,8 +131,8 @@ def _is_in_range(drawn: Any, key: Key) -> bool:
 
 def _goodness(trials: Sequence[FrozenTrial], complete: Array, direction: str) -> Array:
     def one(trial: FrozenTrial) -> float:
-        broken = any(value > 0 for value in trial.constraints.values())
-        return np.nan if broken or trial.value is None else -cost(trial.value, direction)
+        broken, values = any(value > 0 for value in trial.constraints.values()), last_values(trial)
+        return np.nan if broken or not values else -cost(values[0], direction)
 
     given = np.array([one(trial) for trial in trials], dtype=np.float64)
     if not np.isfinite(given).any():
