@@ -1,0 +1,169 @@
+"""The tables of recorded runs: accuracy of each method by set, and what tlopt is ahead by.
+
+python -m benchmarks.proof.report benchmarks/proof/results.jsonl
+"""
+
+import argparse
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.proof.run import DEFAULTS, KEPT_LP_FT, LP_FT, SVM
+from benchmarks.proof.searches import RATE, WITH, WITHOUT
+from tlopt.confirmation.interval import half_width
+from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL
+
+BEST_DEFAULT = "the best of four defaults on validation"
+TITLES = {
+    PLAIN_LABEL: "default fine-tuning",
+    PROBE_LABEL: "linear probe, by gradients",
+    LINEAR_LABEL: "linear probe, logistic",
+    SVM: "linear SVM",
+    RATE.name: "tuned rate alone",
+    WITHOUT.name: "tlopt without insight",
+    WITH.name: "tlopt with insight",
+}
+METHODS = (
+    *(PLAIN_LABEL, KEPT_LABEL, PROBE_LABEL, LINEAR_LABEL, SVM, LP_FT, KEPT_LP_FT, BEST_DEFAULT),
+    *(RATE.name, WITHOUT.name, WITH.name),
+)
+N_SETS_MIN = 3  # for an interval
+N_INITIAL = 6  # defaults and other initial points of the proposed search
+Row = Mapping[str, Any]
+Runs = Mapping[str, Mapping[tuple[str, int], Row]]  # by method; set and seed
+
+
+def read(*files: Path) -> Runs:
+    """The recorded runs, and those of the default that is best on validation."""
+    found: dict[str, dict[tuple[str, int], Row]] = {}
+    for line in (line for file in files for line in file.read_text().splitlines()):
+        row = json.loads(line)
+        found.setdefault(row["method"], {})[row["data"], row["seed"]] = row
+    keys = set.intersection(*(set(found.get(name, ())) for name in DEFAULTS))
+    return found | {BEST_DEFAULT: {key: _best_default([found[n][key] for n in DEFAULTS]) for key in keys}}
+
+
+def _best_default(rows: Sequence[Row]) -> Row:
+    best = max(rows, key=lambda row: statistics.fmean(row["val"]))
+    return {**best, "epochs": sum(row["epochs"] for row in rows)}
+
+
+def table(found: Runs) -> str:
+    """A row for each method: accuracy in %, and what tlopt with insight is ahead by, in points."""
+    sets = sorted({data for rows in found.values() for data, _ in rows})
+    columns = ("method", "epochs", "mean", "tlopt with insight ahead by", *sets)
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    return "\n".join([*lines, *(_line(found, method, sets) for method in METHODS)])
+
+
+def _line(found: Runs, method: str, sets: Sequence[str]) -> str:
+    rows = found.get(method, {})
+    ahead = "" if method == WITH.name else interval(by_set(gains(found, method)).values(), sign="+")
+    means = by_set({key: 100 * statistics.fmean(row["test"]) for key, row in rows.items()})
+    cells = [
+        TITLES.get(method, method),
+        f"{statistics.fmean(row['epochs'] for row in rows.values()):.0f}" if rows else "",
+        f"{statistics.fmean(means.values()):.1f}" if len(means) == len(sets) else "",
+        ahead,
+    ]
+    return f"| {' | '.join([*cells, *(_cell(rows, name) for name in sets)])} |"
+
+
+def _cell(rows: Mapping[tuple[str, int], Row], name: str) -> str:
+    runs = [100 * value for (data, _), row in rows.items() if data == name for value in row["test"]]
+    return interval(runs)
+
+
+def interval(values: Iterable[float], *, sign: str = "") -> str:
+    """The mean with its 95 % t interval, as in "61.2 ± 3.0"; "" for fewer than three values."""
+    known = list(values)
+    if len(known) < N_SETS_MIN:
+        return ""
+    return f"{statistics.fmean(known):{sign}.1f} ± {half_width(statistics.stdev(known), len(known)):.1f}"
+
+
+def gains(found: Runs, method: str) -> dict[tuple[str, int], float]:
+    """Points that tlopt with insight is ahead of `method` by, for each set and seed that both have."""
+    ours, theirs = found.get(WITH.name, {}), found.get(method, {})
+    return {
+        key: 100 * (statistics.fmean(ours[key]["test"]) - statistics.fmean(theirs[key]["test"]))
+        for key in sorted(ours.keys() & theirs.keys())
+    }
+
+
+def by_set(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """Means over seeds."""
+    rows: dict[str, list[float]] = {}
+    for (data, _), value in sorted(values.items()):
+        rows.setdefault(data, []).append(value)
+    return {data: statistics.fmean(row) for data, row in rows.items()}
+
+
+def searches(found: Runs) -> str:
+    """A row for each search: epochs, what was chosen, and what a better choice would have gained."""
+    columns = (
+        *("search", "searches", "trials", "epochs: search", "confirmation", "a default chosen"),
+        *("best finalist on test ahead of the chosen by", "ranges that `tlopt next` changes"),
+    )
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    return "\n".join([*lines, *(_search_line(found, method.name) for method in (RATE, WITHOUT, WITH))])
+
+
+def _search_line(found: Runs, method: str) -> str:
+    rows = found.get(method, {})
+    if not rows:
+        return f"| {TITLES[method]} | 0 |" + " |" * 6
+    lost = by_set({key: lost_by_choice(row) for key, row in rows.items()})
+    means = (statistics.fmean(row[key] for row in rows.values()) for key in _COUNTS)
+    defaults = Counter(row["chosen"] for row in rows.values() if not row["chosen"].startswith("trial"))
+    cells = [
+        TITLES[method],
+        str(len(rows)),
+        *(f"{mean:.0f}" for mean in means),
+        str(defaults.total()),
+        interval(lost.values(), sign="+"),
+        str(sum(row["next_changes"] or 0 for row in rows.values())),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+_COUNTS = ("n_trials", "search_epochs", "confirm_epochs")
+
+
+def lost_by_choice(row: Row) -> float:
+    """Points by which the best candidate on test is ahead of the chosen one, among those with every seed.
+
+    At least 0, also by chance: the best of several noisy accuracies is a lucky one.
+    """
+    whole = [each for each in row["candidates"] if len(each["test"]) == len(row["test"])]
+    best = max(statistics.fmean(each["test"]) for each in whole)
+    return 100 * (best - statistics.fmean(row["test"]))
+
+
+def chosen(found: Runs) -> Iterator[str]:
+    """How often tlopt with insight has chosen what."""
+    for words, count in Counter(map(_kind, found.get(WITH.name, {}).values())).most_common():
+        yield f"- {count}: {words}"
+
+
+def _kind(row: Row) -> str:
+    if not row["chosen"].startswith("trial"):
+        return f"{row['chosen']}, a default"
+    point, number = row["point"], int(row["chosen"].split()[-1])
+    if point.get("classifier", "network") != "network":
+        return f"{point['classifier']}, an initial point"
+    return "a point that the sampler drew" if number >= N_INITIAL else "the partly frozen initial point"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="JSON lines")
+    found = read(*parser.parse_args().results)
+    print(table(found), searches(found), "\n".join(chosen(found)), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
