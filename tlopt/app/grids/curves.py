@@ -190,9 +190,9 @@ def _curve_table(found: Curves, curve: Curve, counts: Sequence[int]) -> Table:
     first = compared_with(found, curve)
     table = Table(title=curve.name or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(key_title(found.over), justify="right")
-    table.add_column(TITLES[found.study.objective], justify="right")
+    table.add_column(TITLES[found.study.objective], justify="right", no_wrap=True)
     if first is not None:
-        table.add_column(f"minus {first.keys[STUDY]}", justify="right")
+        table.add_column(f"minus {first.keys[STUDY]}", justify="right", no_wrap=True)
     has_train = not all(map(math.isnan, curve.train))
     if has_train:
         table.add_column("in training", justify="right")

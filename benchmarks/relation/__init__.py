@@ -1,0 +1,1 @@
+"""Source networks that are more or less related to a target."""
