@@ -310,3 +310,15 @@ def test_grids_of_several_widths_are_told_apart_by_them(tmp_path: Path) -> None:
 
     assert [dict(curve.keys) for curve in curves_of(*grids).curves] == [{"width": 0.25}, {"width": 0.5}]
     assert curves_of(*grids, over="width").curves[0].places == (0.25, 0.5)
+
+    other = grid_named(
+        tmp_path,
+        "other",
+        wider,
+        search="freeze_depth = { choice = [0, 5, 9, 12, 62] }",
+        backbone='"resnet18"',
+        facts=wide_facts("resnet18"),
+    )
+    assert [dict(curve.keys) for curve in curves_of(*grids, other).curves] == [
+        {"backbone": name} for name in ("densenet121@0.25", "densenet121@0.5", "resnet18")
+    ]

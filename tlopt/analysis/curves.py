@@ -243,8 +243,8 @@ class _Run:
 def _varied(studies: Sequence[Study], runs: Sequence[_Run]) -> list[str]:
     """The keys with several values among the points, without those that recipes set.
 
-    Depths come first, then the study, where the other keys do not tell the studies apart, and the width,
-    which stands for the backbone if nothing else of it varies.
+    Depths come first, then the study, where the other keys do not tell the studies apart, and the network:
+    its width if nothing else of it varies.
     """
     of_recipes = {key for recipe in _recipes(studies[0]).values() for key in recipe}
     searched = {
@@ -258,10 +258,11 @@ def _varied(studies: Sequence[Study], runs: Sequence[_Run]) -> list[str]:
     if "backbone" in searched:
         searched.add(WIDTH)
     several = {name for name in searched if len({run.point[name] for run in runs}) > 1}
-    if WIDTH in several and len({split_width(str(run.point["backbone"]))[0] for run in runs}) == 1:
-        several.discard("backbone")
+    if WIDTH in several:
+        names = {split_width(str(run.point["backbone"]))[0] for run in runs}
+        several.discard("backbone" if len(names) == 1 else WIDTH)
     order = ["freeze_depth", *(name for name in RULES if isinstance(RULES[name], Depth))]
-    order += [STUDY, WIDTH, *RULES, "backbone"]
+    order += [STUDY, WIDTH, "backbone", *RULES]
     owners: dict[tuple[Scalar, ...], set[Scalar]] = {}
     for run in runs:
         owners.setdefault(tuple(run.point[key] for key in sorted(several)), set()).add(run.point[STUDY])
