@@ -202,6 +202,18 @@ def test_several_grids_have_a_curve_each_named_by_its_study(tmp_path: Path) -> N
     assert (curves.n_ended, curves.n_planned) == (50, 50)
 
 
+def test_curves_have_the_same_seeds_in_the_same_order(tmp_path: Path) -> None:
+    def lost(point: Point, replicate: int) -> float | None:
+        return None if replicate == 1 else inside(point, replicate)
+
+    whole, without = curves_of(
+        grid_named(tmp_path, "whole", inside), grid_named(tmp_path, "lost", lost)
+    ).curves
+
+    assert np.isnan(without.values[:, 1]).all()
+    assert without.values[:, [0, 2, 3, 4]] == pytest.approx(whole.values[:, [0, 2, 3, 4]])
+
+
 def shifted(point: Point, replicate: int) -> float:
     """Best at 12 frozen blocks."""
     return 0.8 - 0.02 * abs(point.freeze_depth - 12) + NOISE(point.freeze_depth, replicate)

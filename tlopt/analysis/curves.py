@@ -144,7 +144,8 @@ def curves_of(*grids: tuple[Study, optuna.Study], over: str = "") -> Curves:
         groups = _recipe_groups(studies[0], complete, axis)
     else:
         groups = _groups(complete, [key for key in varied if key != axis], axis)
-    curves = (_curve(studies[0], keys, runs, cells, axis, n_val) for keys, runs, cells in groups)
+    seeds = sorted({run.seed for run in complete})  # of all curves, which are compared seed by seed
+    curves = (_curve(studies[0], group, seeds, axis, n_val) for group in groups)
     ended = [run for runs in found for run in runs]
     return Curves(
         study=studies[0],
@@ -357,11 +358,9 @@ def _tuned(runs: Sequence[_Run]) -> tuple[str, ...]:
     return tuple(recipe for recipe, counts in points.items() if max(counts.values()) > 1)
 
 
-def _curve(
-    study: Study, keys: dict[str, Scalar], runs: list[_Run], cells: Cells, axis: str, n_val: int
-) -> Curve | None:
+def _curve(study: Study, group: Group, seeds: Sequence[int], axis: str, n_val: int) -> Curve | None:
     """The curve of one group; None if no place has a value."""
-    seeds = sorted({seed for points in cells.values() for of in points.values() for seed in of})
+    keys, runs, cells = group
     places = sorted(cells, key=sort_key)
     rows = [chosen_on_others(_matrix(cells[place], seeds), study.direction) for place in places]
     kept = [index for index, row in enumerate(rows) if np.isfinite(row).any()]

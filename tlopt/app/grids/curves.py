@@ -225,10 +225,10 @@ def compared_with(found: Curves, curve: Curve) -> Curve | None:
 
 def _gain_over(first: Curve, curve: Curve, index: int, found: Curves) -> str:
     """The paired difference to the first study at a place, as in "+3.2 ± 1.1"; "" without one."""
-    place, n = curve.places[index], min(first.values.shape[1], curve.values.shape[1])
+    place = curve.places[index]
     if place not in first.places:
         return ""
-    gain = paired(curve.values[index][:n], first.values[first.places.index(place)][:n], step=found.step)
+    gain = paired(curve.values[index], first.values[first.places.index(place)], step=found.step)
     return "" if gain is None else gain_cell(gain, found.study.objective)
 
 
