@@ -253,7 +253,7 @@ def test_recipes_are_compared_within_a_set_and_seed(tmp_path: Path) -> None:
 
 def test_the_tables_of_recipes_are_those_of_the_recorded_runs() -> None:
     folder = BENCHMARKS / "recipes"
-    found = recipes.read(folder / "results.jsonl", folder / "further.jsonl")
+    found = recipes.read(*(folder / f"{name}.jsonl" for name in ("results", "further", "regularisers")))
     text = (folder / "README.md").read_text()
     for base in recipes.BASES:
         assert recipes.table(found, base) in text

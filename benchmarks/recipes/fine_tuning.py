@@ -1,68 +1,38 @@
 """Fine-tuning of EfficientNet-Lite0 by a recipe, in plain torch; no part of tlopt's training is used."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-import timm
 import torch
-from sklearn.linear_model import LogisticRegressionCV
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from benchmarks.recipes.images import NORMAL, Images, Subset
-from benchmarks.recipes.recipes import LAST, Recipe, Share
+from benchmarks.recipes.images import NORMAL, Images
+from benchmarks.recipes.network import (
+    features,
+    fit_probe,
+    in_share,
+    norms,
+    outputs,
+    pooled,
+    pretrained,
+    split_rows,
+    stage_maps,
+    units,
+)
+from benchmarks.recipes.recipes import LAST, Recipe
+from benchmarks.recipes.regularisers import Batch, StartingPoint, Term, make_stochastic, terms_of
 from tlopt.data.views import epoch_draws, training_views
-from tlopt.model.sources import fetch
 from tlopt.spec.point import seed_for
 
 STRENGTH = 0.25  # of augmentation: crops of 81 to 100 % of a window's area, colour factors within 10 %
 DECAY = 0.01  # AdamW's weight decay
 DECAYS = (0.9, 0.99)  # of exponential means of weights, per step
 TAIL_EPOCHS = 3  # whose last weights are averaged
-EVAL_BATCH = 64
 Scores = dict[str, float]
-
-
-def pretrained(n_classes: int, recipe: Recipe) -> nn.Module:
-    """The network with ImageNet's weights and a fresh head."""
-    net: nn.Module = timm.create_model(
-        "tf_efficientnet_lite0", num_classes=n_classes, drop_rate=recipe.head_dropout
-    )
-    blanks = [copy.deepcopy(part.state_dict()) for part in in_share(net, recipe.fresh)]
-    missing, unexpected = net.load_state_dict(_body_weights(), strict=False)
-    assert set(missing) == {"classifier.weight", "classifier.bias"}, missing
-    assert not unexpected, unexpected
-    for part, blank in zip(in_share(net, recipe.fresh), blanks, strict=True):
-        part.load_state_dict(blank)
-    return net.to(memory_format=torch.channels_last)
-
-
-@cache
-def _body_weights() -> dict[str, Tensor]:
-    return {k: v for k, v in fetch("efficientnet_lite0", "").items() if not k.startswith("classifier")}
-
-
-def units(net: nn.Module) -> list[nn.ModuleList]:
-    """The units that shares refer to: the stem, the 16 blocks, the last convolution."""
-    blocks = [nn.ModuleList([block]) for stage in net.blocks for block in stage]  # type: ignore[union-attr]
-    stem, last = [net.conv_stem, net.bn1], [net.conv_head, net.bn2]
-    return [nn.ModuleList(stem), *blocks, nn.ModuleList(last)]  # type: ignore[arg-type]
-
-
-def in_share(net: nn.Module, share: Share) -> list[nn.ModuleList]:
-    every = units(net)
-    first, last = (round(part * len(every)) for part in share)
-    return every[first:last]
-
-
-def norms(parts: list[nn.ModuleList]) -> Iterator[nn.BatchNorm2d]:
-    for part in parts:
-        yield from (module for module in part.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def prepare(net: nn.Module, recipe: Recipe) -> list[nn.BatchNorm2d]:
@@ -76,6 +46,8 @@ def prepare(net: nn.Module, recipe: Recipe) -> list[nn.BatchNorm2d]:
         norm.momentum = recipe.bn_momentum
         if not recipe.affine_trained:
             norm.requires_grad_(False)
+    if recipe.stoch_norm:
+        make_stochastic(net, recipe.stoch_norm)
     return kept
 
 
@@ -129,9 +101,21 @@ def copies(net: nn.Module) -> list[Tensor]:
 
 
 def batch_loss(
-    net: nn.Module, views: Tensor, labels: Tensor, recipe: Recipe, draws: np.random.Generator
+    net: nn.Module,
+    views: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    draws: np.random.Generator,
+    terms: Sequence[Term] = (),
 ) -> Tensor:
-    """Mean cross-entropy of one batch."""
+    """Mean cross-entropy of one batch, and the terms of regularisers."""
+    if terms:
+        assert not recipe.mixup, "maps are compared with those of the views as they are"
+        maps = stage_maps(net, views)
+        batch = Batch(views, labels, maps, pooled(net, maps[-1]))
+        logits = net.classifier(batch.features)  # type: ignore[operator]
+        own = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        return own + sum(term(batch) for term in terms)
     smoothing = recipe.label_smoothing
     if not recipe.mixup:
         return functional.cross_entropy(net(views), labels, label_smoothing=smoothing)
@@ -162,6 +146,8 @@ class Run:
     draws: np.random.Generator
     n_steps: int
     averages: dict[str, Average]
+    terms: Sequence[Term]
+    start_weights: StartingPoint
     step: int = 0
 
     @staticmethod
@@ -172,11 +158,13 @@ class Run:
         net = pretrained(images.n_classes, recipe)
         kept = prepare(net, recipe)
         start_head(net, images, recipe)
+        terms = terms_of(net, images, recipe)
         averages = {f"EMA {decay}": Average(decay, copies(net)) for decay in DECAYS} if averaged else {}
         n_steps = recipe.epochs * -(-len(images.train.labels) // recipe.batch_size)
         return Run(
-            net, recipe, kept, make_optimizer(net, recipe), np.random.default_rng(own), n_steps, averages
-        )
+            net, recipe, kept, make_optimizer(net, recipe), np.random.default_rng(own), n_steps, averages,
+            terms, StartingPoint.of(net, recipe.l2_sp),
+        )  # fmt: skip
 
     def train_epoch(self, views: Tensor, labels: Tensor, epoch: int) -> None:
         self.net.train()
@@ -185,7 +173,9 @@ class Run:
         body = self.optimizer.param_groups[0]["params"]
         for tensor in body:
             tensor.requires_grad_(epoch >= self.recipe.head_first_epochs)
-        for batch in _split(torch.from_numpy(self.draws.permutation(len(labels))), self.recipe.batch_size):
+        for batch in split_rows(
+            torch.from_numpy(self.draws.permutation(len(labels))), self.recipe.batch_size
+        ):
             self.take_step(views[batch], labels[batch])
             for average in self.averages.values():
                 average.add(self.net)
@@ -195,9 +185,11 @@ class Run:
         for row, peak in zip(self.optimizer.param_groups, (recipe.body_lr, recipe.head_lr), strict=True):
             row["lr"] = peak * share
         self.optimizer.zero_grad()
-        batch_loss(self.net, views, labels, recipe, self.draws).backward()  # type: ignore[no-untyped-call]
+        loss = batch_loss(self.net, views, labels, recipe, self.draws, self.terms)
+        loss.backward()  # type: ignore[no-untyped-call]
         if recipe.grad_clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), recipe.grad_clip)
+        self.start_weights.pull(recipe.body_lr * share)
         self.optimizer.step()
         self.step += 1
 
@@ -223,25 +215,10 @@ def fine_tune(images: Images, recipe: Recipe, seed: int, *, averaged: bool) -> d
 def with_new_statistics(net: nn.Module, views: Tensor, images: Images, recipe: Recipe) -> Scores:
     """Scores with the batch-norm statistics of the last epoch's views; `net` has its own again afterwards."""
     before = copies(net)
-    update_bn(_split(views, recipe.batch_size), net)
+    update_bn(split_rows(views, recipe.batch_size), net)
     scores = score(net, images, recipe.resolution)
     torch._foreach_copy_(floating(net), before)
     return scores
-
-
-@torch.no_grad()
-def outputs(net: nn.Module, subset: Subset, resolution: int) -> Tensor:
-    net.eval()
-    return torch.cat([net(views) for views in _batches(subset, resolution)])
-
-
-def _split(rows: Tensor, n_rows: int) -> Sequence[Tensor]:
-    return rows.split(n_rows)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _batches(subset: Subset, resolution: int) -> Iterator[Tensor]:
-    for views in _split(subset.views(resolution), EVAL_BATCH):
-        yield views.contiguous(memory_format=torch.channels_last)
 
 
 def score(net: nn.Module, images: Images, resolution: int) -> Scores:
@@ -258,22 +235,6 @@ def measures(logits: Mapping[str, tuple[Tensor, Tensor]]) -> Scores:
     return scores
 
 
-def features(images: Subset, resolution: int) -> Tensor:
-    """Pooled features of the pretrained network: (n, 1280)."""
-    net = pretrained(2, Recipe())
-    net.classifier = nn.Identity()
-    return outputs(net, images, resolution)
-
-
-def fit_probe(images: Images, resolution: int) -> LogisticRegressionCV:
-    """Logistic regression on pooled features of the training images, C by five-fold cross-validation."""
-    probe = LogisticRegressionCV(
-        Cs=np.logspace(-3, 2, 6), cv=5, scoring="neg_log_loss", max_iter=300, l1_ratios=(0.0,),
-        use_legacy_attributes=False,
-    )  # fmt: skip
-    return probe.fit(features(images.train, resolution).numpy(), images.train.labels.numpy())
-
-
 @torch.no_grad()
 def start_head(net: nn.Module, images: Images, recipe: Recipe) -> None:
     """Initialise the head as the recipe says; it already has timm's own initialisation."""
@@ -284,14 +245,14 @@ def start_head(net: nn.Module, images: Images, recipe: Recipe) -> None:
     elif recipe.head_start == "zeros":
         nn.init.zeros_(head.weight)
     elif recipe.head_start == "probe":
-        probe = fit_probe(images, recipe.resolution)
+        probe = fit_probe(images.train, recipe.resolution)
         head.weight.copy_(torch.from_numpy(probe.coef_))
         head.bias.copy_(torch.from_numpy(probe.intercept_))
 
 
 def score_probe(images: Images, resolution: int) -> dict[str, Scores]:
     """Scores of logistic regression on pooled features."""
-    probe = fit_probe(images, resolution)
+    probe = fit_probe(images.train, resolution)
     rows = {}
     for split, subset in {"val": images.val, "test": images.test}.items():
         logits = probe.decision_function(features(subset, resolution).numpy())

@@ -36,6 +36,11 @@ class Recipe:
     trained: Share = WHOLE  # other units are frozen, including their statistics
     fresh: Share = NOTHING  # units that start without the pretrained weights; they have the head's rate
     head_first_epochs: int = 0  # at the start, in which only the head is trained
+    l2_sp: float = 0.0  # decay of the body's convolutions toward their pretrained weights, times the rate
+    delta: float = 0.0  # strengths of the other regularisers in `regularisers`; 0 is off
+    bss: float = 0.0
+    co_tuning: float = 0.0
+    stoch_norm: float = 0.0  # probability that a channel is normalised by the running statistics
     order: int = 0  # another value gives another head, and other views and batches of the same images
 
 
@@ -91,6 +96,24 @@ RECIPES: Mapping[str, Recipe] = {
     "train, batch 32": replace(TRAIN, batch_size=32),
     "train, only the last third trained": replace(TRAIN, trained=(2 / 3, 1.0)),
     "train, 16 epochs": replace(TRAIN, epochs=16),
+    "kept, BSS 0.001": replace(KEPT, bss=0.001),
+    "kept, DELTA 0.005": replace(KEPT, delta=0.005),
+    "kept, Co-Tuning 2.3": replace(KEPT, co_tuning=2.3),
+    "kept, L2-SP 100": replace(KEPT, l2_sp=100),
+    "kept, DELTA 0.5": replace(KEPT, delta=0.5),
+    "train, StochNorm 0.5": replace(TRAIN, stoch_norm=0.5),
+    "train, BSS 0.001": replace(TRAIN, bss=0.001),
+    "train, DELTA 0.005": replace(TRAIN, delta=0.005),
+    "train, Co-Tuning 2.3": replace(TRAIN, co_tuning=2.3),
+    "train, L2-SP 100": replace(TRAIN, l2_sp=100),
+    "train, DELTA 0.5": replace(TRAIN, delta=0.5),
+    "kept, BSS 0.01": replace(KEPT, bss=0.01),
+    "kept, Co-Tuning 0.5": replace(KEPT, co_tuning=0.5),
+    "kept, L2-SP 1000": replace(KEPT, l2_sp=1000),
+    "train, StochNorm 0.9": replace(TRAIN, stoch_norm=0.9),
+    "train, BSS 0.01": replace(TRAIN, bss=0.01),
+    "train, Co-Tuning 0.5": replace(TRAIN, co_tuning=0.5),
+    "train, L2-SP 1000": replace(TRAIN, l2_sp=1000),
 }  # fmt: skip
 
 LAST = "last"  # the weights after the last step

@@ -9,6 +9,7 @@ start continues the first. `report` makes a table of them.
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 
@@ -42,11 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path, help="folders with train/, val/ and test/")
     parser.add_argument("--images", nargs=3, type=int, default=[96, 48, 300], help="to train, validate, test")
+    parser.add_argument("--match", default="", help="a regular expression for recipes; all if omitted")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines")
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = finished(args.out)
-    for recipe, seed in runs():
+    for recipe, seed in (run for run in runs() if re.search(args.match, run[0])):
         for data in args.data:
             if (data.name, recipe, seed) not in done:
                 line = json.dumps(record(data, recipe, seed, args.images))
