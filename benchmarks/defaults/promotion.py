@@ -3,12 +3,11 @@
 python -m benchmarks.defaults.promotion benchmarks/defaults/curves/*.json --orders 100
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -30,7 +29,9 @@ def with_pauses(pruner: PromotionPruner) -> Spent:
         n_epochs = recording.curves.shape[1]
         point = {"classifier": "network", "epochs": n_epochs}
         trials: list[FrozenTrial] = []
-        spent, complete, course = 0, [], [(0, list[int]())]
+        spent = 0
+        complete: list[int] = []
+        course = [(spent, complete)]
         while following := rule.next_trial(trials, n_trials=n_trials, may_begin=True):
             if following.ends:
                 _set(following.trials[0], TrialState.PRUNED)
@@ -105,17 +106,18 @@ def losses(recording: Recording, point: int) -> NDArray[np.float64]:
     return 100 * np.array([final.max() - final[point], pooled.max() - pooled[point]])
 
 
-def main(
-    files: list[Path],
-    orders: Annotated[int, typer.Option(help="shuffled orders of each set's points")] = 100,
-) -> None:
+def main() -> None:
     """Print the loss for equal numbers of trials and of epochs."""
-    recordings = [read(file) for file in files]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help="recorded curves")
+    parser.add_argument("--orders", type=int, default=100, help="shuffled orders of each set's points")
+    given = parser.parse_args()
+    recordings = [read(file) for file in given.files]
     print("| pruner | epochs | " + " | ".join(r.name for r in recordings) + " | mean on val | on all |")
     print("| --- " * (len(recordings) + 4) + "|")
     for budget, n_trials in ((80, 0), (120, 0), (0, 20), (0, 30)):
         for name, search in SEARCHES.items():
-            rows = [_mean_losses(each, search, orders, budget, n_trials) for each in recordings]
+            rows = [_mean_losses(each, search, given.orders, budget, n_trials) for each in recordings]
             spent = np.mean([epochs for epochs, _ in rows])
             cells = [f"{loss[0]:.1f}" for _, loss in rows]
             val, pooled = np.mean([loss for _, loss in rows], axis=0)
@@ -138,4 +140,4 @@ def _mean_losses(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()
