@@ -41,7 +41,7 @@ SEEDS = (11, 12, 13)
 
 def make_point(backbone: str = "resnet18", **changes: Any) -> Point:
     values = {name: rule.default for name, rule in search_keys.RULES.items()}
-    depths = {"transfer_depth": 0, "freeze_depth": 0, "anchor_depth": 0}
+    depths = {"backbone_depth": 0, "transfer_depth": 0, "freeze_depth": 0, "anchor_depth": 0}
     rest = {"lr": 0.1, "l2": 0.0, "epochs": 2, "resolution": 32, "backbone": backbone}
     return Point.from_dict({**values, **depths, **rest, **changes})
 

@@ -75,6 +75,26 @@ def test_a_killed_workers_trial_goes_on_at_once_elsewhere_to_the_same_end(
     assert 0 < resumed <= 2
 
 
+def test_a_shortened_network_goes_on_from_a_killed_worker_to_the_same_end(
+    service: Callable[..., Service], workshop: tiny.Workshop
+) -> None:
+    structure = "backbone_depth = 0.4\nneck_layers = 2\nneck_width = 16\nneck_convolution = 'separable'"
+    here = service(head=LOSS, trials=1, epochs=8, search=structure, tables=LONG_GRACE)
+    first = here.worker(faults="hold")
+    here.wait_for_epochs(1, HOLD_EPOCH)
+
+    first.send(signal.SIGKILL)
+    here.go()
+    status, _, errors = here.worker().end()
+
+    assert status == 0, errors
+    assert_undisturbed(here, workshop)
+    (trial,) = here.trials()
+    assert trial.point is not None
+    assert (trial.point["backbone_depth"], trial.point["neck_layers"]) == (5, 2)
+    assert len(resumed_at(trial)) == 1
+
+
 def test_run_replaces_a_killed_worker_and_finishes(service: Callable[..., Service]) -> None:
     here = service(trials=2, epochs=30, tables=NO_PRUNER + "[confirm]\npoints = 1\nseeds = 3")
     launcher = here.start("run", "--workers", "2")

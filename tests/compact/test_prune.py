@@ -64,16 +64,18 @@ def trained(workspace: Workspace, point: Point) -> tuple[Run, list[Epoch]]:
 @pytest.fixture(scope="module")
 def export_folder(
     workspace: Workspace,
-    point: Point,
     trained: tuple[Run, list[Epoch]],
     study_file: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The export of the trained network. Not to be changed."""
-    run, epochs = trained
-    root = tmp_path_factory.mktemp("exports")
+    return write_trained(workspace, *trained, study_file, tmp_path_factory.mktemp("exports"))
+
+
+def write_trained(workspace: Workspace, run: Run, epochs: list[Epoch], study_file: str, root: Path) -> Path:
+    """The export of a finished run, in `root`."""
     workspace.save_weights(run, root / "run.safetensors")
-    verdict = make_verdict([make_row("trial 0", (0.9,), point=point, number=0)])
+    verdict = make_verdict([make_row("trial 0", (0.9,), point=run.point, number=0)])
     summary = trained_of(History.of(epochs), run.seed, "training images")
     contents = collect_contents(workspace, study_file, verdict, (), summary)
     return write_export(root / "stripes", contents, weights_file=root / "run.safetensors", overwrite=False)
@@ -277,6 +279,38 @@ def test_its_program_gives_the_same_logits_without_tlopt(
     with torch.inference_mode():
         expected = classifier(classifier.transform(image).unsqueeze(0))[0]
     torch.testing.assert_close(names["logits"], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_shortened_network_is_pruned_like_any_other(
+    workspace: Workspace, point: Point, study_file: str, tmp_path: Path
+) -> None:
+    short = replace(
+        point,
+        backbone_depth=6,
+        neck_layers=1,
+        neck_width=32,
+        transfer_depth=6,
+        anchor_depth=6,
+        freeze_depth=6,
+    )
+    split = workspace.data.splits[0]
+    run = workspace.start_run(short, seed=SEEDS[0], train=split.train)
+    epochs = list(train_epochs(run, workspace.images(short), split.train, split.val))
+    folder = write_trained(workspace, run, epochs, study_file, tmp_path)
+
+    options = ("--multiply-adds", "0.6", "--rounds", "1", "--epochs", "1", "--loss-max", "100")
+    shown = CliRunner().invoke(app, ["prune", str(folder), *options])
+
+    assert shown.exit_code == 0, shown.output
+    smaller = read_export(tmp_path / "stripes-compact")
+    left, before = inference_cost(smaller), inference_cost(read_export(folder))
+    assert left.multiply_adds <= 0.6 * before.multiply_adds
+    assert smaller.point.neck_layers == 1
+    image = pixels(smaller.folder)
+    classifier = tlopt.load_model(smaller.folder, device="cpu")
+    (found,) = tlopt.predict(smaller.folder, [image], device="cpu")
+    assert found.label == classifier.classify([image])[0][0]
 
 
 @pytest.mark.slow

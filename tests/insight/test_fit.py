@@ -344,3 +344,22 @@ def test_the_pretrained_network_is_compared_with_an_export(
     assert all(row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
     assert seen.rows != seen.untrained
     assert seen.warnings == ()
+
+
+def test_of_a_shortened_export_the_blocks_that_are_left_are_compared(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app import fit as fits
+
+    weights = load_weights("resnet18", "none")
+    point = make_point(backbone_depth=3, neck_layers=1, neck_width=8)
+    trained = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
+    export = write_export(
+        tmp_path / "best", make_contents(planted(point)), weights_file=trained, overwrite=False
+    )
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: weights)
+    subject = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",)))
+    seen = fits.compare_with_export(subject, export)
+
+    assert [row.name for row in seen.rows] == ["stem", "layer1.0", "layer1.1"]
+    assert [row.name for row in seen.untrained] == ["stem", "layer1.0", "layer1.1"]

@@ -44,6 +44,7 @@ l2 = 0
 seeds = 5
 """
 STUDY = spec.loads(SEARCHED, "flowers.toml")
+STRUCTURE = search_keys.STRUCTURE_KEYS  # most values have no effect: test_structure
 
 
 def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
@@ -61,7 +62,7 @@ def _values(rule: search_keys.Rule) -> st.SearchStrategy[object]:
 
 @st.composite
 def points(draw: st.DrawFn) -> Point:
-    values = {name: draw(_values(rule)) for name, rule in search_keys.RULES.items()}
+    values = {name: draw(_values(rule)) for name, rule in search_keys.RULES.items() if name not in STRUCTURE}
     values["classifier"] = "network"  # of the others' keys most have no effect: test_linear_points
     transfer = values["transfer_depth"]
     names = ("freeze_depth", "anchor_depth", "norm_depth")
@@ -101,7 +102,7 @@ def test_searched_keys_are_named_where_one_point_is_wanted() -> None:
 
 def _point() -> Point:
     values = {name: rule.default for name, rule in search_keys.RULES.items()}
-    depths = {"transfer_depth": 3, "freeze_depth": 1, "anchor_depth": 2}
+    depths = {"backbone_depth": 0, "transfer_depth": 3, "freeze_depth": 1, "anchor_depth": 2}
     return Point.from_dict(
         {**values, **depths, "lr": 0.1, "l2": 0.0, "epochs": 3, "resolution": 64, "backbone": "resnet50"}
     )
@@ -118,7 +119,7 @@ def test_an_export_s_config_names_what_is_here_by_whole_paths(
     model = STUDY.model.model_copy(update={"weights": "a.pth#ema"})
     study = STUDY.model_copy(update={"data": data, "model": model})
     values = {name: rule.default for name, rule in search_keys.RULES.items()}
-    depths = {"transfer_depth": 1, "freeze_depth": 0, "anchor_depth": 0}
+    depths = {"backbone_depth": 0, "transfer_depth": 1, "freeze_depth": 0, "anchor_depth": 0}
     rest = {"lr": 0.1, "l2": 0.0, "epochs": 2, "resolution": 32, "backbone": "resnet50"}
     point = Point.from_dict({**values, **depths, **rest})
 

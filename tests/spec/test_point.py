@@ -43,6 +43,14 @@ VALUES: dict[str, Any] = {
 
 
 ALL_IMAGES = {"train_images": 0, "label_noise": 0.0}
+WHOLE = {
+    "backbone_depth": 0,
+    "neck_layers": 0,
+    "neck_width": 256,
+    "neck_kernel": 3,
+    "neck_convolution": "plain",
+    "activation": "relu",
+}
 LATER = {"norm_depth": 3, "norm_affine": "keep"}  # keys that earlier versions did not store
 
 
@@ -61,7 +69,7 @@ def test_a_point_is_stored_as_before_but_for_later_keys_in_use(given: dict[str, 
 
 
 def test_readers_of_single_keys_find_later_ones_too() -> None:
-    usual = {"classifier": "network", "norm_depth": 0, "norm_affine": "train"} | ALL_IMAGES
+    usual = {"classifier": "network", "norm_depth": 0, "norm_affine": "train"} | ALL_IMAGES | WHOLE
 
     assert completed(VALUES) == VALUES | usual
     assert completed(VALUES | LATER) == VALUES | usual | LATER

@@ -10,7 +10,8 @@ from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, OPTIMIZERS, PROBE_LR, RULES, Depth, Number, Word, checked
 
 DEPTHS = [name for name, rule in RULES.items() if isinstance(rule, Depth)]
-WHOLE = [name for name, rule in RULES.items() if isinstance(rule, Number) and rule.whole]
+WHOLE = [name for name, rule in RULES.items() if isinstance(rule, Number) and rule.whole and not rule.odd]
+ODD = [name for name, rule in RULES.items() if isinstance(rule, Number) and rule.odd]
 REAL = [name for name, rule in RULES.items() if isinstance(rule, Number) and not rule.whole]
 WORDS = [name for name, rule in RULES.items() if isinstance(rule, Word)]
 
@@ -31,12 +32,12 @@ def test_a_value_for_each_optimiser_names_them_all(table: dict[str, float]) -> N
     assert tuple(table) == OPTIMIZERS
 
 
-@pytest.mark.parametrize("name", [*WHOLE, *REAL])
+@pytest.mark.parametrize("name", [*WHOLE, *ODD, *REAL])
 def test_both_ends_are_allowed_and_nothing_beyond(name: str) -> None:
     rule = RULES[name]
     assert isinstance(rule, Number)
     kind = int if rule.whole else float
-    beyond = 1 if rule.whole else 1e-9
+    beyond = 1 + rule.odd if rule.whole else 1e-9
 
     checked(name, Fixed(kind(rule.low)))
     with pytest.raises(ValueError, match=re.escape(rule.allowed)):
@@ -64,7 +65,7 @@ def test_one_is_one_point_nought_for_a_real_number(name: str) -> None:
 @pytest.mark.parametrize("name", DEPTHS)
 @pytest.mark.parametrize(
     "dimension",
-    [Fixed(0), Fixed(3), Fixed(1.0), Int(0, 17), Uniform(0.0, 1.0), Choice((0, 4)), Choice((0.0, 0.5))],
+    [Fixed(1), Fixed(3), Fixed(1.0), Int(1, 17), Uniform(0.0, 1.0), Choice((1, 4)), Choice((0.0, 0.5))],
 )
 def test_a_depth_counts_blocks_or_is_a_fraction_and_stays_what_it_is(name: str, dimension: Dimension) -> None:
     assert repr(checked(name, dimension)) == repr(dimension)
@@ -93,9 +94,25 @@ def test_a_refusal_names_the_value_and_what_is_allowed(name: str, dimension: Dim
         checked(name, dimension)
 
 
+@pytest.mark.parametrize("name", [name for name in DEPTHS if name != "backbone_depth"])
+@pytest.mark.parametrize("dimension", [Fixed(0), Int(0, 17), Choice((0, 4))])
+def test_no_blocks_are_a_depth_except_of_the_backbone(name: str, dimension: Dimension) -> None:
+    assert repr(checked(name, dimension)) == repr(dimension)
+    with pytest.raises(ValueError, match="0 is not allowed: a whole number of blocks from 1"):
+        checked("backbone_depth", dimension)
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_number_is_searched_as_one(name: str) -> None:
-    assert checked(name, Int(8, 16) if name != "head_layers" else Int(0, 3))
+    assert checked(name, Int(8, 16) if not name.endswith("_layers") else Int(0, 3))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_number_is_listed(name: str) -> None:
+    assert checked(name, Choice((1, 3)))
+    for dimension in (Int(1, 3), Choice((1, 2)), Fixed(2)):
+        with pytest.raises(ValueError, match="odd number"):
+            checked(name, dimension)
 
 
 def test_only_rates_and_pulls_have_ranges_for_each_optimiser() -> None:

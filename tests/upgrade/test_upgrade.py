@@ -37,6 +37,12 @@ LATER = {
     "norm_affine": "train",
     "train_images": 0,
     "label_noise": 0.0,
+    "backbone_depth": 0,
+    "neck_layers": 0,
+    "neck_width": 256,
+    "neck_kernel": 3,
+    "neck_convolution": "plain",
+    "activation": "relu",
 }  # keys that it did not know, with what its trials meant
 NEARLY = 1e-2  # tolerance of a log-loss; other vector instructions changed one by 6.5e-4
 SECONDS_MAX = 240.0  # of one command

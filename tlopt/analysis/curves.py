@@ -41,6 +41,7 @@ _OWN_WORDS: dict[str, Callable[[Any], str]] = {
     "freeze_depth": lambda n: f"{n} frozen",
     "transfer_depth": lambda n: f"{n} kept",
     WIDTH: lambda factor: f"width {factor:g}",
+    "backbone_depth": lambda n: f"{n} used" if n else "all used",
     EPOCH: lambda n: f"epoch {n}",
 }
 TITLES = {
@@ -49,6 +50,7 @@ TITLES = {
     "freeze_depth": "frozen blocks",
     "transfer_depth": "blocks that start from pretrained weights",
     WIDTH: "width, in the library's channels",
+    "backbone_depth": "blocks of the backbone that are used",
     EPOCH: "epoch",
 }
 
@@ -224,7 +226,12 @@ class _Run:
         width = split_width(str(record.point["backbone"]))[1]
         return cls(
             record=record,
-            point={**record.point, "train_images": n_images, STUDY: study, WIDTH: width},
+            point={
+                **_with_all_blocks(record.point, trial.params),
+                "train_images": n_images,
+                STUDY: study,
+                WIDTH: width,
+            },
             epochs={step + 1: value for step, value in attributes.curve_of(trial).items()},
             n_labels=n_images * n_classes,
         )
@@ -239,6 +246,18 @@ class _Run:
     def name(self) -> str:
         """Equal for runs of the same point."""
         return repr(sorted(self.point.items()))
+
+
+def _with_all_blocks(point: Mapping[str, Scalar], params: Mapping[str, Any]) -> Mapping[str, Scalar]:
+    """The point with the number of the backbone's blocks for 0, which means all, if it is known.
+
+    It was drawn as such, or all blocks start from pretrained weights, as they do by default.
+    """
+    if point["backbone_depth"] or "backbone_depth" not in params:
+        return point
+    drawn = params["backbone_depth"]
+    known = point["transfer_depth"] if "transfer_depth" not in params else 0
+    return {**point, "backbone_depth": drawn if isinstance(drawn, int) else known}
 
 
 def _varied(studies: Sequence[Study], runs: Sequence[_Run]) -> list[str]:

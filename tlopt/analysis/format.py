@@ -141,7 +141,12 @@ def describe(point: dict[str, object] | Point) -> str:
         balanced = ", classes balanced" if values["class_weights"] == "balanced" else ""
         reduced = "".join(f", {said}" for said in training_words(values))
         return f"{LINEAR_WORDS[str(values['classifier'])]} on frozen features{balanced}{reduced}"
-    parts = [f"keep {values['transfer_depth']}", f"freeze {values['freeze_depth']}", f"lr {values['lr']:.2g}"]
+    parts = [
+        *_neck_words(values),
+        f"keep {values['transfer_depth']}",
+        f"freeze {values['freeze_depth']}",
+        f"lr {values['lr']:.2g}",
+    ]
     if values["norm_depth"]:
         affine = " affine kept" if values["norm_affine"] == "keep" else ""
         parts.insert(2, f"norm {values['norm_depth']}{affine}")
@@ -154,12 +159,29 @@ def describe(point: dict[str, object] | Point) -> str:
     return " ".join([*parts, *training_words(values)])
 
 
+def _neck_words(values: Mapping[str, object]) -> Iterator[str]:
+    """As in "use 9 + 2×128", blocks of a shortened backbone and the neck's layers and channels."""
+    if values["backbone_depth"]:
+        neck = f" + {values['neck_layers']}×{values['neck_width']}" if values["neck_layers"] else ""
+        yield f"use {values['backbone_depth']}{neck}"
+
+
 def training_words(point: Mapping[str, object]) -> Iterator[str]:
     """The number of training images and the share of false labels, where a point does not use all as is."""
     if point["train_images"]:
         yield f"{point['train_images']} images"
     if point["label_noise"]:
         yield f"{percent_words(float(str(point['label_noise'])))} FALSE LABELS"
+
+
+def structure_words(point: Point) -> str:
+    """The structure of a shortened network, as in "9 blocks and a neck of 2 layers (3×3, 128 channels)"."""
+    blocks = counted(point.backbone_depth, "block")
+    if not point.neck_layers:
+        return f"{blocks} without a neck"
+    kind = "separable, " if point.neck_convolution == "separable" else ""
+    layers, side = counted(point.neck_layers, "layer"), point.neck_kernel
+    return f"{blocks} and a neck of {layers} ({kind}{side}×{side}, {point.neck_width} channels)"
 
 
 def point_sentence(point: Point) -> str:
@@ -170,10 +192,11 @@ def point_sentence(point: Point) -> str:
             f"{LINEAR_WORDS[point.classifier]} on features of the pretrained network, which is never trained;"
             " C was chosen by cross-validation on the training images"
         )
-    said = ["all blocks are fresh"]
+    used = [f"{structure_words(point)} are used"] if point.is_shortened else []
+    said = [*used, "all blocks are fresh"]
     if kept:
         start = "block starts" if kept == 1 else f"{kept} blocks start"
-        said = [f"the first {start} from pretrained weights"]
+        said = [*used, f"the first {start} from pretrained weights"]
     if frozen:
         which = "the first of them is" if frozen == 1 else f"the first {frozen} of them are"
         said.append(f"{which if kept > 1 else 'it is'} never trained")
@@ -181,7 +204,8 @@ def point_sentence(point: Point) -> str:
         which = "block" if point.norm_depth == 1 else f"{point.norm_depth} blocks"
         whole = ", weights and biases too" if point.norm_affine == "keep" else ""
         said.append(f"batch-norm layers of the first {which} keep their pretrained statistics{whole}")
-    said.append(f"the head and fresh blocks learn at the rate {point.lr:.2g}")
+    fresh = "fresh blocks, the neck among them," if point.neck_layers else "fresh blocks"
+    said.append(f"the head and {fresh} learn at the rate {point.lr:.2g}")
     if point.lr_ratio != 1 and kept > frozen:
         said.append(f"kept blocks that are trained learn at {point.lr_ratio:.2g} of it")
     if point.l2_sp:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.format import cost_words, gain_sentences, spread_words
+from tlopt.analysis.format import cost_words, gain_sentences, spread_words, structure_words
 from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.predictions import Predictions
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.exports import combined_card
-from tlopt.exports.read import Export, plain_torch_code, preprocessing_words
+from tlopt.exports.read import Export, plain_torch_code, preprocessing_words, whole_cost
 from tlopt.model.build import n_blocks
 from tlopt.plots.confused import most_confused
 from tlopt.spec import Study
@@ -120,7 +120,7 @@ def _opening(contents: ExportContents, export: Export, inference: InferenceCost)
     yield (
         f"An image classifier for {len(export.class_names)} classes: {_network(contents, export)}, trained"
         f" {start}, at {export.resolution} x {export.resolution} pixels. It has {inference.words}."
-        " Written by tlopt."
+        f"{_structure(export, inference)} Written by tlopt."
     )
     yield ""
     yield _headline(contents)
@@ -154,6 +154,25 @@ def _origin(contents: ExportContents) -> Iterator[str]:
 def _combined(contents: ExportContents) -> Iterator[str]:
     if contents.combined is not None:
         yield from combined_card.made_of(contents.combined, contents.verdict)
+
+
+def _structure(export: Export, inference: InferenceCost) -> str:
+    """What a shortened network consists of and saves; "" for a whole one, or for an ensemble."""
+    if not export.point.is_shortened or export.members:
+        return ""
+    n, whole = n_blocks(export.backbone), whole_cost(export)
+    shares = (
+        percent_words(here / there)
+        for here, there in (
+            (inference.parameters, whole.parameters),
+            (inference.multiply_adds, whole.multiply_adds),
+        )
+    )
+    parameters, multiply_adds = shares
+    return (
+        f" It uses {structure_words(export.point)} of the backbone's {n}: {parameters} of the parameters and"
+        f" {multiply_adds} of the multiply-adds of the whole network with the same head."
+    )
 
 
 def _confusion_alt(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -332,7 +351,9 @@ def _point(chosen: Confirmed) -> Iterator[str]:
     for name, rule in RULES.items():
         if chosen.point.is_linear and name not in LINEAR_KEYS:
             continue
-        value = getattr(chosen.point, name)
+        value = (
+            n if name == "backbone_depth" and not chosen.point.is_shortened else getattr(chosen.point, name)
+        )
         cells = f"{value:.4g}" if isinstance(value, float) else str(value)
         cells += f" of {n}" if isinstance(rule, Depth) else ""
         yield f"| `{name}` | {cells} | {rule.meaning} |"

@@ -24,7 +24,8 @@ class Classifier(nn.Module):
 
     def __init__(self, export: Export, net: nn.Module) -> None:
         super().__init__()
-        self.net = net  # module of torchvision or timm, or an `Ensemble` of several
+        # module of torchvision or timm, what a shortened backbone has of it, or an `Ensemble` of several
+        self.net = net
         self.class_names = export.class_names
         self._export = export
 

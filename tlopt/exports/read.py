@@ -23,11 +23,12 @@ from tlopt.model.weights import load_weights
 from tlopt.model.weights_file import read_file
 from tlopt.spec.model_names import split_width
 from tlopt.spec.point import Point
+from tlopt.spec.search_keys import NECK_KEYS
 from tlopt.system.words import counted
 
 CONFIG, WEIGHTS, CLASSES = "config.toml", "weights.safetensors", "classes.txt"
 PREPROCESSING = "preprocessing.json"
-PROGRAM = "model.pt2"  # of a compact network or an ensemble, for torch without tlopt
+PROGRAM = "model.pt2"  # of a network that its library cannot build, for torch without tlopt
 DECODING = "image_rgb.py"  # a copy of tlopt.data.rgb, which the card's code imports
 
 # Values of preprocessing.json as every version writes them: a changed one would classify otherwise, silently.
@@ -40,6 +41,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: type(value) in (int, float) and 0 <= value < math.inf,
     ),
 }
+_SHORTENING_KEYS = ("backbone_depth", *NECK_KEYS)
 _FORMER_NAMES = {"stretch": "squash"}  # values in preprocessing.json that all versions read
 
 _PLAIN_TORCH = """\
@@ -101,6 +103,11 @@ class Export:
         """The network's name."""
         return self.point.backbone
 
+    @property
+    def has_program(self) -> bool:
+        """Whether the network is also written as a program, since its library has no such network."""
+        return self.is_compact or self.point.is_shortened or bool(self.members)
+
 
 def no_export(folder: Path | str, why: str) -> str:
     """The message on a path that is not an export."""
@@ -159,8 +166,7 @@ def preprocessing_words(export: Export) -> list[str]:
 
 def plain_torch_code(export: Export) -> str:
     """Python code that loads the network and classifies image.jpg without tlopt, in the export's folder."""
-    is_program = export.is_compact or export.members
-    imports, network = ("", _PROGRAM) if is_program else _construction(export)
+    imports, network = ("", _PROGRAM) if export.has_program else _construction(export)
     margin = (export.store_size - export.resolution) // 2
     return _PLAIN_TORCH.format(
         imports=imports,
@@ -200,6 +206,13 @@ def inference_cost(export: Export) -> InferenceCost:
 def _members(export: Export) -> tuple[Export, ...]:
     """The members of an ensemble as exports of their own; a single network alone."""
     return tuple(replace(export, point=point, members=()) for point in export.members) or (export,)
+
+
+def whole_cost(export: Export) -> InferenceCost:
+    """The cost of the export's network if it had all blocks of its backbone and all channels."""
+    values = export.point.as_dict()
+    whole = Point.from_dict({key: value for key, value in values.items() if key not in _SHORTENING_KEYS})
+    return count(_outline(replace(export, point=whole, is_compact=False)).net, export.resolution)
 
 
 def _outline(export: Export) -> Network:

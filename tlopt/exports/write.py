@@ -124,7 +124,7 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")
     shutil.copyfile(rgb.__file__, folder / DECODING)
     write_atomically(folder / PREPROCESSING, _json(preprocessing_json(export)))
-    if export.members:
+    if export.has_program:
         write_program(load_module(export, torch.device("cpu")), export.resolution, folder / PROGRAM)
     cost = inference_cost(export)
     write_atomically(folder / RESULT, _json(measured(_result(contents, cost))))

@@ -64,7 +64,8 @@ def compare(
     """Similarity by block between the network of `weights` and `other`, and an untrained network.
 
     Args:
-        other: a network with the same blocks, trained with the pixel statistics of `weights`.
+        other: a network of the same backbone, trained with the pixel statistics of `weights`; of a shortened
+            one, the blocks that are left are compared.
 
     Raises:
         SpecError: the network does not support the resolution.
@@ -87,11 +88,15 @@ def compare(
         )
         for network in (pretrained, other, untrained)
     ]
-    return _similarity(found[0], found[1]), _similarity(found[0], found[2])
+    rows = _similarity(found[0], found[1])
+    return rows, _similarity(found[0], found[2])[: len(rows)]
 
 
 def _similarity(one: BlockFeatures, other: BlockFeatures) -> tuple[SimilarityRow, ...]:
-    rows = zip(one.names, one.features, other.features, strict=True)
+    """Rows for the blocks with the same name in both."""
+    both = zip(one.names, other.names, strict=False)
+    n_common = sum(name == other_name for name, other_name in both)
+    rows = zip(one.names[:n_common], one.features, other.features, strict=False)
     return tuple(
         SimilarityRow(
             name=name,

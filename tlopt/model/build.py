@@ -11,8 +11,10 @@ from tlopt.model.head import make_head
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of, partition_for
 from tlopt.model.positions import resized_positions
+from tlopt.model.shortened import shortened
 from tlopt.model.weights import Weights
 from tlopt.spec.point import Point
+from tlopt.spec.search_keys import STRUCTURE_KEYS
 
 supported = families.supported
 
@@ -29,8 +31,8 @@ class BlockOutline:
 def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Network:
     """A network in train mode on the CPU, bitwise reproducible; torch's global generators are unchanged.
 
-    The library initialises the blocks and torch the head, both from `seed`; blocks 1..transfer_depth then get
-    the tensors of `weights` (none with weights "none").
+    The library initialises the blocks, and torch the neck and the head, all from `seed`; blocks
+    1..transfer_depth get the tensors of `weights` (none with weights "none").
 
     Raises:
         SpecError: the resolution does not fit the network, or a depth is beyond its blocks.
@@ -42,21 +44,40 @@ def build(point: Point, *, n_classes: int, weights: Weights, seed: int) -> Netwo
         # torch.manual_seed would also move the generators of the accelerators.
         torch.default_generator.manual_seed(seed)
         network = _library_network(weights, point.resolution)
-        head = make_head(
-            network.feature_width,
-            n_classes,
-            layers=point.head_layers,
-            hidden_width=point.head_width,
-            dropout=point.head_dropout,
-        )
+        _check_depths(point, len(network.blocks))
+        transfer(network, weights, depth=point.transfer_depth)
+        return with_head(network, point, n_classes).train()
+
+
+def with_head(network: Network, point: Point, n_classes: int) -> Network:
+    """The library's `network` with the depth, the neck and the head of `point`; `network` is used up.
+
+    Weights of neck and head are drawn from torch's generator.
+    """
+    if point.is_shortened:
+        network = shortened(network, point)
+    head = make_head(
+        network.feature_width,
+        n_classes,
+        layers=point.head_layers,
+        hidden_width=point.head_width,
+        dropout=point.head_dropout,
+        activation=point.activation,
+    )
     network.net.set_submodule(network.head_name, head)
-    if point.transfer_depth > len(network.blocks):
+    return network
+
+
+def _check_depths(point: Point, n_blocks: int) -> None:
+    if point.transfer_depth > n_blocks:
         raise SpecError(
-            f"search.transfer_depth = {point.transfer_depth}: {point.backbone} has only"
-            f" {len(network.blocks)} blocks"
+            f"search.transfer_depth = {point.transfer_depth}: {point.backbone} has only {n_blocks} blocks"
         )
-    transfer(network, weights, depth=point.transfer_depth)
-    return network.train()
+    if point.backbone_depth >= n_blocks:
+        raise SpecError(
+            f"search.backbone_depth = {point.backbone_depth}: {point.backbone} has {n_blocks} blocks, so at"
+            f" most {n_blocks - 1} can be used without the others"
+        )
 
 
 def untrained_network(weights: Weights, resolution: int, *, seed: int) -> Network:
@@ -132,15 +153,7 @@ def blueprint(point: Point, *, n_classes: int) -> Network:
     """
     network = outlined(point.backbone, point.resolution)
     with torch.device("meta"):
-        head = make_head(
-            network.feature_width,
-            n_classes,
-            layers=point.head_layers,
-            hidden_width=point.head_width,
-            dropout=point.head_dropout,
-        )
-    network.net.set_submodule(network.head_name, head)
-    return network
+        return with_head(network, point, n_classes)
 
 
 def n_trained(point: Point, n_classes: int) -> int:
@@ -156,7 +169,8 @@ def n_trained(point: Point, n_classes: int) -> int:
 
 def structure_of(point: Point) -> tuple[str | int | float, ...]:
     """The values of `point` on which the shapes and operations of its network depend."""
-    return (point.backbone, point.resolution, point.head_layers, point.head_width if point.head_layers else 0)
+    head = (point.head_layers, point.head_width if point.head_layers else 0)
+    return (point.backbone, point.resolution, *(getattr(point, name) for name in STRUCTURE_KEYS), *head)
 
 
 @lru_cache

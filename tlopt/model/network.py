@@ -53,15 +53,28 @@ class Network(nn.Module):
     """A network that maps images (N, 3, H, W) to logits (N, classes) in blocks 1..B and a head.
 
     `net` is the library's module, and `net.state_dict()` has the library's names. The output of block B,
-    which is the input of the head, has the shape (N, feature_width).
+    which is the input of the head, has the shape (N, feature_width). The blocks of a shortened backbone are
+    those that are left and its neck's; `net` is then a `ShortenedNet`, which keeps the library's names.
+
+    Args:
+        has_groups: whether the whole backbone has grouped convolutions; default: whether `net` has some.
     """
 
-    def __init__(self, net: nn.Module, blocks: tuple[Block, ...], head_name: str, feature_width: int) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        blocks: tuple[Block, ...],
+        head_name: str,
+        feature_width: int,
+        *,
+        has_groups: bool | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
         self.blocks = blocks
         self.head_name = head_name
         self.feature_width = feature_width
+        self.has_groups = _has_groups(net) if has_groups is None else has_groups
 
     @property
     def head(self) -> nn.Module:
@@ -104,6 +117,10 @@ class Network(nn.Module):
                     member.train(index > frozen_depth)
                     if frozen_depth < index <= norm_depth:
                         keep_statistics(member)
+
+
+def _has_groups(net: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in net.modules())
 
 
 def _member(net: nn.Module, name: str) -> nn.Module | nn.Parameter:

@@ -12,7 +12,7 @@ from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, Depth, in_blocks
+from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, STRUCTURE_KEYS, Depth, in_blocks
 
 LINEAR_MAX = 8  # linear classifiers among the initial points; each costs about one epoch
 
@@ -141,6 +141,7 @@ def start_point(start: Start, study: Study, facts: BackboneFacts) -> Params | No
         return None
     usual = _usual(study, facts)
     shares = {
+        "backbone_depth": 1.0,
         "transfer_depth": start.transfer,
         "freeze_depth": start.freeze,
         "anchor_depth": start.transfer,
@@ -202,7 +203,7 @@ _TRANSFER_KEYS = frozenset(
     (
         *("classifier", "transfer_depth", "freeze_depth", "anchor_depth", "norm_depth", "norm_affine"),
         *("lr", "lr_ratio", "lr_decay", "l2_sp"),
-        *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout"),
+        *("l2_anchored", "head_layers", "head_first_epochs", "head_dropout", *STRUCTURE_KEYS),
     )
 )
 

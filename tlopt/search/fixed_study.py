@@ -7,7 +7,7 @@ from tlopt.model.facts import BackboneFacts
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Fixed, Scalar
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import LINEAR_KEYS, RULES
+from tlopt.spec.search_keys import LINEAR_KEYS, RULES, STRUCTURE_KEYS
 from tlopt.spec.study import NAME_LENGTH_MAX
 from tlopt.spec.text import literal, user_path
 
@@ -44,7 +44,7 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
         ("data", data),
         ("model", model | {"backbone": point.backbone}),
         ("budget", {"trials": 1, "epochs": point.epochs}),
-        ("search", {key: getattr(point, key) for key in (LINEAR_KEYS if point.is_linear else RULES)}),
+        ("search", _search(point)),
         ("confirm", study.confirm.model_dump()),
     ]
     lines = [
@@ -55,6 +55,13 @@ def fixed_study(study: Study, point: Point, *, name: str, exported: bool = False
     for title, table in tables:
         lines += ["", f"[{title}]", *_lines(table)]
     return "\n".join(lines) + "\n"
+
+
+def _search(point: Point) -> dict[str, Scalar]:
+    """The keys that affect the point; those of structure only where they do not have their defaults."""
+    values = {key: getattr(point, key) for key in (LINEAR_KEYS if point.is_linear else RULES)}
+    stored = point.as_dict()
+    return {key: value for key, value in values.items() if key in stored or key not in STRUCTURE_KEYS}
 
 
 def _whole(value: str) -> str:

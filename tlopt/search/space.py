@@ -23,7 +23,16 @@ from tlopt.model.facts import BackboneFacts
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NORM_KEYS, RULES, Depth, in_blocks
+from tlopt.spec.search_keys import (
+    DEFAULT_L2,
+    LINEAR_KEYS,
+    NECK_KEYS,
+    NORM_KEYS,
+    RULES,
+    STRUCTURE_KEYS,
+    Depth,
+    in_blocks,
+)
 
 # The classifier first, since it decides which keys are drawn.
 _ORDER = ("classifier", *(name for name in RULES if name != "classifier"))
@@ -117,7 +126,9 @@ def resolve(values: Mapping[str, Scalar], backbone: str, epochs_max: int, facts:
         full["epochs"] = epochs_max
     if full["resolution"] is None:
         full["resolution"] = facts.resolution[backbone]
-    transfer = in_blocks(full["transfer_depth"], n_blocks) if facts.transferable else 0
+    full |= _structure(full, n_blocks)
+    used = full["backbone_depth"] or n_blocks
+    transfer = min(in_blocks(full["transfer_depth"], n_blocks), used) if facts.transferable else 0
     anchor = transfer if full["anchor_depth"] is None else in_blocks(full["anchor_depth"], n_blocks)
     full["transfer_depth"] = transfer
     full["freeze_depth"] = min(in_blocks(full["freeze_depth"], n_blocks), transfer)
@@ -138,6 +149,24 @@ _LINEAR_VALUES: dict[str, Scalar] = {
 }
 
 
+def _structure(values: Mapping[str, Any], n_blocks: int) -> dict[str, Any]:
+    """Values of `STRUCTURE_KEYS`, so that equal networks are equal points.
+
+    All blocks of the backbone are 0 blocks, as in a point. Keys of the neck have their defaults without one,
+    and so has the activation if no layer uses it.
+    """
+    depth = values["backbone_depth"]
+    blocks = n_blocks if depth == 0 and isinstance(depth, int) else in_blocks(depth, n_blocks, low=1)
+    found: dict[str, Any] = {name: RULES[name].default for name in STRUCTURE_KEYS}
+    found["backbone_depth"] = blocks if blocks < n_blocks else 0
+    has_neck = blocks < n_blocks and values["neck_layers"] > 0
+    if has_neck:
+        found |= {name: values[name] for name in NECK_KEYS}
+    if has_neck or values["head_layers"]:
+        found["activation"] = values["activation"]
+    return found
+
+
 def _kept_norms(
     depth: Scalar, freeze_depth: int, transfer_depth: int, backbone: str, facts: BackboneFacts
 ) -> int:
@@ -151,10 +180,11 @@ def _kept_norms(
 def without_idle_keys(study: Study, facts: BackboneFacts) -> Study:
     """`study` without the keys that have no effect in any of its trials.
 
-    Norm depths are drawn only for networks with batch-norm layers, and linear classifiers only with
-    pretrained weights. A study of linear classifiers alone has only their keys.
+    Norm depths are drawn only for networks with batch-norm layers, keys of the neck only if a backbone may be
+    shortened, and linear classifiers only with pretrained weights. A study of linear classifiers alone has
+    only their keys.
     """
-    idle: set[str] = set()
+    idle = idle_structure_keys(study, facts)
     if not any(facts.batch_norm[backbone] for backbone in study.model.backbones):
         idle |= set(NORM_KEYS)
     if not facts.transferable:
@@ -167,11 +197,30 @@ def without_idle_keys(study: Study, facts: BackboneFacts) -> Study:
     return study.model_copy(update={"search": search})
 
 
+def idle_structure_keys(study: Study, facts: BackboneFacts) -> set[str]:
+    """Keys of the neck if no trial shortens the backbone, and the activation if no layer uses it."""
+    depths = _ends(study, "backbone_depth", 1.0)
+    is_shortened = any(
+        in_blocks(depth, n_blocks, low=1) < n_blocks
+        for n_blocks in facts.n_blocks.values()
+        for depth in depths
+    )
+    has_neck = is_shortened and any(_ends(study, "neck_layers", 0))
+    idle = set[str]() if is_shortened else {"neck_layers"}
+    if not has_neck:
+        idle |= set(NECK_KEYS) - {"neck_layers"}
+    return idle if has_neck or any(_ends(study, "head_layers", 0)) else idle | {"activation"}
+
+
+def _ends(study: Study, name: str, default: Scalar) -> tuple[Scalar, ...]:
+    dimension = study.search.get(name, Fixed(default))
+    assert not isinstance(dimension, PerOptimizer), f"{name} has one range"
+    return dimensions.bounds(dimension)
+
+
 def classifiers(study: Study) -> tuple[Scalar, ...]:
     """Values of `classifier` in trials of the study."""
-    dimension = study.search.get("classifier", Fixed("network"))
-    assert not isinstance(dimension, PerOptimizer), "classifier has no ranges for each optimizer"
-    return dimensions.bounds(dimension)
+    return _ends(study, "classifier", "network")
 
 
 def check_depths(study: Study, facts: BackboneFacts) -> None:
@@ -243,23 +292,21 @@ def encode_point(point: Point, study: Study, facts: BackboneFacts) -> dict[str, 
     Optuna accepts enqueued values outside their range silently, so points are checked here first.
     """
     params: dict[str, Any] = {}
-    n_blocks = facts.n_blocks[point.backbone]
     for name, dimension in (("backbone", study.model.backbone), *study.search.items()):
         if point.is_linear and name not in ("backbone", *LINEAR_KEYS):
             continue
-        value = getattr(point, name)
+        value: Scalar | None
         if isinstance(dimension, PerOptimizer):
-            name, value = f"{name}_position", _position(getattr(dimension, point.optimizer), value)
-        elif name in NORM_KEYS:
-            value = norm_value(name, point, dimension, facts)
-        elif isinstance(RULES.get(name), Depth):
-            value = depth_value(value, dimension, n_blocks)
+            position = _position(getattr(dimension, point.optimizer), getattr(point, name))
+            name, value = f"{name}_position", position
+        else:
+            value = fitting_value(name, point, dimension, facts)
         if value is None or not (
             isinstance(dimension, PerOptimizer) or dimensions.contains(dimension, value)
         ):
             return None
         if not isinstance(dimension, Fixed):
-            params[name] = dimension.encode(value) if isinstance(dimension, Log) else value
+            params[name] = dimension.encode(float(value)) if isinstance(dimension, Log) else value
     return params if decode_params(params, study, facts) == point else None
 
 
@@ -267,7 +314,28 @@ def _position(dimension: Fixed | Uniform | Log, value: float) -> float | None:
     return dimensions.position(dimension, value) if dimensions.contains(dimension, value) else None
 
 
-def norm_value(name: str, point: Point, dimension: Dimension, facts: BackboneFacts) -> Scalar | None:
+def fitting_value(name: str, point: Point, dimension: Dimension, facts: BackboneFacts) -> Scalar | None:
+    """A value of `dimension` with the same effect as the point's, or None if there is none."""
+    if name in NORM_KEYS:
+        return _norm_value(name, point, dimension, facts)
+    if isinstance(RULES.get(name), Depth):
+        return _depth_value(name, point, dimension, facts.n_blocks[point.backbone])
+    own: Scalar = getattr(point, name)
+    if dimensions.contains(dimension, own):
+        return own
+    return dimensions.bounds(dimension)[0] if name in _idle_keys(point) else None
+
+
+def _idle_keys(point: Point) -> set[str]:
+    """The structure keys without effect on the point."""
+    idle = set() if point.is_shortened else {"neck_layers"}
+    if point.neck_layers:
+        return idle
+    idle |= set(NECK_KEYS) - {"neck_layers"}
+    return idle if point.head_layers else idle | {"activation"}
+
+
+def _norm_value(name: str, point: Point, dimension: Dimension, facts: BackboneFacts) -> Scalar | None:
     """A value of `dimension` with the same effect as the point's, or None; any if none has an effect."""
     if name == "norm_affine":
         wanted = point.norm_affine
@@ -275,13 +343,22 @@ def norm_value(name: str, point: Point, dimension: Dimension, facts: BackboneFac
         return dimensions.bounds(dimension)[0] if any_will_do else wanted
     depths = (point.freeze_depth, point.transfer_depth, point.backbone, facts)
     values = (
-        depth_value(point.norm_depth, dimension, facts.n_blocks[point.backbone]),
+        _equal_depth(point.norm_depth, dimension, facts.n_blocks[point.backbone]),
         *dimensions.bounds(dimension),
     )
     return next((v for v in values if v is not None and _kept_norms(v, *depths) == point.norm_depth), None)
 
 
-def depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | None:
+def _depth_value(name: str, point: Point, dimension: Dimension, n_blocks: int) -> Scalar | None:
+    """A depth that comes to the point's, also by the cap of a shortened backbone, or None."""
+    used = point.backbone_depth or n_blocks
+    blocks = used if name == "backbone_depth" else getattr(point, name)
+    if name != "backbone_depth" and blocks == used < n_blocks:
+        return next((v for v in dimensions.bounds(dimension) if in_blocks(v, n_blocks) >= used), None)
+    return _equal_depth(blocks, dimension, n_blocks, low=1 if name == "backbone_depth" else 0)
+
+
+def _equal_depth(blocks: int, dimension: Dimension, n_blocks: int, low: int = 0) -> Scalar | None:
     """A value of `dimension` that equals `blocks` in blocks, or None."""
     ends = [value for value in dimensions.bounds(dimension) if not isinstance(value, (str, bool))]
     match dimension:
@@ -292,4 +369,4 @@ def depth_value(blocks: int, dimension: Dimension, n_blocks: int) -> Scalar | No
         case _:
             candidates = [blocks]
     fitting = (value for value in candidates if dimensions.contains(dimension, value))
-    return next((value for value in fitting if in_blocks(value, n_blocks) == blocks), None)
+    return next((value for value in fitting if in_blocks(value, n_blocks, low) == blocks), None)

@@ -22,9 +22,8 @@ from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import nearest
 from tlopt.search.space import (
     Params,
-    depth_value,
     encode_point,
-    norm_value,
+    fitting_value,
     resolve,
     search_space,
     without_idle_keys,
@@ -35,7 +34,7 @@ from tlopt.spec.dimensions import Choice, Dimension, Fixed, as_toml, bounds
 from tlopt.spec.objectives import excess_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.spec.search_keys import LINEAR_KEYS, NORM_KEYS, RULES, Depth
+from tlopt.spec.search_keys import LINEAR_KEYS, RULES, Depth
 from tlopt.storage import attributes, optuna_private, studies
 from tlopt.storage.attributes import OUTCOME_CONSTRAINT, TrialRecord, best_first
 from tlopt.system.words import counted
@@ -346,7 +345,9 @@ def _obstacle(point: Point, study: Study, facts: BackboneFacts) -> _LeftOut | No
         one = getattr(dimension, point.optimizer) if isinstance(dimension, PerOptimizer) else dimension
         if not _has(one, name, point, facts):
             blocks = " blocks" if isinstance(RULES[name], Depth) else ""
-            return _LeftOut(name, f"{name} {_short(values[name])}{blocks} {_outside(one)}")
+            is_whole = name == "backbone_depth" and not point.is_shortened
+            value = facts.n_blocks[point.backbone] if is_whole else values[name]
+            return _LeftOut(name, f"{name} {_short(value)}{blocks} {_outside(one)}")
     given = {name: values[name] for name in study.search}
     resolved = asdict(resolve(given, point.backbone, study.budget.epochs, facts))
     for name, value in resolved.items():
@@ -358,13 +359,8 @@ def _obstacle(point: Point, study: Study, facts: BackboneFacts) -> _LeftOut | No
 
 
 def _has(dimension: Dimension, name: str, point: Point, facts: BackboneFacts) -> bool:
-    value = getattr(point, name)
-    if name in NORM_KEYS:
-        value = norm_value(name, point, dimension, facts)
-        return value is not None and dimensions.contains(dimension, value)
-    if isinstance(RULES[name], Depth):
-        return depth_value(value, dimension, facts.n_blocks[point.backbone]) is not None
-    return dimensions.contains(dimension, value)
+    value = fitting_value(name, point, dimension, facts)
+    return value is not None and dimensions.contains(dimension, value)
 
 
 def _outside(dimension: Dimension) -> str:

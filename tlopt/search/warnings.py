@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from tlopt.model.facts import BackboneFacts
 from tlopt.search.repeated_views import dimension_of, n_repeated_views
-from tlopt.search.space import classifiers
+from tlopt.search.space import classifiers, idle_structure_keys
 from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import percent_words
-from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, RULES
+from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NECK_KEYS, RULES
 from tlopt.system.words import counted
 
 
@@ -23,6 +23,7 @@ def study_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     yield from epoch_warnings(study)
     yield from pull_warnings(study, facts)
     yield from norm_warnings(study, facts)
+    yield from structure_warnings(study, facts)
     yield from view_warnings(study)
 
 
@@ -119,6 +120,18 @@ def norm_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     elif without:
         effect = "is not drawn" if len(without) == len(backbones) else "comes to 0 there"
         yield f"{', '.join(without)}: there are no batch-norm layers, and norm_depth {effect}"
+
+
+def structure_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
+    """Warn about keys of network structure without effect in any trial."""
+    idle = idle_structure_keys(study, facts)
+    reasons = dict.fromkeys(NECK_KEYS, "no trial has a neck; set or search neck_layers")
+    if "neck_layers" in idle:
+        reasons = dict.fromkeys(NECK_KEYS, "no trial shortens the backbone; set or search backbone_depth")
+    reasons["activation"] = "there is no layer with one; set or search neck_layers or head_layers"
+    for name, reason in reasons.items():
+        if name in idle & study.search.keys():
+            yield f"{name} has no effect: {reason}"
 
 
 def noise_warnings(study: Study) -> Iterator[str]:

@@ -13,6 +13,8 @@ Schedule = Literal["cosine", "linear", "constant"]
 ClassWeights = Literal["none", "balanced"]
 NormAffine = Literal["train", "keep"]
 ClassifierKind = Literal["network", "logistic", "svm"]
+Convolution = Literal["plain", "separable"]
+Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,13 @@ class Point:
     backbone: str
     classifier: ClassifierKind = "network"  # logistic, svm: fitted on features of the frozen network
     resolution: int  # pixels per side of the network's input
-    transfer_depth: int  # blocks, in [0, B]
+    backbone_depth: int = 0  # blocks that are used, in [1, B - 1]; 0 is all B
+    neck_layers: int = 0  # in place of the blocks left out; 0 for a whole backbone
+    neck_width: int = 256  # channels
+    neck_kernel: int = 3  # pixels
+    neck_convolution: Convolution = "plain"
+    activation: Activation = "relu"  # in the neck and the head
+    transfer_depth: int  # blocks, in [0, B], or [0, backbone_depth] if that is not 0
     freeze_depth: int  # blocks, in [0, transfer_depth]
     anchor_depth: int  # blocks, in [0, transfer_depth]
     norm_depth: int = 0  # blocks, in [0, transfer_depth]; 0 if without effect
@@ -55,12 +63,19 @@ class Point:
     label_noise: float = 0.0  # share of the training images, in [0, 0.9]
 
     def __post_init__(self) -> None:
+        if self.is_shortened and self.transfer_depth > self.backbone_depth:
+            raise ValueError(f"{self.transfer_depth=} is not in [0, {self.backbone_depth=}]")
         if not 0 <= self.freeze_depth <= self.transfer_depth:
             raise ValueError(f"{self.freeze_depth=} is not in [0, {self.transfer_depth=}]")
         if not 0 <= self.anchor_depth <= self.transfer_depth:
             raise ValueError(f"{self.anchor_depth=} is not in [0, {self.transfer_depth=}]")
         if not 0 <= self.norm_depth <= self.transfer_depth:
             raise ValueError(f"{self.norm_depth=} is not in [0, {self.transfer_depth=}]")
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether blocks of the backbone are left out."""
+        return self.backbone_depth > 0
 
     @property
     def is_linear(self) -> bool:
@@ -135,7 +150,10 @@ def _flaw(key: str, value: Any) -> str:
     """As in "head_dropout = 5 is not a number from 0 to 0.95"; "" for a value that a search can have."""
     if not _has_kind(key, value):
         return f"{key} = {value!r}"
-    if key in RULES and RULES[key].refuse(value):
+    is_default = (
+        key in _later() and value == _later()[key]
+    )  # all blocks are 0 in a point, not in a study file
+    if key in RULES and RULES[key].refuse(value) and not is_default:
         return f"{key} = {value!r} is not {RULES[key].allowed}"
     return ""
 

@@ -129,10 +129,13 @@ def _forms(rule: Rule) -> list[dict[str, Any]]:
             word = {"enum": list(rule.words)}
             return [word, _choice(word)]
         case Depth():
-            blocks = {"type": "integer", "minimum": 0}
+            blocks = {"type": "integer", "minimum": rule.low}
             share = {"type": "number", "minimum": 0, "maximum": 1}
             depth = {"anyOf": [blocks, share]}
             return [depth, _ends("int", blocks), _ends("uniform", share), _choice(depth)]
+        case Number(odd=True):
+            odd = {"enum": list(range(int(rule.low), int(rule.high) + 1, 2))}
+            return [odd, _choice(odd)]
         case Number():
             kind = "integer" if rule.whole else "number"
             number = {"type": kind, "minimum": rule.low, "maximum": rule.high}

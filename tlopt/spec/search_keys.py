@@ -25,6 +25,9 @@ SCHEDULES = ("cosine", "linear", "constant")
 CLASS_WEIGHTS = ("none", "balanced")
 NORM_AFFINE = ("train", "keep")
 CLASSIFIERS = ("network", "logistic", "svm")
+CONVOLUTIONS = ("plain", "separable")
+# All map 0 to 0, so that channels of hidden layers can be pruned; a sigmoid does not.
+ACTIVATIONS = ("relu", "gelu", "silu", "elu", "tanh")
 
 _BLOCKS_MAX = 1_000_000  # more than any network has; means all blocks
 
@@ -36,15 +39,17 @@ class Depth:
     default: int | float | None
     meaning: str
     per_optimizer: bool = False
+    low: int = 0  # blocks
 
     @property
     def allowed(self) -> str:
-        return "a whole number of blocks from 0, or a fraction from 0.0 to 1.0"
+        return f"a whole number of blocks from {self.low}, or a fraction from 0.0 to 1.0"
 
     def refuse(self, value: Scalar) -> bool:
         if isinstance(value, (bool, str)):
             return True
-        return not 0 <= value <= (1 if isinstance(value, float) else _BLOCKS_MAX)
+        low, high = (0, 1) if isinstance(value, float) else (self.low, _BLOCKS_MAX)
+        return not low <= value <= high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +63,17 @@ class Number:
     meaning: str
     per_optimizer: bool = False
     least: float = LOG_LOW_MIN  # smallest value above 0, if 0 is allowed
+    odd: bool = False  # whether even numbers are refused
 
     @property
     def allowed(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
+        kind = "an odd number" if self.odd else "a whole number" if self.whole else "a number"
         return f"{kind} from {self.low:g} to {self.high:g}"
 
     def refuse(self, value: Scalar) -> bool:
         if isinstance(value, (bool, str)) or (self.whole and not isinstance(value, int)):
             return True
-        return not self.low <= value <= self.high
+        return not self.low <= value <= self.high or (self.odd and value % 2 == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +213,36 @@ RULES: dict[str, Rule] = {
     "mixup": Number(
         whole=False, low=0, high=10, default=0.0, meaning="alpha of mixup's Beta distribution; 0: no mixup"
     ),
+    "backbone_depth": Depth(
+        default=1.0,
+        low=1,
+        meaning="blocks of the backbone that are used, at least one; those above are left out, and the neck"
+        " is in their place. Other depths are at most this one; fractions are of the whole backbone",
+    ),
+    "neck_layers": Number(
+        whole=True,
+        low=0,
+        high=4,
+        default=0,
+        meaning="new convolution layers with batch-norm and activation between a shortened backbone and the"
+        " head; 0: the head is on the output of block backbone_depth, averaged over positions",
+    ),
+    "neck_width": Number(
+        whole=True, low=2, high=65536, default=256, meaning="channels per layer of the neck"
+    ),
+    "neck_kernel": Number(
+        whole=True, odd=True, low=1, high=7, default=3, meaning="side of the neck's kernels in pixels"
+    ),
+    "neck_convolution": Word(
+        words=CONVOLUTIONS,
+        default="plain",
+        meaning="separable: each layer of the neck is a depthwise convolution and a 1×1 convolution",
+    ),
+    "activation": Word(
+        words=ACTIVATIONS,
+        default="relu",
+        meaning="activation in the neck and of the head's hidden layers",
+    ),
     "head_layers": Number(whole=True, low=0, high=4, default=0, meaning="hidden layers in the head"),
     "head_width": Number(whole=True, low=2, high=65536, default=256, meaning="units per hidden layer"),
     "head_dropout": Number(
@@ -256,6 +292,8 @@ RULES: dict[str, Rule] = {
 # The keys that affect a linear classifier.
 LINEAR_KEYS = ("classifier", "class_weights", "resolution", "train_images", "label_noise")
 NORM_KEYS = ("norm_depth", "norm_affine")  # no effect on networks without batch-norm
+NECK_KEYS = ("neck_layers", "neck_width", "neck_kernel", "neck_convolution")  # none on whole backbones
+STRUCTURE_KEYS = ("backbone_depth", *NECK_KEYS, "activation")
 DEFAULT_L2 = {"sgd": 5e-4, "adamw": 0.02}
 PROBE_LR = {"sgd": 0.1, "adamw": 0.01}  # a head alone tolerates ten times the rate of a network
 
@@ -280,6 +318,9 @@ def checked(name: str, dimension: Dimension) -> Dimension:
                 raise ValueError("mixes whole numbers (blocks) and fractions; use one kind")
             if isinstance(dimension, Log):
                 raise ValueError("a depth is searched with int, uniform or choice, not log")
+        case Number(odd=True):
+            if not isinstance(dimension, (Fixed, Choice)):
+                raise ValueError("an odd number is fixed or searched with choice")
         case Number(whole=True):
             if isinstance(dimension, (Uniform, Log)):
                 raise ValueError("a whole number is searched with int or choice")
@@ -305,7 +346,7 @@ def _real(dimension: Dimension) -> Dimension:
             return dimension
 
 
-def in_blocks(depth: Scalar, n_blocks: int) -> int:
-    """A depth in blocks: fractions are rounded, whole numbers are capped at `n_blocks`."""
+def in_blocks(depth: Scalar, n_blocks: int, low: int = 0) -> int:
+    """A depth in blocks: fractions are rounded, and the result lies in [`low`, `n_blocks`]."""
     blocks = round(depth * n_blocks) if isinstance(depth, float) else int(depth)
-    return min(blocks, n_blocks)
+    return max(low, min(blocks, n_blocks))

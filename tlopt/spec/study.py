@@ -47,6 +47,12 @@ _LATER = {
     "search.norm_affine": Fixed("train"),
     "search.train_images": Fixed(0),
     "search.label_noise": Fixed(0.0),
+    "search.backbone_depth": Fixed(1.0),
+    "search.neck_layers": Fixed(0),
+    "search.neck_width": Fixed(256),
+    "search.neck_kernel": Fixed(3),
+    "search.neck_convolution": Fixed("plain"),
+    "search.activation": Fixed("relu"),
 }
 
 # Values that were renamed after studies had been made; digests use the former name.

@@ -191,6 +191,7 @@ def _time(
 def _point(backbone: str, resolution: int, n: int, batch_size: int) -> Point:
     values = {name: rule.default for name, rule in RULES.items()} | {
         "resolution": resolution,
+        "backbone_depth": 0,
         "transfer_depth": n,
         "anchor_depth": n,
         "lr": 1e-5,

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from tlopt.model.families.table import skeleton
+from tlopt.model.network import Network
 from tlopt.model.weights import Weights
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import bounds
@@ -17,7 +17,7 @@ from tlopt.training.timing import seconds_per_image
 SECONDS_RATIO_MAX = 0.9  # of the default's time; a smaller gain is not worth different last bits
 
 
-def numerics_of_study(study: Study, network: nn.Module, device: torch.device) -> Numerics:
+def numerics_of_study(study: Study, network: Network, device: torch.device) -> Numerics:
     """Precision and layout from the study file; defaults for the network where it says "auto"."""
     precision, layout = _fixed_numerics(study)
     likely = usual_numerics(network, device)

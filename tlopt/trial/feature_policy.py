@@ -94,7 +94,10 @@ def open_feature_store(
 
 def wanted_depths(study: Study, n_blocks: int) -> set[int]:
     """Depths at which trials may split the network: freeze depths, and those where only the head trains."""
-    frozen, transferred = (_depths(study, name, n_blocks) for name in ("freeze_depth", "transfer_depth"))
+    frozen, starts, used = (
+        _depths(study, name, n_blocks) for name in ("freeze_depth", "transfer_depth", "backbone_depth")
+    )
+    transferred = {min(k, s) for k in starts for s in used}
     depths = {min(f, k) for f in frozen for k in transferred} | {n_blocks}  # the linear probe
     if dimensions.bounds(dimension_of(study, "head_first_epochs")) != (0,):
         depths |= transferred

@@ -19,7 +19,7 @@ from tlopt.data.batches import Images
 from tlopt.data.dataset import Data, TestSplit
 from tlopt.data.training_set import training_set
 from tlopt.errors import SpecError, Unwritable
-from tlopt.model.build import build, check_resolution, n_blocks
+from tlopt.model.build import build, check_resolution, n_blocks, untrained_network
 from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.model.weights import Weights, load_weights
@@ -221,12 +221,25 @@ class Workspace:
         if key not in self._feature_stores:
             digest = self.weights[run.point.backbone].digest
             self._feature_stores[key] = open_feature_store(
-                self.study, self.data, digest, run, images, allow_resident=allow_resident
+                self.study,
+                self.data,
+                digest,
+                self._with_all_blocks(run),
+                images,
+                allow_resident=allow_resident,
             )
         store = self._feature_stores[key]
         if store is not None:
             store.begin_trial(images, allow_resident=allow_resident)
         return store
+
+    def _with_all_blocks(self, run: Run) -> Run:
+        """`run` with an untrained network of all blocks of its backbone, if it has fewer."""
+        if not run.point.is_shortened:
+            return run
+        network = untrained_network(self.weights[run.point.backbone], run.point.resolution, seed=0)
+        network.to(run.device).to(memory_format=run.numerics.memory_format)
+        return replace(run, network=network)
 
     @property
     def feature_stores(self) -> tuple[FeatureStore, ...]:

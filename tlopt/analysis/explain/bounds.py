@@ -32,7 +32,7 @@ def allowed(key: Key, limits: Limits) -> tuple[float, float] | None:
     rule, dimension = RULES[key.name], key.dimension
     match rule:
         case Depth() if isinstance(dimension, Int):
-            return None if limits.n_blocks is None else (0, limits.n_blocks)
+            return None if limits.n_blocks is None else (rule.low, limits.n_blocks)
         case Depth():
             return 0.0, 1.0
         case Number():

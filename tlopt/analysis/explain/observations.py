@@ -145,13 +145,15 @@ def _goodness(trials: Sequence[FrozenTrial], complete: Array, direction: str) ->
 def _effective(name: str, trial: FrozenTrial, study: Study) -> Any:
     """The drawn value, for a depth at most transfer_depth; norm_depth within the frozen blocks is the lowest.
 
-    Blocks and fractions are not compared with each other.
+    No depth exceeds backbone_depth. Blocks and fractions are not compared with each other.
     """
     drawn: Any = trial.params[name]
-    if name not in ("freeze_depth", "anchor_depth", "norm_depth"):
+    if name not in ("transfer_depth", "freeze_depth", "anchor_depth", "norm_depth"):
         return drawn
-    transfer = _depth("transfer_depth", trial, study, default=1.0)
-    capped = min(drawn, transfer) if type(drawn) is type(transfer) else drawn
+    capped = drawn
+    for cap in ("backbone_depth", "transfer_depth"):
+        depth = _depth(cap, trial, study, default=1.0)
+        capped = min(capped, depth) if type(capped) is type(depth) else capped
     frozen = _depth("freeze_depth", trial, study, default=0)
     idle = name == "norm_depth" and type(frozen) is type(capped) and capped <= frozen
     return type(capped)(0) if idle else capped

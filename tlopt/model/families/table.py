@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -43,6 +43,8 @@ class Family:
     head_name: str
     resolution_min: int = 8  # pixels per side; below it a feature map is empty
     positions: Positions | None = None  # None without a position embedding for each patch
+    # of all blocks but the last: (N, C, H, W), (N, H, W, C) or (N, L, C), the patches being the last tokens
+    outputs: Literal["maps", "maps_channels_last", "tokens"] = "maps"
     auxiliary: tuple[str, ...] = ()  # further classifiers in the library's weights, not loaded
     modern_name: Callable[[str], str] = str  # current name of a tensor, given its name in older files
     # the library's arguments for a factor of the channels, given its module; None: it has one width
@@ -113,12 +115,14 @@ FAMILIES = (
         head_name="heads.head",
         positions=Positions("encoder.pos_embedding", _tv.patch_sides),
         at_width=_tv.vision_transformer_at_width,
+        outputs="tokens",
     ),
     Family(
         title="Swin, Swin v2",
         library_class="torchvision.models.swin_transformer.SwinTransformer",
         blocks=_tv.swin,
         head_name="head",
+        outputs="maps_channels_last",
     ),
     Family(
         title="Inception v3",
@@ -162,6 +166,7 @@ FAMILIES = (
         head_name="head",
         positions=Positions("pos_embed", _timm.patch_sides),
         at_width=_timm.vision_transformer_at_width,
+        outputs="tokens",
     ),
 )
 
