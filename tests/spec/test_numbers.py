@@ -45,7 +45,17 @@ def loads(table: str, kind: str, key: str, value: float | dict[str, Any]) -> Stu
 def test_every_table_has_numbers() -> None:
     tables = {table for table, *_ in NUMBERS}
 
-    assert tables == {"", "data", "budget", "search", "sampler", "pruner", "confirm", "service"}
+    assert tables == {
+        "",
+        "data",
+        "budget",
+        "search",
+        "sampler",
+        "pruner",
+        "constraints",
+        "confirm",
+        "service",
+    }
     assert len(NUMBERS) == len(set(NUMBERS)) > 40
     assert ("budget", "", "hours") in NUMBERS
     assert ("pruner", "percentile", "percentile") in NUMBERS

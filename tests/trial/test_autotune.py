@@ -11,6 +11,7 @@ from torch import nn
 
 from tlopt.app import workflow
 from tlopt.app.handle import Session, open_session
+from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.storage import attributes
 from tlopt.training.numerics import Numerics
@@ -18,7 +19,7 @@ from tlopt.trial import autotune
 from tlopt.trial.autotune import measure_numerics, numerics_of_study
 
 CPU = torch.device("cpu")
-PLAIN, GROUPED = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
+PLAIN, GROUPED = (Network(nn.Conv2d(4, 4, 1, groups=groups), (), "", 4) for groups in (1, 4))
 
 
 def with_model(text: str, lines: str) -> str:
@@ -48,7 +49,7 @@ def session(tmp_path: Path, study_text: Callable[..., str]) -> Callable[..., Ses
         ('precision = "auto"\nlayout = "auto"', GROUPED, Numerics("float32", "channels_last")),
     ],
 )
-def test_what_the_file_names_is_taken(lines: str, network: nn.Module, numerics: Numerics) -> None:
+def test_what_the_file_names_is_taken(lines: str, network: Network, numerics: Numerics) -> None:
     study = tiny.spec.loads(with_model(tiny.text("lr = 0.1"), lines), "x.toml")
 
     assert numerics_of_study(study, network, CPU) == numerics

@@ -147,7 +147,7 @@ class FrontPruner(Record):
     n_startup_trials: int = Field(default=5, ge=3, le=_TRIALS_MAX)
     min_epochs: int = Field(default=2, ge=1, le=_EPOCHS_MAX)
     n_better: int = Field(default=1, ge=1, le=_TRIALS_MAX)
-    margin: float = Field(default=2.0, ge=0, le=100)
+    margin: float = Field(default=2.0, ge=0.01, le=100)
 
 
 Sampler = Annotated[

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,9 @@ class Workspace:
     numerics: dict[str, Numerics] = field(default_factory=dict)  # by backbone; empty until chosen
     _pixels: PixelStores = field(init=False)
     _feature_stores: dict[tuple[str, int], FeatureStore | None] = field(init=False, default_factory=dict)
-    _meter: CostMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self._pixels = PixelStores(self.study, self.data, self.device, progress=self.progress)
-        self._meter = CostMeter(weights=self.weights, n_classes=self.n_classes, device=self.device)
 
     @classmethod
     def open(cls, study: Study, device: torch.device, *, progress: bool = False) -> "Workspace":
@@ -134,13 +133,17 @@ class Workspace:
         what = {"point": point.as_dict(), "seeds": list(seeds), **seen, **self.fingerprints}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
+    @cached_property
+    def _cost_meter(self) -> CostMeter:
+        return CostMeter(weights=self.weights, n_classes=self.n_classes, device=self.device)
+
     def inference_cost(self, point: Point) -> dict[str, float]:
         """What the network of `point` costs in use, by name as in `[constraints]`.
 
         Latency is measured only where the study limits it or searches for it; known after the first call for
         a network of the same structure.
         """
-        return self._meter.measure(point, with_latency="latency_ms" in self.study.cost_names)
+        return self._cost_meter.measure(point, with_latency="latency_ms" in self.study.cost_names)
 
     def broken_limits(self, point: Point) -> str:
         """The limits of `[constraints]` that the network of `point` breaks, in words; "" if it keeps all."""
