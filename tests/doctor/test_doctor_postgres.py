@@ -15,7 +15,7 @@ from looked import problem, problems, titled
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from postgres import Server
-from psycopg2 import sql
+from psycopg2 import extensions, sql
 
 from tlopt.doctor import connection, postgres
 from tlopt.doctor.database import database
@@ -70,6 +70,15 @@ class Place:
         with self.server.connect(self.name) as opened, opened.cursor() as cursor:
             cursor.execute(statement.format(role=f'"{self.role}"', name=f'"{self.name}"'))
         opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _libpq_waits() -> Iterator[None]:
+    """The doctor's own process has no socket timeout of a worker's; earlier tests may have set one."""
+    before = extensions.get_wait_callback()
+    extensions.set_wait_callback(None)
+    yield
+    extensions.set_wait_callback(before)
 
 
 @pytest.fixture
