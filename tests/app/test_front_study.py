@@ -15,6 +15,7 @@ from tlopt.app import deliver, workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.app.tables import show_verdict, status_group
 from tlopt.dashboard.note import note_lines
+from tlopt.errors import DataError
 from tlopt.spec.folders import Folders
 from tlopt.storage.studies import service_of
 from tlopt.worker import loop
@@ -57,6 +58,11 @@ def said(session: Session) -> str:
     return console.export_text()
 
 
+def test_exports_of_the_front_lie_beside_that_of_the_chosen_point_not_in_it(session: Session) -> None:
+    """An export with more in it is no longer replaced, so that `run` would end with an error."""
+    assert deliver.default_folder(session) not in deliver.front_folder(session).parents
+
+
 @pytest.mark.slow
 def test_the_front_is_searched_shown_confirmed_and_exported(session: Session, tmp_path: Path) -> None:
     workspace = workflow.prepare(session)
@@ -92,6 +98,8 @@ def test_the_front_is_searched_shown_confirmed_and_exported(session: Session, tm
     )
 
     assert [folder.name for folder in written] == [row.label.replace(" ", "-") for row in verdict.front]
+    with pytest.raises(DataError, match="is itself an export"):
+        deliver.export_front(session, workspace, verdict, written[0], overwrite=True, onnx=False)
     for folder, row in zip(written, verdict.front, strict=True):
         result = json.loads((folder / "result.json").read_text())
         assert result["label"] == row.label

@@ -253,8 +253,11 @@ def export_front(
 
     Raises:
         NotReady: no point of the confirmation has a value.
-        DataError, MissingExtra: as `export`.
+        DataError: as `export`, or `folder` is an export itself, which could not be replaced any more.
+        MissingExtra: as `export`.
     """
+    if (folder / RESULT).exists():
+        raise DataError(f"{folder} is itself an export: choose another folder for those of the front")
     if not verdict.front:
         raise NotReady(f"{verdict.study}: no point of its confirmation has a value, so there is no front")
     folders = front_folders(verdict, folder)
@@ -266,8 +269,14 @@ def export_front(
     ]
 
 
+def front_folder(session: Session) -> Path:
+    """The default folder of the exports of a front: exports/NAME-front, beside that of the chosen point."""
+    folder = default_folder(session)
+    return folder.with_name(f"{folder.name}-front")
+
+
 def front_folders(verdict: Verdict, folder: Path) -> list[Path]:
-    """The folders of the exports of a front, such as exports/NAME/trial-12."""
+    """The folders of the exports of a front, such as exports/NAME-front/trial-12."""
     return [folder / row.label.replace("/", "-").replace(" ", "-") for row in verdict.front]
 
 

@@ -42,7 +42,10 @@ def export(
     target: Target,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Default: exports/NAME; with --config, --top or --pareto standard output."),
+        typer.Argument(
+            help="Default: exports/NAME; exports/NAME-front, -soup or -ensemble for these; with --config,"
+            " --top or --pareto of one objective standard output."
+        ),
     ] = None,
     storage: Storage = None,
     runs: Runs = RUNS,
@@ -98,7 +101,7 @@ def _networks(opened: "Session", folder: Path | None, *, front: bool, overwrite:
     from tlopt.app import deliver, workflow
 
     opened.confirmation()  # raises before images are read
-    to = folder or deliver.default_folder(opened)
+    to = folder or (deliver.front_folder(opened) if front else deliver.default_folder(opened))
     if not front:
         deliver.check_targets(to, overwrite=overwrite)
     workspace = workflow.prepare(opened, progress=True)
