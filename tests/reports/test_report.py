@@ -89,6 +89,22 @@ def a_search(n: int = 30, *, backbones: tuple[str, ...] = ("resnet18",)) -> list
 # Of one piece
 
 
+def test_a_confirmation_of_several_objectives_shows_costs_and_its_front() -> None:
+    rows = [
+        replace(make_row(label, [mean] * 3, number=number), inference_cost={"multiply_adds": cost})
+        for label, mean, cost, number in (("trial 3", 0.9, 300e6, 3), ("trial 8", 0.8, 20e6, 8))
+    ]
+    verdict = replace(make_verdict(rows), cost_objectives=("multiply_adds",))
+    several = text().replace('objective = "accuracy"', 'objectives = ["accuracy", "multiply_adds"]')
+
+    said = Reader(page(report([], file_text=several, verdict=verdict))).text
+
+    assert "objective: accuracy on validation and multiply-adds" in said
+    assert "front of the confirmed points: trial 3 (90.0 %, 300 M); trial 8 (80.0 %, 20 M)" in said
+    shown = said[said.index("Confirmation") :]
+    assert shown.index("multiply-adds") < shown.index("300 M") < shown.index("front of")
+
+
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_the_file_needs_nothing_from_elsewhere_and_runs_nothing(confirmed: bool) -> None:
     html = page(report(a_search(), verdict=planted() if confirmed else None))

@@ -12,6 +12,15 @@ from tlopt.system.words import counted, joined
 _USUAL = "multiply_adds"  # shown wherever it differs between trials
 
 
+def objective_words(study: Study) -> str:
+    """All objectives of a study, as in "accuracy on validation and multiply-adds"."""
+    return " and ".join((f"{TITLES[study.objective]} on validation", *_cost_titles(study)))
+
+
+def _cost_titles(study: Study) -> list[str]:
+    return [COST_TITLES[name] for name in study.cost_objectives]
+
+
 def shown_costs(study: Study, trials: Iterable[TrialRecord]) -> tuple[str, ...]:
     """The inference costs that tables of `trials` show: those searched for or limited, and what differs.
 
@@ -53,5 +62,4 @@ def _words(row: Confirmed, verdict: Verdict) -> str:
 
 
 def _objectives(study: Study) -> str:
-    costs = " and ".join(COST_TITLES[name] for name in study.cost_objectives)
-    return f"{TITLES[study.objective]} and {costs} at once"
+    return f"{' and '.join((TITLES[study.objective], *_cost_titles(study)))} at once"

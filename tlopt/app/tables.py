@@ -22,7 +22,13 @@ from tlopt.analysis.format import (
     warm_start_sentence,
     winner_sentence,
 )
-from tlopt.analysis.front import confirmed_front_sentence, cost_cells, front_sentence, shown_costs
+from tlopt.analysis.front import (
+    confirmed_front_sentence,
+    cost_cells,
+    front_sentence,
+    objective_words,
+    shown_costs,
+)
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
@@ -53,8 +59,7 @@ def study_lines(
         default_labels: of its defaults if it has begun; None: of a new study.
     """
     data, splits = workspace.data, workspace.data.splits
-    costs = "".join(f" and {COST_TITLES[name]}" for name in study.cost_objectives)
-    yield f"{study.name}  digest {study.digest}  objective: {TITLES[study.objective]} on validation{costs}"
+    yield f"{study.name}  digest {study.digest}  objective: {objective_words(study)}"
     used = f"{len(splits)} splits by turns" if study.is_grid else f"mean over {len(splits)} splits"
     repeats = f", {used}" if len(splits) > 1 else ""
     yield (

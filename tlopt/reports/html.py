@@ -19,7 +19,13 @@ from tlopt.analysis.format import (
     gain_sentences,
     spread_words,
 )
-from tlopt.analysis.front import cost_cells, front_sentence, shown_costs
+from tlopt.analysis.front import (
+    confirmed_front_sentence,
+    cost_cells,
+    front_sentence,
+    objective_words,
+    shown_costs,
+)
 from tlopt.analysis.importance import Share
 from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
@@ -80,7 +86,9 @@ def page(report: Report) -> str:
         tiles=tuple(headline.tiles(report)),
         headline=tuple(headline.sentences(report)),
         confirmation=_confirmation(report),
+        objectives=objective_words(report.study),
         front=front_sentence(report.study, report.snapshot.trials),
+        confirmed_front=confirmed_front_sentence(report.verdict) if report.verdict else "",
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
         drop=drop_sentence(report.confirmed) if report.confirmed else "",
         wrong=_wrong(report),
@@ -119,11 +127,13 @@ def _confirmation(report: Report) -> Table | None:
             spread_words(row.spread(verdict.objective, split=split), verdict.objective)
             for split in ("val", "test")
         )
-        rows.append((row.label, val, test, str(len(row.val)), describe(row.point)))
+        costs = cost_cells(row.inference_cost, verdict.cost_objectives)
+        rows.append((row.label, val, test, str(len(row.val)), *costs, describe(row.point)))
+    numbers = ("validation", "test", "runs", *(COST_TITLES[name] for name in verdict.cost_objectives))
     return Table(
-        columns=("candidate", "validation", "test", "runs", "point"),
+        columns=("candidate", *numbers, "point"),
         rows=tuple(rows),
-        right=frozenset({"runs", "validation", "test"}),
+        right=frozenset(numbers),
         whole=frozenset({"point"}),
         marked=0 if verdict.finished and verdict.chosen.val else None,
     )
