@@ -45,3 +45,16 @@ def test_not_a_number_is_never_better(direction: Direction) -> None:
     assert not objectives.is_better(float("nan"), 0.5, direction)
     assert not objectives.is_better(0.5, float("nan"), direction)
     assert not objectives.is_better(0.5, 0.5, direction)
+
+
+@pytest.mark.parametrize(
+    ("name", "excess", "said"),
+    [
+        ("bytes", 0.05, "5 %"),
+        ("multiply_adds", 0.123456, "12.3 %"),
+        ("bytes", 30.34, "3,034 %"),
+        ("x", 0.2, "0.2"),
+    ],
+)
+def test_violations_are_told_without_powers_of_ten(name: str, excess: float, said: str) -> None:
+    assert objectives.excess_size(name, excess) == said

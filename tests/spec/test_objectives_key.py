@@ -4,6 +4,7 @@ import pytest
 
 from tlopt import spec
 from tlopt.errors import SpecError
+from tlopt.spec import differences
 from tlopt.spec.algorithms import FrontPruner, NoPruner
 from tlopt.spec.schema import study_schema
 
@@ -52,6 +53,12 @@ def test_several_objectives_are_pruned_by_the_front_unless_the_file_says_none() 
 def test_objectives_change_the_meaning_of_a_study() -> None:
     assert spec.loads(text(), "x.toml").digest != spec.loads(text(""), "x.toml").digest
     assert spec.loads(text("objectives = []"), "x.toml").digest == spec.loads(text(""), "x.toml").digest
+
+
+def test_changed_objectives_are_told_as_a_study_file_has_them() -> None:
+    told = differences.changes(spec.loads(text(""), "x.toml"), spec.loads(text(), "x.toml"))
+
+    assert "objectives: study has none, here is ['accuracy', 'multiply_adds']" in told
 
 
 @pytest.mark.parametrize(

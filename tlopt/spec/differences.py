@@ -90,6 +90,8 @@ def _text(value: object) -> str:
             return as_toml({"log": [low, high]} | ({"zero": True} if zero else {}))
         case Choice(options):
             return as_toml({"choice": list(options)})
+        case tuple():
+            return as_toml(list(value))
         case PerOptimizer(sgd=sgd, adamw=adamw):
             return f"{{ sgd = {_text(sgd)}, adamw = {_text(adamw)} }}"
         case _:

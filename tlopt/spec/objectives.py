@@ -56,7 +56,10 @@ def excess_words(limits: Mapping[str, float], costs: Mapping[str, float]) -> str
 
 def excess_size(name: str, excess: float) -> str:
     """A violation as text: of a limit on inference costs in per cent of it, of other constraints as it is."""
-    return f"{100 * excess:.3g} %" if name in COST_TITLES else f"{excess:.3g}"
+    if name not in COST_TITLES:
+        return f"{excess:.3g}"
+    percent = 100 * excess
+    return f"{percent:,.0f} %" if percent >= 100 else f"{percent:.3g} %"
 
 
 def direction_of(objective: str) -> Direction:
