@@ -283,6 +283,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         open_session(tmp_path / "x.toml", storage_url=f"sqlite:///{tmp_path}/tlopt.db")
 
 
+@pytest.mark.parametrize("asked", [{"points": 2}, {"soup": True, "ensemble": True, "points": 2}])
+def test_an_export_that_is_not_clear_is_refused_before_anything_is_read(
+    asked: dict[str, int], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="soup"):
+        tlopt.export(tmp_path / "nowhere.toml", tmp_path / "out", **asked)  # type: ignore[arg-type]
+
+
 def test_a_worker_that_ends_with_an_error_is_reported_with_what_it_said(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

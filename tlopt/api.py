@@ -248,6 +248,10 @@ def export(
     """
     if soup and ensemble:
         raise ValueError("tlopt.export: soup and ensemble are two exports; choose one")
+    if points and not (soup or ensemble):
+        raise ValueError(
+            "tlopt.export: points are those of a soup or an ensemble; ask for one, or leave it out"
+        )
     deliver.check_targets(Path(folder), overwrite=overwrite)
     session = open_session(path, storage_url=storage, runs=runs, create=False)
     workspace = workflow.prepare(session)
