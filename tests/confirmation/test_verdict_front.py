@@ -1,12 +1,15 @@
 """The front of a confirmation: points that no other one beats in mean metric and costs, with every seed."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from finished import make_point, make_row, make_verdict
+from rich.console import Console
 
 from tlopt.analysis.front import confirmed_front_sentence
-from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict, from_dict
+from tlopt.app.tables import verdict_table
+from tlopt.confirmation.verdict import KEPT_LABEL, Confirmed, Verdict, as_dict, from_dict
 
 
 def row(label: str, mean: float, cost: float, **changes: bool) -> Confirmed:
@@ -53,6 +56,19 @@ def test_a_sentence_names_the_points_with_their_costs(verdict: Verdict) -> None:
     assert confirmed_front_sentence(finished) == (
         "front of the confirmed points: large (92.0 %, 300 M); small (85.0 %, 20 M)"
     )
+
+
+def test_no_name_is_cut_short_in_80_columns(verdict: Verdict) -> None:
+    point = make_point(transfer_depth=17, norm_depth=17, lr_ratio=0.3, l2=0.02)
+    row = make_row(KEPT_LABEL, [1.0, 1.0, 1.0], [0.3, 0.6, 0.7], point=point, number=-4)
+    wide = replace(verdict, rows=(replace(row, inference_cost={"multiply_adds": 31.34e6}),))
+    console = Console(width=80, record=True, file=io.StringIO())
+
+    console.print(verdict_table(wide))
+
+    said = console.export_text()
+    assert "…" not in said
+    assert "fine-tuning" in said
 
 
 def test_any_point_of_the_front_can_stand_in_for_the_chosen_one(verdict: Verdict) -> None:

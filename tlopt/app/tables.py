@@ -131,7 +131,8 @@ def outcomes_line(trials: Sequence[TrialRecord]) -> str:
 def verdict_table(verdict: Verdict) -> Table:
     """The candidates of a confirmation with their validation and, if read, test results."""
     table = Table(title=f"confirmed over {counted(len(verdict.chosen.seeds), 'seed')}", title_justify="left")
-    table.add_column("candidate")  # may wrap: in 80 columns the longest name would leave the points six
+    # may wrap between words: in 80 columns the longest name would leave the points six
+    table.add_column("candidate", min_width=len("fine-tuning"))
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
