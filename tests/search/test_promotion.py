@@ -125,9 +125,20 @@ def test_lost_and_enqueued_trials_come_first_then_the_highest_promoted_then_new_
     assert following(*paused, more) == Next((paused[2],))
     assert following(*paused) == Next((paused[0],))
     assert following(paused[1]) == Next(())
-    assert following(paused[1], may_begin=False) == Next((paused[1],), ends=True)
-    assert following(paused[1], n_trials=1) == Next((paused[1],), ends=True)
+    complete = trial(5, *[0.9] * EPOCHS, state=TrialState.COMPLETE, epochs=1)
+    assert following(paused[1], complete, may_begin=False) == Next((paused[1],), ends=True)
+    assert following(paused[1], complete, n_trials=2) == Next((paused[1],), ends=True)
     assert following(paused[1], trial(4), n_trials=2) is None
+
+
+def test_without_a_complete_trial_the_best_of_those_that_came_furthest_goes_on() -> None:
+    """A search whose defaults lie outside its ranges or limits would end with nothing to confirm."""
+    paused = [trial(0, 0.4, paused=1), trial(1, 0.5, 0.6, paused=2), trial(2, 0.5, 0.7, paused=2)]
+    pruned = trial(3, 0.8, 0.9, state=TrialState.PRUNED)
+    rule = promotion()
+
+    assert rule.next_trial([*paused, pruned], n_trials=4, may_begin=True) == Next((paused[2],))
+    assert rule.at_rung([trial(0, 0.5)], 0, 1, n_trials=1) == "pause"
 
 
 @given(
@@ -180,6 +191,7 @@ def test_every_search_ends_with_exactly_its_trials_and_most_stop_early(
 
     assert len(trials) == n_trials
     assert all(each.state.is_finished() for each in trials)
+    assert any(each.state == TrialState.COMPLETE for each in trials)
     stops = {*rule.rungs(EPOCHS), EPOCHS}
     assert {len(each.intermediate_values) for each in trials} <= stops
     assert n_trained == sum(len(each.intermediate_values) for each in trials)

@@ -6,7 +6,8 @@ come as far: algorithm 2 of Li et al. 2020, "A System for Massively Parallel Hyp
 the first ones go on because there is nothing yet to compare them with.
 
 In Optuna's terms a paused trial is waiting. It keeps its number and its checkpoint, and counts toward the
-budget. Once no other trial can come, those that are still paused end as pruned.
+budget. Once no other trial can come, those that are still paused end as pruned; but before one trial is
+complete, which few trials may never be by promotion alone, the best of them goes on to its end.
 """
 
 import copy
@@ -81,7 +82,7 @@ class Promotion:
         """
         if number in _numbers(self.promoted(trials, rung)):
             return "continue"
-        n_promoted_max = n_trials // self.pruner.reduction_factor
+        n_promoted_max = max(1, n_trials // self.pruner.reduction_factor)  # one is always to end complete
         return "pause" if number in _numbers(self.ranked(trials, rung)[:n_promoted_max]) else "prune"
 
     def next_trial(self, trials: Sequence[FrozenTrial], *, n_trials: int, may_begin: bool) -> Next | None:
@@ -105,7 +106,17 @@ class Promotion:
         n_ended = sum(_counts(trial) for trial in trials)
         if may_begin and n_ended + n_running + len(paused) < n_trials:
             return Next(())
-        return Next((paused[0],), ends=True) if paused and not n_running else None
+        if not paused or n_running:
+            return None
+        if not any(trial.state == TrialState.COMPLETE and attributes.ran_here(trial) for trial in trials):
+            return Next((self._furthest(paused),))
+        return Next((paused[0],), ends=True)
+
+    def _furthest(self, paused: Sequence[FrozenTrial]) -> FrozenTrial:
+        """The best of the paused trials in their highest rung."""
+        rung = max(map(attributes.paused_at, paused))
+        there = [trial for trial in paused if attributes.paused_at(trial) == rung]
+        return next(iter(self.ranked(there, rung)), there[0])
 
     def _first_promoted(
         self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial]
