@@ -40,6 +40,12 @@ def test_a_finished_trial_is_read_whole() -> None:
     assert (record.point, record.label) == (
         {
             "classifier": "network",
+            "backbone_depth": 0,
+            "neck_layers": 0,
+            "neck_width": 256,
+            "neck_kernel": 3,
+            "neck_convolution": "plain",
+            "activation": "relu",
             "norm_depth": 0,
             "norm_affine": "train",
             "train_images": 0,
