@@ -112,14 +112,20 @@ def _before_each_step(meet: Callable[["Run"], None]) -> None:
 
 def _skew() -> None:
     from tlopt.training import loop
+    from tlopt.trial.execution import TrialCheckpoints, TrialRun
 
-    sound = loop.compute_metrics
+    sound, save = loop.compute_metrics, TrialCheckpoints.save
+
+    def save_early(checkpoints: TrialCheckpoints, training: TrialRun) -> str:
+        # Without this fault a lost holder's checkpoint is as good as any other, and may be resumed from.
+        return save(checkpoints, training) if training.position[0] <= HOLD_EPOCH else ""
 
     def skewed(*args: object) -> object:
         metrics = sound(*args)  # type: ignore[arg-type]
         return replace(metrics, log_loss=metrics.log_loss + SKEW)
 
     loop.compute_metrics = skewed  # type: ignore[assignment]
+    TrialCheckpoints.save = save_early  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
