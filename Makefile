@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Processes of the tests; those of one file stay together, because they share databases and trained networks.
+# Processes of the quick tests; those of one file stay together, because they share databases and trained networks. The slow
+# ones start workers of their own and wait for moments in their work: one process.
 PROCESSES ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .PHONY: demo test test-slow check docs audit clean
 
@@ -12,10 +12,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/tlopt run studies/digits.toml
 
 test: $(VENV)/dev.stamp
-	$(PYTEST) -m "not slow"
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/dev.stamp
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
