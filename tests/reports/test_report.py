@@ -103,6 +103,13 @@ def test_a_confirmation_of_several_objectives_shows_costs_and_its_front() -> Non
     assert "front of the confirmed points: trial 3 (90.0 %, 300 M); trial 8 (80.0 %, 20 M)" in said
     shown = said[said.index("Confirmation") :]
     assert shown.index("multiply-adds") < shown.index("300 M") < shown.index("front of")
+    assert "get fewer runs" not in shown
+
+
+def test_a_confirmation_of_one_objective_says_that_points_drop_out() -> None:
+    said = Reader(page(report([], verdict=make_verdict([make_row("trial 3", [0.9] * 3, number=3)])))).text
+
+    assert "points that fall behind get fewer runs" in said
 
 
 @pytest.mark.parametrize("confirmed", [True, False])

@@ -86,6 +86,7 @@ def page(report: Report) -> str:
         tiles=tuple(headline.tiles(report)),
         headline=tuple(headline.sentences(report)),
         confirmation=_confirmation(report),
+        drops=not report.study.cost_objectives,  # of a front, all points have all seeds
         objectives=objective_words(report.study),
         front=front_sentence(report.study, report.snapshot.trials),
         confirmed_front=confirmed_front_sentence(report.verdict) if report.verdict else "",
