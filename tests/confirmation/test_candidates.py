@@ -211,6 +211,14 @@ def test_a_search_without_a_complete_trial_cannot_be_confirmed(searched: optuna.
     assert "budget.trials" not in str(late.value)
 
 
+def test_where_trials_break_limits_a_higher_one_is_the_cure(searched: optuna.Study) -> None:
+    add_trial(searched, 0.75, at(0.4), state=TrialState.PRUNED)
+    add_trial(searched, 0.75, at(0.3), state=TrialState.PRUNED, outcome="infeasible")
+
+    with pytest.raises(NotReady, match=r"1 pruned, 1 infeasible(?s:.*)a higher limit in \[constraints\]$"):
+        find_candidates(STUDY, searched, FACTS)
+
+
 def test_a_study_is_confirmed_with_the_defaults_that_it_began_with(
     searched: optuna.Study, store: optuna.storages.BaseStorage
 ) -> None:

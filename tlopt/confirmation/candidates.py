@@ -297,11 +297,13 @@ def _why_none(study: Study, optuna_study: optuna.Study, late: str) -> str:
     outcomes = Counter(trial.outcome for trial in ended)
     counts = ", ".join(f"{n} {outcome.words}" for outcome, n in outcomes.most_common())
     causes = [trial.cause for trial in ended if trial.outcome != Outcome.PRUNED]
+    beyond = Outcome.INFEASIBLE in outcomes
     return (
         f"study {study.name} has no complete trial to confirm: {counts}"
         + (f"; the first cause: {causes[0]}\n" if causes else "\n")
         + (late or "raise budget.trials to continue")
-        + ", or start a study under another name with lower lr or batch_size"
+        + ", or start a study under another name with "
+        + ("a higher limit in [constraints]" if beyond else "lower lr or batch_size")
     )
 
 
