@@ -22,12 +22,12 @@ import torch
 from scipy.stats import t as student
 
 from tlopt import spec
-from tlopt.compact.criteria import Scope
-from tlopt.compact.prune import Criterion, PruneGoal, PruningRound, Recipe, prune
+from tlopt.compact.prune import PruningRound, Recipe, prune
 from tlopt.errors import Diverged
 from tlopt.model.network import Network
 from tlopt.search.defaults import defaults
 from tlopt.spec.default_names import PLAIN_LABEL
+from tlopt.spec.trial_spec import Criterion, PruneGoal, Scope
 from tlopt.training.loop import train_epochs
 from tlopt.trial.workspace import Workspace
 

@@ -4,101 +4,39 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from finished import SEEDS, make_row, make_verdict
+from finished import SEEDS
 from PIL import Image
+from trained_export import write_trained
 from typer.testing import CliRunner
 
 import tlopt
 from tlopt.cli.main import app
 from tlopt.compact import prune as compact
-from tlopt.compact.prune import Criterion, PruneGoal, PruningRound, Quantity, Recipe, prune, recipe_point
+from tlopt.compact.prune import (
+    Pruning,
+    PruningRound,
+    Recipe,
+    begin_pruning,
+    prune,
+    pruning_events,
+)
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
-from tlopt.exports.contents import collect_contents, trained_of
 from tlopt.exports.read import inference_cost, load_network, read_export
 from tlopt.exports.result import read_result
-from tlopt.exports.write import write_export
 from tlopt.model.families.table import as_network, library_module
 from tlopt.model.network import Network
-from tlopt.search.defaults import defaults
 from tlopt.spec.point import Point
-from tlopt.training.loop import Epoch, train_epochs
-from tlopt.training.run import Run
-from tlopt.trial.history import History
+from tlopt.spec.trial_spec import Criterion, PruneGoal, Quantity
+from tlopt.training.loop import train_epochs
 from tlopt.trial.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def study_file(study_text: Callable[..., str]) -> str:
-    return tiny.lighter(study_text(search='optimizer = "adamw"\nlr = 0.003\nl2_sp = 0.01'))
-
-
-@pytest.fixture(scope="module")
-def workspace(study_file: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    torch.set_num_threads(1)
-    return tiny.workshop(study_file, f"sqlite:///{tmp_path_factory.mktemp('prune')}/tlopt.db").workspace
-
-
-@pytest.fixture(scope="module")
-def point(workspace: Workspace) -> Point:
-    """Plain fine-tuning for three epochs, the first block frozen."""
-    plain = defaults(workspace.study, workspace.facts)[1].point
-    return replace(plain, epochs=3, freeze_depth=1, anchor_depth=plain.transfer_depth, l2_sp=0.01)
-
-
-@pytest.fixture(scope="module")
-def trained(workspace: Workspace, point: Point) -> tuple[Run, list[Epoch]]:
-    split = workspace.data.splits[0]
-    run = workspace.start_run(point, seed=SEEDS[0], train=split.train)
-    return run, list(train_epochs(run, workspace.images(point), split.train, split.val))
-
-
-@pytest.fixture(scope="module")
-def export_folder(
-    workspace: Workspace,
-    trained: tuple[Run, list[Epoch]],
-    study_file: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The export of the trained network. Not to be changed."""
-    return write_trained(workspace, *trained, study_file, tmp_path_factory.mktemp("exports"))
-
-
-def write_trained(workspace: Workspace, run: Run, epochs: list[Epoch], study_file: str, root: Path) -> Path:
-    """The export of a finished run, in `root`."""
-    workspace.save_weights(run, root / "run.safetensors")
-    verdict = make_verdict([make_row("trial 0", (0.9,), point=run.point, number=0)])
-    summary = trained_of(History.of(epochs), run.seed, "training images")
-    contents = collect_contents(workspace, study_file, verdict, (), summary)
-    return write_export(root / "stripes", contents, weights_file=root / "run.safetensors", overwrite=False)
-
-
-@pytest.fixture(scope="module")
-def recipe(workspace: Workspace, point: Point) -> Recipe:
-    split = workspace.data.splits[0]
-    return Recipe(
-        point=recipe_point(point, epochs=1),
-        images=workspace.images(point),
-        train=split.train,
-        val=split.val,
-        pretrained=workspace.weights[point.backbone].state,
-        n_classes=workspace.n_classes,
-        seed=5,
-        device=torch.device("cpu"),
-    )
-
-
-@pytest.fixture(scope="module")
-def network(export_folder: Path) -> Network:
-    return load_network(read_export(export_folder), torch.device("cpu"))
 
 
 def goal(share: float, *, quantity: Quantity = "parameters", loss_max: float = 1.0, **more: Any) -> PruneGoal:
@@ -107,6 +45,12 @@ def goal(share: float, *, quantity: Quantity = "parameters", loss_max: float = 1
 
 def rounds_of(network: Network, recipe: Recipe, wanted: PruneGoal) -> list[PruningRound]:
     return [event for event in prune(network, recipe, wanted) if isinstance(event, PruningRound)]
+
+
+def ended(pruning: Pruning) -> Pruning:
+    """The pruning after all of its events."""
+    deque(pruning_events(pruning), maxlen=0)
+    return pruning
 
 
 @pytest.mark.parametrize("criterion", ["l1", "batch_norm", "taylor", "history"])
@@ -131,7 +75,7 @@ def test_multiply_adds_are_a_goal_too(scope: Any, network: Network, recipe: Reci
 
 
 def test_the_same_seed_gives_the_same_network(network: Network, recipe: Recipe) -> None:
-    one, other = (rounds_of(network, recipe, goal(0.6, n_rounds=1))[-1].network for _ in range(2))
+    one, other = (ended(begin_pruning(network, recipe, goal(0.6, n_rounds=1))).network for _ in range(2))
 
     state = other.net.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in one.net.state_dict().items())
@@ -157,14 +101,14 @@ def test_pruning_ends_after_the_round_that_loses_too_much(
 def test_a_training_that_diverges_leaves_the_rounds_before_it(
     export_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, n_trained = compact.train_epochs, iter(range(9))
+    real, n_trained = compact.steps, iter(range(9))
 
     def planted(*given: Any) -> Any:
         if next(n_trained) == 1:
             raise Diverged("epoch 1: the mean training loss is nan")
         return real(*given)
 
-    monkeypatch.setattr(compact, "train_epochs", planted)
+    monkeypatch.setattr(compact, "steps", planted)
     options = ["--parameters", "0.5", "--rounds", "2", "--epochs", "1", "--loss-max", "100"]
     out = tmp_path / "out"
 

@@ -17,7 +17,6 @@ import tlopt
 from tlopt.app.compact.combine import summary
 from tlopt.app.compact.cost import costs_of
 from tlopt.app.compact.prune import PruneRequest, prune
-from tlopt.compact.prune import PruneGoal
 from tlopt.confirmation import held_out as reader
 from tlopt.confirmation.combined import Addition, Combined, Member
 from tlopt.confirmation.combining import CombinedNetwork
@@ -33,6 +32,7 @@ from tlopt.exports.read import Export, inference_cost, load_module, load_network
 from tlopt.exports.write import write_export
 from tlopt.model.ensemble import Ensemble, joined
 from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import PruneGoal
 
 CPU = torch.device("cpu")
 BACKBONES = ("resnet18", "mobilenet_v3_small")

@@ -12,7 +12,8 @@ from tlopt.errors import SpecError
 from tlopt.spec.objectives import percent_words
 
 if TYPE_CHECKING:
-    from tlopt.compact.prune import PruneGoal, PruningRound, Quantity
+    from tlopt.compact.prune import PruningRound
+    from tlopt.spec.trial_spec import PruneGoal, Quantity
     from tlopt.training.loop import Epoch
 
 app = typer.Typer()
@@ -51,11 +52,11 @@ def prune(
     """Remove channels from an exported network, train it on in between, and export what is left.
 
     Ends before validation accuracy falls too far, and exports the smallest network before that. Reads the
-    study's images at their old path. A run that was stopped starts anew.
+    study's images at their old path. If it was stopped or killed, the same command goes on where it was.
     """
     from tlopt.app.compact.prune import PruneRequest
     from tlopt.app.compact.prune import prune as prune_export
-    from tlopt.compact.prune import PruneGoal
+    from tlopt.spec.trial_spec import PruneGoal
 
     quantity, share = _wanted(parameters, multiply_adds)
     goal = PruneGoal(

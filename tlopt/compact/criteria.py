@@ -4,7 +4,6 @@ Only the rows of a unit, which produce its channels, are judged; its columns, wh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 from tlopt.compact.groups import ChannelGroup
 from tlopt.model.norms import batch_norms
+from tlopt.spec.trial_spec import Scope
 
 Scores = list[NDArray[np.float64] | None]  # for each group one number per unit; None: not judged, left alone
-Scope = Literal["uniform", "global"]
 
 
 def l1_scores(net: nn.Module, groups: Sequence[ChannelGroup]) -> Scores:
@@ -78,6 +77,22 @@ class WeightHistory:
             for rows in _rows(net, group):
                 products += (rows @ rows.T).double()
                 norms += rows.abs().sum(1).double()
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What `load` needs to go on with this history."""
+        return {"products": self._products, "norms": self._norms}
+
+    def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
+        """Go on with the history that `state` is of.
+
+        Raises:
+            ValueError: it is of other groups.
+        """
+        for own, stored in ((self._products, state["products"]), (self._norms, state["norms"])):
+            if [each.shape for each in own] != [each.shape for each in stored]:
+                raise ValueError("its history is of other groups of channels")
+            for tensor, value in zip(own, stored, strict=True):
+                tensor.copy_(value)
 
     def scores(self) -> Scores:
         """The distance, 1 - cosine, between a unit and the one that stays in its place.

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch.nn import functional
 from tlopt.compact.channel_labels import Axis
 from tlopt.compact.cost import InferenceCost, count, multiply_adds
 from tlopt.compact.criteria import (
-    Scope,
     Scores,
     WeightHistory,
     batch_norm_scores,
@@ -29,30 +28,16 @@ from tlopt.data.batches import CENTER_CROP, Images
 from tlopt.errors import SpecError
 from tlopt.model.network import Network
 from tlopt.spec.point import Point, seed_for
+from tlopt.spec.trial_spec import Criterion, PruneGoal
 from tlopt.training.inference import exported_logits
-from tlopt.training.loop import Epoch, train_epochs
+from tlopt.training.loop import Epoch, Step, steps
 from tlopt.training.metrics import Metrics, compute_metrics
 from tlopt.training.numerics import Numerics
-from tlopt.training.run import memory_errors, prepare_run
-
-Criterion = Literal["l1", "batch_norm", "taylor", "history"]
-Quantity = Literal["parameters", "multiply_adds"]
+from tlopt.training.run import Run, memory_errors, prepare_run
 
 _TAYLOR_IMAGES, _TAYLOR_BATCH = 1024, 64  # most training images whose gradients are used
 _BISECTIONS = 12  # the share of units is found to 1/4096
 _FIXED_PLACES = "{} divides its channels at fixed places, wherever some are removed: it cannot be pruned"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneGoal:
-    """How small the network should become, and how."""
-
-    quantity: Quantity
-    share: float  # of the quantity that may remain, in (0, 1)
-    criterion: Criterion = "taylor"
-    scope: Scope = "uniform"
-    n_rounds: int = 4  # at least 1
-    loss_max: float = 0.02  # of validation accuracy, compared with the network before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,53 +55,164 @@ class Recipe:
     numerics: Numerics | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class PruningRound:
-    """The network after a removal and its training; round 0 is the network before any."""
+    """Measurements of the network after a removal and its training; round 0 is the network before any."""
 
     index: int
-    network: Network = field(repr=False)  # in eval mode
     cost: InferenceCost
     val: Metrics
     within: bool  # whether no more accuracy is lost than allowed
 
 
-def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch | PruningRound]:
-    """Yield every epoch and round; the last `PruningRound` with `within` is the result.
+@dataclass(kw_only=True, eq=False)
+class Pruning:
+    """A pruning under way, advanced by `pruning_events`."""
 
-    Rounds remove the same share of what is left, so that the last one reaches the goal. Pruning ends at the
-    goal, or after a round that loses too much accuracy.
+    recipe: Recipe
+    goal: PruneGoal
+    network: Network = field(repr=False)  # of the last round within the bound, in eval mode
+    groups: Sequence[ChannelGroup] = field(repr=False)  # of the newest network
+    pretrained: Mapping[str, Tensor] = field(repr=False)  # w⁰ of what is left in the newest network
+    rounds: list[PruningRound] = field(default_factory=list)  # finished ones
+    removals: list[dict[Axis, Tensor]] = field(default_factory=list, repr=False)  # of each round begun
+    history: WeightHistory | None = field(default=None, repr=False)  # of the last training, for its criterion
+    run: Run | None = field(default=None, repr=False)  # the training under way
+    n_epochs: int = 0  # finished ones, of all trainings
 
-    Args:
-        network: trained, on the recipe's device; not changed.
+    @property
+    def is_over(self) -> bool:
+        """Whether the goal is reached, or too much accuracy lost."""
+        return bool(self.rounds) and (
+            not self.rounds[-1].within or self.rounds[-1].index == self.goal.n_rounds
+        )
+
+    @property
+    def kept(self) -> PruningRound:
+        """The last round within the bound, whose network is `network`; the first one must have ended."""
+        return [each for each in self.rounds if each.within][-1]
+
+    @property
+    def is_in_round(self) -> bool:
+        """Whether channels have been removed since the last round was measured."""
+        return len(self.removals) == len(self.rounds)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(epochs finished in all trainings, steps of the epoch under way)."""
+        return self.n_epochs, 0 if self.run is None else self.run.position.step
+
+    def begin_training(self) -> None:
+        """Begin what comes next: a round's removal and training, or the first history.
+
+        An export has no history of its own, so that a copy of its network is trained on as it is.
+
+        Raises:
+            SpecError: nothing can be removed by this criterion, or not as much as wanted; says how much.
+        """
+        if self.goal.criterion == "history" and self.history is None:
+            self.train(copy.deepcopy(self.network))
+            return
+        removed = _next_removal(self)
+        smaller = _checked(without(self.network, removed), self.network, removed, self.recipe)
+        self.removals.append(removed)
+        self.pretrained = remaining(self.pretrained, removed)
+        self.groups = channel_groups(smaller.net, self.recipe.point.resolution)
+        self.train(smaller)
+
+    def train(self, network: Network) -> None:
+        """Begin to train `network` in place by the recipe."""
+        recipe = self.recipe
+        self.history = self.new_history() if self.goal.criterion == "history" else None
+        self.run = prepare_run(
+            network.requires_grad_(True),
+            recipe.point,
+            pretrained=self.pretrained,
+            labels=recipe.images.labels[recipe.train],
+            seed=seed_for(recipe.seed, f"prune {len(self.removals)}"),
+            device=recipe.device,
+            n_classes=recipe.n_classes,
+            numerics=recipe.numerics,
+        )
+
+    def new_history(self) -> WeightHistory:
+        """An empty history of the newest network."""
+        return WeightHistory(self.groups)
+
+    def end_round(self, network: Network) -> PruningRound:
+        """Measure the network of the round under way, and keep it if it is within the bound."""
+        found = _measured(len(self.removals), network, self.recipe, self.rounds, self.goal)
+        self.rounds.append(found)
+        if found.within:
+            self.network = network
+        return found
+
+
+def begin_pruning(network: Network, recipe: Recipe, goal: PruneGoal) -> Pruning:
+    """A pruning of `network`, which must be trained and on the recipe's device, and is not changed.
 
     Raises:
-        SpecError: nothing can be removed by this criterion, or not as much as wanted; says how much.
-        Diverged, OutOfMemory: as training does.
+        SpecError: nothing can be removed from it.
     """
     groups = channel_groups(network.net, recipe.point.resolution)
     if not groups:
         raise SpecError(
             f"{recipe.point.backbone} has no channels that can be removed: norms over all channels use each"
         )
-    start = _measured(0, network, recipe, None, goal)
-    yield start
-    current, pretrained = start, dict(recipe.pretrained)
-    history = yield from _first_history(current.network, groups, pretrained, recipe, goal)
-    for index in range(1, goal.n_rounds + 1):
-        scores = _scores(current.network, groups, history, recipe, goal.criterion)
-        shares = (goal.share ** (index / goal.n_rounds), goal.share)
-        now, at_last = (share * _amount(start.cost, goal) for share in shares)
-        removed = _removal(current.network, groups, scores, recipe, goal, now=now, at_last=at_last)
-        pretrained = remaining(pretrained, removed)
-        smaller = _checked(without(current.network, removed), current.network, removed, recipe)
-        groups = channel_groups(smaller.net, recipe.point.resolution)
-        history = WeightHistory(groups) if goal.criterion == "history" else None
-        yield from _train(smaller, pretrained, recipe, index, history)
-        current = _measured(index, smaller, recipe, start, goal)
-        yield current
-        if not current.within:
-            return
+    return Pruning(
+        recipe=recipe, goal=goal, network=network, groups=groups, pretrained=dict(recipe.pretrained)
+    )
+
+
+def pruning_events(pruning: Pruning) -> Generator[Step | Epoch | PruningRound]:
+    """Go on with `pruning`; yield a `Step` or `Epoch` of each training, and every round at its end.
+
+    Rounds remove the same share of what is left, so that the last one reaches the goal. Pruning ends at the
+    goal, or after a round that loses too much accuracy. After any yield the caller may stop and save the
+    pruning; one that is restored ends with bitwise the same networks.
+
+    Raises:
+        SpecError: nothing can be removed by this criterion, or not as much as wanted; says how much.
+        Diverged, OutOfMemory: as training does.
+    """
+    if not pruning.rounds:
+        yield pruning.end_round(pruning.network)
+    while not pruning.is_over:
+        if pruning.run is None:
+            pruning.begin_training()
+        run = pruning.run
+        assert run is not None
+        yield from _train(pruning, run)
+        pruning.run = None
+        if pruning.is_in_round:  # else it was the first history
+            yield pruning.end_round(run.network)
+
+
+def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch | PruningRound]:
+    """Prune without stopping; yield every epoch and round. Raises as `pruning_events` and `begin_pruning`."""
+    for event in pruning_events(begin_pruning(network, recipe, goal)):
+        if not isinstance(event, Step):
+            yield event
+
+
+def _train(pruning: Pruning, run: Run) -> Generator[Step | Epoch]:
+    """Train on to the last epoch, and leave the network in eval mode."""
+    for event in steps(run, pruning.recipe.images, pruning.recipe.train, None):
+        if isinstance(event, Epoch):
+            pruning.n_epochs += 1
+            if pruning.history is not None:
+                pruning.history.add(run.network.net)
+        yield event
+    run.network.eval()
+
+
+def _next_removal(pruning: Pruning) -> dict[Axis, Tensor]:
+    """What the next round removes from the network of the last one."""
+    goal, network, groups = pruning.goal, pruning.network, pruning.groups
+    scores = _scores(network, groups, pruning.history, pruning.recipe, goal.criterion)
+    shares = (goal.share ** (len(pruning.rounds) / goal.n_rounds), goal.share)
+    now, at_last = (share * _amount(pruning.rounds[0].cost, goal) for share in shares)
+    return _removal(network, groups, scores, pruning.recipe, goal, now=now, at_last=at_last)
 
 
 @torch.inference_mode()
@@ -145,56 +241,15 @@ def _runs(backbone: str) -> Iterator[None]:
         raise SpecError(_FIXED_PLACES.format(backbone)) from error
 
 
-def _first_history(
-    network: Network,
-    groups: Sequence[ChannelGroup],
-    pretrained: Mapping[str, Tensor],
-    recipe: Recipe,
-    goal: PruneGoal,
-) -> Generator[Epoch, None, WeightHistory | None]:
-    """The history of a copy that is trained on as it is: an export has no history of its own."""
-    if goal.criterion != "history":
-        return None
-    history = WeightHistory(groups)
-    yield from _train(copy.deepcopy(network), pretrained, recipe, 0, history)
-    return history
-
-
-def _train(
-    network: Network,
-    pretrained: Mapping[str, Tensor],
-    recipe: Recipe,
-    index: int,
-    history: WeightHistory | None,
-) -> Generator[Epoch]:
-    """Train `network` in place by the recipe, and leave it in eval mode."""
-    run = prepare_run(
-        network.requires_grad_(True),
-        recipe.point,
-        pretrained=pretrained,
-        labels=recipe.images.labels[recipe.train],
-        seed=seed_for(recipe.seed, f"prune {index}"),
-        device=recipe.device,
-        n_classes=recipe.n_classes,
-        numerics=recipe.numerics,
-    )
-    for epoch in train_epochs(run, recipe.images, recipe.train, None):
-        if history is not None:
-            history.add(network.net)
-        yield epoch
-    network.eval()
-
-
 def _measured(
-    index: int, network: Network, recipe: Recipe, start: PruningRound | None, goal: PruneGoal
+    index: int, network: Network, recipe: Recipe, before: Sequence[PruningRound], goal: PruneGoal
 ) -> PruningRound:
     logits = exported_logits(network, recipe.images, recipe.point, recipe.val, recipe.device)
     val = compute_metrics(logits, recipe.images.labels[recipe.val])
     # equal counts of correct images may differ in the last bit
-    loss = 0.0 if start is None else round(start.val.accuracy - val.accuracy, 9)
+    loss = round(before[0].val.accuracy - val.accuracy, 9) if before else 0.0
     return PruningRound(
         index=index,
-        network=network,
         cost=count(network.net, recipe.point.resolution),
         val=val,
         within=loss <= goal.loss_max,

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from tlopt.compact.cost import InferenceCost
-from tlopt.compact.prune import PruneGoal, PruningRound
+from tlopt.compact.prune import PruningRound
 from tlopt.errors import DataError
 from tlopt.exports.card import usage
 from tlopt.exports.read import (
@@ -25,7 +25,9 @@ from tlopt.exports.read import (
 )
 from tlopt.exports.result import FORMAT_COMPACT, RESULT, read_result
 from tlopt.exports.write import CARD, STUDY, check_target, write_program
+from tlopt.model.network import Network
 from tlopt.spec.objectives import measured, percent_words
+from tlopt.spec.trial_spec import PruneGoal
 from tlopt.system.atomic import replacing_folder, write_atomically
 from tlopt.system.words import counted
 
@@ -39,8 +41,10 @@ class Pruned:
     goal: PruneGoal
     rounds: tuple[PruningRound, ...]  # round 0 is the network before
     kept: PruningRound
+    network: Network  # of the kept round, in eval mode
     epochs: int  # of each round
     n_val: int  # validation images
+    identity: str  # digest of the network before, the images, the recipe and the goal
 
     @property
     def reached(self) -> bool:
@@ -71,7 +75,7 @@ def _fill(folder: Path, source: Export, pruned: Pruned) -> None:
     for name in _AS_BEFORE:
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
-    net = pruned.kept.network.net.cpu().eval()
+    net = pruned.network.net.cpu().eval()
     state = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     write_program(net, source.resolution, folder / PROGRAM)
@@ -94,7 +98,13 @@ def _result(source: Export, pruned: Pruned, cost: InferenceCost) -> dict[str, An
         **before,
         "format": FORMAT_COMPACT,
         "network": {**before.get("network", {}), **asdict(cost)},
-        "pruned": {**goal, "epochs": pruned.epochs, "n_val": pruned.n_val, "rounds": rounds},
+        "pruned": {
+            **goal,
+            "epochs": pruned.epochs,
+            "n_val": pruned.n_val,
+            "identity": pruned.identity,
+            "rounds": rounds,
+        },
     }
 
 

@@ -1,9 +1,14 @@
-"""The specification of one trial."""
+"""The specification of one trial, and of one pruning."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tlopt.spec.point import Point
+
+Criterion = Literal["l1", "batch_norm", "taylor", "history"]
+Quantity = Literal["parameters", "multiply_adds"]
+Scope = Literal["uniform", "global"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +28,15 @@ class TrialSpec:
 def curve_epochs(n_epochs: int) -> tuple[int, ...]:
     """The epochs, from 1, at which curves over epochs are drawn: 1, 2, 4, ... and the last."""
     return tuple(sorted({2**i for i in range(n_epochs.bit_length())} | {n_epochs}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneGoal:
+    """How small the network should become, and how."""
+
+    quantity: Quantity
+    share: float  # of the quantity that may remain, in (0, 1)
+    criterion: Criterion = "taylor"
+    scope: Scope = "uniform"
+    n_rounds: int = 4  # at least 1
+    loss_max: float = 0.02  # of validation accuracy, compared with the network before

@@ -13,7 +13,7 @@ import json
 import pickle
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ _MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq
 _STEP_COUNTER = torch.zeros(())
 
 # raised when the content is not what this version writes
-_CONTENT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+CONTENT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,24 @@ class Checkpoint:
     epochs: tuple[Epoch, ...]  # finished ones
     facts: dict[str, Fact]  # needed to build the runs before `apply`
     states: tuple[dict[str, Any], ...]  # one per run, for `apply`
+    further: dict[str, Any] = field(default_factory=dict)  # as given to `pack`; not verified
 
 
-def pack(runs: Sequence[Run], epochs: Sequence[Epoch], *, identity: str, facts: Mapping[str, Fact]) -> bytes:
+def pack(
+    runs: Sequence[Run],
+    epochs: Sequence[Epoch],
+    *,
+    identity: str,
+    facts: Mapping[str, Fact],
+    further: Mapping[str, Any] | None = None,
+) -> bytes:
     """Serialise the state of `runs` and their finished `epochs`.
 
     Args:
         runs: each suspended between two yields of `loop.steps`.
         identity: string that only these runs of this trial share.
         facts: values that a reader needs before it can build the runs.
+        further: tensors and plain values, nested in dictionaries and lists, of work that the runs belong to.
 
     Raises:
         TypeError: a fact or a number in an epoch is not a plain Python value.
@@ -63,7 +72,8 @@ def pack(runs: Sequence[Run], epochs: Sequence[Epoch], *, identity: str, facts: 
     buffer = io.BytesIO(bytes(_HEADER.size))
     buffer.seek(_HEADER.size)
     # JSON rejects values that are not plain at once; the tensor parser would only on reading
-    torch.save({"record": json.dumps(record), "runs": [_state(run) for run in runs]}, buffer)
+    states = [_state(run) for run in runs]
+    torch.save({"record": json.dumps(record), "runs": states, "further": dict(further or {})}, buffer)
     with buffer.getbuffer() as view:
         digest = hashlib.sha256(view[_HEADER.size :]).digest()
         _HEADER.pack_into(view, 0, _MAGIC, _VERSION, digest)
@@ -79,10 +89,12 @@ def unpack(data: bytes, *, identity: str) -> Checkpoint:
     payload = _parse(_body(data))
     try:
         record, states = json.loads(payload["record"]), tuple(payload["runs"])
+        further = dict(payload.get("further", {}))  # earlier versions wrote none
         if record["identity"] != identity:
             raise CheckpointUnreadable(f"it is of {record['identity']}, not of {identity}")
-        return Checkpoint(tuple(_epoch(row) for row in record["epochs"]), record["facts"], states)
-    except _CONTENT_ERRORS as error:
+        epochs = tuple(_epoch(row) for row in record["epochs"])
+        return Checkpoint(epochs, record["facts"], states, further)
+    except CONTENT_ERRORS as error:
         raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
 
 
@@ -104,7 +116,7 @@ def apply(checkpoint: Checkpoint, runs: Sequence[Run]) -> None:
         for run, state in zip(runs, checkpoint.states, strict=True):
             _check_tensors(run, state["tensors"], state["moments"])
             _check_position(run, state["position"])
-    except _CONTENT_ERRORS as error:
+    except CONTENT_ERRORS as error:
         raise CheckpointUnreadable(f"its content has another form: {error!r}") from error
     with memory_errors():
         for run, state in zip(runs, checkpoint.states, strict=True):
@@ -129,7 +141,7 @@ def _body(data: bytes) -> memoryview:
 def _parse(body: memoryview) -> Any:
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, AssertionError, struct.error, *_CONTENT_ERRORS) as error:
+    except (pickle.UnpicklingError, EOFError, AssertionError, struct.error, *CONTENT_ERRORS) as error:
         raise CheckpointUnreadable(f"it cannot be parsed: {type(error).__name__}") from error
 
 

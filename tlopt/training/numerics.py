@@ -86,3 +86,11 @@ def computing_environment(device: torch.device) -> Mapping[str, str | int]:
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {_cpu_model()}",
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
     }
+
+
+def other_environment(stored: Mapping[str, object], device: torch.device) -> str:
+    """What differs here from a stored `computing_environment`, as the end of a sentence; "" if nothing."""
+    here = computing_environment(device)
+    other = [f"{name} {stored.get(name)} is {value} here" for name, value in here.items()
+             if stored.get(name) != value]  # fmt: skip
+    return f"; last bits may differ: {', '.join(other)}" if other else ""

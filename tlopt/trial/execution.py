@@ -20,7 +20,7 @@ from tlopt.training.checkpoint import Checkpoint, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.loop import Epoch, Step, predict_logits, steps
-from tlopt.training.numerics import computing_environment
+from tlopt.training.numerics import computing_environment, other_environment
 from tlopt.training.run import Run, memory_errors
 from tlopt.trial.history import History, history_file
 from tlopt.trial.workspace import Workspace
@@ -208,12 +208,9 @@ def _identity(workspace: Workspace, spec: TrialSpec) -> str:
 
 
 def _resumed(training: TrialRun, found: Checkpoint) -> str:
-    here = computing_environment(training.workspace.device)
-    other = [f"{name} {found.facts.get(name)} is {value} here" for name, value in here.items()
-             if found.facts.get(name) != value]  # fmt: skip
     epoch, step = training.position
     at_step = f", step {step}" if step else ""
-    exact = f"; last bits may differ: {', '.join(other)}" if other else ""
+    exact = other_environment(found.facts, training.workspace.device)
     return f"resumed at epoch {epoch + 1}{at_step}{exact}"
 
 

@@ -11,9 +11,11 @@ from tlopt.app.handle import errors_of
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.result import read_exported_verdict, read_result
 from tlopt.spec.objectives import percent_words
+from tlopt.spec.trial_spec import PruneGoal
 
 if TYPE_CHECKING:
-    from tlopt.compact.prune import PruneGoal, PruningRound, Recipe
+    from tlopt.app.compact.pruning_state import PruningState
+    from tlopt.compact.prune import Pruning, PruningRound, Recipe
     from tlopt.exports.read import Export
     from tlopt.training.loop import Epoch
     from tlopt.trial.workspace import Workspace
@@ -41,50 +43,99 @@ class PruneRequest:
         return folder.with_name(f"{folder.name}-compact")
 
 
-def prune(request: PruneRequest, goal: "PruneGoal") -> "Iterator[Epoch | PruningRound]":
-    """Prune an export and write the result; yields each epoch and round. A second call starts anew.
+def prune(request: PruneRequest, goal: PruneGoal) -> "Iterator[Epoch | PruningRound]":
+    """Prune an export and write the result; yields each epoch and round.
+
+    The state is saved after each epoch. If a call with the same arguments was stopped, this one goes on where
+    that one was, yields its rounds first, and ends with bitwise the same network.
 
     Raises:
         NotReady: `folder` is no export, or even the first round lost more accuracy than allowed.
         SpecError: the network cannot be pruned so.
-        DataError: the images are not those of the export, or something is at the target.
+        DataError: the images are not those of the export, or something is at the target, or another process
+            is pruning to it.
     """
-    from tlopt.compact import prune as compact
-    from tlopt.exports.compact import Pruned, write_compact
-    from tlopt.exports.onnx import write_onnx
-    from tlopt.exports.read import load_network, read_export
+    from tlopt.app.compact.pruning_state import interrupted_result, sole_pruning
+    from tlopt.exports.read import read_export
     from tlopt.exports.write import check_target
 
     export = read_export(request.folder)
-    check_target(request.target, overwrite=request.overwrite)
-    recipe = _recipe(export, request)
-    network = load_network(export, recipe.device)
-    rounds: list[PruningRound] = []
+    with sole_pruning(request.target):
+        written_by = interrupted_result(request.target)
+        check_target(request.target, overwrite=request.overwrite or bool(written_by))
+        yield from _pruned(export, request, goal, written_by)
+
+
+def _pruned(
+    export: "Export", request: PruneRequest, goal: PruneGoal, written_by: str
+) -> "Iterator[Epoch | PruningRound]":
+    """Prune from the saved state, if there is one, and write the result.
+
+    Args:
+        written_by: identity of an interrupted pruning that wrote what is at the target, or "".
+    """
+    from tlopt.app.compact.pruning_state import PruningState, pruning_identity
+    from tlopt.compact.prune import begin_pruning
+    from tlopt.exports.read import load_network
+    from tlopt.exports.write import check_target
+
+    recipe, made_by = _recipe(export, request)
+    begun = begin_pruning(load_network(export, recipe.device), recipe, goal)
+    state = PruningState(request.target, pruning_identity(export, begun, made_by))
+    overwrite = request.overwrite or written_by == state.identity
+    check_target(request.target, overwrite=overwrite)
+    pruning = state.resumed(begun)
     try:
-        for event in compact.prune(network, recipe, goal):
-            if isinstance(event, compact.PruningRound):
-                rounds.append(event)
+        yield from _to_the_end(pruning, state)
+        if pruning.kept.index == 0:
+            raise NotReady(_too_much_lost(pruning.rounds, goal))
+        _export(export, pruning, request, identity=state.identity, overwrite=overwrite)
+    except (SpecError, NotReady, Diverged):  # a second attempt would end alike
+        state.remove()
+        raise
+    state.remove()
+
+
+def _to_the_end(pruning: "Pruning", state: "PruningState") -> "Iterator[Epoch | PruningRound]":
+    """Rounds that have ended, then each epoch and round as it ends."""
+    from tlopt.compact.prune import pruning_events
+    from tlopt.training.loop import Step
+
+    yield from tuple(pruning.rounds)
+    try:
+        for event in pruning_events(pruning):
+            if isinstance(event, Step):
+                continue
+            state.save(pruning)
             yield event
     except Diverged as error:
-        if len(rounds) < 2:
+        if len(pruning.rounds) < 2:
             raise
-        _logger.warning("%s; the network of round %d is exported", error, rounds[-1].index)
-    kept = [each for each in rounds if each.within][-1]
-    if kept.index == 0:
-        raise NotReady(_too_much_lost(rounds, goal))
+        _logger.warning("%s; the network of round %d is exported", error, pruning.rounds[-1].index)
+
+
+def _export(
+    export: "Export", pruning: "Pruning", request: PruneRequest, *, identity: str, overwrite: bool
+) -> None:
+    from tlopt.exports.compact import Pruned, write_compact
+    from tlopt.exports.onnx import write_onnx
+    from tlopt.exports.read import read_export
+
     pruned = Pruned(
-        goal=goal,
-        rounds=tuple(rounds),
-        kept=kept,
-        epochs=recipe.point.epochs,
-        n_val=len(recipe.val),
+        goal=pruning.goal,
+        rounds=tuple(pruning.rounds),
+        kept=pruning.kept,
+        network=pruning.network,
+        epochs=pruning.recipe.point.epochs,
+        n_val=len(pruning.recipe.val),
+        identity=identity,
     )
-    folder = write_compact(request.target, export, pruned, overwrite=request.overwrite)
+    folder = write_compact(request.target, export, pruned, overwrite=overwrite)
     if request.onnx:
         write_onnx(read_export(folder), folder)
 
 
-def _too_much_lost(rounds: "list[PruningRound]", goal: "PruneGoal") -> str:
+def _too_much_lost(rounds: "list[PruningRound]", goal: PruneGoal) -> str:
     before, after = (percent_words(each.val.accuracy) for each in (rounds[0], rounds[-1]))
     return (
         f"nothing was written: the first round lost more than {100 * goal.loss_max:.1f} points of validation"
@@ -93,8 +144,8 @@ def _too_much_lost(rounds: "list[PruningRound]", goal: "PruneGoal") -> str:
     )
 
 
-def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
-    """The training of `export`, with its images.
+def _recipe(export: "Export", request: PruneRequest) -> "tuple[Recipe, str]":
+    """The training of `export`, with its images, and a digest of point, seed, images and weights.
 
     Raises:
         SpecError: the network has no recipe to be trained on by, or no validation images of its own.
@@ -115,17 +166,19 @@ def _recipe(export: "Export", request: PruneRequest) -> "Recipe":
         raise DataError(f"{study.data.source}: the images are not those that {export.folder} was trained on")
     split = workspace.data.splits[_replicate(export, result, len(workspace.data.splits))]
     point = recipe_point(export.point, epochs=request.epochs)
-    return Recipe(
+    seed = int(result["network"]["seed"])
+    recipe = Recipe(
         point=point,
         images=workspace.images(point),
         train=split.train,
         val=split.val,
         pretrained=_pretrained(workspace, export),
         n_classes=workspace.n_classes,
-        seed=int(result["network"]["seed"]),
+        seed=seed,
         device=workspace.device,
         numerics=numerics_of_study(study, load_network(export, workspace.device), workspace.device),
     )
+    return recipe, workspace.identity(point, (seed,))
 
 
 def _check_prunable(export: "Export", result: dict[str, Any]) -> None:
