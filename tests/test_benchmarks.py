@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -16,10 +17,11 @@ import pytest
 from benchmarks.chaos.schedule import schedule
 from benchmarks.common.images import link_images
 from benchmarks.defaults import portfolio, surrogate
-from benchmarks.peers.job import Size, search_study, searched
-from benchmarks.peers.referee import judgements
-from benchmarks.peers.report import curve, table, targets
-from benchmarks.peers.search import SYSTEMS
+from benchmarks.peers.curves import NAMES, curve, steps, table, targets
+from benchmarks.peers.job import LINEAR_DRAW, Job, point_of, searched, study_of, untuned_points, user_prior
+from benchmarks.peers.referee import Case, judgements
+from benchmarks.peers.report import Recorded, final_table
+from benchmarks.peers.search import from_reports
 from benchmarks.recipes import report as recipes
 from benchmarks.selection import choice, fourth_default, pools
 from benchmarks.service import trials
@@ -213,7 +215,7 @@ def test_the_table_beside_other_systems_is_that_of_the_recorded_searches() -> No
     judged = judgements(folder / "referee.jsonl")
     runs = [json.loads(file.read_text()) for file in folder.glob("*-*-*.json")]
     curves = sorted(
-        (curve(run, judged, seconds) for run in runs), key=lambda c: (c.data, list(SYSTEMS).index(c.system))
+        (curve(run, judged, seconds) for run in runs), key=lambda c: (c.data, list(NAMES).index(c.system))
     )
     sets = {c.data for c in curves}
     text = (BENCHMARKS / "peers" / "README.md").read_text()
@@ -404,13 +406,87 @@ def test_the_schedule_of_faults_never_hits_what_is_still_down(n_workers: int) ->
     assert all(fault.until < 600 for fault in faults)
 
 
-def test_the_study_file_of_a_search_decodes(tmp_path: Path) -> None:
-    size = Size(seconds=1.0, epochs=6, resolution=96, backbone="resnet18")
-    study = spec.loads(search_study(tmp_path, 3, size), "study.toml")
-    assert (study.seed, study.budget.epochs, study.pruner.min_epochs) == (3, 6, 3)
+PROPOSED = """
+name = "a"
+objective = "balanced_accuracy"
+[data]
+source = "images"
+images_max = 100
+[model]
+backbone = "resnet18"
+[budget]
+trials = 12
+epochs = 6
+[search]
+resolution = 96
+classifier = { choice = ["network", "logistic", "svm"] }
+transfer_depth = { int = [4, 9] }
+freeze_depth = { int = [0, 9] }
+norm_depth = { int = [0, 9] }
+lr = { log = [1e-4, 2e-2] }
+lr_ratio = { log = [0.03, 1.0] }
+l2_sp = { log = [0.5, 50.0], zero = true }
+augmentation = { choice = [0.2, 0.7] }
+class_weights = { choice = ["none", "balanced"] }
+"""
+
+
+def test_all_systems_search_the_space_that_tlopt_proposes() -> None:
+    study = spec.loads(study_of(PROPOSED, 3), "study.toml")
+    assert (study.seed, study.objective, study.data.images_max) == (3, "accuracy", 0)
     assert set(searched(study)) == {
-        "transfer_depth", "freeze_depth", "lr", "lr_ratio", "l2_sp", "augmentation",
+        "transfer_depth", "freeze_depth", "norm_depth", "lr", "lr_ratio", "l2_sp", "augmentation",
+        LINEAR_DRAW,
     }  # fmt: skip
+    prior = user_prior(study)
+    assert set(prior) == set(searched(study))
+    assert point_of(study, prior) == untuned_points(study)["fine-tuning with kept statistics"]
+    kinds = [point_of(study, prior | {LINEAR_DRAW: k}).classifier for k in range(10)]
+    assert kinds == ["logistic", "svm", *["network"] * 8]
+
+
+def test_a_point_that_is_evaluated_again_or_in_parts_is_one_trial(tmp_path: Path) -> None:
+    study = spec.loads(study_of(PROPOSED, 3), "study.toml")
+    point = untuned_points(study)["plain fine-tuning"]
+    job = Job(data="", folder=str(tmp_path), seed=0, began=0.0, seconds=1.0)
+    for trial, epoch, accuracy in (("a", 0, 0.1), ("b", 0, 0.2), ("a", 1, 0.3), ("a", 1, 0.9)):
+        job.report(trial, point, epoch, accuracy)
+    found = {tuple(t["accuracy"]): t["complete"] for t in from_reports(job, epochs=2)["trials"]}
+    assert found == {(0.1, 0.3): True, (0.2,): False}
+
+
+def _run(system: str, seed: int, seconds: float, point: dict[str, Any], **more: Any) -> dict[str, Any]:
+    trial = {"seconds": seconds, "accuracy": [0.5], "complete": True, "point": point}
+    return {"data": "a", "seed": seed, "system": system, "trials": [trial], **more}
+
+
+def test_a_search_ends_with_its_confirmed_choice_if_that_was_in_time() -> None:
+    plain, kept = untuned_points(spec.loads(PROPOSED, "study.toml")).values()
+    choice = {"seconds": 9.0, "point": kept.as_dict(), "label": "kept"}
+    run = _run("tlopt", 0, 5.0, plain.as_dict(), choice=choice, candidates=[])
+    assert steps(run, 10.0) == [(5.0, plain), (9.0, kept)]
+    assert steps(run, 8.0) == [(5.0, plain)]
+
+
+def test_the_end_of_searches_is_compared_in_pairs_and_the_oracle_chooses_on_other_images() -> None:
+    plain, kept = untuned_points(spec.loads(PROPOSED, "study.toml")).values()
+    key = {point: Case(Path("a"), point).key for point in (plain, kept)}
+    runs = []
+    for seed in (0, 1):
+        choice = {"seconds": 9.0, "point": kept.as_dict(), "label": "kept"}
+        runs.append(_run("tlopt", seed, 5.0, plain.as_dict(), choice=choice, candidates=[]))
+        runs.append(_run("plain", seed, 5.0, plain.as_dict()))
+    recorded = Recorded(
+        settings={"seconds": 10.0},
+        runs=runs,
+        judged={key[plain]: [0.5, 0.5], key[kept]: [0.6, 0.8]},
+        halves={key[plain]: (0.9, 0.1), key[kept]: (0.6, 0.8)},
+        untuned={"plain fine-tuning": plain},
+    )
+    rows = final_table(recorded).splitlines()
+    assert "| plain script: Optuna, TPE, median | 50.0 (50.0 to 50.0) | 50.0 | +20.0" in rows[2]
+    # by the first half plain fine-tuning is the best, 0.1 on the other; by the second the kept one, 0.6
+    assert "| oracle of tlopt's searches | 35.0 (35.0 to 35.0) | 35.0 |" in rows[-1]
 
 
 def test_linked_images_are_spread_over_the_classes(tmp_path: Path) -> None:

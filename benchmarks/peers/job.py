@@ -5,55 +5,50 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from optuna.trial import FixedTrial
+import tomlkit
 
-from benchmarks.common.study_file import FASTEST, study_text
 from tlopt import spec
 from tlopt.model.build import n_blocks
 from tlopt.model.facts import BackboneFacts
 from tlopt.model.rates import has_batch_norm, usual_lr
 from tlopt.search.defaults import defaults
-from tlopt.search.space import suggest
+from tlopt.search.space import decode_params, encode_point, resolve
 from tlopt.spec import Study
-from tlopt.spec.default_names import PLAIN_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL
 from tlopt.spec.dimensions import Choice, Int, Log
 from tlopt.spec.point import Point
+
+LINEAR_DRAW = "linear_draw"  # 0: logistic regression, 1: a linear SVM, others: a network
+LINEAR_DRAWS = 10  # so that a tenth of the draws are each of both: they have nothing to search
+UNTUNED = (PLAIN_LABEL, KEPT_LABEL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """Settings that all searches of a comparison share."""
 
-    seconds: float  # per search, including its start
+    seconds: float  # per search on one core, including its start
     epochs: int  # per trial, at most
     resolution: int
     backbone: str
 
 
-def search_study(source: Path, seed: int, size: Size) -> str:
-    """The study file of one search: as `tlopt init` writes it for so few images, but for `size`."""
-    n = n_blocks(size.backbone)
-    return study_text(
-        "first",
-        data={"source": source, "views": 8},
-        model={"backbone": size.backbone, **FASTEST},
-        budget={"trials": 10_000, "epochs": size.epochs},  # searches end by time, not by trials
-        search={
-            "resolution": size.resolution,
-            "batch_size": 16,
-            "transfer_depth": {"int": [n // 2, n]},
-            "freeze_depth": {"int": [0, n]},
-            "lr": {"log": [1e-4, 2e-2]},
-            "lr_ratio": {"log": [0.03, 1.0]},
-            "l2_sp": {"log": [0.5, 50.0], "zero": True},
-            "augmentation": {"choice": [0.2, 0.7]},
-        },
-        more={"seed": seed, "pruner": {"kind": "median", "min_epochs": max(2, size.epochs // 2)}},
-    )
+def study_of(proposed: str, seed: int) -> str:
+    """The study file of one search, from the file that `tlopt init` proposed for the images.
+
+    Objective, class weights and mirroring are the same for all sets, so that accuracies are of one kind and
+    the referee trains as the searches did. All images are used.
+    """
+    document: dict[str, Any] = tomlkit.parse(proposed)
+    document |= {"name": "search", "seed": seed, "objective": "accuracy"}
+    document["data"]["flip"] = True
+    document["data"].pop("images_max", None)
+    document["search"].pop("class_weights", None)
+    return tomlkit.dumps(document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +127,44 @@ def facts(study: Study) -> BackboneFacts:
     )
 
 
-def untuned_point(size: Size) -> Point:
-    """Plain fine-tuning, the second default of every study with the space of the comparison."""
-    study = spec.loads(search_study(Path("images"), 0, size), "study.toml")
-    (untuned,) = defaults(study, facts(study), [PLAIN_LABEL])
-    return untuned.point
-
-
-def point_of(study: Study, params: Mapping[str, Any]) -> Point:
-    """The point given by the drawn values `params`."""
-    return suggest(FixedTrial(dict(params)), study, facts(study))
+def untuned_points(study: Study) -> dict[str, Point]:
+    """Plain fine-tuning and, for networks with batch norm, fine-tuning with kept statistics, by label."""
+    return {default.label: default.point for default in defaults(study, facts(study), UNTUNED)}
 
 
 def searched(study: Study) -> dict[str, Int | Log | Choice]:
-    """The dimensions that are drawn, by name."""
-    return {name: d for name, d in study.search.items() if isinstance(d, Int | Log | Choice)}
+    """The dimensions that other systems draw, by name.
+
+    They are the study's. Where linear classifiers are among them, `LINEAR_DRAW` takes the place of the
+    choice: of its three options, random draws would take a network in a third of the trials only.
+    """
+    own: dict[str, Int | Log | Choice] = {
+        name: each for name, each in study.search.items() if isinstance(each, Int | Log | Choice)
+    }
+    linear = {LINEAR_DRAW: Int(0, LINEAR_DRAWS - 1)} if own.pop("classifier", None) else {}
+    return {**own, **linear}
+
+
+def point_of(study: Study, params: Mapping[str, Any]) -> Point:
+    """The point given by the drawn values `params` of the dimensions in `searched`."""
+    own = facts(study)
+    kind = {0: "logistic", 1: "svm"}.get(int(params.get(LINEAR_DRAW, LINEAR_DRAWS - 1)))
+    if kind is not None:
+        (backbone,) = study.model.backbones
+        values = {"classifier": kind, "resolution": _fixed(study, "resolution")}
+        return resolve(values, backbone, study.budget.epochs, own)
+    return decode_params({**params, "classifier": "network"}, study, own)
+
+
+def _fixed(study: Study, name: str) -> Any:
+    return getattr(study.search[name], "value")  # noqa: B009
+
+
+def user_prior(study: Study) -> dict[str, Any]:
+    """Drawn values of fine-tuning with kept statistics, or plain fine-tuning: what a user would expect."""
+    *_, expected = untuned_points(study).values()
+    params = encode_point(replace(expected, classifier="network"), study, facts(study))
+    if params is None:
+        raise SystemExit("the proposed space has no point of fine-tuning, which priors are taken from")
+    own = {name: params[name] for name in searched(study) if name in params}
+    return own | ({LINEAR_DRAW: LINEAR_DRAWS // 2} if LINEAR_DRAW in searched(study) else {})

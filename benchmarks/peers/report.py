@@ -1,203 +1,215 @@
-"""Table and picture of recorded searches: confirmed accuracy of the best so far against time.
+"""Tables and picture of a comparison: accuracy at the end, room above it, and time to the script's accuracy.
 
     python -m benchmarks.peers.report benchmarks/peers/first --plot /tmp/first_to_accuracy.png
 
-Reads the files of `benchmarks.peers.first_to_accuracy`; nothing is trained.
+Reads the files of `benchmarks.peers.compare`, and those of the comparison of 2026-11-28 in `first/`; nothing
+is trained.
 """
 
 import argparse
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.job import Size, untuned_point
-from benchmarks.peers.referee import Case, judgements
-from benchmarks.peers.search import SYSTEMS
+from benchmarks.common.study_file import study_text
+from benchmarks.peers.curves import NAMES, Curve, curve, draw, incumbents, steps, table
+from benchmarks.peers.job import untuned_points
+from benchmarks.peers.referee import Case, Key, half_judgements, judgements
+from tlopt import spec
+from tlopt.confirmation.interval import half_width
+from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.point import Point
 
-SECOND_TARGET = 0.01  # below the first
+Accuracies = Mapping[tuple[str, int], float]  # by set and seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Best so far of one search over time.
+class Recorded:
+    """A recorded comparison."""
 
-    Attributes:
-        data: Name of the set of images.
-        system: Key of `SYSTEMS`.
-        seed: Seed of the search.
-        seconds: Times since the start of the system's process at which the best changed, rising.
-        accuracy: Confirmed accuracy of the best from each of `seconds` on, in [0, 1].
-        n_trials: Trials that reported an epoch in time.
-        n_complete: Trials that trained all their epochs in time.
-    """
+    settings: Mapping[str, Any]
+    runs: Sequence[Mapping[str, Any]]
+    judged: Mapping[Key, Sequence[float]]
+    halves: Mapping[Key, tuple[float, float]]
+    untuned: Mapping[str, Point]  # by label
 
-    data: str
-    system: str
-    seed: int
-    seconds: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    n_trials: int
-    n_complete: int
+    @classmethod
+    def read(cls, folder: Path) -> "Recorded":
+        """The comparison in `folder`."""
+        settings = json.loads((folder / "settings.json").read_text())
+        file = folder / "referee.jsonl"
+        proposed = next(iter(sorted(folder.glob("*.toml"))), None)
+        return cls(
+            settings=settings,
+            runs=[json.loads(each.read_text()) for each in sorted(folder.glob("*-*-*.json"))],
+            judged=judgements(file),
+            halves=half_judgements(file) if proposed else {},
+            untuned=_former_untuned(settings) if proposed is None else untuned_points(spec.load(proposed)),
+        )
 
-    def reached(self, target: float) -> float:
-        """Seconds until the best so far first reaches `target`; infinite if it never does."""
-        pairs = zip(self.seconds, self.accuracy, strict=True)
-        return next((at for at, accuracy in pairs if accuracy >= target), math.inf)
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets of images."""
+        return tuple(dict.fromkeys(run["data"] for run in self.runs))
 
-    def at(self, seconds: float) -> float | None:
-        """Confirmed accuracy of the best at this time; None before the first complete trial."""
-        found = [a for at, a in zip(self.seconds, self.accuracy, strict=True) if at <= seconds]
-        return found[-1] if found else None
+    @property
+    def curves(self) -> list[Curve]:
+        """The curves of all searches."""
+        return [curve(run, self.judged, self.settings["seconds"]) for run in self.runs]
+
+    def accuracies_of(self, point: Point, data: str) -> Sequence[float]:
+        """Confirmed accuracies of `point` on the set `data`, one per seed of the referee."""
+        return self.judged[Case(Path(data), point).key]
+
+    def of_untuned(self, label: str) -> Accuracies:
+        """Confirmed accuracy of an untuned point, the same for each seed of a search."""
+        found = {data: statistics.mean(self.accuracies_of(self.untuned[label], data)) for data in self.sets}
+        return {(run["data"], run["seed"]): found[run["data"]] for run in self.runs}
+
+    def of_stronger_untuned(self) -> Accuracies:
+        """That of the better of the untuned points on each set, known only afterwards."""
+        known = [self.of_untuned(label) for label in self.untuned]
+        return {key: max(each[key] for each in known) for key in known[0]}
+
+    def final(self, system: str) -> Accuracies:
+        """Confirmed accuracy of what each search by `system` ended with; none of those without a trial."""
+        own = [c for c in self.curves if c.system == system and c.accuracy]
+        return {(c.data, c.seed): c.accuracy[-1] for c in own}
+
+    def oracle(self, system: str = "tlopt") -> Accuracies:
+        """Confirmed accuracy of the best of the points that each search held as best or confirmed.
+
+        It is chosen by one half of the referee's images and measured on the other, and the other way round.
+        """
+        return {(run["data"], run["seed"]): self._best(run) for run in self.runs if run["system"] == system}
+
+    def _best(self, run: Mapping[str, Any]) -> float:
+        found = [self.halves[Case(Path(run["data"]), point).key] for point in held_points(run, self.settings)]
+        return statistics.mean(max(found, key=lambda pair: pair[a])[1 - a] for a in (0, 1))
 
 
-def incumbents(trials: Sequence[Mapping[str, Any]], seconds_max: float) -> list[tuple[float, Point]]:
-    """Times and points of the complete trials that improved on the best last validation accuracy."""
-    complete = [t for t in trials if t["complete"] and t["seconds"] <= seconds_max]
-    best = -math.inf
-    found = []
-    for trial in sorted(complete, key=lambda trial: float(trial["seconds"])):
-        if trial["accuracy"][-1] > best:
-            best = trial["accuracy"][-1]
-            found.append((float(trial["seconds"]), Point.from_dict(trial["point"])))
-    return found
+def held_points(run: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Point]:
+    """The points of a search that held the best value at a time, were confirmed or chosen."""
+    held = [point for _, point in steps(run, settings["seconds"])]
+    held += [point for _, point in incumbents(run["trials"], settings["seconds"])]
+    return [*held, *map(Point.from_dict, run.get("candidates", ()))]
 
 
-def curve(run: Mapping[str, Any], judged: Mapping[tuple[str, str], Sequence[float]], seconds: float) -> Curve:
-    """The curve of a run, as `search.save` wrote it."""
-    steps = incumbents(run["trials"], seconds)
-    keys = [(run["data"], json.dumps(point.as_dict(), sort_keys=True)) for _, point in steps]
-    in_time = [t for t in run["trials"] if t["seconds"] is None or t["seconds"] <= seconds]
-    return Curve(
-        data=run["data"],
-        system=run["system"],
-        seed=run["seed"],
-        seconds=tuple(at for at, _ in steps),
-        accuracy=tuple(statistics.mean(judged[key]) for key in keys),
-        n_trials=len(in_time),
-        n_complete=sum(t["complete"] for t in in_time),
+def _former_untuned(settings: Mapping[str, Any]) -> dict[str, Point]:
+    """Plain fine-tuning as the comparison of 2026-11-28 had it."""
+    search = {"batch_size": 16, "augmentation": {"choice": [0.2, 0.7]}, "resolution": settings["resolution"]}
+    study = spec.loads(
+        study_text(
+            "first",
+            data={"source": "images"},
+            model={"backbone": settings["backbone"]},
+            budget={"trials": 10, "epochs": settings["epochs"]},
+            search=search,
+        ),
+        "study.toml",
     )
+    return {PLAIN_LABEL: untuned_points(study)[PLAIN_LABEL]}
 
 
-def targets(curves: Sequence[Curve], data: str) -> tuple[float, float]:
-    """The plain script's final accuracy, the median over seeds, and a point less."""
-    final = [c.accuracy[-1] for c in curves if c.data == data and c.system == "plain" and c.accuracy]
-    if not final:
-        raise SystemExit(f"the plain script completed no trial on {data}: give --seconds more")
-    middle = statistics.median(final)
-    return middle, middle - SECOND_TARGET
+def interval(differences: Sequence[float]) -> str:
+    """Mean and half of the 95 % t interval, in points of accuracy."""
+    half = half_width(statistics.stdev(differences), len(differences)) if len(differences) > 1 else math.nan
+    return f"{100 * statistics.mean(differences):+.1f} ± {100 * half:.1f}"
 
 
-def table(curves: Sequence[Curve], default: Mapping[str, float]) -> str:
-    """A Markdown table, a row per set and system; `default` is plain fine-tuning's accuracy by set."""
+def paired(ours: Accuracies, theirs: Accuracies, sets: Sequence[str]) -> Iterator[list[float]]:
+    """Differences by seed, for each set."""
+    for data in sets:
+        yield [ours[key] - theirs[key] for key in sorted(ours) if key[0] == data and key in theirs]
+
+
+def final_table(recorded: Recorded) -> str:
+    """Accuracy at the end by set, and how far tlopt is ahead: over sets, and over all searches."""
+    sets, ours = recorded.sets, recorded.final("tlopt")
+    rows: dict[str, Accuracies] = {name: recorded.final(key) for key, name in NAMES.items()}
+    rows |= {f"{label}, untuned": recorded.of_untuned(label) for label in recorded.untuned}
+    rows["the stronger of the untuned"] = recorded.of_stronger_untuned()
+    if recorded.halves:
+        rows["oracle of tlopt's searches"] = recorded.oracle()
     lines = [
-        "| images | system | trials, complete | final, confirmed, % | s to target | plain / this"
-        " | s to a point less | plain / this |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| at the end | {' | '.join(sets)} | mean | tlopt ahead by, over sets | over searches |",
+        "| --- " * (len(sets) + 4) + "|",
     ]
-    for data in dict.fromkeys(c.data for c in curves):
-        goals = targets(curves, data)
-        own = {s: [c for c in curves if (c.data, c.system) == (data, s)] for s in SYSTEMS}
-        name = f"{data}: target {100 * goals[0]:.1f}, untuned {100 * default[data]:.1f}"
-        for system, group in own.items():
-            if group:
-                cells = [c for goal in goals for c in _times(group, own["plain"], goal)]
-                lines.append("| " + " | ".join([name, SYSTEMS[system], *_ends(group), *cells]) + " |")
-                name = ""
+    for name, found in rows.items():
+        if not found:
+            continue
+        groups = [[100 * found[key] for key in sorted(found) if key[0] == data] for data in sets]
+        cells = [_cell(group, constant="untuned" in name) for group in groups]
+        mean = statistics.mean(statistics.mean(group) for group in groups if group)
+        ahead = (
+            [group for group in paired(ours, found, sets) if group]
+            if found is not rows[NAMES["tlopt"]]
+            else []
+        )
+        over_sets = interval([statistics.mean(group) for group in ahead]) if ahead else ""
+        over_all = interval([each for group in ahead for each in group]) if ahead else ""
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.1f} | {over_sets} | {over_all} |")
     return "\n".join(lines)
 
 
-def _ends(group: Sequence[Curve]) -> list[str]:
-    """Cells: median trials and complete trials; mean, least and greatest final accuracy."""
-    trials = statistics.median(c.n_trials for c in group)
-    complete = statistics.median(c.n_complete for c in group)
-    final = [100 * c.accuracy[-1] for c in group if c.accuracy]
-    if len(final) < len(group):
-        return [f"{trials:g}, {complete:g}", f"nothing complete in {len(group) - len(final)} of {len(group)}"]
-    return [
-        f"{trials:g}, {complete:g}",
-        f"{statistics.mean(final):.1f} ({min(final):.1f} to {max(final):.1f})",
-    ]
+def _cell(group: Sequence[float], *, constant: bool) -> str:
+    if not group:
+        return "—"
+    return f"{statistics.mean(group):.1f}" + ("" if constant else f" ({min(group):.1f} to {max(group):.1f})")
 
 
-def _times(group: Sequence[Curve], plain: Sequence[Curve], goal: float) -> list[str]:
-    """Cells: median seconds to `goal`, how many reached it; the plain script's median over this one."""
-    own = [c.reached(goal) for c in group]
-    n = sum(math.isfinite(at) for at in own)
-    middle, theirs = statistics.median(own), statistics.median(c.reached(goal) for c in plain)
-    if math.isinf(middle):
-        return [f"not reached ({n} of {len(own)})", "—"]
-    ratio = f"{theirs / middle:.1f}" if math.isfinite(theirs) else "—"
-    return [f"{middle:.0f} ({n} of {len(own)})", ratio]
+def below_default(recorded: Recorded) -> str:
+    """By set: tlopt ahead of the stronger untuned point, with the standard error over seeds."""
+    groups = paired(recorded.final("tlopt"), recorded.of_stronger_untuned(), recorded.sets)
+    found = []
+    for data, group in zip(recorded.sets, groups, strict=True):
+        error = statistics.stdev(group) / math.sqrt(len(group)) if len(group) > 1 else math.nan
+        found.append(f"{data} {100 * statistics.mean(group):+.1f} ± {100 * error:.1f}")
+    return "ahead of the stronger untuned point, with standard error: " + ", ".join(found)
 
 
-def draw(curves: Sequence[Curve], seconds_max: float, file: Path) -> None:
-    """Write a PNG with a panel per set; thin lines are seeds, the thick one their median."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    sets = list(dict.fromkeys(c.data for c in curves))
-    size = (3.8 * len(sets), 4.2)
-    figure, grid = plt.subplots(1, len(sets), figsize=size, dpi=80, layout="constrained", squeeze=False)
-    for axes, data in zip(grid.flat, sets, strict=True):
-        for number, (system, label) in enumerate(SYSTEMS.items()):
-            group = [c for c in curves if (c.data, c.system) == (data, system) and c.seconds]
-            for each in group:
-                axes.step(*_steps(each, seconds_max), where="post", color=f"C{number}", alpha=0.35, lw=0.8)
-            if group:
-                line = _steps(_median(group), seconds_max)
-                axes.step(*line, where="post", color=f"C{number}", lw=2, label=label)
-        axes.axhline(100 * targets(curves, data)[0], color="grey", ls=":", lw=1)
-        axes.set(title=data, xscale="log")
-        ticks = [t for t in (5, 10, 20, 40, 80, 160, 320, 640) if t <= seconds_max]
-        axes.set_xticks(ticks, [str(t) for t in ticks])
-        axes.minorticks_off()
-    figure.supxlabel("seconds since the start, everything included")
-    figure.supylabel("confirmed accuracy of the best so far, %")
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    figure.savefig(file)
-
-
-def _steps(each: Curve, seconds_max: float) -> tuple[list[float], list[float]]:
-    accuracy = [100 * a for a in each.accuracy]
-    return [*each.seconds, seconds_max], [*accuracy, accuracy[-1]]
-
-
-def _median(group: Sequence[Curve]) -> Curve:
-    """The median curve over seeds, from the time at which each has a best."""
-    begin = max(c.seconds[0] for c in group)
-    times = sorted({at for c in group for at in c.seconds if at >= begin})
-    middle = [statistics.median(c.at(at) or 0.0 for c in group) for at in times]
-    first = group[0]
-    keys: dict[str, Any] = {"data": first.data, "system": first.system, "seed": -1}
-    return Curve(**keys, seconds=tuple(times), accuracy=tuple(middle), n_trials=0, n_complete=0)
+def sooner(recorded: Recorded, goal: Callable[[Sequence[Curve], str], float]) -> str:
+    """The ratios of the script's median time to tlopt's, by set, and their median."""
+    curves, ratios = recorded.curves, dict[str, float]()
+    for data in recorded.sets:
+        target = goal(curves, data)
+        theirs, ours = (
+            statistics.median(c.reached(target) for c in curves if (c.data, c.system) == (data, system))
+            for system in ("plain", "tlopt")
+        )
+        ratios[data] = theirs / ours if math.isfinite(ours) else 0.0
+    each = ", ".join(f"{data} {ratio:.1f}" for data, ratio in ratios.items())
+    return f"sooner than the script: {each}; median {statistics.median(ratios.values()):.1f}"
 
 
 def report(folder: Path, plot: Path | None) -> None:
-    """Print the table of the searches and judgements in `folder`; draw them into `plot`."""
-    settings = json.loads((folder / "settings.json").read_text())
-    seconds = settings["seconds"]
-    runs = [json.loads(file.read_text()) for file in sorted(folder.glob("*-*-*.json"))]
-    judged = judgements(folder / "referee.jsonl")
-    curves = [curve(run, judged, seconds) for run in runs]
-    untuned = untuned_point(Size(**{field.name: settings[field.name] for field in fields(Size)}))
-    names = dict.fromkeys(run["data"] for run in runs)
-    default = {name: statistics.mean(judged[Case(Path(name), untuned).key]) for name in names}
-    print(table(curves, default))
+    """Print the tables of the comparison in `folder`; draw it into `plot`."""
+    from benchmarks.peers.curves import targets
+
+    recorded = Recorded.read(folder)
+    plain = recorded.of_untuned(PLAIN_LABEL)
+    print(table(recorded.curves, {data: accuracy for (data, _), accuracy in plain.items()}))
+    if recorded.final("tlopt"):
+        print(f"\n{final_table(recorded)}\n\n{below_default(recorded)}")
+        print(sooner(recorded, lambda curves, data: targets(curves, data)[0]))
+        print(f"confirmed in time: {_confirmed(recorded)}")
     if plot is not None:
-        draw(curves, seconds, plot)
+        draw(recorded.curves, recorded.settings["seconds"], plot)
+
+
+def _confirmed(recorded: Recorded) -> str:
+    own = [run for run in recorded.runs if run["system"] == "tlopt"]
+    in_time = [r for r in own if r["choice"] and r["choice"]["seconds"] <= recorded.settings["seconds"]]
+    return f"{len(in_time)} of {len(own)} searches"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="--out of benchmarks.peers.first_to_accuracy")
+    parser.add_argument("folder", type=Path, help="--out of benchmarks.peers.compare")
     parser.add_argument("--plot", type=Path, help="PNG")
     args = parser.parse_args()
     report(args.folder, args.plot)

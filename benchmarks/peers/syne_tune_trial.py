@@ -26,7 +26,7 @@ def main() -> None:
     report = Reporter()
     point = point_of(study, vars(drawn.parse_args(rest)))
     trial = known.st_checkpoint_dir.parent.name
-    for epoch, accuracy in enumerate(train(job, trial, point, Machine(n_loaders=0))):
+    for epoch, accuracy in train(job, trial, point, Machine(n_loaders=0)):
         report(epoch=epoch + 1, accuracy=accuracy)
 
 

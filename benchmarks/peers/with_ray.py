@@ -1,8 +1,7 @@
 """A search with Ray Tune: random draws and ASHA with its defaults around the plain script's training.
 
-Started by `benchmarks.peers.first_to_accuracy`. As many trials run at once as there are cores, one torch
-thread each, which is Ray's default for a trial; images are decoded in the trial's own process, since no core
-is free.
+Started by `benchmarks.peers.compare`. As many trials run at once as there are cores, one torch thread each,
+which is Ray's default for a trial.
 """
 
 import logging
@@ -46,10 +45,11 @@ def main() -> None:
 
     def trial(config: dict[str, Any]) -> None:
         name = tune.get_context().get_trial_id()
-        for accuracy in train(job, name, point_of(study, config), Machine(n_loaders=0)):
-            tune.report({"accuracy": accuracy})
+        for epoch, accuracy in train(job, name, point_of(study, config), Machine(n_loaders=0)):
+            tune.report({"accuracy": accuracy, "epoch": epoch + 1})
 
     ray.init(
+        address="local",  # never the cluster of another search
         num_cpus=n_cores(),
         include_dashboard=False,
         object_store_memory=_STORE_BYTES,
@@ -63,7 +63,7 @@ def main() -> None:
         tune_config=tune.TuneConfig(
             metric="accuracy",
             mode="max",
-            scheduler=ASHAScheduler(max_t=study.budget.epochs),
+            scheduler=ASHAScheduler(time_attr="epoch", max_t=study.budget.epochs),
             search_alg=tune.search.basic_variant.BasicVariantGenerator(random_state=job.seed),
             num_samples=-1,
             time_budget_s=job.seconds_left,

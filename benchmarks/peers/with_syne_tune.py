@@ -1,6 +1,6 @@
 """A search with Syne Tune: ASHA with its defaults and the local back-end around the plain script's training.
 
-Started by `benchmarks.peers.first_to_accuracy`. As many workers as there are cores; a trial is a process
+Started by `benchmarks.peers.compare`. As many workers as there are cores; a trial is a process
 with one torch thread, `syne_tune_trial.py`. The tuner polls every 0.1 s instead of every 5 s, which would be
 most of the time with epochs as short as these.
 """
