@@ -15,6 +15,9 @@ from postgres import Server, find_binaries, running
 if TYPE_CHECKING:
     import tiny
 
+# As in the command line: threads of several test processes that spin while they wait stop one another.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
