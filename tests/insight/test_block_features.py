@@ -1,8 +1,11 @@
 """Features of all blocks from one pass: the frozen prefix's own, each image through each block once."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tlopt.data.views import eval_views
@@ -88,6 +91,15 @@ def test_positions_are_averaged_wherever_the_channels_stand(shape: tuple[int, ..
 
 def test_random_weights_have_no_source_classifier() -> None:
     assert source_head(load_weights("resnet18", "none")) is None
+
+
+def test_a_network_of_another_width_has_no_source_classifier(tmp_path: Path) -> None:
+    backbone = "timm:resnet18d@0.25"
+    file = tmp_path / "narrow.safetensors"
+    save_file(untrained_network(load_weights(backbone, "none"), 32, seed=1).net.state_dict(), file)
+
+    assert source_head(load_weights(backbone, "none")) is None
+    assert source_head(load_weights(backbone, str(file))) is None
 
 
 @pytest.mark.weights

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,12 @@ import pytest
 import torch
 from finished import CLASS_NAMES, make_contents, make_point, planted, save_untrained
 from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tlopt.app.fit import draw_figure
+from tlopt.app.fit_tables import comparison_shown
 from tlopt.cli.main import app
 from tlopt.data.load import load_data
 from tlopt.errors import DataError, SpecError
@@ -341,7 +344,7 @@ def test_the_pretrained_network_is_compared_with_an_export(
 
     assert (len(seen.rows), len(seen.untrained)) == (9, 9)
     assert seen.n_images == len(subject.images.indices)
-    assert all(row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
+    assert all(row.cka is not None and row.cka < 0.9999 for row in (*seen.rows[3:], *seen.untrained[3:]))
     assert seen.rows != seen.untrained
     assert seen.warnings == ()
 
@@ -363,3 +366,29 @@ def test_of_a_shortened_export_the_blocks_that_are_left_are_compared(
 
     assert [row.name for row in seen.rows] == ["stem", "layer1.0", "layer1.1"]
     assert [row.name for row in seen.untrained] == ["stem", "layer1.0", "layer1.1"]
+
+
+def test_a_network_that_sees_all_images_alike_has_no_similarity_and_the_table_says_so(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlopt.app import fit as fits
+
+    weights = load_weights("resnet18", "none")
+    point = make_point()
+    trained = save_untrained(point, tmp_path / "run.safetensors", n_classes=len(CLASS_NAMES))
+    tensors = load_file(trained)
+    save_file({name: torch.zeros_like(t) if "bn" in name else t for name, t in tensors.items()}, trained)
+    export = write_export(
+        tmp_path / "best", make_contents(planted(point)), weights_file=trained, overwrite=False
+    )
+    monkeypatch.setattr("tlopt.model.weights.load_weights", lambda name, _: weights)
+    subject = fits.open_subject(str(image_folder), fits.FitRequest(backbones=("resnet18",)))
+    seen = fits.compare_with_export(subject, export)
+    console = Console(width=120, file=io.StringIO())
+    console.print(comparison_shown("photos", seen))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+
+    assert all((row.cka, row.overlap, row.forward, row.back) == (None,) * 4 for row in seen.rows)
+    assert "nan" not in printed
+    assert "note: –: a network's features are the same for all images, or not finite" in printed
+    assert "NaN" not in json.dumps([asdict(row) for row in seen.rows])

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 
 from tlopt.errors import SpecError
 from tlopt.insight.evidence import logme, max_log_evidence
@@ -14,7 +16,7 @@ from tlopt.insight.labelled_features import (
     left_singular_vectors,
 )
 from tlopt.insight.measures import MEASURES, Measure, chosen
-from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
+from tlopt.insight.probes import INVERSE_STRENGTH, knn_accuracy, linear_probe_accuracy
 from tlopt.insight.scatter import (
     coding_rate,
     gbc,
@@ -86,6 +88,33 @@ def test_unit_and_shift_of_features_do_not_matter(measure: Measure) -> None:
     )
 
     assert measure.value(other) == pytest.approx(measure.value(one), rel=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 6e-8, 1e30])
+@pytest.mark.parametrize("measure", BY_BLOCK, ids=lambda measure: measure.name)
+def test_a_very_small_or_large_unit_does_not_matter(measure: Measure, unit: float) -> None:
+    images, source = planted(80, 12, classes=4, signal=0.7), planted(60, 12, classes=3, signal=0.7, seed=1)
+    one, other = (
+        sample(
+            factor * images.features,
+            images.labels,
+            source=SourceMeans.of(factor * source.features, source.labels),
+        )
+        for factor in (1.0, unit)
+    )
+
+    assert measure.value(other) == pytest.approx(measure.value(one), rel=1e-6)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_features_that_are_not_finite_have_no_value_and_say_why(measure: Measure, odd: float) -> None:
+    features, labels = RNG.normal(size=(12, 3)), np.arange(12) % 2
+    features[4, 1] = odd
+    images = sample(features, labels, RNG.dirichlet(np.ones(5), 12), SOURCE)
+
+    assert measure.value(images) is None
+    assert measure.warnings(images) == ("the network's output is infinite or NaN for some images",)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
@@ -189,6 +218,23 @@ def test_a_probe_that_is_fitted_on_one_class_predicts_it() -> None:
     assert linear_probe_accuracy(features, labels, folds) == 0.5  # 1 and 3 by the constant; 2 right, 3 wrong
 
 
+@pytest.mark.parametrize(("n", "d", "classes"), [(300, 600, 100), (60, 2048, 10), (200, 300, 2)])
+def test_a_probe_is_fitted_to_the_end_whatever_the_number_of_classes(n: int, d: int, classes: int) -> None:
+    images = planted(n, d, classes=classes, signal=0.3 if classes > 2 else 0.15)
+    right = 0
+    for fit, other in images.folds:
+        known, unknown = images.features[fit], images.features[other]
+        mean, scale = known.mean(axis=0), known.std(axis=0) * np.sqrt(d)
+        model = LogisticRegression(C=INVERSE_STRENGTH, max_iter=5000, tol=1e-8)
+        model.fit((known - mean) / scale, images.labels[fit])
+        right += int((model.predict((unknown - mean) / scale) == images.labels[other]).sum())
+
+    assert right / n > 1.3 / classes  # there is something to find
+    assert linear_probe_accuracy(images.features, images.labels, images.folds) == pytest.approx(
+        right / n, abs=0.01
+    )
+
+
 @pytest.mark.parametrize("d", [4, 40])
 def test_logme_is_the_largest_density_of_a_gaussian_process(d: int) -> None:
     n = 15
@@ -264,6 +310,38 @@ def test_parc_is_one_hundred_for_features_that_are_the_labels() -> None:
 
     assert parc(np.eye(8)[labels], labels) == pytest.approx(100.0)
     assert abs(parc(RNG.normal(size=(900, 40)), np.arange(900) % 3)) < 2
+
+
+def test_parc_has_the_signs_of_scikit_learns_components() -> None:
+    images = planted(60, 80, classes=4, signal=0.5)
+    scores = PCA(32, svd_solver="full").fit_transform(images.features)
+
+    # 32 columns are not reduced again
+    assert parc(images.features, images.labels) == pytest.approx(parc(scores, images.labels), abs=1e-6)
+
+
+def test_parc_of_one_feature_has_no_value_and_says_why() -> None:
+    (measure,) = chosen(["parc"])
+    single = planted(20, 1, classes=2, signal=1.0)
+
+    assert measure.value(single) is None
+    assert measure.warnings(single) == ("a correlation over 1 feature",)
+
+
+def test_parc_of_more_classes_than_it_uses_images_has_no_value_and_says_why() -> None:
+    (measure,) = chosen(["parc"])
+    features = RNG.normal(size=(1200, 3))
+    many = LabelledFeatures(features=features, labels=np.arange(1200) % 600, folds=())
+
+    assert measure.value(many) is None
+    assert "no two of the 500 images it uses are of one class" in measure.warnings(many)
+
+
+def test_parc_of_few_images_warns_of_few_components() -> None:
+    (measure,) = chosen(["parc"])
+    four = planted(4, 40, classes=2, signal=1.0)
+
+    assert measure.warnings(four) == ("a correlation over 3 features",)
 
 
 def test_leep_and_nce_by_hand() -> None:

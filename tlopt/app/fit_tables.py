@@ -88,8 +88,11 @@ def comparison_shown(name: str, comparison: Comparison) -> Group:
         table.add_column(heading, justify="right", no_wrap=True)
     for depth, (row, other) in enumerate(zip(comparison.rows, comparison.untrained, strict=True), 1):
         values = (row.cka, row.overlap, row.forward, row.back, other.cka, other.overlap)
-        table.add_row(str(depth), row.name, *(f"{value:.2f}" for value in values))
-    return Group(table, *(Text(f"note: {warning}") for warning in comparison.warnings))
+        table.add_row(str(depth), row.name, *("–" if value is None else f"{value:.2f}" for value in values))
+    rows = (*comparison.rows, *comparison.untrained)
+    lacking = ["–: a network's features are the same for all images, or not finite"]
+    notes = [*comparison.warnings, *(lacking if any(row.cka is None for row in rows) else ())]
+    return Group(table, *(Text(f"note: {note}") for note in notes))
 
 
 def _stacked(column: Column) -> str:

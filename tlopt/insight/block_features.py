@@ -17,6 +17,7 @@ from tlopt.model.build import untrained_network
 from tlopt.model.families.table import family_of
 from tlopt.model.network import Network
 from tlopt.model.weights import Weights
+from tlopt.spec.model_names import split_width
 from tlopt.training.frozen_prefix import CHUNK_IMAGES, canonical_layout, forward_blocks
 from tlopt.training.numerics import usual_numerics
 
@@ -107,8 +108,10 @@ def _softmax(logits: Floats) -> Floats:
 
 def source_head(weights: Weights) -> nn.Module | None:
     """The classifier that the named `weights` were trained with; None for files, or if there is none."""
+    if not weights.state or split_width(weights.backbone)[1] != 1:
+        return None  # untrained, or from a file: no library has weights of another width
     default = sources.find_named(weights.backbone, "default").label
-    if not weights.state or weights.label not in (default, *sources.weights_names(weights.backbone)):
+    if weights.label not in (default, *sources.weights_names(weights.backbone)):
         return None
     try:
         raw = sources.fetch(weights.backbone, weights.label)

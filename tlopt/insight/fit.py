@@ -1,5 +1,6 @@
 """The fit of a pretrained network to a study's training images, by block and as a whole."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from tlopt.errors import DataError
 from tlopt.insight.block_features import BlockFeatures, block_features, source_head
 from tlopt.insight.images import Images, SourceImages, TrainingImages
-from tlopt.insight.labelled_features import LabelledFeatures, SourceMeans
+from tlopt.insight.labelled_features import Floats, LabelledFeatures, SourceMeans
 from tlopt.insight.measures import Measure
 from tlopt.insight.record import Fit, FitRow, SimilarityRow, SourceSet
 from tlopt.insight.similarity import (
@@ -97,16 +98,24 @@ def _similarity(one: BlockFeatures, other: BlockFeatures) -> tuple[SimilarityRow
     both = zip(one.names, other.names, strict=False)
     n_common = sum(name == other_name for name, other_name in both)
     rows = zip(one.names[:n_common], one.features, other.features, strict=False)
-    return tuple(
-        SimilarityRow(
-            name=name,
-            cka=debiased_cka(x, y),
-            overlap=neighbourhood_overlap(x, y),
-            forward=information_imbalance(x, y),
-            back=information_imbalance(y, x),
-        )
-        for name, x, y in rows
+    return tuple(_similarity_row(name, x, y) for name, x, y in rows)
+
+
+def _similarity_row(name: str, x: Floats, y: Floats) -> SimilarityRow:
+    if not (_tells_images_apart(x) and _tells_images_apart(y)):
+        return SimilarityRow(name=name, cka=None, overlap=None, forward=None, back=None)
+    cka = debiased_cka(x, y)
+    return SimilarityRow(
+        name=name,
+        cka=cka if math.isfinite(cka) else None,
+        overlap=neighbourhood_overlap(x, y),
+        forward=information_imbalance(x, y),
+        back=information_imbalance(y, x),
     )
+
+
+def _tells_images_apart(features: Floats) -> bool:
+    return bool(np.isfinite(features).all() and (features != features[:1]).any())
 
 
 def pretrained_features(

@@ -19,19 +19,22 @@ class SourceMeans:
     Attributes:
         means: (source classes, D).
         counts: images of each class, (source classes,).
-        spread: root mean squared distance of the images from the mean of all of them.
+        centre: mean of all images, (D,).
+        spread: root mean squared distance of the images from `centre`.
     """
 
     means: Floats
     counts: NDArray[np.int64]
+    centre: Floats
     spread: float
 
     @classmethod
     def of(cls, features: Floats, labels: Labels) -> "SourceMeans":
         """The means of `features` (N, D) by class."""
         means, counts = class_means(features, labels)
-        spread = float(np.sqrt(((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()))
-        return cls(means=means, counts=counts, spread=spread)
+        centre = features.mean(axis=0)
+        spread = float(np.sqrt(((features - centre) ** 2).sum(axis=1).mean()))
+        return cls(means=means, counts=counts, centre=centre, spread=spread)
 
 
 def class_means(features: Floats, labels: Labels) -> tuple[Floats, NDArray[np.int64]]:
@@ -78,6 +81,11 @@ class LabelledFeatures:
     def class_counts(self) -> NDArray[np.int64]:
         """Number of images in each class that occurs."""
         return np.unique(self.labels, return_counts=True)[1]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no feature is infinite or NaN."""
+        return bool(np.isfinite(self.features).all())
 
     @property
     def is_constant(self) -> bool:

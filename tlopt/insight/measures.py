@@ -9,7 +9,14 @@ from tlopt.insight.evidence import logme
 from tlopt.insight.labelled_features import LabelledFeatures
 from tlopt.insight.probes import knn_accuracy, linear_probe_accuracy
 from tlopt.insight.record import COLUMNS, Column
-from tlopt.insight.scatter import gbc, parc, regularised_h_score, transrate
+from tlopt.insight.scatter import (
+    PARC_COMPONENTS,
+    gbc,
+    parc,
+    parc_images,
+    regularised_h_score,
+    transrate,
+)
 from tlopt.insight.source_classes import emd_similarity, highest_similarity, leep, nce
 from tlopt.system.words import counted
 
@@ -65,6 +72,8 @@ def undefined(sample: LabelledFeatures) -> str:
     """The reason why no measure is defined for `sample`, or ""."""
     if len(sample.class_counts) < 2:
         return "one class: there is nothing to tell apart"
+    if not sample.is_finite:
+        return "the network's output is infinite or NaN for some images"
     if sample.is_constant:
         return "all images have the same features"
     return ""
@@ -90,9 +99,17 @@ def more_features_than_images(sample: LabelledFeatures) -> str:
 
 
 def few_features(sample: LabelledFeatures) -> str:
-    """A warning if distances are correlations over few features."""
+    """A warning if distances are correlations over few features, or principal components."""
     d = sample.features.shape[1]
+    if d > PARC_COMPONENTS:
+        d = min(d, sample.n_images - 1)
     return f"a correlation over {counted(d, 'feature')}" if d < FEW_FEATURES else ""
+
+
+def all_of_other_classes(sample: LabelledFeatures) -> str:
+    """A warning if no two of the images that PARC uses are of one class."""
+    used = sample.labels[parc_images(sample.labels)]
+    return f"no two of the {len(used)} images it uses are of one class" if len(set(used)) == len(used) else ""
 
 
 def few_for_source_classes(sample: LabelledFeatures) -> str:
@@ -158,7 +175,7 @@ MEASURES = (
     Measure(
         column=_COLUMN["parc"],
         compute=lambda s: parc(s.features, s.labels),
-        range_checks=(few_features,),
+        range_checks=(few_features, all_of_other_classes),
     ),
     Measure(
         column=_COLUMN["gbc"],

@@ -9,6 +9,10 @@ from tlopt.model.folds import Fold
 
 N_NEIGHBOURS = 5
 INVERSE_STRENGTH = 10.0  # C of the logistic regression, for features of length about 1
+# largest entry of the mean loss's gradient at which fitting ends, times the number of classes: a weight is
+# moved by its own class's share of the images, so that one limit for all would end the fit of 100 classes
+# before its first step; at this one, accuracies are within 0.5 points of those at convergence
+GRADIENT_MAX = 1e-4
 
 
 def linear_probe_accuracy(features: Floats, labels: Labels, folds: tuple[Fold, ...]) -> float:
@@ -18,7 +22,8 @@ def linear_probe_accuracy(features: Floats, labels: Labels, folds: tuple[Fold, .
     """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=INVERSE_STRENGTH, max_iter=300, tol=1e-3)
+    tolerance = GRADIENT_MAX / len(np.unique(labels))
+    model = LogisticRegression(C=INVERSE_STRENGTH, max_iter=1000, tol=tolerance)
     return _accuracy(model, features, labels, folds)
 
 
@@ -45,5 +50,6 @@ def _accuracy(model: Any, features: Floats, labels: Labels, folds: tuple[Fold, .
 def _standardised(known: Floats, unknown: Floats) -> tuple[Floats, Floats]:
     """Both standardised by column with `known`, then divided by the square root of the number of columns."""
     mean, deviation = known.mean(axis=0), known.std(axis=0)
-    scale = np.where(deviation > 1e-9 * (np.abs(mean) + 1), deviation, np.inf) * np.sqrt(known.shape[1])
+    least = 1e-9 * (np.abs(mean) + deviation.max())  # relative, so that the features' unit does not matter
+    scale = np.where(deviation > least, deviation, np.inf) * np.sqrt(known.shape[1])
     return (known - mean) / scale, (unknown - mean) / scale

@@ -147,13 +147,16 @@ def _none(values: Sequence[float | None]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityRow:
-    """Similarity of one block's features in two networks; see `insight.similarity`."""
+    """Similarity of one block's features in two networks; see `insight.similarity`.
+
+    All values are None if a network gives all images the same features, or some that are infinite or NaN.
+    """
 
     name: str
-    cka: float
-    overlap: float
-    forward: float  # information imbalance from the pretrained network to the other
-    back: float
+    cka: float | None
+    overlap: float | None
+    forward: float | None  # information imbalance from the pretrained network to the other
+    back: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

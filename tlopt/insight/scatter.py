@@ -1,5 +1,7 @@
 """Measures from the scatter of features within and between classes: H-score, TransRate, GBC, PARC."""
 
+import math
+
 import numpy as np
 
 from tlopt.insight.labelled_features import Floats, Labels, centred_and_scaled, left_singular_vectors
@@ -70,11 +72,14 @@ def gbc(features: Floats, labels: Labels) -> float:
 
 def overlap_of_gaussians(means: Floats, variances: Floats) -> float:
     """Sum over ordered pairs of exp(-Bhattacharyya distance); `means` and `variances` are (C, D)."""
-    shared = (variances[:, None] + variances[None]) / 2
-    apart = ((means[:, None] - means[None]) ** 2 / shared).sum(axis=2) / 8
     logs = np.log(variances).sum(axis=1)
-    wider = (np.log(shared).sum(axis=2) - (logs[:, None] + logs[None]) / 2) / 2
-    return float(np.exp(-(apart + wider)).sum()) - len(means)
+    total = 0.0
+    for mean, variance, log in zip(means, variances, logs, strict=True):  # all at once: GBs for 1,000 classes
+        shared = (variances + variance) / 2
+        apart = ((means - mean) ** 2 / shared).sum(axis=1) / 8
+        wider = (np.log(shared).sum(axis=1) - (logs + log) / 2) / 2
+        total += float(np.exp(-(apart + wider)).sum())
+    return total - len(means)
 
 
 def parc(features: Floats, labels: Labels) -> float:
@@ -82,24 +87,46 @@ def parc(features: Floats, labels: Labels) -> float:
 
     A distance is 1 minus the correlation of two images' standardised features, or of their one-hot labels.
     More than 32 features are reduced to 32 principal components. Of more than 500 images, 500 are used,
-    spread evenly over the classes.
+    spread evenly over the classes. NaN if fewer than two features vary, or no two images are of one class:
+    nothing can be correlated.
 
     Source: Bolya et al. 2021, https://arxiv.org/abs/2111.06977.
     """
     from scipy.stats import spearmanr
 
-    kept = np.argsort(labels, kind="stable")
-    if len(kept) > PARC_IMAGES_MAX:
-        kept = kept[np.linspace(0, len(kept) - 1, PARC_IMAGES_MAX).round().astype(int)]
+    kept = parc_images(labels)
     reduced = features[kept]
     if features.shape[1] > PARC_COMPONENTS:
-        u, s = left_singular_vectors(centred_and_scaled(reduced))
-        reduced = (u * s)[:, : min(PARC_COMPONENTS, int((s > 0).sum()))]
+        reduced = _principal_components(reduced, PARC_COMPONENTS)
     spread = reduced.std(axis=0)
     varies = spread > 1e-9 * np.abs(reduced).max()
+    if varies.sum() < 2 or len(np.unique(labels[kept])) == len(kept):
+        return math.nan
     reduced = ((reduced - reduced.mean(axis=0)) / np.where(varies, spread, np.inf))[:, varies]
     hot = (labels[kept][:, None] == np.unique(labels)).astype(np.float64)
     upper = np.triu_indices(len(kept), 1)
     # rounded, so that equal distances stay equal
     near, same = (np.corrcoef(rows)[upper].round(12) for rows in (reduced, hot))
     return 100 * float(spearmanr(near, same).statistic)
+
+
+def parc_images(labels: Labels) -> Labels:
+    """Indices of the images that PARC uses, sorted by class."""
+    kept = np.argsort(labels, kind="stable")
+    if len(kept) > PARC_IMAGES_MAX:
+        kept = kept[np.linspace(0, len(kept) - 1, PARC_IMAGES_MAX).round().astype(int)]
+    return kept
+
+
+def _principal_components(features: Floats, n_components: int) -> Floats:
+    """Scores (N, k) of at most `n_components` principal components that vary.
+
+    Signs are scikit-learn's, which the authors use: the largest weight of each component is positive. A
+    correlation over components depends on their signs.
+    """
+    scaled = centred_and_scaled(features)
+    u, s = left_singular_vectors(scaled)
+    k = min(n_components, int((s > 0).sum()))
+    weights = scaled.T @ u[:, :k]
+    signs = np.sign(weights[np.abs(weights).argmax(axis=0), np.arange(k)])
+    return np.asarray(u[:, :k] * s[:k] * signs)

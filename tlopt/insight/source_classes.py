@@ -54,8 +54,9 @@ def emd_similarity(features: Floats, labels: Labels, source: SourceMeans) -> flo
     if source.spread == 0:
         return math.nan
     means, counts = class_means(features, labels)
-    distance = wasserstein_distance_nd(means, source.means, counts, source.counts)
-    return math.exp(-max(distance, 0.0) / source.spread)
+    # scaled before: the solver's tolerances are absolute
+    ours, theirs = ((each - source.centre) / source.spread for each in (means, source.means))
+    return math.exp(-max(float(wasserstein_distance_nd(ours, theirs, counts, source.counts)), 0.0))
 
 
 def highest_similarity(n_per_class: float, n_per_source_class: float) -> float:
