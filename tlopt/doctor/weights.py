@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlopt.spec.model_names import split_width
+from tlopt.spec.model_names import TIMM, split_width
 
 
 def unfetched(backbone: str, weights: str) -> str:
@@ -12,7 +12,7 @@ def unfetched(backbone: str, weights: str) -> str:
         SpecError, WeightsError, MissingExtra: as `sources.find_named`.
     """
     from tlopt.model import sources
-    from tlopt.model.families.table import LITE0, TIMM, check_name
+    from tlopt.model.families.table import LITE0, check_name
 
     check_name(backbone)
     if weights == "none" or backbone == LITE0 or split_width(backbone)[1] != 1:
@@ -47,7 +47,7 @@ def _unfetched_url(url: str) -> str:
 def _unfetched_timm(backbone: str, label: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
-    from tlopt.model.families.table import TIMM, import_timm
+    from tlopt.model.families.table import import_timm
 
     name = backbone.removeprefix(TIMM) + (f".{label}" if label else "")
     config = import_timm(backbone).get_pretrained_cfg(name)

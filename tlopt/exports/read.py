@@ -21,7 +21,7 @@ from tlopt.model.families import table as families
 from tlopt.model.network import Network
 from tlopt.model.weights import load_weights
 from tlopt.model.weights_file import read_file
-from tlopt.spec.model_names import split_width
+from tlopt.spec.model_names import TIMM, split_width
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import NECK_KEYS
 from tlopt.system.words import counted
@@ -280,8 +280,8 @@ def _library_call(export: Export, family: families.Family) -> tuple[str, str]:
     """The library of the network, and the call that builds it."""
     (backbone, width), size = split_width(export.backbone), export.resolution
     options = {} if width == 1 else families.width_options(backbone, width)
-    if backbone == families.LITE0 or backbone.startswith(families.TIMM):
-        name = families.LITE0_IN_TIMM if backbone == families.LITE0 else backbone.removeprefix(families.TIMM)
+    if backbone == families.LITE0 or backbone.startswith(TIMM):
+        name = families.LITE0_IN_TIMM if backbone == families.LITE0 else backbone.removeprefix(TIMM)
         image_size = {"img_size": size} if family.positions else {}
         return (
             "timm",

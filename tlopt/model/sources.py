@@ -10,9 +10,10 @@ import torchvision
 from torch import Tensor
 
 from tlopt.errors import MissingExtra, WeightsError
-from tlopt.model.families.table import LITE0, LITE0_IN_TIMM, TIMM, import_timm
+from tlopt.model.families.table import LITE0, LITE0_IN_TIMM, import_timm
 from tlopt.model.families.timm import rename_lite
 from tlopt.model.weights_file import read_file
+from tlopt.spec.model_names import TIMM
 
 LITE0_WEIGHTS = "IMAGENET1K"
 _OFFLINE_HINT = (

@@ -16,11 +16,10 @@ from tlopt.errors import MissingExtra, SpecError
 from tlopt.model.families import timm as timm_families
 from tlopt.model.families import torchvision as torchvision_families
 from tlopt.model.network import Block, Network
-from tlopt.spec.model_names import split_width
+from tlopt.spec.model_names import TIMM, split_width
 
 LITE0 = "efficientnet_lite0"
 LITE0_IN_TIMM = "tf_efficientnet_lite0"
-TIMM = "timm:"
 
 
 @dataclass(frozen=True)
