@@ -1,13 +1,16 @@
 """Series in figures, with planted numbers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from tlopt.plots.axes import even_ticks, log_axis, log_ticks
+from tlopt.plots.axes import cost_axis, even_ticks, log_axis, log_ticks
 from tlopt.plots.series import MEDIAN_POINTS_MIN, best_so_far, evenly, running_median, value_limits
+from tlopt.system.words import si_words
 
 VALUES = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=40)
 
@@ -92,6 +95,19 @@ def test_a_tick_at_a_sampled_value_has_three_digits() -> None:
 
     figure.canvas.draw()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "3.79"]
+
+
+@given(st.floats(0.05, 1e12), st.floats(1.0, 1e6))
+def test_a_cost_axis_has_at_least_two_different_ticks(low: float, ratio: float) -> None:
+    axes = Figure().subplots()
+
+    cost_axis(axes, np.array([low, low * ratio]), partial(si_words, form=".6g"))
+
+    first, last = axes.get_xlim()
+    ticks = [float(tick) for tick in axes.xaxis.get_majorticklocs() if first <= tick <= last]
+    assert first < low <= low * ratio < last
+    assert 2 <= len(ticks) <= 7
+    assert len({axes.xaxis.get_major_formatter()(tick, None) for tick in ticks}) == len(ticks)
 
 
 @given(st.floats(-50, 50), st.floats(1, 100))

@@ -1,4 +1,6 @@
-"""A logarithmic axis that also shows zeros, at its left end."""
+"""Axes of keys and costs: logarithmic with zeros at the left end, or with at least two ticks."""
+
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from tlopt.plots.series import Array
 
 _TICKS_MAX = 5
+_LOG_TICKS_MIN = 3  # below it the values lie so close that equal steps show them as well
 
 
 def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
@@ -29,6 +32,27 @@ def log_axis(axes: Axes, x: Array, *, colour: str) -> Array:
     names = dict(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, _short(value))))
     return np.where(x > 0, x, zero)
+
+
+def cost_axis(axes: Axes, x: Array, words: Callable[[float], str]) -> None:
+    """Make the x axis logarithmic if its round numbers then give enough ticks, else linear; at least two.
+
+    Args:
+        x: positive values; the limits of the axis leave a margin around them.
+        words: the text of a tick.
+    """
+    low, high = float(x.min()), float(x.max())
+    margin = max((high / low) ** 0.05, 1.02)
+    low, high = low / margin, high * margin
+    ticks = log_ticks(low, high)
+    if len(ticks) >= _LOG_TICKS_MIN:
+        axes.set_xscale("log")
+    else:
+        ticks = even_ticks(low, high, whole=False)
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: words(at)))
 
 
 def _short(value: float) -> str:

@@ -28,6 +28,7 @@ _BEST_DRAWN = 20  # number of best points that are always drawn
 _DEPTHS = ("transfer_depth", "freeze_depth", "norm_depth")
 _MAP_TICKS = 4
 _TICK_GAP = 0.1  # of the axis, between ticks of a map
+_UNITS = {"latency_ms": ", ms", "bytes": ", bytes"}
 _STRENGTHS = ("l2_sp", "l2", "lr", "lr_ratio")
 
 
@@ -72,7 +73,7 @@ def _front_figures(report: Report) -> Iterator[ReportFigure]:
         values = np.array([trial.value or 0.0 for trial in known])
         on = np.zeros(len(known), dtype=np.bool_)
         on[front_of([(cost(value, study.direction), at) for value, at in zip(values, x, strict=True)])] = True
-        label = COST_TITLES[name] + (", ms" if name == "latency_ms" else "")
+        label = COST_TITLES[name] + _UNITS.get(name, "")
         said = alt.front_text(x[on], values[on], cost_name=name, objective=study.objective, n=len(known))
         svg = plots.front_svg(x, values, on, xlabel=label, objective=study.objective, alt=said)
         yield ReportFigure(

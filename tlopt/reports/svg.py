@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,10 +19,10 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from tlopt.plots.axes import log_axis
+from tlopt.plots.axes import cost_axis, log_axis
 from tlopt.plots.colours import BAND_SHARE, CELL_SHARE_MAX, LIGHT
 from tlopt.plots.series import Array, running_median, value_limits
 from tlopt.spec import objectives
@@ -112,12 +113,10 @@ def front_svg(
     direction = objectives.direction_of(objective)
     order = np.flatnonzero(on_front)[np.argsort(x[on_front], kind="stable")]
     with _figure() as (figure, axes):
-        axes.set_xscale("log")
         axes.plot(x, values, "o", ms=_size(values), mew=0, color=_PALE, label="complete trial")
         steps, front = values[order], x[order]
         axes.plot(front, steps, "o-", drawstyle="steps-post", ms=4, lw=2, color=_LINE, label="front")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: si_words(at, form="g")))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        cost_axis(axes, x, partial(si_words, form=".6g"))
         axes.set(xlabel=xlabel, ylim=value_limits(values, direction))
         _value_axis(axes, objective)
         _legend(axes)
