@@ -91,7 +91,7 @@ def test_the_front_is_searched_shown_confirmed_and_exported(session: Session, tm
     assert verdict.front
     console = Console(width=120, record=True, file=io.StringIO())
     show_verdict(verdict, console)
-    assert "front of the confirmed points: " in console.export_text()
+    assert "The front of the confirmed points: " in console.export_text()
 
     written = deliver.export_front(
         session, workspace, verdict, tmp_path / "exports", overwrite=False, onnx=False

@@ -54,7 +54,8 @@ def test_a_sentence_names_the_points_with_their_costs(verdict: Verdict) -> None:
     finished = replace(verdict, n_finished=verdict.n_expected)
 
     assert confirmed_front_sentence(finished) == (
-        "front of the confirmed points: large (92.0 %, 300 M); small (85.0 %, 20 M)"
+        "The front of the confirmed points: large (92.0 %, 300 M multiply-adds);"
+        " small (85.0 %, 20 M multiply-adds)."
     )
 
 

@@ -100,9 +100,9 @@ def test_a_confirmation_of_several_objectives_shows_costs_and_its_front() -> Non
     said = Reader(page(report([], file_text=several, verdict=verdict))).text
 
     assert "objective: accuracy on validation and multiply-adds" in said
-    assert "front of the confirmed points: trial 3 (90.0 %, 300 M); trial 8 (80.0 %, 20 M)" in said
+    assert "The front of the confirmed points: trial 3 (90.0 %, 300 M multiply-adds); trial 8" in said
     shown = said[said.index("Confirmation") :]
-    assert shown.index("multiply-adds") < shown.index("300 M") < shown.index("front of")
+    assert shown.index("multiply-adds") < shown.index("300 M") < shown.index("The front of")
     assert "get fewer runs" not in shown
 
 

@@ -5,9 +5,16 @@ from collections.abc import Iterable, Mapping
 from tlopt.confirmation.verdict import Confirmed, Verdict
 from tlopt.search.front import front_trials, hypervolumes
 from tlopt.spec import Study
-from tlopt.spec.objectives import COST_TITLES, TITLES, inference_cost_words, percent_words, value_words
+from tlopt.spec.objectives import (
+    COST_TITLES,
+    TITLES,
+    inference_cost_words,
+    named_cost_words,
+    percent_words,
+    value_words,
+)
 from tlopt.storage.attributes import TrialRecord
-from tlopt.system.words import counted, joined
+from tlopt.system.words import joined
 
 _USUAL = "multiply_adds"  # shown wherever it differs between trials
 
@@ -36,15 +43,17 @@ def cost_cells(costs: Mapping[str, float], names: Iterable[str]) -> tuple[str, .
 
 
 def front_sentence(study: Study, trials: Iterable[TrialRecord]) -> str:
-    """The size of the front and what it dominates; "" for one objective, or without a complete trial."""
+    """The trials of the front and what they dominate; "" for one objective, or without a complete trial."""
     trials = tuple(trials)
     if not study.cost_objectives or not (found := front_trials(trials, study)):
         return ""
     share = list(hypervolumes(trials, study).values())[-1]
     which = joined([str(trial.number) for trial in found], 12)
+    one = len(found) == 1
     return (
-        f"front: {counted(len(found), 'trial is', 'trials are')} beaten by no other in {_objectives(study)}:"
-        f" {which}; hypervolume {percent_words(share)}"
+        f"{f'Trial {which} is' if one else f'Trials {which} form'} the front: no other trial beats"
+        f" {'it' if one else 'them'} in {_objectives(study)}. {'It dominates' if one else 'They dominate'}"
+        f" {percent_words(share)} of the space of objectives (hypervolume)."
     )
 
 
@@ -52,13 +61,14 @@ def confirmed_front_sentence(verdict: Verdict) -> str:
     """The confirmed points that no other one beats; "" for one objective, or before the end."""
     if not verdict.cost_objectives or not verdict.finished or not verdict.front:
         return ""
-    return f"front of the confirmed points: {'; '.join(_words(row, verdict) for row in verdict.front)}"
+    return f"The front of the confirmed points: {'; '.join(_words(row, verdict) for row in verdict.front)}."
 
 
 def _words(row: Confirmed, verdict: Verdict) -> str:
     spread = row.spread(verdict.objective)
     value = "" if spread is None else value_words(spread.mean, verdict.objective)
-    return f"{row.label} ({', '.join((value, *cost_cells(row.inference_cost, verdict.cost_objectives)))})"
+    costs = (named_cost_words(name, row.inference_cost[name]) for name in verdict.cost_objectives)
+    return f"{row.label} ({', '.join((value, *costs))})"
 
 
 def _objectives(study: Study) -> str:

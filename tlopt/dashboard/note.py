@@ -12,7 +12,7 @@ import optuna
 from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
-from tlopt.spec.objectives import front_of, inference_cost_words, minimised, value_words
+from tlopt.spec.objectives import front_of, minimised, named_cost_words, value_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes
@@ -142,7 +142,7 @@ def _front(trials: Sequence[TrialRecord], study: Study) -> Iterator[str]:
     found = [
         f"trial {trial.number} {value_words(trial.value or 0.0, study.objective)}, "
         + ", ".join(
-            inference_cost_words(name, value)
+            named_cost_words(name, value)
             for name, value in zip(study.cost_objectives, trial.values[1:], strict=False)
         )
         for trial in (ranked[i] for i in front_of([minimised(t.values, study.direction) for t in ranked]))

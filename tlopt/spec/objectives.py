@@ -39,6 +39,12 @@ def inference_cost_words(name: str, value: float) -> str:
     return f"{value:.3g} ms" if name == "latency_ms" else si_words(value, form=".4g")
 
 
+def named_cost_words(name: str, value: float) -> str:
+    """An inference cost with its name where the unit does not say it: "25.56 M parameters", "3.2 ms"."""
+    counted = name in ("parameters", "multiply_adds")
+    return inference_cost_words(name, value) + (f" {COST_TITLES[name]}" if counted else "")
+
+
 def excess_over(limits: Mapping[str, float], costs: Mapping[str, float]) -> dict[str, float]:
     """How far each cost lies above its limit, as a fraction of the limit; 0 and below is within it."""
     return {name: costs[name] / limit - 1 for name, limit in limits.items() if name in costs}
