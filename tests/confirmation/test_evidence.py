@@ -25,7 +25,7 @@ QUARTILE = 0.674490  # Φ of it is 0.75: odds of 3 to 1
 
 
 def lead(mean: float, std_error: float = 0.01) -> Lead:
-    return Lead(point="trial 12", default=PROBE_LABEL, mean=mean, std_error=std_error)
+    return Lead(point="trial 12", over=PROBE_LABEL, mean=mean, std_error=std_error)
 
 
 # Odds

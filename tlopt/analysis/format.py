@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.snapshot import Snapshot
+from tlopt.confirmation.evidence import Lead
 from tlopt.confirmation.interval import IMAGES_MIN
 from tlopt.confirmation.verdict import Spread, Verdict
 from tlopt.spec import PerOptimizer, Study, dimensions
@@ -29,7 +30,12 @@ def spread_words(spread: Spread | None, objective: str) -> str:
 
 
 def gain_sentences(verdict: Verdict) -> Iterator[str]:
-    """One sentence for each default among the candidates, the strongest first; then their explanation."""
+    """One sentence for each default among the candidates, the strongest first; then their explanation.
+
+    Before them, why a cheaper point is chosen than that with the best mean, if it is.
+    """
+    if verdict.passed_over is not None:
+        yield cost_sentence(verdict, verdict.passed_over)
     yield from (gain_sentence(verdict, label) for label in verdict.defaults)
     yield from resolution_sentences(verdict)
 
@@ -37,6 +43,8 @@ def gain_sentences(verdict: Verdict) -> Iterator[str]:
 def gain_sentence(verdict: Verdict, label: str) -> str:
     """The gain of the chosen point over `label`, on test if read, else on validation, with its interval."""
     if verdict.chosen.label == label:
+        if verdict.passed_over is not None:
+            return f"{label[0].upper()}{label[1:]} is itself the choice."
         return default_sentence(verdict, label)
     split = verdict.split
     gain = verdict.gain(label, split=split)
@@ -49,12 +57,22 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
     )
 
 
+def cost_sentence(verdict: Verdict, passed: Lead) -> str:
+    """Why the chosen candidate is taken for its cost; `passed`: the lead of the best mean over it."""
+    return (
+        f"{passed.over[0].upper()}{passed.over[1:]} costs less than {passed.point}, which has"
+        f" {difference_words(passed.mean, verdict.objective)} on validation: the odds that {passed.point} is"
+        f" better are {passed.odds:.1f} to 1, and {verdict.odds_min:g} to 1 are needed, so the cheaper one is"
+        " chosen."
+    )
+
+
 def default_sentence(verdict: Verdict, label: str) -> str:
     """Why the default `label` is chosen, or leads before every run has ended."""
     lead = verdict.lead
     if not verdict.finished:
         return f"So far no searched point is ahead of {label} on validation."
-    if lead is None or lead.mean <= 0 or lead.default != label:
+    if lead is None or lead.mean <= 0 or lead.over != label:
         return f"No searched point is ahead of {label} on validation; the default is chosen."
     difference = difference_words(lead.mean, verdict.objective)
     return (

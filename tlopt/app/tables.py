@@ -136,7 +136,7 @@ def verdict_table(verdict: Verdict) -> Table:
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
-    for name in verdict.cost_objectives:
+    for name in verdict.cost_names:
         table.add_column(COST_TITLES[name], justify="right", no_wrap=True)
     table.add_column("point")
     for row in verdict.rows:
@@ -146,7 +146,7 @@ def verdict_table(verdict: Verdict) -> Table:
             str(len(row.val)),
             spread_words(row.spread(verdict.objective), verdict.objective),
             spread_words(row.spread(verdict.objective, split="test"), verdict.objective),
-            *cost_cells(row.inference_cost, verdict.cost_objectives),
+            *cost_cells(row.inference_cost, verdict.cost_names),
             describe(row.point),
             style="bold" if chosen else "",
         )

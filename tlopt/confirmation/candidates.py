@@ -240,7 +240,7 @@ def read_verdict(
         study=study.name,
         objective=study.objective,
         direction=study.direction,
-        rows=ranked(rows, study.objective, study.direction),
+        rows=ranked(rows, study.objective, study.direction, study.cost_names),
         n_expected=race.n_planned(values),
         n_finished=len(runs),
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
@@ -248,6 +248,7 @@ def read_verdict(
         n_splits=n_splits,
         odds_min=float(confirmation.user_attrs.get(ODDS, 0.0)),
         cost_objectives=study.cost_objectives,
+        cost_limits=study.constraints.limits,
     )
     return verdict.settled() if verdict.finished else verdict
 

@@ -25,10 +25,10 @@ LASTING_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Lead:
-    """The lead of the best searched point over the strongest default on validation; positive is better."""
+    """The lead of one candidate over another on validation; positive is better."""
 
-    point: str  # label of the searched point
-    default: str  # label of the default
+    point: str  # its label, such as that of the best searched point
+    over: str  # label of the other one, such as that of the strongest default
     mean: float
     std_error: float
 

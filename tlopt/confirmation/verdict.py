@@ -103,6 +103,7 @@ class Verdict:
     n_splits: int = 1  # splits with other validation images that the seeds take in turn
     odds_min: float = 0.0  # for a searched point to be chosen over the strongest default; 0: any
     cost_objectives: tuple[str, ...] = ()  # inference costs that the search minimised beside the metric
+    cost_limits: Mapping[str, float] = field(default_factory=dict)  # inference costs that it limited
 
     def __repr__(self) -> str:
         value = self.chosen.spread(self.objective, split=self.split)
@@ -140,11 +141,13 @@ class Verdict:
 
     @property
     def chosen(self) -> Confirmed:
-        """The candidate with the best mean on validation, or the strongest default: see `settled`.
-
-        Among equal means the simplest one, see `ranked`.
-        """
+        """The best mean on validation, see `ranked`, or a default or a cheaper one, see `settled`."""
         return self.rows[0]
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """The inference costs that the search minimised or limited."""
+        return tuple(dict.fromkeys((*self.cost_objectives, *self.cost_limits)))
 
     @property
     def front(self) -> tuple[Confirmed, ...]:
@@ -161,8 +164,7 @@ class Verdict:
         return tuple(row.inference_cost[name] for name in self.cost_objectives) if known else ()
 
     def _objectives_of(self, row: Confirmed) -> tuple[float, ...]:
-        mean = statistics.fmean(metrics[self.objective] for metrics in row.val)
-        return (round(objectives.cost(mean, self.direction), _MEAN_DIGITS), *self._costs_of(row))
+        return (self._loss(row), *self._costs_of(row))
 
     def of(self, row: Confirmed) -> Self:
         """This verdict as if `row` had been chosen."""
@@ -171,33 +173,77 @@ class Verdict:
     @property
     def lead(self) -> Lead | None:
         """The best searched point's lead over the strongest default; None unless both have every seed."""
-        whole = [row for row in self.rows if row.val and not row.dropped]
-        default = next((row for row in whole if row.is_default), None)
-        point = next((row for row in whole if not row.is_default), None)
-        if default is None or point is None or len({len(row.val) for row in whole}) > 1:
+        by_mean = sorted(self._whole, key=self._loss)
+        default = next((row for row in by_mean if row.is_default), None)
+        point = next((row for row in by_mean if not row.is_default), None)
+        return None if default is None or point is None else self._lead_of(point, default)
+
+    @property
+    def _whole(self) -> list[Confirmed]:
+        """The candidates with every seed."""
+        return [row for row in self.rows if row.val and not row.dropped]
+
+    def _loss(self, row: Confirmed) -> float:
+        """The mean of the objective, rounded, with the sign that makes it minimised."""
+        mean = statistics.fmean(metrics[self.objective] for metrics in row.val)
+        return round(objectives.cost(mean, self.direction), _MEAN_DIGITS)
+
+    def _lead_of(self, row: Confirmed, other: Confirmed) -> Lead | None:
+        """The lead of one candidate over another; None unless all have equally many seeds, at least two."""
+        whole, n_seeds = self._whole, len(row.val)
+        if n_seeds < 2 or len({len(each.val) for each in whole}) > 1:
             return None
-        n_seeds = len(default.val)
-        if n_seeds < 2:
-            return None
-        values = [[metrics[self.objective] for metrics in row.val] for row in whole]
+        values = [[metrics[self.objective] for metrics in each.val] for each in whole]
         n_images = self.n_images.get("val", 0) * min(self.n_splits, n_seeds)
         ours, theirs = (
-            statistics.fmean(row[self.objective] for row in each.val) for each in (point, default)
+            statistics.fmean(metrics[self.objective] for metrics in each.val) for each in (row, other)
         )
         return Lead(
-            point=point.label,
-            default=default.label,
+            point=row.label,
+            over=other.label,
             mean=objectives.gain(ours, theirs, self.direction),
             std_error=std_error_of_lead(values, self.objective, n_images),
         )
 
+    @property
+    def passed_over(self) -> Lead | None:
+        """The lead of the best mean over a cheaper choice, at odds below `odds_min`; None without one."""
+        best = min(self._whole, key=self._loss, default=None)
+        if best is None or not self.chosen.val or not self._is_cheaper(self.chosen, best):
+            return None
+        lead = self._lead_of(best, self.chosen)
+        return lead if lead is not None and lead.odds < self.odds_min else None
+
     def settled(self) -> Self:
-        """This verdict with the strongest default first, unless a searched point is better at `odds_min`."""
+        """This verdict with the strongest default first, unless a searched point is better at `odds_min`.
+
+        With costs as objectives, then with the cheapest of those that are nowhere dearer than this one, and
+        that it is not better than at these odds.
+        """
+        return self._default_unless_evidence()._cheapest_unless_evidence()
+
+    def _default_unless_evidence(self) -> Self:
         lead = self.lead
         if lead is None or self.chosen.is_default or lead.odds >= self.odds_min:
             return self
-        default = next(row for row in self.rows if row.label == lead.default)
-        return replace(self, rows=(default, *(row for row in self.rows if row is not default)))
+        return self.of(next(row for row in self.rows if row.label == lead.over))
+
+    def _cheapest_unless_evidence(self) -> Self:
+        cheaper = [row for row in self._whole if self._is_cheaper(row, self.chosen)]
+        as_good = [row for row in cheaper if not self._is_better(self.chosen, row)]
+        return self.of(
+            min(as_good, key=lambda row: (self._costs_of(row), self._loss(row)), default=self.chosen)
+        )
+
+    def _is_cheaper(self, row: Confirmed, other: Confirmed) -> bool:
+        ours, theirs = self._costs_of(row), self._costs_of(other)
+        return bool(ours and theirs) and objectives.dominates(ours, theirs)
+
+    def _is_better(self, row: Confirmed, other: Confirmed) -> bool:
+        lead = self._lead_of(row, other)
+        if lead is None or not self.odds_min:
+            return self._loss(row) < self._loss(other)
+        return lead.odds >= self.odds_min
 
     @property
     def exported_replicate(self) -> int:
@@ -271,17 +317,23 @@ class Verdict:
         return images_of(gain.mean, n_images) < IMAGES_MIN - 1e-9
 
 
-def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[Confirmed, ...]:
+def ranked(
+    rows: Sequence[Confirmed], objective: str, direction: str, costs: Sequence[str] = ()
+) -> tuple[Confirmed, ...]:
     """`rows` sorted by mean validation objective, best first; then dropped ones, then those without a value.
 
-    Among equal means, a chosen candidate whose test metrics have been read stays first; then come the linear
-    probe, candidates with more frozen blocks, which are cheaper to train, and those with lower log-loss.
+    Among equal means, a chosen candidate whose test metrics have been read stays first; then come those that
+    cost less in use, the linear probe, those with more frozen blocks, which are cheaper to train, and those
+    with lower log-loss.
+
+    Args:
+        costs: names of inference costs that the study minimises or limits.
     """
 
-    def key(row: Confirmed) -> tuple[bool, bool, float, bool, bool, int, float]:
+    def key(row: Confirmed) -> tuple[bool, bool, float, bool, tuple[float, ...], bool, int, float]:
         value, loss = row.spread(objective), row.spread("log_loss")
         if value is None or loss is None:
-            return (True, False, 0.0, False, False, 0, 0.0)
+            return (True, False, 0.0, False, (), False, 0, 0.0)
         mean = round(objectives.cost(value.mean, direction), _MEAN_DIGITS)
         # defaults are always tested, trials only if chosen
         is_new = row.number < 0 or not row.test
@@ -290,6 +342,7 @@ def ranked(rows: Sequence[Confirmed], objective: str, direction: str) -> tuple[C
             row.dropped,
             mean,
             is_new,
+            tuple(row.inference_cost.get(name, math.inf) for name in costs),
             row.label != PROBE_LABEL,
             -row.point.freeze_depth,
             loss.mean,
@@ -315,7 +368,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                 "val": list(row.val),
                 "test": list(row.test),
                 "dropped": row.dropped,
-                **({"inference_cost": dict(row.inference_cost)} if verdict.cost_objectives else {}),
+                **({"inference_cost": dict(row.inference_cost)} if verdict.cost_names else {}),
                 "point": row.point.as_dict(),
             }
             for row in verdict.rows
@@ -328,6 +381,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "n_splits": verdict.n_splits,
         "odds_min": verdict.odds_min,
         **_front(verdict),
+        **({"cost_limits": dict(verdict.cost_limits)} if verdict.cost_limits else {}),
         "lead": None if verdict.lead is None else _lead(verdict.lead),
     }
 
@@ -360,6 +414,7 @@ def from_dict(values: dict[str, Any]) -> Verdict:
         n_splits=values.get("n_splits", 1),
         odds_min=values.get("odds_min", 0.0),
         cost_objectives=tuple(values.get("cost_objectives", ())),
+        cost_limits=values.get("cost_limits", {}),
     )
 
 
@@ -374,7 +429,7 @@ def _lead(lead: Lead) -> dict[str, Any]:
     odds = None if math.isinf(lead.odds) else lead.odds
     return {
         "label": lead.point,
-        "default": lead.default,
+        "default": lead.over,
         "mean": lead.mean,
         "std_error": lead.std_error,
         "odds": odds,

@@ -281,6 +281,7 @@ def _odds(verdict: Verdict) -> str:
     return (
         "; a point of the search is chosen over the strongest default only at odds of"
         f" {verdict.odds_min:g} to 1"
+        + (", a dearer one over a cheaper one likewise" if verdict.cost_objectives else "")
     )
 
 
