@@ -72,6 +72,20 @@ def test_the_note_says_how_networks_fit_once_it_is_measured(opened: optuna.Study
     assert "- fit before training: resnet18: linear probe 81.0 % on its last block" in shown(opened)
 
 
+@pytest.mark.parametrize("name", ["planted", "planted.confirm"])
+def test_limited_costs_are_columns_of_search_and_confirmation(name: str) -> None:
+    limited = tiny.study(SEARCH, more="[constraints]\nmultiply_adds = 50e6")
+    opened = optuna.create_study(direction="maximize", study_name=name)
+    result = {"outcome": "complete", "inference_cost": {"multiply_adds": 37_123_456}}
+    attributes = {study_attributes.POINT: {"lr": 0.1}, study_attributes.TRIAL_RESULT: result}
+    opened.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5, user_attrs=attributes))
+
+    text = shown(opened, limited)
+
+    assert "accuracy | multiply-adds |" in text
+    assert "50.0 % | 37.12 M |" in text
+
+
 def test_the_best_trials_come_first_and_the_defaults_are_always_listed(opened: optuna.Study) -> None:
     rows = [line for line in shown(opened).splitlines() if line.startswith("|")]
 

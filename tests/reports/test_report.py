@@ -106,6 +106,17 @@ def test_a_confirmation_of_several_objectives_shows_costs_and_its_front() -> Non
     assert "get fewer runs" not in shown
 
 
+def test_a_confirmation_with_limited_costs_shows_them() -> None:
+    row = replace(make_row("trial 3", [0.9] * 3, number=3), inference_cost={"multiply_adds": 300e6})
+    verdict = replace(make_verdict([row]), cost_limits={"multiply_adds": 400e6})
+
+    said = Reader(page(report([], verdict=verdict))).text
+
+    assert "multiply-adds" in said
+    assert "300 M" in said
+    assert "The front" not in said
+
+
 def test_a_confirmation_of_one_objective_says_that_points_drop_out() -> None:
     said = Reader(page(report([], verdict=make_verdict([make_row("trial 3", [0.9] * 3, number=3)])))).text
 

@@ -12,7 +12,14 @@ import optuna
 from tlopt.dashboard import study_figure
 from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Choice, Fixed, bounds
-from tlopt.spec.objectives import front_of, minimised, named_cost_words, value_words
+from tlopt.spec.objectives import (
+    COST_TITLES,
+    front_of,
+    inference_cost_words,
+    minimised,
+    named_cost_words,
+    value_words,
+)
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.study import CONFIRM_SUFFIX
 from tlopt.storage import attributes
@@ -111,7 +118,7 @@ def note_lines(
     rows = [t for place, t in enumerate(best) if place < _N_BEST or t.number in (*named, chosen)]
     if len(rows) < len(best):
         yield from ("", f"The {_N_BEST} best of {counted(len(best), 'complete trial')}, and the defaults:")
-    yield from ("", *_heading(("trial", study.objective, *_columns(study))))
+    yield from ("", *_heading(("trial", study.objective, *_cost_titles(study), *_columns(study))))
     yield from (_row(row, study, name=_named(row, is_chosen=row.number == chosen)) for row in rows)
     if explained:
         yield from ("", "**To search next**", "", *(f"- {markdown_escaped(said)}" for said in explained))
@@ -130,7 +137,10 @@ def confirmation_lines(study: Study, trials: Sequence[TrialRecord]) -> Iterator[
     yield f"- result: in the note of the study {markdown_escaped(study.name)}"
     ranked = best_first(trials, study.direction)
     if ranked:
-        yield from ("", *_heading(("candidate", f"mean {study.objective}", *_columns(study))))
+        yield from (
+            "",
+            *_heading(("candidate", f"mean {study.objective}", *_cost_titles(study), *_columns(study))),
+        )
         yield from (_row(row, study, name=row.label) for row in ranked)
 
 
@@ -189,6 +199,11 @@ def _columns(study: Study) -> tuple[str, ...]:
     return tuple(name for name in _TABLE_KEYS if name != "norm_depth" or name in study.search)
 
 
+def _cost_titles(study: Study) -> tuple[str, ...]:
+    """The inference costs that the study minimises or limits."""
+    return tuple(COST_TITLES[name] for name in study.cost_names)
+
+
 def _named(trial: TrialRecord, *, is_chosen: bool) -> str:
     """The number of a trial, its label if it has one, and whether it is chosen."""
     label = f" {trial.label}" if trial.label else ""
@@ -200,7 +215,9 @@ def _row(trial: TrialRecord, study: Study, *, name: str) -> str:
     point = trial.point or {}
     is_linear = bool(point) and not trial.is_network  # none of these columns affects it
     values = ("—" if is_linear else f"{point[name]:.3g}" if name in point else "" for name in _columns(study))
-    return _cells((name, _value(trial, study.objective), *values))
+    known = trial.inference_cost
+    costs = (inference_cost_words(cost, known[cost]) if cost in known else "" for cost in study.cost_names)
+    return _cells((name, _value(trial, study.objective), *costs, *values))
 
 
 def _heading(names: Sequence[str]) -> tuple[str, str]:

@@ -128,9 +128,9 @@ def _confirmation(report: Report) -> Table | None:
             spread_words(row.spread(verdict.objective, split=split), verdict.objective)
             for split in ("val", "test")
         )
-        costs = cost_cells(row.inference_cost, verdict.cost_objectives)
+        costs = cost_cells(row.inference_cost, verdict.cost_names)
         rows.append((row.label, val, test, str(len(row.val)), *costs, describe(row.point)))
-    numbers = ("validation", "test", "runs", *(COST_TITLES[name] for name in verdict.cost_objectives))
+    numbers = ("validation", "test", "runs", *(COST_TITLES[name] for name in verdict.cost_names))
     return Table(
         columns=("candidate", *numbers, "point"),
         rows=tuple(rows),
