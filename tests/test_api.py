@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 import tlopt
 from tlopt.analysis.format import spread_words
 from tlopt.app import deliver, serve, tables, workflow
+from tlopt.app.compact.combine import export_combined
 from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
 from tlopt.confirmation.verdict import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
+from tlopt.exports.combine import Combination
 from tlopt.storage import attributes
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
@@ -216,6 +218,25 @@ def test_programs_read_the_chosen_point_and_the_confirmation(finished: Finished,
     assert seen["chosen"]["point"] == asdict(chosen.point)
     assert seen["confirmation"]["finished"] is True
     assert seen["exports"][-1]["folder"] == str(tmp_path / "best")
+    assert seen["exports"][-1]["kind"] == "chosen"
+
+
+def test_every_kind_of_export_is_listed_once_per_folder(finished: Finished, tmp_path: Path) -> None:
+    session, workspace, verdict = finished.session, finished.workspace, finished.verdict
+    session.optuna_study().set_user_attr(attributes.EXPORTS, [])
+    several = replace(verdict, cost_objectives=("multiply_adds",))
+    for _ in range(2):
+        written = deliver.export_front(
+            session, workspace, several, tmp_path / "front", overwrite=True, onnx=False
+        )
+        soup = Combination("soup", 1)
+        export_combined(session, workspace, tmp_path / "soup", soup, overwrite=True)
+
+    listed = session.snapshot().as_dict()["exports"]
+
+    assert [row["folder"] for row in listed] == [*map(str, written), str(tmp_path / "soup")]
+    assert [row["kind"] for row in listed] == ["front"] * len(written) + ["soup"]
+    assert [row["label"] for row in listed[:-1]] == [row.label for row in several.front]
 
 
 def test_an_unfinished_confirmation_is_not_judged(

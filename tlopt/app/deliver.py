@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
+ExportKind = Literal["chosen", "front", "soup", "ensemble"]
 _EXPORTS_MAX = 20  # listed by a study
 _HEAD_BYTES = 4096  # at the start of a report, which contain its title
 _logger = logging.getLogger(__name__)
@@ -209,9 +210,19 @@ def known_verdict(session: Session, folder: Path) -> Verdict | None:
 
 
 def export(
-    session: Session, workspace: "Workspace", verdict: Verdict, folder: Path, *, overwrite: bool, onnx: bool
+    session: Session,
+    workspace: "Workspace",
+    verdict: Verdict,
+    folder: Path,
+    *,
+    overwrite: bool,
+    onnx: bool,
+    kind: ExportKind = "chosen",
 ) -> Path:
     """Write the chosen point's export to `folder`; returns the folder.
+
+    Args:
+        kind: as which the study lists it.
 
     Raises:
         DataError: something exists there that may not be replaced.
@@ -242,7 +253,7 @@ def export(
     write_export(folder, contents, weights_file=chosen.weights_file, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
-    _remember_export(opened, folder, verdict)
+    remember_export(opened, folder, verdict.chosen.label, kind)
     return folder
 
 
@@ -264,7 +275,7 @@ def export_front(
     for to in folders:
         check_targets(to, overwrite=overwrite)
     return [
-        export(session, workspace, verdict.of(row), to, overwrite=overwrite, onnx=onnx)
+        export(session, workspace, verdict.of(row), to, overwrite=overwrite, onnx=onnx, kind="front")
         for row, to in zip(verdict.front, folders, strict=True)
     ]
 
@@ -280,12 +291,18 @@ def front_folders(verdict: Verdict, folder: Path) -> list[Path]:
     return [folder / row.label.replace("/", "-").replace(" ", "-") for row in verdict.front]
 
 
-def _remember_export(opened: "optuna.Study", folder: Path, verdict: Verdict) -> None:
-    """Record the folder of an export with the search; one entry per folder and machine, newest last."""
+def remember_export(opened: "optuna.Study", folder: Path, label: str, kind: ExportKind) -> None:
+    """Record an export with the search; one entry per folder and machine, newest last.
+
+    Args:
+        opened: the search.
+        label: of the exported candidate; of a soup or an ensemble, of the choice that it goes beside.
+        kind: what was exported.
+    """
     here = {"folder": str(folder.absolute()), "host": socket.gethostname()}
     others = [row for row in opened.user_attrs.get(attributes.EXPORTS, []) if {**row, **here} != row]
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    newest = {**here, "label": verdict.chosen.label, "created": created}
+    newest = {**here, "kind": kind, "label": label, "created": created}
     opened.set_user_attr(attributes.EXPORTS, [*others, newest][-_EXPORTS_MAX:])
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlopt.app.deliver import default_folder, write_with
+from tlopt.app.deliver import default_folder, remember_export, write_with
 from tlopt.app.handle import Session
 from tlopt.app.workflow import judge, study_threads
 from tlopt.confirmation import candidates as confirmation
@@ -73,6 +73,7 @@ def export_combined(
     write_with(folder, contents, made.save, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
+    remember_export(search, folder, verdict.chosen.label, wanted.kind)
     return made.combined
 
 
