@@ -1,7 +1,9 @@
 """The guarantees of the service, on real processes: budgets, signals, launchers, refusals."""
 
 import re
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -62,6 +64,29 @@ def test_run_searches_confirms_and_exports_and_then_shows(service: Callable[...,
     assert status == 0, errors
     assert "is finished" in out
     assert len(here.trials(".confirm")) == len(confirmed)
+
+
+@pytest.mark.slow
+def test_run_names_the_command_that_exports_a_front_and_it_works(service: Callable[..., Service]) -> None:
+    here = service(trials=3, epochs=1, tables="[confirm]\npoints = 2\nseeds = 3")
+    here.file.write_text('objectives = ["accuracy", "multiply_adds"]\n' + here.file.read_text())
+
+    status, out, errors = here.start("run", "--workers", "2").end(2 * WAIT_SECONDS)
+
+    assert status == 0, errors
+    (printed,) = re.findall(r"^next: tlopt (export .* --pareto.*?)  exports the ", out, re.MULTILINE)
+    command = [sys.executable, "-m", "tlopt", *shlex.split(printed)]
+    status, out, errors = here.launch(command, (), in_runs=False).end()
+    assert status == 0, errors
+    exported = re.findall(rf"exported to (exports/{here.name}-front/\S+)", out)
+    assert exported
+    assert all((here.folder / each / "weights.safetensors").exists() for each in exported)
+
+    status, out, errors = here.start("run").end()
+
+    assert status == 0, errors
+    assert "next: tlopt predict" in out
+    assert "--pareto" not in out
 
 
 # Signals

@@ -36,6 +36,7 @@ from tlopt.system.words import counted
 
 if TYPE_CHECKING:
     from tlopt.app.handle import Session
+    from tlopt.confirmation.verdict import Verdict
 
 
 class _Commands(TyperGroup):
@@ -210,6 +211,7 @@ def run(
     if verdict is not None and not onnx:
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)
         tables.show_verdict(verdict, out)
+        _show_next(opened, verdict, folder)
         return
     deliver.check_targets(folder, overwrite=True, with_report=True)
     with _stoppable():
@@ -228,7 +230,20 @@ def run(
         deliver.export(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
         report = deliver.write_report(opened, deliver.report_beside(folder), overwrite=False)
     out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
+    _show_next(opened, verdict, folder)
+
+
+def _show_next(opened: "Session", verdict: "Verdict", folder: Path) -> None:
+    """Print what can be done with an export, and how to export the other points of a front."""
+    from tlopt.app import deliver
+
     out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
+    to = deliver.front_folder(opened)
+    if verdict.front and not to.exists():
+        runs = "" if opened.runs == RUNS else f" --runs {shlex.quote(str(opened.runs))}"
+        what = f"exports the {counted(len(verdict.front), 'confirmed point')} of the front to {to}"
+        line = f"next: {opened.command('export')} --pareto{runs}  {what}"
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def _run_grid(opened: "Session", workers: int, *, exports: bool) -> None:
