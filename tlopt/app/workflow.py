@@ -10,6 +10,7 @@ from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentenc
 from tlopt.analysis.snapshot import Snapshot, n_images, n_splits
 from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
+from tlopt.app.limits import check_limits
 from tlopt.app.local_run import follow
 from tlopt.app.next_study import explanation_of
 from tlopt.confirmation import candidates as confirmation
@@ -70,10 +71,12 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
 
     Raises:
         StudyChanged: the file no longer matches the stored study of that name.
+        SpecError: no network of a new study would keep its `[constraints]`.
     """
     study = session.study
     session.refuse_foreign_confirmation()
     follow_up.refuse_late(session)
+    refuse_vain_limits(session, workspace)
     plan = _search_plan(session, workspace)
     try:
         opened = studies.create_or_open(
@@ -94,6 +97,17 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     follow_up.begin_with(session, opened, workspace.facts)
     opened.sampler = _sampler(study, plan, opened)
     return opened, plan
+
+
+def refuse_vain_limits(session: Session, workspace: "Workspace") -> None:
+    """Raise if no network of a study that has not begun keeps its `[constraints]`, latency aside.
+
+    Raises:
+        SpecError: names the limit, the cheapest network and the keys to change.
+    """
+    if follow_up.is_new(session):
+        with errors_of(session.target):
+            check_limits(session.study, workspace.facts, workspace.counted_cost)
 
 
 def refuse_changed(session: Session, workspace: "Workspace") -> None:

@@ -158,7 +158,8 @@ def schema() -> None:
 def check(target: Target, storage: Storage = None) -> None:
     """Read a study's file, images and weights, and print what it would do and how long it takes.
 
-    The exit status is 1 if the file no longer matches the stored study of its name, as for run.
+    The exit status is 1 if the file no longer matches the stored study of its name, or if no network of a
+    new study keeps its constraints, as for run.
     """
     from tlopt.app import estimate, handle, workflow
 
@@ -166,6 +167,7 @@ def check(target: Target, storage: Storage = None) -> None:
     workspace = workflow.prepare(opened, progress=True)
     for line in workflow.check_lines(opened, workspace):
         out.print(line, markup=False, soft_wrap=True)
+    workflow.refuse_vain_limits(opened, workspace)
     for line in estimate.duration_lines(opened.study, workspace):
         out.print(line, markup=False, soft_wrap=True)
     workflow.refuse_changed(opened, workspace)

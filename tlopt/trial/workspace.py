@@ -145,6 +145,10 @@ class Workspace:
         """
         return self._cost_meter.measure(point, with_latency="latency_ms" in self.study.cost_names)
 
+    def counted_cost(self, point: Point) -> dict[str, float]:
+        """Parameters, multiply-adds and bytes of the network of `point`; its latency is not measured."""
+        return self._cost_meter.measure(point, with_latency=False)
+
     def broken_limits(self, point: Point) -> str:
         """The limits of `[constraints]` that the network of `point` breaks, in words; "" if it keeps all."""
         limits = self.study.constraints.limits
