@@ -73,6 +73,19 @@ def test_no_name_is_cut_short_in_80_columns(verdict: Verdict) -> None:
     assert "fine-tuning" in said
 
 
+def test_two_costs_and_a_resolution_leave_the_point_room_in_80_columns(verdict: Verdict) -> None:
+    rows = [replace(row, point=make_point(resolution=32 * n)) for n, row in enumerate(verdict.rows, 1)]
+    wide = replace(verdict, rows=tuple(rows), cost_limits={"parameters": 5e6})
+    console = Console(width=80, record=True, file=io.StringIO())
+
+    console.print(verdict_table(wide))
+
+    said = console.export_text()
+    assert "parameters" in said
+    assert "32 px keep" in said
+    assert "64 px keep" in said
+
+
 def test_any_point_of_the_front_can_stand_in_for_the_chosen_one(verdict: Verdict) -> None:
     small = verdict.front[1]
 

@@ -4,7 +4,7 @@ Fractions are shown in per cent, log-loss unchanged.
 """
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tlopt.analysis.cost import Cost
 from tlopt.analysis.snapshot import Snapshot
@@ -175,6 +175,19 @@ def describe(point: dict[str, object] | Point) -> str:
     if values["l2"]:
         parts.append(f"L2 {values['l2']:.2g}")
     return " ".join([*parts, *training_words(values)])
+
+
+def describe_all(points: Sequence[Mapping[str, object] | Point]) -> list[str]:
+    """Points in short lines, those whose backbones or resolutions differ with these at the front."""
+    rows = [point.as_dict() if isinstance(point, Point) else dict(point) for point in points]
+    several = {key: len({row[key] for row in rows if key in row}) > 1 for key in ("backbone", "resolution")}
+
+    def words(row: dict[str, object]) -> str:
+        parts = [str(row["backbone"])] if several["backbone"] and "backbone" in row else []
+        parts += [f"{row['resolution']} px"] if several["resolution"] and "resolution" in row else []
+        return " ".join([*parts, describe(row)]) if row else ""
+
+    return [words(row) for row in rows]
 
 
 def _neck_words(values: Mapping[str, object]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tlopt.analysis.causes import causes
 from tlopt.analysis.format import (
     budget_words,
     cost_words,
-    describe,
+    describe_all,
     dimension_words,
     end_sentences,
     gain_sentences,
@@ -110,8 +110,9 @@ def trials_table(trials: Sequence[TrialRecord], *, study: Study, n: int, chosen:
     table.add_column("point")
     ranked = front_trials(trials, study) if study.objectives else best_first(trials, study.direction)
     rest = [trial for trial in ranked[n:] if trial.number == chosen]
-    for trial in [*ranked[:n], *rest]:
-        point = describe(trial.point) if trial.point else ""
+    shown = [*ranked[:n], *rest]
+    points = describe_all([trial.point or {} for trial in shown])
+    for trial, point in zip(shown, points, strict=True):
         table.add_row(
             f"{trial.number} ←" if trial.number == chosen else str(trial.number),
             value_words(trial.value or 0.0, study.objective),
@@ -136,18 +137,19 @@ def verdict_table(verdict: Verdict) -> Table:
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("validation", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
-    for name in verdict.cost_names:
-        table.add_column(COST_TITLES[name], justify="right", no_wrap=True)
+    if costs := verdict.cost_names:  # one column: several would leave the points no room
+        table.add_column("\n".join(COST_TITLES[name] for name in costs), justify="right", no_wrap=True)
     table.add_column("point")
-    for row in verdict.rows:
+    points = describe_all([row.point for row in verdict.rows])
+    for row, point in zip(verdict.rows, points, strict=True):
         chosen = row is verdict.chosen
         table.add_row(
             row.label + (" ←" if chosen else ""),
             str(len(row.val)),
             spread_words(row.spread(verdict.objective), verdict.objective),
             spread_words(row.spread(verdict.objective, split="test"), verdict.objective),
-            *cost_cells(row.inference_cost, verdict.cost_names),
-            describe(row.point),
+            *(["\n".join(cost_cells(row.inference_cost, costs))] if costs else []),
+            point,
             style="bold" if chosen else "",
         )
     return table

@@ -242,7 +242,7 @@ def _show_next(opened: "Session", verdict: "Verdict", folder: Path) -> None:
     out.print(f"next: tlopt predict {shlex.quote(str(folder))} IMAGES", markup=False, soft_wrap=True)
     to = deliver.front_folder(opened)
     if verdict.front and not to.exists():
-        runs = "" if opened.runs == RUNS else f" --runs {shlex.quote(str(opened.runs))}"
+        runs = "" if opened.runs.absolute() == RUNS.absolute() else f" --runs {shlex.quote(str(opened.runs))}"
         what = f"exports the {counted(len(verdict.front), 'confirmed point')} of the front to {to}"
         line = f"next: {opened.command('export')} --pareto{runs}  {what}"
         out.print(line, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from tlopt.analysis.cost import NOTHING, Cost
 from tlopt.analysis.explain.explanation import COLUMNS
 from tlopt.analysis.format import (
     budget_words,
-    describe,
+    describe_all,
     dimension_words,
     drop_sentence,
     gain_sentences,
@@ -123,13 +123,14 @@ def _confirmation(report: Report) -> Table | None:
     if verdict is None:
         return None
     rows = []
-    for row in verdict.rows:
+    points = describe_all([row.point for row in verdict.rows])
+    for row, point in zip(verdict.rows, points, strict=True):
         val, test = (
             spread_words(row.spread(verdict.objective, split=split), verdict.objective)
             for split in ("val", "test")
         )
         costs = cost_cells(row.inference_cost, verdict.cost_names)
-        rows.append((row.label, val, test, str(len(row.val)), *costs, describe(row.point)))
+        rows.append((row.label, val, test, str(len(row.val)), *costs, point))
     numbers = ("validation", "test", "runs", *(COST_TITLES[name] for name in verdict.cost_names))
     return Table(
         columns=("candidate", *numbers, "point"),
