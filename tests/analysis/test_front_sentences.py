@@ -6,7 +6,7 @@ import optuna
 import pytest
 import tiny
 
-from tlopt.analysis.front import front_sentence
+from tlopt.analysis.front import front_sentence, objective_words
 from tlopt.search.defaults import defaults
 from tlopt.spec import Study
 from tlopt.spec.objectives import named_cost_words
@@ -20,7 +20,7 @@ def study() -> Study:
     return one.model_copy(update={"objectives": ("accuracy", "parameters")})
 
 
-def records(study: Study, rows: Sequence[tuple[float, float]]) -> list[TrialRecord]:
+def records(study: Study, rows: Sequence[tuple[float, ...]]) -> list[TrialRecord]:
     point = defaults(study, tiny.facts())[0].point.as_dict()
     found = []
     for number, values in enumerate(rows):
@@ -42,6 +42,16 @@ def test_the_front_of_a_search_is_a_sentence_of_its_own(study: Study) -> None:
         " It dominates 4.5 % of the space of objectives (hypervolume)."
     )
     assert front_sentence(study, []) == ""
+
+
+def test_objectives_are_listed_with_one_and(study: Study) -> None:
+    three = study.model_copy(update={"objectives": ("accuracy", "parameters", "multiply_adds")})
+
+    assert objective_words(study) == "accuracy on validation and parameters"
+    assert objective_words(three) == "accuracy on validation, parameters and multiply-adds"
+    assert objective_words(study.model_copy(update={"objectives": ()})) == "accuracy on validation"
+    said = front_sentence(three, records(three, [(0.5, 10.0, 3.0)]))
+    assert "in accuracy, parameters and multiply-adds at once." in said
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,14 @@ def test_of_several_cheaper_ones_the_cheapest_that_is_not_evidently_worse_is_cho
     assert settled(*rows, searched("trial 5", 0.7, 5)).chosen.label == "trial 20"
 
 
+def test_what_tables_show_as_equal_is_not_better_however_small_the_error() -> None:
+    first = searched("trial 3", 0.90004, 300)
+    rows = [replace(first, val=({"accuracy": 0.90004, "log_loss": 0.1},) * 3), searched("trial 8", 0.9, 20)]
+    second = replace(rows[1], val=({"accuracy": 0.9, "log_loss": 0.1},) * 3)
+
+    assert settled(rows[0], second).chosen.label == "trial 8"
+
+
 def test_a_point_must_be_nowhere_dearer_to_be_preferred() -> None:
     fewer, more = searched("trial 3", 0.902, 300), searched("trial 8", 0.900, 21)
     larger = replace(more, inference_cost={**more.inference_cost, "parameters": 2e6})

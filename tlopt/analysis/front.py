@@ -21,7 +21,8 @@ _USUAL = "multiply_adds"  # shown wherever it differs between trials
 
 def objective_words(study: Study) -> str:
     """All objectives of a study, as in "accuracy on validation and multiply-adds"."""
-    return " and ".join((f"{TITLES[study.objective]} on validation", *_cost_titles(study)))
+    metric, *costs = f"{TITLES[study.objective]} on validation", *_cost_titles(study)
+    return " and ".join(filter(None, (", ".join((metric, *costs[:-1])), *costs[-1:])))
 
 
 def _cost_titles(study: Study) -> list[str]:
@@ -72,4 +73,5 @@ def _words(row: Confirmed, verdict: Verdict) -> str:
 
 
 def _objectives(study: Study) -> str:
-    return f"{' and '.join((TITLES[study.objective], *_cost_titles(study)))} at once"
+    *first, last = (TITLES[study.objective], *_cost_titles(study))
+    return f"{', '.join(first)} and {last} at once"

@@ -240,10 +240,11 @@ class Verdict:
         return bool(ours and theirs) and objectives.dominates(ours, theirs)
 
     def _is_better(self, row: Confirmed, other: Confirmed) -> bool:
-        lead = self._lead_of(row, other)
+        lead, pair = self._lead_of(row, other), (row, other)
         if lead is None or not self.odds_min:
             return self._loss(row) < self._loss(other)
-        return lead.odds >= self.odds_min
+        shown = {objectives.value_words(abs(self._loss(each)), self.objective) for each in pair}
+        return len(shown) > 1 and lead.odds >= self.odds_min  # not where tables show equal numbers
 
     @property
     def exported_replicate(self) -> int:
@@ -322,9 +323,8 @@ def ranked(
 ) -> tuple[Confirmed, ...]:
     """`rows` sorted by mean validation objective, best first; then dropped ones, then those without a value.
 
-    Among equal means, a chosen candidate whose test metrics have been read stays first; then come those that
-    cost less in use, the linear probe, those with more frozen blocks, which are cheaper to train, and those
-    with lower log-loss.
+    Among equal means, a chosen candidate with test metrics stays first; then come those that cost less in
+    use, the linear probe, those with more frozen blocks, which are cheaper to train, and lower log-losses.
 
     Args:
         costs: names of inference costs that the study minimises or limits.
