@@ -10,6 +10,7 @@ are compared with the bound of `benchmarks.speed.compute_bound`.
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import time
@@ -44,6 +45,12 @@ def whole_study(args: argparse.Namespace, seed: int) -> str:
         },
         more={"seed": seed, "sampler": {"kind": "random"}, "pruner": {"kind": "none"}},
     )
+
+
+def processor_seconds() -> float:
+    """Processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_tlopt(
@@ -87,14 +94,23 @@ def one_round(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     folder.mkdir()
     file, data = folder / "whole.toml", args.data.absolute()
     file.write_text(whole_study(args, seed))
+    began = processor_seconds()
     seconds, records, ends = run_tlopt(file, folder, args.workers, args.device)
+    ours = processor_seconds() - began
     points = [Point.from_dict(record.point or {}) for record in records]
     plain_seconds, plain = run_plain(data, points, folder, args.device)
+    theirs = processor_seconds() - began - ours
     found = bound(file, folder, points, n_workers=args.workers, device=args.device)
     return {
-        "tlopt": {"seconds": seconds, "ends": ends, "values": [record.value for record in records]},
+        "tlopt": {
+            "seconds": seconds,
+            "processor": ours,
+            "ends": ends,
+            "values": [record.value for record in records],
+        },
         "plain": {
             "seconds": plain_seconds,
+            "processor": theirs,
             "ends": [row["seconds"] for row in plain],
             "values": [row["value"] for row in plain],
         },
@@ -127,6 +143,8 @@ def report(rounds: list[dict[str, Any]]) -> None:
     a_trial = [statistics.median(row) / len(rounds[0]["plain"]["values"]) for row in hours]
     print(f"\ntrials per hour: {1 / a_trial[0]:.0f} plain, {1 / a_trial[1]:.0f} tlopt")
     print(f"median: {gain:.2f} times the plain script, {share:.0%} of the bound; {numerics}")
+    used = [row["plain"]["processor"] / row["tlopt"]["processor"] for row in rounds]
+    print(f"in processor time: {', '.join(f'{each:.2f}' for each in used)} times")
 
 
 def plot(rounds: list[dict[str, Any]], path: Path) -> None:

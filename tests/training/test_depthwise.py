@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlopt.training.kernels import fast_depthwise
+from tlopt.training.kernels import fast_convolutions
 
 CPU = torch.device("cpu")
 SHAPES = [
@@ -22,7 +22,7 @@ def gradients(convolution: nn.Conv2d, x: Tensor, weighting: Tensor, *, quick: bo
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         if quick:
-            with fast_depthwise(CPU):
+            with fast_convolutions(CPU):
                 out = convolution(x)
         else:
             out = convolution(x)
@@ -97,7 +97,7 @@ def test_float32_keeps_its_bits() -> None:
     torch.manual_seed(0)
     layer, x = nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8), torch.randn(4, 8, 12, 12)
     plain = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
-    with fast_depthwise(CPU):
+    with fast_convolutions(CPU):
         out = layer(x)
     quick = torch.autograd.grad(out.square().sum(), list(layer.parameters()))
     assert all(map(torch.equal, plain, quick))
@@ -106,7 +106,7 @@ def test_float32_keeps_its_bits() -> None:
 def test_only_asked_gradients_are_computed() -> None:
     weight = torch.randn(4, 1, 5, 5)
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16), fast_depthwise(CPU):
+    with torch.autocast("cpu", dtype=torch.bfloat16), fast_convolutions(CPU):
         out = F.conv2d(x, weight, None, (1, 1), (2, 2), (1, 1), 4)
     out.float().sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tlopt.spec.point import seed_for
 from tlopt.training import penalty
-from tlopt.training.kernels import fast_depthwise
+from tlopt.training.kernels import fast_convolutions
 from tlopt.training.run import Run, widest_float
 
 
@@ -60,7 +60,7 @@ def _backward(
 def _logits(run: Run, features: Tensor, freeze_depth: int) -> Tensor:
     if run.compiled is not None:
         return run.compiled(features, freeze_depth)
-    with fast_depthwise(run.device):
+    with fast_convolutions(run.device):
         return run.network.suffix(features, freeze_depth)
 
 
