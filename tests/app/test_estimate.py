@@ -29,7 +29,7 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
         more=f"[confirm]\npoints = 2\nseeds = {2 * SEEDS}",
     )
     split = SimpleNamespace(train=range(100), val=range(20))
-    data = SimpleNamespace(splits=[split, split], n_test=30)
+    data = SimpleNamespace(splits=[split, split], n_trial_splits=2, n_test=30)
     workspace: Any = SimpleNamespace(
         data=data, weights={"large": SimpleNamespace(resolution=224)}, n_classes=3, facts=tiny.facts()
     )

@@ -334,7 +334,8 @@ def test_changed_images_are_told_with_their_numbers(n_train: int, fingerprint: s
     attrs = {attributes.IMAGES: stored, attributes.PREFIX + "data": fingerprint}
     session: Any = SimpleNamespace(optuna_study=lambda: SimpleNamespace(user_attrs=attrs))
     split = SimpleNamespace(train=range(n_train), val=range(20))
-    data = SimpleNamespace(splits=[split], n_test=10, class_names=("a", "b"))
+    counts = {"n_trial_splits": 1, "n_confirm_splits": 0, "n_test": 10}
+    data = SimpleNamespace(splits=[split], class_names=("a", "b"), **counts)
     workspace: Any = SimpleNamespace(data=data, fingerprints={"data": "here"})
 
     told = workflow._counts_that_differ(session, workspace)

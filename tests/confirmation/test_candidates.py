@@ -344,7 +344,7 @@ def test_only_runs_that_are_missing_are_drawn_after_a_candidate_joined(
     def drawn(*candidates: Candidate) -> list[tuple[int, int]]:
         confirmation = opened(store, *candidates)
         race = stored_race(STUDY, confirmation)
-        plan = confirm_plan(STUDY, race, 1, lambda number, replicate: Path("none"))
+        plan = confirm_plan(STUDY, race, lambda _: 0, lambda number, replicate: Path("none"))
         confirmation.sampler = InitialPointsSampler(plan.initial_points, STUDY.sampler, seed=1)
         while len(confirmation.trials) < plan.n_open(confirmation):
             trial = confirmation.ask()

@@ -42,7 +42,7 @@ def confirmed(
     import optuna
 
     race = Race(candidates=(candidate,), seeds=3, direction="maximize")
-    plan = confirm_plan(workshop.workspace.study, race, 1, weights_file)
+    plan = confirm_plan(workshop.workspace.study, race, lambda _: 0, weights_file)
     task = plan.draw(optuna.trial.FixedTrial({"candidate": 12, "replicate": 1}))
     run_trial(optuna.create_study().ask(), task, workshop.workspace, context=tiny.context())
 

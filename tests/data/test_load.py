@@ -281,3 +281,23 @@ def test_loading_a_folder_imports_no_torch(folder):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_seeds_of_a_confirmation_take_its_splits_in_turn_or_those_of_the_trials(folder):
+    data = loaded(folder(20, 20), repeats=2, confirm_splits=3)
+    assert (data.n_trial_splits, data.n_confirm_splits, len(data.splits)) == (2, 3, 5)
+    assert [data.confirm_split(replicate) for replicate in range(5)] == [2, 3, 4, 2, 3]
+    data = loaded(folder(20, 20), repeats=2)
+    assert [data.confirm_split(replicate) for replicate in range(5)] == [0, 1, 0, 1, 0]
+
+
+def test_splits_of_a_confirmation_have_no_effect_beside_a_validation_split(folder):
+    own = loaded(folder(train=(5, 5), val=(2, 2)), confirm_splits=3)
+    assert any("confirm_splits = 3 has no effect: the source has a val" in notice for notice in own.notices)
+    assert own.n_confirm_splits == 0
+
+
+def test_splits_of_a_confirmation_have_no_effect_beside_folds(folder):
+    folds = loaded(folder(9, 9), folds=3, confirm_splits=2)
+    assert any("confirm_splits = 2 has no effect: folds" in notice for notice in folds.notices)
+    assert folds.n_confirm_splits == 0

@@ -114,6 +114,24 @@ def test_under_500_images_there_are_three_repeats_by_default(a_class, repeats):
     assert len(division(images_of([a_class, a_class]), test_fraction=0).splits) == repeats
 
 
+def test_a_confirmation_may_have_splits_of_its_own():
+    images = images_of([20, 20])
+    plain, found = division(images, repeats=2), division(images, repeats=2, confirm_splits=3)
+    parts = [tuple(split.val) for split in (*found.splits, *found.confirm_splits)]
+    assert parts[:2] == [tuple(split.val) for split in plain.splits]
+    assert (len(found.confirm_splits), len(set(parts)), {len(part) for part in parts}) == (
+        3,
+        5,
+        {len(parts[0])},
+    )
+    for split in found.confirm_splits:
+        assert sorted([*split.train, *split.val]) == list(range(len(found.trainval)))
+        assert {found.trainval[i].label for i in split.val} == {0, 1}
+    assert division(images, folds=4, confirm_splits=3).confirm_splits == ()
+    own = [*images_of([20, 20]), image(0, 7000, split="val"), image(1, 7001, split="val")]
+    assert division(own, confirm_splits=3).confirm_splits == ()
+
+
 def test_the_source_s_own_splits_are_kept():
     parts = {split: images_of([4, 4], split=split) for split in ("train", "val", "test")}
     parts = {

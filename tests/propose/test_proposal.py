@@ -247,7 +247,7 @@ def test_few_images_are_trained_on_three_splits_in_small_batches(images):
     proposal = propose(str(images(**FOLDERS["few"])), ProposalRequest(), CPU)
     study = study_of(proposal)
 
-    assert study.data.repeats == 3
+    assert (study.data.repeats, study.data.confirm_splits) == (3, 0)
     assert study.search["batch_size"] == Fixed(8)
     assert any("3 splits" in note for note in proposal.notes)
 
@@ -292,7 +292,7 @@ def test_repeated_splits_are_given_up_where_they_do_not_fit(images):
         str(images({"cat": 200, "dog": 200}, side=24)), ProposalRequest(resolution=224, minutes=12), CPU
     )
 
-    assert study_of(proposal).data.repeats == 1
+    assert (study_of(proposal).data.repeats, study_of(proposal).data.confirm_splits) == (1, 3)
     assert any("repeats = 1" in note for note in proposal.notes)
 
 

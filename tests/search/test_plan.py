@@ -92,7 +92,7 @@ def test_no_trial_of_a_search_keeps_its_weights() -> None:
 
 def confirmation(n_splits: int = 1) -> StudyPlan:
     race = Race(candidates=CANDIDATES, seeds=4, direction="maximize", halves=False)
-    return confirm_plan(STUDY, race, n_splits, weights_file)
+    return confirm_plan(STUDY, race, lambda replicate: replicate % n_splits, weights_file)
 
 
 def test_every_candidate_is_run_once_with_every_seed() -> None:
@@ -121,7 +121,9 @@ def test_a_run_of_the_default_with_kept_statistics_can_be_drawn() -> None:
     kept = Candidate(KEPT, "fine-tuning with kept statistics", KEPT_POINT)
     race = Race(candidates=(*CANDIDATES, kept), seeds=4, direction="maximize", halves=False)
 
-    (task,) = tasks(confirm_plan(STUDY, race, 1, weights_file), [{"candidate": KEPT, "replicate": 0}])
+    (task,) = tasks(
+        confirm_plan(STUDY, race, lambda _: 0, weights_file), [{"candidate": KEPT, "replicate": 0}]
+    )
 
     assert (task.point, task.label) == (KEPT_POINT, kept.label)
 

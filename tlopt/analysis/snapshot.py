@@ -324,12 +324,18 @@ def n_splits(search: optuna.Study) -> int:
     return int(search.user_attrs.get(attributes.IMAGES, {}).get("n_splits", 1))
 
 
+def n_confirm_splits(search: optuna.Study) -> int:
+    """Splits that the seeds of its confirmation take in turn."""
+    own = int(search.user_attrs.get(attributes.IMAGES, {}).get("n_confirm_splits", 0))
+    return own or n_splits(search)
+
+
 def _verdict(study: Study, search: optuna.Study, confirmation: optuna.Study | None) -> Verdict | None:
     if confirmation is None:
         return None
     with suppress(NotReady):  # it has no candidates yet
         return candidates.read_verdict(
-            study, confirmation, n_images=n_images(search), n_splits=n_splits(search)
+            study, confirmation, n_images=n_images(search), n_splits=n_confirm_splits(search)
         )
     return None
 

@@ -52,7 +52,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
         )
         size = Size(
             resolution=resolution,
-            repeats=1 if study.is_grid else len(data.splits),
+            repeats=1 if study.is_grid else data.n_trial_splits,
             trials=study.budget.trials_max,
             epochs=study.budget.epochs,
             points=study.confirm.points,

@@ -14,7 +14,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage
 
 from tlopt import spec
-from tlopt.analysis.snapshot import Snapshot, Stage, n_images, n_splits, take_snapshot
+from tlopt.analysis.snapshot import Snapshot, Stage, n_confirm_splits, n_images, take_snapshot
 from tlopt.confirmation import candidates
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import (
@@ -169,7 +169,7 @@ class Session:
         try:
             search, confirmation = self.optuna_study(), self.confirmation()
             return candidates.read_verdict(
-                self.study, confirmation, n_images=n_images(search), n_splits=n_splits(search)
+                self.study, confirmation, n_images=n_images(search), n_splits=n_confirm_splits(search)
             )
         except (NotReady, StudyChanged):
             return None

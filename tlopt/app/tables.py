@@ -60,8 +60,11 @@ def study_lines(
     """
     data, splits = workspace.data, workspace.data.splits
     yield f"{study.name}  digest {study.digest}  objective: {objective_words(study)}"
-    used = f"{len(splits)} splits by turns" if study.is_grid else f"mean over {len(splits)} splits"
-    repeats = f", {used}" if len(splits) > 1 else ""
+    n = data.n_trial_splits
+    used = f"{n} splits by turns" if study.is_grid else f"mean over {n} splits"
+    repeats = f", {used}" if n > 1 else ""
+    if data.n_confirm_splits:
+        repeats += f", {counted(data.n_confirm_splits, 'further split')} for the confirmation"
     yield (
         f"images: {len(splits[0].train)} train, {len(splits[0].val)} validation{repeats},"
         f" {data.n_test} test (held out), {len(data.class_names)} classes"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
-from tlopt.analysis.snapshot import Snapshot, n_images, n_splits
+from tlopt.analysis.snapshot import Snapshot, n_confirm_splits, n_images
 from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
 from tlopt.app.limits import check_limits
@@ -153,7 +153,7 @@ def warm_start_lines(session: Session, workspace: "Workspace") -> Iterator[str]:
 
 def _search_plan(session: Session, workspace: "Workspace") -> StudyPlan:
     """The plan of the search, with the defaults it began with if it has begun."""
-    n_splits = len(workspace.data.splits)
+    n_splits = workspace.data.n_trial_splits
     return search_plan(session.study, workspace.facts, n_splits, _default_labels(session))
 
 
@@ -213,7 +213,8 @@ def _images(workspace: "Workspace") -> dict[str, Any]:
         "n_classes": len(data.class_names),
         "n_train": len(data.splits[0].train),
         "n_val": len(data.splits[0].val),
-        "n_splits": len(data.splits),
+        "n_splits": data.n_trial_splits,
+        **({"n_confirm_splits": data.n_confirm_splits} if data.n_confirm_splits else {}),
         "n_test": data.n_test,
     }
 
@@ -267,7 +268,7 @@ def _open_confirm(
     race = confirmation.stored_race(session.study, opened)
     # called while a trial is claimed, when the database must not be queried for the folders' name
     weights_file = session.confirm_folders.weights_file
-    plan = confirm_plan(session.study, race, len(workspace.data.splits), weights_file)
+    plan = confirm_plan(session.study, race, workspace.data.confirm_split, weights_file)
     opened.sampler = _sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan
@@ -321,7 +322,9 @@ def judge(session: Session, workspace: "Workspace") -> Verdict:
 
     def read() -> Verdict:
         known = n_images(search)
-        return confirmation.read_verdict(session.study, opened, n_images=known, n_splits=n_splits(search))
+        return confirmation.read_verdict(
+            session.study, opened, n_images=known, n_splits=n_confirm_splits(search)
+        )
 
     verdict = read()
     if not verdict.finished:

@@ -114,7 +114,7 @@ def make_soup(
     _warn_of_lost((first, *others), weights_file)
     run = _run(workspace, first, weights_file)
     images = workspace.images(first.point)
-    split = workspace.data.splits[first.replicate % len(workspace.data.splits)]
+    split = workspace.data.splits[workspace.data.confirm_split(first.replicate)]
     labels, n_classes = workspace.data.labels, workspace.n_classes
     used = training_set(split.train, labels, first.point, seed=first.seed, n_classes=n_classes).indices
 
@@ -153,7 +153,7 @@ def make_ensemble(
         _check_same_views(workspace, member, members[0])
     _warn_of_lost(members, weights_file)
     nets = [_run(workspace, member, weights_file).network.net for member in members]
-    splits = {member.replicate % len(workspace.data.splits) for member in members}
+    splits = {workspace.data.confirm_split(member.replicate) for member in members}
     val = workspace.data.splits[min(splits)].val
     return CombinedNetwork(
         combined=Combined(kind="ensemble", members=members),

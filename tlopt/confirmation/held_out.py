@@ -100,7 +100,7 @@ def record_validation(workspace: Workspace, verdict: Verdict, weights_file: Weig
         if read_known(file, "val", source) is not None:
             return
     run = trained(workspace, chosen.point, seed, replicate, file)
-    val = workspace.data.splits[replicate % len(workspace.data.splits)].val
+    val = workspace.data.splits[workspace.data.confirm_split(replicate)].val
     _record(validate(workspace, run.network, chosen.point, source, val)[1], file)
 
 
@@ -193,7 +193,7 @@ def trained(workspace: Workspace, point: Point, seed: int, replicate: int, weigh
 
     Training again gives the same bits only with the number of threads stored with the study.
     """
-    split = workspace.data.splits[replicate % len(workspace.data.splits)]
+    split = workspace.data.splits[workspace.data.confirm_split(replicate)]
     run = workspace.start_run(point, seed=seed, train=split.train)
     lost = _load(workspace, run, weights_file)
     if not lost:

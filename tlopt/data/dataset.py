@@ -95,11 +95,25 @@ class Data:
     class_names: tuple[str, ...]
     images: tuple[Image, ...]
     labels: NDArray[np.int64]  # (N,), indices into class_names
-    splits: tuple[Split, ...]  # one for each repeat
+    splits: tuple[Split, ...]  # one for each repeat of a trial, then those of the confirmation alone
+    n_trial_splits: int  # the first of them, which every trial of a search trains on
     fingerprint: str  # 16 hex digits, see `load.fingerprint`
     skipped: tuple[str, ...]  # files left out because unreadable = "skip"
     notices: tuple[str, ...]  # clauses without capital letter and full stop
     n_test: int  # number of held-out images
+
+    def confirm_split(self, replicate: int) -> int:
+        """Index of the split of the confirmation's runs with the seed number `replicate`, from 0.
+
+        Seeds take splits in turn: those of the confirmation, or those of the trials if it has none.
+        """
+        n_own = self.n_confirm_splits
+        return replicate % self.n_trial_splits if not n_own else self.n_trial_splits + replicate % n_own
+
+    @property
+    def n_confirm_splits(self) -> int:
+        """Number of splits that only the confirmation uses."""
+        return len(self.splits) - self.n_trial_splits
 
     @property
     def ever_train(self) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from tlopt.data.sources.builtin import list_samples
 from tlopt.data.sources.entry import Entries, Entry, below
 from tlopt.data.sources.folder import list_folder
 from tlopt.data.sources.table import list_table
-from tlopt.data.split import FEW, Division, divide, subset
+from tlopt.data.split import FEW, Division, divide, draws_confirm, subset
 from tlopt.errors import DataError
 from tlopt.spec.sections import DataSpec
 from tlopt.spec.text import user_path
@@ -56,7 +56,8 @@ def load_data(spec: DataSpec, *, seed: int, progress: bool = False) -> Data:
         class_names=prepared.class_names,
         images=division.trainval,
         labels=_labels(division.trainval),
-        splits=division.splits,
+        splits=(*division.splits, *division.confirm_splits),
+        n_trial_splits=len(division.splits),
         fingerprint=fingerprint(prepared.fingerprint_names, [*division.trainval, *division.test]),
         skipped=prepared.skipped,
         notices=prepared.notices,
@@ -252,6 +253,9 @@ def _size_notices(class_names: Sequence[str], division: Division, spec: DataSpec
         )
     if own_val and (spec.folds or spec.fold_column):
         yield "folds have no effect: the source has a validation split of its own"
+    if spec.confirm_splits and not draws_confirm(seen, spec):
+        why = "the source has a validation split of its own" if own_val else "folds validate on all images"
+        yield f"confirm_splits = {spec.confirm_splits} has no effect: {why}"
     if own_val and spec.repeats > 1:
         yield f"repeats = {spec.repeats} has no effect: the source has a validation split of its own"
     elif own_val and len(seen) < FEW:

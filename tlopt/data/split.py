@@ -1,8 +1,9 @@
 """Division of images into training, validation and test, by content alone.
 
 Within a class, images are ordered by sha256(digest + salt), so that the division is the same on every machine
-and independent of file names. The salt is the seed with the word "test" or the number of the repeat. Of the n
-images of a class outside the source's own val and test, rounded half up, at least 1 and leaving 1 to train::
+and independent of file names. The salt is the seed with the word "test", with the number of the repeat, or
+with "confirm" and the number of a split of the confirmation. Of the n images of a class outside the source's
+own val and test, rounded half up, at least 1 and leaving 1 to train::
 
     test_fraction * n   for test          if the source has no test split
     val_fraction * n    for validation    if the source has no val split; drawn after the test images
@@ -63,7 +64,8 @@ class Division:
 
     trainval: tuple[Image, ...]
     test: tuple[Image, ...]
-    splits: tuple[Split, ...]
+    splits: tuple[Split, ...]  # of the trials
+    confirm_splits: tuple[Split, ...] = ()  # further ones, of the confirmation
 
 
 def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: Sequence[str]) -> Division:
@@ -92,7 +94,14 @@ def divide(images: Sequence[Image], spec: DataSpec, *, seed: int, class_names: S
         trainval=trainval,
         test=tuple(image for image in ordered if image.unit in test),
         splits=_own_split(trainval) if own_val else _drawn_splits(trainval, draw, spec, class_names),
+        confirm_splits=_confirm_splits(trainval, draw, spec) if draws_confirm(trainval, spec) else (),
     )
+
+
+def draws_confirm(trainval: Sequence[Image], spec: DataSpec) -> bool:
+    """Whether `confirm_splits` has an effect: with folds all images validate in trials already."""
+    given = any(image.split == "val" or image.fold for image in trainval)
+    return spec.confirm_splits > 0 and not given and not spec.folds
 
 
 def _own_split(trainval: Sequence[Image]) -> tuple[Split, ...]:
@@ -106,11 +115,18 @@ def _drawn_splits(
         return _given_folds(trainval, class_names)
     if spec.folds:
         return _drawn_folds(trainval, draw.of(trainval), spec.folds)
-    splits = []
-    for repeat in range(spec.repeats or (3 if len(trainval) < FEW else 1)):
-        val = draw(trainval, spec.val_fraction, salt=str(repeat), leave=1)
-        splits.append(_split([image.unit in val for image in trainval]))
-    return tuple(splits)
+    salts = map(str, range(spec.repeats or (3 if len(trainval) < FEW else 1)))
+    return tuple(_drawn_split(trainval, draw, spec, salt) for salt in salts)
+
+
+def _confirm_splits(trainval: Sequence[Image], draw: "_Draw", spec: DataSpec) -> tuple[Split, ...]:
+    salts = (f"confirm{number}" for number in range(spec.confirm_splits))
+    return tuple(_drawn_split(trainval, draw, spec, salt) for salt in salts)
+
+
+def _drawn_split(trainval: Sequence[Image], draw: "_Draw", spec: DataSpec, salt: str) -> Split:
+    val = draw(trainval, spec.val_fraction, salt=salt, leave=1)
+    return _split([image.unit in val for image in trainval])
 
 
 def _given_folds(trainval: Sequence[Image], class_names: Sequence[str]) -> tuple[Split, ...]:

@@ -110,7 +110,7 @@ def collect_contents(
         trained=chosen,
         spend=Spend(
             trials=Counter(trial.outcome.value for trial in trials if not trial.is_carried),
-            search=Cost.of(trials, n_splits=1 if workspace.study.is_grid else len(workspace.data.splits)),
+            search=Cost.of(trials, n_splits=1 if workspace.study.is_grid else workspace.data.n_trial_splits),
             confirmation=Cost.of(runs),
             n_carried=sum(trial.is_carried for trial in trials),
         ),

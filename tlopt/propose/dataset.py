@@ -72,7 +72,7 @@ def summarize(spec: DataSpec, *, seed: int, progress: bool) -> ImageSummary:
         counts=ImageCounts(train=len(split.train), val=len(split.val), test=data.n_test),
         largest_class=max(sizes.values()),
         smallest_class=min(sizes.values()),
-        repeats=len(data.splits),
+        repeats=data.n_trial_splits,
         own_val=any(image.split == "val" for image in data.images),
         side=side,
         grey=grey,

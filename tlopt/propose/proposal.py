@@ -295,7 +295,8 @@ def _size_notes(
     elif summary.repeats > 1:
         yield (
             f"With {summary.n_seen} images a single split is too noisy, but {summary.repeats} splits do not"
-            f" fit into {limit}: repeats = 1; trust the confirmation, not single trials."
+            f" fit into {limit}: repeats = 1, and the seeds of the confirmation validate on"
+            f" {budget.SEEDS} other splits."
         )
     busy = budget.busy_sentence(terms.costs[size.resolution].load_factor, budget.minutes(size, terms))
     if busy:

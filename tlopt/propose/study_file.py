@@ -110,6 +110,8 @@ def _data(c: Choices) -> list[str]:
     }
     if not c.summary.own_val and not {"folds", "fold_column"} & c.data.keys():
         keys["repeats"] = (c.size.repeats, "train/val splits per trial; each is one training run")
+        if c.size.repeats < c.summary.repeats:
+            keys["confirm_splits"] = (SEEDS, "other splits, one for each seed of the confirmation")
     if c.size.images_max:
         keys["images_max"] = (c.size.images_max, "number of images to use; 0: all, which takes longer")
     if c.summary.skipped:

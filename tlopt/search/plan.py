@@ -152,11 +152,12 @@ def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:
 
 
 def confirm_plan(
-    study: Study, race: Race, n_splits: int, weights_file: Callable[[int, int], Path]
+    study: Study, race: Race, split_of: Callable[[int], int], weights_file: Callable[[int, int], Path]
 ) -> StudyPlan:
-    """The plan of a confirmation: the rounds of `race` without pruning; replicate r uses split r % n_splits.
+    """The plan of a confirmation: the rounds of `race` without pruning.
 
     Args:
+        split_of: maps a replicate to its split.
         weights_file: maps a candidate's number and a replicate to the path for the trained tensors.
     """
     by_number = {candidate.number: candidate for candidate in race.candidates}
@@ -174,7 +175,7 @@ def confirm_plan(
         return TrialSpec(
             point=candidate.point,
             seeds=(confirm_seed(study, replicate),),
-            splits=(replicate % n_splits,),
+            splits=(split_of(replicate),),
             label=candidate.label,
             prunable=False,
             weights_file=weights_file(number, replicate),

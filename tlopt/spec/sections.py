@@ -58,6 +58,13 @@ class DataSpec(Record):
         description="number of training/validation splits; a trial's value is the mean over them; 0: 3"
         " splits below 500 images, otherwise 1",
     )
+    confirm_splits: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="number of further training/validation splits, which no trial of the search sees and the"
+        " seeds of the confirmation take in turn; 0: those of the trials",
+    )
     folds: int = Field(
         default=0,
         ge=0,

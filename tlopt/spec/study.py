@@ -37,6 +37,7 @@ _LATER = {
     "model.compile": False,
     "data.bits": 0,
     "data.folds": 0,
+    "data.confirm_splits": 0,
     "objectives": (),
     "constraints.parameters": 0.0,
     "constraints.multiply_adds": 0.0,

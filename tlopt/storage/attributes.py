@@ -13,7 +13,8 @@ tlopt:began           study   time of creation by the database's clock, seconds 
 tlopt:threads         study   CPU threads per worker, on which last bits depend
 tlopt:numerics        study   precision and layout measured as fastest, by backbone
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
-                              found by the first worker; at most `CLASS_NAMES_MAX` names
+                              found by the first worker, at most `CLASS_NAMES_MAX` names; "n_confirm_splits"
+                              if the confirmation has splits of its own
 tlopt:defaults        study   [{"label"}] of the defaults that it is compared with; in studies of versions up
                               to 0.2 missing, see `search.defaults.begun_labels`
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`

@@ -107,7 +107,7 @@ class Workspace:
     def images_summary(self) -> str:
         """One-line summary of the images for people."""
         data, split = self.data, self.data.splits[0]
-        splits = f", {len(data.splits)} splits" if len(data.splits) > 1 else ""
+        splits = f", {data.n_trial_splits} splits" if data.n_trial_splits > 1 else ""
         return (
             f"{self.study.data.source}: {len(split.train)} to train, {len(split.val)} for validation{splits},"
             f" {data.n_test} held out for the test, {self.n_classes} classes"

@@ -164,7 +164,7 @@ def _recipe(export: "Export", request: PruneRequest) -> "tuple[Recipe, str]":
         workspace = Workspace.open(study, choose_device(request.device), progress=True)
     if workspace.data.fingerprint != result["data"].get("fingerprint"):
         raise DataError(f"{study.data.source}: the images are not those that {export.folder} was trained on")
-    split = workspace.data.splits[_replicate(export, result, len(workspace.data.splits))]
+    split = workspace.data.splits[workspace.data.confirm_split(_replicate(export, result))]
     point = recipe_point(export.point, epochs=request.epochs)
     seed = int(result["network"]["seed"])
     recipe = Recipe(
@@ -197,8 +197,8 @@ def _check_prunable(export: "Export", result: dict[str, Any]) -> None:
         )
 
 
-def _replicate(export: "Export", result: dict[str, Any], n_splits: int) -> int:
-    """The split that the network was validated on.
+def _replicate(export: "Export", result: dict[str, Any]) -> int:
+    """The number of the network's run in its confirmation, from 0.
 
     Raises:
         SpecError: it was trained on the validation images, too.
@@ -210,7 +210,7 @@ def _replicate(export: "Export", result: dict[str, Any], n_splits: int) -> int:
             f"{export.folder} was trained on the validation images, too, so that a loss of accuracy cannot be"
             " measured; prune the export of tlopt run or tlopt export"
         )
-    return seeds.index(seed) % n_splits
+    return seeds.index(seed)
 
 
 def _pretrained(workspace: "Workspace", export: "Export") -> dict[str, Any]:
