@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tlopt.analysis.curves import chosen_on_others
 from tlopt.analysis.shape import Place, is_above, paired, possible_best, shape_of
 
 INSIDE = [0.5, 0.7, 0.8, 0.7, 0.5]
@@ -114,3 +115,25 @@ def test_a_dip_is_seen_where_there_is_none_in_at_most_one_curve_in_twenty(means:
     wrong = sum(shape_of(planted(means, noise=0.05, seed=seed)).dip is not None for seed in range(n))
 
     assert wrong <= 0.05 * n + 2 * math.sqrt(n * 0.05 * 0.95)
+
+
+def test_of_recipes_without_a_difference_few_are_excluded_although_their_points_were_chosen() -> None:
+    rng = np.random.default_rng(0)
+    n_points, n = (1, 12, 12), 300
+    wrong = naive = 0
+    for _ in range(n):
+        points = [rng.normal(0, 0.05, (k, 8)) for k in n_points]
+        chosen = np.array([chosen_on_others(each, "maximize") for each in points])
+        naive += len(possible_best(chosen)) < 3
+        wrong += len(possible_best(chosen, choices=points)) < 3
+
+    assert naive / n > 0.12  # t tests of chosen values alone
+    assert wrong / n < 0.05
+
+
+def test_a_recipe_that_is_better_is_still_told_from_one_point() -> None:
+    rng = np.random.default_rng(0)
+    points = [rng.normal(0.6, 0.02, (1, 5)), rng.normal([[0.6], [0.9], [0.6]], 0.02, (3, 5))]
+    chosen = np.array([chosen_on_others(each, "maximize") for each in points])
+
+    assert possible_best(chosen, choices=points) == (1,)

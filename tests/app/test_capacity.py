@@ -33,6 +33,7 @@ def curves_over(over: str, places: tuple[Any, ...], train: tuple[float, ...] = (
         points=tuple({**finished.make_point().as_dict(), **keys, over: place} for place in places),
         n_labels=(6000,) * len(places),
         values=values,
+        choices=tuple(row[None] for row in values),
         train=train or (math.nan,) * len(places),
         shape=shape_of(values),
     )

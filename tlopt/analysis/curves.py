@@ -64,6 +64,7 @@ class Curve:
     points: tuple[Mapping[str, Scalar], ...]  # the first run's at each place
     n_labels: tuple[int, ...]  # training images times classes at each place; 0 if unknown
     values: Array  # NaN where a run has no value
+    choices: tuple[Array, ...]  # the points' values (points, seeds) from which those of each place are chosen
     train: tuple[
         float, ...
     ]  # mean training accuracy at each place, on labels as trained with; NaN if unknown
@@ -381,7 +382,8 @@ def _curve(study: Study, group: Group, seeds: Sequence[int], axis: str, n_val: i
     """The curve of one group; None if no place has a value."""
     keys, runs, cells = group
     places = sorted(cells, key=sort_key)
-    rows = [chosen_on_others(_matrix(cells[place], seeds), study.direction) for place in places]
+    choices = [_matrix(cells[place], seeds) for place in places]
+    rows = [chosen_on_others(each, study.direction) for each in choices]
     kept = [index for index, row in enumerate(rows) if np.isfinite(row).any()]
     if not kept:
         return None
@@ -396,6 +398,7 @@ def _curve(study: Study, group: Group, seeds: Sequence[int], axis: str, n_val: i
         points=tuple(first[place].point for place in at),
         n_labels=tuple(first[place].n_labels for place in at),
         values=values,
+        choices=tuple(choices[index] for index in kept),
         train=tuple(fmean(train[place]) if place in train else math.nan for place in at),
         shape=shape_of(values, higher_is_better=study.direction == "maximize", step=step_of(study, n_val)),
     )

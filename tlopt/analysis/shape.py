@@ -74,19 +74,31 @@ def shape_of(values: Array, *, higher_is_better: bool = True, step: float = 0.0)
     )
 
 
-def possible_best(better: Array, *, step: float = 0.0, error: float = ERROR) -> tuple[int, ...]:
+def possible_best(
+    better: Array, *, step: float = 0.0, error: float = ERROR, choices: Sequence[Array] = ()
+) -> tuple[int, ...]:
     """The places at which the optimum may lie, where higher is better; see the top of this module.
 
     Args:
         error: probability of excluding the true optimum, at most.
+        choices: the values (points, seeds) from which those of each place were chosen, seed by seed; empty if
+            they were not. Chosen values vary together, and t tests of them alone are wrong for up to 15 of
+            100 equal places. A place then excludes another only if one of its points, too, is above all
+            points of the other, with the error shared by its points.
     """
     k = len(better)
     error /= max(1, k - 1)
-    found = tuple(
-        i
-        for i in range(k)
-        if not any(is_above(better[j], better[i], error=error, step=step) for j in range(k) if j != i)
-    )
+
+    def excludes(j: int, i: int) -> bool:
+        if not is_above(better[j], better[i], error=error, step=step):
+            return False
+        shared = error / len(choices[j]) if choices else error
+        return not choices or any(
+            all(is_above(point, other, error=shared, step=step) for other in choices[i])
+            for point in choices[j]
+        )
+
+    found = tuple(i for i in range(k) if not any(excludes(j, i) for j in range(k) if j != i))
     return found or tuple(range(k))  # places that share few seeds may exclude each other in a circle
 
 

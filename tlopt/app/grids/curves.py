@@ -137,7 +137,8 @@ def foot_lines(found: Curves) -> Iterator[str]:
     if found.tuned:
         yield (
             "* Chosen among several points, for each seed by the mean over the others:"
-            f" {joined(found.tuned, _PLACES_NAMED)}."
+            f" {joined(found.tuned, _PLACES_NAMED)}. Such values vary together: their intervals are rather"
+            " too narrow, and what may be the best allows for it."
         )
 
 
@@ -281,8 +282,11 @@ def recipe_rows(found: Curves, place: Scalar) -> tuple[list[str], Any]:
 def possible_recipes(found: Curves, place: Scalar) -> list[str]:
     """The recipes that may be the best one at a place, with 95 % confidence."""
     names, values = recipe_rows(found, place)
-    better = values if found.study.direction == "maximize" else -values
-    return [names[i] for i in possible_best(better, step=found.step)]
+    sign = 1 if found.study.direction == "maximize" else -1
+    choices = [
+        sign * curve.choices[curve.places.index(place)] for curve in found.curves if place in curve.places
+    ]
+    return [names[i] for i in possible_best(sign * values, step=found.step, choices=choices)]
 
 
 def recipe_gain(found: Curves, place: Scalar, name: str) -> Difference | None:
