@@ -17,7 +17,7 @@ STRENGTHS = (0.2, 0.7)
 MANY_IMAGES = 5000  # training images that suffice to train fresh lower blocks
 # Steps of a trial, and the batch sizes that may give them. With the statistics of the batch, 24 instead of 48
 # steps cost 4.8 ± 2.0 points of accuracy; 96 gained 1.1 ± 2.1, with kept ones 1.1 ± 1.1, for 12 to 17 % more
-# time (benchmarks/recipes/README.md).
+# time. Searching the batch size gained nothing (benchmarks/recipes/README.md).
 STEPS_MIN = 96
 BATCH_SIZES = (32, 16, 8)
 LINEAR_IMAGES_MAX = 1000  # training images up to which a linear classifier on frozen features is often best
