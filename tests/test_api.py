@@ -67,9 +67,9 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLOPT_CACHE", str(cache_folder))
         workflow.begin(session, workspace)
-        serve.run_studies([(session, workspace)], confirm=False, interrupt=Interrupt())
+        serve.run_studies([(session, workspace)], stage="search", interrupt=Interrupt())
         workflow.begin_confirm(session, workspace)
-        serve.run_studies([(session, workspace)], confirm=True, interrupt=Interrupt())
+        serve.run_studies([(session, workspace)], stage="confirm", interrupt=Interrupt())
         verdict = workflow.judge(session, workspace)
     return Finished(file=file, url=url, session=session, workspace=workspace, verdict=verdict)
 
@@ -248,7 +248,7 @@ def test_an_unfinished_confirmation_is_not_judged(
     workspace = replace(workshop.workspace, study=session.study)
     tiny.plant(monkeypatch, lambda point: [0.5])
     workflow.begin(session, workspace)
-    serve.run_studies([(session, workspace)], confirm=False, interrupt=Interrupt())
+    serve.run_studies([(session, workspace)], stage="search", interrupt=Interrupt())
     workflow.begin_confirm(session, workspace)
 
     with pytest.raises(NotReady, match=r"early\.confirm: 0 of 9 runs have ended; .* tlopt confirm"):

@@ -15,6 +15,7 @@ TloptError
     ├── Diverged     a loss stopped being finite
     ├── OutOfMemory  the point does not fit the device
     ├── TimedOut     it ran for longer than the study allows
+    ├── OutOfReach   a network cannot become as small as wanted
     └── Refused      its enqueued parameters do not belong to this search
 """
 
@@ -77,6 +78,10 @@ class OutOfMemory(TrialError):
 
 class TimedOut(TrialError):
     """The trial ran for longer than the study allows."""
+
+
+class OutOfReach(TrialError):
+    """A network cannot be pruned, or not as far as wanted; says how far."""
 
 
 class Refused(TrialError):

@@ -111,7 +111,7 @@ def flat(file: Path, budgets: list[int]) -> Iterator[dict[str, float]]:
         file.write_text(re.sub(r"(?m)^trials = \d+$", f"trials = {trials}", file.read_text()))
         session = open_session(file, store=session.store)
         grown = replace(workspace, study=session.study)  # keeps the caches that a worker keeps between trials
-        run_studies([(session, grown)], confirm=False, interrupt=Interrupt(), n_threads=1)
+        run_studies([(session, grown)], stage="search", interrupt=Interrupt(), n_threads=1)
         yield {"trials": trials, **looked_at()}
 
 

@@ -97,7 +97,7 @@ def session(file: Path | str, url: str) -> Session:
 def work(file: Path, url: str) -> Sequence[FrozenTrial]:
     """The study's trials after a worker in this process has spent its budget."""
     here = session(file, url)
-    serve.run_studies([(here, workflow.prepare(here))], confirm=False, interrupt=Interrupt(), n_threads=1)
+    serve.run_studies([(here, workflow.prepare(here))], stage="search", interrupt=Interrupt(), n_threads=1)
     return here.optuna_study().get_trials(deepcopy=False)
 
 

@@ -281,5 +281,5 @@ def test_a_search_that_trains_on_images_goes_on_in_the_next_study(
 def work(file: Path, url: str) -> list[TrialRecord]:
     """The study's trials after a worker in this process has spent its budget."""
     here = open_session(file, storage_url=url)
-    serve.run_studies([(here, workflow.prepare(here))], confirm=False, interrupt=Interrupt(), n_threads=1)
+    serve.run_studies([(here, workflow.prepare(here))], stage="search", interrupt=Interrupt(), n_threads=1)
     return tlopt.trials(file, storage=url)

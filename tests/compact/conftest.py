@@ -10,11 +10,12 @@ import torch
 from finished import SEEDS
 from trained_export import write_trained
 
-from tlopt.compact.prune import Recipe, recipe_point
+from tlopt.compact.prune import Recipe
 from tlopt.exports.read import load_network, read_export
 from tlopt.model.network import Network
 from tlopt.search.defaults import defaults
 from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import recipe_point
 from tlopt.training.loop import Epoch, train_epochs
 from tlopt.training.run import Run
 from tlopt.trial.workspace import Workspace

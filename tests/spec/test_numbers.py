@@ -54,6 +54,7 @@ def test_every_table_has_numbers() -> None:
         "pruner",
         "constraints",
         "confirm",
+        "prune",
         "service",
     }
     assert len(NUMBERS) == len(set(NUMBERS)) > 40

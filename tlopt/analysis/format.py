@@ -271,7 +271,7 @@ def drop_sentence(verdict: Verdict) -> str:
 def best_sentence(snapshot: Snapshot) -> str:
     """The best trial so far, or in a confirmation the leading candidate; "" before there is one.
 
-    "" for a grid, whose points are compared at its end.
+    "" for a grid and for prunings, which are compared at their end.
     """
     objective = snapshot.study.objective
     if snapshot.stage == "search":
@@ -283,7 +283,7 @@ def best_sentence(snapshot: Snapshot) -> str:
         name = f"{best.label}, carried over" if best.is_carried else name
         return f"best so far: {value_words(best.value, objective)} ({name})"
     verdict = snapshot.verdict
-    if verdict is None or not verdict.chosen.val:
+    if snapshot.stage == "prune" or verdict is None or not verdict.chosen.val:
         return ""
     leader, n = verdict.chosen, snapshot.study.confirm.seeds
     mean = value_words(statistics.fmean(row[objective] for row in leader.val), objective)
@@ -295,7 +295,7 @@ def best_sentence(snapshot: Snapshot) -> str:
 def left_words(snapshot: Snapshot) -> str:
     """The time to the end of the confirmation at the pace so far; "" if it cannot be estimated yet."""
     left = snapshot.left
-    if left is None or left.seconds <= 0:
+    if left is None or left.seconds <= 0 or snapshot.stage == "prune":
         return ""
     confirm = f", {duration_words(left.confirm)} of it for the confirmation" if left.search else ""
     most = "at most " if left.search and snapshot.study.budget.trials == "enough" else ""

@@ -31,7 +31,7 @@ from tlopt.storage.schema import epoch_seconds
 GONE_SECONDS = 900.0  # since the last heartbeat, after which a worker is not shown; longer than most outages
 SILENT_SECONDS = 30.0  # since the last heartbeat, after which a worker is shown as silent
 
-Stage = Literal["search", "confirm"]
+Stage = Literal["search", "confirm", "prune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ class Snapshot:
     workers: tuple[WorkerRow, ...]  # of search and confirmation
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
     verdict: Verdict | None = None  # None before the confirmation has begun
+    prunings: tuple[TrialRecord, ...] = ()  # of the second stage
+    n_prunings: int = 0  # planned ones
     n_splits: int = 1  # on which each trial of the search trains
     n_defaults: int = 2  # default candidates of the confirmation
     hours_left: float | None = None  # in which trials may still start; None: no limit
@@ -125,14 +127,18 @@ class Snapshot:
     @property
     def progress(self) -> tuple[int, int]:
         """Finished and planned trials, or runs, of the stage."""
-        if self.stage == "search":
-            return self.n_finished, self.n_planned
-        return self.n_runs_finished, self.n_runs
+        match self.stage:
+            case "search":
+                return self.n_finished, self.n_planned
+            case "confirm":
+                return self.n_runs_finished, self.n_runs
+            case "prune":
+                return sum(1 for each in self.prunings if each.counts), self.n_prunings
 
     @property
     def stage_trials(self) -> tuple[TrialRecord, ...]:
-        """The trials, or runs, of the stage."""
-        return self.trials if self.stage == "search" else self.runs
+        """The trials, runs or prunings of the stage."""
+        return {"search": self.trials, "confirm": self.runs, "prune": self.prunings}[self.stage]
 
     @property
     def search_cost(self) -> Cost:
@@ -143,6 +149,11 @@ class Snapshot:
     def confirm_cost(self) -> Cost:
         """The cost of the confirmation's finished runs so far."""
         return Cost.of(run for run in self.runs if run.state.is_finished())
+
+    @property
+    def prune_cost(self) -> Cost:
+        """The cost of the finished prunings so far."""
+        return Cost.of(each for each in self.prunings if each.state.is_finished())
 
     @property
     def hours_are_over(self) -> bool:
@@ -234,10 +245,12 @@ class Snapshot:
             "chosen": self._chosen(),
             **self._front(),
             "confirmation": self._confirmation(),
+            **self._prunings(),
             "exports": list(self.exports),
             "warm_start": self._warm_start(),
             "spent_hours": self.search_cost.seconds / 3600,
-            "cost": {"search": self.search_cost.as_dict(), "confirmation": self.confirm_cost.as_dict()},
+            "cost": {"search": self.search_cost.as_dict(), "confirmation": self.confirm_cost.as_dict()}
+            | ({"prunings": self.prune_cost.as_dict()} if self.prunings else {}),
             "left_seconds": None if left is None else left.seconds,
             "hours_left": self.hours_left,
             "workers": [asdict(worker) for worker in self.workers],
@@ -275,14 +288,37 @@ class Snapshot:
         counts = {"runs_planned": verdict.n_expected, "runs_finished": verdict.n_finished}
         return {**counts, "finished": verdict.finished, **as_dict(verdict)}
 
+    def _prunings(self) -> dict[str, Any]:
+        if not self.n_prunings:
+            return {}
+        rows = [
+            {
+                "trial": each.number,
+                "goal": each.label,
+                "outcome": each.outcome,
+                "value": each.value,
+                "epochs": 0 if each.last_epoch is None else each.last_epoch + 1,
+                "cause": each.cause,
+                "inference_cost": each.inference_cost,
+            }
+            for each in self.prunings
+        ]
+        return {"prunings": {"planned": self.n_prunings, "trials": rows}}
+
 
 def take_snapshot(
-    study: Study, store: BaseStorage, *, confirmation: optuna.Study | None = None, stage: Stage = "search"
+    study: Study,
+    store: BaseStorage,
+    *,
+    confirmation: optuna.Study | None = None,
+    prunings: optuna.Study | None = None,
+    stage: Stage = "search",
 ) -> Snapshot:
     """The current state of a study in the database.
 
     Args:
         confirmation: its confirmation, if there is one.
+        prunings: the study of its prunings, if there is one.
         stage: the stage whose progress is shown.
 
     Raises:
@@ -293,7 +329,7 @@ def take_snapshot(
     present = service.query(lambda executor: worker_rows.list_workers(executor, service.engine))
     now = service.query(lambda executor: epoch_seconds(executor, service.engine))
     attrs = opened.user_attrs
-    names = {opened.study_name} | ({confirmation.study_name} if confirmation is not None else set())
+    names = {each.study_name for each in (opened, confirmation, prunings) if each is not None}
     began, hours = attrs.get(attributes.BEGAN), study.budget.hours
     return Snapshot(
         study=study,
@@ -304,6 +340,8 @@ def take_snapshot(
         ),
         runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
+        prunings=() if prunings is None else attributes.records_of(prunings),
+        n_prunings=0 if prunings is None else len(prunings.user_attrs.get(attributes.PRUNINGS, ())),
         n_splits=1 if study.is_grid else n_splits(opened),
         n_defaults=len(begun_labels(study, attrs.get(attributes.DEFAULTS))),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,

@@ -1,4 +1,4 @@
-"""Commands to a study and its confirmation: pause, resume, cancel, archive, delete, upgrade."""
+"""Commands to a study, its confirmation and prunings: pause, resume, cancel, archive, delete, upgrade."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 
 from tlopt import spec
 from tlopt.analysis.snapshot import SILENT_SECONDS
-from tlopt.app.handle import Session, checkpoint_root, confirm_name, open_present
+from tlopt.app.handle import Session, checkpoint_root, confirm_name, open_present, prune_name
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
-from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX
 from tlopt.storage import attributes, commands, leases, optuna_private, studies, workers
 from tlopt.storage.schema import epoch_seconds
 
@@ -27,7 +27,7 @@ _COMPARABLE = {
 
 
 def command(session: Session, state: commands.State) -> None:
-    """Set the desired state of a study, and of its confirmation where there is one.
+    """Set the desired state of a study, and of its confirmation and prunings where there are some.
 
     Raises:
         NotReady: there is no such study.
@@ -35,6 +35,8 @@ def command(session: Session, state: commands.State) -> None:
     commanded = [session.optuna_study()]
     with suppress(NotReady, StudyChanged):
         commanded.append(session.confirmation())
+    with suppress(NotReady, StudyChanged):
+        commanded.append(session.prunings())
     for optuna_study in commanded:
         commands.send(optuna_study, commands.Command(state))
 
@@ -43,7 +45,7 @@ def command(session: Session, state: commands.State) -> None:
 class Deletion:
     """The effects of deleting a study: removed trials, remaining files, workers concerned."""
 
-    trials: dict[str, int]  # number of trials by name of the study; the confirmation first
+    trials: dict[str, int]  # number of trials by name of the study, which comes last
     folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
     workers: tuple[str, ...]  # that work on it and will lose their trials
 
@@ -54,7 +56,7 @@ def plan_deletion(
     """The database, and the effects of deleting the study `target` from it.
 
     Args:
-        target: a study file, or a study's name: with its confirmation, or a confirmation's name alone.
+        target: a study file or a study's name, with confirmation and prunings; or the name of one of these.
 
     Raises:
         NotReady: there is neither such a study nor a confirmation of it.
@@ -64,7 +66,8 @@ def plan_deletion(
     name = spec.load(file).name if file.is_file() else target
     store = open_present(studies.find_url(storage_url), target=target)
     names = optuna.get_all_study_names(store)
-    named = [each for each in dict.fromkeys((_confirmation_of(store, name), name)) if each in names]
+    found = (*_prunings_of(store, name), _confirmation_of(store, name), name)
+    named = [each for each in dict.fromkeys(found) if each in names]
     if not named:
         studies.open_existing(store, name)  # raises, and names the studies that exist
     trials = {}
@@ -83,7 +86,7 @@ def plan_deletion(
 
 
 def delete(store: BaseStorage, deletion: Deletion) -> None:
-    """Delete the studies of `deletion` from the database, the confirmation first."""
+    """Delete the studies of `deletion` from the database, the search last."""
     service = studies.service_of(store)
     for name in deletion.trials:
         study_id = optuna_private.study_id(optuna.load_study(study_name=name, storage=store))
@@ -96,6 +99,15 @@ def _confirmation_of(store: BaseStorage, name: str) -> str:
     if name.endswith(CONFIRM_SUFFIX) or name not in optuna.get_all_study_names(store):
         return name.removesuffix(CONFIRM_SUFFIX) + CONFIRM_SUFFIX
     return confirm_name(store, name)
+
+
+def _prunings_of(store: BaseStorage, name: str) -> Iterator[str]:
+    """The name of the prunings that go with the study `name`, if there are some; none for a confirmation."""
+    found = prune_name(store, name)
+    if not name.endswith(CONFIRM_SUFFIX) and found in optuna.get_all_study_names(store):
+        opened = optuna.load_study(study_name=found, storage=store)
+        if attributes.PRUNINGS in opened.user_attrs:  # else it is a search of that name
+            yield found
 
 
 def _at_work(store: BaseStorage, names: Sequence[str]) -> tuple[str, ...]:
@@ -124,7 +136,7 @@ def upgrade(storage_url: str | None, name: str | None) -> Iterator[str]:
         studies.open_existing(store, name)
     for each in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=each, storage=store)
-        wanted = not name or each in (name, name + CONFIRM_SUFFIX)
+        wanted = not name or each in (name, name + CONFIRM_SUFFIX, name + PRUNE_SUFFIX)
         if wanted and attributes.DIGEST in opened.user_attrs:
             yield f"{each}: {_upgrade(opened)}"
 

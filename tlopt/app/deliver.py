@@ -2,14 +2,13 @@
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tlopt import spec
 from tlopt.analysis.ranking import Best, ranking
@@ -19,6 +18,7 @@ from tlopt.app.workflow import study_threads
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation.verdict import SPLITS, Confirmed, SplitName, Verdict
 from tlopt.errors import DataError, NotReady, SpecError, StudyChanged
+from tlopt.exports.listed import ExportKind, remember_export
 from tlopt.exports.result import RESULT, read_exported_verdict, read_result
 from tlopt.search.enough import n_planned
 from tlopt.search.fixed_study import only_point
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
 
 CONFIG = "config.toml"
-ExportKind = Literal["chosen", "front", "soup", "ensemble"]
-_EXPORTS_MAX = 20  # listed by a study
 _HEAD_BYTES = 4096  # at the start of a report, which contain its title
 _logger = logging.getLogger(__name__)
 
@@ -85,8 +83,10 @@ def _report(session: Session) -> "Report":
 
     opened = session.optuna_study()
     study = stored_spec(opened)
-    snapshot = take_snapshot(study, session.store)
-    confirmed = verdict = None
+    pruned = confirmed = verdict = None
+    with suppress(NotReady, StudyChanged):
+        pruned = session.prunings()
+    snapshot = take_snapshot(study, session.store, prunings=pruned)
     with suppress(NotReady, StudyChanged):
         confirmed = session.confirmation()
         verdict = session.verdict()
@@ -228,16 +228,31 @@ def export(
         DataError: something exists there that may not be replaced.
         MissingExtra: ONNX is requested and not installed.
     """
-    from tlopt.exports.contents import choose_network, collect_contents
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
+
+    write_chosen(session, workspace, verdict, folder, overwrite=overwrite)
+    if onnx:
+        write_onnx(read_export(folder), folder)
+    remember_export(session.optuna_study(), folder, verdict.chosen.label, kind)
+    return folder
+
+
+def write_chosen(
+    session: Session, workspace: "Workspace", verdict: Verdict, folder: Path, *, overwrite: bool
+) -> None:
+    """Write the chosen point's export to `folder`, which the study does not list.
+
+    Raises:
+        DataError: something exists there that may not be replaced.
+    """
+    from tlopt.exports.contents import choose_network, collect_contents
     from tlopt.exports.write import check_target, write_export
     from tlopt.training.devices import choose_device
 
     check_target(folder, overwrite=overwrite)
     workspace = workspace.on_device(choose_device())
-    opened = session.optuna_study()
-    trials = attributes.records_of(opened)
+    trials = attributes.records_of(session.optuna_study())
     with study_threads(session):
         chosen = choose_network(workspace, verdict, session.weights_file)
     snapshot = session.snapshot()
@@ -251,10 +266,6 @@ def export(
         predictions=chosen.predictions,
     )
     write_export(folder, contents, weights_file=chosen.weights_file, overwrite=overwrite)
-    if onnx:
-        write_onnx(read_export(folder), folder)
-    remember_export(opened, folder, verdict.chosen.label, kind)
-    return folder
 
 
 def export_front(
@@ -289,21 +300,6 @@ def front_folder(session: Session) -> Path:
 def front_folders(verdict: Verdict, folder: Path) -> list[Path]:
     """The folders of the exports of a front, such as exports/NAME-front/trial-12."""
     return [folder / row.label.replace("/", "-").replace(" ", "-") for row in verdict.front]
-
-
-def remember_export(opened: "optuna.Study", folder: Path, label: str, kind: ExportKind) -> None:
-    """Record an export with the search; one entry per folder and machine, newest last.
-
-    Args:
-        opened: the search.
-        label: of the exported candidate; of a soup or an ensemble, of the choice that it goes beside.
-        kind: what was exported.
-    """
-    here = {"folder": str(folder.absolute()), "host": socket.gethostname()}
-    others = [row for row in opened.user_attrs.get(attributes.EXPORTS, []) if {**row, **here} != row]
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    newest = {**here, "kind": kind, "label": label, "created": created}
-    opened.set_user_attr(attributes.EXPORTS, [*others, newest][-_EXPORTS_MAX:])
 
 
 def check_onnx(workspace: "Workspace") -> None:

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 
 from tlopt import spec
 from tlopt.analysis.snapshot import Snapshot, Stage, n_confirm_splits, n_images, take_snapshot
-from tlopt.confirmation import candidates
+from tlopt.confirmation import candidates, prunings
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import (
     DataError,
@@ -29,7 +29,7 @@ from tlopt.errors import (
 from tlopt.search.enough import n_planned
 from tlopt.spec import Study
 from tlopt.spec.folders import Folders
-from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX
 from tlopt.spec.text import is_file, is_path, no_such_file, read_text, user_path
 from tlopt.storage import attributes, commands, studies
 from tlopt.system.files import kind_at
@@ -73,6 +73,16 @@ class Session:
     def confirm_name(self) -> str:
         """The name of the confirmation."""
         return confirm_name(self.store, self.study.name)
+
+    @property
+    def prune_name(self) -> str:
+        """The name of the study of the prunings."""
+        return prune_name(self.store, self.study.name)
+
+    @property
+    def prune_folders(self) -> Folders:
+        """The folders of the prunings."""
+        return Folders(root=self.runs, study=self.prune_name)
 
     def weights_file(self, number: int, replicate: int) -> Path:
         """The file with the trained tensors of a candidate's run in the confirmation."""
@@ -131,6 +141,42 @@ class Session:
         if not candidates.belongs(found, search):
             raise self._foreign(name)
 
+    def prunings(self) -> optuna.Study:
+        """The study of the prunings, which must exist.
+
+        Raises:
+            NotReady: the search or its prunings do not exist.
+            StudyChanged: they are of an earlier search of the same name.
+        """
+        search, name = self.optuna_study(), self.prune_name
+        if name not in optuna.get_all_study_names(self.store):
+            raise NotReady(
+                f"the study {self.study.name!r} has no prunings yet; first: {self.command('run')}, with"
+                " multiply_adds or parameters in [prune] of its file"
+            )
+        found = studies.open_existing(self.store, name)
+        if not prunings.belongs(found, search):
+            raise self._foreign_prunings(name)
+        return found
+
+    def refuse_foreign_prunings(self) -> None:
+        """Raise if prunings of this name belong to an earlier search.
+
+        Raises:
+            StudyChanged: they do; the message names the command that removes them.
+        """
+        if self.prune_name in optuna.get_all_study_names(self.store):
+            with suppress(NotReady):
+                self.prunings()
+
+    def _foreign_prunings(self, name: str) -> StudyChanged:
+        delete = replace(self, target=name).command("delete")
+        return StudyChanged(
+            f"{name} does not hold this search's prunings, but those of another one of the name"
+            f" {self.study.name}, or is a search of its own: give this search another name, or delete"
+            f" the other with: {delete}"
+        )
+
     def _foreign(self, confirmation: str) -> StudyChanged:
         delete = replace(self, target=confirmation).command("delete")
         return StudyChanged(
@@ -153,7 +199,11 @@ class Session:
             confirmation = self.confirmation()
         except (NotReady, StudyChanged):
             confirmation = None
-        return take_snapshot(self.study, self.store, confirmation=confirmation, stage=stage)
+        try:
+            pruned = self.prunings()
+        except (NotReady, StudyChanged):
+            pruned = None
+        return take_snapshot(self.study, self.store, confirmation=confirmation, prunings=pruned, stage=stage)
 
     def foreign_confirmation(self) -> str:
         """The reason why the confirmation of this name belongs to another search, and the cure; "" if not."""
@@ -186,6 +236,21 @@ def confirm_name(store: BaseStorage, name: str) -> str:
     for orphan in (each for each in confirmations if each.removesuffix(CONFIRM_SUFFIX) not in names):
         other = optuna.load_study(study_name=orphan, storage=store)
         if candidates.is_begun(other) and candidates.belongs(other, search):
+            return orphan
+    return usual
+
+
+def prune_name(store: BaseStorage, name: str) -> str:
+    """The name of the study of a study's prunings: NAME.prune, or the former one, as for `confirm_name`."""
+    usual = name + PRUNE_SUFFIX
+    names = set(optuna.get_all_study_names(store))
+    if usual in names or name not in names:
+        return usual
+    search = optuna.load_study(study_name=name, storage=store)
+    others = sorted(each for each in names if each.endswith(PRUNE_SUFFIX))
+    for orphan in (each for each in others if each.removesuffix(PRUNE_SUFFIX) not in names):
+        other = optuna.load_study(study_name=orphan, storage=store)
+        if attributes.SEARCH in other.user_attrs and prunings.belongs(other, search):
             return orphan
     return usual
 
@@ -326,7 +391,8 @@ def list_studies(storage_url: str | None = None) -> list[StudySummary]:
     for name in sorted(optuna.get_all_study_names(store)):
         opened = optuna.load_study(study_name=name, storage=store)
         archived = commands.command_of(opened).state == "archived"
-        if attributes.DIGEST in opened.user_attrs and not name.endswith(CONFIRM_SUFFIX) and not archived:
+        is_search = not name.endswith(CONFIRM_SUFFIX) and attributes.PRUNINGS not in opened.user_attrs
+        if attributes.DIGEST in opened.user_attrs and is_search and not archived:
             try:
                 studies.checked_attributes(opened)
                 stored = studies.stored_spec(opened)

@@ -56,7 +56,7 @@ def _follow(
     at = local.slots(
         n_workers, device_names(), n_cores(), n_threads=opened.user_attrs.get(attributes.THREADS, 0)
     )
-    confirm = ["--confirm"] if stage == "confirm" else []
+    of_stage = {"search": [], "confirm": ["--confirm"], "prune": ["--prune"]}[stage]
     places = ["--runs", str(session.runs), "--checkpoints", session.checkpoints]
     service = studies.service_of(session.store)
 
@@ -64,7 +64,7 @@ def _follow(
         return work_state(opened, plan.n_open, hours=plan.hours, storage=service)[0] == "over"
 
     if not is_over():
-        with local.local_workers([session.target, *places, *confirm], at, session.url, log) as workers:
+        with local.local_workers([session.target, *places, *of_stage], at, session.url, log) as workers:
             while workers.n_alive:
                 yield _with_start(session.snapshot(stage), workers.n_alive)
                 time.sleep(POLL_SECONDS)

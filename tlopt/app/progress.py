@@ -64,12 +64,15 @@ def _follow_lines(snapshots: Iterable[Snapshot], console: Console) -> Snapshot:
 
 
 def _unit(snapshot: Snapshot) -> str:
-    return "trial" if snapshot.stage == "search" else "run"
+    return {"search": "trial", "confirm": "run", "prune": "pruning"}[snapshot.stage]
 
 
 def _share(snapshot: Snapshot) -> float:
     """The share of the stage's budget that is spent, epochs of running trials counted in part; in [0, 1]."""
-    epochs = snapshot.study.budget.epochs
+    study = snapshot.study
+    epochs = study.budget.epochs
+    if snapshot.stage == "prune":
+        epochs = study.prune.rounds * (study.prune.epochs or epochs)
     running = [trial for trial in snapshot.stage_trials if trial.outcome == Outcome.RUNNING]
     partial = sum(0 if trial.last_epoch is None else (trial.last_epoch + 1) / epochs for trial in running)
     done, planned = snapshot.progress

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tlopt.analysis.snapshot import Stage
+from tlopt.app.compact.stage import join_prunings
 from tlopt.app.handle import Session
 from tlopt.app.local_run import refuse_stopped
 from tlopt.app.workflow import begin, join_confirm, prepare
@@ -45,23 +47,23 @@ def make_ready(session: Session, *, device: str) -> "Workspace":
 
 
 def run_studies(
-    opened: Sequence[tuple[Session, "Workspace"]], *, confirm: bool, interrupt: Interrupt, n_threads: int = 0
+    opened: Sequence[tuple[Session, "Workspace"]], *, stage: Stage, interrupt: Interrupt, n_threads: int = 0
 ) -> int:
     """Work until every study is over or a stop is requested; returns the number of trials finished here.
 
     Args:
         opened: studies, in order of priority.
-        confirm: work on their confirmations.
+        stage: of each study, to work on.
         n_threads: CPU threads; 0: the number stored with the study.
 
     Raises:
-        NotReady: a confirmation to work on has not been started.
+        NotReady: a confirmation or prunings to work on have not been started.
         WorkersFailed: too many trials in a row crashed or failed; says why.
     """
     from tlopt.training.devices import configure_process
 
     works = [
-        _study_work(session, workspace, confirm=confirm, n_threads=n_threads) for session, workspace in opened
+        _study_work(session, workspace, stage=stage, n_threads=n_threads) for session, workspace in opened
     ]
     chosen = [work.optuna_study.user_attrs.get(attributes.THREADS, 0) for work in works]
     configure_process(n_threads or next(filter(None, chosen), 0))
@@ -73,20 +75,22 @@ def run_studies(
     return n_finished
 
 
-def _study_work(session: Session, workspace: "Workspace", *, confirm: bool, n_threads: int) -> StudyWork:
+def _study_work(session: Session, workspace: "Workspace", *, stage: Stage, n_threads: int) -> StudyWork:
     from tlopt.training.checkpoint_store import CheckpointStore
 
-    if confirm:
-        session.confirmation()
-        opened, plan = join_confirm(session, workspace)
-    else:
-        opened, plan = begin(session, workspace, n_threads=n_threads)
+    match stage:
+        case "search":
+            (opened, plan), folders = begin(session, workspace, n_threads=n_threads), session.folders
+        case "confirm":
+            (opened, plan), folders = join_confirm(session, workspace), session.confirm_folders
+        case "prune":
+            (opened, plan), folders = join_prunings(session, workspace), session.prune_folders
     service = session.study.service
     return StudyWork(
         optuna_study=opened,
         plan=plan,
         workspace=workspace,
-        folders=session.confirm_folders if confirm else session.folders,
+        folders=folders,
         service=service,
         checkpoints=CheckpointStore(
             f"{session.checkpoints}/{opened.study_name}", bytes_max=int(service.checkpoint_gb_max * 1e9)

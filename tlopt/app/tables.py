@@ -29,6 +29,7 @@ from tlopt.analysis.front import (
     objective_words,
     shown_costs,
 )
+from tlopt.analysis.prunings import prune_sentence
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
 from tlopt.confirmation.verdict import Verdict
@@ -86,6 +87,9 @@ def study_lines(
     if limits := study.constraints.limits:
         most = (f"{COST_TITLES[name]} {inference_cost_words(name, limit)}" for name, limit in limits.items())
         yield f"constraints: at most {' and '.join(most)}"
+    if goals := study.prune.goals:
+        least = f"losing at most {study.prune.loss_max:g} points of validation accuracy"
+        yield f"then pruned, {least}, to: {'; '.join(goal.words for goal in goals)}"
     for default in defaults(study, workspace.facts, default_labels):
         if broken := workspace.broken_limits(default.point):
             yield f"  note: {default.label} breaks [constraints] and is not trained: {broken}"
@@ -205,6 +209,8 @@ def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
         parts += [Text(sentence) for sentence in gain_sentences(snapshot.verdict)]
     if winner := winner_sentence(snapshot):
         parts.append(Text(winner))
+    if pruned := prune_sentence(snapshot):
+        parts.append(Text(pruned))
     return Group(*parts)
 
 
@@ -227,11 +233,14 @@ def _progress_lines(snapshot: Snapshot) -> Iterator[str]:
 
 def cost_lines(snapshot: Snapshot) -> Iterator[str]:
     """The cost of the search, of the confirmation, and of both."""
-    search, confirm = snapshot.search_cost, snapshot.confirm_cost
+    search, confirm, prune = snapshot.search_cost, snapshot.confirm_cost, snapshot.prune_cost
     yield f"cost of the search: {cost_words(search)}"
     if confirm.n:
         yield f"cost of the confirmation: {cost_words(confirm)}"
-        yield f"total cost: {cost_words(search + confirm)}"
+    if prune.n:
+        yield f"cost of the prunings: {cost_words(prune)}"
+    if confirm.n or prune.n:
+        yield f"total cost: {cost_words(search + confirm + prune)}"
 
 
 def workers_table(workers: Sequence[WorkerRow]) -> Table:

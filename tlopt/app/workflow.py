@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tlopt.analysis.format import gain_sentences, hours_sentence, winner_sentence
+from tlopt.analysis.prunings import prune_sentence
 from tlopt.analysis.snapshot import Snapshot, n_confirm_splits, n_images
 from tlopt.app import follow_up, tables
 from tlopt.app.handle import Session, errors_of
@@ -95,7 +96,7 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
         raise _with_cure(error, session, workspace) from None
     workspace.use_numerics(opened.user_attrs.get(attributes.NUMERICS, {}))
     follow_up.begin_with(session, opened, workspace.facts)
-    opened.sampler = _sampler(study, plan, opened)
+    opened.sampler = sampler(study, plan, opened)
     return opened, plan
 
 
@@ -269,7 +270,7 @@ def _open_confirm(
     # called while a trial is claimed, when the database must not be queried for the folders' name
     weights_file = session.confirm_folders.weights_file
     plan = confirm_plan(session.study, race, workspace.data.confirm_split, weights_file)
-    opened.sampler = _sampler(session.study, plan, opened)
+    opened.sampler = sampler(session.study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
     return opened, plan
 
@@ -353,13 +354,19 @@ def renew_note(session: Session, workspace: "Workspace") -> None:
         session.optuna_study(),
         session.study,
         images=workspace.images_summary,
-        verdict=() if decided is None else [winner_sentence(snapshot), *gain_sentences(decided)],
+        verdict=() if decided is None else _result_sentences(snapshot, decided),
         chosen=snapshot.chosen_trial,
         explained=() if decided is None else explanation_of(session).sentences,
     )
 
 
-def _sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:
+def _result_sentences(snapshot: Snapshot, decided: Verdict) -> list[str]:
+    found = [winner_sentence(snapshot), *gain_sentences(decided), prune_sentence(snapshot)]
+    return [sentence for sentence in found if sentence]
+
+
+def sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:
+    """The sampler of a study with this plan."""
     seed = seed_for(study.seed, opened.study_name)
     return InitialPointsSampler(
         plan.initial_points, study.sampler, seed=seed, full_study=opened, transform=plan.sampler_trials

@@ -33,6 +33,11 @@ Points = Annotated[
     ),
 ]
 
+Compact = Annotated[
+    bool,
+    typer.Option("--compact", help="The smallest network of the second stage, the prunings of prune."),
+]
+
 app = typer.Typer()
 out = Console(highlight=False)
 
@@ -43,8 +48,8 @@ def export(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="Default: exports/NAME; exports/NAME-front, -soup or -ensemble for these; with --config,"
-            " --top or --pareto of one objective standard output."
+            help="Default: exports/NAME; exports/NAME-front, -soup, -ensemble or -compact for these; with"
+            " --config, --top or --pareto of one objective standard output."
         ),
     ] = None,
     storage: Storage = None,
@@ -75,6 +80,7 @@ def export(
     soup: Soup = False,
     ensemble: Ensemble = False,
     points: Points = 0,
+    compact: Compact = False,
 ) -> None:
     """Export the confirmed best point: config, weights, preprocessing, class names, results, model card."""
     from tlopt.app import handle
@@ -89,9 +95,11 @@ def export(
         _all(opened, all_trials, overwrite=overwrite)
     elif config or top or (pareto and not opened.study.objectives):
         _configs(opened, folder, form, top=top, front=pareto, overwrite=overwrite)
-    elif soup or ensemble or points:
-        if soup == ensemble:
-            raise typer.BadParameter("choose one of --soup and --ensemble")
+    elif compact and not (soup or ensemble or points or pareto):
+        _compact(opened, folder, overwrite=overwrite, onnx=onnx)
+    elif soup or ensemble or points or compact:
+        if soup == ensemble or compact:
+            raise typer.BadParameter("choose one of --soup, --ensemble and --compact, without --pareto")
         _combined(opened, folder, "soup" if soup else "ensemble", points, overwrite=overwrite, onnx=onnx)
     else:
         _networks(opened, folder, front=pareto, overwrite=overwrite, onnx=onnx)
@@ -148,6 +156,19 @@ def _combined(
     wanted = Combination(kind, n_points)
     combined = combine.export_combined(opened, workspace, to, wanted, overwrite=overwrite, onnx=onnx)
     out.print(combine.summary(combined, opened.study.objective), markup=False, soft_wrap=True)
+    out.print(f"exported to {to}", markup=False)
+
+
+def _compact(opened: "Session", folder: Path | None, *, overwrite: bool, onnx: bool) -> None:
+    from tlopt.app import deliver, workflow
+    from tlopt.app.compact import stage
+
+    opened.prunings()  # raises before images are read
+    to = folder or stage.compact_folder(deliver.default_folder(opened))
+    deliver.check_targets(to, overwrite=overwrite)
+    workspace = workflow.prepare(opened, progress=True)
+    verdict = workflow.judge(opened, workspace)
+    stage.export_smallest(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
     out.print(f"exported to {to}", markup=False)
 
 

@@ -27,6 +27,7 @@ from tlopt.cli.fit import app as fit_app
 from tlopt.cli.next import app as next_app
 from tlopt.cli.options import RUNS, Checkpoints, Device, NWorkers, Runs, Storage, Target
 from tlopt.cli.prune import app as prune_app
+from tlopt.cli.prune import run_second_stage
 from tlopt.cli.report import app as report_app
 from tlopt.cli.service import app as service_app
 from tlopt.errors import SpecError, TloptError
@@ -200,22 +201,27 @@ def run(
 ) -> None:
     """Search with local workers, confirm the best points over seeds, and export the best one.
 
+    With a table prune in the file, it then removes channels from that network and exports the smallest, too.
     Continues where it stopped; a finished study is shown, not run again.
     """
     from tlopt.app import deliver, handle, progress, tables, workflow
+    from tlopt.app.compact import stage
 
     opened = handle.open_session(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
     if opened.study.is_grid:
         _run_grid(opened, workers, exports=output is not None or onnx)
         return
     study, folder = opened.study, output or deliver.default_folder(opened)
+    compact = stage.compact_folder(folder)
     verdict = deliver.known_verdict(opened, folder)
-    if verdict is not None and not onnx:
+    if verdict is not None and not onnx and not stage.is_left(opened, verdict, compact):
         out.print(f"{study.name} is finished and exported to {folder}", markup=False)
         tables.show_verdict(verdict, out)
         _show_next(opened, verdict, folder)
         return
     deliver.check_targets(folder, overwrite=True, with_report=True)
+    if study.prune.goals:
+        deliver.check_targets(compact, overwrite=True)
     with _stoppable():
         workspace = workflow.prepare(opened, progress=True)
         if onnx:
@@ -230,6 +236,8 @@ def run(
         for line in tables.cost_lines(last):
             out.print(line, markup=False, soft_wrap=True)
         deliver.export(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
+        if study.prune.goals:
+            run_second_stage(opened, workspace, verdict, compact, workers, onnx=onnx)
         report = deliver.write_report(opened, deliver.report_beside(folder), overwrite=False)
     out.print(f"exported to {folder}; report: {report}", markup=False, soft_wrap=True)
     _show_next(opened, verdict, folder)

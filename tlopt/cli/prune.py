@@ -1,4 +1,4 @@
-"""`tlopt prune`."""
+"""`tlopt prune`, and the prunings of `tlopt run`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +8,16 @@ import typer
 from rich.console import Console
 
 from tlopt.cli.options import Device
-from tlopt.errors import SpecError
+from tlopt.errors import NotReady
 from tlopt.spec.objectives import percent_words
 
 if TYPE_CHECKING:
+    from tlopt.app.handle import Session
     from tlopt.compact.prune import PruningRound
-    from tlopt.spec.trial_spec import PruneGoal, Quantity
+    from tlopt.confirmation.verdict import Verdict
+    from tlopt.spec.trial_spec import PruneGoal
     from tlopt.training.loop import Epoch
+    from tlopt.trial.workspace import Workspace
 
 app = typer.Typer()
 out = Console(highlight=False)
@@ -54,18 +57,17 @@ def prune(
     Ends before validation accuracy falls too far, and exports the smallest network before that. Reads the
     study's images at their old path. If it was stopped or killed, the same command goes on where it was.
     """
-    from tlopt.app.compact.prune import PruneRequest
+    from tlopt.app.compact.prune import PruneRequest, goal_of
     from tlopt.app.compact.prune import prune as prune_export
-    from tlopt.spec.trial_spec import PruneGoal
 
-    quantity, share = _wanted(parameters, multiply_adds)
-    goal = PruneGoal(
-        quantity=quantity,
-        share=share,
+    goal = goal_of(
+        parameters=parameters,
+        multiply_adds=multiply_adds,
         criterion=criterion,
         scope=scope,
         n_rounds=rounds,
-        loss_max=loss_max / 100,
+        loss_max=loss_max,
+        named=lambda argument: f"--{argument.replace('_', '-')}",
     )
     request = PruneRequest(
         folder=export, to=folder, epochs=epochs, device=device, overwrite=overwrite, onnx=onnx
@@ -91,22 +93,6 @@ def _show(events: "Iterator[Epoch | PruningRound]", goal: "PruneGoal") -> None:
         out.print(f"the goal was not reached: the network of round {kept.index} was kept", soft_wrap=True)
 
 
-def _wanted(parameters: float | None, multiply_adds: float | None) -> tuple["Quantity", float]:
-    """The quantity that a share is given of, and the share.
-
-    Raises:
-        SpecError: none or both are given, or the share is not between 0 and 1.
-    """
-    quantity: Quantity = "multiply_adds" if parameters is None else "parameters"
-    share = multiply_adds if parameters is None else parameters
-    if share is None or None not in (parameters, multiply_adds):
-        raise SpecError("give either --parameters or --multiply-adds, the share to keep, such as 0.33")
-    if not 0 < share < 1:
-        option = f"--{quantity.replace('_', '-')}"
-        raise SpecError(f"{option} {share:g}: expected a share between 0 and 1, such as 0.33")
-    return quantity, share
-
-
 def _line(found: "PruningRound", before: "PruningRound", goal: "PruneGoal") -> str:
     accuracy = f"validation accuracy {percent_words(found.val.accuracy)}"
     cost = found.cost
@@ -117,3 +103,26 @@ def _line(found: "PruningRound", before: "PruningRound", goal: "PruneGoal") -> s
         f" parameters ({percent_words(cost.parameters / before.cost.parameters)}), {cost.multiply_adds:,}"
         f" multiply-adds ({percent_words(cost.multiply_adds / before.cost.multiply_adds)}), {accuracy}"
     )
+
+
+def run_second_stage(
+    opened: "Session", workspace: "Workspace", verdict: "Verdict", folder: Path, workers: int, *, onnx: bool
+) -> None:
+    """Prune the chosen network with local workers, and export the smallest, or say why there is none."""
+    from tlopt.analysis.prunings import prune_sentence
+    from tlopt.app import progress, workflow
+    from tlopt.app.compact import stage
+
+    if why := stage.why_not(verdict):
+        out.print(f"second stage: {why}", markup=False, soft_wrap=True)
+        return
+    events = stage.prune_chosen(opened, workspace, verdict, n_workers=workers)
+    last = progress.show_progress(events, out)
+    workflow.renew_note(opened, workspace)
+    try:
+        written = stage.export_smallest(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
+    except NotReady as error:  # none stayed within the bound
+        out.print(f"second stage: {error}", markup=False, soft_wrap=True)
+        return
+    out.print(prune_sentence(last), markup=False, soft_wrap=True)
+    out.print(f"smallest network exported to {written}", markup=False, soft_wrap=True)

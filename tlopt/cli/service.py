@@ -17,6 +17,7 @@ from tlopt.system.words import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tlopt.analysis.snapshot import Stage
     from tlopt.app.handle import Session
     from tlopt.storage.commands import State
 
@@ -39,6 +40,7 @@ def worker(
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as stored with the study.")] = 0,
     confirm: Annotated[bool, typer.Option("--confirm", help="Work on the study's confirmation.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Work on the study's prunings.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Run trials of a study until its budget is spent. Start one worker per GPU, on any number of nodes.
@@ -53,13 +55,12 @@ def worker(
     interrupt = Interrupt(parent)
     interrupt.install()
     logging.basicConfig(format="%(asctime)s %(message)s")
-    from tlopt.analysis.format import end_sentences
     from tlopt.app import handle, serve, workflow
-    from tlopt.errors import TloptError
 
     targets = [name for name in [target, *(studies or "").split(",")] if name]
     if not targets:
         raise typer.BadParameter("name a study, or several with --studies")
+    stage = _stage(confirm=confirm, prune=prune)
     n, sessions = 0, list[handle.Session]()
     with suppress(Interrupted):
         with interrupt.interruptible():
@@ -73,20 +74,36 @@ def worker(
                     store=sessions[0].store if sessions else None,
                 )
                 sessions.append(opened)
-            left = [opened for opened in sessions if confirm or not serve.is_over(opened)]
+            left = [opened for opened in sessions if stage != "search" or not serve.is_over(opened)]
             prepared = [(opened, serve.make_ready(opened, device=device)) for opened in left]
         for opened, workspace in prepared:
             for line in workflow.warm_start_lines(opened, workspace):
                 out.print(f"{opened.study.name}: {line}", markup=False, soft_wrap=True)
         if prepared:
-            n = serve.run_studies(prepared, confirm=confirm, interrupt=interrupt, n_threads=threads)
+            n = serve.run_studies(prepared, stage=stage, interrupt=interrupt, n_threads=threads)
     out.print(f"{counted(n, 'trial')} finished here" + ("; asked to stop" if interrupt.requested else ""))
-    for opened in () if confirm or interrupt.requested else sessions:
+    if stage == "search" and not interrupt.requested:
+        _say_ends(sessions)
+    if interrupt.requested:
+        _leave(sessions)
+
+
+def _stage(*, confirm: bool, prune: bool) -> "Stage":
+    """The stage that a worker works on."""
+    if confirm and prune:
+        raise typer.BadParameter("choose one of --confirm and --prune")
+    return "confirm" if confirm else "prune" if prune else "search"
+
+
+def _say_ends(sessions: "Sequence[Session]") -> None:
+    """Print why searches ended."""
+    from tlopt.analysis.format import end_sentences
+    from tlopt.errors import TloptError
+
+    for opened in sessions:
         with suppress(TloptError):  # the work is done, even if the database is unavailable now
             for sentence in end_sentences(opened.snapshot()):
                 out.print(f"{opened.study.name}: {sentence}", markup=False, soft_wrap=True)
-    if interrupt.requested:
-        _leave(sessions)
 
 
 def _leave(sessions: "Sequence[Session]") -> NoReturn:
@@ -201,7 +218,7 @@ def delete(
     checkpoints: Checkpoints = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete a study and its confirmation from the database. Exports, logs and checkpoints stay."""
+    """Delete a study, its confirmation and prunings from the database. Exports, logs, checkpoints stay."""
     from tlopt.app import admin
 
     store, deletion = admin.plan_deletion(target, storage_url=storage, runs=runs, checkpoints=checkpoints)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
@@ -25,7 +25,7 @@ from tlopt.compact.criteria import (
 from tlopt.compact.groups import ChannelGroup, channel_groups, removed_axes
 from tlopt.compact.surgery import masked, remaining, without
 from tlopt.data.batches import CENTER_CROP, Images
-from tlopt.errors import SpecError
+from tlopt.errors import Diverged, SpecError
 from tlopt.model.network import Network
 from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import Criterion, PruneGoal
@@ -53,6 +53,8 @@ class Recipe:
     seed: int
     device: torch.device
     numerics: Numerics | None = None
+    n_micro_batches: int = 1  # maximum number of micro-batches per batch
+    validates: bool = False  # whether each epoch is validated, too, and not only each round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class PruningRound:
     cost: InferenceCost
     val: Metrics
     within: bool  # whether no more accuracy is lost than allowed
+    loss: float  # of validation accuracy, compared with round 0; negative for a gain
+    trained: Epoch | None = None  # the last epoch of its training; None of round 0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -79,13 +83,16 @@ class Pruning:
     history: WeightHistory | None = field(default=None, repr=False)  # of the last training, for its criterion
     run: Run | None = field(default=None, repr=False)  # the training under way
     n_epochs: int = 0  # finished ones, of all trainings
+    trained: Epoch | None = None  # the last epoch of the last training
+    diverged: str = ""  # why the last training did, if a round before it has removed channels
 
     @property
     def is_over(self) -> bool:
-        """Whether the goal is reached, or too much accuracy lost."""
-        return bool(self.rounds) and (
-            not self.rounds[-1].within or self.rounds[-1].index == self.goal.n_rounds
-        )
+        """Whether the goal is reached, or too much accuracy lost, or the training of a round diverged."""
+        if not self.rounds:
+            return False
+        last = self.rounds[-1]
+        return bool(self.diverged) or not last.within or last.index == self.goal.n_rounds
 
     @property
     def kept(self) -> PruningRound:
@@ -133,6 +140,7 @@ class Pruning:
             device=recipe.device,
             n_classes=recipe.n_classes,
             numerics=recipe.numerics,
+            n_micro_batches=recipe.n_micro_batches,
         )
 
     def new_history(self) -> WeightHistory:
@@ -141,7 +149,7 @@ class Pruning:
 
     def end_round(self, network: Network) -> PruningRound:
         """Measure the network of the round under way, and keep it if it is within the bound."""
-        found = _measured(len(self.removals), network, self.recipe, self.rounds, self.goal)
+        found = _measured(network, self)
         self.rounds.append(found)
         if found.within:
             self.network = network
@@ -168,8 +176,9 @@ def pruning_events(pruning: Pruning) -> Generator[Step | Epoch | PruningRound]:
     """Go on with `pruning`; yield a `Step` or `Epoch` of each training, and every round at its end.
 
     Rounds remove the same share of what is left, so that the last one reaches the goal. Pruning ends at the
-    goal, or after a round that loses too much accuracy. After any yield the caller may stop and save the
-    pruning; one that is restored ends with bitwise the same networks.
+    goal, after a round that loses too much accuracy, or before one whose training diverges; if that is the
+    first one, `Diverged` is raised. After any yield the caller may stop and save the pruning; one that is
+    restored ends with bitwise the same networks.
 
     Raises:
         SpecError: nothing can be removed by this criterion, or not as much as wanted; says how much.
@@ -182,7 +191,13 @@ def pruning_events(pruning: Pruning) -> Generator[Step | Epoch | PruningRound]:
             pruning.begin_training()
         run = pruning.run
         assert run is not None
-        yield from _train(pruning, run)
+        try:
+            yield from _train(pruning, run)
+        except Diverged as error:
+            if len(pruning.rounds) < 2:
+                raise
+            pruning.diverged = str(error)
+            return
         pruning.run = None
         if pruning.is_in_round:  # else it was the first history
             yield pruning.end_round(run.network)
@@ -197,9 +212,10 @@ def prune(network: Network, recipe: Recipe, goal: PruneGoal) -> Generator[Epoch 
 
 def _train(pruning: Pruning, run: Run) -> Generator[Step | Epoch]:
     """Train on to the last epoch, and leave the network in eval mode."""
-    for event in steps(run, pruning.recipe.images, pruning.recipe.train, None):
+    recipe = pruning.recipe
+    for event in steps(run, recipe.images, recipe.train, recipe.val if recipe.validates else None):
         if isinstance(event, Epoch):
-            pruning.n_epochs += 1
+            pruning.n_epochs, pruning.trained = pruning.n_epochs + 1, event
             if pruning.history is not None:
                 pruning.history.add(run.network.net)
         yield event
@@ -241,18 +257,19 @@ def _runs(backbone: str) -> Iterator[None]:
         raise SpecError(_FIXED_PLACES.format(backbone)) from error
 
 
-def _measured(
-    index: int, network: Network, recipe: Recipe, before: Sequence[PruningRound], goal: PruneGoal
-) -> PruningRound:
+def _measured(network: Network, pruning: Pruning) -> PruningRound:
+    recipe, index = pruning.recipe, len(pruning.removals)
     logits = exported_logits(network, recipe.images, recipe.point, recipe.val, recipe.device)
     val = compute_metrics(logits, recipe.images.labels[recipe.val])
     # equal counts of correct images may differ in the last bit
-    loss = round(before[0].val.accuracy - val.accuracy, 9) if before else 0.0
+    loss = round(pruning.rounds[0].val.accuracy - val.accuracy, 9) if pruning.rounds else 0.0
     return PruningRound(
         index=index,
         cost=count(network.net, recipe.point.resolution),
         val=val,
-        within=loss <= goal.loss_max,
+        within=loss <= pruning.goal.loss_max,
+        loss=loss,
+        trained=pruning.trained if index else None,
     )
 
 
@@ -342,12 +359,3 @@ def _removal(
         middle = (low + high) / 2
         low, high = (low, middle) if left(middle) <= now else (middle, high)
     return removal(high)
-
-
-def recipe_point(point: Point, *, epochs: int | None) -> Point:
-    """The point that a pruned network is trained by: its own, but no block is frozen, at any time.
-
-    Args:
-        epochs: of each round; default: as many as the point has.
-    """
-    return replace(point, freeze_depth=0, head_first_epochs=0, epochs=epochs or point.epochs)

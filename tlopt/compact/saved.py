@@ -5,7 +5,7 @@ What is left of the pretrained weights is not stored: removing the same channels
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from tlopt.compact.surgery import remaining, resized, without
 from tlopt.errors import CheckpointUnreadable
 from tlopt.model.network import Network
 from tlopt.training.checkpoint import CONTENT_ERRORS, Checkpoint, Fact, apply, pack
+from tlopt.training.loop import Epoch
 from tlopt.training.metrics import Metrics
 
 
@@ -33,12 +34,15 @@ def pack_pruning(pruning: Pruning, *, identity: str, facts: Mapping[str, Fact]) 
         "removals": [
             [[name, dim, indices] for (name, dim), indices in each.items()] for each in pruning.removals
         ],
-        "rounds": json.dumps([asdict(each) for each in pruning.rounds]),
+        "rounds": json.dumps([asdict(replace(each, trained=None)) for each in pruning.rounds]),
         "n_epochs": pruning.n_epochs,
+        "diverged": pruning.diverged,
         "history": None if pruning.history is None else pruning.history.state(),
     }
     runs = [] if pruning.run is None else [pruning.run]
-    return pack(runs, (), identity=identity, facts=facts, further=further)
+    trained = [*(each.trained for each in pruning.rounds), pruning.trained]
+    epochs = [each for each in trained if each is not None]
+    return pack(runs, epochs, identity=identity, facts=facts, further=further)
 
 
 def restore_pruning(checkpoint: Checkpoint, begun: Pruning) -> Pruning:
@@ -64,9 +68,11 @@ def _restored(checkpoint: Checkpoint, begun: Pruning) -> Pruning:
         begun,
         network=network,
         groups=channel_groups(network.net, resolution),
-        rounds=[_round(row) for row in json.loads(stored["rounds"])],
+        rounds=_rounds(json.loads(stored["rounds"]), checkpoint.epochs),
         removals=[{(name, dim): indices for name, dim, indices in rows} for rows in stored["removals"]],
         n_epochs=int(stored["n_epochs"]),
+        trained=checkpoint.epochs[-1] if checkpoint.epochs else None,
+        diverged=str(stored["diverged"]),
     )
     _check_counts(found, len(checkpoint.states))
     for removed in found.removals:
@@ -106,6 +112,11 @@ def _network(state: Mapping[str, Tensor], whole: Network) -> Network:
     return network.eval()
 
 
-def _round(row: dict[str, Any]) -> PruningRound:
-    parsed = {"cost": InferenceCost(**row["cost"]), "val": Metrics(**row["val"])}
-    return PruningRound(**row | parsed)
+def _rounds(rows: Sequence[dict[str, Any]], trained: Sequence[Epoch]) -> list[PruningRound]:
+    """The rounds in `rows`, the first of which was not trained."""
+    return [
+        PruningRound(**row | {"cost": InferenceCost(**row["cost"]), "val": Metrics(**row["val"])} | last)
+        for row, last in zip(
+            rows, [{}, *({"trained": each} for each in trained[: len(rows) - 1])], strict=True
+        )
+    ]

@@ -21,7 +21,7 @@ from tlopt.spec.objectives import (
     value_words,
 )
 from tlopt.spec.outcome import Outcome
-from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord, best_first
 from tlopt.system.words import counted, joined, markdown_escaped
@@ -59,6 +59,8 @@ def update_note(
     _, marker, own = before.partition(MARKER)
     if optuna_study.study_name.endswith(CONFIRM_SUFFIX):
         updated = confirmation_lines(study, trials)
+    elif attributes.PRUNINGS in optuna_study.user_attrs:
+        updated = pruning_lines(optuna_study.study_name.removesuffix(PRUNE_SUFFIX), study, trials)
     else:
         updated = note_lines(
             study,
@@ -142,6 +144,24 @@ def confirmation_lines(study: Study, trials: Sequence[TrialRecord]) -> Iterator[
             *_heading(("candidate", f"mean {study.objective}", *_cost_titles(study), *_columns(study))),
         )
         yield from (_row(row, study, name=row.label) for row in ranked)
+
+
+def pruning_lines(name: str, study: Study, trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """The lines above the marker for the prunings of the study `name`."""
+    yield f"**Prunings of {markdown_escaped(name)}**"
+    yield ""
+    yield "- the network that the confirmation chose, with channels removed in rounds; a step is an epoch"
+    yield f"- result: in the note of the study {markdown_escaped(name)}"
+    ended = [trial for trial in trials if trial.counts and trial.inference_cost]
+    if ended:
+        yield from ("", *_heading(("pruning", study.objective, "parameters", "multiply-adds")))
+        for trial in ended:
+            value = "-" if trial.value is None else value_words(trial.value, study.objective)
+            costs = (
+                inference_cost_words(cost, trial.inference_cost.get(cost, 0.0))
+                for cost in ("parameters", "multiply_adds")
+            )
+            yield f"| {' | '.join((markdown_escaped(trial.label), value, *costs))} |"
 
 
 def _front(trials: Sequence[TrialRecord], study: Study) -> Iterator[str]:

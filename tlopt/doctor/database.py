@@ -11,7 +11,7 @@ from tlopt.doctor import postgres
 from tlopt.doctor.connection import connected, read_only_engine_options, translated
 from tlopt.doctor.disks import write_obstacle
 from tlopt.doctor.finding import CheckFailed, Finding
-from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.study import is_companion
 from tlopt.storage import attributes, schema
 from tlopt.storage.failures import DAMAGED
 from tlopt.storage.url import find_url, hide_password, refuse_network_file
@@ -34,7 +34,7 @@ def database(storage_url: str | None) -> Generator[Finding, None, BaseStorage | 
         names = [
             study.study_name for study in store.get_all_studies() if attributes.DIGEST in study.user_attrs
         ]
-    yield _studies(sorted(name for name in names if not name.endswith(CONFIRM_SUFFIX)))
+    yield _studies(sorted(name for name in names if not is_companion(name, names)))
     return store
 
 

@@ -47,7 +47,7 @@ class Report:
     explanation: Explanation
     curves_best: tuple[TrialCurve, ...]  # best first
     curves_pruned: tuple[TrialCurve, ...]
-    spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation
+    spent: tuple[tuple[str, Cost], ...]  # by outcome, then the confirmation and the prunings
     causes: tuple[Cause, ...]  # most frequent first
     images: Mapping[str, Any]  # as `records.IMAGES`; empty if an earlier version began the study
     fingerprints: Mapping[str, str]  # fingerprint of the images, digest of the weights
@@ -131,4 +131,5 @@ def _spent(snapshot: Snapshot, runs: Sequence[TrialRecord]) -> tuple[tuple[str, 
         if outcome != Outcome.CARRIED
     ]
     ended = [run for run in runs if run.state.is_finished()]
-    return (*rows, *([("confirmation", Cost.of(ended))] if ended else []))
+    prunings = [("prunings", snapshot.prune_cost)] if snapshot.prune_cost.n else []
+    return (*rows, *([("confirmation", Cost.of(ended))] if ended else []), *prunings)

@@ -27,6 +27,7 @@ from tlopt.analysis.front import (
     shown_costs,
 )
 from tlopt.analysis.importance import Share
+from tlopt.analysis.prunings import prune_sentence
 from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
 from tlopt.reports import figures, headline, wrong
@@ -92,6 +93,7 @@ def page(report: Report) -> str:
         confirmed_front=confirmed_front_sentence(report.verdict) if report.verdict else "",
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
         drop=drop_sentence(report.confirmed) if report.confirmed else "",
+        prunings=prune_sentence(report.snapshot),
         wrong=_wrong(report),
         wrong_missing=wrong.missing_sentence(report),
         best=_best_trials(report),

@@ -1,4 +1,4 @@
-"""`StudyPlan`: the trials of a search or of a confirmation."""
+"""`StudyPlan`: the trials of a search, of a confirmation or of prunings."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ from tlopt.spec import Study
 from tlopt.spec.algorithms import FrontPruner, PromotionPruner
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import seed_for
-from tlopt.spec.trial_spec import TrialSpec
+from tlopt.spec.trial_spec import PlannedPruning, PrunedRun, TrialSpec, recipe_point
 from tlopt.storage import attributes, optuna_private
 from tlopt.storage.attributes import TrialRecord
 
@@ -196,6 +196,55 @@ def confirm_plan(
         initial_points=open_points,
         n_open=lambda opened: race.n_open(run_values(ended_runs(attributes.trials_of(opened)))),
         space=space,
+        accept=accept,
+        trial_spec=trial_spec,
+        min_epochs=0,
+    )
+
+
+def prune_plan(
+    prunings: Sequence[PlannedPruning],
+    split_of: Callable[[int], int],
+    run_weights: Callable[[int, int], Path],
+    result_file: Callable[[int], Path],
+) -> StudyPlan:
+    """The plan of the second stage: each pruning once, in order, by the training of its run.
+
+    Args:
+        split_of: maps a replicate to its split.
+        run_weights: maps a candidate's number and a replicate to the path of the run's trained tensors.
+        result_file: maps a pruning's index to the path for its result.
+    """
+
+    def accept(given: Mapping[str, Any]) -> Params:
+        if given:
+            raise Refused("tlopt itself plans the prunings of a study; name further ones in [prune]")
+        return {}
+
+    def trial_spec(_number: int, params: Params) -> TrialSpec:
+        index = params["pruning"]
+        if index >= len(prunings):
+            raise Refused(f"pruning = {index}: the study has {len(prunings)}, counted from 0")
+        planned = prunings[index]
+        return TrialSpec(
+            point=recipe_point(planned.point, epochs=planned.epochs),
+            seeds=(planned.seed,),
+            splits=(split_of(planned.replicate),),
+            label=planned.goal.words,
+            prunable=False,
+            weights_file=result_file(index),
+            pruned=PrunedRun(
+                point=planned.point,
+                weights_file=run_weights(planned.candidate, planned.replicate),
+                goal=planned.goal,
+            ),
+        )
+
+    return StudyPlan(
+        hours=0.0,
+        initial_points=lambda _: [{"pruning": index} for index in range(len(prunings))],
+        n_open=lambda _: len(prunings),
+        space={"pruning": IntDistribution(0, _CANDIDATE_MAX)},
         accept=accept,
         trial_spec=trial_spec,
         min_epochs=0,

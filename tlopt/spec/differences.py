@@ -6,7 +6,7 @@ from itertools import count
 
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, Uniform, as_toml
 from tlopt.spec.search_keys import RULES
-from tlopt.spec.study import CONFIRM_SUFFIX, PerOptimizer, Study, meaning
+from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX, PerOptimizer, Study, meaning
 from tlopt.spec.text import literal
 
 # Keys that do not affect a trial's value once its point is known; weights are compared by their digests.
@@ -51,7 +51,8 @@ def follow_up_name(name: str, taken: Collection[str]) -> str:
     """
     stem, number = re.fullmatch(r"(.*?)(?:-([1-9]\d?))?", name).groups()  # type: ignore[union-attr]
     names = (f"{stem[:90]}-{n}" for n in count(int(number or 1) + 1))
-    return next(new for new in names if new not in taken and new + CONFIRM_SUFFIX not in taken)
+    suffixes = ("", CONFIRM_SUFFIX, PRUNE_SUFFIX)
+    return next(new for new in names if not any(new + suffix in taken for suffix in suffixes))
 
 
 def follow_up_lines(new: str, earlier: str) -> str:

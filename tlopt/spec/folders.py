@@ -25,6 +25,10 @@ class Folders:
         """Path of the trained tensors of a confirmation's run, by candidate and replicate."""
         return self.root / self.study / "weights" / f"candidate{number}-seed{replicate}.safetensors"
 
+    def pruned_file(self, index: int) -> Path:
+        """Path of the result of a pruning."""
+        return self.root / self.study / "weights" / f"pruning{index}.ckpt"
+
     @property
     def artifacts(self) -> Path:
         """The artifacts that optuna-dashboard shows; one store for all studies."""

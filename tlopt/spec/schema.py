@@ -13,6 +13,7 @@ from tlopt.spec.objectives import COST_TITLES, TITLES
 from tlopt.spec.search_keys import OPTIMIZERS, RULES, Depth, Number, Rule, Word
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.study import Study
+from tlopt.spec.trial_spec import PruneSpec
 
 FILE_NAME = "tlopt.schema.json"
 _DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest draft supported by editors' TOML extensions
@@ -22,6 +23,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "budget": BudgetSpec,
     "constraints": ConstraintsSpec,
     "confirm": ConfirmSpec,
+    "prune": PruneSpec,
     "service": ServiceSpec,
 }
 _WORDS = {"type": "string", "minLength": 1}

@@ -17,7 +17,7 @@ _SECONDS_MAX = 1_000_000_000
 _TIMES_MAX = 1_000_000
 
 
-def _or_zero(least: float, *, zero: str) -> AfterValidator:
+def or_zero(least: float, *, zero: str) -> AfterValidator:
     """A validator that refuses numbers between 0, which means `zero`, and `least`."""
 
     def checked(value: float) -> float:
@@ -45,7 +45,7 @@ class DataSpec(Record):
         lt=0.9,
         description="share of the images used for validation, if the source has no validation split",
     )
-    test_fraction: Annotated[float, _or_zero(1e-6, zero="no test")] = Field(
+    test_fraction: Annotated[float, or_zero(1e-6, zero="no test")] = Field(
         default=0.2,
         ge=0,
         lt=0.9,
@@ -137,7 +137,7 @@ class DataSpec(Record):
         description="number of bits that values of 16-bit images use, 8 to 16, for cameras that leave the"
         " upper bits empty; larger values become white; 0: all 16",
     )
-    megapixels_max: Annotated[float, _or_zero(0.001, zero="Pillow's limit")] = Field(
+    megapixels_max: Annotated[float, or_zero(0.001, zero="Pillow's limit")] = Field(
         default=0.0,
         ge=0,
         le=1_000_000,
@@ -269,7 +269,7 @@ class BudgetSpec(Record):
         f" {ENOUGH_MIN} to {ENOUGH_MAX}, until {ENOUGH_AFTER} in a row find nothing better",
     )
     epochs: int = Field(ge=1, le=100_000, description="largest number of epochs per trial")
-    hours: Annotated[float, _or_zero(0.001, zero="no limit")] = Field(
+    hours: Annotated[float, or_zero(0.001, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_HOURS_MAX,
@@ -307,25 +307,25 @@ _COST_MAX = 1e18
 class ConstraintsSpec(Record):
     """`[constraints]`: the most that a network may cost in use; others are not trained."""
 
-    parameters: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+    parameters: Annotated[float, or_zero(1, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_COST_MAX,
         description="most parameters of a network, head included; 0: no limit",
     )
-    multiply_adds: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+    multiply_adds: Annotated[float, or_zero(1, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_COST_MAX,
         description="most multiply-adds of a network for one image, as `tlopt cost` counts them; 0: no limit",
     )
-    bytes: Annotated[float, _or_zero(1, zero="no limit")] = Field(
+    bytes: Annotated[float, or_zero(1, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_COST_MAX,
         description="most bytes of all tensors of a network; 0: no limit",
     )
-    latency_ms: Annotated[float, _or_zero(1e-6, zero="no limit")] = Field(
+    latency_ms: Annotated[float, or_zero(1e-6, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_COST_MAX,
@@ -364,13 +364,13 @@ class ServiceSpec(Record):
     """`[service]`: limits of trials, and the handling of lost workers and databases."""
 
     # no step of any network ends in less than 0.01 s
-    trial_seconds_max: Annotated[float, _or_zero(0.01, zero="no limit")] = Field(
+    trial_seconds_max: Annotated[float, or_zero(0.01, zero="no limit")] = Field(
         default=0.0,
         ge=0,
         le=_SECONDS_MAX,
         description="seconds of training after which a trial ends as timed out; 0: no limit",
     )
-    stall_seconds_max: Annotated[float, _or_zero(0.01, zero="no limit")] = Field(
+    stall_seconds_max: Annotated[float, or_zero(0.01, zero="no limit")] = Field(
         default=900.0,
         ge=0,
         le=_SECONDS_MAX,
@@ -402,7 +402,7 @@ class ServiceSpec(Record):
         le=_SECONDS_MAX,
         description="seconds to wait for a database that cannot be reached before giving up",
     )
-    checkpoint_seconds: Annotated[float, _or_zero(0.001, zero="the ends of epochs alone")] = Field(
+    checkpoint_seconds: Annotated[float, or_zero(0.001, zero="the ends of epochs alone")] = Field(
         default=300.0,
         ge=0,
         le=_SECONDS_MAX,

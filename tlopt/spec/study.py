@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ from tlopt.spec.model_names import is_file_name, split_part
 from tlopt.spec.objectives import COST_TITLES, TITLES, AnyObjective, Direction, Objective, direction_of
 from tlopt.spec.sections import BudgetSpec, ConfirmSpec, ConstraintsSpec, DataSpec, ModelSpec, ServiceSpec
 from tlopt.spec.text import read_text
+from tlopt.spec.trial_spec import PruneSpec
 
 SEMANTICS_VERSION = 4  # raised when the same study file comes to mean another trial
 
@@ -72,8 +73,16 @@ _NOT_IN_DIGEST = {
 _SEED_MAX = 2**63 - 1  # the largest integer that TOML guarantees
 
 CONFIRM_SUFFIX = ".confirm"  # suffix of the name of a study's confirmation
+PRUNE_SUFFIX = ".prune"  # suffix of the name of the study of its prunings
 NAME_LENGTH_MAX = 100
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}$"
+
+
+def is_companion(name: str, names: Collection[str]) -> bool:
+    """Whether `name` is that of a confirmation, or of the prunings of one of the studies `names`."""
+    return name.endswith(CONFIRM_SUFFIX) or (
+        name.endswith(PRUNE_SUFFIX) and name.removesuffix(PRUNE_SUFFIX) in names
+    )
 
 
 class PerOptimizer(Record):
@@ -117,6 +126,7 @@ class Study(Record):
     pruner: Pruner = Field(default_factory=MedianPruner)
     constraints: ConstraintsSpec = Field(default_factory=ConstraintsSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
+    prune: PruneSpec = Field(default_factory=PruneSpec)
     service: ServiceSpec = Field(default_factory=ServiceSpec)
 
     @model_validator(mode="before")
@@ -232,6 +242,11 @@ class Study(Record):
             return self
         if self.warm_start:
             raise ValueError("warm_start: a grid has its own points and begins with no others; leave it out")
+        if self.prune.goals:
+            raise ValueError(
+                "prune: a grid ends with curves and has no second stage; leave the table out, and prune an"
+                " export with: tlopt prune"
+            )
         if "pruner" in self.model_fields_set and not isinstance(self.pruner, NoPruner):
             raise ValueError('pruner.kind: a grid trains every point to its end: "none", or leave it out')
         search = self.search | _recipe_choices(self.search, self.sampler)
@@ -322,7 +337,7 @@ def meaning(study: Study) -> dict[str, object]:
     """
     keys: dict[str, object] = {}
     for name, value in study:
-        if name == "service":
+        if name in ("service", "prune"):
             continue
         if isinstance(value, (dict, Record)):
             keys |= {f"{name}.{key}": item for key, item in dict(value).items()}

@@ -30,6 +30,7 @@ tlopt:odds            study   of a confirmation: odds at which a searched point 
 tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
 tlopt:combined        study   of a confirmation: test metrics of its soups and ensembles, by their members
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
+tlopt:prunings        study   of prunings: those that are planned, see `confirmation.prunings`
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
 tlopt:study           trial   `tlopt:began` of the study in which a worker claimed it or that carried it over;
@@ -93,6 +94,7 @@ ODDS = PREFIX + "odds"  # at which it chooses a searched point over the stronges
 TEST = PREFIX + "test"
 COMBINED = PREFIX + "combined"
 TEST_READINGS = PREFIX + "test_readings"
+PRUNINGS = PREFIX + "prunings"
 
 FORMAT_VERSION = 2
 CLASS_NAMES_MAX = 1000  # further ones are not stored
@@ -141,6 +143,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     TEST: (dict,),
     COMBINED: (dict,),
     TEST_READINGS: (int,),
+    PRUNINGS: (list,),
 }
 
 

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from tlopt import spec
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.spec.differences import changes, differences, follow_up_lines, follow_up_name
-from tlopt.spec.study import CONFIRM_SUFFIX
+from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX, is_companion
 from tlopt.storage import attributes, optuna_private, writes
 from tlopt.storage.attributes import SharedChoices
 from tlopt.storage.connect import as_storage_errors, connect, is_initialised
@@ -196,7 +196,7 @@ def open_existing(
         opened = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         known = optuna.get_all_study_names(storage)
-        names = ", ".join(sorted(n for n in known if not n.endswith(CONFIRM_SUFFIX))) or "none yet"
+        names = ", ".join(sorted(n for n in known if not is_companion(n, known))) or "none yet"
         raise NotReady(f"there is no study {name!r} in this storage (there are: {names}); {cure}") from None
     if attributes.DIGEST not in opened.user_attrs:
         if _is_foreign(opened):
@@ -216,8 +216,11 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
     """
     name = optuna_study.study_name
     stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
-    one_metric = {"objectives": ()} if name.endswith(CONFIRM_SUFFIX) else {}  # see `open_confirmation`
-    return stored.model_copy(update={"name": name.removesuffix(CONFIRM_SUFFIX), **one_metric})
+    prunes = attributes.PRUNINGS in optuna_study.user_attrs
+    suffix = PRUNE_SUFFIX if prunes else CONFIRM_SUFFIX
+    # see `open_confirmation` and `open_prunings`
+    one_metric = {"objectives": ()} if name.endswith(suffix) else {}
+    return stored.model_copy(update={"name": name.removesuffix(suffix), **one_metric})
 
 
 def _is_foreign(opened: optuna.Study) -> bool:

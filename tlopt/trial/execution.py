@@ -1,9 +1,10 @@
 """Training of one trial: starting, resuming, stepping and checkpointing."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from tlopt.spec import SEMANTICS_VERSION
 from tlopt.spec.trial_spec import TrialSpec
 from tlopt.system.words import counted
 from tlopt.training import metrics
-from tlopt.training.checkpoint import Checkpoint, apply, pack
+from tlopt.training.checkpoint import Checkpoint, Fact, apply, pack
 from tlopt.training.checkpoint_store import CheckpointStore
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.loop import Epoch, Step, predict_logits, steps
@@ -29,30 +30,17 @@ _SHARE_MAX = 0.05  # largest share of the time spent on checkpoints
 
 
 @dataclass(kw_only=True)
-class TrialRun:
-    """The runs of one trial, one per split, with their finished epochs; advanced by `training_events`."""
+class TrialWork:
+    """A trial under way, with the epochs that it reports and its time; advanced by `training_events`."""
 
     spec: TrialSpec
     workspace: Workspace
-    images: Images
-    runs: Sequence[Run]
-    features: FeatureStore | None
     n_micro_batches: int
     epochs: list[Epoch] = field(default_factory=list)  # means over the runs
     seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
     processor_seconds_before: float = 0.0  # spent by earlier holders up to the checkpoint
     began: float = field(default_factory=time.perf_counter)
     processor_began: float = field(default_factory=time.process_time)
-    cache_warning: str = ""
-
-    def new_cache_warning(self) -> str:
-        """The reason why features are no longer cached, or "" if unchanged; results do not depend on it."""
-        messages = self.features.write_warnings if self.features is not None else []
-        for each in messages:
-            warn_once(each)
-        said = "; ".join(messages)
-        new, self.cache_warning = (said if said != self.cache_warning else ""), said
-        return new
 
     @property
     def seconds(self) -> float:
@@ -65,9 +53,55 @@ class TrialRun:
         return self.processor_seconds_before + time.process_time() - self.processor_began
 
     @property
+    def facts(self) -> dict[str, Fact]:
+        """What a checkpoint says about the work so far, for `take_facts`."""
+        return {
+            **computing_environment(self.workspace.device),
+            "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
+            "n_micro": self.n_micro_batches,
+        }
+
+    def take_facts(self, facts: Mapping[str, Fact]) -> None:
+        """Count the time of earlier holders, as a checkpoint says it."""
+        self.seconds_before = float(facts["seconds"])
+        self.processor_seconds_before = float(facts.get("processor_seconds", 0.0))
+
+
+@dataclass(kw_only=True)
+class TrialRun(TrialWork):
+    """The runs of one trial, one per split."""
+
+    images: Images
+    runs: Sequence[Run]
+    features: FeatureStore | None
+    cache_warning: str = ""
+
+    def new_cache_warning(self) -> str:
+        """The reason why features are no longer cached, or "" if unchanged; results do not depend on it."""
+        messages = self.features.write_warnings if self.features is not None else []
+        for each in messages:
+            warn_once(each)
+        said = "; ".join(messages)
+        new, self.cache_warning = (said if said != self.cache_warning else ""), said
+        return new
+
+    @property
     def position(self) -> tuple[int, int]:
         """(epoch, step) reached by all runs."""
         return min((run.position.epoch, run.position.step) for run in self.runs)
+
+    def packed(self) -> bytes:
+        """A checkpoint of the trial."""
+        return pack(self.runs, self.epochs, identity=_identity(self.workspace, self.spec), facts=self.facts)
+
+
+class Saved(Protocol):
+    """A trial that checkpoints are made of."""
+
+    @property
+    def position(self) -> tuple[int, int]: ...
+    def packed(self) -> bytes: ...
 
 
 @dataclass(kw_only=True)
@@ -96,19 +130,12 @@ class TrialCheckpoints:
             return False
         return isinstance(event, Epoch) or 0 < self.seconds < since
 
-    def save(self, training: TrialRun) -> str:
+    def save(self, training: "Saved") -> str:
         """Write a checkpoint; return why that failed, or "" on success or for the same reason as before."""
         start = time.perf_counter()
-        facts = {
-            **computing_environment(training.workspace.device),
-            "seconds": training.seconds,
-            "processor_seconds": training.processor_seconds,
-            "n_micro": training.n_micro_batches,
-        }
-        identity = _identity(training.workspace, training.spec)
         complaint = ""
         try:
-            data = pack(training.runs, training.epochs, identity=identity, facts=facts)
+            data = training.packed()
             if not self.store.write(self.trial, self.holder, training.position, data):
                 complaint = "no room for checkpoints within service.checkpoint_gb_max"
         except OSError as error:
@@ -195,8 +222,7 @@ def resume_training(
             notes.append(f"a checkpoint does not fit: {error}")
             continue
         training.epochs = list(found.epochs)
-        training.seconds_before = float(found.facts["seconds"])
-        training.processor_seconds_before = float(found.facts.get("processor_seconds", 0.0))
+        training.take_facts(found.facts)
         notes.append(_resumed(training, found))
         return training
     return begin_training(spec, workspace, n_micro_batches=n_micro_batches_min, allow_resident=allow_resident)
@@ -294,7 +320,7 @@ def find_mistakes(training: TrialRun, n_max: int) -> Mistakes:
     )
 
 
-def check_trial_time(training: TrialRun, seconds_max: float) -> None:
+def check_trial_time(training: TrialWork, seconds_max: float) -> None:
     """Check a trial against its time limit.
 
     Raises:

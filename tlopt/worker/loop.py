@@ -237,10 +237,10 @@ def _train_one(
         work.workspace,
         context=TrialContext(
             interrupt=context.interrupt,
-            on_step=lambda event: _after_step(held, event, spec.point.epochs, context),
+            on_step=lambda event: _after_step(held, event, spec.n_reports, context),
             checkpoints=_checkpoints(held),
             should_prune=_pruning_check(work, storage),
-            trial_seconds_max=work.service.trial_seconds_max,
+            trial_seconds_max=work.service.trial_seconds_max * spec.n_trainings,
             wants_pictures=lambda value: wants_pictures(value, spec.label, work, storage),
             notes=notes,
             log=log,
@@ -248,7 +248,7 @@ def _train_one(
     )
     if result.has_pictures:
         add_pictures(held, result, log, notes)
-    record = result.as_dict() | {"inference_cost": costs}
+    record = {"inference_cost": costs} | result.as_dict()
     further = (costs[name] for name in work.plan.cost_objectives)
     values = () if result.value is None else (result.value, *further)
     finish_trial(held, result.outcome, record, notes, storage, values=values, constraints=constraints)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
 
-from tlopt.errors import Diverged, OutOfMemory, TimedOut, TrialError
+from tlopt.errors import Diverged, OutOfMemory, OutOfReach, TimedOut, TrialError
 from tlopt.model.linear_head import LinearFit
 from tlopt.spec import objectives
 from tlopt.spec.outcome import Outcome
@@ -24,6 +24,7 @@ from tlopt.trial.execution import (
     resume_training,
     training_events,
 )
+from tlopt.trial.pruning import PruningRun, pruning_run_events, resume_pruning_run
 from tlopt.trial.workspace import Workspace
 from tlopt.worker import front
 from tlopt.worker.pruning import Pause
@@ -52,6 +53,7 @@ class TrialResult:
     linear: tuple[LinearFit, ...]  # of a linear classifier, one for each split
     has_pictures: bool  # whether pictures of the trial should be drawn
     mistakes: Mistakes | None  # for one of the pictures; None if not available
+    inference_cost: dict[str, float] | None = None  # of a pruned network; None: as its point says
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the trial's record; Optuna stores the value itself."""
@@ -66,6 +68,7 @@ class TrialResult:
             "n_micro": self.n_micro_batches,
             "cause": self.cause,
             **({"train_accuracies": self.train_accuracies} if self.train_accuracies else {}),
+            **({"inference_cost": self.inference_cost} if self.inference_cost else {}),
             **({"linear": [asdict(fit) for fit in self.linear]} if self.linear else {}),
         }
 
@@ -131,7 +134,7 @@ class _Attempt:
     spec: TrialSpec
     workspace: Workspace
     context: TrialContext
-    training: TrialRun | None = None
+    training: TrialRun | PruningRun | None = None
     n_micro_batches: int = 1
     seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -141,8 +144,9 @@ class _Attempt:
 
     def run(self, n_micro_batches: int, *, allow_resident: bool) -> TrialResult:
         self.n_micro_batches = n_micro_batches
+        resume = resume_training if self.spec.pruned is None else resume_pruning_run
         with self.context.interrupt.interruptible():
-            training = self.training = resume_training(
+            training = self.training = resume(
                 self.spec,
                 self.workspace,
                 self.context.checkpoints,
@@ -153,11 +157,29 @@ class _Attempt:
         self.n_micro_batches, self.epochs = training.n_micro_batches, training.epochs
         pruned = self._reported(training) or self._train(training)
         self.seconds, self.processor_seconds = training.seconds, training.processor_seconds
+        if isinstance(training, PruningRun):
+            return self._pruning_result(training)
         self.has_pictures = not pruned and self.context.wants_pictures(self._value(training.epochs[-1]))
         if self.has_pictures:
             self.mistakes = self._find_mistakes(training)
         cause = f"pruned after epoch {training.epochs[-1].index + 1}" if pruned else ""
         return self.result(Outcome.PRUNED if pruned else Outcome.COMPLETE, cause)
+
+    def _pruning_result(self, training: PruningRun) -> TrialResult:
+        """The result of a pruning, which has a value if a round stayed within the bound."""
+        self._note(training.ending)
+        kept = training.pruning.kept
+        if kept.index == 0:
+            return self.result(Outcome.PRUNED, training.ending)
+        metrics = kept.val.as_dict()
+        return replace(
+            self.result(Outcome.COMPLETE, ""),
+            value=metrics[self.workspace.study.objective],
+            metrics=metrics,
+            best_epoch=None,
+            best_value=None,
+            inference_cost=kept.cost.as_dict(),
+        )
 
     def _find_mistakes(self, training: TrialRun) -> Mistakes | None:
         """The trial's mistakes, or None with a note: a picture must not fail a finished trial."""
@@ -168,16 +190,19 @@ class _Attempt:
             self._note(f"no picture mistakes.png: {type(error).__name__}: {error}")
             return None
 
-    def _reported(self, training: TrialRun) -> bool:
+    def _reported(self, training: TrialRun | PruningRun) -> bool:
         """Report epochs that were saved but not reported; return whether the trial is pruned now."""
         return any([self._report(epoch) for epoch in training.epochs][-1:])
 
-    def _train(self, training: TrialRun) -> bool:
+    def _train(self, training: TrialRun | PruningRun) -> bool:
         """Train to the end; return whether the trial was pruned."""
         checkpoints, interrupt = self.context.checkpoints, self.context.interrupt
         if checkpoints is not None:
             checkpoints.restart_timer()
-        with closing(training_events(training)) as progress:
+        events = (
+            pruning_run_events(training) if isinstance(training, PruningRun) else training_events(training)
+        )
+        with closing(events) as progress:
             while True:
                 with interrupt.interruptible(STEP_SECONDS):
                     event = next(progress, None)
@@ -199,14 +224,14 @@ class _Attempt:
                         raise
                 self._check_stop(event, training)
 
-    def _save_to_pause(self, training: TrialRun) -> None:
+    def _save_to_pause(self, training: TrialRun | PruningRun) -> None:
         """Save the trial; if that fails, it begins anew once it is promoted, with the same result."""
         checkpoints = self.context.checkpoints
         if checkpoints is not None:
             with self.context.interrupt.interruptible(SAVE_SECONDS):
                 self._note(checkpoints.save(training))
 
-    def _check_stop(self, event: Step | Epoch, training: TrialRun) -> None:
+    def _check_stop(self, event: Step | Epoch, training: TrialRun | PruningRun) -> None:
         checkpoints = self.context.checkpoints
         check_trial_time(training, self.context.trial_seconds_max)
         try:
@@ -223,7 +248,7 @@ class _Attempt:
             front.report(self.trial, self._value(epoch), epoch.index)
         elif epoch.index not in optuna_private.reported_values(self.trial):
             self.trial.report(self._value(epoch), epoch.index)
-        may_end = self.spec.prunable and epoch.index + 1 < self.spec.point.epochs
+        may_end = self.spec.prunable and epoch.index + 1 < self.spec.n_reports
         return may_end and epoch.index + 1 == len(self.epochs) and self.context.should_prune(self.trial)
 
     def _note(self, text: str) -> None:
@@ -272,5 +297,7 @@ def _outcome(error: TrialError) -> Outcome:
             return Outcome.OUT_OF_MEMORY
         case TimedOut():
             return Outcome.TIMED_OUT
+        case OutOfReach():
+            return Outcome.INFEASIBLE
         case _:
             raise error

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlopt.app.deliver import default_folder, remember_export, write_with
+from tlopt.app.deliver import default_folder, write_with
 from tlopt.app.handle import Session
 from tlopt.app.workflow import judge, study_threads
 from tlopt.confirmation import candidates as confirmation
+from tlopt.exports.listed import remember_export
 from tlopt.spec.objectives import TITLES, value_words
 from tlopt.storage import attributes
 from tlopt.system.words import counted

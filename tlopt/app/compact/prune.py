@@ -1,17 +1,17 @@
 """Pruning an export: open it with its study's images, prune, and write what is left as another export."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tlopt import spec
 from tlopt.app.handle import errors_of
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.result import read_exported_verdict, read_result
 from tlopt.spec.objectives import percent_words
-from tlopt.spec.trial_spec import PruneGoal
+from tlopt.spec.trial_spec import Criterion, PruneGoal, Quantity, Scope
 
 if TYPE_CHECKING:
     from tlopt.app.compact.pruning_state import PruningState
@@ -41,6 +41,48 @@ class PruneRequest:
             return self.to
         folder = self.folder.absolute()
         return folder.with_name(f"{folder.name}-compact")
+
+
+def goal_of(
+    *,
+    parameters: float | None,
+    multiply_adds: float | None,
+    criterion: Criterion,
+    scope: Scope,
+    n_rounds: int,
+    loss_max: float,
+    named: Callable[[str], str],
+) -> PruneGoal:
+    """The goal with these values; `loss_max` is in points.
+
+    Args:
+        named: how messages name an argument.
+
+    Raises:
+        SpecError: none or both of the shares are given, or a number is out of its range.
+    """
+    quantity: Quantity = "multiply_adds" if parameters is None else "parameters"
+    share = multiply_adds if parameters is None else parameters
+    if share is None or None not in (parameters, multiply_adds):
+        both = f"{named('parameters')} or {named('multiply_adds')}"
+        raise SpecError(f"give either {both}, the share to keep, such as 0.33")
+    if not 0 < share < 1:
+        raise SpecError(f"{named(quantity)} {share:g}: expected a share between 0 and 1, such as 0.33")
+    for name, value, allowed in (("criterion", criterion, Criterion), ("scope", scope, Scope)):
+        if value not in get_args(allowed):
+            raise SpecError(f"{named(name)} {value!r}: expected one of {', '.join(get_args(allowed))}")
+    if n_rounds < 1:
+        raise SpecError(f"{named('n_rounds')} {n_rounds}: expected at least 1")
+    if not 0 <= loss_max <= 100:
+        raise SpecError(f"{named('loss_max')} {loss_max:g}: expected 0 to 100 points")
+    return PruneGoal(
+        quantity=quantity,
+        share=share,
+        criterion=criterion,
+        scope=scope,
+        n_rounds=n_rounds,
+        loss_max=loss_max / 100,
+    )
 
 
 def prune(request: PruneRequest, goal: PruneGoal) -> "Iterator[Epoch | PruningRound]":
@@ -102,16 +144,12 @@ def _to_the_end(pruning: "Pruning", state: "PruningState") -> "Iterator[Epoch | 
     from tlopt.training.loop import Step
 
     yield from tuple(pruning.rounds)
-    try:
-        for event in pruning_events(pruning):
-            if isinstance(event, Step):
-                continue
+    for event in pruning_events(pruning):
+        if not isinstance(event, Step):
             state.save(pruning)
             yield event
-    except Diverged as error:
-        if len(pruning.rounds) < 2:
-            raise
-        _logger.warning("%s; the network of round %d is exported", error, pruning.rounds[-1].index)
+    if pruning.diverged:
+        _logger.warning("%s; the network of round %d is exported", pruning.diverged, pruning.kept.index)
 
 
 def _export(
@@ -151,8 +189,9 @@ def _recipe(export: "Export", request: PruneRequest) -> "tuple[Recipe, str]":
         SpecError: the network has no recipe to be trained on by, or no validation images of its own.
         DataError: the images are not those of the export.
     """
-    from tlopt.compact.prune import Recipe, recipe_point
+    from tlopt.compact.prune import Recipe
     from tlopt.exports.read import load_network
+    from tlopt.spec.trial_spec import recipe_point
     from tlopt.training.devices import choose_device
     from tlopt.trial.autotune import numerics_of_study
     from tlopt.trial.workspace import Workspace

@@ -1,0 +1,117 @@
+"""The prunings of a study's second stage: a study of their own, NAME.prune, with one trial for each.
+
+It belongs to one search and names it in `SEARCH`. What is planned is stored; goals that are added to the
+study file, and those of another run once the confirmation has chosen another one, are added to the end.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+
+from tlopt.confirmation.verdict import Verdict
+from tlopt.errors import NotReady
+from tlopt.spec import Study
+from tlopt.spec.outcome import Outcome
+from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import PlannedPruning, PruneGoal
+from tlopt.storage import attributes, studies
+from tlopt.storage.attributes import PRUNINGS, SEARCH, TrialRecord
+
+
+def planned_prunings(study: Study, verdict: Verdict) -> tuple[PlannedPruning, ...]:
+    """The prunings of the network that is exported, one for each goal of `[prune]`.
+
+    Raises:
+        NotReady: the confirmation is not finished, or has chosen no network that can be trained on.
+    """
+    chosen = verdict.chosen
+    if not verdict.finished or not chosen.val:
+        raise NotReady(f"{study.name}: the confirmation has chosen no network yet; first: tlopt confirm")
+    if chosen.point.is_linear:
+        raise NotReady(
+            f"{study.name}: the confirmation has chosen a linear classifier on features of a frozen network,"
+            " so that there is no recipe to train a smaller one by"
+        )
+    replicate = verdict.exported_replicate
+    return tuple(
+        PlannedPruning(
+            candidate=chosen.number,
+            replicate=replicate,
+            seed=chosen.seeds[replicate],
+            point=chosen.point,
+            epochs=study.prune.epochs or chosen.point.epochs,
+            goal=goal,
+        )
+        for goal in study.prune.goals
+    )
+
+
+def open_prunings(
+    store: BaseStorage,
+    study: Study,
+    *,
+    name: str,
+    search: optuna.Study,
+    file_text: str,
+    fingerprints: Mapping[str, str | int],
+    planned: Sequence[PlannedPruning],
+) -> optuna.Study:
+    """Create or open the study `name` of the prunings of `search`; new ones are added to those it has."""
+    # prunings are compared by the metric; what their networks cost is in their records
+    named = study.model_copy(update={"name": name, "objectives": ()})
+    opened = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
+    began = search.user_attrs.get(attributes.BEGAN)
+    if began is not None and SEARCH not in opened.user_attrs:
+        opened.set_user_attr(SEARCH, began)
+    known = [_to_json(each) for each in stored_prunings(opened)]
+    new = [row for row in map(_to_json, planned) if row not in known]
+    if new or PRUNINGS not in opened.user_attrs:
+        opened.set_user_attr(PRUNINGS, known + new)
+    return opened
+
+
+def stored_prunings(opened: optuna.Study) -> tuple[PlannedPruning, ...]:
+    """The prunings that are planned, by index."""
+    return tuple(
+        PlannedPruning(
+            **row
+            | {
+                "point": Point.stored(row["point"], f"pruning {index} of {opened.study_name}"),
+                "goal": PruneGoal(**row["goal"]),
+            }
+        )
+        for index, row in enumerate(opened.user_attrs.get(PRUNINGS, []))
+    )
+
+
+def belongs(prunings: optuna.Study, search: optuna.Study) -> bool:
+    """Whether `prunings` belongs to `search`, and not to an earlier search of the same name."""
+    began = prunings.user_attrs.get(SEARCH)
+    return PRUNINGS in prunings.user_attrs and began in (None, search.user_attrs.get(attributes.BEGAN))
+
+
+def smallest(
+    records: Sequence[TrialRecord], quantity: str, labels: Sequence[str] | None = None
+) -> TrialRecord | None:
+    """The complete trial with the smallest network; of equals the one with the lower log-loss; or None.
+
+    Args:
+        labels: of the goals that take part; None: all.
+    """
+    complete = [
+        each
+        for each in records
+        if each.outcome == Outcome.COMPLETE and (labels is None or each.label in labels)
+    ]
+    return min(
+        complete,
+        key=lambda each: (each.inference_cost[quantity], each.metrics.get("log_loss", 0.0), each.number),
+        default=None,
+    )
+
+
+def _to_json(planned: PlannedPruning) -> dict[str, Any]:
+    return asdict(planned) | {"point": planned.point.as_dict()}
