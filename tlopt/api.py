@@ -20,15 +20,18 @@ from tlopt.app import deliver, workflow
 from tlopt.app import progress as progress_lines
 from tlopt.app.arguments import type_checked
 from tlopt.app.compact.combine import export_combined
+from tlopt.app.compact.stage import export_smallest, prune_chosen, why_not
 from tlopt.app.grids import curves
 from tlopt.app.handle import open_session
 from tlopt.app.next_study import NextStudy, propose_next
 from tlopt.app.view import StudyView
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import SpecError
+from tlopt.spec.trial_spec import Criterion, Scope
 from tlopt.storage.attributes import TrialRecord, records_of
 
 if TYPE_CHECKING:
+    from tlopt.app.compact.cost import Costs
     from tlopt.exports.model import Classifier
     from tlopt.exports.predict import Prediction
     from tlopt.propose.proposal import Proposal
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check",
     "confirm",
+    "cost",
     "export",
     "follow_up",
     "init",
@@ -44,6 +48,7 @@ __all__ = [
     "load_model",
     "open_study",
     "predict",
+    "prune",
     "report",
     "run",
     "run_grid",
@@ -152,7 +157,8 @@ def run(
 ) -> Verdict:
     """Search, confirm and judge the study file `path`; the verdict on its best point and the defaults.
 
-    Goes on where it stopped; a finished study is read from its database.
+    With a table `[prune]` the chosen network is pruned, too; `export` with `compact` writes the result. Goes
+    on where it stopped; a finished study is read from its database.
 
     Args:
         storage: the database's URL; default as for the commands.
@@ -174,7 +180,11 @@ def run(
     workspace = workflow.prepare(session, progress=progress)
     _go_through(workflow.search(session, workspace, n_workers=n_workers), progress, on_snapshot)
     _go_through(workflow.confirm(session, workspace, n_workers=n_workers), progress, on_snapshot)
-    return workflow.judge(session, workspace)
+    verdict = workflow.judge(session, workspace)
+    if session.study.prune.goals and not why_not(verdict):
+        prunings = prune_chosen(session, workspace, verdict, n_workers=n_workers)
+        _go_through(prunings, progress, on_snapshot)
+    return verdict
 
 
 @type_checked
@@ -237,6 +247,7 @@ def export(
     soup: bool = False,
     ensemble: bool = False,
     points: int = 0,
+    compact: bool = False,
 ) -> Path:
     """Write a confirmed study's best point to `folder`; returns it.
 
@@ -245,9 +256,13 @@ def export(
         ensemble: write several confirmed runs as one network instead, by the mean of their probabilities.
         points: number of confirmed points, best first, whose runs are combined; 0: all in a soup, the chosen
             one in an ensemble.
+        compact: write the smallest network of the second stage instead, that of `[prune]`.
+
+    Raises:
+        NotReady: the study is not confirmed, or with `compact` no pruning stayed within its bound.
     """
-    if soup and ensemble:
-        raise ValueError("tlopt.export: soup and ensemble are two exports; choose one")
+    if (soup and ensemble) or (compact and (soup or ensemble)):
+        raise ValueError("tlopt.export: soup, ensemble and compact are exports of their own; choose one")
     if points and not (soup or ensemble):
         raise ValueError(
             "tlopt.export: points are those of a soup or an ensemble; ask for one, or leave it out"
@@ -262,6 +277,8 @@ def export(
         export_combined(session, workspace, Path(folder), wanted, overwrite=overwrite, onnx=onnx)
         return Path(folder)
     verdict = workflow.judge(session, workspace)
+    if compact:
+        return export_smallest(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
     return deliver.export(session, workspace, verdict, Path(folder), overwrite=overwrite, onnx=onnx)
 
 
@@ -313,6 +330,100 @@ def train(
 ) -> list["Epoch"]:
     """Train an exported config on training and validation images and export it to `folder`; its epochs."""
     return list(deliver.train(Path(config), Path(folder), device=device, overwrite=overwrite))
+
+
+@type_checked
+def cost(
+    network: str | Path,
+    *others: str | Path,
+    resolution: int | None = None,
+    latency: bool = False,
+    batch_size: int = 32,
+    n_rounds: int = 15,
+    device: str = "auto",
+) -> "Costs":
+    """Parameters, multiply-adds and bytes of exports and backbones, and on request their latency.
+
+    Args:
+        network: folder of an export, or name of a backbone.
+        others: further ones; latencies are relative to the first.
+        resolution: pixels per side for backbones; default: of their weights. Exports have their own.
+        latency: measure the seconds for one image and for a batch, interleaved between networks.
+        batch_size: images in that batch.
+        n_rounds: number of measurements, of which the median is given.
+
+    Raises:
+        SpecError: a name is no supported backbone, or the resolution does not suit it.
+        NotReady, DataError, WeightsError: a folder is no export, or is damaged.
+    """
+    from tlopt.app.compact.cost import LatencyRequest, costs_of
+
+    if batch_size < 1 or n_rounds < 1:
+        raise ValueError("tlopt.cost: batch_size and n_rounds are at least 1")
+    wanted = LatencyRequest(batch_size=batch_size, n_rounds=n_rounds, device=device) if latency else None
+    return costs_of([str(each) for each in (network, *others)], resolution=resolution, latency=wanted)
+
+
+@type_checked
+def prune(
+    export: str | Path,
+    folder: str | Path | None = None,
+    *,
+    parameters: float | None = None,
+    multiply_adds: float | None = None,
+    criterion: Criterion = "taylor",
+    scope: Scope = "uniform",
+    n_rounds: int = 4,
+    epochs: int | None = None,
+    loss_max: float = 2.0,
+    device: str = "auto",
+    overwrite: bool = False,
+    onnx: bool = False,
+) -> Path:
+    """Remove channels from an exported network, train it on in between, and export what is left.
+
+    Returns the folder. If a call was stopped, one with the same arguments goes on where it was.
+
+    Args:
+        folder: of the result; default: EXPORT-compact.
+        parameters: share of the parameters to keep, between 0 and 1; either this or `multiply_adds`.
+        multiply_adds: share of the multiply-adds to keep.
+        criterion: what decides which channels go.
+        scope: take the same share of each layer, or compare all layers.
+        n_rounds: number of removals, each followed by training.
+        epochs: of each round; default: those of the export's config.
+        loss_max: points of validation accuracy that may be lost, 0 to 100.
+
+    Raises:
+        NotReady: `export` is no export, or even the first round lost more accuracy than allowed.
+        SpecError: an argument is out of its range, or the network cannot be pruned so.
+        DataError: the images are not those of the export, something is at `folder`, or another process is
+            pruning to it.
+    """
+    from tlopt.app.compact.prune import PruneRequest, goal_of
+    from tlopt.app.compact.prune import prune as prune_export
+
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"tlopt.prune: epochs is at least 1, not {epochs}")
+    goal = goal_of(
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        criterion=criterion,
+        scope=scope,
+        n_rounds=n_rounds,
+        loss_max=loss_max,
+        named=str,
+    )
+    request = PruneRequest(
+        folder=Path(export),
+        to=None if folder is None else Path(folder),
+        epochs=epochs,
+        device=device,
+        overwrite=overwrite,
+        onnx=onnx,
+    )
+    deque(prune_export(request, goal), maxlen=0)
+    return request.target
 
 
 @type_checked

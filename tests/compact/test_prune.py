@@ -317,3 +317,38 @@ def test_nothing_is_written_if_the_first_round_loses_too_much(
     assert isinstance(shown.exception, NotReady)
     assert "(90.0 % before, 10.0 % after)" in str(shown.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_costs_and_prunings_are_functions_too(
+    export_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+    monkeypatch.setattr("tlopt.app.compact.prune.prune", lambda *given: iter([asked.append(given)]))
+
+    counted = tlopt.cost(export_folder, "resnet18", resolution=64)
+    written = tlopt.prune(export_folder, parameters=0.5, n_rounds=2, loss_max=5, epochs=1)
+    tlopt.prune(export_folder, tmp_path, multiply_adds=0.4, criterion="l1", scope="global")
+
+    assert [row.resolution for row in counted.rows] == [32, 64]
+    assert counted.rows[0].cost.parameters == inference_cost(read_export(export_folder)).parameters
+    assert written == export_folder.with_name("stripes-compact")
+    (request, first), (other, second) = asked
+    assert (request.folder, request.epochs, other.to) == (export_folder, 1, tmp_path)
+    assert first == PruneGoal(quantity="parameters", share=0.5, n_rounds=2, loss_max=0.05)
+    assert (second.quantity, second.criterion, second.scope) == ("multiply_adds", "l1", "global")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "give either parameters or multiply_adds"),
+        ({"parameters": 0.5, "multiply_adds": 0.5}, "give either parameters or multiply_adds"),
+        ({"parameters": 1.5}, "parameters 1.5: expected a share between 0 and 1"),
+        ({"parameters": 0.5, "criterion": "size"}, "criterion 'size': expected one of l1, batch_norm"),
+        ({"parameters": 0.5, "n_rounds": 0}, "n_rounds 0: expected at least 1"),
+        ({"parameters": 0.5, "loss_max": -1}, "loss_max -1: expected 0 to 100 points"),
+    ],
+)
+def test_wrong_arguments_of_the_function_are_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        tlopt.prune("absent", **given)

@@ -14,6 +14,7 @@ _Kind = tuple[tuple[Any, ...], str]  # types, and what they are in words
 _PATH: _Kind = (str, os.PathLike), "a str or a Path"
 _TEXT: _Kind = (str,), "a str"
 _WHOLE: _Kind = (Integral,), "a whole number"
+_NUMBER: _Kind = (Real,), "a number"
 _FLAG: _Kind = (bool,), "True or False"
 
 # By name, which means the same in all public functions. None is allowed where it is the default.
@@ -33,7 +34,7 @@ KINDS: dict[str, _Kind] = {
     "trials": _WHOLE,
     "epochs": _WHOLE,
     "resolution": _WHOLE,
-    "minutes": ((Real,), "a number"),
+    "minutes": _NUMBER,
     "progress": _FLAG,
     "skip_unreadable": _FLAG,
     "overwrite": _FLAG,
@@ -41,6 +42,18 @@ KINDS: dict[str, _Kind] = {
     "soup": _FLAG,
     "ensemble": _FLAG,
     "points": _WHOLE,
+    "compact": _FLAG,
+    "network": _PATH,
+    "others": _PATH,
+    "export": _PATH,
+    "latency": _FLAG,
+    "batch_size": _WHOLE,
+    "n_rounds": _WHOLE,
+    "parameters": _NUMBER,
+    "multiply_adds": _NUMBER,
+    "loss_max": _NUMBER,
+    "criterion": _TEXT,
+    "scope": _TEXT,
     "data": ((Mapping,), "a dict of keys and values of [data]"),
     "on_snapshot": ((Callable,), "a function of a snapshot"),
     "images": ((Iterable,), "a list of paths"),
@@ -56,11 +69,17 @@ def type_checked(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if not (value is None and signature.parameters[name].default is None):
-                _check(f"tlopt.{function.__name__}: {name}", name, value)
+            parameter = signature.parameters[name]
+            values = value if parameter.kind == inspect.Parameter.VAR_POSITIONAL else (value,)
+            for each in values if parameter.default is not None else filter(_is_given, values):
+                _check(f"tlopt.{function.__name__}: {name}", name, each)
         return function(*args, **kwargs)
 
     return call
+
+
+def _is_given(value: object) -> bool:
+    return value is not None
 
 
 def _check(where: str, name: str, value: Any) -> None:
