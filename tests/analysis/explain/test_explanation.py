@@ -60,6 +60,23 @@ def test_a_range_whose_best_lies_at_its_end_is_extended_there() -> None:
     assert found.effects[0].is_clear
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_the_best_lies_beyond_a_range_the_next_one_has_better_points(seed: int) -> None:
+    def worth(point: Point) -> float:
+        return 0.8 - 0.12 * math.log10(point.lr / 3e-2) ** 2  # best at 0.03; the range ends at 0.01
+
+    after = decision(explained(worth, noise=0.02, seed=seed), "lr").after
+    assert isinstance(after, Log)
+    assert after.high > 0.03
+    wider = tiny.study(SEARCH.replace("[1e-4, 1e-2]", f"[{after.low}, {after.high}]"))
+    on, further = (
+        max(trial.value for trial in searched.trials(study, FACTS, worth, noise=0.0, seed=seed + 10))
+        for study in (STUDY, wider)
+    )
+
+    assert further > on + 0.02
+
+
 def test_keys_without_effect_have_none_and_keep_their_ranges() -> None:
     found = explained(lambda point: 0.3 + 0.3 * rate(point), noise=0.001)
 
