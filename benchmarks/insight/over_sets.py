@@ -4,7 +4,7 @@
     python -m benchmarks.insight.over_sets photos.json flowers.json ...
 
 Every row is a recipe: for each set its mean over seeds with half of the 95 % t interval, and last the gain in
-pairs of the same seed, averaged within sets, with half of the 95 % t interval over sets. Prints a Markdown table.
+pairs of the same seed, averaged within sets, with half of the 95 % t interval over sets. Prints a table.
 """
 
 import argparse
