@@ -107,6 +107,17 @@ def test_a_second_descent_is_seen(tmp_path: Path) -> None:
     assert [c.seen for c in claims_of(found(tmp_path, DEPTHS, dipping, 25))][2] == "seen"
 
 
+def test_of_two_depths_nothing_is_claimed_of_those_between(tmp_path: Path) -> None:
+    def falling(point: Point, replicate: int) -> float:
+        return 0.8 - 0.01 * point.freeze_depth + NOISE(point.freeze_depth, replicate)
+
+    two = "freeze_depth = { choice = [0, 17] }\n"
+    (claim,) = claims_of(found(tmp_path, two, falling, 10))
+
+    assert claim.text == "freezing the most blocks, 17, is worse than freezing fewer"
+    assert claim.seen == "seen"
+
+
 def test_a_flat_curve_tells_nothing(tmp_path: Path) -> None:
     curves = found(tmp_path, DEPTHS, lambda point, r: 0.5 + NOISE(point.freeze_depth, r), 25)
 

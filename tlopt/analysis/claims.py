@@ -49,6 +49,7 @@ def _of_curve(over: str, curve: Curve) -> Iterator[PaperClaim]:
             seen=_excludes_last(shape, n),
             of=curve.name,
         )
+    if over == "freeze_depth" and n > 2:  # of two depths, none lies between none and all
         yield PaperClaim(
             source="Gerace et al. 2023",
             text="it is best to freeze some blocks and not all",
