@@ -7,7 +7,6 @@
 #          before, up to infinity and NaN, which then destroys the weights. Needs features of 1 x 1 and a stride of 2, as in
 #          the last stage of a ResNet on images of 16 pixels.
 # What to do: compute such convolutions in float32, or use images of more pixels.
-# Upstream: none found
 set -euo pipefail
 
 work=$(mktemp -d)
