@@ -22,9 +22,10 @@ from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
-from tlopt.confirmation.verdict import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.exports.combine import Combination
+from tlopt.spec.default_names import KEPT_LABEL
 from tlopt.storage import attributes
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt
@@ -251,7 +252,7 @@ def test_an_unfinished_confirmation_is_not_judged(
     serve.run_studies([(session, workspace)], stage="search", interrupt=Interrupt())
     workflow.begin_confirm(session, workspace)
 
-    with pytest.raises(NotReady, match=r"early\.confirm: 0 of 9 runs have ended; .* tlopt confirm"):
+    with pytest.raises(NotReady, match=r"early\.confirm: 0 of 12 runs have ended; .* tlopt confirm"):
         workflow.judge(session, workspace)
 
 

@@ -56,6 +56,26 @@ def test_the_best_default_is_the_best_on_validation_and_costs_all_of_them(tmp_pa
     assert (row["method"], row["epochs"]) == (DEFAULTS[1], 72)
 
 
+@pytest.mark.parametrize(
+    ("of_partly", "n_seeds", "test", "epochs"),
+    [
+        (0.95, 3, 0.05, 90),  # better on validation than the best default, and so chosen, though not on test
+        (0.85, 3, 0.1, 90),
+        (0.95, 1, 0.1, 72),  # dropped after the first seed
+    ],
+)
+def test_the_partly_frozen_network_is_chosen_where_it_is_better_than_every_default_on_validation(
+    of_partly: float, n_seeds: int, test: float, epochs: int, tmp_path: Path
+) -> None:
+    values = zip(DEFAULTS, (0.7, 0.9, 0.8, 0.6), strict=True)
+    defaults = [proof_row(name, "a", 0, 1 - value, val=[value] * 3) for name, value in values]
+    partly = {"label": "trial 5", "val": [of_partly] * n_seeds, "test": [1 - of_partly] * n_seeds}
+    lines = [*defaults, proof_row(WITH.name, "a", 0, 0.5, candidates=[partly])]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    row = proof.read(tmp_path / "results.jsonl")[proof.BEST_OF_FIVE]["a", 0]
+    assert (statistics.fmean(row["test"]), row["epochs"]) == (pytest.approx(test), epochs)
+
+
 def test_what_a_choice_loses_is_counted_among_candidates_with_every_seed() -> None:
     candidates = [{"test": [0.6, 0.6]}, {"test": [0.9]}, {"test": [0.7, 0.8]}]
     assert proof.lost_by_choice({"test": [0.6, 0.6], "candidates": candidates}) == pytest.approx(15)

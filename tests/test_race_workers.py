@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from service import NO_PRUNER, WAIT_SECONDS, Service, wait
 from service import make_service as make_service
 
-from tlopt.search.race import KEPT, PLAIN, PROBE
+from tlopt.search.race import KEPT, PARTLY, PLAIN, PROBE
 
 pytestmark = pytest.mark.slow
 
 TABLES = NO_PRUNER + "[service]\ngrace_seconds = 5\n[confirm]\npoints = 4\nseeds = 3"
-N_RUNS = (4 + 2 * 2) + 3 * 3  # of the points, and of the three defaults
+N_RUNS = (4 + 2 * 2) + 4 * 3  # of the points, and of the four defaults
 
 
 def finished(here: Service) -> Counter[int]:
@@ -31,8 +31,8 @@ def assert_in_rounds(here: Service) -> None:
     """Four points had one seed, two of them and the defaults all three; each run was finished once."""
     runs = finished(here)
     assert sum(runs.values()) == N_RUNS
-    assert sorted(runs.values()) == [1, 1, 3, 3, 3, 3, 3]
-    assert {runs[number] for number in (KEPT, PROBE, PLAIN)} == {3}
+    assert sorted(runs.values()) == [1, 1, 3, 3, 3, 3, 3, 3]
+    assert {runs[number] for number in (PARTLY, KEPT, PROBE, PLAIN)} == {3}
     ended = [t for t in here.frozen(".confirm") if t.state == TrialState.COMPLETE]
     assert len({(t.params["candidate"], t.params["replicate"]) for t in ended}) == N_RUNS
 

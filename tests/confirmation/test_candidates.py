@@ -41,7 +41,7 @@ STUDY = tiny.study(SEARCH, more=CONFIRM)
 TEXT = tiny.text(SEARCH, more=CONFIRM)
 FACTS = tiny.facts()
 FINGERPRINTS: dict[str, str | int] = {"data": "0a1b"}
-PROBE_POINT, PLAIN_POINT, KEPT_POINT = (default.point for default in defaults(STUDY, FACTS))
+PROBE_POINT, PLAIN_POINT, KEPT_POINT, PARTLY_POINT = (default.point for default in defaults(STUDY, FACTS))
 
 
 def at(lr: float) -> Point:

@@ -455,9 +455,10 @@ def test_the_minutes_are_those_computed_by_hand():
     known = terms(1e9, n=100, ms=60)  # 60, 30 and 12 ms; searched: (60 + 4 * 30 + 12) / 6 = 32 ms
 
     # seconds of a trial, with 25 validation images: frozen 15, full 63, searched 35, confirmed 49
-    search = 15 + 63 + (3 + 0.7 * 5) * 35
-    confirmed = 3 * (15 + 63 + 2 * 49)
-    test = 3 * 3 * 25 * 0.012
+    partly = 0.8 * 15 + 0.2 * 63
+    search = 15 + 63 + partly + (2 + 0.7 * 5) * 35
+    confirmed = 3 * (15 + 63 + partly + 2 * 49)
+    test = 4 * 3 * 25 * 0.012
     assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
 
     # with a second default that trains the whole network, and one trial fewer among the first five
@@ -474,13 +475,14 @@ def test_linear_classifiers_cost_one_reading_of_the_images():
     )  # 100 training, 25 validation and test images
 
     linear = 125 * 0.012
-    search = 2 * linear + 15 + 63 + (3 + 0.7 * 3) * 35
-    confirmed = 3 * (15 + 63 + linear + 2 * 49)
-    test = 3 * 3 * 25 * 0.012
+    partly = 0.8 * 15 + 0.2 * 63
+    search = 2 * linear + 15 + 63 + partly + (2 + 0.7 * 3) * 35
+    confirmed = 3 * (15 + 63 + partly + linear + 2 * 49)
+    test = 4 * 3 * 25 * 0.012
     assert minutes(size, known) == pytest.approx((16 + (search + confirmed) / 2 + test) / 60)
 
     alone = dataclasses.replace(known, n_linear=10)
-    confirmed = 3 * (15 + 63 + linear + 2 * linear)
+    confirmed = 3 * (15 + 63 + partly + linear + 2 * linear)
     assert minutes(size, alone) == pytest.approx((16 + (10 * linear + confirmed) / 2 + test) / 60)
 
 

@@ -18,6 +18,9 @@ lr_ratio       = { log = [1e-2, 1.0] }
 classifier     = { choice = ["network", "logistic", "svm"] }
 """
 
+# the default of 14 kept and frozen blocks is outside; the nearest point is a start
+WITHOUT_PARTLY_FROZEN = WIDE.replace("[8, 17]", "[15, 17]")
+
 
 def points(study: Study) -> list[Params]:
     known = [default.params for default in defaults(study, FACTS) if default.params is not None]
@@ -25,10 +28,10 @@ def points(study: Study) -> list[Params]:
 
 
 def test_defaults_come_first_then_linear_classifiers_then_the_learnt_points() -> None:
-    study = tiny.study(WIDE)
+    study = tiny.study(WITHOUT_PARTLY_FROZEN)
     found = points(study)
 
-    assert found[:4] == [default.params for default in defaults(study, FACTS)]
+    assert found[:4] == [default.params for default in defaults(study, FACTS) if default.params is not None]
     assert found[4:5] == [params for params in linear_points(study, FACTS) if params not in found[:4]]
     assert found[5:] == [start_point(start, study, FACTS) for start in STARTS]
 
@@ -39,7 +42,7 @@ def test_defaults_come_first_then_linear_classifiers_then_the_learnt_points() ->
 def test_beside_defaults_and_linear_classifiers_they_take_a_third_of_what_is_left(
     trials: int, n_starts: int
 ) -> None:
-    assert len(points(tiny.study(WIDE, trials=trials))) == 5 + n_starts
+    assert len(points(tiny.study(WITHOUT_PARTLY_FROZEN, trials=trials))) == 5 + n_starts
 
 
 def test_no_point_comes_twice() -> None:

@@ -38,7 +38,7 @@ def decoded(text: str, backbone: str = '"large"') -> Point:
 
 
 def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_at_three_tenths() -> None:
-    _, plain, kept = defaults(tiny.study(search()), FACTS)
+    _, plain, kept, _ = defaults(tiny.study(search()), FACTS)
 
     assert decoded(search()) == kept.point == replace(plain.point, norm_depth=17, lr_ratio=0.3)
 
@@ -46,7 +46,7 @@ def test_it_is_plain_fine_tuning_with_all_statistics_kept_and_pretrained_blocks_
 @pytest.mark.parametrize(("optimizer", "ratio"), [("sgd", 0.1), ("adamw", 0.3)])
 def test_the_default_has_the_measured_rates_whatever_the_space_searches(optimizer: str, ratio: float) -> None:
     narrow = f'freeze_depth = {{ int = [0, 17] }}\nlr = 0.5\nlr_ratio = 0.9\noptimizer = "{optimizer}"'
-    _, plain, kept = defaults(tiny.study(narrow), FACTS)
+    _, plain, kept, _ = defaults(tiny.study(narrow), FACTS)
 
     assert (kept.label, kept.params) == (KEPT_LABEL, None)
     assert kept.point == replace(plain.point, norm_depth=17, lr_ratio=ratio)
@@ -172,11 +172,11 @@ def test_a_search_that_cannot_tries_the_nearest_point_after_the_defaults_as_any_
     study = tiny.study(search(lr_ratio="1.0"))
     plan = search_plan(study, FACTS, 1)
 
-    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
+    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
 
     assert list(plan.initial_points(())[2:]) == [
-        start_point(KEPT_STATISTICS, study, FACTS),
         start_point(PARTLY_FROZEN, study, FACTS),
+        start_point(KEPT_STATISTICS, study, FACTS),
     ]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
@@ -187,7 +187,7 @@ def test_the_other_starts_keep_no_statistics() -> None:
 
     depths = [suggest(FixedTrial(params), study, FACTS).norm_depth for params in plan.initial_points(())]
 
-    assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0, 17]
+    assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0, 17, 0]
     assert depths == [0, 17, 0]  # the probe's freeze depth is out of range
 
 

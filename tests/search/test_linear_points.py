@@ -14,6 +14,7 @@ from tlopt.search.fixed_study import fixed_study, only_point
 from tlopt.search.plan import StudyPlan, search_plan
 from tlopt.search.samplers import InitialPointsSampler
 from tlopt.search.space import check_depths, encode_point, suggest
+from tlopt.spec.default_names import PARTLY_LABEL
 from tlopt.spec.point import Point
 
 FACTS = tiny.facts()
@@ -61,8 +62,8 @@ def test_logistic_regression_is_a_default_only_where_the_space_has_it() -> None:
     facts = tiny.facts(batch_norm=False)
     labels = [default.label for default in defaults(tiny.study(ALL + USUAL), facts)]
 
-    assert labels == ["linear probe", "plain fine-tuning", "linear classifier"]
-    assert len(defaults(tiny.study(USUAL), facts)) == 2
+    assert labels == ["linear probe", "plain fine-tuning", "linear classifier", PARTLY_LABEL]
+    assert len(defaults(tiny.study(USUAL), facts)) == 3
     assert {row.point.classifier for row in defaults(tiny.study(ALL + USUAL), FACTS)[:2]} == {"network"}
 
 

@@ -1,5 +1,7 @@
 """The partly frozen network that a search tries after the defaults: its values, and when there is none."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -9,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from tlopt.search.defaults import start_point
+from tlopt.search.defaults import defaults, start_point
 from tlopt.search.plan import search_plan
 from tlopt.search.portfolio import PARTLY_FROZEN
 from tlopt.search.space import suggest
+from tlopt.spec import Study
+from tlopt.spec.default_names import KEPT_LABEL, PARTLY_LABEL, PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
+from tlopt.spec.trial_spec import TrialSpec
 
 FACTS = tiny.facts()
 USUAL = {
@@ -92,16 +97,55 @@ def test_there_is_none_without_weights_to_start_from() -> None:
     assert start_point(PARTLY_FROZEN, tiny.study(search()), tiny.facts(transferable=False)) is None
 
 
-def test_a_search_tries_it_third_as_any_other_trial() -> None:
-    study = tiny.study(search())
-    plan = search_plan(study, FACTS, 1)
+def third_task(study: Study, labels: Collection[str] | None = None) -> TrialSpec:
+    """What the third of three initial points, the partly frozen network, is trained as."""
+    plan = search_plan(study, FACTS, 1, labels)
     of = optuna.create_study()
     of.enqueue_trial(plan.initial_points(())[2])
-    task = plan.draw(of.ask())
 
     assert len(plan.initial_points(())) == 3
     assert plan.initial_points(())[2] == start_point(PARTLY_FROZEN, study, FACTS)
+    return plan.draw(of.ask())
+
+
+def test_a_search_that_can_draw_it_tries_it_third_as_a_default_and_never_prunes_it() -> None:
+    task = third_task(tiny.study(search()))
+
+    assert (task.label, task.prunable) == (PARTLY_LABEL, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"transfer_depth": "{ int = [15, 17] }"}, None),
+        ({}, (PROBE_LABEL, PLAIN_LABEL, KEPT_LABEL)),  # of a study that began when it was none
+    ],
+)
+def test_else_it_is_tried_third_as_any_other_trial(
+    changes: dict[str, str], labels: tuple[str, ...] | None
+) -> None:
+    task = third_task(tiny.study(search(**changes)), labels)
+
     assert (task.label, task.prunable) == ("", True)
+
+
+@pytest.mark.parametrize("backbone", ["small", "large"])
+def test_the_default_is_plain_fine_tuning_but_for_its_depths_whatever_the_space_searches(
+    backbone: str,
+) -> None:
+    study = tiny.study('optimizer = "sgd"\nlr = 0.5\nfreeze_depth = 3', backbone=f'"{backbone}"')
+    known = {default.label: default for default in defaults(study, FACTS)}
+    plain, partly = known[PLAIN_LABEL].point, known[PARTLY_LABEL]
+    depths = ("transfer_depth", "freeze_depth", "anchor_depth")
+
+    assert partly.params is None
+    assert partly.point == replace(plain, **dict.fromkeys(depths, {"small": 7, "large": 14}[backbone]))
+
+
+def test_it_is_no_default_without_pretrained_weights() -> None:
+    found = defaults(tiny.study(search()), tiny.facts(transferable=False))
+
+    assert PARTLY_LABEL not in [default.label for default in found]
 
 
 def test_a_point_that_is_a_default_already_is_not_tried_twice() -> None:

@@ -17,7 +17,7 @@ STUDY = tiny.study(
     "freeze_depth = { int = [0, 17] }\nlr = { log = [1e-4, 1.0] }", more="[confirm]\nseeds = 4"
 )
 FACTS = tiny.facts()
-PROBE_POINT, PLAIN_POINT, KEPT_POINT = (default.point for default in defaults(STUDY, FACTS))
+PROBE_POINT, PLAIN_POINT, KEPT_POINT, PARTLY_POINT = (default.point for default in defaults(STUDY, FACTS))
 CANDIDATES = (
     Candidate(PROBE, "linear probe", PROBE_POINT),
     Candidate(PLAIN, "plain fine-tuning", PLAIN_POINT),

@@ -366,7 +366,7 @@ def test_a_strength_that_is_off_is_drawn_below_its_range() -> None:
     assert LENGTHENED < params["l2_sp"] < 1e-4
 
 
-# The linear probe and plain fine-tuning; `test_kept_statistics_start` has the third default
+# The linear probe and plain fine-tuning; `test_kept_statistics_start` and `test_partly_frozen` have others
 
 PLAIN = {"transfer_depth": 17, "freeze_depth": 0, "lr": 0.00125, "lr_ratio": 1.0, "l2_sp": 0.0}
 USUAL = """
@@ -379,7 +379,7 @@ l2_sp          = { log = [1e-4, 1.0], zero = true }
 
 
 def both(search: str, backbone: str = '"large"') -> tuple[Default, Default]:
-    probe, plain, _ = defaults(tiny.study(search, backbone=backbone), FACTS)
+    probe, plain, *_ = defaults(tiny.study(search, backbone=backbone), FACTS)
     return probe, plain
 
 

@@ -183,7 +183,7 @@ def test_defaults_and_initial_points_use_the_whole_network() -> None:
 
     found = defaults(study, FACTS)
 
-    assert [structure(default.point) for default in found] == [WHOLE] * 4
+    assert [structure(default.point) for default in found] == [WHOLE] * 5
     assert all(default.params is not None for default in found)
     known = [default.params for default in found if default.params is not None]
     points = [decode_params(params, study, FACTS) for params in initial_points(study, FACTS, known)]

@@ -24,10 +24,10 @@ from tlopt.model.facts import BackboneFacts
 from tlopt.search.defaults import begun_labels, defaults
 from tlopt.search.front import front_trials, most_of
 from tlopt.search.plan import confirm_seed, ended_runs, run_values
-from tlopt.search.race import KEPT, LINEAR, PLAIN, PROBE, Candidate, Race
+from tlopt.search.race import KEPT, LINEAR, PARTLY, PLAIN, PROBE, Candidate, Race
 from tlopt.search.user_params import point_of_params
 from tlopt.spec import Study
-from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PARTLY_LABEL, PROBE_LABEL
 from tlopt.spec.objectives import minimised
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
@@ -83,7 +83,7 @@ def find_candidates(
         if asdict(row.point) not in infeasible and is_feasible(row.point)
     ]
     # PLAIN is plain fine-tuning, or training from scratch
-    numbers = {KEPT_LABEL: KEPT, LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
+    numbers = {PARTLY_LABEL: PARTLY, KEPT_LABEL: KEPT, LINEAR_LABEL: LINEAR, PROBE_LABEL: PROBE}
     chosen = [Candidate(numbers.get(row.label, PLAIN), row.label, row.point) for row in known]
     for record in complete:
         point = Point.stored(record.point, f"trial {record.number} of {study.name}")

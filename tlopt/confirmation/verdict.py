@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from tlopt.confirmation.evidence import Lead, std_error_of_lead
 from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
-from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import LABELS, PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.system.frames import data_frame, html_table
 
@@ -291,8 +291,7 @@ class Verdict:
     @property
     def defaults(self) -> tuple[str, ...]:
         """Labels of the defaults among the candidates, the strongest on validation first."""
-        known = (KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL)
-        return tuple(row.label for row in self.rows if row.label in known)
+        return tuple(row.label for row in self.rows if row.label in LABELS)
 
     def standing(self, label: str, *, split: SplitName) -> Standing | None:
         """The standing of the chosen candidate against `label`; None if they were not measured together.

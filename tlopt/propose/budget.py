@@ -19,6 +19,8 @@ LADDER = (
 )
 COMFORTABLE = (16, 6)  # the resolution is lowered before (trials, epochs) fall below this
 _STARTUP_TRIALS = 5  # start-up trials of the median pruner, including the defaults
+_FROZEN_DEFAULTS = 2  # the linear probe, and the partly frozen network, with
+_FROZEN_SHARE = 0.8  # of its blocks
 UNPRUNED_SHARE = 0.7  # mean share of epochs that later trials train: benchmarks/defaults/README.md
 _BUSY = 1.5  # load factor from which a user is warned
 _WORKER_START_SECONDS = 8.0  # to import libraries, and read weights and images
@@ -67,7 +69,9 @@ class Terms:
     counts: ImageCounts
     n_workers: int
     n_classes: int
-    n_trained_defaults: int  # defaults that train the whole network; the linear probe comes in addition
+    n_trained_defaults: (
+        int  # defaults that train the whole network; those that freeze blocks come in addition
+    )
     minutes_max: float  # infinite: no limit
     n_linear: int = 0  # trials that are linear classifiers, at most; they come first
     later_share: float = UNPRUNED_SHARE  # of their epochs that networks train after the first five
@@ -93,8 +97,10 @@ def minutes(size: Size, terms: Terms) -> float:
     linear = cost.build + (counts.train + counts.val) * cost.frozen
     n_linear = min(terms.n_linear, size.trials)
     n_networks = size.trials - n_linear
+    n_defaults = _FROZEN_DEFAULTS + terms.n_trained_defaults
     defaults = trained(cost.frozen) + terms.n_trained_defaults * trained(cost.full)
-    first = max(min(n_networks, _STARTUP_TRIALS) - 1 - terms.n_trained_defaults, 0)
+    defaults += trained(_FROZEN_SHARE * cost.frozen + (1 - _FROZEN_SHARE) * cost.full)
+    first = max(min(n_networks, _STARTUP_TRIALS) - n_defaults, 0)
     later = max(n_networks - _STARTUP_TRIALS, 0)
     networks = (first + terms.later_share * later) * trained(cost.mean_over_depths)
     search = size.repeats * (n_linear * linear + (defaults if n_networks else 0) + networks)
@@ -102,7 +108,7 @@ def minutes(size: Size, terms: Terms) -> float:
     confirmed = size.seeds * (defaults + (linear if n_linear else 0)) + (
         n_point_runs(size.points, size.seeds) * point
     )
-    n_tested = 2 + terms.n_trained_defaults  # the chosen point and the defaults
+    n_tested = 1 + n_defaults  # the chosen point and the defaults
     test = n_tested * size.seeds * counts.test * cost.frozen
     workers = (search + confirmed) / terms.n_workers
     return (2 * _WORKER_START_SECONDS + workers + test) / 60

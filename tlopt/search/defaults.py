@@ -6,10 +6,24 @@ from itertools import product
 from typing import Any, assert_never
 
 from tlopt.model.facts import BackboneFacts
-from tlopt.search.portfolio import KEPT_RATE, KEPT_STATISTICS, STARTS, TRIALS_PER_START, Start
+from tlopt.search.portfolio import (
+    KEPT_RATE,
+    KEPT_STATISTICS,
+    PARTLY_FROZEN,
+    STARTS,
+    TRIALS_PER_START,
+    Start,
+)
 from tlopt.search.space import Params, classifiers, decode_params, encode_point, resolve
 from tlopt.spec import PerOptimizer, Study, dimensions
-from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
+from tlopt.spec.default_names import (
+    KEPT_LABEL,
+    LINEAR_LABEL,
+    PARTLY_LABEL,
+    PLAIN_LABEL,
+    PROBE_LABEL,
+    SCRATCH_LABEL,
+)
 from tlopt.spec.dimensions import Choice, Dimension, Fixed, Int, Log, Scalar, Uniform
 from tlopt.spec.point import Point
 from tlopt.spec.search_keys import DEFAULT_L2, PROBE_LR, RULES, STRUCTURE_KEYS, Depth, in_blocks
@@ -37,9 +51,10 @@ def defaults(
     """The points that a search is compared with, with the study's fixed values for other keys.
 
     They are the linear probe and plain fine-tuning; logistic regression on frozen features if the space
-    contains it; and fine-tuning with kept statistics if the network has batch-norm, at the rates that did
-    best in benchmarks/recipes/README.md. None has a penalty on pretrained weights: `l2` applies to the head
-    alone. Without pretrained weights there is training from scratch only.
+    contains it; fine-tuning with kept statistics if the network has batch-norm, at the rates that did best in
+    benchmarks/recipes/README.md; and the network whose lower four fifths are frozen and whose upper fifth is
+    fresh, which did best in benchmarks/proof/README.md. None has a penalty on pretrained weights: `l2` is for
+    the head alone. Without pretrained weights there is training from scratch only.
 
     Args:
         labels: of a study that has begun, see `begun_labels`; others are left out. None: of a new study.
@@ -81,6 +96,11 @@ def _defaults(study: Study, facts: BackboneFacts) -> tuple[Default, ...]:
         named[LINEAR_LABEL] = {**common, "classifier": "logistic"}
     if facts.batch_norm[backbone]:
         named[KEPT_LABEL] = {**plain, "norm_depth": 1.0, "lr_ratio": KEPT_RATE[optimizer]}
+    named[PARTLY_LABEL] = {
+        **plain,
+        "transfer_depth": PARTLY_FROZEN.transfer,
+        "freeze_depth": PARTLY_FROZEN.freeze,
+    }
     return tuple(_default(label, values, backbone, study, facts) for label, values in named.items())
 
 

@@ -17,7 +17,7 @@ from statistics import fmean
 from tlopt.spec import objectives
 from tlopt.spec.point import Point
 
-KEPT, LINEAR, PROBE, PLAIN = -4, -3, -2, -1  # numbers of candidates that are not trials of the search
+PARTLY, KEPT, LINEAR, PROBE, PLAIN = range(-5, 0)  # numbers of candidates that are not trials of the search
 FINALISTS_MIN = 2  # points of the search that get every seed, so that there is a final comparison
 
 # (candidate's number, replicate); a replicate is an index of the confirmation's seeds
@@ -26,7 +26,7 @@ RunKey = tuple[int, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to confirm; `number` is that of its trial in the search, or KEPT, LINEAR, PROBE or PLAIN."""
+    """A point to confirm; `number` is that of its trial in the search, or one of those of defaults."""
 
     number: int
     label: str
