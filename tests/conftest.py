@@ -15,7 +15,7 @@ from postgres import Server, find_binaries, running
 if TYPE_CHECKING:
     import tiny
 
-# As in the command line: threads of several test processes that spin while they wait stop one another.
+# Threads of several test processes that spin while they wait hold one another up.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A busy machine is slow, not wrong.

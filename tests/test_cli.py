@@ -1,7 +1,6 @@
 """The command line: one-line errors with an exit status, and no torch where it is not needed."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -81,19 +80,6 @@ def test_a_worker_hears_a_signal_before_anything_slow_is_loaded(tmp_path: Path) 
     ended = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     assert ended.stdout == "[]\n", ended.stderr
-
-
-@pytest.mark.parametrize(("given", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
-def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(
-    given: dict[str, str], found: str
-) -> None:
-    code = (
-        "import atexit, os, sys; sys.argv[1:] = ['--version']; from tlopt.__main__ import main\n"
-        "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)); main()"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
-    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
-    assert output.splitlines()[-1] == f"{found} False"
 
 
 def test_shells_can_complete_commands() -> None:

@@ -11,9 +11,6 @@ def main() -> None:
     if sys.argv[1:2] == ["worker"]:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
-    # OpenMP reads it when torch is imported. Threads that spin while they wait hold up those they wait for if
-    # there are more threads than free cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from tlopt.cli.main import main as run  # takes most of a second, in which a signal may come
 
     run()
