@@ -19,7 +19,8 @@ from tlopt.analysis.snapshot import Snapshot
 from tlopt.app import progress
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
-from tlopt.confirmation.candidates import open_confirmation, record_test
+from tlopt.confirmation.candidates import add_candidates, record_test
+from tlopt.confirmation.companion import open_companion
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.dashboard import note
 from tlopt.exports.card import model_card
@@ -67,15 +68,15 @@ def build(url: str, file: Path) -> Session:
     ended = search.get_trials()
     numbers = {0: PROBE, 1: PLAIN, _BEST: _BEST}
     candidates = [_candidate(ended[trial], number) for trial, number in numbers.items()]
-    confirmation = open_confirmation(
+    confirmation = open_companion(
         session.store,
         session.study,
         name=session.confirm_name,
         search=search,
         file_text=file_text,
         fingerprints={"data": "0a"},
-        candidates=candidates,
     )
+    add_candidates(confirmation, candidates, session.study)
     for candidate, n_right in zip(candidates, (101, 102, 119), strict=True):
         for replicate in range(3):
             confirmation.add_trial(_run(candidate, replicate, (n_right + replicate) / N_VAL))

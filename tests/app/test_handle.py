@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from tlopt.app import workflow
 from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
-from tlopt.confirmation.candidates import open_confirmation
+from tlopt.confirmation.candidates import add_candidates
+from tlopt.confirmation.companion import open_companion
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.race import Candidate
@@ -45,15 +46,10 @@ def search(url: str) -> optuna.Study:
 
 
 def confirmation(url: str, of: optuna.Study) -> optuna.Study:
-    return open_confirmation(
-        studies.open_storage(url),
-        STUDY,
-        name="planted.confirm",
-        search=of,
-        file_text=TEXT,
-        fingerprints={},
-        candidates=[Candidate(0, "trial 0", POINT)],
-    )
+    store, name = studies.open_storage(url), "planted.confirm"
+    opened = open_companion(store, STUDY, name=name, search=of, file_text=TEXT, fingerprints={})
+    add_candidates(opened, [Candidate(0, "trial 0", POINT)], STUDY)
+    return opened
 
 
 def rename(url: str, old: str, new: str) -> None:

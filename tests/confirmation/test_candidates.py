@@ -12,10 +12,10 @@ from optuna.trial import TrialState
 
 from tlopt.confirmation.candidates import (
     CANDIDATES,
+    add_candidates,
     belongs,
     combined_test,
     find_candidates,
-    open_confirmation,
     read_verdict,
     record_combined_test,
     record_test,
@@ -23,6 +23,7 @@ from tlopt.confirmation.candidates import (
     stored_race,
     wants_test,
 )
+from tlopt.confirmation.companion import open_companion
 from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import NotReady, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
@@ -240,15 +241,12 @@ def test_a_study_is_confirmed_with_the_defaults_that_it_began_with(
 def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes: Any) -> optuna.Study:
     study = STUDY.model_copy(update=changes)
     search = create_or_open(store, STUDY, file_text=TEXT, fingerprints=FINGERPRINTS)
-    return open_confirmation(
-        store,
-        study,
-        name=f"{study.name}.confirm",
-        search=search,
-        file_text=TEXT,
-        fingerprints=FINGERPRINTS,
-        candidates=candidates,
+    name = f"{study.name}.confirm"
+    confirmation = open_companion(
+        store, study, name=name, search=search, file_text=TEXT, fingerprints=FINGERPRINTS
     )
+    add_candidates(confirmation, candidates, study)
+    return confirmation
 
 
 # Whose confirmation it is

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,30 +227,33 @@ class Session:
 
 def confirm_name(store: BaseStorage, name: str) -> str:
     """The name of a study's confirmation: NAME.confirm, or its former one if only the search was renamed."""
-    usual = name + CONFIRM_SUFFIX
-    names = set(optuna.get_all_study_names(store))
-    if usual in names or name not in names:
-        return usual
-    search = optuna.load_study(study_name=name, storage=store)
-    confirmations = sorted(each for each in names if each.endswith(CONFIRM_SUFFIX))
-    for orphan in (each for each in confirmations if each.removesuffix(CONFIRM_SUFFIX) not in names):
-        other = optuna.load_study(study_name=orphan, storage=store)
-        if candidates.is_begun(other) and candidates.belongs(other, search):
-            return orphan
-    return usual
+
+    def confirms(other: optuna.Study, search: optuna.Study) -> bool:
+        return candidates.is_begun(other) and candidates.belongs(other, search)
+
+    return _companion_name(store, name, CONFIRM_SUFFIX, confirms)
 
 
 def prune_name(store: BaseStorage, name: str) -> str:
     """The name of the study of a study's prunings: NAME.prune, or the former one, as for `confirm_name`."""
-    usual = name + PRUNE_SUFFIX
+
+    def prunes(other: optuna.Study, search: optuna.Study) -> bool:
+        return attributes.SEARCH in other.user_attrs and prunings.belongs(other, search)
+
+    return _companion_name(store, name, PRUNE_SUFFIX, prunes)
+
+
+def _companion_name(
+    store: BaseStorage, name: str, suffix: str, belongs: Callable[[optuna.Study, optuna.Study], bool]
+) -> str:
+    usual = name + suffix
     names = set(optuna.get_all_study_names(store))
     if usual in names or name not in names:
         return usual
     search = optuna.load_study(study_name=name, storage=store)
-    others = sorted(each for each in names if each.endswith(PRUNE_SUFFIX))
-    for orphan in (each for each in others if each.removesuffix(PRUNE_SUFFIX) not in names):
-        other = optuna.load_study(study_name=orphan, storage=store)
-        if attributes.SEARCH in other.user_attrs and prunings.belongs(other, search):
+    others = sorted(each for each in names if each.endswith(suffix))
+    for orphan in (each for each in others if each.removesuffix(suffix) not in names):
+        if belongs(optuna.load_study(study_name=orphan, storage=store), search):
             return orphan
     return usual
 

@@ -15,6 +15,7 @@ from tlopt.app.limits import check_limits
 from tlopt.app.local_run import follow
 from tlopt.app.next_study import explanation_of
 from tlopt.confirmation import candidates as confirmation
+from tlopt.confirmation import companion
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
@@ -238,7 +239,7 @@ def begin_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
         late=late,
         is_feasible=lambda point: not measured.broken_limits(point),
     )
-    return _open_confirm(session, workspace, candidates)
+    return _with_candidates(session, workspace, candidates)
 
 
 def join_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study, StudyPlan]:
@@ -249,30 +250,40 @@ def join_confirm(session: Session, workspace: "Workspace") -> tuple[optuna.Study
         StudyChanged: it belongs to an earlier search of the same name.
     """
     session.confirmation()
-    return _open_confirm(session, workspace, ())
+    return _with_candidates(session, workspace, ())
 
 
-def _open_confirm(
+def _with_candidates(
     session: Session, workspace: "Workspace", candidates: Sequence[Candidate]
 ) -> tuple[optuna.Study, StudyPlan]:
     """The confirmation with `candidates` added to those it has, and its plan."""
     session.refuse_foreign_confirmation()
-    opened = confirmation.open_confirmation(
-        session.store,
-        session.study,
-        name=session.confirm_name,
-        search=session.optuna_study(),
-        file_text=session.file_text,
-        fingerprints=workspace.fingerprints,
-        candidates=candidates,
-    )
+    opened = open_companion(session, workspace, session.confirm_name)
+    confirmation.add_candidates(opened, candidates, session.study)
     race = confirmation.stored_race(session.study, opened)
     # called while a trial is claimed, when the database must not be queried for the folders' name
     weights_file = session.confirm_folders.weights_file
     plan = confirm_plan(session.study, race, workspace.data.confirm_split, weights_file)
-    opened.sampler = sampler(session.study, plan, opened)
-    opened.pruner = optuna.pruners.NopPruner()
+    run_all(session.study, plan, opened)
     return opened, plan
+
+
+def open_companion(session: Session, workspace: "Workspace", name: str) -> optuna.Study:
+    """The confirmation or the prunings `name` of the search in the database, created or opened."""
+    return companion.open_companion(
+        session.store,
+        session.study,
+        name=name,
+        search=session.optuna_study(),
+        file_text=session.file_text,
+        fingerprints=workspace.fingerprints,
+    )
+
+
+def run_all(study: Study, plan: StudyPlan, opened: optuna.Study) -> None:
+    """Let `opened` run every trial of the plan to its end."""
+    opened.sampler = sampler(study, plan, opened)
+    opened.pruner = optuna.pruners.NopPruner()
 
 
 def study_threads(session: Session) -> AbstractContextManager[None]:

@@ -3,8 +3,8 @@
 This module covers candidates, runs and results in the database. `held_out` reads the test images, once, after
 the choice.
 
-A confirmation belongs to one search and names it in `SEARCH`: a study's name becomes free when the study is
-deleted or renamed, and a candidate's number refers to a trial of one search only.
+A confirmation belongs to one search, as `companion` says: a candidate's number refers to a trial of that one
+only.
 """
 
 import logging
@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from tlopt.confirmation.companion import has_start_of
 from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
@@ -31,7 +31,7 @@ from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PARTLY_LABEL, PRO
 from tlopt.spec.objectives import minimised
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.storage import attributes, studies
+from tlopt.storage import attributes
 from tlopt.storage.attributes import (
     CANDIDATES,
     COMBINED,
@@ -112,8 +112,7 @@ def belongs(confirmation: optuna.Study, search: optuna.Study) -> bool:
     It must store the search's start time, or none (earlier versions), and the search must have each of its
     candidates as the trial of that number with the same point, if tlopt ran that trial.
     """
-    began = confirmation.user_attrs.get(SEARCH)
-    if began is not None and began != search.user_attrs.get(attributes.BEGAN):
+    if not has_start_of(confirmation, search):
         return False
     trials = {trial.number: trial for trial in attributes.trials_of(search)}
     rows: list[dict[str, Any]] = confirmation.user_attrs.get(CANDIDATES, [])
@@ -161,23 +160,8 @@ def _with_point(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> Trial
     return replace(record, outcome=outcome, point=asdict(point))
 
 
-def open_confirmation(
-    store: BaseStorage,
-    study: Study,
-    *,
-    name: str,
-    search: optuna.Study,
-    file_text: str,
-    fingerprints: Mapping[str, str | int],
-    candidates: Sequence[Candidate],
-) -> optuna.Study:
-    """Create or open the confirmation `name` of `search`; new candidates are added to the existing ones."""
-    # runs are compared by the metric; what their networks cost is known
-    named = study.model_copy(update={"name": name, "objectives": ()})
-    confirmation = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
-    began = search.user_attrs.get(attributes.BEGAN)
-    if began is not None and SEARCH not in confirmation.user_attrs:
-        confirmation.set_user_attr(SEARCH, began)
+def add_candidates(confirmation: optuna.Study, candidates: Sequence[Candidate], study: Study) -> None:
+    """Store `candidates` after those that the confirmation of `study` has."""
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     if candidates and not known:
         confirmation.set_user_attr(HALVES, not study.objectives)  # a cheap point need not be the best one
@@ -186,7 +170,6 @@ def open_confirmation(
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
     if new:
         confirmation.set_user_attr(CANDIDATES, known + new)
-    return confirmation
 
 
 def stored_candidates(confirmation: optuna.Study) -> tuple[Candidate, ...]:

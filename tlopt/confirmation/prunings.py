@@ -1,24 +1,23 @@
 """The prunings of a study's second stage: a study of their own, NAME.prune, with one trial for each.
 
-It belongs to one search and names it in `SEARCH`. What is planned is stored; goals that are added to the
-study file, and those of another run once the confirmation has chosen another one, are added to the end.
+It belongs to one search, as `companion` says. What is planned is stored; goals that are added to the study
+file, and those of another run once the confirmation has chosen another one, are added to the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 
+from tlopt.confirmation.companion import has_start_of
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady
 from tlopt.spec import Study
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.spec.trial_spec import PlannedPruning, PruneGoal
-from tlopt.storage import attributes, studies
-from tlopt.storage.attributes import PRUNINGS, SEARCH, TrialRecord
+from tlopt.storage.attributes import PRUNINGS, TrialRecord
 
 
 def planned_prunings(study: Study, verdict: Verdict) -> tuple[PlannedPruning, ...]:
@@ -49,28 +48,12 @@ def planned_prunings(study: Study, verdict: Verdict) -> tuple[PlannedPruning, ..
     )
 
 
-def open_prunings(
-    store: BaseStorage,
-    study: Study,
-    *,
-    name: str,
-    search: optuna.Study,
-    file_text: str,
-    fingerprints: Mapping[str, str | int],
-    planned: Sequence[PlannedPruning],
-) -> optuna.Study:
-    """Create or open the study `name` of the prunings of `search`; new ones are added to those it has."""
-    # prunings are compared by the metric; what their networks cost is in their records
-    named = study.model_copy(update={"name": name, "objectives": ()})
-    opened = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
-    began = search.user_attrs.get(attributes.BEGAN)
-    if began is not None and SEARCH not in opened.user_attrs:
-        opened.set_user_attr(SEARCH, began)
+def add_prunings(opened: optuna.Study, planned: Sequence[PlannedPruning]) -> None:
+    """Store the `planned` prunings that are new after those that `opened` has."""
     known = [_to_json(each) for each in stored_prunings(opened)]
     new = [row for row in map(_to_json, planned) if row not in known]
     if new or PRUNINGS not in opened.user_attrs:
         opened.set_user_attr(PRUNINGS, known + new)
-    return opened
 
 
 def stored_prunings(opened: optuna.Study) -> tuple[PlannedPruning, ...]:
@@ -89,8 +72,7 @@ def stored_prunings(opened: optuna.Study) -> tuple[PlannedPruning, ...]:
 
 def belongs(prunings: optuna.Study, search: optuna.Study) -> bool:
     """Whether `prunings` belongs to `search`, and not to an earlier search of the same name."""
-    began = prunings.user_attrs.get(SEARCH)
-    return PRUNINGS in prunings.user_attrs and began in (None, search.user_attrs.get(attributes.BEGAN))
+    return PRUNINGS in prunings.user_attrs and has_start_of(prunings, search)
 
 
 def smallest(

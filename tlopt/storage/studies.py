@@ -218,7 +218,7 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
     stored = spec.loads(optuna_study.user_attrs[attributes.STUDY_FILE], f"study {name}")
     prunes = attributes.PRUNINGS in optuna_study.user_attrs
     suffix = PRUNE_SUFFIX if prunes else CONFIRM_SUFFIX
-    # see `open_confirmation` and `open_prunings`
+    # see `confirmation.companion`
     one_metric = {"objectives": ()} if name.endswith(suffix) else {}
     return stored.model_copy(update={"name": name.removesuffix(suffix), **one_metric})
 

@@ -35,7 +35,7 @@ def begin_prunings(
         NotReady: the confirmation is not finished, or has chosen no network that can be trained on.
         StudyChanged: there are prunings of an earlier search of the same name.
     """
-    return _open(session, workspace, prunings.planned_prunings(session.study, verdict))
+    return _with_prunings(session, workspace, prunings.planned_prunings(session.study, verdict))
 
 
 def join_prunings(session: Session, workspace: "Workspace") -> tuple[optuna.Study, StudyPlan]:
@@ -46,25 +46,18 @@ def join_prunings(session: Session, workspace: "Workspace") -> tuple[optuna.Stud
         StudyChanged: they belong to an earlier search of the same name.
     """
     session.prunings()
-    return _open(session, workspace, ())
+    return _with_prunings(session, workspace, ())
 
 
-def _open(
+def _with_prunings(
     session: Session, workspace: "Workspace", planned: Sequence[PlannedPruning]
 ) -> tuple[optuna.Study, StudyPlan]:
+    """The prunings with those `planned` added to those there are, and their plan."""
     session.refuse_foreign_prunings()
-    opened = prunings.open_prunings(
-        session.store,
-        session.study,
-        name=session.prune_name,
-        search=session.optuna_study(),
-        file_text=session.file_text,
-        fingerprints=workspace.fingerprints,
-        planned=planned,
-    )
+    opened = workflow.open_companion(session, workspace, session.prune_name)
+    prunings.add_prunings(opened, planned)
     plan = _plan(session, workspace, prunings.stored_prunings(opened))
-    opened.sampler = workflow.sampler(session.study, plan, opened)
-    opened.pruner = optuna.pruners.NopPruner()
+    workflow.run_all(session.study, plan, opened)
     return opened, plan
 
 
