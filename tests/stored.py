@@ -72,6 +72,7 @@ def build(url: str, file: Path) -> Session:
         session.store,
         session.study,
         name=session.confirm_name,
+        list_of=attributes.CANDIDATES,
         search=search,
         file_text=file_text,
         fingerprints={"data": "0a"},

@@ -46,8 +46,15 @@ def search(url: str) -> optuna.Study:
 
 
 def confirmation(url: str, of: optuna.Study) -> optuna.Study:
-    store, name = studies.open_storage(url), "planted.confirm"
-    opened = open_companion(store, STUDY, name=name, search=of, file_text=TEXT, fingerprints={})
+    opened = open_companion(
+        studies.open_storage(url),
+        STUDY,
+        name="planted.confirm",
+        list_of=attributes.CANDIDATES,
+        search=of,
+        file_text=TEXT,
+        fingerprints={},
+    )
     add_candidates(opened, [Candidate(0, "trial 0", POINT)], STUDY)
     return opened
 

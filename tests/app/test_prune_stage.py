@@ -23,7 +23,8 @@ from tlopt.errors import NotReady, StudyChanged
 from tlopt.exports.read import read_export
 from tlopt.exports.result import read_result
 from tlopt.search.defaults import defaults
-from tlopt.storage.attributes import TrialRecord, records_of
+from tlopt.spec.trial_spec import PruneSpec
+from tlopt.storage.attributes import PRUNINGS, TrialRecord, records_of
 from tlopt.training.checkpoint import unpack
 from tlopt.trial.pruning import pruning_identity
 from tlopt.trial.workspace import Workspace
@@ -162,13 +163,29 @@ def test_prunings_are_commanded_hidden_and_deleted_with_their_study(
     assert optuna.get_all_study_names(store) == []
 
 
-def test_prunings_of_a_search_that_was_replaced_are_refused(make_stage: Callable[..., Stage]) -> None:
+def test_a_search_is_refused_at_its_start_where_prunings_of_an_older_one_have_its_name(
+    make_stage: Callable[..., Stage],
+) -> None:
     begun = make_stage("a")
     optuna.delete_study(study_name="stripes", storage=begun.session.store)
-    workflow.begin(begun.session, begun.workspace, n_threads=1)
 
     with pytest.raises(StudyChanged, match=r"delete the other with: tlopt delete stripes\.prune"):
+        workflow.begin(begun.session, begun.workspace, n_threads=1)
+
+    one_stage = begun.session.study.model_copy(update={"prune": PruneSpec()})
+    workflow.begin(replace(begun.session, study=one_stage), begun.workspace, n_threads=1)
+    with pytest.raises(StudyChanged, match=r"delete the other with: tlopt delete stripes\.prune"):
         stage.begin_prunings(begun.session, begun.workspace, begun.verdict)
+
+
+def test_prunings_whose_beginning_was_killed_are_begun_again(make_stage: Callable[..., Stage]) -> None:
+    begun = make_stage("a")
+    optuna.delete_study(study_name="stripes.prune", storage=begun.session.store)
+    workflow.open_companion(begun.session, begun.workspace, "stripes.prune", PRUNINGS)  # and killed then
+
+    opened, plan = stage.begin_prunings(begun.session, begun.workspace, begun.verdict)
+
+    assert plan.n_open([]) == len(opened.user_attrs[PRUNINGS]) == 1
 
 
 def test_goals_added_to_the_file_are_added_to_the_prunings(make_stage: Callable[..., Stage]) -> None:

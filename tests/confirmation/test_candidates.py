@@ -243,7 +243,13 @@ def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes
     search = create_or_open(store, STUDY, file_text=TEXT, fingerprints=FINGERPRINTS)
     name = f"{study.name}.confirm"
     confirmation = open_companion(
-        store, study, name=name, search=search, file_text=TEXT, fingerprints=FINGERPRINTS
+        store,
+        study,
+        name=name,
+        list_of=CANDIDATES,
+        search=search,
+        file_text=TEXT,
+        fingerprints=FINGERPRINTS,
     )
     add_candidates(confirmation, candidates, study)
     return confirmation

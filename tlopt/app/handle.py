@@ -129,17 +129,16 @@ class Session:
             StudyChanged: it does; the message names the command that removes it.
         """
         name = self.confirm_name
-        if name not in optuna.get_all_study_names(self.store):
-            return
-        found = optuna.load_study(study_name=name, storage=self.store)
-        if not candidates.is_begun(found):
-            return
-        try:
-            search = self.optuna_study()
-        except NotReady:
-            raise self._foreign(name) from None
-        if not candidates.belongs(found, search):
-            raise self._foreign(name)
+        if name in optuna.get_all_study_names(self.store):
+            found = optuna.load_study(study_name=name, storage=self.store)
+            if candidates.is_begun(found) and not self._has(found, candidates.belongs):
+                raise self._foreign(name)
+
+    def _has(self, found: optuna.Study, belongs: Callable[[optuna.Study, optuna.Study], bool]) -> bool:
+        """Whether `found` belongs to this search, as `belongs` says; not if this one has not begun."""
+        with suppress(NotReady):
+            return belongs(found, self.optuna_study())
+        return False
 
     def prunings(self) -> optuna.Study:
         """The study of the prunings, which must exist.
@@ -165,9 +164,11 @@ class Session:
         Raises:
             StudyChanged: they do; the message names the command that removes them.
         """
-        if self.prune_name in optuna.get_all_study_names(self.store):
-            with suppress(NotReady):
-                self.prunings()
+        name = self.prune_name
+        if name in optuna.get_all_study_names(self.store):
+            found = optuna.load_study(study_name=name, storage=self.store)
+            if not self._has(found, prunings.belongs):
+                raise self._foreign_prunings(name)
 
     def _foreign_prunings(self, name: str) -> StudyChanged:
         delete = replace(self, target=name).command("delete")

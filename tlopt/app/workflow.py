@@ -77,6 +77,8 @@ def begin(session: Session, workspace: "Workspace", *, n_threads: int = 0) -> tu
     """
     study = session.study
     session.refuse_foreign_confirmation()
+    if study.prune.goals:
+        session.refuse_foreign_prunings()
     follow_up.refuse_late(session)
     refuse_vain_limits(session, workspace)
     plan = _search_plan(session, workspace)
@@ -258,7 +260,7 @@ def _with_candidates(
 ) -> tuple[optuna.Study, StudyPlan]:
     """The confirmation with `candidates` added to those it has, and its plan."""
     session.refuse_foreign_confirmation()
-    opened = open_companion(session, workspace, session.confirm_name)
+    opened = open_companion(session, workspace, session.confirm_name, attributes.CANDIDATES)
     confirmation.add_candidates(opened, candidates, session.study)
     race = confirmation.stored_race(session.study, opened)
     # called while a trial is claimed, when the database must not be queried for the folders' name
@@ -268,12 +270,13 @@ def _with_candidates(
     return opened, plan
 
 
-def open_companion(session: Session, workspace: "Workspace", name: str) -> optuna.Study:
-    """The confirmation or the prunings `name` of the search in the database, created or opened."""
+def open_companion(session: Session, workspace: "Workspace", name: str, list_of: str) -> optuna.Study:
+    """The study `name` of the search in the database, created or opened; see `companion.open_companion`."""
     return companion.open_companion(
         session.store,
         session.study,
         name=name,
+        list_of=list_of,
         search=session.optuna_study(),
         file_text=session.file_text,
         fingerprints=workspace.fingerprints,

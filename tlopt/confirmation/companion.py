@@ -18,16 +18,28 @@ def open_companion(
     study: Study,
     *,
     name: str,
+    list_of: str,
     search: optuna.Study,
     file_text: str,
     fingerprints: Mapping[str, str | int],
 ) -> optuna.Study:
-    """Create or open the study `name`, which belongs to `search`."""
+    """Create or open the study `name`, which belongs to `search`.
+
+    Args:
+        list_of: the attribute that lists what the study is about, `CANDIDATES` or `PRUNINGS`.
+    """
     # runs and prunings are compared by the metric; what their networks cost is in their records
     named = study.model_copy(update={"name": name, "objectives": ()})
-    opened = studies.create_or_open(store, named, file_text=file_text, fingerprints=dict(fingerprints))
     began = search.user_attrs.get(attributes.BEGAN)
-    if began is not None and SEARCH not in opened.user_attrs:
+    owner = {} if began is None else {SEARCH: began}
+    opened = studies.create_or_open(
+        store,
+        named,
+        file_text=file_text,
+        fingerprints=dict(fingerprints),
+        further={list_of: [], **owner},
+    )
+    if owner and SEARCH not in opened.user_attrs:  # by an earlier version
         opened.set_user_attr(SEARCH, began)
     return opened
 

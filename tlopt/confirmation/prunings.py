@@ -52,7 +52,7 @@ def add_prunings(opened: optuna.Study, planned: Sequence[PlannedPruning]) -> Non
     """Store the `planned` prunings that are new after those that `opened` has."""
     known = [_to_json(each) for each in stored_prunings(opened)]
     new = [row for row in map(_to_json, planned) if row not in known]
-    if new or PRUNINGS not in opened.user_attrs:
+    if new:
         opened.set_user_attr(PRUNINGS, known + new)
 
 

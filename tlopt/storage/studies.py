@@ -91,6 +91,7 @@ def create_or_open(
     file_text: str,
     fingerprints: dict[str, str | int],
     choices: SharedChoices | None = None,
+    further: Mapping[str, Any] | None = None,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -102,6 +103,7 @@ def create_or_open(
         file_text: the study file; not stored if its budget is smaller than that of the stored one.
         fingerprints: must be equal for all workers; by name, see `attributes.fingerprint_key`.
         choices: choices of the first worker for all; None if the study exists.
+        further: further attributes of a new study.
         sampler: passed to Optuna, which does not store it.
         pruner: passed to Optuna, which does not store it.
 
@@ -110,7 +112,7 @@ def create_or_open(
         StorageError: a study of this name exists that was not created by tlopt.
     """
     service = service_of(storage)
-    wanted = _Wanted(study, file_text, fingerprints, choices)
+    wanted = _Wanted(study, file_text, fingerprints, choices, further or {})
     with as_storage_errors(service.engine.url):
         service.retry.call(lambda: _create_or_check(storage, wanted))
     return optuna.load_study(study_name=study.name, storage=storage, sampler=sampler, pruner=pruner)
@@ -124,6 +126,7 @@ class _Wanted:
     file_text: str
     fingerprints: Mapping[str, str | int]
     choices: SharedChoices | None
+    further: Mapping[str, Any]
 
 
 def _create_or_check(storage: BaseStorage, wanted: _Wanted) -> None:
@@ -176,6 +179,7 @@ def _new_attributes(wanted: _Wanted, began: float) -> dict[str, Any]:
         attributes.BEGAN: began,
         **{attributes.fingerprint_key(name): value for name, value in wanted.fingerprints.items()},
         **chosen,
+        **wanted.further,
         attributes.DIGEST: wanted.study.digest,
     }
 

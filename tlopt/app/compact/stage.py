@@ -54,7 +54,7 @@ def _with_prunings(
 ) -> tuple[optuna.Study, StudyPlan]:
     """The prunings with those `planned` added to those there are, and their plan."""
     session.refuse_foreign_prunings()
-    opened = workflow.open_companion(session, workspace, session.prune_name)
+    opened = workflow.open_companion(session, workspace, session.prune_name, attributes.PRUNINGS)
     prunings.add_prunings(opened, planned)
     plan = _plan(session, workspace, prunings.stored_prunings(opened))
     workflow.run_all(session.study, plan, opened)
