@@ -22,9 +22,10 @@ from tlopt.analysis.format import (
     left_words,
     winner_sentence,
 )
-from tlopt.analysis.snapshot import Snapshot, TimeLeft, WorkerRow, take_snapshot
+from tlopt.analysis.snapshot import Snapshot, WorkerRow, take_snapshot
+from tlopt.analysis.time_left import TimeLeft
 from tlopt.app.tables import status_group
-from tlopt.search.race import n_point_runs
+from tlopt.search.race import PLAIN, n_point_runs
 from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes, studies
 from tlopt.storage import workers as worker_rows
@@ -141,6 +142,72 @@ def test_one_fast_run_does_not_foretell_the_whole_confirmation() -> None:
     assert after_one.confirm == pytest.approx(13 * 60, rel=0.02)
     assert after_a_round is not None
     assert after_a_round.confirm == pytest.approx(13 * 0.5)
+
+
+PRUNED_TEXT = TEXT + "[prune]\nmultiply_adds = [0.5, 0.3]\nepochs = 2\n"  # in 4 rounds: 8 epochs each
+PRUNED_STUDY = tiny.spec.loads(PRUNED_TEXT, "x.toml")
+HALF, LESS = (goal.words for goal in PRUNED_STUDY.prune.goals)
+
+
+def confirmed_and_pruned(*prunings: TrialRecord, classifier: str = "network") -> Snapshot:
+    """The confirmation has chosen a network with half of the multiply-adds of plain fine-tuning, of which an
+    epoch takes 12 seconds.
+    """
+    rows = [
+        make_row("trial 7", (0.92, 0.92, 0.92), number=7, point=make_point(classifier=classifier)),
+        make_row("plain fine-tuning", (0.90, 0.90, 0.90), number=PLAIN),
+    ]
+    costs = ({"multiply_adds": 50e6}, {"multiply_adds": 100e6})
+    rows = [replace(row, inference_cost=cost) for row, cost in zip(rows, costs, strict=True)]
+    return seen(
+        study=PRUNED_STUDY,
+        trials=tuple(record(i) for i in range(60)),
+        runs=(record(0, label="trial 7", seconds=1.0), record(1, label="plain fine-tuning")),
+        verdict=replace(make_verdict(rows), n_expected=6, n_finished=6),
+        workers=(worker(0), worker(1)),
+        prunings=prunings,
+        stage="prune",
+    )
+
+
+def test_the_time_left_has_the_prunings_in_it() -> None:
+    at_work = seen(
+        study=PRUNED_STUDY,
+        trials=tuple(record(i) for i in range(20)),
+        workers=(worker(20), worker(21)),
+    )
+
+    assert at_work.left == TimeLeft(search=40 * 60 / 2, confirm=13 * 60 / 2, prune=8 * 12)
+    assert at_work.as_dict()["left_seconds"] == 1200 + 390 + 96
+    assert left_words(at_work) == (
+        "about 28.1 minutes left, 6.5 minutes of it for the confirmation, 96 seconds of it for prunings"
+    )
+
+
+def test_the_first_prunings_take_the_time_of_training_every_block_of_the_chosen_network() -> None:
+    waiting = confirmed_and_pruned()
+    half_begun = confirmed_and_pruned(
+        record(0, label=HALF, last_epoch=2, state=TrialState.RUNNING, outcome=Outcome.RUNNING)
+    )
+    alone = replace(half_begun, workers=(worker(0),))
+
+    assert waiting.left == TimeLeft(search=0.0, confirm=0.0, prune=8 * 6)
+    assert half_begun.left == waiting.left, "the other one is not begun, and one worker's"
+    assert alone.left == TimeLeft(search=0.0, confirm=0.0, prune=(5 + 8) * 6)
+    assert left_words(alone) == "about 78 seconds left"
+
+
+def test_prunings_that_have_ended_tell_the_time_of_others_however_early_they_ended() -> None:
+    early = record(0, None, label=HALF, last_epoch=3, seconds=40.0)
+    ended = record(1, label=LESS, last_epoch=7, seconds=20.0)
+
+    assert confirmed_and_pruned(early).left == TimeLeft(search=0.0, confirm=0.0, prune=8 * 10)
+    assert confirmed_and_pruned(early, ended).left == TimeLeft(search=0.0, confirm=0.0)
+    assert confirmed_and_pruned(replace(early, state=TrialState.FAIL)).left == confirmed_and_pruned().left
+
+
+def test_no_time_is_left_for_prunings_of_a_linear_classifier() -> None:
+    assert confirmed_and_pruned(classifier="svm").left == TimeLeft(search=0.0, confirm=0.0)
 
 
 @pytest.mark.parametrize("changes", [{"trials": (record(0),)}, {"workers": (worker(0),)}])

@@ -1,5 +1,6 @@
 """The time that `check` states, from planted costs."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,38 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
     assert asked == [([96], 16)]
     (line,) = estimate.duration_lines(study, workspace)
     assert "with 2 workers on this machine, confirmation included" in line
+
+
+def test_prunings_take_the_time_of_full_fine_tuning_each_on_one_worker() -> None:
+    terms = Terms(
+        costs={64: COST},
+        counts=ImageCounts(train=100, val=20, test=0),
+        n_workers=2,
+        n_classes=3,
+        n_trained_defaults=1,
+        minutes_max=float("inf"),
+    )
+    one_stage = Size(resolution=64, repeats=1, trials=20, epochs=5, points=2)
+
+    def seconds(*epochs: int) -> float:
+        return 60 * (minutes(replace(one_stage, pruning_epochs=epochs), terms) - minutes(one_stage, terms))
+
+    start, epoch, build = 8, 100 * 0.02 + 20 * 0.005, 1
+    assert seconds() == 0
+    assert seconds(8) == pytest.approx(start + build + 8 * epoch)
+    assert seconds(8, 8, 8) == pytest.approx(start + 1.5 * (build + 8 * epoch))
+
+
+def test_the_time_of_a_run_has_its_prunings_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "expected_minutes", lambda *_: (10.0, 1.0))
+    table = '[prune]\nparameters = [0.5, 0.3]\ncriterion = ["history"]\nrounds = 3'
+    study = tiny.study("", more=table)
+
+    (line,) = estimate.duration_lines(study, SimpleNamespace())  # type: ignore[arg-type]
+
+    assert line.endswith("on this machine, confirmation and prunings included")
+    assert estimate.pruning_epochs(study) == (120, 120), "a history of 30 epochs and 3 rounds of as many"
+    assert estimate.pruning_epochs(tiny.study("", more=f"{table}\nepochs = 2")) == (8, 8)
 
 
 def test_a_busy_machine_is_named_beside_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

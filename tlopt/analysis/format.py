@@ -293,13 +293,17 @@ def best_sentence(snapshot: Snapshot) -> str:
 
 
 def left_words(snapshot: Snapshot) -> str:
-    """The time to the end of the confirmation at the pace so far; "" if it cannot be estimated yet."""
+    """The time to the end of the last stage at the pace so far; "" if it cannot be estimated yet."""
     left = snapshot.left
-    if left is None or left.seconds <= 0 or snapshot.stage == "prune":
+    if left is None or left.seconds <= 0:
         return ""
-    confirm = f", {duration_words(left.confirm)} of it for the confirmation" if left.search else ""
+    later = {"the confirmation": left.confirm, "prunings": left.prune}
+    if not left.search:
+        later.pop("the confirmation")
+        later = later if left.confirm else {}
+    parts = [f"{duration_words(seconds)} of it for {name}" for name, seconds in later.items() if seconds]
     most = "at most " if left.search and snapshot.study.budget.trials == "enough" else ""
-    return f"{most}about {duration_words(left.seconds)} left{confirm if left.confirm else ''}"
+    return ", ".join([f"{most}about {duration_words(left.seconds)} left", *parts])
 
 
 def hours_sentence(snapshot: Snapshot) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,7 +12,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
+from tlopt.analysis.time_left import TimeLeft, time_left
 from tlopt.confirmation import candidates
+from tlopt.confirmation.prunings import stored_prunings
 from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
 from tlopt.errors import NotReady
 from tlopt.search.defaults import begun_labels
@@ -23,6 +24,7 @@ from tlopt.search.race import n_point_runs
 from tlopt.spec import Study
 from tlopt.spec.objectives import cost, measured
 from tlopt.spec.outcome import Outcome
+from tlopt.spec.trial_spec import PlannedPruning
 from tlopt.storage import attributes, commands, studies
 from tlopt.storage import workers as worker_rows
 from tlopt.storage.attributes import TrialRecord, best_first
@@ -50,19 +52,6 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeLeft:
-    """Estimated seconds to the end, at the pace so far and with the current workers."""
-
-    search: float
-    confirm: float
-
-    @property
-    def seconds(self) -> float:
-        """Seconds to the end of the confirmation."""
-        return self.search + self.confirm
-
-
-@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A study at one moment."""
 
@@ -73,7 +62,7 @@ class Snapshot:
     runs: tuple[TrialRecord, ...] = ()  # of the confirmation
     verdict: Verdict | None = None  # None before the confirmation has begun
     prunings: tuple[TrialRecord, ...] = ()  # of the second stage
-    n_prunings: int = 0  # planned ones
+    planned_prunings: tuple[PlannedPruning, ...] = ()
     n_splits: int = 1  # on which each trial of the search trains
     n_defaults: int = 2  # default candidates of the confirmation
     hours_left: float | None = None  # in which trials may still start; None: no limit
@@ -120,6 +109,11 @@ class Snapshot:
         return n_points + self.n_defaults * confirm.seeds
 
     @property
+    def n_prunings(self) -> int:
+        """Number of planned prunings; 0 before they have begun."""
+        return len(self.planned_prunings)
+
+    @property
     def n_runs_finished(self) -> int:
         """Number of finished runs of the confirmation."""
         return 0 if self.verdict is None else self.verdict.n_finished
@@ -163,34 +157,8 @@ class Snapshot:
 
     @property
     def left(self) -> TimeLeft | None:
-        """The time to the end of the confirmation; None without an active worker or a finished trial."""
-        n_working = sum(1 for worker in self.workers if worker.trial is not None)
-        n_trials = 0 if self.hours_are_over else max(0, self.n_planned - self.n_finished)
-        n_runs = max(0, self.n_runs - self.n_runs_finished)
-        if n_trials + n_runs == 0:
-            return TimeLeft(search=0.0, confirm=0.0)
-        trial, run = self._mean_seconds()
-        if not n_working or (n_trials and trial is None) or (n_runs and run is None):
-            return None
-        return TimeLeft(
-            search=n_trials * (trial or 0.0) / n_working,
-            confirm=n_runs * (run or 0.0) / n_working,
-        )
-
-    def _mean_seconds(self) -> tuple[float | None, float | None]:
-        """Mean seconds of a trial, and of a run of the confirmation: one split, never pruned."""
-        trials = [trial.seconds for trial in self.trials if trial.counts and trial.seconds]
-        whole = [
-            t.seconds / self.n_splits for t in self.trials if t.outcome == Outcome.COMPLETE and t.seconds
-        ]
-        runs = [run.seconds for run in self.runs if run.counts and run.seconds]
-        n_candidates = self.study.confirm.points + self.n_defaults
-        if len(runs) < n_candidates:  # they differ in time, frozen ones by far
-            runs += whole
-        return (
-            statistics.mean(trials) if trials else None,
-            statistics.mean(runs) if runs else None,
-        )
+        """The time to the end of the last stage; None without an active worker or a finished trial."""
+        return time_left(self)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -341,7 +309,7 @@ def take_snapshot(
         runs=() if confirmation is None else attributes.records_of(confirmation),
         verdict=_verdict(study, opened, confirmation),
         prunings=() if prunings is None else attributes.records_of(prunings),
-        n_prunings=0 if prunings is None else len(prunings.user_attrs.get(attributes.PRUNINGS, ())),
+        planned_prunings=() if prunings is None else stored_prunings(prunings),
         n_splits=1 if study.is_grid else n_splits(opened),
         n_defaults=len(begun_labels(study, attrs.get(attributes.DEFAULTS))),
         hours_left=hours - (now - began) / 3600 if hours and began is not None else None,

@@ -25,8 +25,9 @@ def duration_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
     minutes_alone, load_factor = expected_minutes(study, workspace)
     expected = duration_words(60 * minutes_alone)
     most = "at most " if study.budget.trials == "enough" else ""
-    confirmation = "without a confirmation" if study.is_grid else "confirmation included"
-    yield f"time: {most}about {expected} with {workers} on this machine, {confirmation}"
+    included = "confirmation and prunings included" if study.prune.goals else "confirmation included"
+    stages = "without a confirmation" if study.is_grid else included
+    yield f"time: {most}about {expected} with {workers} on this machine, {stages}"
     if busy := busy_sentence(load_factor, minutes_alone):
         yield f"  note: {busy}"
 
@@ -34,9 +35,9 @@ def duration_lines(study: Study, workspace: "Workspace") -> Iterator[str]:
 def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float]:
     """The expected minutes of `tlopt run` with the default workers here, and the load factor.
 
-    That is search, confirmation and test, or a grid alone. The minutes are those of a machine where nothing
-    else runs. A searched resolution or batch size counts at its highest, several backbones at their mean.
-    Measuring takes seconds.
+    That is search, confirmation, test and the prunings of `[prune]`, or a grid alone. The minutes are those
+    of a machine where nothing else runs. A searched resolution or batch size counts at its highest, several
+    backbones at their mean. Measuring takes seconds.
     """
     from tlopt.training.timing import detect_machine, measure_costs
 
@@ -57,6 +58,7 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
             epochs=study.budget.epochs,
             points=study.confirm.points,
             seeds=0 if study.is_grid else study.confirm.seeds,
+            pruning_epochs=pruning_epochs(study),
         )
         terms = Terms(
             costs=costs,
@@ -71,6 +73,12 @@ def expected_minutes(study: Study, workspace: "Workspace") -> tuple[float, float
         expected.append(minutes(size, terms))
         load_factors.append(costs[resolution].load_factor)
     return sum(expected) / len(expected), max(load_factors)
+
+
+def pruning_epochs(study: Study) -> tuple[int, ...]:
+    """Epochs of each pruning of the second stage, over its rounds."""
+    epochs = study.prune.epochs or study.budget.epochs
+    return tuple(goal.n_trainings * epochs for goal in study.prune.goals)
 
 
 def prunes(study: Study) -> bool:

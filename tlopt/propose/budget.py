@@ -59,6 +59,7 @@ class Size:
     points: int  # confirmed in addition to the defaults
     seeds: int = SEEDS  # per confirmed point
     images_max: int = 0  # 0: all
+    pruning_epochs: tuple[int, ...] = ()  # of each pruning of the second stage, over its rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +83,18 @@ class Terms:
 
 
 def minutes(size: Size, terms: Terms) -> float:
-    """Expected minutes for the search, the confirmation and the evaluation on test.
+    """Expected minutes for the search, the confirmation, the evaluation on test and the second stage.
 
     A network is assumed to cost the mean over freeze depths; after the first five, networks train
     `terms.later_share` of their epochs on average. A confirmed point costs the average of that mean and full
     fine-tuning. A linear classifier reads all features once; its own fitting takes seconds and is left out.
+    Prunings are counted as full fine-tuning of the network before, so that they take less.
     """
     cost = terms.costs[size.resolution]
     counts = terms.used(size)
 
-    def trained(seconds_per_image: float) -> float:
-        return cost.build + size.epochs * (counts.train * seconds_per_image + counts.val * cost.frozen)
+    def trained(seconds_per_image: float, epochs: int = size.epochs) -> float:
+        return cost.build + epochs * (counts.train * seconds_per_image + counts.val * cost.frozen)
 
     linear = cost.build + (counts.train + counts.val) * cost.frozen
     n_linear = min(terms.n_linear, size.trials)
@@ -110,8 +112,12 @@ def minutes(size: Size, terms: Terms) -> float:
     )
     n_tested = 1 + n_defaults  # the chosen point and the defaults
     test = n_tested * size.seeds * counts.test * cost.frozen
-    workers = (search + confirmed) / terms.n_workers
-    return (2 * _WORKER_START_SECONDS + workers + test) / 60
+    prunings = [trained(cost.full, epochs) for epochs in size.pruning_epochs]
+    # a pruning is one worker's
+    pruned = max([sum(prunings) / terms.n_workers, *prunings])
+    workers = (search + confirmed) / terms.n_workers + pruned
+    n_starts = 3 if prunings else 2
+    return (n_starts * _WORKER_START_SECONDS + workers + test) / 60
 
 
 def busy_sentence(load_factor: float, minutes: float) -> str:
