@@ -7,6 +7,7 @@ from tlopt.search.defaults import defaults, initial_points, linear_points, start
 from tlopt.search.portfolio import KEPT_STATISTICS, STARTS, TRIALS_PER_START, Start
 from tlopt.search.space import Params
 from tlopt.spec import Study
+from tlopt.spec.default_names import KEPT_LABEL, PARTLY_LABEL, PLAIN_LABEL, PROBE_LABEL
 
 FACTS = tiny.facts()
 WIDE = """
@@ -27,13 +28,23 @@ def points(study: Study) -> list[Params]:
     return initial_points(study, FACTS, known)
 
 
-def test_defaults_come_first_then_linear_classifiers_then_the_learnt_points() -> None:
+def test_linear_classifiers_come_first_then_the_defaults_by_what_they_train_then_the_learnt_points() -> None:
     study = tiny.study(WITHOUT_PARTLY_FROZEN)
+    params = {default.label: default.params for default in defaults(study, FACTS)}
     found = points(study)
 
-    assert found[:4] == [default.params for default in defaults(study, FACTS) if default.params is not None]
-    assert found[4:5] == [params for params in linear_points(study, FACTS) if params not in found[:4]]
+    assert found[:2] == linear_points(study, FACTS)
+    assert found[2:5] == [params[PROBE_LABEL], params[PLAIN_LABEL], params[KEPT_LABEL]]
     assert found[5:] == [start_point(start, study, FACTS) for start in STARTS]
+
+
+def test_of_the_defaults_the_one_with_the_most_frozen_blocks_comes_first() -> None:
+    study = tiny.study(WIDE)
+    params = {default.label: default.params for default in defaults(study, FACTS)}
+
+    assert points(study)[2:6] == [
+        params[label] for label in (PROBE_LABEL, PARTLY_LABEL, PLAIN_LABEL, KEPT_LABEL)
+    ]
 
 
 @pytest.mark.parametrize(

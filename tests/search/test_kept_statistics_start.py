@@ -155,16 +155,14 @@ def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
     assert start_point(KEPT_STATISTICS, tiny.study(search()), tiny.facts(**{missing: False})) is None
 
 
-def test_a_search_that_can_draw_the_default_runs_it_third_and_never_prunes_it() -> None:
+def test_a_search_that_can_draw_the_default_runs_it_fourth_and_never_prunes_it() -> None:
     study = tiny.study(search())
     plan = search_plan(study, FACTS, 1)
 
-    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
+    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
 
-    assert list(plan.initial_points(())[2:]) == [
-        start_point(KEPT_STATISTICS, study, FACTS),
-        start_point(PARTLY_FROZEN, study, FACTS),
-    ]
+    assert plan.initial_points(())[1] == start_point(PARTLY_FROZEN, study, FACTS)
+    assert list(plan.initial_points(())[3:]) == [start_point(KEPT_STATISTICS, study, FACTS)]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, KEPT_LABEL, False)
 
 
@@ -174,10 +172,8 @@ def test_a_search_that_cannot_tries_the_nearest_point_after_the_defaults_as_any_
 
     task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
 
-    assert list(plan.initial_points(())[2:]) == [
-        start_point(PARTLY_FROZEN, study, FACTS),
-        start_point(KEPT_STATISTICS, study, FACTS),
-    ]
+    assert plan.initial_points(())[1] == start_point(PARTLY_FROZEN, study, FACTS)
+    assert list(plan.initial_points(())[3:]) == [start_point(KEPT_STATISTICS, study, FACTS)]
     assert (task.point.norm_depth, task.label, task.prunable) == (17, "", True)
 
 

@@ -97,19 +97,19 @@ def test_there_is_none_without_weights_to_start_from() -> None:
     assert start_point(PARTLY_FROZEN, tiny.study(search()), tiny.facts(transferable=False)) is None
 
 
-def third_task(study: Study, labels: Collection[str] | None = None) -> TrialSpec:
-    """What the third of three initial points, the partly frozen network, is trained as."""
+def task_at(place: int, study: Study, labels: Collection[str] | None = None) -> TrialSpec:
+    """What the partly frozen network is trained as; the initial point of three that is at `place`."""
     plan = search_plan(study, FACTS, 1, labels)
     of = optuna.create_study()
-    of.enqueue_trial(plan.initial_points(())[2])
+    of.enqueue_trial(plan.initial_points(())[place])
 
     assert len(plan.initial_points(())) == 3
-    assert plan.initial_points(())[2] == start_point(PARTLY_FROZEN, study, FACTS)
+    assert plan.initial_points(())[place] == start_point(PARTLY_FROZEN, study, FACTS)
     return plan.draw(of.ask())
 
 
-def test_a_search_that_can_draw_it_tries_it_third_as_a_default_and_never_prunes_it() -> None:
-    task = third_task(tiny.study(search()))
+def test_a_search_that_can_draw_it_tries_it_after_the_linear_probe_and_never_prunes_it() -> None:
+    task = task_at(1, tiny.study(search()))
 
     assert (task.label, task.prunable) == (PARTLY_LABEL, False)
 
@@ -124,7 +124,7 @@ def test_a_search_that_can_draw_it_tries_it_third_as_a_default_and_never_prunes_
 def test_else_it_is_tried_third_as_any_other_trial(
     changes: dict[str, str], labels: tuple[str, ...] | None
 ) -> None:
-    task = third_task(tiny.study(search(**changes)), labels)
+    task = task_at(2, tiny.study(search(**changes)), labels)
 
     assert (task.label, task.prunable) == ("", True)
 
