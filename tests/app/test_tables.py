@@ -19,6 +19,11 @@ def shown(width: int) -> str:
     return out.file.getvalue()
 
 
+def test_a_confirmation_reads_test_only_where_images_are_held_out() -> None:
+    assert tables.confirm_words(9) == "trains the best points again, then reads test once"
+    assert tables.confirm_words(0) == "trains the best points again, without a test: no images are held out"
+
+
 def test_a_long_label_leaves_room_for_the_points() -> None:
     text = shown(80)
 

@@ -100,6 +100,12 @@ def study_lines(
         yield f"  warning: {sentence}"
 
 
+def confirm_words(n_test: int) -> str:
+    """What `confirm` does with a finished search, of which `n_test` test images are held out."""
+    test = "then reads test once" if n_test else "without a test: no images are held out"
+    return f"trains the best points again, {test}"
+
+
 def trials_table(trials: Sequence[TrialRecord], *, study: Study, n: int, chosen: int | None = None) -> Table:
     """The `n` best complete trials, best first, and the one chosen by the confirmation.
 

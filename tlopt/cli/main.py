@@ -273,7 +273,7 @@ def _run_grid(opened: "Session", workers: int, *, exports: bool) -> None:
         last = progress.show_progress(workflow.search(opened, workspace, n_workers=workers), out)
     out.print(f"grid: {tables.outcomes_line(last.trials)}", markup=False)
     out.print(curves.shown(curves.read_curves(opened)))
-    for verb, what in (("curves", "draws them"), ("confirm", "trains the best points again, reads test")):
+    for verb, what in (("curves", "draws them"), ("confirm", tables.confirm_words(workspace.data.n_test))):
         out.print(f"next: {opened.command(verb)}  {what}", markup=False, soft_wrap=True)
 
 
