@@ -107,6 +107,7 @@ def test_each_goal_is_pruned_once_and_the_smallest_is_exported(
     said = begun.session.snapshot().as_dict()
     assert [row["goal"] for row in said["prunings"]["trials"]] == [each.label for each in begun.records]
     assert said["cost"]["prunings"]["epochs"] == 4
+    assert said["exports"][-1]["latency_ms"].keys() == {"before", "here"}
     console = CliRunner().invoke(app, ["status", "stripes", "--storage", begun.url])
     assert "3 of 3 prunings ended; the smallest network has" in " ".join(console.stdout.split())
 
@@ -267,6 +268,7 @@ def test_one_command_does_both_stages(
 
     assert first.returncode == 0, first.stderr
     assert "smallest network exported to exports/stripes-compact" in first.stdout
+    assert "from the whole network to the smallest" in first.stdout
     assert "stripes is finished and exported to exports/stripes" in second.stdout
     whole, compact = (read_result(Path("exports") / name) for name in ("stripes", "stripes-compact"))
     share = compact["network"]["multiply_adds"] / whole["network"]["multiply_adds"]

@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 from collections import deque
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from tlopt.compact.prune import (
     pruning_events,
 )
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
-from tlopt.exports.read import inference_cost, load_network, read_export
+from tlopt.exports.read import inference_cost, load_network, read_export, whole_cost
 from tlopt.exports.result import read_result
 from tlopt.model.families.table import as_network, library_module
 from tlopt.model.network import Network
@@ -207,6 +207,21 @@ def test_its_result_and_card_account_for_the_pruning(pruned_folder: Path) -> Non
     assert 'torch.export.load("model.pt2")' in card
 
 
+def test_its_card_compares_its_costs_with_those_of_the_network_before(
+    pruned_folder: Path, export_folder: Path
+) -> None:
+    before, here = read_result(pruned_folder)["costs"]
+    card = (pruned_folder / "README.md").read_text()
+
+    assert (before["network"], here["network"]) == ("before", "here")
+    assert before.items() >= asdict(inference_cost(read_export(export_folder))).items()
+    assert here.items() >= asdict(inference_cost(read_export(pruned_folder))).items()
+    assert before["latency_ratio"] == 1
+    assert here["latency_ms"] > 0
+    quotient = before["parameters"] / here["parameters"]
+    assert f"| this network | {here['parameters']:,} (÷ {quotient:.2f}) | {here['multiply_adds']:,} (" in card
+
+
 def test_its_program_gives_the_same_logits_without_tlopt(
     pruned_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +266,9 @@ def test_a_shortened_network_is_pruned_like_any_other(
     left, before = inference_cost(smaller), inference_cost(read_export(folder))
     assert left.multiply_adds <= 0.6 * before.multiply_adds
     assert smaller.point.neck_layers == 1
+    whole, *_, here = read_result(smaller.folder)["costs"]
+    assert whole.items() >= asdict(whole_cost(smaller)).items()
+    assert here["parameters"] < before.parameters < whole["parameters"]
     image = pixels(smaller.folder)
     classifier = tlopt.load_model(smaller.folder, device="cpu")
     (found,) = tlopt.predict(smaller.folder, [image], device="cpu")

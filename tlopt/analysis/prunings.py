@@ -1,7 +1,7 @@
 """A sentence on a study's second stage, for status, report and note."""
 
+from tlopt.analysis.network_stages import smallest_pruning
 from tlopt.analysis.snapshot import Snapshot
-from tlopt.confirmation.prunings import smallest
 from tlopt.spec.objectives import COST_TITLES, inference_cost_words, value_words
 from tlopt.system.words import counted
 
@@ -13,7 +13,7 @@ def prune_sentence(snapshot: Snapshot) -> str:
     ended = [each for each in snapshot.prunings if each.counts]
     said = f"prunings: {len(ended)} of {counted(snapshot.n_prunings, 'pruning')} ended"
     study = snapshot.study
-    best = smallest(ended, study.prune.quantity)
+    best = smallest_pruning(snapshot)
     if best is None:
         causes = "; ".join(f"{each.label}: {each.cause}" for each in ended)
         return f"{said}; none within the bound ({causes})" if ended else said

@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from tlopt.analysis.cost import Cost
+from tlopt.analysis.network_stages import network_stages
 from tlopt.analysis.time_left import TimeLeft, time_left
 from tlopt.confirmation import candidates
 from tlopt.confirmation.prunings import stored_prunings
@@ -214,6 +215,7 @@ class Snapshot:
             **self._front(),
             "confirmation": self._confirmation(),
             **self._prunings(),
+            **self._networks(),
             "exports": list(self.exports),
             "warm_start": self._warm_start(),
             "spent_hours": self.search_cost.seconds / 3600,
@@ -255,6 +257,10 @@ class Snapshot:
             return None
         counts = {"runs_planned": verdict.n_expected, "runs_finished": verdict.n_finished}
         return {**counts, "finished": verdict.finished, **as_dict(verdict)}
+
+    def _networks(self) -> dict[str, Any]:
+        stages = network_stages(self)
+        return {"networks": [stage.as_dict() for stage in stages]} if stages else {}
 
     def _prunings(self) -> dict[str, Any]:
         if not self.n_prunings:

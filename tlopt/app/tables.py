@@ -29,6 +29,7 @@ from tlopt.analysis.front import (
     objective_words,
     shown_costs,
 )
+from tlopt.analysis.network_stages import NetworkStage, network_rows, network_stages
 from tlopt.analysis.prunings import prune_sentence
 from tlopt.analysis.snapshot import SILENT_SECONDS, Snapshot, WorkerRow
 from tlopt.app.handle import StudySummary
@@ -217,7 +218,26 @@ def status_group(snapshot: Snapshot, *, top: int, note: str = "") -> Group:
         parts.append(Text(winner))
     if pruned := prune_sentence(snapshot):
         parts.append(Text(pruned))
+    if stages := network_stages(snapshot):
+        parts.append(_stages_table(stages, snapshot.study.objective))
     return Group(*parts)
+
+
+def show_stages(snapshot: Snapshot, console: Console) -> None:
+    """Print how far the prunings have come, and a column for each network from whole to smallest."""
+    console.print(prune_sentence(snapshot), markup=False, soft_wrap=True)
+    if stages := network_stages(snapshot):
+        console.print(_stages_table(stages, snapshot.study.objective))
+
+
+def _stages_table(stages: Sequence[NetworkStage], objective: str) -> Table:
+    table = Table(title="from the whole network to the smallest", title_justify="left")
+    table.add_column("")
+    for stage in stages:
+        table.add_column(stage.name, justify="right")
+    for row in network_rows(stages, objective):
+        table.add_row(*row)
+    return table
 
 
 def _progress_lines(snapshot: Snapshot) -> Iterator[str]:

@@ -160,7 +160,7 @@ def _combined(
 
 
 def _compact(opened: "Session", folder: Path | None, *, overwrite: bool, onnx: bool) -> None:
-    from tlopt.app import deliver, workflow
+    from tlopt.app import deliver, tables, workflow
     from tlopt.app.compact import stage
 
     opened.prunings()  # raises before images are read
@@ -169,6 +169,7 @@ def _compact(opened: "Session", folder: Path | None, *, overwrite: bool, onnx: b
     workspace = workflow.prepare(opened, progress=True)
     verdict = workflow.judge(opened, workspace)
     stage.export_smallest(opened, workspace, verdict, to, overwrite=overwrite, onnx=onnx)
+    tables.show_stages(opened.snapshot(), out)
     out.print(f"exported to {to}", markup=False)
 
 

@@ -109,20 +109,19 @@ def run_second_stage(
     opened: "Session", workspace: "Workspace", verdict: "Verdict", folder: Path, workers: int, *, onnx: bool
 ) -> None:
     """Prune the chosen network with local workers, and export the smallest, or say why there is none."""
-    from tlopt.analysis.prunings import prune_sentence
-    from tlopt.app import progress, workflow
+    from tlopt.app import progress, tables, workflow
     from tlopt.app.compact import stage
 
     if why := stage.why_not(verdict):
         out.print(f"second stage: {why}", markup=False, soft_wrap=True)
         return
     events = stage.prune_chosen(opened, workspace, verdict, n_workers=workers)
-    last = progress.show_progress(events, out)
+    progress.show_progress(events, out)
     workflow.renew_note(opened, workspace)
     try:
         written = stage.export_smallest(opened, workspace, verdict, folder, overwrite=True, onnx=onnx)
     except NotReady as error:  # none stayed within the bound
         out.print(f"second stage: {error}", markup=False, soft_wrap=True)
         return
-    out.print(prune_sentence(last), markup=False, soft_wrap=True)
+    tables.show_stages(opened.snapshot(), out)
     out.print(f"smallest network exported to {written}", markup=False, soft_wrap=True)

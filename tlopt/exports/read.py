@@ -19,7 +19,7 @@ from tlopt.model.build import blueprint, build
 from tlopt.model.ensemble import Ensemble, separated
 from tlopt.model.families import table as families
 from tlopt.model.network import Network
-from tlopt.model.weights import load_weights
+from tlopt.model.weights import Weights, load_weights
 from tlopt.model.weights_file import read_file
 from tlopt.spec.model_names import TIMM, split_width
 from tlopt.spec.point import Point
@@ -210,9 +210,24 @@ def _members(export: Export) -> tuple[Export, ...]:
 
 def whole_cost(export: Export) -> InferenceCost:
     """The cost of the export's network if it had all blocks of its backbone and all channels."""
+    return count(_outline(_whole(export)).net, export.resolution)
+
+
+def whole_network(export: Export) -> nn.Module:
+    """The network that `whole_cost` is of, with random weights, in eval mode on the CPU."""
+    whole = _whole(export)
+    return build(whole.point, n_classes=len(export.class_names), weights=_blank(export), seed=0).net.eval()
+
+
+def _whole(export: Export) -> Export:
     values = export.point.as_dict()
     whole = Point.from_dict({key: value for key, value in values.items() if key not in _SHORTENING_KEYS})
-    return count(_outline(replace(export, point=whole, is_compact=False)).net, export.resolution)
+    return replace(export, point=whole, is_compact=False)
+
+
+def _blank(export: Export) -> Weights:
+    """No pretrained weights, at the export's resolution."""
+    return replace(load_weights(export.backbone, "none"), resolution=export.resolution)
 
 
 def _outline(export: Export) -> Network:
@@ -264,8 +279,7 @@ def _read_tensors(export: Export) -> dict[str, Tensor]:
 
 def _filled(export: Export, state: dict[str, Tensor]) -> Network:
     """The network of an export with the tensors `state`."""
-    blank = replace(load_weights(export.backbone, "none"), resolution=export.resolution)
-    network = build(export.point, n_classes=len(export.class_names), weights=blank, seed=0)
+    network = build(export.point, n_classes=len(export.class_names), weights=_blank(export), seed=0)
     try:
         if export.is_compact:
             network = resized(network, {name: tensor.shape for name, tensor in state.items()})

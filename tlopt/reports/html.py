@@ -1,7 +1,7 @@
 """A report as one HTML page: text and figures rendered by a template that escapes every value."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tlopt.analysis.front import (
     shown_costs,
 )
 from tlopt.analysis.importance import Share
+from tlopt.analysis.network_stages import network_rows, network_stages
 from tlopt.analysis.prunings import prune_sentence
 from tlopt.insight.record import Fit
 from tlopt.plots.colours import DARK, LIGHT
@@ -94,6 +95,7 @@ def page(report: Report) -> str:
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
         drop=drop_sentence(report.confirmed) if report.confirmed else "",
         prunings=prune_sentence(report.snapshot),
+        networks=_networks(report),
         wrong=_wrong(report),
         wrong_missing=wrong.missing_sentence(report),
         best=_best_trials(report),
@@ -118,6 +120,15 @@ def page(report: Report) -> str:
         version=version("tlopt"),
         created=f"{report.created:%Y-%m-%d %H:%M %Z}".rstrip(),
     )
+
+
+def _networks(report: Report) -> Table | None:
+    stages = network_stages(replace(report.snapshot, verdict=report.verdict))
+    if not stages:
+        return None
+    names = tuple(stage.name for stage in stages)
+    rows = tuple(network_rows(stages, report.study.objective))
+    return Table(columns=("", *names), rows=rows, right=frozenset(names))
 
 
 def _confirmation(report: Report) -> Table | None:

@@ -20,7 +20,8 @@ tlopt:defaults        study   [{"label"}] of the defaults that it is compared wi
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "summary"}, see `search.warm_start`
 tlopt:fit             study   {"summary", "fits"}: how backbones suit its images, see `insight.record.Fit`
-tlopt:exports         study   [{"folder", "host", "kind", "label", "created"}] of its exports, newest last
+tlopt:exports         study   [{"folder", "host", "kind", "label", "created"}] of its exports, newest last; of
+                              compact ones "latency_ms" by network, see `exports.compact.CompactCost`
 tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
 tlopt:search          study   of a confirmation: `tlopt:began` of the confirmed search

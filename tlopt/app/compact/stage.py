@@ -142,7 +142,8 @@ def export_smallest(
         write_compact(folder, read_export(whole), pruned, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
-    remember_export(session.optuna_study(), folder, verdict.chosen.label, "compact")
+    measured = {row["network"]: row["latency_ms"] for row in read_result(folder)["costs"]}
+    remember_export(session.optuna_study(), folder, verdict.chosen.label, "compact", latency_ms=measured)
     return folder
 
 
