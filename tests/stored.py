@@ -21,6 +21,7 @@ from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import add_candidates, record_test
 from tlopt.confirmation.companion import open_companion
+from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.dashboard import note
 from tlopt.exports.card import model_card
@@ -77,7 +78,7 @@ def build(url: str, file: Path) -> Session:
         file_text=file_text,
         fingerprints={"data": "0a"},
     )
-    add_candidates(confirmation, candidates, session.study)
+    add_candidates(confirmation, candidates, session.study, odds=ODDS_MIN)
     for candidate, n_right in zip(candidates, (101, 102, 119), strict=True):
         for replicate in range(3):
             confirmation.add_trial(_run(candidate, replicate, (n_right + replicate) / N_VAL))

@@ -41,7 +41,7 @@ class Pool:
 
 def pools() -> list[Pool]:
     """All recorded pools."""
-    return [*_curves(), *_recipes(), *_peers()]
+    return [*_curves(), *_recipes(), *peers_pools()]
 
 
 def without_noise(measured: Floats, n_images: int) -> Floats:
@@ -114,12 +114,19 @@ def _last(row: dict[str, Any]) -> dict[str, float]:
     return scores.get("last") or next(iter(scores.values()))
 
 
-def _peers() -> Iterator[Pool]:
+def peers_pools(*, partly_frozen: bool = False) -> Iterator[Pool]:
+    """The points that the peers' searches held as their best.
+
+    Args:
+        partly_frozen: The partly frozen network is the last default, and not one of the other points.
+    """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in _rows(PEERS):
         found[row["data"]][row["point"]].append(row["accuracy"])
     for name, points in sorted(found.items()):
         known = [each for each in points if _is_default(json.loads(each))]
+        if partly_frozen:
+            known += [each for each in points if _is_partly_frozen(json.loads(each))]
         order = [*known, *(each for each in points if each not in known)]
         true = without_noise(np.array([np.mean(points[each]) for each in order]), 400)
         yield Pool(name=f"peers, {name}", true=true, n_defaults=len(known))
@@ -130,6 +137,12 @@ def _is_default(point: dict[str, Any]) -> bool:
     probe = point["freeze_depth"] == 17 and point["lr"] == 0.01
     plain = point["freeze_depth"] == 0 and point["lr"] == 0.001
     return bool(point["transfer_depth"] == 17 and point["lr_ratio"] == 1 and (probe or plain))
+
+
+def _is_partly_frozen(point: dict[str, Any]) -> bool:
+    """Whether 14 of 17 blocks of `point` are kept and frozen and the others fresh, all else as usual."""
+    depths = point["transfer_depth"] == point["freeze_depth"] == 14
+    return bool(depths and point["lr_ratio"] == 1 and point["lr"] == 0.001)
 
 
 def _rows(file: Path) -> Sequence[dict[str, Any]]:

@@ -17,6 +17,7 @@ from tlopt.app.handle import Session, open_session
 from tlopt.cli.main import app
 from tlopt.confirmation.candidates import add_candidates
 from tlopt.confirmation.companion import open_companion
+from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
 from tlopt.search.defaults import defaults
 from tlopt.search.race import Candidate
@@ -55,7 +56,7 @@ def confirmation(url: str, of: optuna.Study) -> optuna.Study:
         file_text=TEXT,
         fingerprints={},
     )
-    add_candidates(opened, [Candidate(0, "trial 0", POINT)], STUDY)
+    add_candidates(opened, [Candidate(0, "trial 0", POINT)], STUDY, odds=ODDS_MIN)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""Studies of earlier versions continue, with images split as those versions split them."""
+"""Studies of earlier versions continue with their splits and odds; new ones have those of their images."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from PIL import Image
 
 from tlopt.app import workflow
 from tlopt.app.handle import open_session
+from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import DataError, SpecError, StudyChanged, WeightsError
+from tlopt.storage import attributes
 
 TEXT = """
 name = "copies"
@@ -61,6 +63,32 @@ def test_a_study_that_was_begun_when_only_equal_files_were_copies_goes_on(
     assert (going_on.data.splits[0].val == begun.data.splits[0].val).all()
     assert going_on.study.data.copies == "files"
     workflow.begin(sessions["now"], going_on)
+
+
+@pytest.mark.parametrize(
+    ("line", "odds"),
+    [
+        ("", 6.0),  # six validation images
+        ("confirm_splits = 2", 6.0),  # two of three seeds share one
+        ("confirm_splits = 3", 2.0),
+    ],
+)
+def test_the_odds_of_a_confirmation_are_those_of_its_images_and_stay(
+    line: str, odds: float, images: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "odds.toml"
+    file.write_text(TEXT.format(source=images, line=line))
+    session = open_session(file, storage_url=f"sqlite:///{tmp_path}/studies.db")
+    workspace = workflow.prepare(session)
+    opened, plan = workflow.begin(session, workspace)
+    trial = opened.ask()
+    trial.set_user_attr(attributes.POINT, plan.draw(trial).point.as_dict())
+    opened.tell(trial, 0.5)
+    confirmation, _ = workflow.begin_confirm(session, workspace)
+    assert confirmation.user_attrs[attributes.ODDS] == odds
+
+    confirmation.set_user_attr(attributes.ODDS, ODDS_MIN)  # as an earlier version began it
+    assert workflow.begin_confirm(session, workspace)[0].user_attrs[attributes.ODDS] == ODDS_MIN
 
 
 @pytest.mark.parametrize(

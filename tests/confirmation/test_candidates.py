@@ -251,7 +251,7 @@ def opened(store: optuna.storages.BaseStorage, *candidates: Candidate, **changes
         file_text=TEXT,
         fingerprints=FINGERPRINTS,
     )
-    add_candidates(confirmation, candidates, study)
+    add_candidates(confirmation, candidates, study, odds=ODDS_MIN)
     return confirmation
 
 

@@ -14,6 +14,7 @@ from tlopt.confirmation.evidence import (
     LASTING_SHARE,
     ODDS_MIN,
     Lead,
+    odds_min,
     residual_variance,
     std_error_of_lead,
 )
@@ -45,6 +46,19 @@ def test_without_an_error_any_lead_is_certain(mean: float, odds: float) -> None:
 
 def test_a_huge_lead_has_infinite_odds_and_no_error() -> None:
     assert lead(1.0).odds == math.inf
+
+
+@pytest.mark.parametrize(
+    ("n_images", "others", "odds"),
+    [
+        *((31, False, 6.0), (32, False, 4.0), (63, False, 4.0), (64, False, ODDS_MIN), (0, False, ODDS_MIN)),
+        *((72, True, 2.0), (143, True, 2.0), (144, True, 1.5), (1000, True, 1.5)),
+    ],
+)
+def test_few_images_need_higher_odds_and_other_images_lower_ones(
+    n_images: int, others: bool, odds: float
+) -> None:
+    assert odds_min(n_images, others=others) == odds
 
 
 # The standard error

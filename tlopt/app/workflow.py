@@ -16,6 +16,7 @@ from tlopt.app.local_run import follow
 from tlopt.app.next_study import explanation_of
 from tlopt.confirmation import candidates as confirmation
 from tlopt.confirmation import companion
+from tlopt.confirmation.evidence import odds_min
 from tlopt.confirmation.verdict import Verdict
 from tlopt.dashboard import note
 from tlopt.errors import NotReady, StudyChanged
@@ -36,6 +37,7 @@ from tlopt.worker import local
 from tlopt.worker.observers import check_loggers
 
 if TYPE_CHECKING:
+    from tlopt.data.dataset import Data
     from tlopt.trial.workspace import Workspace
 
 
@@ -261,7 +263,8 @@ def _with_candidates(
     """The confirmation with `candidates` added to those it has, and its plan."""
     session.refuse_foreign_confirmation()
     opened = open_companion(session, workspace, session.confirm_name, attributes.CANDIDATES)
-    confirmation.add_candidates(opened, candidates, session.study)
+    odds = _odds(session.study, workspace.data)
+    confirmation.add_candidates(opened, candidates, session.study, odds=odds)
     race = confirmation.stored_race(session.study, opened)
     # called while a trial is claimed, when the database must not be queried for the folders' name
     weights_file = session.confirm_folders.weights_file
@@ -287,6 +290,13 @@ def run_all(study: Study, plan: StudyPlan, opened: optuna.Study) -> None:
     """Let `opened` run every trial of the plan to its end."""
     opened.sampler = sampler(study, plan, opened)
     opened.pruner = optuna.pruners.NopPruner()
+
+
+def _odds(study: Study, data: "Data") -> float:
+    """The odds at which a confirmation chooses a searched point over the strongest default."""
+    seeds = study.confirm.seeds
+    val = {data.confirm_split(replicate) for replicate in range(seeds)}
+    return odds_min(sum(len(data.splits[index].val) for index in val), others=data.n_confirm_splits >= seeds)
 
 
 def study_threads(session: Session) -> AbstractContextManager[None]:

@@ -17,7 +17,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.confirmation.companion import has_start_of
-from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
@@ -160,12 +159,18 @@ def _with_point(trial: FrozenTrial, study: Study, facts: BackboneFacts) -> Trial
     return replace(record, outcome=outcome, point=asdict(point))
 
 
-def add_candidates(confirmation: optuna.Study, candidates: Sequence[Candidate], study: Study) -> None:
-    """Store `candidates` after those that the confirmation of `study` has."""
+def add_candidates(
+    confirmation: optuna.Study, candidates: Sequence[Candidate], study: Study, *, odds: float
+) -> None:
+    """Store `candidates` after those that the confirmation of `study` has.
+
+    Args:
+        odds: at which a new confirmation chooses a searched point over the strongest default.
+    """
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     if candidates and not known:
         confirmation.set_user_attr(HALVES, not study.objectives)  # a cheap point need not be the best one
-        confirmation.set_user_attr(ODDS, ODDS_MIN)
+        confirmation.set_user_attr(ODDS, odds)
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
     if new:

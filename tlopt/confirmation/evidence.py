@@ -15,8 +15,11 @@ from tlopt.spec.objectives import own_variance
 
 # A searched point is chosen over the strongest default at odds of three to one: of the rules tried, the one
 # that costs least among those with which at most 2 of 100 searches end below the default beyond noise
-# ("Default unless evidence" in benchmarks/selection/README.md).
+# ("Default unless evidence" in benchmarks/selection/README.md). Few images need more, other images less.
 ODDS_MIN = 3.0
+ODDS_OF_FEW = ((32, 6.0), (64, 4.0))  # of fewer images, the odds
+ODDS_OF_OTHER = 1.5
+ODDS_OF_FEW_OTHER = ((144, 2.0),)
 
 # Share of a network's own error of the validation images that is common to its seeds. Not measured: half is
 # assumed, and "Default unless evidence" has the result if it is none or all.
@@ -42,6 +45,20 @@ class Lead:
             return math.inf if self.mean > 0 else 0.0
         worse = 0.5 * math.erfc(self.mean / self.std_error / math.sqrt(2))
         return (1 - worse) / worse if worse else math.inf
+
+
+def odds_min(n_images: int, *, others: bool) -> float:
+    """The odds at which a searched point is chosen over the strongest default.
+
+    The least for which at most 2 of 100 simulated searches end below the default, beyond noise ("Overtuning"
+    in benchmarks/selection/README.md).
+
+    Args:
+        n_images: number of validation images over all splits that the seeds use; 0 if unknown.
+        others: whether each seed has a split of its own that no trial of the search has seen.
+    """
+    few, usual = (ODDS_OF_FEW_OTHER, ODDS_OF_OTHER) if others else (ODDS_OF_FEW, ODDS_MIN)
+    return next((odds for end, odds in few if 0 < n_images < end), usual)
 
 
 def std_error_of_lead(values: Sequence[Sequence[float]], objective: str, n_images: int) -> float:
