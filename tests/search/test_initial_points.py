@@ -34,16 +34,16 @@ def test_linear_classifiers_come_first_then_the_defaults_by_what_they_train_then
     found = points(study)
 
     assert found[:2] == linear_points(study, FACTS)
-    assert found[2:5] == [params[PROBE_LABEL], params[PLAIN_LABEL], params[KEPT_LABEL]]
+    assert found[2:5] == [params[PROBE_LABEL], params[KEPT_LABEL], params[PLAIN_LABEL]]
     assert found[5:] == [start_point(start, study, FACTS) for start in STARTS]
 
 
-def test_of_the_defaults_the_one_with_the_most_frozen_blocks_comes_first() -> None:
+def test_defaults_with_the_most_frozen_blocks_come_first_then_those_with_kept_statistics() -> None:
     study = tiny.study(WIDE)
     params = {default.label: default.params for default in defaults(study, FACTS)}
 
     assert points(study)[2:6] == [
-        params[label] for label in (PROBE_LABEL, PARTLY_LABEL, PLAIN_LABEL, KEPT_LABEL)
+        params[label] for label in (PROBE_LABEL, PARTLY_LABEL, KEPT_LABEL, PLAIN_LABEL)
     ]
 
 

@@ -155,14 +155,14 @@ def test_there_is_none_without_statistics_to_keep(missing: str) -> None:
     assert start_point(KEPT_STATISTICS, tiny.study(search()), tiny.facts(**{missing: False})) is None
 
 
-def test_a_search_that_can_draw_the_default_runs_it_fourth_and_never_prunes_it() -> None:
+def test_a_search_that_can_draw_the_default_runs_it_third_and_never_prunes_it() -> None:
     study = tiny.study(search())
     plan = search_plan(study, FACTS, 1)
 
-    task = plan.draw(FixedTrial(plan.initial_points(())[3], number=3))
+    task = plan.draw(FixedTrial(plan.initial_points(())[2], number=2))
 
     assert plan.initial_points(())[1] == start_point(PARTLY_FROZEN, study, FACTS)
-    assert list(plan.initial_points(())[3:]) == [start_point(KEPT_STATISTICS, study, FACTS)]
+    assert plan.initial_points(())[2] == start_point(KEPT_STATISTICS, study, FACTS)
     assert (task.point.norm_depth, task.label, task.prunable) == (17, KEPT_LABEL, False)
 
 
@@ -184,7 +184,7 @@ def test_the_other_starts_keep_no_statistics() -> None:
     depths = [suggest(FixedTrial(params), study, FACTS).norm_depth for params in plan.initial_points(())]
 
     assert [default.point.norm_depth for default in defaults(study, FACTS)] == [0, 0, 17, 0]
-    assert depths == [0, 17, 0]  # the probe's freeze depth is out of range
+    assert depths == [17, 0, 0]  # the probe's freeze depth is out of range
 
 
 def test_a_search_without_the_key_starts_as_before() -> None:
