@@ -28,15 +28,14 @@ import optuna
 from benchmarks.defaults.replay import Floats, Recording, read
 from benchmarks.defaults.surrogate import Surrogate, fit_surrogate, search
 from benchmarks.selection.choice import POINTS, SEED_STD, SEEDS, confirmed, wide
-from tlopt.confirmation.evidence import LASTING_SHARE, ODDS_MIN, std_error_of_lead
+from tlopt.confirmation.evidence import LASTING_SHARE, odds_min, std_error_of_lead
 from tlopt.confirmation.interval import half_width
 from tlopt.spec.algorithms import TpeSampler
 from tlopt.spec.objectives import OWN_SHARE
 
 N_DEFAULTS = 2
 SIZES = (10, 20, 33)
-ODDS_ERRORS = wide(ODDS_MIN)
-TODAY = "confirmed, default unless three to one"
+TODAY = "confirmed, default unless evidence"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +76,8 @@ def by_rounds(of: Searched, runs: Sequence[Floats], *, odds: int = 1, with_trial
     """What a confirmation in rounds chooses, given the values of all runs.
 
     Args:
-        odds: Splits that the runs take in turn, for the odds of three to one at which a point is chosen over
-            the stronger default; 0: no odds are needed.
+        odds: Splits that the runs take in turn, for the odds at which a point is chosen over the stronger
+            default; 0: no odds are needed.
         with_trial: The value of a point's trial counts as a further run where points are compared.
     """
     finalists = confirmed(N_DEFAULTS, nominated(of), of.first, runs)
@@ -86,8 +85,11 @@ def by_rounds(of: Searched, runs: Sequence[Floats], *, odds: int = 1, with_trial
     among = np.mean([of.first, *runs], axis=0) if with_trial else means
     point, default = max(finalists, key=lambda k: among[k]), int(means[:N_DEFAULTS].argmax())
     values = [[float(run[k]) for run in runs] for k in (*range(N_DEFAULTS), *finalists)]
-    error = std_error_of_lead(values, "accuracy", of.n_val * odds) if odds else 0.0
-    return point if means[point] - means[default] > ODDS_ERRORS * error else default
+    if not odds:
+        return point if means[point] > means[default] else default
+    needed = wide(odds_min(of.n_val * odds, others=odds > 1))
+    error = std_error_of_lead(values, "accuracy", of.n_val * odds)
+    return point if means[point] - means[default] > needed * error else default
 
 
 def best_mean(runs: Sequence[Floats]) -> int:
