@@ -144,6 +144,13 @@ def test_the_code_block_has_the_arguments_of_each_family(
     assert head in code
 
 
+def test_a_width_that_its_library_has_no_arguments_for_is_loaded_as_a_program(export: Export) -> None:
+    code = plain_torch_code(replace(export, point=make_point(backbone="vgg11_bn@0.25")))
+
+    assert 'torch.export.load("model.pt2")' in code
+    assert "torchvision.models" not in code
+
+
 def test_numbers_are_in_per_cent_with_one_decimal(export: Export) -> None:
     card = card_of(make_contents(planted()), export)
     assert "| → trial 12 | 3 | 92.0 ± 1.0 % | 91.0 ± 1.0 % |" in card

@@ -23,6 +23,7 @@ TORCHVISION = [
     ("densenet121", 32, 1 + 58 + 3),
     ("densenet121@0.25", 32, 1 + 58 + 3),
     ("vgg11_bn", 32, 8),
+    ("vgg11_bn@0.25", 32, 8),
     ("mobilenet_v2", 32, 1 + 17),
     ("mobilenet_v3_small", 32, 1 + 11),
     ("efficientnet_b0", 32, 1 + 16),

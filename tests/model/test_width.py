@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from tlopt.errors import SpecError, WeightsError
 from tlopt.model.build import outline
 from tlopt.model.families.table import FAMILIES, skeleton, torchvision_names, width_options
+from tlopt.model.families.torchvision import vgg_narrowed
 from tlopt.model.weights import load_weights
 from tlopt.spec.model_names import split_width
 
 # a name of every family that has widths
 WITH_WIDTHS = (
-    *("densenet121", "mobilenet_v2", "vit_b_16"),
+    *("densenet121", "mobilenet_v2", "vgg11_bn", "vit_b_16"),
     *(
         "timm:resnet18",
         "timm:resnet18d",
@@ -41,7 +42,7 @@ def test_every_family_with_widths_is_in_the_table() -> None:
     kinds = [type(skeleton(name).net) for name in WITH_WIDTHS]
 
     assert {f"{kind.__module__}.{kind.__name__}" for kind in kinds} == {
-        family.library_class for family in FAMILIES if family.at_width is not None
+        family.library_class for family in FAMILIES if family.at_width or family.narrowed
     }
 
 
@@ -55,6 +56,10 @@ def test_half_the_width_has_the_same_blocks_and_about_a_quarter_of_the_parameter
 def test_a_factor_of_one_gives_the_library_s_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = {key: tensor.shape for key, tensor in skeleton(name).net.state_dict().items()}
     monkeypatch.setattr("tlopt.model.families.table.split_width", lambda _: (name, 1.0))
+    if name == "vgg11_bn":
+        narrowed = vgg_narrowed(skeleton(name).net, 1.0)
+        assert {key: tensor.shape for key, tensor in narrowed.state_dict().items()} == usual
+        return
     options = width_options(name, 1.0)
     monkeypatch.setattr("tlopt.model.families.table.split_width", lambda _: (name, 2.0))
     monkeypatch.setattr("tlopt.model.families.table.width_options", lambda *_: options)

@@ -106,7 +106,8 @@ class Export:
     @property
     def has_program(self) -> bool:
         """Whether the network is also written as a program, since its library has no such network."""
-        return self.is_compact or self.point.is_shortened or bool(self.members)
+        changed = self.is_compact or self.point.is_shortened or families.is_beyond_library(self.backbone)
+        return changed or bool(self.members)
 
 
 def no_export(folder: Path | str, why: str) -> str:

@@ -48,6 +48,8 @@ class Family:
     modern_name: Callable[[str], str] = str  # current name of a tensor, given its name in older files
     # the library's arguments for a factor of the channels, given its module; None: it has one width
     at_width: Callable[[Any, float], dict[str, Any]] | None = None
+    # where arguments cannot give it: the module with a factor of the channels
+    narrowed: Callable[[Any, float], nn.Module] | None = None
 
 
 _tv, _timm = torchvision_families, timm_families
@@ -74,6 +76,7 @@ FAMILIES = (
         blocks=_tv.vgg,
         head_name="classifier.6",
         resolution_min=32,
+        narrowed=_tv.vgg_narrowed,
     ),
     Family(
         title="MobileNetV2",
@@ -244,6 +247,8 @@ def library_module(backbone: str, image_size: int | None = None) -> nn.Module:
     """
     check_name(backbone)
     name, width = split_width(backbone)
+    if is_beyond_library(backbone):
+        return _narrowed(name, width)
     options = {} if width == 1 else width_options(name, width)
     net: nn.Module
     if name == LITE0 or name.startswith(TIMM):
@@ -275,13 +280,27 @@ def width_options(name: str, width: float) -> dict[str, Any]:
     family = family_of(net, name)
     if family.at_width is None:
         able = [
-            f"{each.library_class.partition('.')[0]}'s {each.title}" for each in FAMILIES if each.at_width
+            f"{each.library_class.partition('.')[0]}'s {each.title}"
+            for each in FAMILIES
+            if each.at_width or each.narrowed
         ]
         raise SpecError(
             f'model.backbone: "{name}@{width:g}": {name} has one width only; others are possible for'
             f' {"; ".join(able)}, as in "timm:resnet18d@{width:g}"'
         )
     return family.at_width(net, width)
+
+
+def is_beyond_library(backbone: str) -> bool:
+    """Whether the backbone has a width that its library's arguments cannot give."""
+    name, width = split_width(backbone)
+    return width != 1 and name in torchvision_names() and torchvision_names()[name].narrowed is not None
+
+
+def _narrowed(name: str, width: float) -> nn.Module:
+    narrowed = torchvision_names()[name].narrowed
+    assert narrowed is not None
+    return narrowed(skeleton(name).net, width)
 
 
 def class_name(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.vgg import VGG, make_layers
 
 from tlopt.model.network import Block, ForwardStep, block
 
@@ -92,6 +93,37 @@ def vgg(net: Any) -> tuple[Block, ...]:
         groups[-1].append(name)
     groups[-1] += ["avgpool", flatten, *children(net, "classifier")[:-1]]
     return tuple(block(net, str(group[0]), *group) for group in groups)
+
+
+def vgg_narrowed(net: Any, width: float) -> nn.Module:
+    """A VGG with `width` times the channels and hidden units, initialised as torchvision initialises it.
+
+    torchvision's own class fixes the widths of the classifier's layers.
+    """
+    layers = list(net.features)
+    config = [
+        scaled(layer.out_channels, width) if isinstance(layer, nn.Conv2d) else "M"
+        for layer in layers
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d))
+    ]
+    channels = next(size for size in reversed(config) if isinstance(size, int))
+    hidden, n_classes = scaled(net.classifier[0].out_features, width), net.classifier[-1].out_features
+    with torch.device("meta"):  # a classifier of the usual width has 120 million parameters
+        narrow: nn.Module = VGG(nn.Identity(), init_weights=False)
+    narrow.features = make_layers(config, batch_norm=any(isinstance(each, nn.BatchNorm2d) for each in layers))
+    narrow.classifier = nn.Sequential(
+        *(nn.Linear(channels * 7 * 7, hidden), nn.ReLU(inplace=True), nn.Dropout()),
+        *(nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout()),
+        nn.Linear(hidden, n_classes),
+    )
+    for layer in narrow.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0, 0.01)
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return narrow
 
 
 def mobilenet_v2(net: Any) -> tuple[Block, ...]:
