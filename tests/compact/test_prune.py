@@ -28,12 +28,13 @@ from tlopt.compact.prune import (
     prune,
     pruning_events,
 )
+from tlopt.data.training_set import some_images
 from tlopt.errors import DataError, Diverged, NotReady, SpecError
 from tlopt.exports.read import inference_cost, load_network, read_export, whole_cost
 from tlopt.exports.result import read_result
 from tlopt.model.families.table import as_network, library_module
 from tlopt.model.network import Network
-from tlopt.spec.point import Point
+from tlopt.spec.point import Point, seed_for
 from tlopt.spec.trial_spec import Criterion, PruneGoal, Quantity
 from tlopt.training.loop import train_epochs
 from tlopt.trial.workspace import Workspace
@@ -79,6 +80,18 @@ def test_the_same_seed_gives_the_same_network(network: Network, recipe: Recipe) 
 
     state = other.net.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in one.net.state_dict().items())
+
+
+def test_rounds_train_on_the_images_of_the_run_that_is_pruned(network: Network, recipe: Recipe) -> None:
+    labels, n = recipe.images.labels, len(recipe.train) // 2
+    drawn = some_images(recipe.train, labels, n, seed=seed_for(recipe.seed, "train_images"))
+    some = replace(recipe, point=replace(recipe.point, train_images=n))
+    given = replace(recipe, train=drawn)
+
+    one, other = (ended(begin_pruning(network, each, goal(0.5, n_rounds=2))) for each in (some, given))
+
+    expected = other.network.net.state_dict()
+    assert all(torch.equal(each, expected[name]) for name, each in one.network.net.state_dict().items())
 
 
 def test_pruning_ends_after_the_round_that_loses_too_much(

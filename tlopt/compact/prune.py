@@ -25,6 +25,7 @@ from tlopt.compact.criteria import (
 from tlopt.compact.groups import ChannelGroup, channel_groups, removed_axes
 from tlopt.compact.surgery import masked, remaining, without
 from tlopt.data.batches import CENTER_CROP, Images
+from tlopt.data.training_set import training_set
 from tlopt.errors import Diverged, SpecError
 from tlopt.model.network import Network
 from tlopt.spec.point import Point, seed_for
@@ -137,6 +138,7 @@ class Pruning:
             pretrained=self.pretrained,
             labels=recipe.images.labels[recipe.train],
             seed=seed_for(recipe.seed, f"prune {len(self.removals)}"),
+            images_seed=recipe.seed,  # the images that the network was trained on before
             device=recipe.device,
             n_classes=recipe.n_classes,
             numerics=recipe.numerics,
@@ -306,13 +308,16 @@ def _scores(
 
 def _mean_taylor_scores(network: Network, groups: Sequence[ChannelGroup], recipe: Recipe) -> Scores:
     """The mean over batches of training images, seen without augmentation."""
-    order = np.random.default_rng(recipe.seed).permutation(recipe.train)[:_TAYLOR_IMAGES]
+    trained = training_set(
+        recipe.train, recipe.images.labels, recipe.point, seed=recipe.seed, n_classes=recipe.n_classes
+    )
+    order = np.random.default_rng(recipe.seed).permutation(trained.indices)[:_TAYLOR_IMAGES]
     n_batches = -(-len(order) // _TAYLOR_BATCH)
     net, rows = copy.deepcopy(network).requires_grad_(True).eval(), []
     parameters = dict(net.net.named_parameters())
     for piece in np.array_split(order, n_batches):
         views = recipe.images.views_of(piece, CENTER_CROP, recipe.point, recipe.device)
-        labels = torch.from_numpy(recipe.images.labels[piece]).to(recipe.device)
+        labels = torch.from_numpy(trained.labels[piece]).to(recipe.device)
         loss = functional.cross_entropy(net(views), labels)
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         gradients = {name: each for name, each in zip(parameters, found, strict=True) if each is not None}

@@ -92,7 +92,7 @@ def steps(
     Args and raises: as `train_epochs`.
     """
     position = run.position
-    trained = training_set(train, images.labels, run.point, seed=run.seed, n_classes=run.n_classes)
+    trained = training_set(train, images.labels, run.point, seed=run.images_seed, n_classes=run.n_classes)
     if run.point.is_linear:
         if not position.epoch:
             yield _fit_linear(run, images, trained, val, feature_store)

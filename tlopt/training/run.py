@@ -61,6 +61,7 @@ class Run:
     class_weights: Tensor | None
     point: Point
     seed: int
+    images_seed: int  # draws the training images and false labels of `point`
     device: torch.device
     numerics: Numerics
     n_micro_batches: int  # maximum number of micro-batches per batch
@@ -88,6 +89,7 @@ def prepare_run(
     n_micro_batches: int = 1,
     numerics: Numerics | None = None,
     compiles: bool = False,
+    images_seed: int | None = None,
 ) -> Run:
     """Start a run of `point`; moves `network` to `device` and disables gradients of fixed parameters.
 
@@ -101,6 +103,7 @@ def prepare_run(
             same gradient, except that batch-norm and mixup see one micro-batch at a time.
         numerics: default: `usual_numerics` for the network and the device.
         compiles: whether to compile training steps, which makes the first ones slow.
+        images_seed: seed of what a point with `train_images` or `label_noise` draws; default: `seed`.
 
     Raises:
         OutOfMemory: network and pulls do not fit on the device.
@@ -124,6 +127,7 @@ def prepare_run(
         class_weights=_balanced(labels, n_classes, device) if point.class_weights == "balanced" else None,
         point=point,
         seed=seed,
+        images_seed=seed if images_seed is None else images_seed,
         device=device,
         numerics=numerics,
         n_micro_batches=n_micro_batches,
