@@ -8,8 +8,9 @@ import torch
 from small_networks import N_CLASSES, RESOLUTION, TIMM, TORCHVISION, make_network
 from torch import Tensor, nn
 
+from tlopt.compact.cost import count, uses_of_weights
 from tlopt.compact.groups import ChannelGroup, channel_groups, removed_axes
-from tlopt.compact.surgery import masked, resized, without
+from tlopt.compact.surgery import masked, n_remaining, resized, without
 from tlopt.model.families import table
 from tlopt.model.network import Network
 from tlopt.model.partition import blocks_of
@@ -237,3 +238,18 @@ def test_groups_of_full_networks_cover_most_layers(backbone: str) -> None:
     wanted = {"swin_t": ("qkv", "proj", "reduction", "features.0.0", "head")}.get(backbone, ())
     assert [name for name in untouched if not name.endswith(tuple(wanted))] == []
     assert all(group.n_units > 1 for group in groups)
+
+
+def test_costs_of_the_smaller_network_follow_from_its_shapes(
+    network: Network, smaller: Network, removed: dict[tuple[str, int], Tensor], resolution: int
+) -> None:
+    uses = uses_of_weights(copy.deepcopy(network).float().net, resolution)
+    sizes = n_remaining(dict(network.net.named_parameters()), removed)
+    expected = count(copy.deepcopy(smaller).float().net, resolution)
+
+    assert sum(sizes.values()) == expected.parameters
+    attends = any(isinstance(each, nn.MultiheadAttention) for each in network.net.modules())
+    if uses is None:
+        assert attends or type(network.net).__name__ in ("SwinTransformer", "VisionTransformer")
+    else:
+        assert sum(n * sizes[name] for name, n in uses.items()) == expected.multiply_adds

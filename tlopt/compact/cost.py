@@ -6,19 +6,23 @@ and additions are not counted.
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlopt.system.words import size_words
 
 _WARMUP_ROUNDS = 2
+_PRODUCTS = (_ConvNd, nn.Linear)  # layers whose output is their weight times their input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,33 @@ def multiply_adds(net: nn.Module, x: Tensor) -> int:
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         functional_call(net.eval(), shapes, (x.to("meta"),))
     return int(counter.get_total_flops()) // 2  # torch counts a multiply-add as two operations
+
+
+def uses_of_weights(net: nn.Module, resolution: int) -> dict[str, int] | None:
+    """How many multiply-adds for one image each number of a weight takes part in, by the weight's name.
+
+    Removing channels does not change it, so that the multiply-adds of a smaller network follow from its
+    shapes. None if there are other products than those of convolutions and linear layers, such as
+    attention's.
+
+    Args:
+        net: as for `count`.
+    """
+    found: Counter[str] = Counter()
+
+    def note(name: str, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        found[name] += output.numel() // weights[name].shape[0]
+
+    weights = dict(net.named_parameters())
+    layers = [(f"{name}.weight", each) for name, each in net.named_modules() if isinstance(each, _PRODUCTS)]
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers if name in weights]
+    try:
+        total = multiply_adds(net, torch.empty(1, 3, resolution, resolution, device="meta"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    known = sum(n * weights[name].numel() for name, n in found.items())
+    return dict(found) if known == total else None
 
 
 def _n_bytes(tensor: Tensor) -> int:

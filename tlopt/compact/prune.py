@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tlopt.compact.channel_labels import Axis
-from tlopt.compact.cost import InferenceCost, count, multiply_adds
+from tlopt.compact.cost import InferenceCost, count, uses_of_weights
 from tlopt.compact.criteria import (
     Scores,
     WeightHistory,
@@ -23,7 +23,7 @@ from tlopt.compact.criteria import (
     taylor_scores,
 )
 from tlopt.compact.groups import ChannelGroup, channel_groups, removed_axes
-from tlopt.compact.surgery import masked, remaining, without
+from tlopt.compact.surgery import masked, n_remaining, remaining, without
 from tlopt.data.batches import CENTER_CROP, Images
 from tlopt.data.training_set import training_set
 from tlopt.errors import Diverged, SpecError
@@ -340,18 +340,21 @@ def _removal(
     Raises:
         SpecError: even the largest one leaves more than `at_last`, which the last round has to reach.
     """
-    outline = copy.deepcopy(network).to("meta")
-    image = torch.empty(1, 3, recipe.point.resolution, recipe.point.resolution, device="meta")
+    resolution = recipe.point.resolution
+    outline, parameters = copy.deepcopy(network).to("meta"), dict(network.net.named_parameters())
+    uses = dict.fromkeys(parameters, 1)  # of each number: once in the number of parameters
+    counted = uses if goal.quantity == "parameters" else uses_of_weights(outline.net, resolution)
 
     def removal(fraction: float) -> dict[Axis, Tensor]:
         return removed_axes(groups, select(groups, scores, fraction, scope=goal.scope))
 
     def left(fraction: float) -> int:
-        smaller = without(outline, removal(fraction))
-        if goal.quantity == "parameters":  # without a forward pass, which takes longer
-            return sum(parameter.numel() for parameter in smaller.parameters())
+        removed = removal(fraction)
+        if counted is not None:
+            sizes = n_remaining(parameters, removed)
+            return sum(n * sizes[name] for name, n in counted.items())
         with _runs(recipe.point.backbone):
-            return multiply_adds(smaller.net, image)
+            return count(without(outline, removed).net, resolution).multiply_adds
 
     low, high = 0.0, 1.0
     if (least := left(high)) > at_last:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -67,6 +68,15 @@ def remaining(tensors: Mapping[str, Tensor], removed: Mapping[Axis, Tensor]) -> 
             stays[indices] = False
             found[name] = tensor.index_select(dim, stays.nonzero().flatten().to(tensor.device))
     return found
+
+
+def n_remaining(tensors: Mapping[str, Tensor], removed: Mapping[Axis, Tensor]) -> dict[str, int]:
+    """How many numbers each of `tensors`, by name, has without the `removed` indices."""
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    for (name, dim), indices in removed.items():
+        if name in shapes:
+            shapes[name][dim] -= len(indices)
+    return {name: prod(shape) for name, shape in shapes.items()}
 
 
 def masked(network: Network, removed: Mapping[Axis, Tensor]) -> Network:
