@@ -11,6 +11,7 @@ from benchmarks.proof import report as proof
 from benchmarks.proof.run import DEFAULTS
 from benchmarks.proof.searches import RATE, WITH, n_open
 from tlopt import spec
+from tlopt.spec.default_names import PLAIN_LABEL as PLAIN
 from tlopt.storage import attributes
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -76,6 +77,20 @@ def test_the_partly_frozen_network_is_chosen_where_it_is_better_than_every_defau
     assert (statistics.fmean(row["test"]), row["epochs"]) == (pytest.approx(test), epochs)
 
 
+def test_a_later_point_needs_the_better_mean_and_the_odds_of_few_images(tmp_path: Path) -> None:
+    values = zip(DEFAULTS, (0.7, 0.8, 0.6, 0.6), strict=True)
+    lines = [proof_row(name, data, 0, 0.5, val=[value] * 3) for name, value in values for data in "abc"]
+    for data, later in zip("abc", (0.79, 0.81, 0.99), strict=True):  # behind, ahead within noise, far ahead
+        rows = [{"label": PLAIN, "val": [0.7, 0.71, 0.69], "test": [0.5] * 3}]
+        rows += [{"label": "trial 9", "val": [later] * 3, "test": [0.6] * 3}]
+        rows += [{"label": "trial 8", "val": [0.999], "test": [0.9]}]  # dropped after the first seed
+        lines.append(proof_row(WITH.name, data, 0, 0.5, candidates=rows))
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    by_mean, by_odds = proof.after_first_five(proof.read(tmp_path / "results.jsonl")).splitlines()[2:]
+    assert by_mean.startswith("| by its mean | 2 of 3 | +6.7 ± ")
+    assert by_odds.startswith("| at odds of 4 to 1, as shipped | 1 of 3 | +3.3 ± ")
+
+
 def test_what_a_choice_loses_is_counted_among_candidates_with_every_seed() -> None:
     candidates = [{"test": [0.6, 0.6]}, {"test": [0.9]}, {"test": [0.7, 0.8]}]
     assert proof.lost_by_choice({"test": [0.6, 0.6], "candidates": candidates}) == pytest.approx(15)
@@ -104,3 +119,5 @@ def test_the_tables_of_the_proof_are_those_of_the_recorded_runs() -> None:
     text = (folder / "README.md").read_text()
     assert proof.table(found) in text
     assert proof.searches(found) in text
+    assert proof.ahead_of_searches(found) in text
+    assert proof.after_first_five(found) in text

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.proof.run import DEFAULTS, KEPT_LP_FT, LP_FT, SVM
 from benchmarks.proof.searches import RATE, WITH, WITHOUT
+from tlopt.confirmation.evidence import Lead, odds_min, std_error_of_lead
 from tlopt.confirmation.interval import half_width
 from tlopt.spec.default_names import KEPT_LABEL, LINEAR_LABEL, PARTLY_LABEL, PLAIN_LABEL, PROBE_LABEL
 
@@ -34,7 +35,9 @@ METHODS = (
 N_SETS_MIN = 3  # for an interval
 N_INITIAL = 6  # defaults and other initial points of the proposed search
 PARTLY_FROZEN = (PARTLY_LABEL, "trial 5")  # a default, or the last initial point where it was none yet
+N_VAL = 48  # validation images
 Row = Mapping[str, Any]
+Rows = Mapping[tuple[str, int], Row]  # by set and seed
 Runs = Mapping[str, Mapping[tuple[str, int], Row]]  # by method; set and seed
 
 
@@ -182,11 +185,60 @@ def _kind(row: Row) -> str:
     return "a point that the sampler drew" if number >= N_INITIAL else "the partly frozen initial point"
 
 
+def ahead_of_searches(found: Runs) -> str:
+    """A row for each search: points that the best of the first five trials is ahead by."""
+    lines = ["| search | searches | first five ahead by | at least equal on |", "| --- " * 4 + "|"]
+    for name in (RATE.name, WITHOUT.name, WITH.name):
+        ahead = by_set(_ahead(found[BEST_OF_FIVE], found.get(name, {})))
+        equal = sum(round(each, 6) >= 0 for each in ahead.values())
+        cells = (TITLES[name], str(len(found.get(name, ()))), interval(ahead.values(), sign="+"))
+        lines.append(f"| {' | '.join(cells)} | {equal} of {len(ahead)} |")
+    return "\n".join(lines)
+
+
+def _ahead(ours: Rows, theirs: Rows) -> dict[tuple[str, int], float]:
+    """Points of test accuracy by which `ours` are ahead, for each set and seed that both have."""
+    means = [
+        {key: 100 * statistics.fmean(row["test"]) for key, row in rows.items()} for rows in (ours, theirs)
+    ]
+    return {key: means[0][key] - means[1][key] for key in sorted(means[0].keys() & means[1].keys())}
+
+
+def after_first_five(found: Runs) -> str:
+    """A row for each way to choose a later point over the best of the first five: how often, and its gain."""
+    lines = ["| later point chosen | searches | gain |", "| --- " * 3 + "|"]
+    whole = found[BEST_OF_FIVE]
+    shipped = odds_min(N_VAL, others=False)
+    for title, odds in (("by its mean", 0.0), (f"at odds of {shipped:g} to 1, as shipped", shipped)):
+        taken = {key: _later(row, whole[key], odds) for key, row in found[WITH.name].items() if key in whole}
+        chosen = {key: whole[key] if row is None else row for key, row in taken.items()}
+        gained = by_set(_ahead(chosen, whole))
+        n = sum(row is not None for row in taken.values())
+        lines.append(f"| {title} | {n} of {len(taken)} | {interval(gained.values(), sign='+')} |")
+    return "\n".join(lines)
+
+
+def _later(searched: Row, best: Row, odds: float) -> Row | None:
+    """The best later candidate on validation with every seed, if it is ahead of `best` at these odds."""
+    whole = [each for each in searched["candidates"] if len(each["val"]) == len(best["val"])]
+    later = [
+        each for each in whole if each["label"].startswith("trial") and each["label"] not in PARTLY_FROZEN
+    ]
+    if not later:
+        return None
+    point = max(later, key=lambda each: statistics.fmean(each["val"]))
+    error = std_error_of_lead([each["val"] for each in whole], "accuracy", N_VAL)
+    means = (statistics.fmean(each["val"]) for each in (point, best))
+    ahead = Lead(point=point["label"], over="", mean=next(means) - next(means), std_error=error)
+    return point if ahead.mean > 0 and ahead.odds >= odds else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, help="JSON lines")
     found = read(*parser.parse_args().results)
-    print(table(found), searches(found), "\n".join(chosen(found)), sep="\n\n")
+    parts = (table(found), searches(found), "\n".join(chosen(found)))
+    print(*parts, ahead_of_searches(found), after_first_five(found), sep="\n\n")
 
 
 if __name__ == "__main__":
