@@ -1,5 +1,6 @@
 """The second stage is a study of its own, leased, resumed and budgeted; the smallest network is exported."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import tiny
 import torch
 from finished import make_row, make_verdict
 from optuna.trial import TrialState
+from optuna_dashboard import get_note
+from postgres import Backup, Server
 from typer.testing import CliRunner
 
 from tlopt.app import admin, serve, workflow
@@ -63,8 +66,8 @@ def make_stage(
     """Begins the prunings of a study: `make_stage("a", shares="0.7", loss_max=100)`."""
     torch.set_num_threads(1)
 
-    def make(name: str, *, shares: str = "0.7", loss_max: float = 100.0) -> Stage:
-        url, file = f"sqlite:///{tmp_path}/{name}.db", tmp_path / f"{name}.toml"
+    def make(name: str, *, shares: str = "0.7", loss_max: float = 100.0, url: str = "") -> Stage:
+        url, file = url or f"sqlite:///{tmp_path}/{name}.db", tmp_path / f"{name}.toml"
         table = PRUNE.format(shares=shares, loss_max=loss_max)
         search = 'optimizer = "adamw"\nlr = 0.003'
         file.write_text(tiny.lighter(study_text(name="stripes", search=search, tables=table)))
@@ -95,6 +98,10 @@ def test_each_goal_is_pruned_once_and_the_smallest_is_exported(
     trials = begun.session.prunings().get_trials(deepcopy=False)
     assert [sorted(each.intermediate_values) for each in trials] == [[0, 1], [0, 1], []]
     assert all(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)
+
+    note = get_note(begun.session.prunings())
+    assert "**Prunings of stripes**" in note
+    assert all(f"| {each.label} | " in note for each in begun.records)
 
     written = stage.export_smallest(
         begun.session, begun.workspace, begun.verdict, tmp_path / "out", overwrite=False
@@ -206,9 +213,9 @@ def worker(begun: Stage, *place: str) -> subprocess.CompletedProcess[str]:
     """A worker of the prunings in a process of its own, killed at a place if one is given."""
     session = begun.session
     start = [str(KILLED), *place] if place else ["-m", "tlopt"]
-    command = [sys.executable, *start, "worker", session.target, "--prune", "--storage", begun.url]
-    options = ["--runs", str(session.runs), "--threads", "1", "--device", "cpu"]
-    return subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    command = [sys.executable, *start, "worker", session.target, "--prune", "--runs", str(session.runs)]
+    options, environment = ["--threads", "1", "--device", "cpu"], {**os.environ, "TLOPT_STORAGE": begun.url}
+    return subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.slow
@@ -229,6 +236,33 @@ def test_a_pruning_whose_workers_are_killed_goes_on_and_ends_with_the_same_netwo
     last = worker(killed)
 
     assert last.returncode == 0, last.stderr
+    assert_resumed(killed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_killed_pruning_goes_on_in_a_restored_database(
+    make_stage: Callable[..., Stage], postgres_server: Server, postgres_url: str
+) -> None:
+    whole, killed = make_stage("whole"), make_stage("killed", url=postgres_url)
+    whole.work()
+
+    assert worker(killed, "removal", "2").returncode == -9  # after the first round
+    dumped = Backup(postgres_server, postgres_url)
+    dumped.take()
+    try:
+        assert worker(killed, "measuring", "1").returncode == -9  # which the restored database knows not of
+        dumped.restore()
+    finally:
+        dumped.remove()
+    last = worker(killed)
+
+    assert last.returncode == 0, last.stderr
+    assert_resumed(killed, whole)
+
+
+def assert_resumed(killed: Stage, whole: Stage) -> None:
+    """The pruning that was killed has gone on and ended as the undisturbed one."""
     (undisturbed,), (resumed,) = whole.records, killed.records
     assert resumed.value == undisturbed.value
     assert resumed.metrics == undisturbed.metrics

@@ -253,7 +253,8 @@ def _train_one(
     values = () if result.value is None else (result.value, *further)
     finish_trial(held, result.outcome, record, notes, storage, values=values, constraints=constraints)
     log.end(**record, value=result.value)
-    if result.has_pictures or study_figure.is_due(held.trial.number):
+    is_pruning = spec.pruned is not None  # they are few
+    if result.has_pictures or is_pruning or study_figure.is_due(held.trial.number):
         _renew_note(work)
 
 
