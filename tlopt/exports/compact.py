@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from tlopt.compact.cost import InferenceCost, Latency, measure_latency
-from tlopt.compact.prune import PruningRound
+from tlopt.compact.prune import Pruning, PruningRound
 from tlopt.errors import DataError
 from tlopt.exports.card import usage
 from tlopt.exports.read import (
@@ -51,6 +51,19 @@ class Pruned:
     epochs: int  # of each round
     n_val: int  # validation images
     identity: str  # digest of the network before, the images, the recipe and the goal
+
+    @classmethod
+    def of(cls, pruning: Pruning, *, identity: str) -> Self:
+        """The account of a finished pruning."""
+        return cls(
+            goal=pruning.goal,
+            rounds=tuple(pruning.rounds),
+            kept=pruning.kept,
+            network=pruning.network,
+            epochs=pruning.recipe.point.epochs,
+            n_val=len(pruning.recipe.val),
+            identity=identity,
+        )
 
     @property
     def reached(self) -> bool:
@@ -239,4 +252,10 @@ def _costs_table(costs: Sequence[CompactCost]) -> Iterator[str]:
         f"÷ is relative to the first row. The time is the median of {_LATENCY_ROUNDS} rounds, in each of"
         f" which every network takes its turn, on the CPU of the exporting machine with {threads};"
         " `tlopt cost EXPORT... --latency` measures it elsewhere, and for batches."
+    )
+    yield ""
+    yield (
+        "Parameters are what training changes, without the statistics of batch norms that the file has, too."
+        " Multiply-adds are those of convolutions, linear layers and matrix products; counters of other tools"
+        " may leave out those within attention."
     )

@@ -159,15 +159,7 @@ def _export(
     from tlopt.exports.onnx import write_onnx
     from tlopt.exports.read import read_export
 
-    pruned = Pruned(
-        goal=pruning.goal,
-        rounds=tuple(pruning.rounds),
-        kept=pruning.kept,
-        network=pruning.network,
-        epochs=pruning.recipe.point.epochs,
-        n_val=len(pruning.recipe.val),
-        identity=identity,
-    )
+    pruned = Pruned.of(pruning, identity=identity)
     folder = write_compact(request.target, export, pruned, overwrite=overwrite)
     if request.onnx:
         write_onnx(read_export(folder), folder)

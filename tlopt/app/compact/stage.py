@@ -126,15 +126,7 @@ def export_smallest(
     workspace = workspace.on_device(choose_device())
     with workflow.study_threads(session):
         pruning = read_pruning(found.spec, workspace)
-    pruned = Pruned(
-        goal=pruning.goal,
-        rounds=tuple(pruning.rounds),
-        kept=pruning.kept,
-        network=pruning.network,
-        epochs=found.spec.point.epochs,
-        n_val=len(pruning.recipe.val),
-        identity=pruning_identity(workspace, found.spec),
-    )
+    pruned = Pruned.of(pruning, identity=pruning_identity(workspace, found.spec))
     with tempfile.TemporaryDirectory() as place:
         # what both exports have in common is copied from that of the whole network
         whole = Path(place) / session.study.name
