@@ -9,6 +9,8 @@ from tlopt.spec.objectives import front_of
 RULES = [
     Setting("stop", least=0.002),
     Setting("stop", upper=1.0),
+    Setting("stop", margin=1.5, slope=0.6),
+    Setting("pause", pauses=True, margin=1.5, slope=0.6),
     Setting("pause", pauses=True, least=0.002),
     Setting("pause", pauses=True, upper=1.0),
 ]

@@ -111,7 +111,7 @@ def test_a_dominated_trial_is_stopped_and_tells_the_sampler_its_last_values(
     here = place(
         curve=two_levels,
         sampler="random",
-        pruner='kind = "front"\nmin_epochs = 2\nn_startup_trials = 4',
+        pruner='kind = "front"\npauses = false\nmin_epochs = 2\nn_startup_trials = 4',
         trials=30,
     )
     here.work()

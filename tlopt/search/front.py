@@ -6,23 +6,41 @@ Rows have a number for each objective, all of them minimised. Optuna has the fro
 Trials with several objectives are pruned here, which Optuna leaves to others (optuna#3450). What a
 network costs is known before its trial; only the metric is learnt epoch by epoch. A trial can be
 judged while it runs, against the complete trials that cost no more in any objective: it is stopped where one
-of them is ahead already and has ended higher than the trial is likely to. The gain from an epoch to the end
-is taken from the complete trials: their mean gain plus `margin` standard deviations is the most to expect. A
-trial that no cheaper one is ahead of is never stopped, so that each size of network keeps its own race.
+of them is ahead already and has ended higher than the trial is likely to, by `Courses.expected_end`. A trial
+that no cheaper one is ahead of is never stopped, so that each size of network keeps its own race.
+
+Trials pause, so that this rule is asked once better trials are complete: after `min_epochs` epochs and twice,
+four times, ... as many. While others have still to begin, a trial goes on if it is in the best quarter of
+those that came as far, by Pareto rank; once all have begun, those that lead most go on first, until each is
+complete or stopped. A pause loses nothing by itself: it orders what is trained. But those that go on early
+learn fast, and their gains say too little of others: a lead is taken to fade, and values after one epoch
+to differ as much at the end.
 
 Measured in benchmarks/front/README.md.
 """
 
+import copy
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from tlopt.search.promotion import Next, Pauses, numbers
 from tlopt.spec import Study
 from tlopt.spec.algorithms import FrontPruner
-from tlopt.spec.objectives import Row, front_of, minimised
+from tlopt.spec.objectives import Row, cost, dominates, front_of, minimised
+from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord, best_first
 
+_FACTOR = 2  # between the epochs of two pauses
+_PROMOTED = 4  # one trial in so many goes on while others have still to begin
+_FADES = 0.6  # of a lead after the first epoch, until the end
+_PRIOR = 3  # number of trials that the spread of values at an epoch counts as, beside the gains from it
 _GAINS_MIN = 3  # for a standard deviation that says anything
 _BEYOND = 1.1  # a reference cost relative to the largest, which would dominate nothing otherwise
 
@@ -104,25 +122,179 @@ class Course:
     values: tuple[float, ...]
     costs: tuple[float, ...]
 
+    def costs_no_more_than(self, other: "Course") -> bool:
+        """Whether no cost of this course is higher."""
+        return all(own <= its for own, its in zip(self.costs, other.costs, strict=True))
+
     def is_ahead_of(self, other: "Course", epoch: int) -> bool:
         """Whether this course costs no more and is higher after `epoch`, or at its end before that."""
-        cheap = all(own <= its for own, its in zip(self.costs, other.costs, strict=True))
-        return cheap and self.values[min(epoch, len(self.values) - 1)] > other.values[epoch]
+        value = self.values[min(epoch, len(self.values) - 1)]
+        return self.costs_no_more_than(other) and value > other.values[epoch]
 
 
-def is_beaten(course: Course, complete: Sequence[Course], spec: FrontPruner) -> bool:
-    """Whether a running trial is stopped after its last epoch so far.
+def course_of(trial: optuna.Trial | FrozenTrial, direction: str) -> Course | None:
+    """The trial's course; None without a report, or of a trial that other software added."""
+    curve, costs = attributes.curve_of(trial), trial.user_attrs.get(attributes.COSTS)
+    if not curve or not isinstance(costs, list):
+        return None
+    return Course(
+        values=tuple(-cost(value, direction) for value in curve.values()), costs=tuple(map(float, costs))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Courses:
+    """What the courses of a study say of a trial that is not complete.
+
+    Args:
+        complete: courses of complete and feasible trials.
+        others: courses of the other trials, paused and stopped ones among them.
+    """
+
+    complete: Sequence[Course]
+    others: Sequence[Course] = ()
+
+    def expected_end(self, course: Course) -> tuple[float, float] | None:
+        """Mean and standard deviation of the value at the end of `course`; None while too few are complete.
+
+        The mean is the value now and the mean gain of complete trials from this epoch, less a share of the
+        lead over their values now, from `_FADES` at the first epoch to nothing at the end. The variance pools
+        that of the gains with that of the values of all trials at this epoch, as if of `_PRIOR` trials more.
+        """
+        epoch = len(course.values) - 1
+        longer = [other.values for other in self.complete if len(other.values) > epoch + 1]
+        if len(longer) < _GAINS_MIN:
+            return None
+        value, now = course.values[-1], [values[epoch] for values in longer]
+        gains = [values[-1] - values[epoch] for values in longer]
+        left = 1 - (epoch + 1) / max(map(len, longer))
+        mean = value + statistics.fmean(gains) - _FADES * left * (value - statistics.fmean(now))
+        there = [each.values[epoch] for each in (*self.complete, *self.others) if len(each.values) > epoch]
+        degrees = len(gains) - 1
+        pooled = _PRIOR * statistics.variance(there) + degrees * statistics.variance(gains)
+        return mean, math.sqrt(pooled / (_PRIOR + degrees))
+
+
+def courses_of(trials: Iterable[FrozenTrial], direction: str) -> Courses:
+    """The courses of the trials; those of trials that break a constraint are left out."""
+    complete, others = list[Course](), list[Course]()
+    for trial in trials:
+        course = course_of(trial, direction)
+        if course is not None and not attributes.violations(trial):
+            (complete if trial.state == TrialState.COMPLETE else others).append(course)
+    return Courses(complete=complete, others=others)
+
+
+def is_beaten(course: Course, known: Courses, spec: FrontPruner) -> bool:
+    """Whether a trial is stopped after its last epoch so far.
 
     Args:
         course: of the trial, with at least one epoch.
-        complete: courses of complete and feasible trials.
     """
     epoch = len(course.values) - 1
-    if epoch + 1 < spec.min_epochs or len(complete) < spec.n_startup_trials:
+    if epoch + 1 < spec.min_epochs or len(known.complete) < spec.n_startup_trials:
         return False
-    gains = [other.values[-1] - other.values[epoch] for other in complete if len(other.values) > epoch + 1]
-    if len(gains) < _GAINS_MIN:
+    expected = known.expected_end(course)
+    if expected is None:
         return False
-    most = course.values[-1] + statistics.fmean(gains) + spec.margin * statistics.stdev(gains)
-    ahead = [other for other in complete if other.is_ahead_of(course, epoch)]
+    most = expected[0] + spec.margin * expected[1]
+    ahead = [other for other in known.complete if other.is_ahead_of(course, epoch)]
     return sum(other.values[-1] > most for other in ahead) >= spec.n_better
+
+
+def lead(course: Course, others: Iterable[Course], epoch: int) -> float:
+    """The lead of `course` after `epoch` over the best of the others that cost no more.
+
+    Where none does, over the lowest of all.
+    """
+    there = [other for other in others if len(other.values) > epoch]
+    cheaper = [other.values[epoch] for other in there if other.costs_no_more_than(course)]
+    lowest = min((other.values[epoch] for other in there), default=course.values[epoch])
+    return course.values[epoch] - max(cheaper, default=lowest)
+
+
+def by_rank(courses: Sequence[Course], epoch: int) -> list[int]:
+    """Indices of `courses` by Pareto rank after `epoch`: front after front.
+
+    Within a front, the largest lead comes first; courses with equal leads stay in order.
+    """
+    rows = [(-course.values[epoch], *course.costs) for course in courses]
+    leads = [lead(each, (*courses[:i], *courses[i + 1 :]), epoch) for i, each in enumerate(courses)]
+    better = [{j for j, other in enumerate(rows) if dominates(other, row)} for row in rows]
+    left, ranked = set(range(len(rows))), list[int]()
+    while left:
+        front = {i for i in left if not better[i] & left}
+        ranked += sorted(front, key=lambda i: (-leads[i], i))
+        left -= front
+    return ranked
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontPauses(Pauses):
+    """When the trials of one study with several objectives pause, and which of them goes on.
+
+    Args:
+        pruner: of the study file.
+    """
+
+    pruner: FrontPruner
+
+    @property
+    def first(self) -> int:
+        return self.pruner.min_epochs
+
+    @property
+    def factor(self) -> int:
+        return _FACTOR
+
+    def promoted(self, trials: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
+        """The best quarter (rounded down) of the trials at `rung` by Pareto rank, the best first."""
+        reached = [(trial, self._course(trial)) for trial in trials if self.is_compared(trial, rung)]
+        known = [(trial, course) for trial, course in reached if course is not None]
+        ranked = by_rank([course for _, course in known], rung - 1)
+        return [known[i][0] for i in ranked[: len(ranked) // _PROMOTED]]
+
+    def at_rung(self, trials: Sequence[FrozenTrial], number: int, rung: int) -> Literal["continue", "pause"]:
+        """What becomes of a trial that has reached `rung` and is not beaten."""
+        return "continue" if number in numbers(self.promoted(trials, rung)) else "pause"
+
+    def over(self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The first of the paused trials that is beaten: its checkpoint is needed no longer."""
+        known = courses_of(trials, self.direction)
+        courses = ((trial, self._course(trial)) for trial in paused)
+        return next((t for t, own in courses if own and is_beaten(own, known, self.pruner)), None)
+
+    def following(
+        self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial], *, n_running: int
+    ) -> Next | None:
+        """The one with the largest lead goes on."""
+        courses = {trial.number: own for trial in trials if (own := self._course(trial)) is not None}
+
+        def lead_of(trial: FrozenTrial) -> float:
+            own = courses.get(trial.number)
+            others = (course for number, course in courses.items() if number != trial.number)
+            return float("-inf") if own is None else lead(own, others, len(own.values) - 1)
+
+        return Next((max(paused, key=lead_of),))
+
+    def as_sampled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """`trials` with paused and stopped ones as complete, at the end that is expected of them.
+
+        Before that is known, at their last values. Optuna's samplers take no intermediate values of trials
+        with several objectives, and NSGA-II takes complete trials alone.
+        """
+        known = courses_of(trials, self.direction)
+        return [self._as_ended(trial, known) for trial in trials]
+
+    def _as_ended(self, trial: FrozenTrial, known: Courses) -> FrozenTrial:
+        own = self._course(trial)
+        stopped = trial.state == TrialState.PRUNED and not any(v > 0 for v in trial.constraints.values())
+        if own is None or not (stopped or attributes.paused_at(trial)):
+            return trial
+        end, _ = known.expected_end(own) or (own.values[-1], 0.0)
+        trial = copy.copy(trial)
+        trial.state, trial.values = TrialState.COMPLETE, [-cost(end, self.direction), *own.costs]
+        return trial
+
+    def _course(self, trial: FrozenTrial) -> Course | None:
+        return course_of(trial, self.direction)

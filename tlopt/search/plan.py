@@ -14,7 +14,8 @@ from tlopt.errors import Refused
 from tlopt.model.facts import BackboneFacts
 from tlopt.search import enough, grid, user_params
 from tlopt.search.defaults import defaults, initial_points
-from tlopt.search.promotion import Promotion
+from tlopt.search.front import FrontPauses
+from tlopt.search.promotion import Pauses, Promotion
 from tlopt.search.race import PROBE, Race, RunKey
 from tlopt.search.sampler_view import in_space
 from tlopt.search.space import Params, decode_params, search_space, suggest_params, without_idle_keys
@@ -41,7 +42,7 @@ class StudyPlan:
     trial_spec: Callable[[int, Params], TrialSpec]  # from a trial's number and parameters
     min_epochs: int  # epochs of every trial before the first pruner check
     limits: Mapping[str, float] = field(default_factory=dict)  # of inference costs; others are not trained
-    promotion: Promotion | None = None  # pauses trials and lets the best go on
+    pauses: Pauses | None = None  # by which trials pause and the best go on
     cost_objectives: tuple[str, ...] = ()  # inference costs that are minimised beside the metric
     front_pruner: FrontPruner | None = None  # the rule by which trials with several objectives are stopped
 
@@ -64,8 +65,8 @@ class StudyPlan:
 
     def sampler_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """`trials` as the sampler should see them."""
-        if self.promotion is not None:
-            trials = self.promotion.as_sampled(trials)
+        if self.pauses is not None:
+            trials = self.pauses.as_sampled(trials)
         return in_space(trials, self.space, self._whole, constraints=tuple(self.limits))
 
     def _whole(self, params: Mapping[str, Any]) -> Params | None:
@@ -112,12 +113,19 @@ def search_plan(
         trial_spec=trial_spec,
         min_epochs=getattr(study.pruner, "min_epochs", 0),
         limits=study.constraints.limits,
-        promotion=Promotion(pruner=study.pruner, direction=study.direction)
-        if isinstance(study.pruner, PromotionPruner)
-        else None,
+        pauses=_pauses(study),
         cost_objectives=study.cost_objectives,
         front_pruner=study.pruner if isinstance(study.pruner, FrontPruner) else None,
     )
+
+
+def _pauses(study: Study) -> Pauses | None:
+    match study.pruner:
+        case PromotionPruner() as pruner:
+            return Promotion(pruner=pruner, direction=study.direction)
+        case FrontPruner(pauses=True) as pruner if not study.budget.hours:
+            return FrontPauses(pruner=pruner, direction=study.direction)
+    return None
 
 
 def _grid_plan(study: Study, facts: BackboneFacts, n_splits: int) -> StudyPlan:

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving that pauses trials: the decisions of `pruner.kind = "promotion"`.
+"""Trials that pause, and asynchronous successive halving: the decisions of `pruner.kind = "promotion"`.
 
 Every trial pauses after a few epochs, and goes on once it is among the best share of all trials that have
 come as far: algorithm 2 of Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (arXiv
@@ -8,9 +8,12 @@ the first ones go on because there is nothing yet to compare them with.
 In Optuna's terms a paused trial is waiting. It keeps its number and its checkpoint, and counts toward the
 budget. Once no other trial can come, those that are still paused end as pruned; but before one trial is
 complete, which few trials may never be by promotion alone, the best of them goes on to its end.
+
+`search.front` pauses trials with several objectives, by the same order of what comes next.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,35 +36,121 @@ class Next:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promotion:
-    """The rule of one study.
+class Pauses(ABC):
+    """When the trials of one study pause, and which of them goes on.
 
     Args:
-        pruner: of the study file.
-        direction: of the objective.
+        direction: of the objective that is learnt epoch by epoch.
     """
 
-    pruner: PromotionPruner
     direction: str
+
+    @property
+    @abstractmethod
+    def first(self) -> int:
+        """Number of epochs after which a trial pauses first."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """The quotient of the numbers of epochs of two pauses."""
+
+    @abstractmethod
+    def promoted(self, trials: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
+        """The trials that go on after `rung` epochs while others have still to begin, the best first."""
+
+    @abstractmethod
+    def following(
+        self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial], *, n_running: int
+    ) -> Next | None:
+        """What becomes of the paused trials once no other trial can begin; None: wait for running ones.
+
+        Args:
+            paused: at least one; those with the most epochs come first.
+        """
+
+    @abstractmethod
+    def as_sampled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """`trials` as the sampler should see them: a waiting trial would teach it nothing."""
+
+    def over(self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """A paused trial that ends where it is, whatever is still to begin; None unless overridden."""
+        return None
 
     def rungs(self, n_epochs: int) -> Iterator[int]:
         """Numbers of epochs after which a trial of `n_epochs` epochs is compared, ascending."""
-        rung = self.pruner.min_epochs
+        rung = self.first
         while rung < n_epochs:
             yield rung
-            rung *= self.pruner.reduction_factor
+            rung *= self.factor
+
+    def is_compared(self, trial: FrozenTrial, rung: int) -> bool:
+        """Whether the trial has a value after `rung` epochs, and more epochs to come then."""
+        there = trial.state != TrialState.FAIL and rung - 1 in attributes.curve_of(trial)
+        return there and rung in self.rungs(attributes.network_epochs(trial))
+
+    def next_trial(self, trials: Sequence[FrozenTrial], *, n_trials: int, may_begin: bool) -> Next | None:
+        """The next trial of a worker; None if it has to wait for others.
+
+        Trials of lost workers and enqueued ones come first, then paused ones by the epochs they have, then
+        new ones.
+
+        Args:
+            trials: of the study; those that other software ran elsewhere have no attributes of tlopt.
+            n_trials: number of trials to finish.
+            may_begin: whether the study's hours allow new trials.
+        """
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        if others := [trial for trial in waiting if not attributes.paused_at(trial)]:
+            return Next(tuple(others))
+        paused = sorted(waiting, key=attributes.paused_at, reverse=True)
+        if over := self.over(trials, paused):
+            return Next((over,), ends=True)
+        if promoted := self._first_promoted(trials, paused):
+            return Next((promoted,))
+        n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        n_ended = sum(_counts(trial) for trial in trials)
+        if may_begin and n_ended + n_running + len(paused) < n_trials:
+            return Next(())
+        return self.following(trials, paused, n_running=n_running) if paused else None
+
+    def _first_promoted(
+        self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial]
+    ) -> FrozenTrial | None:
+        """The best promoted one of the paused trials in the highest rung that has one."""
+        for rung in sorted(set(map(attributes.paused_at, paused)), reverse=True):
+            there = numbers(trial for trial in paused if attributes.paused_at(trial) == rung)
+            for trial in self.promoted(trials, rung):
+                if trial.number in there:
+                    return trial
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion(Pauses):
+    """The rule of one study with one objective.
+
+    Args:
+        pruner: of the study file.
+    """
+
+    pruner: PromotionPruner
+
+    @property
+    def first(self) -> int:
+        return self.pruner.min_epochs
+
+    @property
+    def factor(self) -> int:
+        return self.pruner.reduction_factor
 
     def ranked(self, trials: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
         """The trials with a value after `rung` epochs and more epochs to come then, the best first.
 
         Equal values rank by number.
         """
-        reached = [trial for trial in trials if self._is_compared(trial, rung)]
+        reached = [trial for trial in trials if self.is_compared(trial, rung)]
         return sorted(reached, key=lambda t: (self._cost(t, rung), t.number))
-
-    def _is_compared(self, trial: FrozenTrial, rung: int) -> bool:
-        there = trial.state != TrialState.FAIL and rung - 1 in trial.intermediate_values
-        return there and rung in self.rungs(attributes.network_epochs(trial))
 
     def _cost(self, trial: FrozenTrial, rung: int) -> float:
         return objectives.cost(trial.intermediate_values[rung - 1], self.direction)
@@ -80,33 +169,16 @@ class Promotion:
         Args:
             n_trials: number of trials that the study finishes; no more can reach a rung.
         """
-        if number in _numbers(self.promoted(trials, rung)):
+        if number in numbers(self.promoted(trials, rung)):
             return "continue"
         n_promoted_max = max(1, n_trials // self.pruner.reduction_factor)  # one is always to end complete
-        return "pause" if number in _numbers(self.ranked(trials, rung)[:n_promoted_max]) else "prune"
+        return "pause" if number in numbers(self.ranked(trials, rung)[:n_promoted_max]) else "prune"
 
-    def next_trial(self, trials: Sequence[FrozenTrial], *, n_trials: int, may_begin: bool) -> Next | None:
-        """The next trial of a worker; None if it has to wait for others.
-
-        Trials of lost workers and enqueued ones come first, then paused ones by the epochs they have, then
-        new ones.
-
-        Args:
-            trials: of the study; those that other software ran elsewhere have no attributes of tlopt.
-            n_trials: number of trials to finish.
-            may_begin: whether the study's hours allow new trials.
-        """
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
-        if others := [trial for trial in waiting if not attributes.paused_at(trial)]:
-            return Next(tuple(others))
-        paused = sorted(waiting, key=attributes.paused_at, reverse=True)
-        if promoted := self._first_promoted(trials, paused):
-            return Next((promoted,))
-        n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        n_ended = sum(_counts(trial) for trial in trials)
-        if may_begin and n_ended + n_running + len(paused) < n_trials:
-            return Next(())
-        if not paused or n_running:
+    def following(
+        self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial], *, n_running: int
+    ) -> Next | None:
+        """They end; but without a complete trial, the best of those that came furthest goes on."""
+        if n_running:
             return None
         if not any(trial.state == TrialState.COMPLETE and attributes.ran_here(trial) for trial in trials):
             return Next((self._furthest(paused),))
@@ -118,25 +190,13 @@ class Promotion:
         there = [trial for trial in paused if attributes.paused_at(trial) == rung]
         return next(iter(self.ranked(there, rung)), there[0])
 
-    def _first_promoted(
-        self, trials: Sequence[FrozenTrial], paused: Sequence[FrozenTrial]
-    ) -> FrozenTrial | None:
-        """The best promoted one of the paused trials in the highest rung that has one."""
-        for rung in sorted(set(map(attributes.paused_at, paused)), reverse=True):
-            there = _numbers(trial for trial in paused if attributes.paused_at(trial) == rung)
-            for trial in self.promoted(trials, rung):
-                if trial.number in there:
-                    return trial
-        return None
-
     def as_sampled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """`trials` with paused ones that others have overtaken as pruned, for the sampler alone.
 
-        A waiting trial would teach the sampler nothing. One that is about to be promoted stays out: Optuna's
-        TPE would rank it below all complete trials.
+        One that is about to be promoted stays out: Optuna's TPE would rank it below all complete trials.
         """
         rungs = {rung for trial in trials if (rung := attributes.paused_at(trial))}
-        promoted = {rung: _numbers(self.promoted(trials, rung)) for rung in rungs}
+        promoted = {rung: numbers(self.promoted(trials, rung)) for rung in rungs}
 
         def shown(trial: FrozenTrial) -> FrozenTrial:
             rung = attributes.paused_at(trial)
@@ -152,7 +212,8 @@ def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
     return trial
 
 
-def _numbers(trials: Iterable[FrozenTrial]) -> set[int]:
+def numbers(trials: Iterable[FrozenTrial]) -> set[int]:
+    """The numbers of the trials."""
     return {trial.number for trial in trials}
 
 

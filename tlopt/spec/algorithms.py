@@ -141,13 +141,14 @@ class PromotionPruner(Record):
 
 
 class FrontPruner(Record):
-    """`[pruner] kind = "front"`: for several objectives, see `tlopt.search.front`."""
+    """`[pruner] kind = "front"`: trials of several objectives pause, and end where cheaper are ahead."""
 
     kind: Literal["front"] = "front"
+    pauses: bool = True
     n_startup_trials: int = Field(default=5, ge=3, le=_TRIALS_MAX)
-    min_epochs: int = Field(default=2, ge=1, le=_EPOCHS_MAX)
+    min_epochs: int = Field(default=1, ge=1, le=_EPOCHS_MAX)
     n_better: int = Field(default=1, ge=1, le=_TRIALS_MAX)
-    margin: float = Field(default=2.0, ge=0.01, le=100)
+    margin: float = Field(default=1.5, ge=0.01, le=100)
 
 
 Sampler = Annotated[

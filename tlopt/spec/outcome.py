@@ -7,7 +7,7 @@ class Outcome(StrEnum):
     """The state of a trial, with the name used in records and tables."""
 
     WAITING = "waiting"
-    PAUSED = "paused"  # after some epochs, by the pruner "promotion"
+    PAUSED = "paused"  # after some epochs, by the pruner "promotion" or "front"
     RUNNING = "running"
     COMPLETE = "complete"
     INFEASIBLE = "infeasible"  # breaks a constraint: never the best; not trained if that was known before

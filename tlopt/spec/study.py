@@ -40,6 +40,7 @@ _LATER = {
     "data.folds": 0,
     "data.confirm_splits": 0,
     "objectives": (),
+    "pruner.pauses": True,
     "constraints.parameters": 0.0,
     "constraints.multiply_adds": 0.0,
     "constraints.bytes": 0.0,

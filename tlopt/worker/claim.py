@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from tlopt.errors import Refused
 from tlopt.search.plan import StudyPlan
-from tlopt.search.promotion import Next, Promotion
+from tlopt.search.promotion import Next, Pauses
 from tlopt.spec.folders import Folders
 from tlopt.spec.sections import ServiceSpec
 from tlopt.spec.trial_spec import TrialSpec
@@ -139,8 +139,8 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     began, budget = _began(work.optuna_study), work.plan.n_open(work.optuna_study)
     lease = Claim(study_id=work.study_id, worker_id=me.worker_id, budget=budget, has_waiting=has_waiting)
     ends = False
-    if work.plan.promotion is not None:
-        following = _following(work, work.plan.promotion, budget, storage)
+    if work.plan.pauses is not None:
+        following = _following(work, work.plan.pauses, budget, storage)
         if following is None:
             return None
         lease.takes = frozenset(map(optuna_private.trial_id, following.trials))
@@ -166,9 +166,9 @@ def claim(work: StudyWork, storage: ServiceStorage, me: Identity, *, has_waiting
     return HeldTrial(work=work, trial=trial, lease=lease, spec=spec, refusal=refusal)
 
 
-def _following(work: StudyWork, promotion: Promotion, n_trials: int, storage: ServiceStorage) -> Next | None:
+def _following(work: StudyWork, pauses: Pauses, n_trials: int, storage: ServiceStorage) -> Next | None:
     """The next trial of a study whose trials pause; None if this worker has to wait for others."""
-    return promotion.next_trial(
+    return pauses.next_trial(
         attributes.trials_of(work.optuna_study),
         n_trials=n_trials,
         may_begin=not hours_are_over(work.optuna_study, work.plan.hours, storage),

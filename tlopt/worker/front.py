@@ -1,16 +1,12 @@
-"""Reports and pruning of trials with several objectives, which Optuna's own reports refuse (optuna#3450)."""
-
-from collections.abc import Sequence
+"""Reports, pauses and pruning of trials with several objectives: Optuna has none for them (optuna#3450)."""
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-from tlopt.search.front import Course, is_beaten
-from tlopt.spec import objectives
+from tlopt.search.front import Courses, FrontPauses, course_of, courses_of, is_beaten
 from tlopt.spec.algorithms import FrontPruner
 from tlopt.storage import attributes, leases, optuna_private
 from tlopt.storage.rdb import ServiceStorage
-from tlopt.worker.pruning import ShouldPrune
+from tlopt.worker.pruning import Pause, ShouldPrune
 
 
 def has_several_objectives(trial: optuna.Trial) -> bool:
@@ -25,40 +21,40 @@ def report(trial: optuna.Trial, value: float, epoch: int) -> None:
         trial.set_user_attr(attributes.VALUES, [*reported[:epoch], value])
 
 
-def front_check(optuna_study: optuna.Study, service: ServiceStorage, spec: FrontPruner) -> ShouldPrune:
-    """Return a function that decides whether one trial is stopped after its last report.
+def front_check(
+    optuna_study: optuna.Study, service: ServiceStorage, spec: FrontPruner, pauses: FrontPauses | None
+) -> ShouldPrune:
+    """Return a function that decides whether one trial is stopped after its last report, or raises `Pause`.
 
-    Other trials are read only after another one has finished.
+    Other trials are read only after another one has finished, and after the epochs at which trials pause.
     """
     study_id = optuna_private.study_id(optuna_study)
     direction = optuna_study.directions[0].name.lower()
-    known, complete = -1, list[Course]()  # number of finished trials when last read, and their courses
+    n_known, known = -1, Courses(complete=())  # number of finished trials when last read, and courses then
 
     def prunes(trial: optuna.Trial) -> bool:
-        nonlocal known, complete
-        own = _course(trial, direction)
+        nonlocal n_known, known
+        own = course_of(trial, direction)
         if own is None or len(own.values) < spec.min_epochs:
             return False
+        n_epochs = len(own.values)
+        if n_epochs == attributes.promotion_of(trial, "ended"):
+            return True
         ended = service.query(lambda executor: leases.n_finished(executor, study_id))
-        if ended != known:
-            known, complete = ended, _complete(optuna_study, direction)
-        return is_beaten(own, complete, spec)
+        if ended != n_known:
+            n_known, known = ended, courses_of(attributes.trials_of(optuna_study), direction)
+        if is_beaten(own, known, spec):
+            return True
+        if pauses is not None and _pauses_now(optuna_study, trial, pauses, n_epochs):
+            raise Pause(n_epochs)
+        return False
 
     return prunes
 
 
-def _complete(optuna_study: optuna.Study, direction: str) -> list[Course]:
-    trials: Sequence[FrozenTrial] = attributes.trials_of(optuna_study, (TrialState.COMPLETE,))
-    feasible = (trial for trial in trials if not attributes.violations(trial))
-    return [course for trial in feasible if (course := _course(trial, direction)) is not None]
-
-
-def _course(trial: optuna.Trial | FrozenTrial, direction: str) -> Course | None:
-    """The trial's course; None without a report, or of a trial that other software added."""
-    curve, costs = attributes.curve_of(trial), trial.user_attrs.get(attributes.COSTS)
-    if not curve or not isinstance(costs, list):
-        return None
-    return Course(
-        values=tuple(-objectives.cost(value, direction) for value in curve.values()),
-        costs=tuple(map(float, costs)),
-    )
+def _pauses_now(optuna_study: optuna.Study, trial: optuna.Trial, pauses: FrontPauses, n_epochs: int) -> bool:
+    if n_epochs <= attributes.promotion_of(trial, "passed"):
+        return False
+    if n_epochs not in pauses.rungs(attributes.network_epochs(trial)):
+        return False
+    return pauses.at_rung(attributes.trials_of(optuna_study), trial.number, n_epochs) == "pause"

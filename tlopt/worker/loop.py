@@ -12,6 +12,8 @@ from optuna.trial import TrialState
 
 from tlopt.dashboard import note, study_figure
 from tlopt.errors import StorageError, TloptError
+from tlopt.search.front import FrontPauses
+from tlopt.search.promotion import Promotion
 from tlopt.spec.objectives import excess_over, excess_words
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.trial_spec import TrialSpec
@@ -308,10 +310,12 @@ def _renew_note(work: StudyWork) -> None:
 
 def _pruning_check(work: StudyWork, storage: ServiceStorage) -> ShouldPrune:
     plan = work.plan
-    if plan.promotion is not None:
-        return promotion_check(work.optuna_study, storage, plan.promotion, plan.n_open)
-    if plan.front_pruner is not None:
-        return front_check(work.optuna_study, storage, plan.front_pruner)
+    match plan.pauses:
+        case Promotion() as promotion:
+            return promotion_check(work.optuna_study, storage, promotion, plan.n_open)
+        case FrontPauses() | None as pauses:
+            if plan.front_pruner is not None:
+                return front_check(work.optuna_study, storage, plan.front_pruner, pauses)
     return pruning_check(work.optuna_study, storage, min_epochs=plan.min_epochs)
 
 

@@ -14,10 +14,10 @@ ShouldPrune = Callable[[optuna.Trial], bool]
 
 
 class Pause(Exception):
-    """The trial waits after `n_epochs` epochs until it is promoted, or pruned there."""
+    """The trial waits after `n_epochs` epochs until it goes on, or is pruned there."""
 
     def __init__(self, n_epochs: int) -> None:
-        super().__init__(f"after {counted(n_epochs, 'epoch')}, until it is among the best that came as far")
+        super().__init__(f"after {counted(n_epochs, 'epoch')}, until it goes on or is pruned")
         self.n_epochs = n_epochs
 
 
