@@ -2,9 +2,11 @@
 
 import io
 
+import pytest
 from finished import make_point, make_row, make_verdict
 from rich.console import Console
 
+from tlopt.analysis.snapshot import WorkerRow
 from tlopt.app import tables
 from tlopt.spec.default_names import KEPT_LABEL
 
@@ -31,3 +33,16 @@ def test_a_long_label_leaves_room_for_the_points() -> None:
     assert "keep 17 freeze" in text
     assert KEPT_LABEL not in text
     assert KEPT_LABEL in shown(160), "nothing is broken where there is room"
+
+
+@pytest.mark.parametrize(("epoch", "words"), [(0, "1 of 2"), (1, "2 of 2"), (2, "2 of 2")])
+def test_a_worker_is_in_no_epoch_after_the_last(epoch: int, words: str) -> None:
+    row = WorkerRow(
+        name="here:1", device="cpu", study="planted", trial=1, epoch=epoch, epochs=2, step=0, steps=9,
+        silent_seconds=0.0,
+    )  # fmt: skip
+    out = Console(file=io.StringIO(), width=80)
+    out.print(tables.workers_table([row]))
+
+    assert isinstance(out.file, io.StringIO)
+    assert words in out.file.getvalue()

@@ -282,7 +282,7 @@ def workers_table(workers: Sequence[WorkerRow]) -> Table:
             row.name,
             row.device,
             "idle" if row.trial is None else str(row.trial),
-            "" if row.trial is None else f"{row.epoch + 1} of {row.epochs}",
+            "" if row.trial is None else f"{min(row.epoch + 1, row.epochs)} of {row.epochs}",
             silent,
             style="yellow" if row.silent_seconds > SILENT_SECONDS else "",
         )
