@@ -186,19 +186,31 @@ def test_a_search_is_refused_at_its_start_where_prunings_of_an_older_one_have_it
         stage.begin_prunings(begun.session, begun.workspace, begun.verdict)
 
 
-def test_prunings_whose_beginning_was_killed_are_begun_again(make_stage: Callable[..., Stage]) -> None:
+@pytest.mark.parametrize("stored", ["nothing", "attributes"])
+def test_prunings_whose_beginning_was_killed_are_begun_again(
+    make_stage: Callable[..., Stage], stored: str
+) -> None:
     begun = make_stage("a")
     optuna.delete_study(study_name="stripes.prune", storage=begun.session.store)
-    workflow.open_companion(begun.session, begun.workspace, "stripes.prune", PRUNINGS)  # and killed then
+    if stored == "nothing":
+        optuna.create_study(study_name="stripes.prune", storage=begun.session.store, direction="maximize")
+    else:
+        workflow.open_companion(begun.session, begun.workspace, "stripes.prune", PRUNINGS)
+    workflow.begin(begun.session, begun.workspace, n_threads=1)
 
     opened, plan = stage.begin_prunings(begun.session, begun.workspace, begun.verdict)
 
     assert plan.n_open([]) == len(opened.user_attrs[PRUNINGS]) == 1
 
 
-def test_goals_added_to_the_file_are_added_to_the_prunings(make_stage: Callable[..., Stage]) -> None:
+def test_goals_added_to_the_file_are_added_to_the_prunings(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
     begun = make_stage("a")
     begun.work()
+    exported = tmp_path / "compact"
+    stage.export_smallest(begun.session, begun.workspace, begun.verdict, exported, overwrite=False)
+    assert not stage.is_left(begun.session, begun.verdict, exported)
     wider = begun.session.study.prune.model_copy(update={"multiply_adds": (0.7, 0.6)})
     study = begun.session.study.model_copy(update={"prune": wider})
     later = replace(begun, session=replace(begun.session, study=study))

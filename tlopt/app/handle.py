@@ -167,7 +167,7 @@ class Session:
         name = self.prune_name
         if name in optuna.get_all_study_names(self.store):
             found = optuna.load_study(study_name=name, storage=self.store)
-            if not self._has(found, prunings.belongs):
+            if not studies.is_empty(found) and not self._has(found, prunings.belongs):
                 raise self._foreign_prunings(name)
 
     def _foreign_prunings(self, name: str) -> StudyChanged:

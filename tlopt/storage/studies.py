@@ -227,6 +227,11 @@ def stored_spec(optuna_study: optuna.Study) -> spec.Study:
     return stored.model_copy(update={"name": name.removesuffix(suffix), **one_metric})
 
 
+def is_empty(opened: optuna.Study) -> bool:
+    """Whether tlopt has stored nothing yet: a process is creating the study, or was stopped while it did."""
+    return attributes.DIGEST not in opened.user_attrs and not _is_foreign(opened)
+
+
 def _is_foreign(opened: optuna.Study) -> bool:
     """Whether the study has trials and was not created by tlopt, which stores a digest before any trial."""
     return bool(opened.get_trials(deepcopy=False)) and attributes.DIGEST not in opened.user_attrs
