@@ -6,10 +6,13 @@ from typing import Any
 import optuna
 import tiny
 from finished import make_point, make_row, make_verdict
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from tlopt.analysis.network_stages import network_rows, network_stages
+from tlopt.analysis.prunings import prune_sentence
 from tlopt.analysis.snapshot import Snapshot
+from tlopt.confirmation.prunings import planned_prunings
 from tlopt.search.race import PLAIN
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
@@ -23,10 +26,12 @@ def costs(parameters: float, multiply_adds: float) -> dict[str, float]:
     return {"parameters": parameters, "multiply_adds": multiply_adds, "bytes": 4 * parameters}
 
 
-def pruning(label: str, value: float | None, **cost: float) -> TrialRecord:
+def pruning(label: str, value: float | None, *, index: int = 0, **cost: float) -> TrialRecord:
     result = {"inference_cost": cost, "outcome": "complete" if value is not None else "pruned"}
     ended = optuna.create_trial(
         value=value,
+        params={"pruning": index},
+        distributions={"pruning": IntDistribution(0, 9)},
         state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
         user_attrs={attributes.TRIAL_RESULT: result, attributes.POINT: make_point().as_dict()},
     )
@@ -45,12 +50,15 @@ def seen(*prunings: TrialRecord, backbone_depth: int, chosen: int = 7, **changes
     if chosen == PLAIN:
         rows = rows[1:]
     verdict = replace(make_verdict(rows), n_expected=6, n_finished=6)
+    planned = planned_prunings(STUDY, verdict)
     usual: dict[str, Any] = {"study": STUDY, "command": Command(), "trials": (), "workers": ()}
-    return Snapshot(**{**usual, "verdict": verdict, "prunings": prunings, **changes})
+    stored = {"verdict": verdict, "prunings": prunings, "planned_prunings": planned}
+    return Snapshot(**{**usual, **stored, **changes})
 
 
 HALF = pruning("50 %", 0.915, **costs(1e6, 25e6))
-TOO_SMALL = pruning("30 %", None, **costs(0.5e6, 15e6))
+TOO_SMALL = pruning("30 %", None, index=1, **costs(0.5e6, 15e6))
+SMALLER = pruning("20 %", 0.9, index=1, **costs(0.4e6, 10e6))
 
 
 def test_every_network_has_a_column_and_quotients_are_to_the_whole_one() -> None:
@@ -89,3 +97,17 @@ def test_json_has_means_and_costs() -> None:
     assert networks[2] == {"name": "50 %", "val": 0.915, "test": None, **costs(1e6, 25e6)}
     assert (networks[1]["val"], networks[1]["test"]) == (0.92, 0.91)
     assert "networks" not in seen(backbone_depth=0).as_dict()
+
+
+def test_prunings_of_another_choice_or_of_goals_no_longer_wanted_take_no_part() -> None:
+    now = seen(HALF, SMALLER, backbone_depth=5)
+    half, smaller = now.planned_prunings
+    earlier_choice = replace(smaller, candidate=3, point=make_point(lr=0.5))
+    earlier_goal = replace(smaller, goal=replace(smaller.goal, share=0.2))
+
+    assert network_stages(now)[-1].name == "20 %"
+    for other in (earlier_choice, earlier_goal):
+        later = replace(now, planned_prunings=(half, other))
+        assert network_stages(later)[-1].name == "50 %"
+        assert "2 of 2 prunings ended" in prune_sentence(later)
+        assert "(50 %)" in prune_sentence(later)

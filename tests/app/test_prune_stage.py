@@ -219,6 +219,8 @@ def test_goals_added_to_the_file_are_added_to_the_prunings(
     assert later.work() == 1
 
     assert [each.label.partition(" %")[0] for each in later.records] == ["70.0", "60.0"]
+    assert stage.is_left(later.session, later.verdict, exported), "there is the network of 70 %"
+    assert not stage.is_left(begun.session, begun.verdict, exported), "the first file asks for that one"
 
 
 def worker(begun: Stage, *place: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tlopt.confirmation.prunings import smallest
+from tlopt.confirmation.prunings import of_choice, smallest
 from tlopt.confirmation.verdict import Confirmed, Spread
 from tlopt.search.race import PLAIN
 from tlopt.spec.objectives import COST_TITLES, TITLES, inference_cost_words
@@ -16,8 +16,22 @@ if TYPE_CHECKING:
 
 
 def smallest_pruning(snapshot: "Snapshot") -> TrialRecord | None:
-    """The ended pruning with the smallest network within the bound; None if there is none."""
-    return smallest([each for each in snapshot.prunings if each.counts], snapshot.study.prune.quantity)
+    """The pruning of the chosen network with the smallest result within the bound; None if there is none.
+
+    Before the choice, of all prunings; so, too, without `[prune]` in the file.
+    """
+    return smallest(ended_prunings(snapshot), snapshot.study.prune.quantity)
+
+
+def ended_prunings(snapshot: "Snapshot") -> list[TrialRecord]:
+    """The ended prunings that `smallest_pruning` chooses from."""
+    study, verdict = snapshot.study, snapshot.verdict
+    chosen = snapshot.chosen
+    if verdict is None or chosen is None or not study.prune.goals:
+        return [each for each in snapshot.prunings if each.counts]
+    if chosen.point.is_linear:
+        return []
+    return of_choice(snapshot.prunings, snapshot.planned_prunings, study, verdict)
 
 
 @dataclass(frozen=True, kw_only=True)

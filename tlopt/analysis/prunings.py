@@ -1,6 +1,6 @@
 """A sentence on a study's second stage, for status, report and note."""
 
-from tlopt.analysis.network_stages import smallest_pruning
+from tlopt.analysis.network_stages import ended_prunings, smallest_pruning
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.spec.objectives import COST_TITLES, inference_cost_words, value_words
 from tlopt.system.words import counted
@@ -10,13 +10,13 @@ def prune_sentence(snapshot: Snapshot) -> str:
     """How far the prunings have come, and their smallest network; "" where there are none."""
     if not snapshot.n_prunings:
         return ""
-    ended = [each for each in snapshot.prunings if each.counts]
-    said = f"prunings: {len(ended)} of {counted(snapshot.n_prunings, 'pruning')} ended"
+    n_ended = sum(1 for each in snapshot.prunings if each.counts)
+    said = f"prunings: {n_ended} of {counted(snapshot.n_prunings, 'pruning')} ended"
     study = snapshot.study
     best = smallest_pruning(snapshot)
     if best is None:
-        causes = "; ".join(f"{each.label}: {each.cause}" for each in ended)
-        return f"{said}; none within the bound ({causes})" if ended else said
+        causes = "; ".join(f"{each.label}: {each.cause}" for each in ended_prunings(snapshot))
+        return f"{said}; none within the bound ({causes})" if causes else said
     quantity = study.prune.quantity
     size = inference_cost_words(quantity, best.inference_cost[quantity])
     value = value_words(best.value or 0.0, study.objective)

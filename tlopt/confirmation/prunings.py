@@ -75,19 +75,27 @@ def belongs(prunings: optuna.Study, search: optuna.Study) -> bool:
     return PRUNINGS in prunings.user_attrs and has_start_of(prunings, search)
 
 
-def smallest(
-    records: Sequence[TrialRecord], quantity: str, labels: Sequence[str] | None = None
-) -> TrialRecord | None:
-    """The complete trial with the smallest network; of equals the one with the lower log-loss; or None.
+def of_choice(
+    records: Sequence[TrialRecord], planned: Sequence[PlannedPruning], study: Study, verdict: Verdict
+) -> list[TrialRecord]:
+    """The ended ones of the `planned` prunings that `[prune]` asks for, of the network that is exported.
+
+    Others remain once the file has other goals, or the confirmation has chosen another network.
 
     Args:
-        labels: of the goals that take part; None: all.
+        records: trials of the prunings.
+
+    Raises:
+        NotReady: as `planned_prunings`.
     """
-    complete = [
-        each
-        for each in records
-        if each.outcome == Outcome.COMPLETE and (labels is None or each.label in labels)
-    ]
+    wanted = planned_prunings(study, verdict)
+    indices = {index for index, each in enumerate(planned) if each in wanted}
+    return [each for each in records if each.counts and each.pruning in indices]
+
+
+def smallest(records: Sequence[TrialRecord], quantity: str) -> TrialRecord | None:
+    """The complete trial with the smallest network; of equals the one with the lower log-loss; or None."""
+    complete = [each for each in records if each.outcome == Outcome.COMPLETE]
     return min(
         complete,
         key=lambda each: (each.inference_cost[quantity], each.metrics.get("log_loss", 0.0), each.number),

@@ -213,6 +213,7 @@ class TrialRecord:
     point: dict[str, Any] | None  # every key of `Point`, also of points stored before it was added
     label: str
     replicate: int | None  # in a confirmation, from 0; determines seed and split
+    pruning: int | None  # of the second stage: index in `PRUNINGS`
     outcome: Outcome
     cause: str
     violations: dict[str, float]  # broken constraints by name: how far above 0, where they hold
@@ -271,6 +272,7 @@ class TrialRecord:
             point=completed(point) if point else None,
             label=attributes.get(LABEL, "") or (origin_words(origin) if carried and origin else ""),
             replicate=trial.params.get("replicate"),
+            pruning=trial.params.get("pruning"),
             outcome=_outcome(trial, result.get("outcome")),
             cause=result.get("cause") or violation_words(broken),
             violations=broken,

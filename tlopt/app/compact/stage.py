@@ -141,26 +141,20 @@ def export_smallest(
 
 def _smallest(session: Session, workspace: "Workspace", verdict: Verdict) -> _Smallest:
     study, opened = session.study, session.prunings()
+    if not study.prune.goals:
+        raise NotReady(f"{study.name}: no pruning is asked for; name multiply_adds or parameters in [prune]")
     planned = prunings.stored_prunings(opened)
-    wanted = prunings.planned_prunings(study, verdict)
-    indices = [index for index, each in enumerate(planned) if each in wanted]
-    records = {each.number: each for each in attributes.records_of(opened)}
-    index_of = {
-        trial.number: trial.params["pruning"]
-        for trial in attributes.trials_of(opened)
-        if "pruning" in trial.params
-    }
-    ended = [each for each in records.values() if each.counts and index_of.get(each.number) in indices]
-    if len(ended) < len(wanted):
+    ended = prunings.of_choice(attributes.records_of(opened), planned, study, verdict)
+    if len(ended) < len(study.prune.goals):
         raise NotReady(
-            f"{opened.study_name}: {len(ended)} of {len(wanted)} prunings have ended; continue with:"
-            f" {session.command('run')}"
+            f"{opened.study_name}: {len(ended)} of {len(study.prune.goals)} prunings have ended; continue"
+            f" with: {session.command('run')}"
         )
     best = prunings.smallest(ended, study.prune.quantity)
     if best is None:
         causes = "; ".join(f"{each.label}: {each.cause}" for each in ended)
         raise NotReady(f"{study.name}: no pruning stayed within the bound, so none is exported ({causes})")
-    spec = _plan(session, workspace, planned).trial_spec(best.number, {"pruning": index_of[best.number]})
+    spec = _plan(session, workspace, planned).trial_spec(best.number, {"pruning": best.pruning})
     return _Smallest(record=best, spec=spec)
 
 
@@ -172,21 +166,27 @@ def compact_folder(folder: Path) -> Path:
 
 def is_left(session: Session, verdict: Verdict, folder: Path) -> bool:
     """Whether the study asks for a second stage, and its result is not in `folder` yet; reads no images."""
-    if not session.study.prune.goals or why_not(verdict):
+    study = session.study
+    if not study.prune.goals or why_not(verdict):
         return False
     try:
-        planned = set(prunings.planned_prunings(session.study, verdict))
         opened = session.prunings()
+        planned, records = prunings.stored_prunings(opened), attributes.records_of(opened)
+        ended = prunings.of_choice(records, planned, study, verdict)
     except (NotReady, StudyChanged):
         return True
-    if not planned <= set(prunings.stored_prunings(opened)):
+    if len(ended) < len(study.prune.goals):
         return True
-    ended = [each for each in attributes.records_of(opened) if each.counts]
-    if len(ended) < len(prunings.stored_prunings(opened)):
-        return True
-    if prunings.smallest(ended, session.study.prune.quantity) is None:
-        return False
+    best = prunings.smallest(ended, study.prune.quantity)
+    return best is not None and not _is_in(folder, best)
+
+
+def _is_in(folder: Path, best: TrialRecord) -> bool:
+    """Whether `folder` holds a pruned network as large as that of `best`, and not one of an earlier run."""
     try:
-        return not ((folder / RESULT).is_file() and "pruned" in read_result(folder))
+        result = read_result(folder) if (folder / RESULT).is_file() else {}
     except DataError:
-        return True
+        return False
+    network = result.get("network", {})
+    sizes = ("parameters", "multiply_adds")
+    return "pruned" in result and all(network.get(name) == best.inference_cost.get(name) for name in sizes)
