@@ -110,4 +110,4 @@ def test_prunings_of_another_choice_or_of_goals_no_longer_wanted_take_no_part() 
         later = replace(now, planned_prunings=(half, other))
         assert network_stages(later)[-1].name == "50 %"
         assert "2 of 2 prunings ended" in prune_sentence(later)
-        assert "(50 %)" in prune_sentence(later)
+        assert "validation accuracy 91.5 %, 93.0 % before pruning (50 %)" in prune_sentence(later)

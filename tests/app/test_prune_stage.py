@@ -1,5 +1,6 @@
 """The second stage is a study of its own, leased, resumed and budgeted; the smallest network is exported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tlopt.cli.main import app
 from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady, StudyChanged
 from tlopt.exports.read import read_export
-from tlopt.exports.result import read_result
+from tlopt.exports.result import RESULT, read_result
 from tlopt.search.defaults import defaults
 from tlopt.spec.trial_spec import PruneSpec
 from tlopt.storage.attributes import PRUNINGS, TrialRecord, records_of
@@ -201,6 +202,27 @@ def test_prunings_whose_beginning_was_killed_are_begun_again(
     opened, plan = stage.begin_prunings(begun.session, begun.workspace, begun.verdict)
 
     assert plan.n_open([]) == len(opened.user_attrs[PRUNINGS]) == 1
+
+
+def test_a_result_of_another_pruning_is_not_the_result(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    begun = make_stage("a")
+    begun.work()
+    folder, session = tmp_path / "compact", begun.session
+    stage.export_smallest(session, begun.workspace, begun.verdict, folder, overwrite=False)
+    assert not stage.is_left(session, begun.verdict, folder)
+    result = json.loads((folder / RESULT).read_text())
+
+    for other in (
+        {"pruned": result["pruned"] | {"criterion": "taylor"}},
+        {"network": result["network"] | {"seed": 1}},
+        {"trial": 7},
+        {"network": None},
+        {"pruned": [1]},
+    ):
+        (folder / RESULT).write_text(json.dumps(result | other))
+        assert stage.is_left(session, begun.verdict, folder)
 
 
 def test_goals_added_to_the_file_are_added_to_the_prunings(

@@ -3,6 +3,7 @@
 from tlopt.analysis.network_stages import ended_prunings, smallest_pruning
 from tlopt.analysis.snapshot import Snapshot
 from tlopt.spec.objectives import COST_TITLES, inference_cost_words, value_words
+from tlopt.storage.attributes import TrialRecord
 from tlopt.system.words import counted
 
 
@@ -22,5 +23,16 @@ def prune_sentence(snapshot: Snapshot) -> str:
     value = value_words(best.value or 0.0, study.objective)
     return (
         f"{said}; the smallest network has {size} {COST_TITLES[quantity]} and validation {study.objective}"
-        f" {value} ({best.label})"
+        f" {value}{_before_words(snapshot, best)} ({best.label})"
     )
+
+
+def _before_words(snapshot: Snapshot, pruned: TrialRecord) -> str:
+    """The value of the one run that was pruned, which the mean over its seeds hides; "" before the choice."""
+    chosen, index = snapshot.chosen, pruned.pruning
+    if chosen is None or index is None:
+        return ""
+    planned, objective = snapshot.planned_prunings[index], snapshot.study.objective
+    if planned.candidate != chosen.number or planned.replicate >= len(chosen.val):
+        return ""
+    return f", {value_words(chosen.val[planned.replicate][objective], objective)} before pruning"

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ from tlopt.errors import DataError, NotReady, StudyChanged
 from tlopt.exports.listed import remember_export
 from tlopt.exports.result import RESULT, read_result
 from tlopt.search.plan import StudyPlan, prune_plan
+from tlopt.spec.objectives import measured
 from tlopt.spec.trial_spec import PlannedPruning, TrialSpec
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord
+from tlopt.system.loose_values import table_in
 
 if TYPE_CHECKING:
     from tlopt.trial.workspace import Workspace
@@ -134,8 +136,8 @@ def export_smallest(
         write_compact(folder, read_export(whole), pruned, overwrite=overwrite)
     if onnx:
         write_onnx(read_export(folder), folder)
-    measured = {row["network"]: row["latency_ms"] for row in read_result(folder)["costs"]}
-    remember_export(session.optuna_study(), folder, verdict.chosen.label, "compact", latency_ms=measured)
+    latency_ms = {row["network"]: row["latency_ms"] for row in read_result(folder)["costs"]}
+    remember_export(session.optuna_study(), folder, verdict.chosen.label, "compact", latency_ms=latency_ms)
     return folder
 
 
@@ -178,15 +180,16 @@ def is_left(session: Session, verdict: Verdict, folder: Path) -> bool:
     if len(ended) < len(study.prune.goals):
         return True
     best = prunings.smallest(ended, study.prune.quantity)
-    return best is not None and not _is_in(folder, best)
+    return best is not None and best.pruning is not None and not _is_in(folder, planned[best.pruning])
 
 
-def _is_in(folder: Path, best: TrialRecord) -> bool:
-    """Whether `folder` holds a pruned network as large as that of `best`, and not one of an earlier run."""
+def _is_in(folder: Path, planned: PlannedPruning) -> bool:
+    """Whether `folder` holds the result of that pruning, and not of another one."""
     try:
         result = read_result(folder) if (folder / RESULT).is_file() else {}
     except DataError:
         return False
-    network = result.get("network", {})
-    sizes = ("parameters", "multiply_adds")
-    return "pruned" in result and all(network.get(name) == best.inference_cost.get(name) for name in sizes)
+    account = {**table_in(result, "network"), **table_in(result, "pruned"), "candidate": result.get("trial")}
+    run = {"candidate": planned.candidate, "seed": planned.seed, "epochs": planned.epochs}
+    wanted = measured({**asdict(planned.goal), **run})
+    return all(account.get(name) == value for name, value in wanted.items())
