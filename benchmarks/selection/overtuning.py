@@ -45,7 +45,7 @@ from benchmarks.selection.pools import (
 from tlopt.confirmation.evidence import odds_min, std_error_of_lead
 from tlopt.spec.objectives import OWN_SHARE
 
-N_VALS = (24, 36, 48, 64, 96, 120, 300)
+N_VALS = (24, 36, 48, 60, 96, 120, 300)
 N_POINTS = (15, 30)
 ODDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, None)
 SPLITS = (1, SEEDS)

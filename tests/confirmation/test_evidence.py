@@ -51,7 +51,7 @@ def test_a_huge_lead_has_infinite_odds_and_no_error() -> None:
 @pytest.mark.parametrize(
     ("n_images", "others", "odds"),
     [
-        *((31, False, 6.0), (32, False, 4.0), (63, False, 4.0), (64, False, ODDS_MIN), (0, False, ODDS_MIN)),
+        *((31, False, 6.0), (32, False, 4.0), (59, False, 4.0), (60, False, ODDS_MIN), (0, False, ODDS_MIN)),
         *((72, True, 2.0), (143, True, 2.0), (144, True, 1.5), (1000, True, 1.5)),
     ],
 )

@@ -17,7 +17,7 @@ from tlopt.spec.objectives import own_variance
 # that costs least among those with which at most 2 of 100 searches end below the default beyond noise
 # ("Default unless evidence" in benchmarks/selection/README.md). Few images need more, other images less.
 ODDS_MIN = 3.0
-ODDS_OF_FEW = ((32, 6.0), (64, 4.0))  # of fewer images, the odds
+ODDS_OF_FEW = ((32, 6.0), (60, 4.0))  # of fewer images, the odds
 ODDS_OF_OTHER = 1.5
 ODDS_OF_FEW_OTHER = ((144, 2.0),)
 
