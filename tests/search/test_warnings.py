@@ -96,3 +96,20 @@ def test_a_count_of_epochs_that_leaves_nothing_to_another_is_told(more: str, sai
 )
 def test_of_others_nothing_is_said(more: str) -> None:
     assert warnings_of(more) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('criterion = ["l1"]\nrounds = 2', True),
+        ("multiply_adds = []\nloss_max = 1", True),
+        ("", False),
+        ('multiply_adds = [0.5]\ncriterion = ["l1"]', False),
+        ("parameters = [0.3]", False),
+    ],
+)
+def test_a_second_stage_without_shares_is_told(table: str, said: bool) -> None:
+    study = spec.loads(f"{tiny.text('lr = 0.1')}\n[prune]\n{table}\n", "x.toml")
+    found = [sentence for sentence in study_warnings(study, tiny.facts()) if "[prune]" in sentence]
+
+    assert found == ["[prune] has no effect: name the shares to keep, such as multiply_adds = [0.5]"] * said

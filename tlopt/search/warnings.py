@@ -9,12 +9,14 @@ from tlopt.spec import PerOptimizer, Study, dimensions
 from tlopt.spec.dimensions import Fixed
 from tlopt.spec.objectives import percent_words
 from tlopt.spec.search_keys import DEFAULT_L2, LINEAR_KEYS, NECK_KEYS, RULES
+from tlopt.spec.trial_spec import PruneSpec
 from tlopt.system.words import counted
 
 
 def study_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     """Warn about combinations of keys; of linear classifiers alone, about keys without effect."""
     yield from noise_warnings(study)
+    yield from prune_warnings(study)
     if "network" not in classifiers(study):
         yield from linear_warnings(study)
         return
@@ -25,6 +27,12 @@ def study_warnings(study: Study, facts: BackboneFacts) -> Iterator[str]:
     yield from norm_warnings(study, facts)
     yield from structure_warnings(study, facts)
     yield from view_warnings(study)
+
+
+def prune_warnings(study: Study) -> Iterator[str]:
+    """Warn about a table `[prune]` that asks for no pruning."""
+    if not study.prune.goals and study.prune != PruneSpec():
+        yield "[prune] has no effect: name the shares to keep, such as multiply_adds = [0.5]"
 
 
 def linear_warnings(study: Study) -> Iterator[str]:
