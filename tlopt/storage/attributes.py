@@ -14,20 +14,18 @@ tlopt:threads         study   CPU threads per worker, on which last bits depend
 tlopt:numerics        study   precision and layout measured as fastest, by backbone
 tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
                               found by the first worker, at most `CLASS_NAMES_MAX` names; "n_confirm_splits"
-                              if the confirmation has splits of its own
+                              if the confirmation has its own
 tlopt:defaults        study   [{"label"}] of the defaults that it is compared with; in studies of versions up
                               to 0.2 missing, see `search.defaults.begun_labels`
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "summary"}, see `search.warm_start`
 tlopt:fit             study   {"summary", "fits"}: how backbones suit its images, see `insight.record.Fit`
-tlopt:exports         study   [{"folder", "host", "kind", "label", "created"}] of its exports, newest last; of
-                              compact ones "latency_ms" by network, see `exports.compact.CompactCost`
+tlopt:exports         study   [{"folder", "host", "kind", "label", "created"}], see `exports.listed`
 tlopt:data            study   fingerprint of the images, equal for all workers
 tlopt:weights         study   digest of the pretrained weights, equal for all workers
 tlopt:search          study   of a confirmation: `tlopt:began` of the confirmed search
 tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}]
-tlopt:odds            study   of a confirmation: odds at which a searched point is chosen over the stronger
-                              default; missing in earlier ones, which choose the best mean
+tlopt:odds            study   of a confirmation, see `confirmation.evidence.odds_min`; missing up to 0.2
 tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
 tlopt:combined        study   of a confirmation: test metrics of its soups and ensembles, by their members
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
