@@ -15,6 +15,18 @@ from tlopt.training.timing import Machine, TrainingCost
 COST = TrainingCost(full=0.02, half=0.01, frozen=0.005, build=1.0)
 
 
+def terms(resolution: int, *, n_test: int, n_trained_defaults: int) -> Terms:
+    """100 training images of three classes at one resolution, and two workers."""
+    return Terms(
+        costs={resolution: COST},
+        counts=ImageCounts(train=100, val=20, test=n_test),
+        n_workers=2,
+        n_classes=3,
+        n_trained_defaults=n_trained_defaults,
+        minutes_max=float("inf"),
+    )
+
+
 def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -36,33 +48,20 @@ def test_the_time_is_that_of_the_proposals_own_reckoning(monkeypatch: pytest.Mon
     )
 
     size = Size(resolution=96, repeats=2, trials=60, epochs=30, points=2, seeds=2 * SEEDS)
-    terms = Terms(
-        costs={96: COST},
-        counts=ImageCounts(train=100, val=20, test=30),
-        n_workers=2,
-        n_classes=3,
-        n_trained_defaults=2,
-        minutes_max=float("inf"),
-    )
-    assert estimate.expected_minutes(study, workspace) == (minutes(size, terms), 1.0)
+    expected = minutes(size, terms(96, n_test=30, n_trained_defaults=2))
+    assert estimate.expected_minutes(study, workspace) == (expected, 1.0)
     assert asked == [([96], 16)]
     (line,) = estimate.duration_lines(study, workspace)
     assert "with 2 workers on this machine, confirmation included" in line
 
 
 def test_prunings_take_the_time_of_full_fine_tuning_each_on_one_worker() -> None:
-    terms = Terms(
-        costs={64: COST},
-        counts=ImageCounts(train=100, val=20, test=0),
-        n_workers=2,
-        n_classes=3,
-        n_trained_defaults=1,
-        minutes_max=float("inf"),
-    )
+    two_workers = terms(64, n_test=0, n_trained_defaults=1)
     one_stage = Size(resolution=64, repeats=1, trials=20, epochs=5, points=2)
 
     def seconds(*epochs: int) -> float:
-        return 60 * (minutes(replace(one_stage, pruning_epochs=epochs), terms) - minutes(one_stage, terms))
+        with_prunings = replace(one_stage, pruning_epochs=epochs)
+        return 60 * (minutes(with_prunings, two_workers) - minutes(one_stage, two_workers))
 
     start, epoch, build = 8, 100 * 0.02 + 20 * 0.005, 1
     assert seconds() == 0

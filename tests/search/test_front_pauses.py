@@ -2,14 +2,16 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
+from typing import Literal
 
+import paused
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.trial import FrozenTrial, TrialState, create_trial
-from study_workers import TASK
+from optuna.trial import FrozenTrial, TrialState
+from paused import EPOCHS, numbers, search
 
 from tlopt import spec
 from tlopt.search.front import (
@@ -22,12 +24,12 @@ from tlopt.search.front import (
     lead,
 )
 from tlopt.search.plan import search_plan
-from tlopt.search.promotion import Next
+from tlopt.search.promotion import Decision, Next
 from tlopt.spec.algorithms import FrontPruner
 from tlopt.spec.objectives import front_of
 from tlopt.storage import attributes
 
-EPOCHS = 8
+trial = partial(paused.trial, costs=(1.0,))
 
 
 def rule(*, direction: str = "maximize", n_startup_trials: int = 3, margin: float = 2.0) -> FrontPauses:
@@ -35,47 +37,10 @@ def rule(*, direction: str = "maximize", n_startup_trials: int = 3, margin: floa
     return FrontPauses(pruner=pruner, direction=direction)
 
 
-def trial(
-    number: int,
-    *values: float,
-    costs: Sequence[float] = (1.0,),
-    state: TrialState = TrialState.RUNNING,
-    paused: int = 0,
-    epochs: int = EPOCHS,
-) -> FrozenTrial:
-    """A trial of this study with these values after its first epochs."""
-    point = replace(TASK.point, epochs=epochs)
-    known = {
-        attributes.POINT: point.as_dict(),
-        attributes.COSTS: list(costs),
-        attributes.VALUES: list(values),
-    }
-    if paused:
-        state, known[attributes.PROMOTION] = TrialState.WAITING, {"paused": paused}
-    found = create_trial(
-        state=state,
-        values=[values[-1], *costs] if state == TrialState.COMPLETE else None,
-        user_attrs=known,
-    )
-    found.number = number
-    if state.is_finished():
-        end(found, state)
-    return found
-
-
 def complete(number: int, first: float, last: float, *, costs: Sequence[float] = (1.0,)) -> FrozenTrial:
     """A complete trial with these values after its first and its last epoch."""
     between = [first + (last - first) * i / (EPOCHS - 1) for i in range(EPOCHS)]
     return trial(number, *between[:-1], last, costs=costs, state=TrialState.COMPLETE)
-
-
-def end(one: FrozenTrial, state: TrialState) -> None:
-    one.state, one.user_attrs[attributes.TRIAL_RESULT] = state, {"outcome": state.name.lower()}
-    one.user_attrs.pop(attributes.PROMOTION, None)
-
-
-def numbers(trials: Sequence[FrozenTrial]) -> list[int]:
-    return [each.number for each in trials]
 
 
 # Order
@@ -173,40 +138,28 @@ def test_every_search_ends_with_its_trials_and_without_noise_no_point_of_the_fro
     draws, pauses = random.Random(seed), rule()
     ends = [draws.choice((0.5, draws.random())) for _ in range(n_trials)]
     costs = [[float(draws.randint(1, 3)) for _ in range(n_costs)] for _ in range(n_trials)]
-    trials: list[FrozenTrial] = []
-    busy: list[FrozenTrial] = []
 
-    while True:
-        following = pauses.next_trial(trials, n_trials=n_trials, may_begin=True)
-        if following is not None and len(busy) < n_workers:
-            if not following.trials:
-                one = trial(len(trials), costs=costs[len(trials)])
-                trials.append(one)
-            else:
-                one = following.trials[0]
-                if following.ends:
-                    end(one, TrialState.PRUNED)
-                    continue
-                one.state = TrialState.RUNNING
-            busy.append(one)
-            continue
-        if not busy:
-            break
-        one = draws.choice(busy)
+    def train(one: FrozenTrial, trials: Sequence[FrozenTrial]) -> Decision | Literal["complete"]:
         values = one.user_attrs[attributes.VALUES]
-        epoch = len(values)
-        value = ends[one.number] - 0.1 * (EPOCHS - 1 - epoch) + noise * draws.gauss(0, 0.05)
+        n_epochs = len(values) + 1
+        value = ends[one.number] - 0.1 * (EPOCHS - n_epochs) + noise * draws.gauss(0, 0.05)
         one.user_attrs[attributes.VALUES] = [*values, value]
-        if epoch + 1 == EPOCHS:
-            busy.remove(one)
-            end(one, TrialState.COMPLETE)
+        if n_epochs == EPOCHS:
             one.values = [value, *costs[one.number]]
-        elif beaten(pauses, one, trials):
-            busy.remove(one)
-            end(one, TrialState.PRUNED)
-        elif epoch + 1 in pauses.rungs(EPOCHS) and pauses.at_rung(trials, one.number, epoch + 1) == "pause":
-            busy.remove(one)
-            one.state, one.user_attrs[attributes.PROMOTION] = TrialState.WAITING, {"paused": epoch + 1}
+            return "complete"
+        if beaten(pauses, one, trials):
+            return "prune"
+        there = n_epochs in pauses.rungs(EPOCHS)
+        return pauses.at_rung(trials, one.number, n_epochs) if there else "continue"
+
+    trials = search(
+        pauses,
+        lambda number: trial(number, costs=costs[number]),
+        train,
+        n_trials=n_trials,
+        n_workers=n_workers,
+        draws=draws,
+    )
 
     assert len(trials) == n_trials
     assert all(each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials)

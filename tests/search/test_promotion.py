@@ -2,59 +2,29 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Literal
 
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from study_workers import TASK
+from paused import EPOCHS, numbers, search, trial
 
 from tlopt import spec
 from tlopt.errors import SpecError
-from tlopt.search.promotion import Next, Promotion
+from tlopt.search.promotion import Decision, Next, Promotion
 from tlopt.spec.algorithms import PromotionPruner
 from tlopt.spec.outcome import Outcome
 from tlopt.storage import attributes
 from tlopt.storage.attributes import TrialRecord, paused_at
 
-EPOCHS = 8
 PAUSES = '[pruner]\nkind = "promotion"'
 
 
 def promotion(*, min_epochs: int = 1, factor: int = 2, direction: str = "maximize") -> Promotion:
     pruner = PromotionPruner(kind="promotion", min_epochs=min_epochs, reduction_factor=factor)
     return Promotion(pruner=pruner, direction=direction)
-
-
-def trial(
-    number: int,
-    *values: float,
-    state: TrialState = TrialState.RUNNING,
-    paused: int = 0,
-    epochs: int = EPOCHS,
-    classifier: str = "network",
-) -> FrozenTrial:
-    """A trial of this study with these values after its first epochs."""
-    point = replace(TASK.point, epochs=epochs, classifier=classifier)  # type: ignore[arg-type]
-    known = {attributes.POINT: point.as_dict()}
-    if paused:
-        state, known[attributes.PROMOTION] = TrialState.WAITING, {"paused": paused}
-    if state.is_finished():
-        known[attributes.TRIAL_RESULT] = {"outcome": state.name.lower()}
-    found = create_trial(
-        state=state,
-        value=values[-1] if state == TrialState.COMPLETE else None,
-        intermediate_values=dict(enumerate(values)),
-        user_attrs=known,
-    )
-    found.number = number
-    return found
-
-
-def numbers(trials: Sequence[FrozenTrial]) -> list[int]:
-    return [each.number for each in trials]
 
 
 # Comparison
@@ -151,43 +121,19 @@ def test_every_search_ends_with_exactly_its_trials_and_most_stop_early(
     n_trials: int, n_workers: int, factor: int, seed: int
 ) -> None:
     rule, draws = promotion(factor=factor), random.Random(seed)
-    trials: list[FrozenTrial] = []
-    busy: list[FrozenTrial] = []
     n_trained = 0
 
-    while True:
-        following = rule.next_trial(trials, n_trials=n_trials, may_begin=True)
-        if following is not None and len(busy) < n_workers:
-            if not following.trials:
-                one = trial(len(trials))
-                trials.append(one)
-            else:
-                one = following.trials[0]
-                assert one.state == TrialState.WAITING
-                if following.ends:
-                    end(one, TrialState.PRUNED)
-                    continue
-                one.state = TrialState.RUNNING
-            busy.append(one)
-            continue
-        if not busy:
-            assert following is None
-            break
-        one = draws.choice(busy)
+    def train(one: FrozenTrial, trials: Sequence[FrozenTrial]) -> Decision | Literal["complete"]:
+        nonlocal n_trained
         n_trained += 1
-        one.intermediate_values[len(one.intermediate_values)] = draws.choice((0.5, draws.random()))
-        epochs = len(one.intermediate_values)
-        if epochs == EPOCHS:
-            end(one, TrialState.COMPLETE)
-            busy.remove(one)
-        elif epochs in rule.rungs(EPOCHS):
-            decision = rule.at_rung(trials, one.number, epochs, n_trials)
-            if decision != "continue":
-                busy.remove(one)
-            if decision == "prune":
-                end(one, TrialState.PRUNED)
-            if decision == "pause":
-                one.state, one.user_attrs[attributes.PROMOTION] = TrialState.WAITING, {"paused": epochs}
+        n_epochs = len(one.intermediate_values) + 1
+        one.intermediate_values[n_epochs - 1] = draws.choice((0.5, draws.random()))
+        if n_epochs == EPOCHS:
+            return "complete"
+        there = n_epochs in rule.rungs(EPOCHS)
+        return rule.at_rung(trials, one.number, n_epochs, n_trials) if there else "continue"
+
+    trials = search(rule, trial, train, n_trials=n_trials, n_workers=n_workers, draws=draws)
 
     assert len(trials) == n_trials
     assert all(each.state.is_finished() for each in trials)
@@ -197,11 +143,6 @@ def test_every_search_ends_with_exactly_its_trials_and_most_stop_early(
     assert n_trained == sum(len(each.intermediate_values) for each in trials)
     promoted = numbers(rule.promoted(trials, 1))
     assert all(len(each.intermediate_values) > 1 for each in trials if each.number in promoted)
-
-
-def end(one: FrozenTrial, state: TrialState) -> None:
-    one.state, one.user_attrs[attributes.TRIAL_RESULT] = state, {"outcome": state.name.lower()}
-    one.user_attrs.pop(attributes.PROMOTION, None)
 
 
 # What others see of it

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import tiny
-import torch
 from optuna.trial import TrialState
+from pausing import records
 
 from tlopt.analysis.causes import causes
 from tlopt.analysis.front import shown_costs
@@ -16,16 +16,10 @@ from tlopt.errors import NotReady
 from tlopt.search.defaults import defaults
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
-from tlopt.storage.attributes import TrialRecord
 from tlopt.trial.workspace import Workspace
 
 SIDES = "resolution = { choice = [32, 64] }\nlr = { log = [1e-4, 1e-2] }"
 N_CLASSES = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -46,10 +40,6 @@ def place(
         return tiny.place(f"{head}[search]\n{search}\n{tables}{limited}", workshop, tmp_path / "runs")
 
     return make
-
-
-def records(here: tiny.Place) -> list[TrialRecord]:
-    return [TrialRecord.from_frozen(trial) for trial in here.trials]
 
 
 def costs_at(here: tiny.Place, side: int) -> dict[str, float]:

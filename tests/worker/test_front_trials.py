@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 import tiny
-import torch
 from optuna.trial import TrialState
+from pausing import SIDES, larger_is_better, records
 
 from tlopt.analysis.front import front_sentence
 from tlopt.confirmation.candidates import find_candidates
@@ -15,21 +15,8 @@ from tlopt.search.front import front_trials
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.point import Point
 from tlopt.storage import attributes
-from tlopt.storage.attributes import TrialRecord
 
-SIDES = "resolution = { choice = [32, 48, 64] }\nlr = { log = [1e-4, 1e-2] }"
 Curve = Callable[[Point], Sequence[float]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def larger_is_better(point: Point) -> list[float]:
-    """Three points more at each resolution, and up to ten for a rate near 0.001; still rising at the end."""
-    end = 0.6 + point.resolution / 500 - 0.05 * abs(torch.tensor(point.lr).log10().item() + 3)
-    return [end - 0.05 * (point.epochs - 1 - epoch) for epoch in range(point.epochs)]
 
 
 @pytest.fixture
@@ -56,10 +43,6 @@ def place(
         return tiny.place(f"{before}[search]\n{SIDES}\n{tables}", workshop, tmp_path / "runs")
 
     return make
-
-
-def records(here: tiny.Place) -> list[TrialRecord]:
-    return [TrialRecord.from_frozen(trial) for trial in here.trials]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])

@@ -22,11 +22,6 @@ from tlopt.trial.execution import begin_training, training_events
 ALL = 'classifier = { choice = ["network", "logistic", "svm"] }\nlr = { log = [1e-3, 1e-2] }\nresolution = 32'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def place(
     study_text: Callable[..., str], workshop: tiny.Workshop, tmp_path: Path, request: pytest.FixtureRequest

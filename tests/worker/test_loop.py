@@ -14,7 +14,6 @@ import optuna
 import optuna_dashboard
 import pytest
 import tiny
-import torch
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -34,11 +33,6 @@ from tlopt.worker.shutdown import Interrupt
 
 Curve = Callable[[Point], Sequence[float]]
 PROBE_LR, PLAIN_LR = 0.01, 0.001
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -38,11 +38,6 @@ class Always(optuna.pruners.BasePruner):
         return True
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def task(workshop: tiny.Workshop) -> TrialSpec:
     """Plain fine-tuning for two epochs on the only split, prunable."""
