@@ -131,6 +131,12 @@ def test_a_default_that_was_not_measured_has_no_gain() -> None:
     )
 
 
+def test_a_default_that_has_still_to_be_measured_has_no_gain_yet() -> None:
+    running = replace(make_verdict([make_row("trial 12", (0.9,), number=12)]), n_finished=1)
+
+    assert gain_sentence(running, PROBE_LABEL) == "The gain over linear probe is not measured yet."
+
+
 @pytest.mark.parametrize(
     "strongest_first",
     [

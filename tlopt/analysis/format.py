@@ -49,7 +49,7 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
     split = verdict.split
     gain = verdict.gain(label, split=split)
     if gain is None:
-        return f"The gain over {label} was not measured."
+        return f"The gain over {label} {'was not measured' if verdict.finished else 'is not measured yet'}."
     where = "test" if split == "test" else "validation, on which it was chosen"
     return (
         f"Against {label}, {TITLES[verdict.objective]} on {where}: {gain_words(gain, verdict.objective)}"
