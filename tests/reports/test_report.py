@@ -11,6 +11,7 @@ from finished import make_row, make_verdict, planted
 from reported import IMAGES, START, report, text, trial
 
 from tlopt import spec
+from tlopt.confirmation.prunings import planned_prunings
 from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.insight.record import Fit, FitRow
 from tlopt.reports.html import page
@@ -237,6 +238,16 @@ def test_a_confirmation_under_way_is_no_evidence_yet() -> None:
 
     assert "Not confirmed yet: 5 of 9 runs of the confirmation have ended" in said
     assert "over plain fine-tuning +" not in said
+
+
+def test_prunings_are_told_in_a_sentence() -> None:
+    verdict = planted()
+    found = report(a_search(), file_text=text() + "[prune]\nparameters = [0.5, 0.3]\n", verdict=verdict)
+    begun = replace(found.snapshot, planned_prunings=planned_prunings(found.study, verdict))
+
+    said = Reader(page(replace(found, snapshot=begun))).text
+
+    assert "Smaller networks Prunings: 0 of 2 prunings ended. The second stage" in said
 
 
 def test_a_study_without_test_images_says_that_its_value_is_too_good() -> None:

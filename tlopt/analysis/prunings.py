@@ -8,7 +8,7 @@ from tlopt.system.words import counted
 
 
 def prune_sentence(snapshot: Snapshot) -> str:
-    """How far the prunings have come, and their smallest network; "" where there are none."""
+    """How far the prunings have come, and their smallest network, for a terminal; "" where there are none."""
     if not snapshot.n_prunings:
         return ""
     n_ended = sum(1 for each in snapshot.prunings if each.counts)

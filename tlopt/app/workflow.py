@@ -32,7 +32,7 @@ from tlopt.storage import attributes, studies
 from tlopt.storage.attributes import SharedChoices
 from tlopt.storage.commands import Command
 from tlopt.system.cpus import n_cores
-from tlopt.system.words import counted
+from tlopt.system.words import as_sentence, counted
 from tlopt.worker import local
 from tlopt.worker.observers import check_loggers
 
@@ -386,7 +386,7 @@ def renew_note(session: Session, workspace: "Workspace") -> None:
 
 def _result_sentences(snapshot: Snapshot, decided: Verdict) -> list[str]:
     found = [winner_sentence(snapshot), *gain_sentences(decided), prune_sentence(snapshot)]
-    return [sentence for sentence in found if sentence]
+    return [as_sentence(said) for said in found if said]
 
 
 def sampler(study: Study, plan: StudyPlan, opened: optuna.Study) -> InitialPointsSampler:

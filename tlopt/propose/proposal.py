@@ -22,7 +22,7 @@ from tlopt.propose.study_file import Choices, write_study
 from tlopt.spec import messages
 from tlopt.spec.search_keys import RULES
 from tlopt.spec.sections import TABLE_SUFFIXES, DataSpec
-from tlopt.system.words import counted, duration_words, joined
+from tlopt.system.words import as_sentence, counted, duration_words, joined
 from tlopt.training.timing import Machine, TrainingCost, measure_costs
 
 CPU_MINUTES = 30.0  # default time limit of a whole study on CPUs
@@ -262,7 +262,7 @@ def _image_notes(summary: ImageSummary) -> Iterator[str]:
         f" {counts.val} to validate, {counts.test} held out for the test; the shorter side has"
         f" {summary.side} pixels."
     )
-    yield from (notice[0].upper() + notice[1:] + "." for notice in summary.notices)
+    yield from map(as_sentence, summary.notices)
     if summary.imbalanced:
         yield (
             f"With {counted(summary.largest_class, 'image')} in the largest class and"
@@ -300,7 +300,7 @@ def _size_notes(
         )
     busy = budget.busy_sentence(terms.costs[size.resolution].load_factor, budget.minutes(size, terms))
     if busy:
-        yield f"{busy[0].upper()}{busy[1:]}."
+        yield as_sentence(busy)
     if size.images_max:
         yield f"Only {size.images_max} of {terms.counts.all} images are used, to fit into {limit}."
     if budget.minutes(size, terms) > terms.minutes_max:

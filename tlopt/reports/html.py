@@ -39,7 +39,7 @@ from tlopt.spec.objectives import COST_TITLES, TITLES, percent_words, value_word
 from tlopt.spec.outcome import Outcome
 from tlopt.spec.search_keys import LINEAR_KEYS, RULES
 from tlopt.storage.attributes import TrialRecord, summary_of
-from tlopt.system.words import counted, duration_words
+from tlopt.system.words import as_sentence, counted, duration_words
 
 TEMPLATE = "report.html.jinja"
 _TOP = 10  # trials in the table of the best
@@ -94,7 +94,7 @@ def page(report: Report) -> str:
         confirmed_front=confirmed_front_sentence(report.verdict) if report.verdict else "",
         gains=tuple(gain_sentences(report.confirmed)) if report.confirmed else (),
         drop=drop_sentence(report.confirmed) if report.confirmed else "",
-        prunings=prune_sentence(report.snapshot),
+        prunings=as_sentence(prune_sentence(report.snapshot)),
         networks=_networks(report),
         wrong=_wrong(report),
         wrong_missing=wrong.missing_sentence(report),

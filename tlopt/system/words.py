@@ -48,6 +48,11 @@ def duration_words(seconds: float, *, digits: int = 1) -> str:
     return counted(seconds, "second", form=".0f")
 
 
+def as_sentence(text: str) -> str:
+    """A line of a terminal as a sentence of a page: with a capital letter and a full stop; "" for ""."""
+    return text and f"{text[0].upper()}{text[1:].removesuffix('.')}."
+
+
 def markdown_escaped(text: str) -> str:
     """`text` for one line of Markdown that shows it as it is."""
     return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text.replace("\n", " "))
