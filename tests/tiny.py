@@ -166,7 +166,7 @@ def context(
     """A trial without checkpoints or limits, whose study's pruner is asked after every epoch."""
     return TrialContext(
         interrupt=Interrupt(),
-        on_step=lambda event: None,
+        on_step=lambda event, seconds: None,
         checkpoints=None,
         should_prune=lambda trial: trial.should_prune(),
         trial_seconds_max=trial_seconds_max,

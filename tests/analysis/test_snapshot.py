@@ -206,6 +206,21 @@ def test_prunings_that_have_ended_tell_the_time_of_others_however_early_they_end
     assert confirmed_and_pruned(replace(early, state=TrialState.FAIL)).left == confirmed_and_pruned().left
 
 
+def test_the_epochs_of_prunings_under_way_tell_their_time_on_a_machine_that_is_busy_by_now() -> None:
+    """An epoch takes 30 seconds now; plain fine-tuning foretold 6 when the machine was quiet."""
+    begun = record(0, label=HALF, last_epoch=2, state=TrialState.RUNNING, outcome=Outcome.RUNNING)
+    study = PRUNED_STUDY.name + ".prune"
+    busy = replace(worker(0), study=study, epoch=3, step=5, steps=10, seconds=3.5 * 30)
+    starting = replace(busy, epoch=0, seconds=40.0)
+
+    def left(row: WorkerRow) -> TimeLeft | None:
+        return replace(confirmed_and_pruned(begun), workers=(row,)).left
+
+    assert left(busy) == TimeLeft(search=0.0, confirm=0.0, prune=(5 + 8) * 30)
+    assert left(starting) == TimeLeft(search=0.0, confirm=0.0, prune=(5 + 8) * 6), "in its first epoch"
+    assert left(replace(busy, study="another.prune")) == left(starting)
+
+
 def test_no_time_is_left_for_prunings_of_a_linear_classifier() -> None:
     assert confirmed_and_pruned(classifier="svm").left == TimeLeft(search=0.0, confirm=0.0)
 

@@ -255,7 +255,7 @@ def test_of_two_who_take_a_trial_one_has_it(pair: Pair, storage_url: str, clock:
 def test_a_heartbeat_reads_commands_and_shows_what_its_worker_does(pair: Pair) -> None:
     holder, first, _, other, _ = pair
     commands.send(other.study, commands.Command("paused", "planted"))
-    first.note_step(Activity(STUDY, 0, epoch=2, epochs=9, step=3, steps=8))
+    first.note_step(Activity(STUDY, 0, epoch=2, epochs=9, step=3, steps=8, seconds=7.5))
 
     first.beat_once()
 
@@ -263,7 +263,7 @@ def test_a_heartbeat_reads_commands_and_shows_what_its_worker_does(pair: Pair) -
     shown = sa.select(workers.c.doing, workers.c.beat).where(workers.c.worker_id == holder.me.worker_id)
     with other.service.engine.connect() as connection:
         assert connection.execute(shown).one() == (
-            '{"study": "shared", "trial": 0, "epoch": 2, "epochs": 9, "step": 3, "steps": 8}',
+            '{"study": "shared", "trial": 0, "epoch": 2, "epochs": 9, "step": 3, "steps": 8, "seconds": 7.5}',
             2,
         )
 

@@ -50,6 +50,7 @@ class WorkerRow:
     step: int
     steps: int  # per epoch; 0 before the epoch begins
     silent_seconds: float  # since its last heartbeat
+    seconds: float = 0.0  # of work on the trial so far; 0 if not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,6 +370,7 @@ def _worker(row: worker_rows.WorkerStatus) -> WorkerRow:
         step=doing.get("step", 0),
         steps=doing.get("steps", 0),
         silent_seconds=row.silent_seconds,
+        seconds=doing.get("seconds", 0.0),
     )
 
 

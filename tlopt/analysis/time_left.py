@@ -1,12 +1,13 @@
 """The time to the end of a study: of its search, its confirmation and its prunings."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlopt.search.race import PLAIN
 from tlopt.spec.outcome import Outcome
+from tlopt.spec.study import PRUNE_SUFFIX
 from tlopt.storage.attributes import TrialRecord
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ class TimeLeft:
 def time_left(snapshot: "Snapshot") -> TimeLeft | None:
     """The time to the end of the last stage; None without an active worker or a finished trial.
 
-    A pruning of a network is assumed to take the time per epoch of those that have ended; before, that of the
-    confirmed runs, see `_seconds_per_epoch`. A pruning is one worker's.
+    Seconds are those that passed while workers trained, so that other load of the machine is in them. A
+    pruning of a network is assumed to take the time per epoch of those that are under way or have ended;
+    before, that of the confirmed runs, see `_seconds_per_epoch`. A pruning is one worker's.
     """
     n_working = sum(1 for worker in snapshot.workers if worker.trial is not None)
     n_trials = 0 if snapshot.hours_are_over else max(0, snapshot.n_planned - snapshot.n_finished)
@@ -100,11 +102,11 @@ def _complete(snapshot: "Snapshot") -> list[float]:
 def _seconds_per_epoch(snapshot: "Snapshot") -> float | None:
     """Mean seconds of an epoch of a pruning.
 
-    That of the prunings that have ended, if there are some. Before, that of plain fine-tuning in the
+    That of the epochs of prunings so far, if there are some. Before, that of plain fine-tuning in the
     confirmation, which trains every block as prunings do, times the share of the chosen network in its
     multiply-adds; or of the complete trials.
     """
-    pruned = _per_epoch([each for each in snapshot.prunings if each.counts])
+    pruned = _per_epoch(snapshot.prunings, _under_way(snapshot))
     complete = _per_epoch([t for t in snapshot.trials if t.outcome == Outcome.COMPLETE])
     if pruned is not None:
         return pruned
@@ -123,11 +125,21 @@ def _plain_seconds_per_epoch(snapshot: "Snapshot") -> float | None:
     return measured * costs[0] / costs[1] if all(costs) else measured
 
 
-def _per_epoch(trials: Sequence[TrialRecord]) -> float | None:
-    """Seconds per epoch of the ended trials among `trials`."""
-    worked = [trial for trial in trials if trial.counts and trial.seconds]
-    n_epochs = sum(map(_n_epochs, worked))
-    return sum(trial.seconds or 0.0 for trial in worked) / n_epochs if n_epochs else None
+def _under_way(snapshot: "Snapshot") -> list[tuple[float, float]]:
+    """Seconds and epochs so far of each pruning that a worker has, after its first epoch."""
+    prunings = snapshot.study.name + PRUNE_SUFFIX
+    return [
+        (worker.seconds, worker.epoch + worker.step / (worker.steps or 1))
+        for worker in snapshot.workers
+        if worker.study == prunings and worker.seconds and worker.epoch
+    ]
+
+
+def _per_epoch(trials: Iterable[TrialRecord], under_way: Sequence[tuple[float, float]] = ()) -> float | None:
+    """Seconds per epoch of the ended trials among `trials`, and of those under way."""
+    ended = [(trial.seconds, _n_epochs(trial)) for trial in trials if trial.counts and trial.seconds]
+    n_epochs = sum(n for _, n in (*ended, *under_way))
+    return sum(seconds for seconds, _ in (*ended, *under_way)) / n_epochs if n_epochs else None
 
 
 def _mean(seconds: list[float]) -> float | None:

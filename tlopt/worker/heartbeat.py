@@ -47,13 +47,23 @@ class Activity:
     epochs: int = 0  # of the trial
     step: int = 0  # within the epoch, from 0
     steps: int = 0  # per epoch
+    seconds: float = 0.0  # of work on the trial so far, over all holders
 
     @classmethod
-    def at(cls, study: str, trial: int, event: "StepProgress | EpochProgress", epochs: int) -> "Activity":
+    def at(
+        cls,
+        study: str,
+        trial: int,
+        event: "StepProgress | EpochProgress",
+        epochs: int,
+        *,
+        seconds: float,
+    ) -> "Activity":
         """The activity after a step or an epoch."""
+        seconds = round(seconds, 1)
         if isinstance(event, StepProgress):
-            return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps)
-        return cls(study, trial, event.index + 1, epochs)
+            return cls(study, trial, event.epoch, epochs, event.index + 1, event.n_steps, seconds)
+        return cls(study, trial, event.index + 1, epochs, seconds=seconds)
 
     def text(self) -> str:
         """JSON for the database."""

@@ -239,7 +239,7 @@ def _train_one(
         work.workspace,
         context=TrialContext(
             interrupt=context.interrupt,
-            on_step=lambda event: _after_step(held, event, spec.n_reports, context),
+            on_step=lambda event, seconds: _after_step(held, event, seconds, spec.n_reports, context),
             checkpoints=_checkpoints(held),
             should_prune=_pruning_check(work, storage),
             trial_seconds_max=work.service.trial_seconds_max * spec.n_trainings,
@@ -260,8 +260,14 @@ def _train_one(
         _renew_note(work)
 
 
-def _after_step(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: WorkerContext) -> None:
+def _after_step(
+    held: HeldTrial, event: "Step | Epoch", seconds: float, n_epochs: int, context: WorkerContext
+) -> None:
     """Note a step of the current trial, and check whether it may continue.
+
+    Args:
+        seconds: of work on the trial so far.
+        n_epochs: of the trial.
 
     Raises:
         Requeue: the trial must stop here for now.
@@ -271,7 +277,7 @@ def _after_step(held: HeldTrial, event: "Step | Epoch", n_epochs: int, context: 
     from tlopt.worker.objective import Requeue
 
     heartbeat = context.heartbeat
-    heartbeat.note_step(Activity.at(held.study_name, held.trial.number, event, n_epochs))
+    heartbeat.note_step(Activity.at(held.study_name, held.trial.number, event, n_epochs, seconds=seconds))
     if heartbeat.failure is not None:
         raise heartbeat.failure
     if heartbeat.lost:

@@ -82,7 +82,8 @@ class TrialContext:
     """Everything that a worker provides for the training of a trial."""
 
     interrupt: Interrupt
-    on_step: Callable[[Step | Epoch], None]  # called after every step; may raise Requeue or LeaseLost
+    on_step: Callable[[Step | Epoch, float], None]  # called after every step with the trial's seconds of
+    # work so far; may raise Requeue or LeaseLost
     checkpoints: TrialCheckpoints | None  # None: none are written
     should_prune: Callable[[optuna.Trial], bool]  # called after each report; may raise Pause
     trial_seconds_max: float  # 0: no limit
@@ -235,7 +236,7 @@ class _Attempt:
         checkpoints = self.context.checkpoints
         check_trial_time(training, self.context.trial_seconds_max)
         try:
-            self.context.on_step(event)
+            self.context.on_step(event, training.seconds)
         except Requeue:
             if checkpoints is not None and checkpoints.cost_seconds < SAVE_SECONDS:
                 with self.context.interrupt.interruptible(SAVE_SECONDS):
