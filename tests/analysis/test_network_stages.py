@@ -71,7 +71,7 @@ def test_every_network_has_a_column_and_quotients_are_to_the_whole_one() -> None
         ("test accuracy", "89.0 ± 2.0 %", "91.0 ± 1.0 %", "—"),
         ("parameters", "4 M", "2 M (÷ 2.0)", "1 M (÷ 4.0)"),
         ("multiply-adds", "100 M", "50 M (÷ 2.0)", "25 M (÷ 4.0)"),
-        ("size", "16.0 MB", "8.0 MB (÷ 2.0)", "4.0 MB (÷ 4.0)"),
+        ("file size", "16.0 MB", "8.0 MB (÷ 2.0)", "4.0 MB (÷ 4.0)"),
         ("latency", "12 ms", "8 ms (÷ 1.5)", "4 ms (÷ 3.0)"),
     ]
 

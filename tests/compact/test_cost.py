@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 from finished import make_contents, make_point, planted, save_untrained
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from tlopt.cli.main import app
 from tlopt.compact import cost
-from tlopt.compact.cost import InferenceCost, count, measure_latency, multiply_adds
+from tlopt.compact.cost import TYPES, InferenceCost, count, file_bytes, measure_latency, multiply_adds
 from tlopt.exports.write import write_export
-from tlopt.model.build import outlined
+from tlopt.model.build import blueprint, build, outlined
+from tlopt.model.weights import load_weights
+from tlopt.trial.workspace import save_tensors
 
 
 class SelfAttention(nn.Module):
@@ -68,13 +71,34 @@ def test_backbones_cost_what_torchvision_says(
 
     assert found.parameters == parameters
     assert round(found.multiply_adds / 1e9, 3) == giga
-    assert found.weights_bytes >= 4 * parameters
+    assert found.weights_bytes > 4 * parameters
 
 
 def test_the_words_give_numbers_in_full() -> None:
     words = InferenceCost(parameters=1234, multiply_adds=5_000_000, weights_bytes=2_500_000).words
 
     assert words == "1,234 parameters, 5,000,000 multiply-adds per image and 2.5 MB of weights"
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small", "swin_t"])
+def test_bytes_are_those_of_a_file_that_is_written(backbone: str, tmp_path: Path) -> None:
+    net = build(make_point(backbone), n_classes=3, weights=load_weights(backbone, "none"), seed=0).net
+    state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    save_file(state, tmp_path / "file")
+
+    assert count(net, 32).weights_bytes == (tmp_path / "file").stat().st_size
+
+
+@pytest.mark.parametrize("dtype", sorted(TYPES, key=str))
+def test_bytes_of_every_type_and_of_any_name_are_those_of_the_file(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    names = ("b", "a.\u00e9", 'quote"d', "a.weight")
+    state = {name: torch.ones(n, 3, dtype=dtype) for n, name in enumerate(names, 1)}
+    state |= {"c": torch.ones(5, dtype=torch.int64), "none": torch.empty(0, 4), "one": torch.tensor(1.0)}
+    save_file(state, tmp_path / "file")
+
+    assert file_bytes(state) == (tmp_path / "file").stat().st_size
 
 
 class Slow(nn.Module):
@@ -106,13 +130,17 @@ def test_latency_is_the_median_and_its_ratio_is_taken_within_rounds(monkeypatch:
 
 
 def test_every_export_states_its_cost(tmp_path: Path) -> None:
-    weights = save_untrained(make_point(), tmp_path / "run.safetensors", n_classes=3)
+    written = save_untrained(make_point(), tmp_path / "written.safetensors", n_classes=3)
+    weights = tmp_path / "run.safetensors"
+    save_tensors(load_file(written), weights, made_by="0123456789abcdef")
     folder = write_export(tmp_path / "best", make_contents(planted()), weights_file=weights, overwrite=False)
 
     network = json.loads((folder / "result.json").read_text())["network"]
+    in_a_search = count(blueprint(make_point(), n_classes=3).net, 32)
     assert network["parameters"] == 11_689_512 - 513_000 + 3 * 513  # ResNet-18 with three classes
     assert network["multiply_adds"] == count(outlined("resnet18", 32).net, 32).multiply_adds - 512 * 997
     assert network["weights_bytes"] == (folder / "weights.safetensors").stat().st_size
+    assert network["weights_bytes"] == in_a_search.as_dict()["bytes"]
     assert "It has 11,178,051 parameters, " in (folder / "README.md").read_text()
 
     shown = CliRunner().invoke(app, ["cost", str(folder), "resnet18", "--resolution", "32", "--json"])

@@ -2,9 +2,10 @@
 
 A multiply-add is a product that is added to a sum. Those of convolutions, linear layers and matrix products
 are counted, among them the scores and the weighted values of attention. Biases, norms, activations, pooling
-and additions are not counted.
+and additions are not counted. Bytes are those of the file of weights on disk.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,19 @@ from tlopt.system.words import size_words
 
 _WARMUP_ROUNDS = 2
 _PRODUCTS = (_ConvNd, nn.Linear)  # layers whose output is their weight times their input
+_ALIGNED = 8  # bytes; safetensors pads its header to a multiple, and has its length before it in as many
+TYPES = {  # names in safetensors files, in the order of their tensors
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +45,7 @@ class InferenceCost:
 
     parameters: int  # numbers that training may change; statistics of batch-norm layers are none
     multiply_adds: int  # for one image, as the module's docstring says
-    weights_bytes: int  # of the file, or of all tensors where there is no file
+    weights_bytes: int  # of the file of weights on disk, as `weights.safetensors` of an export
 
     def as_dict(self) -> dict[str, float]:
         """The counts by name, as in records of trials and in `[constraints]`."""
@@ -55,13 +69,12 @@ def count(net: nn.Module, resolution: int, *, weights_bytes: int | None = None) 
 
     Args:
         net: maps images (N, 3, R, R) to logits; its tensors may be without storage. Left in eval mode.
-        weights_bytes: size of its file; default: of its tensors.
+        weights_bytes: size of its file; default: that of the file which an export of it would have.
     """
-    tensors = net.state_dict().values()
     return InferenceCost(
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         multiply_adds=multiply_adds(net, torch.empty(1, 3, resolution, resolution, device="meta")),
-        weights_bytes=sum(map(_n_bytes, tensors)) if weights_bytes is None else weights_bytes,
+        weights_bytes=file_bytes(net.state_dict()) if weights_bytes is None else weights_bytes,
     )
 
 
@@ -105,8 +118,17 @@ def uses_of_weights(net: nn.Module, resolution: int) -> dict[str, int] | None:
     return dict(found) if known == total else None
 
 
-def _n_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def file_bytes(state: Mapping[str, Tensor]) -> int:
+    """The size of a safetensors file of these tensors without metadata; they may be without storage."""
+    order = list(TYPES)
+    header: dict[str, object] = {}
+    end = 0
+    for name, tensor in sorted(state.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        kind, shape = TYPES[tensor.dtype], list(tensor.shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return _ALIGNED + length + -length % _ALIGNED + end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,7 +234,7 @@ _NAMES = {"whole": "whole network", "before": "before pruning", "here": "this ne
 def _costs_table(costs: Sequence[CompactCost]) -> Iterator[str]:
     """The costs of all networks, those after the first with the quotient to it."""
     first = costs[0]
-    yield "| | parameters | multiply-adds | size | time for one image |"
+    yield "| | parameters | multiply-adds | file size | time for one image |"
     yield "| --- | --: | --: | --: | --: |"
     for each in costs:
         here, there = each.counted, first.counted

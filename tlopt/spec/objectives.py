@@ -27,7 +27,7 @@ TITLES = {
 COST_TITLES: dict[str, str] = {
     "parameters": "parameters",
     "multiply_adds": "multiply-adds",
-    "bytes": "size",
+    "bytes": "file size",
     "latency_ms": "latency",
 }
 

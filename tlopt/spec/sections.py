@@ -323,7 +323,7 @@ class ConstraintsSpec(Record):
         default=0.0,
         ge=0,
         le=_COST_MAX,
-        description="most bytes of all tensors of a network; 0: no limit",
+        description="most bytes of the file of weights of a network; 0: no limit",
     )
     latency_ms: Annotated[float, or_zero(1e-6, zero="no limit")] = Field(
         default=0.0,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COUNTED = (
     "Multiply-adds per image: those of convolutions, linear layers and matrix products, attention included."
-    " Size: the file of weights, or all tensors of a backbone."
+    " File size: of the weights on disk."
 )
 
 
@@ -171,7 +171,7 @@ def costs_shown(costs: Costs) -> Group:
     """A table with a row for each network, and what its columns mean."""
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("network", overflow="fold")
-    for title in ("pixels", "parameters", "multiply-adds", "size"):
+    for title in ("pixels", "parameters", "multiply-adds", "file size"):
         table.add_column(title, justify="right", no_wrap=True)
     for size in costs.rows[0].latency:
         table.add_column(f"batch of {size}\nms   ratio", justify="right", no_wrap=True)
