@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from tlopt import spec
 from tlopt.analysis.cost import Cost
 from tlopt.compact.cost import InferenceCost
-from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Confirmed, Verdict, ranked
+from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.exports.card import DatasetSummary, ExportContents, Pretrained, Spend, Trained
 from tlopt.model.build import build
 from tlopt.model.weights import load_weights
 from tlopt.spec import search_keys
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 
 STUDY_TEXT = """

@@ -22,11 +22,11 @@ from tlopt.cli.main import app
 from tlopt.confirmation.candidates import add_candidates, record_test
 from tlopt.confirmation.companion import open_companion
 from tlopt.confirmation.evidence import ODDS_MIN
-from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.dashboard import note
 from tlopt.exports.card import model_card
 from tlopt.exports.write import _describe
 from tlopt.search.race import PLAIN, PROBE, Candidate
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.storage import attributes, studies
 from tlopt.training.loop import Epoch

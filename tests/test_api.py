@@ -22,10 +22,10 @@ from tlopt.app.handle import Session, open_session
 from tlopt.app.local_run import WorkersFailed
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
-from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL, Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady, SpecError, StudyChanged
 from tlopt.exports.combine import Combination
-from tlopt.spec.default_names import KEPT_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL
 from tlopt.storage import attributes
 from tlopt.trial.workspace import Workspace
 from tlopt.worker.shutdown import Interrupt

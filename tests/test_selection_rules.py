@@ -50,22 +50,37 @@ def test_todays_pools_have_the_partly_frozen_network_as_their_last_default() -> 
     assert best.count(True) >= 7
 
 
+ENDING = overtuning.Ending(
+    group=0, n_val=48, n_splits=1, lead=1.0, default_lead=0.5, true=(0.6, 0.7, 0.8, 0.75), best=0.8,
+    lasting=0.5, noise=(0.0, 0.0),
+)  # fmt: skip
+
+
 def test_a_search_ends_below_where_the_point_is_taken_and_worse_beyond_two_errors() -> None:
-    found = overtuning.Ending(
-        group=0, n_val=48, n_splits=1, lead=1.0, true=(0.6, 0.7, 0.8), best=0.8, lasting=0.5, noise=(0.0, 0.0)
-    )
-    assert [found.below(taken, 1) for taken in (True, False)] == [True, False]
-    assert [found.below(taken, 2) for taken in (True, False)] == [True, True]
-    near = replace(found, true=(0.69, 0.7, 0.7))
-    assert not near.below(True, 1)
+    point, strongest, best = overtuning.POINT, overtuning.STRONGEST, overtuning.BEST
+    assert [ENDING.below(choice, strongest) for choice in (point, strongest)] == [True, False]
+    assert [ENDING.below(choice, best) for choice in (point, strongest)] == [True, True]
+    near = replace(ENDING, true=(0.69, 0.7, 0.7, 0.7))
+    assert not near.below(point, strongest)
+
+
+@pytest.mark.parametrize(
+    ("errors", "prefers", "choice"),
+    [
+        *((0.9, True, overtuning.POINT), (0.9, False, overtuning.POINT)),
+        *((1.1, True, overtuning.PREFERRED), (1.1, False, overtuning.STRONGEST)),
+    ],
+)
+def test_the_preferred_default_is_taken_unless_a_lead_is_large_enough(
+    errors: float, prefers: bool, choice: int
+) -> None:
+    assert ENDING.choice(errors, prefers=prefers) == choice
+    assert replace(ENDING, lead=0.0, default_lead=1.2).choice(1.1, prefers=True) == overtuning.STRONGEST
 
 
 def test_the_odds_of_a_search_are_those_that_its_images_need() -> None:
     def ending(n_val: int, n_splits: int) -> overtuning.Ending:
-        return overtuning.Ending(
-            group=0, n_val=n_val, n_splits=n_splits, lead=1.0, true=(0.6, 0.7, 0.7), best=0.7, lasting=0.5,
-            noise=(0.0, 0.0),
-        )  # fmt: skip
+        return replace(ENDING, n_val=n_val, n_splits=n_splits)
 
     found = [ending(24, 1), ending(48, 1), ending(300, 1), ending(24, 3), ending(48, 3)]
     assert overtuning.odds_of(found, None).tolist() == [6.0, 4.0, 3.0, 2.0, 1.5]

@@ -1,12 +1,17 @@
 """How often a search ends below the stronger default, with today's defaults and with a split for each seed.
 
     python -m benchmarks.selection.overtuning --searches 500
+    python -m benchmarks.selection.overtuning --searches 500 --preferred probe
 
 Searches are simulated as in `choice`, among the pools that have the partly frozen network: the recipes of six
 sets, with linear probe, plain fine-tuning, kept statistics and the partly frozen network as defaults, and the
 points of the peers' searches on three sets, without kept statistics. The confirmation's seeds validate on the
 images of the trials, or each on other images, as with `confirm_splits`. Its rounds are those of
 `tlopt.search.race`.
+
+Where no point is better at the odds, the partly frozen network is chosen, unless another default is better at
+them. A last table compares this with the default of the best mean on validation; `--preferred` puts another
+default in its place, as if it were wrongly preferred.
 
 *Below the default*: on 400 test images with three seeds the chosen point lies more than two standard errors
 below the default with the better mean on validation; *below any*: below the default that is truly the best,
@@ -19,6 +24,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -49,24 +55,35 @@ N_VALS = (24, 36, 48, 60, 96, 120, 300)
 N_POINTS = (15, 30)
 ODDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, None)
 SPLITS = (1, SEEDS)
+MEASURES = ("default chosen, %", "gain", "regret", "below the default, %", "below any, %")
+POINT, STRONGEST, BEST, PREFERRED = range(4)  # in `Ending.true`
+DEFAULTS = {"probe": 0, "plain": 1, "partly": -1}  # by name the index in every pool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What one simulated search could end with: its best point, or its default; accuracies in [0, 1]."""
+    """What one simulated search could end with, a point or one of two defaults; accuracies in [0, 1]."""
 
     group: int  # of its pool
     n_val: int  # validation images of each split
     n_splits: int  # of the confirmation
-    lead: float  # of the point over the default on validation, in standard errors
-    true: tuple[float, float, float]  # of the point, of the default, and of the truly best default
+    lead: float  # of the point over the strongest default on validation, in standard errors
+    default_lead: float  # of the strongest default over the preferred one, likewise
+    # of the point, of the strongest default on validation, of the truly best one, and of the preferred one
+    true: tuple[float, float, float, float]
     best: float  # true accuracy of the best point or default
     lasting: float  # share of a point's own part of the error of test images that is common to its seeds
     noise: tuple[float, float]  # standard normal errors of the two test measurements
 
-    def below(self, taken: bool, baseline: int) -> bool:
-        """Whether the chosen one is measured below a default, beyond noise; `baseline`: index into `true`."""
-        chosen, other = self.true[0] if taken else self.true[1], self.true[baseline]
+    def choice(self, errors: float, *, prefers: bool) -> int:
+        """Index into `true` of what is chosen if a lead of `errors` standard errors is needed."""
+        if self.lead > errors:
+            return POINT
+        return PREFERRED if prefers and self.default_lead <= errors else STRONGEST
+
+    def below(self, choice: int, baseline: int) -> bool:
+        """Whether the chosen one is measured below a default, beyond noise; both are indices into `true`."""
+        chosen, other = self.true[choice], self.true[baseline]
         own = OWN_SHARE * other * (1 - other) / N_TEST
         error = math.sqrt(2 * (self.lasting * own + ((1 - self.lasting) * own + SEED_STD**2) / SEEDS))
         return chosen != other and chosen - other + error * self.noise[baseline - 1] < -2 * error
@@ -94,8 +111,13 @@ def ending(
     n_splits: int,
     rng: np.random.Generator,
     group: int,
+    preferred: int,
 ) -> Ending:
-    """One search among `pool` and its confirmation."""
+    """One search among `pool` and its confirmation.
+
+    Args:
+        preferred: index of the preferred default.
+    """
     n, found = pool.n_defaults, search(pool, n_points, n_val, lasting, rng)
     runs = with_splits(found, n_splits, rng)
     best = [int(k) for k in n + np.argsort(-found.first[n:])[:POINTS]]
@@ -104,24 +126,36 @@ def ending(
     point, default = max(finalists, key=lambda k: means[k]), int(means[:n].argmax())
     values = [[float(run[k]) for run in runs] for k in (*range(n), *finalists)]
     error = std_error_of_lead(values, "accuracy", n_val * n_splits)
+    usual = range(n)[preferred]
     return Ending(
         group=group,
         n_val=n_val,
         n_splits=n_splits,
         lead=float(means[point] - means[default]) / error,
-        true=(float(found.true[point]), float(found.true[default]), float(found.true[:n].max())),
+        default_lead=float(means[default] - means[usual]) / error,
+        true=(
+            float(found.true[point]),
+            float(found.true[default]),
+            float(found.true[:n].max()),
+            float(found.true[usual]),
+        ),
         best=float(found.true.max()),
         lasting=lasting,
         noise=(float(rng.normal()), float(rng.normal())),
     )
 
 
-def endings(pools: Sequence[Pool], n_searches: int, *, lasting: float, n_splits: int) -> Iterator[Ending]:
+def endings(
+    pools: Sequence[Pool], n_searches: int, *, lasting: float, n_splits: int, preferred: int
+) -> Iterator[Ending]:
     """The searches of all pools and settings."""
     for group, pool in enumerate(pools):
         rng = np.random.default_rng(group)
+        one = partial(
+            ending, pool, lasting=lasting, n_splits=n_splits, rng=rng, group=group, preferred=preferred
+        )
         for n_points, n_val, _ in itertools.product(N_POINTS, N_VALS, range(n_searches)):
-            yield ending(pool, n_points, n_val, lasting=lasting, n_splits=n_splits, rng=rng, group=group)
+            yield one(n_points, n_val)
 
 
 def odds_of(found: Sequence[Ending], odds: float | None) -> Floats:
@@ -130,37 +164,44 @@ def odds_of(found: Sequence[Ending], odds: float | None) -> Floats:
     return np.array(own if odds is None else [odds] * len(found))
 
 
-def measures(found: Sequence[Ending], odds: float | None) -> Iterator[str]:
+def measures(found: Sequence[Ending], odds: float | None, *, prefers: bool = True) -> Iterator[str]:
     """Per cent of defaults, gain and regret in points, and per cent below the default and below any."""
     errors = {each: wide(each) for each in set(odds_of(found, odds))}
-    taken = [each.lead > errors[own] for each, own in zip(found, odds_of(found, odds), strict=True)]
+    pairs = [
+        (each, each.choice(errors[own], prefers=prefers))
+        for each, own in zip(found, odds_of(found, odds), strict=True)
+    ]
     groups = [each.group for each in found]
-    pairs = list(zip(found, taken, strict=True))
-    chosen = np.array([each.true[0] if one else each.true[1] for each, one in pairs])
-    yield f"{100 * (1 - np.mean(taken)):.0f}"
-    yield interval(100 * (chosen - np.array([each.true[1] for each in found])), groups)
+    chosen = np.array([each.true[choice] for each, choice in pairs])
+    yield f"{100 * np.mean([choice != POINT for _, choice in pairs]):.0f}"
+    yield interval(100 * (chosen - np.array([each.true[STRONGEST] for each in found])), groups)
     yield interval(100 * (np.array([each.best for each in found]) - chosen), groups)
-    for baseline in (1, 2):
-        yield interval(100.0 * np.array([each.below(one, baseline) for each, one in pairs]), groups)
+    for baseline in (STRONGEST, BEST):
+        yield interval(100.0 * np.array([each.below(choice, baseline) for each, choice in pairs]), groups)
 
 
 def tables(by_splits: Mapping[int, Sequence[Ending]]) -> Iterator[str]:
-    """Two Markdown tables: per cent below the default by number of images, and all measures together."""
+    """Markdown tables: per cent below the default by number of images, all measures, and which default."""
     head = ("splits", "odds")
-    yield f"| {' | '.join((*head, *(f'{n} images' for n in N_VALS)))} |"
-    yield "| --- " * (len(head) + len(N_VALS)) + "|"
-    for n_splits, found in by_splits.items():
-        for odds in ODDS:
-            own = ([each for each in found if each.n_val == n] for n in N_VALS)
-            cells = (list(measures(each, odds))[3] for each in own)
-            yield f"| {n_splits} | {words(odds)} | {' | '.join(cells)} |"
+    yield from _head((*head, *(f"{n} images" for n in N_VALS)))
+    for (n_splits, found), odds in itertools.product(by_splits.items(), ODDS):
+        own = ([each for each in found if each.n_val == n] for n in N_VALS)
+        cells = (list(measures(each, odds))[3] for each in own)
+        yield f"| {n_splits} | {words(odds)} | {' | '.join(cells)} |"
     yield ""
-    titles = ("default chosen, %", "gain", "regret", "below the default, %", "below any, %")
-    yield f"| {' | '.join((*head, *titles))} |"
-    yield "| --- " * (len(head) + len(titles)) + "|"
-    for n_splits, found in by_splits.items():
-        for odds in ODDS:
-            yield f"| {n_splits} | {words(odds)} | {' | '.join(measures(found, odds))} |"
+    yield from _head((*head, *MEASURES))
+    for (n_splits, found), odds in itertools.product(by_splits.items(), ODDS):
+        yield f"| {n_splits} | {words(odds)} | {' | '.join(measures(found, odds))} |"
+    yield ""
+    yield from _head(("splits", "default", *MEASURES))
+    for (n_splits, found), prefers in itertools.product(by_splits.items(), (False, True)):
+        default = "preferred" if prefers else "best mean"
+        yield f"| {n_splits} | {default} | {' | '.join(measures(found, None, prefers=prefers))} |"
+
+
+def _head(titles: Sequence[str]) -> Iterator[str]:
+    yield f"| {' | '.join(titles)} |"
+    yield "| --- " * len(titles) + "|"
 
 
 def words(odds: float | None) -> str:
@@ -175,9 +216,11 @@ def main() -> None:
     parser.add_argument(
         "--lasting", type=float, default=0.5, help="share of a point's noise common to its runs"
     )
+    parser.add_argument("--preferred", choices=list(DEFAULTS), default="partly", help="of defaults")
     args = parser.parse_args()
-    pools = todays_pools()
-    by_splits = {n: list(endings(pools, args.searches, lasting=args.lasting, n_splits=n)) for n in SPLITS}
+    preferred = DEFAULTS[args.preferred]
+    of_pools = partial(endings, todays_pools(), args.searches, lasting=args.lasting, preferred=preferred)
+    by_splits = {n: list(of_pools(n_splits=n)) for n in SPLITS}
     print("\n".join(tables(by_splits)))
 
 

@@ -14,7 +14,8 @@ from tlopt.analysis.format import (
     spread_words,
     value_words,
 )
-from tlopt.confirmation.verdict import Spread, as_dict
+from tlopt.confirmation.verdict import Spread
+from tlopt.confirmation.verdict_json import as_dict
 from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 
 DEFAULTS = (make_row(PLAIN_LABEL, (0.89, 0.90, 0.91), (0.87, 0.89, 0.91), number=-1),)

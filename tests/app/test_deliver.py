@@ -18,7 +18,7 @@ from tlopt import spec
 from tlopt.app import deliver
 from tlopt.cli.main import app
 from tlopt.confirmation import held_out
-from tlopt.confirmation.verdict import as_dict
+from tlopt.confirmation.verdict_json import as_dict
 from tlopt.errors import DataError, SpecError
 from tlopt.exports import contents, write
 from tlopt.exports.result import RESULT, read_result

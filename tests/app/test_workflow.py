@@ -10,6 +10,7 @@ from tlopt.app import workflow
 from tlopt.app.handle import open_session
 from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.errors import DataError, SpecError, StudyChanged, WeightsError
+from tlopt.spec.default_names import PARTLY_LABEL
 from tlopt.storage import attributes
 
 TEXT = """
@@ -86,6 +87,7 @@ def test_the_odds_of_a_confirmation_are_those_of_its_images_and_stay(
     opened.tell(trial, 0.5)
     confirmation, _ = workflow.begin_confirm(session, workspace)
     assert confirmation.user_attrs[attributes.ODDS] == odds
+    assert confirmation.user_attrs[attributes.PREFERRED] == PARTLY_LABEL
 
     confirmation.set_user_attr(attributes.ODDS, ODDS_MIN)  # as an earlier version began it
     assert workflow.begin_confirm(session, workspace)[0].user_attrs[attributes.ODDS] == ODDS_MIN

@@ -31,7 +31,7 @@ from tlopt.search.plan import confirm_plan, confirm_seed
 from tlopt.search.race import KEPT, PLAIN, PROBE, Candidate
 from tlopt.search.samplers import InitialPointsSampler
 from tlopt.spec import Study
-from tlopt.spec.default_names import KEPT_LABEL, PLAIN_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import KEPT_LABEL, PARTLY_LABEL, PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.storage import attributes
 from tlopt.storage.studies import create_or_open, open_storage
@@ -463,6 +463,7 @@ def test_a_point_is_chosen_over_the_default_by_the_evidence_of_the_images(
 
     assert verdict.chosen.label == chosen
     assert verdict.odds_min == ODDS_MIN
+    assert verdict.preferred == PARTLY_LABEL
 
 
 def test_nothing_is_settled_before_every_run_has_ended(

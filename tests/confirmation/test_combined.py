@@ -7,9 +7,10 @@ import pytest
 from finished import make_point, make_row, make_verdict
 
 from tlopt.confirmation.combined import ensemble_members, soup_members
-from tlopt.confirmation.verdict import PLAIN_LABEL, Verdict
+from tlopt.confirmation.verdict import Verdict
 from tlopt.errors import NotReady, SpecError
 from tlopt.model.build import n_blocks
+from tlopt.spec.default_names import PLAIN_LABEL
 
 BLOCKS = n_blocks("resnet18")
 

@@ -18,7 +18,8 @@ from tlopt.confirmation.evidence import (
     residual_variance,
     std_error_of_lead,
 )
-from tlopt.confirmation.verdict import Verdict, as_dict, from_dict
+from tlopt.confirmation.verdict import Verdict
+from tlopt.confirmation.verdict_json import as_dict, from_dict
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 from tlopt.spec.objectives import OWN_SHARE, own_variance
 

@@ -7,7 +7,8 @@ import finished
 import pytest
 from finished import make_point, make_row, make_verdict
 
-from tlopt.confirmation.verdict import Confirmed, Spread, Verdict, as_dict, from_dict
+from tlopt.confirmation.verdict import Confirmed, Spread, Verdict
+from tlopt.confirmation.verdict_json import as_dict, from_dict
 from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL
 
 

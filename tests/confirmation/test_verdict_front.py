@@ -10,8 +10,9 @@ from rich.console import Console
 from tlopt.analysis.format import gain_sentences
 from tlopt.analysis.front import confirmed_front_sentence
 from tlopt.app.tables import verdict_table
-from tlopt.confirmation.verdict import PROBE_LABEL, Confirmed, Verdict, as_dict, from_dict, ranked
-from tlopt.spec.default_names import KEPT_LABEL
+from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
+from tlopt.confirmation.verdict_json import as_dict, from_dict
+from tlopt.spec.default_names import KEPT_LABEL, PROBE_LABEL
 
 
 def row(label: str, mean: float, cost: float, **changes: bool) -> Confirmed:

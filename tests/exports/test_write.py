@@ -10,12 +10,12 @@ from finished import CLASS_NAMES, make_contents, make_point, make_row, make_verd
 from safetensors.torch import load_file
 
 from tlopt import spec
-from tlopt.confirmation.verdict import PLAIN_LABEL
 from tlopt.data.decode import Reading
 from tlopt.errors import DataError, NotReady, WeightsError
 from tlopt.exports import write
 from tlopt.exports.read import Export, load_network, read_export
 from tlopt.exports.write import write_export
+from tlopt.spec.default_names import PLAIN_LABEL
 from tlopt.spec.search_keys import STRUCTURE_KEYS
 
 FILES = {

@@ -12,11 +12,10 @@ from reported import IMAGES, START, report, text, trial
 
 from tlopt import spec
 from tlopt.confirmation.prunings import planned_prunings
-from tlopt.confirmation.verdict import PLAIN_LABEL, PROBE_LABEL
 from tlopt.insight.record import Fit, FitRow
 from tlopt.reports.html import page
 from tlopt.reports.svg import learning_curves_svg, with_own_ids
-from tlopt.spec.default_names import SCRATCH_LABEL
+from tlopt.spec.default_names import PLAIN_LABEL, PROBE_LABEL, SCRATCH_LABEL
 from tlopt.storage.commands import Command
 
 EVIL = "<script>alert('x')</script>"

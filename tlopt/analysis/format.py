@@ -69,16 +69,29 @@ def cost_sentence(verdict: Verdict, passed: Lead) -> str:
 
 def default_sentence(verdict: Verdict, label: str) -> str:
     """Why the default `label` is chosen, or leads before every run has ended."""
-    lead = verdict.lead
     if not verdict.finished:
         return f"So far no searched point is ahead of {label} on validation."
-    if lead is None or lead.mean <= 0 or lead.over != label:
-        return f"No searched point is ahead of {label} on validation; the default is chosen."
-    difference = difference_words(lead.mean, verdict.objective)
+    lead, other = verdict.lead, verdict.default_lead
+    over = label if lead is None else lead.over
+    the = "the" if over == label else "a"
+    preferred = "" if other is None else f" {_preferred_sentence(verdict, other)}"
+    if lead is None or lead.mean <= 0:
+        return f"No searched point is ahead of {over} on validation; {the} default is chosen.{preferred}"
     return (
-        f"No searched point is ahead of {label} beyond noise; the default is chosen. The best of them,"
-        f" {lead.point}, has {difference} on validation: the odds that it is better are {lead.odds:.1f} to 1,"
-        f" and {verdict.odds_min:g} to 1 are needed."
+        f"No searched point is ahead of {over} beyond noise; {the} default is chosen. The best of them,"
+        f" {lead.point}, has {_odds_words(verdict, lead)}.{preferred}"
+    )
+
+
+def _preferred_sentence(verdict: Verdict, lead: Lead) -> str:
+    """Why the preferred default is chosen before the strongest one, which has `lead`."""
+    return f"Of the defaults {lead.over} is preferred: {lead.point} has {_odds_words(verdict, lead)}."
+
+
+def _odds_words(verdict: Verdict, lead: Lead) -> str:
+    return (
+        f"{difference_words(lead.mean, verdict.objective)} on validation: the odds that it is better are"
+        f" {lead.odds:.1f} to 1, and {verdict.odds_min:g} to 1 are needed"
     )
 
 

@@ -16,7 +16,8 @@ from tlopt.analysis.network_stages import network_stages
 from tlopt.analysis.time_left import TimeLeft, time_left
 from tlopt.confirmation import candidates
 from tlopt.confirmation.prunings import stored_prunings
-from tlopt.confirmation.verdict import Confirmed, Verdict, as_dict
+from tlopt.confirmation.verdict import Confirmed, Verdict
+from tlopt.confirmation.verdict_json import as_dict
 from tlopt.errors import NotReady
 from tlopt.search.defaults import begun_labels
 from tlopt.search.enough import Enough, find_end, n_planned

@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.confirmation.companion import has_start_of
+from tlopt.confirmation.evidence import PREFERRED_DEFAULT
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
@@ -36,6 +37,7 @@ from tlopt.storage.attributes import (
     COMBINED,
     HALVES,
     ODDS,
+    PREFERRED,
     SEARCH,
     TEST,
     TEST_READINGS,
@@ -165,12 +167,14 @@ def add_candidates(
     """Store `candidates` after those that the confirmation of `study` has.
 
     Args:
-        odds: at which a new confirmation chooses a searched point over the strongest default.
+        odds: at which a new confirmation chooses a searched point over the strongest default, and another
+            default over the preferred one.
     """
     known = [_to_json(candidate) for candidate in _read_candidates(confirmation)]
     if candidates and not known:
         confirmation.set_user_attr(HALVES, not study.objectives)  # a cheap point need not be the best one
         confirmation.set_user_attr(ODDS, odds)
+        confirmation.set_user_attr(PREFERRED, PREFERRED_DEFAULT)
     numbers = {row["number"] for row in known}
     new = [_to_json(candidate) for candidate in candidates if candidate.number not in numbers]
     if new:
@@ -235,6 +239,7 @@ def read_verdict(
         n_images=dict(n_images or {}),
         n_splits=n_splits,
         odds_min=float(confirmation.user_attrs.get(ODDS, 0.0)),
+        preferred=confirmation.user_attrs.get(PREFERRED, ""),
         cost_objectives=study.cost_objectives,
         cost_limits=study.constraints.limits,
     )

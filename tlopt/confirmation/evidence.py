@@ -1,4 +1,4 @@
-"""Whether a point of the search is better than the strongest default, by what a confirmation has measured.
+"""Whether one candidate is better than another one, by what a confirmation has measured.
 
 Two errors are known. Training: what remains of the values of the candidates with every seed, once each
 candidate's and each seed's mean are taken away, as in an analysis of variance with blocks. Images: the
@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from tlopt.spec.default_names import PARTLY_LABEL
 from tlopt.spec.objectives import own_variance
+
+# The default that was truly the best most often; another one needs the odds that a searched point needs
+# ("Which default" in benchmarks/selection/README.md).
+PREFERRED_DEFAULT = PARTLY_LABEL
 
 # A searched point is chosen over the strongest default at odds of three to one: of the rules tried, the one
 # that costs least among those with which at most 2 of 100 searches end below the default beyond noise

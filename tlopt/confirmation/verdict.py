@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from tlopt.confirmation.evidence import Lead, std_error_of_lead
 from tlopt.confirmation.interval import IMAGES_MIN, half_width, images_of
 from tlopt.spec import objectives
-from tlopt.spec.default_names import LABELS, PLAIN_LABEL, PROBE_LABEL
+from tlopt.spec.default_names import LABELS, PROBE_LABEL
 from tlopt.spec.point import Point
 from tlopt.system.frames import data_frame, html_table
 
@@ -102,6 +102,7 @@ class Verdict:
     n_images: Mapping[str, int] = field(default_factory=dict)  # by split, where known
     n_splits: int = 1  # splits with other validation images that the seeds take in turn
     odds_min: float = 0.0  # for a searched point to be chosen over the strongest default; 0: any
+    preferred: str = ""  # label of the default that another one must be better than at `odds_min`; "": none
     cost_objectives: tuple[str, ...] = ()  # inference costs that the search minimised beside the metric
     cost_limits: Mapping[str, float] = field(default_factory=dict)  # inference costs that it limited
 
@@ -173,10 +174,22 @@ class Verdict:
     @property
     def lead(self) -> Lead | None:
         """The best searched point's lead over the strongest default; None unless both have every seed."""
-        by_mean = sorted(self._whole, key=self._loss)
-        default = next((row for row in by_mean if row.is_default), None)
-        point = next((row for row in by_mean if not row.is_default), None)
+        default = self._strongest_default
+        point = min((row for row in self._whole if not row.is_default), key=self._loss, default=None)
         return None if default is None or point is None else self._lead_of(point, default)
+
+    @property
+    def default_lead(self) -> Lead | None:
+        """The strongest default's lead over the chosen, preferred one; None unless that is another one."""
+        best = self._strongest_default
+        if best is None or best is self.chosen or self.chosen.label != self.preferred:
+            return None
+        return self._lead_of(best, self.chosen)
+
+    @property
+    def _strongest_default(self) -> Confirmed | None:
+        """The default with the best mean among those with every seed."""
+        return min((row for row in self._whole if row.is_default), key=self._loss, default=None)
 
     @property
     def _whole(self) -> list[Confirmed]:
@@ -215,18 +228,23 @@ class Verdict:
         return lead if lead is not None and lead.odds < self.odds_min else None
 
     def settled(self) -> Self:
-        """This verdict with the strongest default first, unless a searched point is better at `odds_min`.
+        """This verdict with a default first, unless a searched point is better than any at `odds_min`.
 
+        It is the preferred default, unless another one is better at these odds; without one, the strongest.
         With costs as objectives, then with the cheapest of those that are nowhere dearer than this one, and
         that it is not better than at these odds.
         """
         return self._default_unless_evidence()._cheapest_unless_evidence()
 
     def _default_unless_evidence(self) -> Self:
-        lead = self.lead
-        if lead is None or self.chosen.is_default or lead.odds >= self.odds_min:
+        lead, strongest = self.lead, self._strongest_default
+        if strongest is None or (lead is None and not self.chosen.is_default):
             return self
-        return self.of(next(row for row in self.rows if row.label == lead.over))
+        if lead is not None and not self.chosen.is_default and lead.odds >= self.odds_min:
+            return self
+        preferred = next((row for row in self._whole if row.label == self.preferred), strongest)
+        keeps = strongest is preferred or not self._is_better(strongest, preferred)
+        return self.of(preferred if keeps else strongest)
 
     def _cheapest_unless_evidence(self) -> Self:
         cheaper = [row for row in self._whole if self._is_cheaper(row, self.chosen)]
@@ -348,101 +366,3 @@ def ranked(
         )
 
     return tuple(sorted(rows, key=key))
-
-
-def as_dict(verdict: Verdict) -> dict[str, Any]:
-    """All numbers by candidate, as written to result.json."""
-    return {
-        "study": verdict.study,
-        "objective": verdict.objective,
-        "direction": verdict.direction,
-        "chosen": verdict.chosen.label,
-        "defaults": list(verdict.defaults),  # the strongest on validation first
-        "test_readings": verdict.test_readings,
-        "candidates": [
-            {
-                "label": row.label,
-                "trial": row.number,
-                "seeds": list(row.seeds),
-                "val": list(row.val),
-                "test": list(row.test),
-                "dropped": row.dropped,
-                **({"inference_cost": dict(row.inference_cost)} if verdict.cost_names else {}),
-                "point": row.point.as_dict(),
-            }
-            for row in verdict.rows
-        ],
-        "gain": {
-            label: {split: _gain(verdict, label, split) for split in SPLITS}
-            for label in dict.fromkeys((*verdict.defaults, PROBE_LABEL, PLAIN_LABEL))
-        },
-        "n_images": dict(verdict.n_images),
-        "n_splits": verdict.n_splits,
-        "odds_min": verdict.odds_min,
-        **_front(verdict),
-        **({"cost_limits": dict(verdict.cost_limits)} if verdict.cost_limits else {}),
-        "lead": None if verdict.lead is None else _lead(verdict.lead),
-    }
-
-
-def from_dict(values: dict[str, Any]) -> Verdict:
-    """The verdict that `as_dict` wrote."""
-    rows = tuple(
-        Confirmed(
-            number=row["trial"],
-            label=row["label"],
-            point=Point.stored(row["point"], f"{row['label']} in the export of {values['study']}"),
-            seeds=tuple(row["seeds"]),
-            val=tuple(row["val"]),
-            test=tuple(row["test"]),
-            dropped=row.get("dropped", False),
-            inference_cost=row.get("inference_cost", {}),
-        )
-        for row in values["candidates"]
-    )
-    n_runs = sum(len(row.seeds) for row in rows)
-    return Verdict(
-        study=values["study"],
-        objective=values["objective"],
-        direction=values["direction"],
-        rows=rows,
-        n_expected=n_runs,
-        n_finished=n_runs,
-        test_readings=values["test_readings"],
-        n_images=values.get("n_images", {}),
-        n_splits=values.get("n_splits", 1),
-        odds_min=values.get("odds_min", 0.0),
-        cost_objectives=tuple(values.get("cost_objectives", ())),
-        cost_limits=values.get("cost_limits", {}),
-    )
-
-
-def _front(verdict: Verdict) -> dict[str, Any]:
-    if not verdict.cost_objectives:
-        return {}
-    costs = list(verdict.cost_objectives)
-    return {"cost_objectives": costs, "front": [row.label for row in verdict.front]}
-
-
-def _lead(lead: Lead) -> dict[str, Any]:
-    odds = None if math.isinf(lead.odds) else lead.odds
-    return {
-        "label": lead.point,
-        "default": lead.over,
-        "mean": lead.mean,
-        "std_error": lead.std_error,
-        "odds": odds,
-    }
-
-
-def _gain(verdict: Verdict, label: str, split: SplitName) -> dict[str, Any] | None:
-    gain = verdict.gain(label, split=split)
-    if gain is None:
-        return None
-    return {
-        "mean": gain.mean,
-        "std": None if math.isnan(gain.std) else gain.std,
-        "n": gain.n,
-        "interval": gain.interval,
-        "standing": verdict.standing(label, split=split),
-    }

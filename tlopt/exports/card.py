@@ -278,8 +278,9 @@ def _odds(verdict: Verdict) -> str:
     """The condition for a searched point; none in earlier confirmations."""
     if not verdict.odds_min:
         return ""
+    preferred = f", and another default over {verdict.preferred}," if verdict.preferred else ""
     return (
-        "; a point of the search is chosen over the strongest default only at odds of"
+        f"; a point of the search is chosen over the strongest default{preferred} only at odds of"
         f" {verdict.odds_min:g} to 1"
         + (", a dearer one over a cheaper one likewise" if verdict.cost_objectives else "")
     )

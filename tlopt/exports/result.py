@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlopt.confirmation.verdict import Verdict, from_dict
+from tlopt.confirmation.verdict import Verdict
+from tlopt.confirmation.verdict_json import from_dict
 from tlopt.errors import DataError
 
 FORMAT = 1  # version of the folder's format, raised if an older tlopt cannot use a newer export

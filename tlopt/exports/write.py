@@ -17,7 +17,7 @@ from tlopt.analysis.mistakes import mistakes
 from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.predictions import Predictions
-from tlopt.confirmation.verdict import as_dict
+from tlopt.confirmation.verdict_json import as_dict
 from tlopt.data import rgb
 from tlopt.data.decode import Reading
 from tlopt.data.pixels import eval_size

@@ -12,11 +12,9 @@ tlopt:format          study   `FORMAT_VERSION` of these attributes; 1 if missing
 tlopt:began           study   time of creation by the database's clock, seconds since 1970
 tlopt:threads         study   CPU threads per worker, on which last bits depend
 tlopt:numerics        study   precision and layout measured as fastest, by backbone
-tlopt:images          study   {"class_names", "n_classes", "n_train", "n_val", "n_splits", "n_test"} as
-                              found by the first worker, at most `CLASS_NAMES_MAX` names; "n_confirm_splits"
-                              if the confirmation has its own
-tlopt:defaults        study   [{"label"}] of the defaults that it is compared with; in studies of versions up
-                              to 0.2 missing, see `search.defaults.begun_labels`
+tlopt:images          study   {"class_names", at most `CLASS_NAMES_MAX`, "n_classes", "n_train", "n_val",
+                              "n_splits", "n_test"}; "n_confirm_splits" if the confirmation has its own
+tlopt:defaults        study   [{"label"}] of the defaults; missing up to 0.2, see `defaults.begun_labels`
 tlopt:control         study   {"state", "reason"}: the last command to its workers, see `commands`
 tlopt:warm_start      study   {"from", "began", "carried", "enqueued", "summary"}, see `search.warm_start`
 tlopt:fit             study   {"summary", "fits"}: how backbones suit its images, see `insight.record.Fit`
@@ -26,14 +24,14 @@ tlopt:weights         study   digest of the pretrained weights, equal for all wo
 tlopt:search          study   of a confirmation: `tlopt:began` of the confirmed search
 tlopt:candidates      study   of a confirmation: [{"number", "label", "point"}]
 tlopt:odds            study   of a confirmation, see `confirmation.evidence.odds_min`; missing up to 0.2
+tlopt:preferred       study   of a confirmation: label of the preferred default, see `confirmation.evidence`
 tlopt:test            study   of a confirmation: test metrics by candidate number, one row per seed
 tlopt:combined        study   of a confirmation: test metrics of its soups and ensembles, by their members
 tlopt:test_readings   study   of a confirmation: number of times the test split was read
 tlopt:prunings        study   of prunings: those that are planned, see `confirmation.prunings`
 tlopt:label           trial   name of an initial point or candidate, such as "linear probe"
 tlopt:point           trial   `Point.as_dict()`, written before the first epoch
-tlopt:study           trial   `tlopt:began` of the study in which a worker claimed it or that carried it over;
-                              trials of 0.1.0 have none
+tlopt:study           trial   `tlopt:began` of the study that ran it or carried it over; none in 0.1.0
 tlopt:costs           trial   with several objectives: its inference costs among them, in order
 tlopt:values          trial   with several objectives, of which Optuna takes no reports: the metric by epoch
 tlopt:recipes         trial   names of the recipes of a grid that its point belongs to
@@ -90,6 +88,7 @@ SEARCH = PREFIX + "search"
 CANDIDATES = PREFIX + "candidates"
 HALVES = PREFIX + "halves"  # whether the confirmation drops candidates between its rounds
 ODDS = PREFIX + "odds"  # at which it chooses a searched point over the strongest default; see `evidence`
+PREFERRED = PREFIX + "preferred"  # default that it chooses unless another point is better at these odds
 TEST = PREFIX + "test"
 COMBINED = PREFIX + "combined"
 TEST_READINGS = PREFIX + "test_readings"
@@ -139,6 +138,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     SEARCH: (float, int, type(None)),
     CANDIDATES: (list,),
     ODDS: (float, int),
+    PREFERRED: (str,),
     TEST: (dict,),
     COMBINED: (dict,),
     TEST_READINGS: (int,),

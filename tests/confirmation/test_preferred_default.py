@@ -1,0 +1,101 @@
+"""The preferred default is chosen unless another one is better by the evidence, on planted numbers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+import pytest
+from finished import make_row, make_verdict
+
+from tlopt.analysis.format import gain_sentences
+from tlopt.confirmation.evidence import ODDS_MIN
+from tlopt.confirmation.verdict import Verdict
+from tlopt.confirmation.verdict_json import as_dict, from_dict
+from tlopt.spec.default_names import LINEAR_LABEL, PARTLY_LABEL, PLAIN_LABEL
+
+STEADY = (0.66, 0.68, 0.70)
+
+
+def raised(by: float) -> list[float]:
+    """Values `by` above the partly frozen network's with each seed, so that only images are in doubt."""
+    return [value + by for value in STEADY]
+
+
+def verdict(
+    linear: float, *, point: float = -0.2, preferred: str = PARTLY_LABEL, partly: Sequence[float] = STEADY
+) -> Verdict:
+    """A confirmation on 60 images: by how much two candidates are ahead of the partly frozen network."""
+    rows = [
+        make_row("trial 12", raised(point)),
+        make_row(LINEAR_LABEL, raised(linear), number=-4),
+        make_row(PLAIN_LABEL, raised(-0.1), number=-1),
+        make_row(PARTLY_LABEL, partly, number=-5),
+    ]
+    known = {"val": 60}
+    return replace(make_verdict(rows), n_images=known, odds_min=ODDS_MIN, preferred=preferred).settled()
+
+
+def needed() -> float:
+    """The lead that has odds of three to one."""
+    lead = verdict(0.001).default_lead
+    assert lead is not None
+    return NormalDist(sigma=lead.std_error).inv_cdf(0.75)
+
+
+def test_another_default_is_chosen_at_the_odds_and_the_preferred_one_below() -> None:
+    assert verdict(0.95 * needed()).chosen.label == PARTLY_LABEL
+    assert verdict(1.05 * needed()).chosen.label == LINEAR_LABEL
+
+
+def test_the_lead_of_the_strongest_default_is_known_while_the_preferred_one_is_chosen() -> None:
+    found = verdict(0.01).default_lead
+
+    assert found is not None
+    assert (found.point, found.over, found.mean) == (LINEAR_LABEL, PARTLY_LABEL, pytest.approx(0.01))
+    assert 1 < found.odds < ODDS_MIN
+    assert verdict(-0.01).default_lead is None
+    assert verdict(0.2).default_lead is None
+
+
+def test_a_searched_point_must_be_ahead_of_every_default() -> None:
+    assert verdict(0.9 * needed(), point=1.8 * needed()).chosen.label == PARTLY_LABEL
+    assert verdict(0.9 * needed(), point=2.1 * needed()).chosen.label == "trial 12"
+
+
+def test_among_defaults_alone_the_preferred_one_is_chosen_too() -> None:
+    rows = [make_row(LINEAR_LABEL, raised(0.01), number=-4), make_row(PARTLY_LABEL, STEADY, number=-5)]
+    only = replace(make_verdict(rows), n_images={"val": 60}, odds_min=ODDS_MIN, preferred=PARTLY_LABEL)
+
+    assert only.chosen.label == LINEAR_LABEL
+    assert only.settled().chosen.label == PARTLY_LABEL
+
+
+@pytest.mark.parametrize("preferred", ["", "a default that this study does not have"])
+def test_without_a_preferred_default_the_best_mean_is_chosen(preferred: str) -> None:
+    assert verdict(0.01, preferred=preferred).chosen.label == LINEAR_LABEL
+
+
+def test_a_preferred_default_without_a_value_is_not_chosen() -> None:
+    assert verdict(0.01, partly=()).chosen.label == LINEAR_LABEL
+
+
+def test_an_export_keeps_the_choice_and_one_of_an_earlier_version_its_own() -> None:
+    stored = json.loads(json.dumps(as_dict(verdict(0.01))))
+
+    after = from_dict(stored)
+    assert (after.chosen.label, after.preferred) == (PARTLY_LABEL, PARTLY_LABEL)
+    assert after.default_lead == verdict(0.01).default_lead
+    assert from_dict({key: value for key, value in stored.items() if key != "preferred"}).preferred == ""
+
+
+def test_the_reason_names_both_leads() -> None:
+    first, *_ = gain_sentences(verdict(0.01, point=0.02))
+
+    # images: sqrt(2 * 0.5 * 0.6 * 0.654 * 0.346 / 60) = 0.0475; Φ(0.01 / 0.0475) = 0.583, odds of 1.4
+    assert first == (
+        "No searched point is ahead of linear classifier beyond noise; a default is chosen. The best of them,"
+        " trial 12, has +1.0 points on validation: the odds that it is better are 1.4 to 1, and 3 to 1 are"
+        " needed. Of the defaults partly frozen network is preferred: linear classifier has +1.0 points on"
+        " validation: the odds that it is better are 1.4 to 1, and 3 to 1 are needed."
+    )
