@@ -16,6 +16,7 @@ from benchmarks.proof.first_five import (
     TPE,
     ImageSet,
 )
+from tlopt.spec.default_names import PARTLY_LABEL
 
 RECORDED = Path(five_report.__file__).with_name("first_five.jsonl")
 
@@ -45,6 +46,14 @@ def test_the_best_mean_is_that_of_accuracy_and_then_of_log_loss() -> None:
         first_five.best_mean([[(0.5, -1.0), (0.7, -1.0)], [(0.6, -0.5), (0.6, -0.5)], [(0.9, 0), (0, 0)]])
         == 1
     )
+
+
+@pytest.mark.parametrize(("lead", "chosen"), [(0.02, 1), (0.2, 0), (-0.1, 1)])
+def test_of_defaults_the_partly_frozen_network_is_chosen_unless_another_is_better(
+    lead: float, chosen: int
+) -> None:
+    runs = [[(0.6 + lead, -1.0)] * 3, [(0.6, -1.0)] * 3, [(0.4, -1.0)] * 3]
+    assert first_five.of_defaults(["svm", PARTLY_LABEL, "linear probe"], runs, n_val=64) == chosen
 
 
 def planted(data: str, seed: int, five: float, last: float) -> list[dict[str, object]]:
