@@ -28,6 +28,7 @@ from tlopt.propose.proposal import Proposal, ProposalRequest, propose, study_nam
 from tlopt.search.defaults import defaults, start_point
 from tlopt.search.portfolio import KEPT_STATISTICS
 from tlopt.search.space import check_depths
+from tlopt.search.warnings import epoch_warnings
 from tlopt.spec import Study
 from tlopt.spec.dimensions import Choice, Fixed, Int, Log, contains
 from tlopt.spec.sections import DataSpec
@@ -145,6 +146,15 @@ def test_wishes_stay_as_they_are(folder):
     assert study.model.backbones == ("resnet18",)
     assert (study.budget.trials, study.budget.epochs) == (12, 5)
     assert study.search["resolution"] == Fixed(96)
+
+
+@pytest.mark.parametrize(("epochs", "kind"), [(1, "none"), (2, "none"), (3, "median")])
+def test_trials_too_short_to_be_stopped_have_no_pruner(images, epochs, kind):
+    request = dataclasses.replace(EVERYTHING, epochs=epochs)
+    study = study_of(propose(str(images(**FOLDERS["few"])), request, CPU))
+
+    assert study.pruner.kind == kind
+    assert list(epoch_warnings(study)) == []
 
 
 def test_few_dimensions_are_searched(folder):

@@ -192,8 +192,7 @@ def _steps_words(c: Choices) -> str:
 def _end(c: Choices) -> list[str]:
     return [
         "[pruner]",
-        _line("kind", "median", "stops trials that are worse than the median of finished ones"),
-        _line("min_epochs", max(2, c.size.epochs // 2), "no trial is stopped before"),
+        *_pruner(c.size.epochs),
         "",
         "[confirm]",
         _line(
@@ -202,6 +201,16 @@ def _end(c: Choices) -> list[str]:
             "best points to train again, beside the defaults; half are dropped early",
         ),
         _line("seeds", SEEDS, "runs of each remaining point, at least 3; they show the spread"),
+    ]
+
+
+def _pruner(epochs: int) -> list[str]:
+    min_epochs = max(2, epochs // 2)
+    if min_epochs >= epochs:
+        return [_line("kind", "none", f"trials of {counted(epochs, 'epoch')} are too short to stop any")]
+    return [
+        _line("kind", "median", "stops trials that are worse than the median of finished ones"),
+        _line("min_epochs", min_epochs, "no trial is stopped before"),
     ]
 
 
