@@ -15,10 +15,7 @@ import optuna
 
 from benchmarks.common.processes import module_command, module_environment
 from benchmarks.peers.job import Job, Size, study_of
-from tlopt.analysis.snapshot import n_images
 from tlopt.app.handle import Session, open_session
-from tlopt.confirmation.candidates import read_verdict
-from tlopt.errors import NotReady
 from tlopt.spec.outcome import Outcome
 from tlopt.storage.attributes import TrialRecord, records_of, trials_of
 
@@ -196,13 +193,10 @@ def _records(study: optuna.Study) -> list[tuple[optuna.trial.FrozenTrial, TrialR
 
 def _confirmed(session: Session, began: float) -> Result:
     """`choice` and `candidates` of the confirmation."""
-    try:
-        confirmation = session.confirmation()
-        known = n_images(session.optuna_study())
-        verdict = read_verdict(session.study, confirmation, n_images=known)
-    except NotReady:
+    verdict = session.verdict()
+    if verdict is None:
         return {"choice": None, "candidates": []}
-    ends = [record.finished.timestamp() for _, record in _records(confirmation) if record.finished]
+    ends = [each.finished.timestamp() for _, each in _records(session.confirmation()) if each.finished]
     chosen = {"point": verdict.chosen.point.as_dict(), "label": verdict.chosen.label}
     choice = {"seconds": max(ends) - began, **chosen} if verdict.finished else None
     return {"choice": choice, "candidates": [row.point.as_dict() for row in verdict.rows]}

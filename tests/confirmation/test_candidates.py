@@ -466,6 +466,28 @@ def test_a_point_is_chosen_over_the_default_by_the_evidence_of_the_images(
     assert verdict.preferred == PARTLY_LABEL
 
 
+@pytest.mark.parametrize(
+    ("began_with", "seeds", "n_splits", "odds"),
+    [
+        (1.5, 3, 3, 1.5),
+        (1.5, 4, 3, ODDS_MIN),
+        (2.0, 4, 3, ODDS_MIN),
+        (1.5, 3, 4, 1.5),
+        (6.0, 4, 3, 6.0),  # of shared splits from its beginning, by whatever rule
+        (ODDS_MIN, 5, 1, ODDS_MIN),
+        (0.0, 4, 3, 0.0),  # an earlier version began it, without a rule
+    ],
+)
+def test_odds_for_a_split_of_each_seed_hold_no_longer_once_seeds_share_splits(
+    began_with: float, seeds: int, n_splits: int, odds: float, confirmation: optuna.Study
+) -> None:
+    confirmation.set_user_attr(attributes.ODDS, began_with)
+    more = tiny.study(SEARCH, more=f"[confirm]\npoints = 2\nseeds = {seeds}")
+
+    assert read_verdict(more, confirmation, n_images={"val": 48}, n_splits=n_splits).odds_min == odds
+    assert confirmation.user_attrs[attributes.ODDS] == began_with
+
+
 def test_nothing_is_settled_before_every_run_has_ended(
     confirmation: optuna.Study, ran: Callable[..., None]
 ) -> None:

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.confirmation.companion import has_start_of
-from tlopt.confirmation.evidence import PREFERRED_DEFAULT
+from tlopt.confirmation.evidence import ODDS_MIN, PREFERRED_DEFAULT, odds_min
 from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.errors import NotReady, Refused
 from tlopt.model.facts import BackboneFacts
@@ -238,12 +238,24 @@ def read_verdict(
         test_readings=confirmation.user_attrs.get(TEST_READINGS, 0),
         n_images=dict(n_images or {}),
         n_splits=n_splits,
-        odds_min=float(confirmation.user_attrs.get(ODDS, 0.0)),
+        odds_min=_odds_of(confirmation, study, (n_images or {}).get("val", 0), n_splits),
         preferred=confirmation.user_attrs.get(PREFERRED, ""),
         cost_objectives=study.cost_objectives,
         cost_limits=study.constraints.limits,
     )
     return verdict.settled() if verdict.finished else verdict
+
+
+def _odds_of(confirmation: optuna.Study, study: Study, n_val: int, n_splits: int) -> float:
+    """The odds that the confirmation began with; those of shared splits if seeds share some by now.
+
+    With a split for each seed it began with lower odds than there are otherwise; `confirm.seeds` may have
+    been raised beyond the splits since.
+    """
+    odds = float(confirmation.user_attrs.get(ODDS, 0.0))
+    if 0 < odds < ODDS_MIN and study.confirm.seeds > n_splits:
+        return odds_min(n_splits * n_val, others=False)
+    return odds
 
 
 def record_test(confirmation: optuna.Study, test: Mapping[int, list[dict[str, float]]]) -> None:
