@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 import tiny
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
@@ -211,3 +212,32 @@ def test_another_way_of_digesting_is_caught_up_with(url: str) -> None:
 
     assert list(admin.upgrade(url, None)) == ["planted: digest updated"]
     assert attributes(url)[study_attributes.DIGEST] == spec.loads(tiny.text(SEARCH), "x.toml").digest
+
+
+# Deletion
+
+
+def test_what_a_deleted_study_leaves_on_disk_is_named(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened, other = made(url), made(url, "other")
+    opened.add_trial(optuna.create_trial(value=0.5))
+    artifacts = tmp_path / "runs" / "artifacts"
+    for folder in (artifacts, tmp_path / "runs" / "planted", tmp_path / "runs" / "checkpoints" / "planted"):
+        folder.mkdir(parents=True)
+    store, file = FileSystemArtifactStore(artifacts), tmp_path / "picture.png"
+    file.touch()
+    for owner in (opened, opened.ask(), other):
+        upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=owner)
+
+    shown = CliRunner().invoke(app, ["delete", "planted", "--storage", url, "--yes"])
+
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines() == [
+        "deleted planted (2 trials)",
+        f"left: {tmp_path / 'runs' / 'planted'}",
+        f"left: {tmp_path / 'runs' / 'checkpoints' / 'planted'}",
+        f"left: 2 pictures for the dashboard in {artifacts}",
+    ]
+    assert optuna.get_all_study_names(studies.open_storage(url)) == ["other"]

@@ -14,6 +14,7 @@ from tlopt import spec
 from tlopt.analysis.snapshot import SILENT_SECONDS
 from tlopt.app.handle import Session, checkpoint_root, confirm_name, open_present, prune_name
 from tlopt.errors import NotReady, SpecError, StorageError, StudyChanged
+from tlopt.spec.folders import Folders
 from tlopt.spec.study import CONFIRM_SUFFIX, PRUNE_SUFFIX
 from tlopt.storage import attributes, commands, leases, optuna_private, studies, workers
 from tlopt.storage.schema import epoch_seconds
@@ -46,7 +47,8 @@ class Deletion:
     """The effects of deleting a study: removed trials, remaining files, workers concerned."""
 
     trials: dict[str, int]  # number of trials by name of the study, which comes last
-    folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine
+    folders: tuple[Path, ...]  # logs, pictures, weights and checkpoints that stay on this machine, absolute
+    artifacts: tuple[Path, ...]  # its pictures for the dashboard, likewise, among those of other studies
     workers: tuple[str, ...]  # that work on it and will lose their trials
 
 
@@ -70,7 +72,7 @@ def plan_deletion(
     named = [each for each in dict.fromkeys(found) if each in names]
     if not named:
         studies.open_existing(store, name)  # raises, and names the studies that exist
-    trials = {}
+    trials, artifacts = {}, set[str]()
     for each in named:
         opened = optuna.load_study(study_name=each, storage=store)
         if attributes.DIGEST not in opened.user_attrs:
@@ -78,11 +80,21 @@ def plan_deletion(
                 f"the study {each!r} was not created by tlopt; delete it with: optuna delete-study"
             )
         trials[each] = len(opened.get_trials(deepcopy=False))
+        artifacts |= optuna_private.artifact_ids(opened)
     root = checkpoint_root(checkpoints, runs)
     folders = [runs / each for each in named]
     folders += [Path(root) / each for each in named if "://" not in root]
-    there = tuple(folder for folder in folders if folder.exists())
-    return store, Deletion(trials=trials, folders=there, workers=_at_work(store, named))
+    pictures = [Folders(root=runs, study=name).artifacts / each for each in sorted(artifacts)]
+    return store, Deletion(
+        trials=trials,
+        folders=_there(folders),
+        artifacts=_there(pictures),
+        workers=_at_work(store, named),
+    )
+
+
+def _there(paths: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(path.absolute() for path in paths if path.exists())
 
 
 def delete(store: BaseStorage, deletion: Deletion) -> None:

@@ -218,7 +218,10 @@ def delete(
     checkpoints: Checkpoints = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete a study, its confirmation and prunings from the database. Exports, logs, checkpoints stay."""
+    """Delete a study, its confirmation and prunings from the database.
+
+    Exports stay, and so do logs, pictures, weights and checkpoints, whose folders the command names.
+    """
     from tlopt.app import admin
 
     store, deletion = admin.plan_deletion(target, storage_url=storage, runs=runs, checkpoints=checkpoints)
@@ -232,6 +235,10 @@ def delete(
     out.print(f"deleted {said}", markup=False, soft_wrap=True)
     for folder in deletion.folders:
         out.print(f"left: {folder}", markup=False, soft_wrap=True)
+    if deletion.artifacts:
+        pictures = counted(len(deletion.artifacts), "picture")
+        folder = deletion.artifacts[0].parent
+        out.print(f"left: {pictures} for the dashboard in {folder}", markup=False, soft_wrap=True)
 
 
 def _command(target: str, storage: str | None, state: "State", sentence: str, then: str) -> None:

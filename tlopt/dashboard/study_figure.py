@@ -21,7 +21,6 @@ FILE = "depth_and_regularisation.png"
 TRIALS_MIN = 8  # complete trials; fewer show nothing
 KEYS = ("transfer_depth", "freeze_depth", "norm_depth", "l2_sp", "l2", "lr", "lr_ratio")
 _EVERY_MIN = 10
-_ARTIFACT = "artifacts:"
 
 
 def is_due(number: int) -> bool:
@@ -98,5 +97,7 @@ def _artifacts(optuna_study: optuna.Study) -> list[str]:
     """The artifact ids of the figure; artifacts that were removed in the dashboard are null."""
     storage = optuna_private.storage_of(optuna_study)
     attributes = storage.get_study_system_attrs(optuna_private.study_id(optuna_study))
-    metas = [json.loads(value) for key, value in attributes.items() if key.startswith(_ARTIFACT)]
+    metas = [
+        json.loads(value) for key, value in attributes.items() if key.startswith(optuna_private.ARTIFACT)
+    ]
     return sorted(meta["artifact_id"] for meta in metas if meta is not None and meta["filename"] == FILE)

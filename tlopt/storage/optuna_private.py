@@ -3,6 +3,7 @@
 They are tested in tests/test_optuna_facts.py; the tables are in `schema`.
 """
 
+import json
 import logging
 from collections.abc import Container
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tlopt.errors import Refused
+
+ARTIFACT = "artifacts:"  # prefix of the attributes of files in an artifact store
 
 _logger = logging.getLogger("tlopt.storage")
 
@@ -33,6 +36,14 @@ def study_id(optuna_study: optuna.Study) -> int:
 def storage_of(optuna_study: optuna.Study) -> BaseStorage:
     """The study's storage, including its cache."""
     return optuna_study._storage
+
+
+def artifact_ids(optuna_study: optuna.Study) -> set[str]:
+    """Ids of the files that a study and its trials have in an artifact store; those removed are null."""
+    of_study = storage_of(optuna_study).get_study_system_attrs(study_id(optuna_study))
+    every = (of_study, *(trial.system_attrs for trial in optuna_study.get_trials(deepcopy=False)))
+    metas = (json.loads(row[key]) for row in every for key in row if key.startswith(ARTIFACT))
+    return {meta["artifact_id"] for meta in metas if meta is not None}
 
 
 def uncached(storage: BaseStorage) -> BaseStorage:
