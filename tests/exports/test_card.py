@@ -15,9 +15,11 @@ from finished import CLASS_NAMES, make_contents, make_point, make_row, make_verd
 from PIL import Image
 
 from tlopt.confirmation.predictions import Predictions, Source
+from tlopt.confirmation.verdict import SplitName
 from tlopt.data.decode import decode
 from tlopt.data.views import eval_views
 from tlopt.exports.card import ExportContents, model_card
+from tlopt.exports.contents import known_predictions
 from tlopt.exports.read import Export, inference_cost, load_network, plain_torch_code
 from tlopt.exports.write import write_export
 from tlopt.spec.default_names import PLAIN_LABEL
@@ -270,6 +272,17 @@ def test_the_card_of_a_network_without_mistakes_mentions_no_list(export: Export)
 
     assert "The network here predicts all 10 test images correctly." in card
     assert "mistakes.csv" not in card
+
+
+@pytest.mark.parametrize(("split", "n_said"), [("test", 1), ("val", 0)])
+def test_mistakes_on_test_images_that_are_recorded_elsewhere_are_missed(
+    split: SplitName, n_said: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source.of(make_point(), 11, {})
+
+    assert known_predictions(tmp_path / "run.safetensors", split, source) is None
+
+    assert caplog.text.count("are not on this machine; the model card will not list mistakes") == n_said
 
 
 def test_without_recorded_predictions_the_card_has_no_section_on_mistakes(export: Export) -> None:

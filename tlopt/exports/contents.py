@@ -57,12 +57,20 @@ def choose_network(workspace: Workspace, verdict: Verdict, weights_file: Weights
 
 
 def known_predictions(weights_file: Path, split: SplitName, source: Source) -> Predictions | None:
-    """The recorded predictions; None if there are none or, with a warning, if their file is damaged."""
+    """The recorded predictions; None if there are none or their file is damaged.
+
+    Warns of a damaged file, and where predictions were made on test images but elsewhere.
+    """
     try:
-        return read_known(weights_file, split, source)
+        found = read_known(weights_file, split, source)
     except DataError as error:
         _logger.warning("%s; the model card will not list mistakes", error)
         return None
+    if found is None and split == "test":
+        _logger.warning(
+            "predictions on test images are not on this machine; the model card will not list mistakes"
+        )
+    return found
 
 
 def trained_of(history: History, seed: int, images: str) -> Trained:
