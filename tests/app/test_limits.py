@@ -46,7 +46,7 @@ def refusal(study: Study) -> str:
     [
         ("parameters = 299", "constraints.parameters = 299: no network of this study keeps it"),
         ("multiply_adds = 95", "large with 3 blocks at 32 pixels, has 96. Set it to at least 96"),
-        ("bytes = 1000", "the cheapest in size"),
+        ("bytes = 1000", "the cheapest in file size"),
     ],
 )
 def test_a_limit_below_the_cheapest_network_is_refused_with_what_it_needs(limits: str, says: str) -> None:
