@@ -6,12 +6,15 @@ from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
-from finished import make_row, make_verdict
+from finished import make_contents, make_row, make_verdict
+from reported import report
 
-from tlopt.analysis.format import gain_sentences
+from tlopt.analysis.format import condition_words, gain_sentences
 from tlopt.confirmation.evidence import ODDS_MIN
 from tlopt.confirmation.verdict import Verdict
 from tlopt.confirmation.verdict_json import as_dict, from_dict
+from tlopt.exports.card import how_chosen
+from tlopt.reports.html import page
 from tlopt.spec.default_names import LINEAR_LABEL, PARTLY_LABEL, PLAIN_LABEL
 
 STEADY = (0.66, 0.68, 0.70)
@@ -96,6 +99,64 @@ def test_the_reason_names_both_leads() -> None:
     assert first == (
         "No searched point is ahead of linear classifier beyond noise; a default is chosen. The best of them,"
         " trial 12, has +1.0 points on validation: the odds that it is better are 1.4 to 1, and 3 to 1 are"
-        " needed. Of the defaults partly frozen network is preferred: linear classifier has +1.0 points on"
-        " validation: the odds that it is better are 1.4 to 1, and 3 to 1 are needed."
+        " needed. Of the defaults, partly frozen network is preferred to linear classifier, which has +1.0"
+        " points on validation: the odds that linear classifier is better are 1.4 to 1, and 3 to 1 are"
+        " needed."
     )
+
+
+@pytest.mark.parametrize("ahead_by", [0, 0.0004])
+def test_of_equal_defaults_the_preferred_one_is_chosen_and_no_odds_are_given(ahead_by: float) -> None:
+    equal = verdict(ahead_by)
+    first, *_ = gain_sentences(equal)
+
+    assert equal.chosen.label == PARTLY_LABEL
+    assert first.endswith("Of the defaults with the best mean, partly frozen network is preferred.")
+
+
+def test_nothing_is_said_of_a_preference_where_the_preferred_default_is_the_best() -> None:
+    first, *_ = gain_sentences(verdict(-0.01))
+
+    assert (
+        first == "No searched point is ahead of partly frozen network on validation; the default is chosen."
+    )
+
+
+def test_odds_too_low_are_not_rounded_up_to_those_that_are_needed() -> None:
+    first, *_ = gain_sentences(verdict(0.995 * needed()))
+
+    assert "better are 2.9 to 1, and 3 to 1 are needed" in first
+
+
+def test_json_has_the_lead_over_the_preferred_default() -> None:
+    found = verdict(0.01).default_lead
+
+    assert found is not None
+    assert as_dict(verdict(0.01))["default_lead"] == {
+        "label": LINEAR_LABEL,
+        "default": PARTLY_LABEL,
+        "mean": found.mean,
+        "std_error": found.std_error,
+        "odds": found.odds,
+    }
+    assert as_dict(verdict(-0.01))["default_lead"] is None
+
+
+def test_the_condition_names_the_preferred_default_only_where_it_has_a_value() -> None:
+    assert condition_words(verdict(0.01)) == (
+        "; a point of the search is chosen over the strongest default, and another default over partly frozen"
+        " network, only at odds of 3 to 1"
+    )
+    alone = "; a point of the search is chosen over the strongest default only at odds of 3 to 1"
+    assert condition_words(verdict(0.01, partly=())) == alone
+    assert condition_words(verdict(0.01, preferred="a default that this study does not have")) == alone
+
+
+def test_card_and_report_give_the_same_condition() -> None:
+    chosen = verdict(0.01)
+    condition = condition_words(chosen)
+
+    assert condition in "".join(how_chosen(make_contents(chosen)))
+    assert condition in page(report([], verdict=chosen))
+    earlier = replace(chosen, odds_min=0.0, preferred="")
+    assert " odds" not in page(report([], verdict=earlier))

@@ -3,6 +3,7 @@
 Fractions are shown in per cent, log-loss unchanged.
 """
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -57,13 +58,24 @@ def gain_sentence(verdict: Verdict, label: str) -> str:
     )
 
 
+def condition_words(verdict: Verdict) -> str:
+    """The end of a sentence about the choice: at which odds what is chosen; "" in earlier confirmations."""
+    if not verdict.odds_min:
+        return ""
+    row = verdict.row(verdict.preferred)
+    preferred = f", and another default over {row.label}," if row is not None and row.val else ""
+    return (
+        f"; a point of the search is chosen over the strongest default{preferred} only at odds of"
+        f" {verdict.odds_min:g} to 1"
+        + (", a dearer one over a cheaper one likewise" if verdict.cost_objectives else "")
+    )
+
+
 def cost_sentence(verdict: Verdict, passed: Lead) -> str:
     """Why the chosen candidate is taken for its cost; `passed`: the lead of the best mean over it."""
     return (
         f"{passed.over[0].upper()}{passed.over[1:]} costs less than {passed.point}, which has"
-        f" {difference_words(passed.mean, verdict.objective)} on validation: the odds that {passed.point} is"
-        f" better are {passed.odds:.1f} to 1, and {verdict.odds_min:g} to 1 are needed, so the cheaper one is"
-        " chosen."
+        f" {_odds_words(verdict, passed, better=passed.point)}, so the cheaper one is chosen."
     )
 
 
@@ -71,10 +83,11 @@ def default_sentence(verdict: Verdict, label: str) -> str:
     """Why the default `label` is chosen, or leads before every run has ended."""
     if not verdict.finished:
         return f"So far no searched point is ahead of {label} on validation."
-    lead, other = verdict.lead, verdict.default_lead
+    lead = verdict.lead
     over = label if lead is None else lead.over
     the = "the" if over == label else "a"
-    preferred = "" if other is None else f" {_preferred_sentence(verdict, other)}"
+    preferred = _preferred_sentence(verdict)
+    preferred = f" {preferred}" if preferred else ""
     if lead is None or lead.mean <= 0:
         return f"No searched point is ahead of {over} on validation; {the} default is chosen.{preferred}"
     return (
@@ -83,15 +96,25 @@ def default_sentence(verdict: Verdict, label: str) -> str:
     )
 
 
-def _preferred_sentence(verdict: Verdict, lead: Lead) -> str:
-    """Why the preferred default is chosen before the strongest one, which has `lead`."""
-    return f"Of the defaults {lead.over} is preferred: {lead.point} has {_odds_words(verdict, lead)}."
-
-
-def _odds_words(verdict: Verdict, lead: Lead) -> str:
+def _preferred_sentence(verdict: Verdict) -> str:
+    """Why the preferred default is chosen before the strongest one or equal ones; "" if it is the best."""
+    if verdict.equals_best_default:
+        return f"Of the defaults with the best mean, {verdict.chosen.label} is preferred."
+    lead = verdict.default_lead
+    if lead is None:
+        return ""
     return (
-        f"{difference_words(lead.mean, verdict.objective)} on validation: the odds that it is better are"
-        f" {lead.odds:.1f} to 1, and {verdict.odds_min:g} to 1 are needed"
+        f"Of the defaults, {lead.over} is preferred to {lead.point}, which has"
+        f" {_odds_words(verdict, lead, better=lead.point)}."
+    )
+
+
+def _odds_words(verdict: Verdict, lead: Lead, *, better: str = "it") -> str:
+    """A lead whose odds are too low; they are rounded down, since 2.96 to 1 is not what 3 to 1 asks for."""
+    odds = math.floor(10 * lead.odds) / 10
+    return (
+        f"{difference_words(lead.mean, verdict.objective)} on validation: the odds that {better} is better"
+        f" are {odds:.1f} to 1, and {verdict.odds_min:g} to 1 are needed"
     )
 
 

@@ -187,6 +187,15 @@ class Verdict:
         return self._lead_of(best, self.chosen)
 
     @property
+    def equals_best_default(self) -> bool:
+        """Whether the chosen, preferred default shares the best mean of the defaults, as tables show it."""
+        best, chosen = self._strongest_default, self.chosen
+        if best is None or chosen.label != self.preferred or self._shown(chosen) != self._shown(best):
+            return False
+        others = (row for row in self._whole if row.is_default and row is not chosen)
+        return any(self._shown(row) == self._shown(best) for row in others)
+
+    @property
     def _strongest_default(self) -> Confirmed | None:
         """The default with the best mean among those with every seed."""
         return min((row for row in self._whole if row.is_default), key=self._loss, default=None)
@@ -258,11 +267,14 @@ class Verdict:
         return bool(ours and theirs) and objectives.dominates(ours, theirs)
 
     def _is_better(self, row: Confirmed, other: Confirmed) -> bool:
-        lead, pair = self._lead_of(row, other), (row, other)
+        lead = self._lead_of(row, other)
         if lead is None or not self.odds_min:
             return self._loss(row) < self._loss(other)
-        shown = {objectives.value_words(abs(self._loss(each)), self.objective) for each in pair}
-        return len(shown) > 1 and lead.odds >= self.odds_min  # not where tables show equal numbers
+        return self._shown(row) != self._shown(other) and lead.odds >= self.odds_min
+
+    def _shown(self, row: Confirmed) -> str:
+        """The mean of the objective as tables show it."""
+        return objectives.value_words(abs(self._loss(row)), self.objective)
 
     @property
     def exported_replicate(self) -> int:

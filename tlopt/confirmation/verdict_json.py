@@ -41,7 +41,8 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "preferred": verdict.preferred,
         **_front(verdict),
         **({"cost_limits": dict(verdict.cost_limits)} if verdict.cost_limits else {}),
-        "lead": None if verdict.lead is None else _lead(verdict.lead),
+        "lead": _lead(verdict.lead),
+        "default_lead": _lead(verdict.default_lead),  # over the chosen, preferred one
     }
 
 
@@ -85,7 +86,9 @@ def _front(verdict: Verdict) -> dict[str, Any]:
     return {"cost_objectives": costs, "front": [row.label for row in verdict.front]}
 
 
-def _lead(lead: Lead) -> dict[str, Any]:
+def _lead(lead: Lead | None) -> dict[str, Any] | None:
+    if lead is None:
+        return None
     odds = None if math.isinf(lead.odds) else lead.odds
     return {
         "label": lead.point,

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from tlopt.analysis import mistakes
 from tlopt.analysis.cost import Cost
-from tlopt.analysis.format import cost_words, gain_sentences, spread_words, structure_words
+from tlopt.analysis.format import (
+    condition_words,
+    cost_words,
+    gain_sentences,
+    spread_words,
+    structure_words,
+)
 from tlopt.compact.cost import InferenceCost
 from tlopt.confirmation.combined import Combined
 from tlopt.confirmation.predictions import Predictions
@@ -97,7 +103,7 @@ def model_card(contents: ExportContents, export: Export, inference: InferenceCos
         "": _opening(contents, export, inference),
         "Data": _data(contents),
         "How it was combined": _combined(contents),
-        "How it was chosen": _choice(contents),
+        "How it was chosen": how_chosen(contents),
         "What it gets wrong": _wrong(contents.predictions),
         "The chosen point": _point(contents.verdict.chosen),
         "Use": usage(export),
@@ -235,15 +241,17 @@ def _data(contents: ExportContents) -> Iterator[str]:
     yield f"- fingerprint: `{images.fingerprint}`"
 
 
-def _choice(contents: ExportContents) -> Iterator[str]:
+def how_chosen(contents: ExportContents) -> Iterator[str]:
+    """The lines of the card's section on the search, the confirmation and the gains."""
     verdict, spend = contents.verdict, contents.spend
     if not verdict.chosen.val:
         yield "This config was not searched for: there are no other candidates, and no gain was measured."
         return
     seeds = counted(len(verdict.chosen.seeds), "seed")
+    condition = condition_words(verdict)
     again = (
         "and the defaults, which need no search, were then trained again: the chosen point and the defaults"
-        f" with {seeds} each. The mean {TITLES[verdict.objective]} on validation decided{_odds(verdict)}."
+        f" with {seeds} each. The mean {TITLES[verdict.objective]} on validation decided{condition}."
         f" {_test_readings(verdict.test_readings)}"
     )
     if spend.trials:
@@ -272,18 +280,6 @@ def _choice(contents: ExportContents) -> Iterator[str]:
     yield "Mean ± standard deviation over n runs with different seeds; → marks the chosen point."
     yield ""
     yield from (f"- {sentence}" for sentence in gain_sentences(verdict))
-
-
-def _odds(verdict: Verdict) -> str:
-    """The condition for a searched point; none in earlier confirmations."""
-    if not verdict.odds_min:
-        return ""
-    preferred = f", and another default over {verdict.preferred}," if verdict.preferred else ""
-    return (
-        f"; a point of the search is chosen over the strongest default{preferred} only at odds of"
-        f" {verdict.odds_min:g} to 1"
-        + (", a dearer one over a cheaper one likewise" if verdict.cost_objectives else "")
-    )
 
 
 def _candidates(verdict: Verdict) -> Iterator[str]:

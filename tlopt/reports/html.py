@@ -13,6 +13,7 @@ from tlopt.analysis.cost import NOTHING, Cost
 from tlopt.analysis.explain.explanation import COLUMNS
 from tlopt.analysis.format import (
     budget_words,
+    condition_words,
     describe_all,
     dimension_words,
     drop_sentence,
@@ -88,6 +89,7 @@ def page(report: Report) -> str:
         tiles=tuple(headline.tiles(report)),
         headline=tuple(headline.sentences(report)),
         confirmation=_confirmation(report),
+        condition=condition_words(report.verdict) if report.verdict else "",
         drops=not report.study.cost_objectives,  # of a front, all points have all seeds
         objectives=objective_words(report.study),
         front=front_sentence(report.study, report.snapshot.trials),
