@@ -8,10 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from itertools import product
+from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tlopt.confirmation.interval import half_width
 from tlopt.search.front import hypervolume
@@ -19,6 +23,7 @@ from tlopt.search.front import hypervolume
 Row = Mapping[str, Any]
 LOSS_MAX = 0.01
 TARGET = {"parameters": 3.0, "multiply_adds": 2.5, "latency": 2.0}  # times less than the whole network
+REFERENCES = {"whole": "the best whole network", "fine-tuned": "the network fine-tuned whole"}
 # the network before the rounds of each way
 BEFORE = {
     "stage 2": "whole",
@@ -40,6 +45,7 @@ class Cell:
     network: str
     data: str
     runs: Sequence[Row]
+    reference: str = "whole"
 
     def mean(self, way: str, index: int, key: str) -> float:
         """The mean over seeds of a way's network after round `index`, 0 being that before any round."""
@@ -53,13 +59,25 @@ class Cell:
     def whole(self) -> dict[str, float]:
         """The whole network's means."""
         keys = ("val", "test", "parameters", "multiply_adds")
-        return {key: self.mean("stage 2", 0, key) for key in keys}
+        return {key: fmean(float(run["rows"][self.reference][0][key]) for run in self.runs) for key in keys}
 
     def chosen(self, way: str) -> int | None:
         """The last round within the bound by mean validation accuracy; None: not even round 0 is."""
         floor = self.whole["val"] - LOSS_MAX - 1e-9
         within = [i for i in range(self.n_rounds(way) + 1) if self.mean(way, i, "val") >= floor]
         return max(within, default=None)
+
+    def lost(self, way: str, index: int) -> float:
+        """Points of test accuracy lost after a round."""
+        return 100 * (self.whole["test"] - self.mean(way, index, "test"))
+
+    def half_width(self, way: str, index: int) -> float | None:
+        """Of the 95 % interval of `lost`, over test images that both networks see; None if not recorded."""
+        pairs = [(run["rows"][self.reference][0], _network(run, way, index)) for run in self.runs]
+        if not all("right" in row for pair in pairs for row in pair):
+            return None
+        lost = np.mean([_right(one) - _right(other) for one, other in pairs], axis=0)
+        return 196 * float(np.std(lost, ddof=1)) / sqrt(len(lost))
 
     def ratios(self, way: str, index: int) -> dict[str, float]:
         """How many times less the network costs than the whole one."""
@@ -80,25 +98,29 @@ class Cell:
         return fmean(volumes) / (reference[1] * (1 - _CHANCE[self.data]))
 
 
+def _right(row: Row) -> NDArray[np.float64]:
+    """Which test images a network is right about: 1 or 0 each."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8), count=row["n_test"])
+    return bits.astype(np.float64)
+
+
 def _network(run: Row, way: str, index: int) -> Row:
     rows = run["rows"]
     found: Row = rows[way][index - 1] if index else rows[BEFORE[way]][0]
     return found
 
 
-def cells(rows: Iterable[Row]) -> list[Cell]:
-    """The cells that have runs."""
+def cells(rows: Iterable[Row], reference: str = "whole") -> list[Cell]:
+    """The cells that have runs with the reference."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["kind"] == "run":
+        if row["kind"] == "run" and reference in row["rows"]:
             found.setdefault((row["network"], row["data"]), []).append(row)
-    return [Cell(network, data, runs) for (network, data), runs in sorted(found.items())]
+    return [Cell(network, data, runs, reference) for (network, data), runs in sorted(found.items())]
 
 
 def interval(values: Sequence[float], *, digits: int = 1) -> str:
     """Mean and 95 % t interval, as in "+1.2 ± 0.7 (12)", with the number of values."""
-    if not values:
-        return "none"
     if len(values) < 2:
         return f"{values[0]:+.{digits}f} (1)"
     return (
@@ -107,33 +129,42 @@ def interval(values: Sequence[float], *, digits: int = 1) -> str:
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """All tables in Markdown."""
-    found = cells(rows)
-    for way in ("tlopt", "stage 2"):
-        yield from _targets(found, way)
-        yield ""
-    yield from _rounds(found)
-    yield ""
-    yield from _comparisons(found)
+    """All tables in Markdown, for each settings."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(json.dumps(row.get("settings", {})), []).append(row)
+    for settings, some in groups.items():
+        yield f"{settings}\n"
+        for reference, way in product(REFERENCES, ("tlopt", "stage 2")):
+            found = [cell for cell in cells(some, reference) if _has(cell, way)]
+            if found:
+                yield from _targets(found, way)
+                yield ""
+        if found := cells(some):
+            yield from _rounds(found)
+            yield ""
+            yield from _comparisons(found)
+            yield ""
 
 
 def _targets(found: Sequence[Cell], way: str) -> Iterator[str]:
     """Each cell against the target, for the network that validation chooses, and the best accuracy."""
-    titles = "whole, test | points lost | parameters | multiply-adds | latency, 1 image | latency, 16 images"
-    yield f"| {way} | set | {titles} |"
+    titles = "test | points lost | parameters | multiply-adds | latency, 1 image | latency, 16 images"
+    yield f"| {way} | set | {found[0].reference}, {titles} |"
     yield "| --- | --- | --: | --- " + "| --: " * 4 + "|"
     counts: Counter[str] = Counter()
     for cell in found:
-        index, whole = cell.chosen(way), cell.whole["test"]
-        start = f"| {cell.network} | {cell.data} | {100 * whole:.1f}"
-        if index is None:
-            lost = whole - cell.mean(way, 0, "test")
-            yield f"{start} | {100 * lost:.1f}, not within |{_times(cell, way, 0)}"
+        chosen = cell.chosen(way)
+        index = chosen or 0
+        half, lost = cell.half_width(way, index), cell.lost(way, index)
+        shown = f"{lost:.1f}" + ("" if half is None else f" ± {half:.1f}")
+        shown += ", not within" * (chosen is None)
+        start = f"| {cell.network} | {cell.data} | {100 * cell.whole['test']:.1f} | {shown}"
+        yield f"{start} |{_times(cell, way, index)}"
+        if chosen is None:
             continue
-        lost = whole - cell.mean(way, index, "test")
-        yield f"{start} | {100 * lost:.1f} |{_times(cell, way, index)}"
         met = {key: value >= TARGET[key.partition(" ")[0]] for key, value in cell.ratios(way, index).items()}
-        met["loss"] = lost <= LOSS_MAX + 1e-9
+        met["loss"] = lost <= 100 * LOSS_MAX + 1e-7
         counts.update(key for key, is_met in met.items() if is_met)
         counts["all"] += all(met.values())
     yield f"{way}: reached, of {len(found)} cells: {dict(counts)}"
@@ -148,8 +179,10 @@ def _rounds(found: Sequence[Cell]) -> Iterator[str]:
     yield "| way | round | points lost | parameters | multiply-adds |"
     yield "| --- | --: | --: | --: | --: |"
     for way in ("stage 2", "l1", "tlopt"):
+        if not all(_has(cell, way) for cell in found):
+            continue
         for index in range(min(cell.n_rounds(way) for cell in found) + 1):
-            lost = [100 * (cell.whole["test"] - cell.mean(way, index, "test")) for cell in found]
+            lost = [cell.lost(way, index) for cell in found]
             left = (
                 f"{100 * fmean(cell.mean(way, index, key) / cell.whole[key] for cell in found):.0f} %"
                 for key in ("parameters", "multiply_adds")
@@ -160,6 +193,8 @@ def _rounds(found: Sequence[Cell]) -> Iterator[str]:
 def _comparisons(found: Sequence[Cell]) -> Iterator[str]:
     """Hypervolumes against those of other ways, and what recipes bring, over the cells."""
     for way, other in COMPARED:
+        if len(found) < 2 or not all(_has(cell, way) and _has(cell, other) for cell in found):
+            continue
         volumes = [(cell.hypervolume(way), cell.hypervolume(other)) for cell in found]
         n_met = sum(own >= _GAIN_MIN * its for own, its in volumes)
         logs = [log(own / its) for own, its in volumes if own > 0 and its > 0]
@@ -171,7 +206,13 @@ def _comparisons(found: Sequence[Cell]) -> Iterator[str]:
         )
     for way, other in (("tlopt taught", "tlopt"), ("stage 2", "stage 2 all fast")):
         gains = [_ahead(cell, way, other) for cell in found if cell.n_rounds(way) and cell.n_rounds(other)]
+        if not gains:
+            continue
         yield f"{way} over {other}: {interval(gains)} points of test accuracy"
+
+
+def _has(cell: Cell, way: str) -> bool:
+    return all(way in run["rows"] for run in cell.runs)
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float, float]:
