@@ -23,6 +23,7 @@ from benchmarks.compact.sizes_settings import (
     Settings,
     first_structures,
 )
+from benchmarks.compact.sizes_tables import LONGER
 from benchmarks.compact.sizes_training import latencies, taught_by
 from tlopt import spec
 from tlopt.compact.cost import count
@@ -193,7 +194,7 @@ class Cell:
         rows[TUNED] = rows[WHOLE] if tuned == whole else [self._row(self.trained(tuned, seed), tuned)]
         if "longer" in self.settings.ways:
             longer = replace(tuned, epochs=self.settings.all_epochs)
-            rows[f"{TUNED}, longer"] = [self._row(self.trained(longer, seed), longer)]
+            rows[LONGER] = [self._row(self.trained(longer, seed), longer)]
         goal = self._goal(rows[WHOLE][0], rows[WHOLE][0])
         gentle = self._gentle(whole)
         if "l1" in self.settings.ways:

@@ -23,7 +23,8 @@ from tlopt.search.front import hypervolume
 Row = Mapping[str, Any]
 LOSS_MAX = 0.01
 TARGET = {"parameters": 3.0, "multiply_adds": 2.5, "latency": 2.0}  # times less than the whole network
-REFERENCES = {"whole": "the best whole network", "fine-tuned": "the network fine-tuned whole"}
+LONGER = "fine-tuned, longer"
+REFERENCES = ("whole", "fine-tuned")  # the best whole network, and the one without frozen blocks
 # the network before the rounds of each way
 BEFORE = {
     "stage 2": "whole",
@@ -78,6 +79,11 @@ class Cell:
             return None
         lost = np.mean([_right(one) - _right(other) for one, other in pairs], axis=0)
         return 196 * float(np.std(lost, ddof=1)) / sqrt(len(lost))
+
+    def lost_words(self, way: str, index: int) -> str:
+        """As in "1.2 ± 2.7", or without an interval where none is recorded."""
+        half = self.half_width(way, index)
+        return f"{self.lost(way, index):.1f}" + ("" if half is None else f" ± {half:.1f}")
 
     def ratios(self, way: str, index: int) -> dict[str, float]:
         """How many times less the network costs than the whole one."""
@@ -140,6 +146,8 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
             if found:
                 yield from _targets(found, way)
                 yield ""
+                yield from _ends(found, way)
+                yield ""
         if found := cells(some):
             yield from _rounds(found)
             yield ""
@@ -156,18 +164,32 @@ def _targets(found: Sequence[Cell], way: str) -> Iterator[str]:
     for cell in found:
         chosen = cell.chosen(way)
         index = chosen or 0
-        half, lost = cell.half_width(way, index), cell.lost(way, index)
-        shown = f"{lost:.1f}" + ("" if half is None else f" ± {half:.1f}")
-        shown += ", not within" * (chosen is None)
+        shown = cell.lost_words(way, index) + ", not within" * (chosen is None)
         start = f"| {cell.network} | {cell.data} | {100 * cell.whole['test']:.1f} | {shown}"
         yield f"{start} |{_times(cell, way, index)}"
         if chosen is None:
             continue
         met = {key: value >= TARGET[key.partition(" ")[0]] for key, value in cell.ratios(way, index).items()}
-        met["loss"] = lost <= 100 * LOSS_MAX + 1e-7
+        met["loss"] = cell.lost(way, index) <= 100 * LOSS_MAX + 1e-7
         counts.update(key for key, is_met in met.items() if is_met)
         counts["all"] += all(met.values())
     yield f"{way}: reached, of {len(found)} cells: {dict(counts)}"
+
+
+def _ends(found: Sequence[Cell], way: str) -> Iterator[str]:
+    """Each cell after the last round, whatever validation says."""
+    titles = (
+        "points lost | on validation | parameters | multiply-adds | latency, 1 image | latency, 16 images"
+    )
+    yield f"| {way}, after the last round | set | {found[0].reference}, test | {titles} |"
+    yield "| --- | --- | --: | --- | --: " + "| --: " * 4 + "|"
+    for cell in found:
+        index = cell.n_rounds(way)
+        on_val = 100 * (cell.whole["val"] - cell.mean(way, index, "val"))
+        start = (
+            f"| {cell.network} | {cell.data} | {100 * cell.whole['test']:.1f} | {cell.lost_words(way, index)}"
+        )
+        yield f"{start} | {on_val:.1f} |{_times(cell, way, index)}"
 
 
 def _times(cell: Cell, way: str, index: int) -> str:
@@ -204,11 +226,20 @@ def _comparisons(found: Sequence[Cell]) -> Iterator[str]:
             f"hypervolume of {way} over {other}: {interval(points)} points of the space, geometric mean"
             f" {mean:+.0f} % ({low:+.0f} to {high:+.0f}); 10 % ahead in {n_met} of {len(found)} cells"
         )
+    yield from _longer(found)
     for way, other in (("tlopt taught", "tlopt"), ("stage 2", "stage 2 all fast")):
         gains = [_ahead(cell, way, other) for cell in found if cell.n_rounds(way) and cell.n_rounds(other)]
         if not gains:
             continue
         yield f"{way} over {other}: {interval(gains)} points of test accuracy"
+
+
+def _longer(found: Sequence[Cell]) -> Iterator[str]:
+    """What as many epochs as pruned networks have bring to the network that is fine-tuned whole."""
+    runs = [run["rows"] for cell in found for run in cell.runs if LONGER in run["rows"]]
+    gains = [100 * (float(rows[LONGER][0]["test"]) - float(rows["fine-tuned"][0]["test"])) for rows in runs]
+    if gains:
+        yield f"{LONGER} over fine-tuned: {interval(gains)} points of test accuracy"
 
 
 def _has(cell: Cell, way: str) -> bool:

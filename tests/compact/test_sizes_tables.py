@@ -1,6 +1,8 @@
 """Which networks benchmarks/compact/sizes.py chooses, and what its tables say, from planted rows."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 from finished import make_point
 
 from benchmarks.compact.sizes_cell import chosen_points
-from benchmarks.compact.sizes_settings import Settings
-from benchmarks.compact.sizes_tables import Cell, cells
+from benchmarks.compact.sizes_settings import FIRST, Settings, first_structures
+from benchmarks.compact.sizes_tables import Cell, cells, tables
 from tlopt.spec.default_names import KEPT_LABEL, PARTLY_LABEL, PLAIN_LABEL
 from tlopt.spec.point import Point
 
@@ -84,3 +86,22 @@ def test_a_line_names_the_settings_that_differ_from_the_first_runs() -> None:
     assert Settings().recorded == {}
     assert Settings(train=300, ways=("l1",)).recorded == {"train": 300, "ways": ["l1"]}
     assert (Settings().folder, Settings(train=300).folder) == ("", "300-150-400")
+
+
+def test_fast_structures_begin_in_each_resolution_and_slow_ones_in_the_highest() -> None:
+    sides = [values["resolution"] for values in first_structures("fast", (48, 64))]
+    assert sides == [64] * 4 + [48] * 4
+    assert {values["resolution"] for values in first_structures("slow", (48, 64))} == {64}
+    assert [values.get("resolution") for values in first_structures("slow", ())] == [None] * 3
+    assert {name: rates["lr"] for name, (_, rates) in FIRST.items()} == {"slow": 0.001, "fast": 0.0045}
+
+
+def test_the_networks_of_the_readme_are_those_of_the_recorded_runs() -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "compact"
+    files = [folder / f"{name}.jsonl" for name in ("sizes", "lite0")]
+    rows = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    found = {line for some in rows for line in tables(some)}
+    starts = tuple(f"| {row['network']} |" for row in rows[0])
+    shown = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith(starts)]
+    assert len(shown) == 20
+    assert [line for line in shown if line not in found] == []
