@@ -97,6 +97,10 @@ def test_parameters_and_bytes_are_those_of_the_file(compact: Export) -> None:
     )
 
 
+def test_whoever_may_read_one_file_may_read_all(compact: Export) -> None:
+    assert len({path.stat().st_mode for path in compact.folder.iterdir()}) == 1
+
+
 def test_multiply_adds_are_those_of_its_onnx_file(compact: Export, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     onnx = pytest.importorskip("onnx")

@@ -51,6 +51,10 @@ def test_an_export_has_exactly_its_files(folder: Path) -> None:
     assert {path.name for path in folder.parent.iterdir()} == {"best"}
 
 
+def test_whoever_may_read_one_file_of_an_export_may_read_all(folder: Path) -> None:
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_one_epoch_has_no_learning_curves(tmp_path: Path, weights_file: Path) -> None:
     contents = make_contents(planted())
     single = replace(contents.trained, train_loss=(0.5,), val={})

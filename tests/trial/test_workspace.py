@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from tlopt import spec
 from tlopt.errors import SpecError, Unwritable
 from tlopt.model.weights import load_weights
-from tlopt.trial.workspace import Workspace
+from tlopt.trial.workspace import Workspace, save_tensors
 
 
 def workspace(backbone: str, resolution: str) -> Workspace:
@@ -73,6 +74,17 @@ def test_weights_on_a_full_disk_are_told_with_file_and_cure(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_may_be_read_by_whoever_may_read_other_files(tmp_path: Path) -> None:
+    weights, other = tmp_path / "runs" / "w.safetensors", tmp_path / "other"
+    other.touch()
+
+    save_tensors(torch.nn.Linear(2, 2).state_dict(), weights, made_by="planted")
+
+    assert weights.stat().st_mode == other.stat().st_mode
+    with safe_open(weights, framework="pt") as file:
+        assert file.metadata() == {"tlopt:run": "planted"}
 
 
 def test_a_convolutional_network_takes_a_range() -> None:

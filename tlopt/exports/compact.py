@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from tlopt.compact.cost import InferenceCost, Latency, measure_latency
@@ -133,7 +133,7 @@ def _fill(folder: Path, source: Export, pruned: Pruned) -> None:
             shutil.copyfile(source.folder / name, folder / name)
     net = pruned.network.net.cpu().eval()
     state = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    write_atomically(folder / WEIGHTS, save(state))
     write_program(net, source.resolution, folder / PROGRAM)
     export = replace(source, folder=folder, is_compact=True)
     cost = inference_cost(export)

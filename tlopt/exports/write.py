@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from tlopt.analysis.mistakes import mistakes
 from tlopt.compact.cost import InferenceCost
@@ -84,9 +83,8 @@ def write_export(folder: Path, contents: ExportContents, *, weights_file: Path, 
     try:
         with replacing_folder(folder) as part:
             _fill(part, contents, weights_file)
-    except (OSError, SafetensorError) as error:  # the latter for a full disk
-        why = getattr(error, "strerror", None) or error
-        raise DataError(f"{folder} cannot be written: {why}") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
@@ -121,7 +119,7 @@ def _fill(folder: Path, contents: ExportContents, weights_file: Path) -> None:
     export = _describe(folder, contents)
     study, chosen, trained = contents.study, contents.verdict.chosen, contents.trained
     name = name_of_point(study, chosen.label)
-    save_file(load_file(weights_file), folder / WEIGHTS)  # without metadata, which belong to the run
+    write_atomically(folder / WEIGHTS, save(load_file(weights_file)))  # without metadata, which are the run's
     write_atomically(folder / CONFIG, fixed_study(study, chosen.point, name=name, exported=True))
     write_atomically(folder / STUDY, contents.study_text)
     write_atomically(folder / CLASSES, "\n".join(export.class_names) + "\n")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tlopt.cache.eviction import features_bytes_max
@@ -28,7 +28,7 @@ from tlopt.spec import PerOptimizer, Study
 from tlopt.spec.dimensions import Fixed, Int, bounds
 from tlopt.spec.objectives import excess_words
 from tlopt.spec.point import Point, seed_for
-from tlopt.system.atomic import replacing_file
+from tlopt.system.atomic import write_atomically
 from tlopt.training.feature_cache import FeatureStore
 from tlopt.training.kernels import check_compiler
 from tlopt.training.numerics import Numerics
@@ -335,10 +335,10 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, *, made_by: str) -> No
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_file(path) as part:
-            save_file(tensors, part, metadata={_MADE_BY: made_by})
-    except (OSError, SafetensorError) as error:  # the latter for a full disk
-        why = getattr(error, "strerror", None) or error
+        # not by safetensors.torch.save_file, whose files are their owner's alone, whatever the umask is
+        write_atomically(path, save(tensors, metadata={_MADE_BY: made_by}))
+    except OSError as error:
+        why = error.strerror or error
         raise Unwritable(
             f"{path} cannot be written ({why}): free disk space there, or choose another folder with --runs"
         ) from error
