@@ -11,11 +11,11 @@ from reported import report
 
 from tlopt.analysis.format import condition_words, gain_sentences
 from tlopt.confirmation.evidence import ODDS_MIN
-from tlopt.confirmation.verdict import Verdict
+from tlopt.confirmation.verdict import Confirmed, Verdict, ranked
 from tlopt.confirmation.verdict_json import as_dict, from_dict
 from tlopt.exports.card import how_chosen
 from tlopt.reports.html import page
-from tlopt.spec.default_names import LINEAR_LABEL, PARTLY_LABEL, PLAIN_LABEL
+from tlopt.spec.default_names import LINEAR_LABEL, PARTLY_LABEL, PLAIN_LABEL, PROBE_LABEL
 
 STEADY = (0.66, 0.68, 0.70)
 
@@ -81,6 +81,38 @@ def test_without_a_preferred_default_the_best_mean_is_chosen(preferred: str) -> 
 
 def test_a_preferred_default_without_a_value_is_not_chosen() -> None:
     assert verdict(0.01, partly=()).chosen.label == LINEAR_LABEL
+
+
+def costing(row: Confirmed, multiply_adds: float) -> Confirmed:
+    return replace(row, inference_cost={"multiply_adds": multiply_adds})
+
+
+def test_no_cheaper_one_is_chosen_that_the_strongest_default_is_better_than() -> None:
+    first = verdict(0.95 * needed())
+    weak = make_row(PROBE_LABEL, raised(-0.95 * needed()), number=-2)  # evidently worse than one of the two
+    costs = {PARTLY_LABEL: 300e6, LINEAR_LABEL: 200e6, PLAIN_LABEL: 300e6, "trial 12": 300e6}
+    rows = [costing(weak, 100e6), *(costing(row, costs[row.label]) for row in first.rows)]
+    ordered = ranked(rows, "accuracy", "maximize")
+    cheap = replace(first, rows=ordered, cost_objectives=("multiply_adds",))
+
+    assert cheap.settled().chosen.label == LINEAR_LABEL
+    without = [row for row in ordered if row.label != LINEAR_LABEL]
+    assert replace(cheap, rows=tuple(without)).settled().chosen.label == PROBE_LABEL
+
+
+@pytest.mark.parametrize(("linear", "point"), [(0.2, -0.2), (0.01, 0.3)])
+@pytest.mark.parametrize("n_val", [60, 10_000_000])  # the latter for infinite odds
+def test_a_default_that_stands_in_for_the_choice_is_not_given_its_reason(
+    linear: float, point: float, n_val: int
+) -> None:
+    found = replace(verdict(linear, point=point), n_images={"val": n_val})
+    assert found.chosen.label != PARTLY_LABEL
+
+    partly = next(row for row in found.rows if row.label == PARTLY_LABEL)
+    first, *_ = gain_sentences(found.of(partly))
+
+    assert "needed" not in first
+    assert "preferred" not in first
 
 
 def test_an_export_keeps_the_choice_and_one_of_an_earlier_version_its_own() -> None:

@@ -44,9 +44,7 @@ def gain_sentences(verdict: Verdict) -> Iterator[str]:
 def gain_sentence(verdict: Verdict, label: str) -> str:
     """The gain of the chosen point over `label`, on test if read, else on validation, with its interval."""
     if verdict.chosen.label == label:
-        if verdict.passed_over is not None:
-            return f"{label[0].upper()}{label[1:]} is itself the choice."
-        return default_sentence(verdict, label)
+        return _itself(label) if verdict.passed_over is not None else default_sentence(verdict, label)
     split = verdict.split
     gain = verdict.gain(label, split=split)
     if gain is None:
@@ -80,7 +78,10 @@ def cost_sentence(verdict: Verdict, passed: Lead) -> str:
 
 
 def default_sentence(verdict: Verdict, label: str) -> str:
-    """Why the default `label` is chosen, or leads before every run has ended."""
+    """Why the default `label` is chosen, or leads before every run has ended.
+
+    No reason where a point is better by evidence, and the default stands in for it, see `Verdict.of`.
+    """
     if not verdict.finished:
         return f"So far no searched point is ahead of {label} on validation."
     lead = verdict.lead
@@ -90,10 +91,16 @@ def default_sentence(verdict: Verdict, label: str) -> str:
     preferred = f" {preferred}" if preferred else ""
     if lead is None or lead.mean <= 0:
         return f"No searched point is ahead of {over} on validation; {the} default is chosen.{preferred}"
+    if lead.odds >= verdict.odds_min:
+        return _itself(label)
     return (
         f"No searched point is ahead of {over} beyond noise; {the} default is chosen. The best of them,"
         f" {lead.point}, has {_odds_words(verdict, lead)}.{preferred}"
     )
+
+
+def _itself(label: str) -> str:
+    return f"{label[0].upper()}{label[1:]} is itself the choice."
 
 
 def _preferred_sentence(verdict: Verdict) -> str:

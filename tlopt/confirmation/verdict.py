@@ -180,11 +180,15 @@ class Verdict:
 
     @property
     def default_lead(self) -> Lead | None:
-        """The strongest default's lead over the chosen, preferred one; None unless that is another one."""
+        """The strongest default's lead over the preferred one, at odds below `odds_min`.
+
+        None unless the preferred one is chosen and is not the strongest itself.
+        """
         best = self._strongest_default
         if best is None or best is self.chosen or self.chosen.label != self.preferred:
             return None
-        return self._lead_of(best, self.chosen)
+        lead = self._lead_of(best, self.chosen)
+        return lead if lead is not None and lead.odds < self.odds_min else None
 
     @property
     def equals_best_default(self) -> bool:
@@ -241,7 +245,7 @@ class Verdict:
 
         It is the preferred default, unless another one is better at these odds; without one, the strongest.
         With costs as objectives, then with the cheapest of those that are nowhere dearer than this one, and
-        that it is not better than at these odds.
+        that neither it nor the strongest default is better than at these odds.
         """
         return self._default_unless_evidence()._cheapest_unless_evidence()
 
@@ -256,8 +260,13 @@ class Verdict:
         return self.of(preferred if keeps else strongest)
 
     def _cheapest_unless_evidence(self) -> Self:
+        """The cheapest of those that neither the choice nor the strongest default is better than.
+
+        The choice may be the preferred default, which is no better than the strongest one.
+        """
+        rivals = [row for row in (self.chosen, self._strongest_default) if row is not None]
         cheaper = [row for row in self._whole if self._is_cheaper(row, self.chosen)]
-        as_good = [row for row in cheaper if not self._is_better(self.chosen, row)]
+        as_good = [row for row in cheaper if not any(self._is_better(rival, row) for rival in rivals)]
         return self.of(
             min(as_good, key=lambda row: (self._costs_of(row), self._loss(row)), default=self.chosen)
         )
@@ -320,7 +329,7 @@ class Verdict:
 
     @property
     def defaults(self) -> tuple[str, ...]:
-        """Labels of the defaults among the candidates, the strongest on validation first."""
+        """Labels of the defaults among the candidates: a chosen one, then the strongest on validation."""
         return tuple(row.label for row in self.rows if row.label in LABELS)
 
     def standing(self, label: str, *, split: SplitName) -> Standing | None:

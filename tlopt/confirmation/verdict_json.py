@@ -16,7 +16,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "objective": verdict.objective,
         "direction": verdict.direction,
         "chosen": verdict.chosen.label,
-        "defaults": list(verdict.defaults),  # the strongest on validation first
+        "defaults": list(verdict.defaults),  # a chosen one, then the strongest on validation
         "test_readings": verdict.test_readings,
         "candidates": [
             {
