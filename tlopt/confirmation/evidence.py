@@ -19,8 +19,9 @@ from tlopt.spec.objectives import own_variance
 PREFERRED_DEFAULT = PARTLY_LABEL
 
 # A searched point is chosen over the strongest default at odds of three to one: of the rules tried, the one
-# that costs least among those with which at most 2 of 100 searches end below the default beyond noise
-# ("Default unless evidence" in benchmarks/selection/README.md). Few images need more, other images less.
+# that costs least among those with which at most 2 of 100 searches end below the default beyond noise, if the
+# default has the best mean ("Default unless evidence" in benchmarks/selection/README.md). Few images need
+# more, other images less. With a preferred default it is at most 2.1 ("Overtuning").
 ODDS_MIN = 3.0
 ODDS_OF_FEW = ((32, 6.0), (60, 4.0))  # of fewer images, the odds
 ODDS_OF_OTHER = 1.5
