@@ -230,13 +230,13 @@ def test_every_kind_of_export_is_listed_once_per_folder(finished: Finished, tmp_
         written = deliver.export_front(
             session, workspace, several, tmp_path / "front", overwrite=True, onnx=False
         )
-        soup = Combination("soup", 1)
-        export_combined(session, workspace, tmp_path / "soup", soup, overwrite=True)
+        both = Combination("ensemble", 2)
+        export_combined(session, workspace, tmp_path / "both", both, overwrite=True)
 
     listed = session.snapshot().as_dict()["exports"]
 
-    assert [row["folder"] for row in listed] == [*map(str, written), str(tmp_path / "soup")]
-    assert [row["kind"] for row in listed] == ["front"] * len(written) + ["soup"]
+    assert [row["folder"] for row in listed] == [*map(str, written), str(tmp_path / "both")]
+    assert [row["kind"] for row in listed] == ["front"] * len(written) + ["ensemble"]
     assert [row["label"] for row in listed[:-1]] == [row.label for row in several.front]
 
 
