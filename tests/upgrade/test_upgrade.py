@@ -44,7 +44,10 @@ LATER = {
     "neck_convolution": "plain",
     "activation": "relu",
 }  # keys that it did not know, with what its trials meant
-NEARLY = 1e-2  # tolerance of a log-loss; other vector instructions changed one by 6.5e-4
+# Tolerances of a log-loss. Other vector instructions changed one by 6.5e-4, and a processor with AMX one of
+# 5.75 by 0.3 % and one of 1.51 by 0.7 %.
+NEARLY = 1e-2
+NEARLY_SHARE = 0.02
 SECONDS_MAX = 240.0  # of one command
 
 
@@ -358,7 +361,8 @@ def assert_same_verdict(found: dict[str, Any], expected: dict[str, Any]) -> None
         assert (row["label"], row["point"]) == (wanted["label"], wanted["point"])
         for split in ("val", "test"):
             losses = [metrics["log_loss"] for metrics in row[split]]
-            assert losses == pytest.approx([metrics["log_loss"] for metrics in wanted[split]], abs=NEARLY)
+            former = [metrics["log_loss"] for metrics in wanted[split]]
+            assert losses == pytest.approx(former, abs=NEARLY, rel=NEARLY_SHARE)
 
 
 # A study that is over, and its export
