@@ -39,7 +39,10 @@ def storage_of(optuna_study: optuna.Study) -> BaseStorage:
 
 
 def artifact_ids(optuna_study: optuna.Study) -> set[str]:
-    """Ids of the files that a study and its trials have in an artifact store; those removed are null."""
+    """Ids of the files that a study and its trials have in an artifact store.
+
+    Removed ones are null, for which `optuna.artifacts.get_all_artifact_meta` raises TypeError (Optuna 5.0.0).
+    """
     of_study = storage_of(optuna_study).get_study_system_attrs(study_id(optuna_study))
     every = (of_study, *(trial.system_attrs for trial in optuna_study.get_trials(deepcopy=False)))
     metas = (json.loads(row[key]) for row in every for key in row if key.startswith(ARTIFACT))
